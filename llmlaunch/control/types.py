@@ -1,0 +1,99 @@
+"""What the supervisor tells: the wire shapes of ``status`` and of the progress stream.
+
+The supervisor speaks HTTP over a unix socket (see ``paths.DeploymentPaths.socket``):
+
+=======  ==================  =========================================  =====================================
+method   path                request                                    answer
+=======  ==================  =========================================  =====================================
+GET      /status             –                                          :class:`StatusReport`
+GET      /specs              –                                          {"processes": [ProcessSpec…]}, env included
+POST     /apply              {"plan": Plan, "restart_down": bool}       :class:`ApplyResult`
+POST     /command            {"verb": stop|start|restart, "names": […]}  {"names": […]}
+POST     /shutdown           {"force": bool}                            {} at once; the process ends when all is down
+GET      /events?since=N     –                                          NDJSON of :class:`ProgressEvent`, live, until closed
+=======  ==================  =========================================  =====================================
+
+Times are seconds since the epoch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentStatus:
+    name: str
+    component: str
+    model: str
+    names: tuple[str, ...]
+    engine: str
+    phase: str
+    pid: int | None
+    address: str
+    gpus: tuple[str, ...]
+    vram_bytes: int
+    """What the plan gave it."""
+    vram_used_bytes: int | None
+    """What NVML sees in use by its process tree; None when unknown."""
+    restarts: int
+    since: float
+    cause: str
+    """Why it is in this phase, in words; empty when all is well."""
+    progress: str
+    """The last sign of progress while starting: "loading weights 120 MiB of 260 MiB"."""
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisorStatus:
+    pid: int
+    started_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ApiStatus:
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class GpuStatus:
+    index: int
+    uuid: str
+    name: str
+    total_bytes: int
+    used_bytes: int
+    free_bytes: int
+    planned_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class StatusReport:
+    deployment: str
+    supervisor: SupervisorStatus
+    api: ApiStatus
+    components: tuple[ComponentStatus, ...]
+    gpus: tuple[GpuStatus, ...] = ()
+    manifest: str | None = None
+    stopping: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyResult:
+    """Names of components, by what the new plan means for them."""
+
+    started: tuple[str, ...] = ()
+    restarted: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    unchanged: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressEvent:
+    """One change of one component, numbered from 1 per supervisor."""
+
+    seq: int
+    at: float
+    component: ComponentStatus
+    log_tail: tuple[str, ...] = field(default=())
+    """The last lines it printed, when it just failed."""

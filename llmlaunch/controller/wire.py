@@ -1,0 +1,106 @@
+"""The controller's protocol. Endpoint and field names follow FastChat's, so that its clients find what they know;
+``docs/architecture.md`` lists what differs and why.
+
+=====================  =======================================  ==================================================
+POST (unless noted)    request                                  answer
+=====================  =======================================  ==================================================
+/register_worker       :class:`RegisterWorker`                  null; 401/403/422 with an error envelope if refused
+/receive_heart_beat    :class:`HeartBeat`                       {"exist": bool}; false: register again
+/unregister_worker     :class:`WorkerName`                      {"exist": bool}
+/drain_worker          :class:`WorkerName`                      {"exist": bool, "in_flight": int}
+/set_expected          :class:`Expected`                        null
+/gateway_report        :class:`GatewayReport`                   null
+GET /routes            ?since=REV&epoch=E&wait=SECONDS          :class:`Routes`; held until newer than REV, or wait is over
+/list_models           –                                        {"models": […]}; also /list_language_models, /list_multimodal_models
+/get_worker_address    {"model": name}                          {"address": url}, "" when nobody serves it
+/refresh_all_workers   –                                        null; asks every worker for its status again
+/worker_get_status     –                                        :class:`WorkerStatus` of all together
+GET /test_connection   –                                        "success"
+GET /health            –                                        {"status": "ok", …}
+=====================  =======================================  ==================================================
+
+Everything that changes the table, and /routes, needs ``Authorization: Bearer <token>`` when the controller has a token.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+HEARTBEAT_S = 5.0
+"""Seconds between two heartbeats of a worker."""
+EXPIRY_S = 15.0
+"""Seconds without a heartbeat after which a worker is forgotten."""
+TOKEN_VARIABLE = "LLMLAUNCH_TOKEN"  # noqa: S105  # the name of a variable, not a secret
+
+
+class WorkerStatus(BaseModel):
+    model_names: list[str] = Field(min_length=1)
+    speed: float = Field(default=1.0, gt=0)
+    queue_length: int = Field(default=0, ge=0)
+
+
+class RegisterWorker(BaseModel):
+    worker_name: str
+    """Its address, ``http://host:port``."""
+    check_heart_beat: bool = True
+    worker_status: WorkerStatus | None = None
+    """None: the controller asks the worker's /worker_get_status."""
+    multimodal: bool = False
+    component: str = ""
+    """The component's name in its deployment, for people."""
+    engine: str = ""
+    engine_model: str | None = None
+    """The name the engine itself knows; None: it answers to every name in model_names."""
+    kind: Literal["generate", "embed", "rerank"] | None = None
+    max_concurrency: int | None = Field(default=None, ge=1)
+    verified: bool = False
+    """True: the supervisor vouches for the address (engines that have no /worker_get_status)."""
+
+
+class HeartBeat(BaseModel):
+    worker_name: str
+    queue_length: int = Field(default=0, ge=0)
+
+
+class WorkerName(BaseModel):
+    worker_name: str
+
+
+class Expected(BaseModel):
+    names: list[str]
+    """Every served name the manifest promises: unknown ones are 404, known but not ready ones 503."""
+
+
+class GatewayReport(BaseModel):
+    gateway: str
+    """An id that is the gateway's own for its life."""
+    in_flight: dict[str, int]
+    """Requests in flight by worker_name."""
+
+
+class Replica(BaseModel):
+    """One row of the route table."""
+
+    worker_name: str
+    model_names: list[str]
+    speed: float = 1.0
+    queue_length: int = 0
+    draining: bool = False
+    component: str = ""
+    engine: str = ""
+    engine_model: str | None = None
+    kind: Literal["generate", "embed", "rerank"] | None = None
+    max_concurrency: int | None = None
+
+
+class Routes(BaseModel):
+    epoch: str
+    """Of the controller's life; revisions of different epochs do not compare."""
+    rev: int
+    settled: bool
+    """False just after the controller started, while workers may not have found it yet: keep what you knew."""
+    dispatch: Literal["shortest_queue", "lottery"]
+    replicas: list[Replica]
+    expected: list[str]

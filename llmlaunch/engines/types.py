@@ -1,0 +1,101 @@
+"""How to run an engine: pure descriptions, from a placed replica to the process that serves it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from llmlaunch.manifest.types import ModelSpec
+from llmlaunch.models.facts import ModelFacts
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryRule:
+    """What an engine takes on a GPU beside the weights; see docs/architecture.md for the formula."""
+
+    context_bytes: int = 500 << 20
+    """CUDA context and libraries, per GPU."""
+    parallel_bytes: int = 300 << 20
+    """Communication buffers per GPU when a replica spans several."""
+    graph_bytes: int = 0
+    """CUDA graphs, per GPU."""
+    default_sequences: int = 8
+    """Concurrent sequences to plan the KV cache for when nothing says otherwise."""
+    default_context: int = 4096
+    """Tokens per sequence to plan for; the model's own context bounds it."""
+    batch_tokens: int = 2048
+    """Tokens of one forward pass, for the activations."""
+
+
+@dataclass(frozen=True, slots=True)
+class MetricNames:
+    """Where the engine's own /metrics tells its load; empty: it does not."""
+
+    running: str = ""
+    waiting: str = ""
+    kv_usage: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceClaim:
+    """What one replica may take on one device."""
+
+    uuid: str
+    index: int
+    total_bytes: int
+    claim_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchRequest:
+    """A placed replica, ready to become a process."""
+
+    component: str
+    model: ModelSpec
+    facts: ModelFacts | None
+    """None for ``engine: command``."""
+    host: str
+    port: int
+    controller_url: str
+    devices: tuple[DeviceClaim, ...]
+    """Empty: the CPU."""
+    python: str
+    """The interpreter of this installation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A process to start. Environment values are added to the supervisor's own environment."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    ready_path: str = "/health"
+    """GET answers 200 once the replica can serve."""
+    live_path: str = "/health"
+    """GET answers 200 as long as it should be left running."""
+    self_registering: bool = False
+    """True: it registers with the controller itself. False: the supervisor does it on its behalf."""
+    metrics: MetricNames = field(default_factory=MetricNames)
+    progress_patterns: tuple[str, ...] = ()
+    """Regular expressions; a new match in the log is progress of a start."""
+    start_timeout_s: float = 120.0
+
+
+class Engine(Protocol):
+    """One of these per engine, in ``engines/registry.py``."""
+
+    name: str
+    memory: MemoryRule
+
+    def launch(self, request: LaunchRequest) -> Launch:
+        """The process that serves ``request``. Raises UsageError for engine_args it can not pass on."""
+        ...
+
+    def sequences(self, model: ModelSpec) -> int:
+        """Concurrent sequences the replica will be started with."""
+        ...
+
+    def context(self, model: ModelSpec, facts: ModelFacts) -> int:
+        """Tokens of context the replica will be started with."""
+        ...

@@ -1,0 +1,91 @@
+"""What the machine has. Sizes are bytes, temperatures °C, power watts, utilisation 0–100 %."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class LinkKind(IntEnum):
+    """How two GPUs reach each other; a larger number is a faster way.
+
+    The order follows nvmlDeviceGetTopologyCommonAncestor (``nvidia-smi topo -m``: SYS, NODE, PHB, PXB, PIX),
+    with NVLink above them all.
+    """
+
+    UNKNOWN = 0
+    SYSTEM = 1
+    NODE = 2
+    HOST_BRIDGE = 3
+    MULTI_SWITCH = 4
+    SWITCH = 5
+    BOARD = 6
+    NVLINK = 7
+
+
+@dataclass(frozen=True, slots=True)
+class GpuProcess:
+    pid: int
+    used_bytes: int | None
+    """None when the driver does not tell (containers, MIG)."""
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MigDevice:
+    uuid: str
+    name: str
+    total_bytes: int
+    free_bytes: int
+    used_bytes: int
+    gpu_instance: int
+    compute_instance: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    index: int
+    """NVML's index, in PCI bus order, the same that CUDA uses under CUDA_DEVICE_ORDER=PCI_BUS_ID."""
+    uuid: str
+    name: str
+    pci_bus: str
+    total_bytes: int
+    reserved_bytes: int
+    used_bytes: int
+    free_bytes: int
+    utilisation: int | None = None
+    temperature: int | None = None
+    power_watts: float | None = None
+    power_limit_watts: float | None = None
+    compute_capability: tuple[int, int] | None = None
+    mig_enabled: bool = False
+    mig: tuple[MigDevice, ...] = ()
+    processes: tuple[GpuProcess, ...] | None = ()
+    """None: the driver gives no list here."""
+    lost: str = ""
+    """Why the GPU can not be used ("GPU is lost"), or empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    a: str
+    """UUID."""
+    b: str
+    kind: LinkKind
+    nvlinks: int = 0
+    """How many NVLink lanes join the two, when known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """One look at the machine. ``gpus`` is sorted by index."""
+
+    gpus: tuple[Gpu, ...] = ()
+    links: tuple[Link, ...] = ()
+    driver: str = ""
+    cuda: str = ""
+    note: str = ""
+    """Why there is nothing, or less than all, to see, in one sentence: "no NVIDIA driver: …"."""
+    simulated: bool = False
+    visible: tuple[str, ...] | None = None
+    """UUIDs (GPU and MIG) that a mask the program was started with allows; None: all."""

@@ -1,0 +1,147 @@
+"""What the user wants, after the manifest was read and checked: plain frozen values without YAML or pydantic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_CONTROLLER_PORT = 21001
+DEFAULT_WORKER_PORT = 21002
+DEFAULT_API_PORT = 8000
+
+
+class EngineName(StrEnum):
+    TRANSFORMERS = "transformers"
+    VLLM = "vllm"
+    SGLANG = "sglang"
+    LLAMACPP = "llamacpp"
+    COMMAND = "command"
+
+
+class Dispatch(StrEnum):
+    SHORTEST_QUEUE = "shortest_queue"
+    LOTTERY = "lottery"
+
+
+class Source(StrEnum):
+    """Where a model id that is no local path is looked up."""
+
+    AUTO = "auto"
+    HUGGINGFACE = "huggingface"
+    MODELSCOPE = "modelscope"
+
+
+@dataclass(frozen=True, slots=True)
+class GpuAuto:
+    """``gpus: auto``: ``count`` devices chosen by free VRAM. On a box without GPUs: the CPU."""
+
+    count: int | None = None
+    """None when the manifest does not say: 1 where there is a GPU."""
+
+
+@dataclass(frozen=True, slots=True)
+class GpuCpu:
+    """``gpus: cpu``: no GPU at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class GpuPinned:
+    """``gpus: [0, "GPU-…", "MIG-…"]``: these devices, in this order. Indexes are NVML's (PCI bus order)."""
+
+    devices: tuple[int | str, ...]
+
+
+GpuRequest = GpuAuto | GpuCpu | GpuPinned
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a value stands in the manifest; line and column count from 1."""
+
+    file: str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerSpec:
+    host: str = DEFAULT_HOST
+    port: int | None = None
+    """None: the manifest does not say; 21001, or the next free one."""
+    dispatch: Dispatch = Dispatch.SHORTEST_QUEUE
+    open_registration: bool = False
+    """True: workers may register without the deployment's token."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiSpec:
+    host: str = DEFAULT_HOST
+    port: int | None = None
+    """None: 8000, or the next free one."""
+    api_keys_file: str | None = None
+    """Absolute path; one key a line, ``name: key`` or the bare key."""
+    api_keys_env: str | None = None
+    """Name of an environment variable that holds keys, separated by commas."""
+    max_body_bytes: int = 32 << 20
+    cors_origins: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """One entry of ``models``: what to serve, and how each of its replicas runs."""
+
+    model: str
+    """Local folder, GGUF file, ``package://module/file``, or hub id, as given; for ``command`` a label."""
+    names: tuple[str, ...]
+    """What clients ask for, at least one. Default: the last part of ``model``."""
+    engine: EngineName = EngineName.TRANSFORMERS
+    host: str = DEFAULT_HOST
+    port: int | None = None
+    """Of the first replica; the others take the next free ones."""
+    gpus: GpuRequest = field(default_factory=GpuAuto)
+    replicas: int = 1
+    vram_bytes: int | None = None
+    """A replica's total over its GPUs; None: estimated."""
+    engine_args: Mapping[str, Any] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    dtype: str = "auto"
+    """auto | float32 | bfloat16 | float16"""
+    revision: str | None = None
+    source: Source = Source.AUTO
+    trust_remote_code: bool = False
+    max_concurrency: int | None = None
+    """Requests that one replica works on at a time; None: the engine's own default."""
+    max_model_len: int | None = None
+    """Tokens of context; None: the model's own, as far as memory allows."""
+    command: tuple[str, ...] = ()
+    """``engine: command`` only. ``{host}``, ``{port}``, ``{model}`` and ``{name}`` are filled in."""
+    probe: str | None = None
+    """Path that answers 200 when the replica is ready; None: the engine's own."""
+    start_timeout_s: float | None = None
+    """Seconds without progress after which a start has failed; None: the engine's own."""
+    stop_grace_s: float = 10.0
+    """Seconds from asking a replica to end until it is killed."""
+    position: Position | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    name: str
+    """``[a-z0-9][a-z0-9._-]*``, at most 63 characters."""
+    models: tuple[ModelSpec, ...]
+    controller: ControllerSpec = field(default_factory=ControllerSpec)
+    api: ApiSpec = field(default_factory=ApiSpec)
+    path: str | None = None
+    """The absolute path it was read from; relative paths inside it start at its folder."""
+    secrets: frozenset[str] = frozenset()
+    """Values that came from the environment; never shown."""
+
+    @property
+    def served_names(self) -> tuple[str, ...]:
+        return tuple(name for model in self.models for name in model.names)

@@ -1,0 +1,104 @@
+"""Every path on disk, in one place.
+
+With ``LLMLAUNCH_HOME`` set, everything lives under it. Otherwise the XDG folders are used: state in
+``$XDG_STATE_HOME/llmlaunch``, sockets in ``$XDG_RUNTIME_DIR/llmlaunch`` (the state folder when there is none,
+as in most containers), caches in ``$XDG_CACHE_HOME/llmlaunch``. ``LLMLAUNCH_CACHE`` moves the cache alone, so
+that several homes can share converted models.
+
+Functions here compute paths; :func:`private_dir` is the only one that creates something.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+def _xdg(variable: str, default: str) -> Path:
+    value = os.environ.get(variable, "")
+    # The XDG specification tells programs to ignore relative values.
+    return Path(value) if value.startswith("/") else Path.home() / default
+
+
+def _home() -> Path | None:
+    value = os.environ.get("LLMLAUNCH_HOME", "")
+    return Path(value).expanduser().absolute() if value else None
+
+
+def state_root() -> Path:
+    """Where deployments keep their state and logs."""
+    home = _home()
+    return home / "state" if home else _xdg("XDG_STATE_HOME", ".local/state") / "llmlaunch"
+
+
+def run_root() -> Path:
+    """Where control sockets and locks live; lost at reboot when the system offers such a place."""
+    home = _home()
+    if home:
+        return home / "run"
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    if runtime.startswith("/") and os.access(runtime, os.W_OK):
+        return Path(runtime) / "llmlaunch"
+    return state_root() / "run"
+
+
+def cache_root() -> Path:
+    """Where things live that can be made again: converted models, downloads of our own."""
+    value = os.environ.get("LLMLAUNCH_CACHE", "")
+    if value:
+        return Path(value).expanduser().absolute()
+    home = _home()
+    return home / "cache" if home else _xdg("XDG_CACHE_HOME", ".cache") / "llmlaunch"
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentPaths:
+    """The files of one deployment. ``name`` is already checked by the manifest: ``[a-z0-9][a-z0-9._-]*``."""
+
+    name: str
+
+    @property
+    def run(self) -> Path:
+        return run_root() / self.name
+
+    @property
+    def socket(self) -> Path:
+        return self.run / "control.sock"
+
+    @property
+    def lock(self) -> Path:
+        return self.run / "lock"
+
+    @property
+    def state(self) -> Path:
+        return state_root() / self.name
+
+    @property
+    def state_file(self) -> Path:
+        return self.state / "state.json"
+
+    @property
+    def logs(self) -> Path:
+        return self.state / "logs"
+
+    @property
+    def supervisor_log(self) -> Path:
+        return self.logs / "supervisor.log"
+
+    def log(self, component: str, incarnation: int) -> Path:
+        """What ``component`` printed in its ``incarnation``-th life (counted from 1 for each deployment start)."""
+        return self.logs / f"{component}.{incarnation:06d}.log"
+
+
+def known_deployments() -> list[str]:
+    """Names that have a run folder, alive or not, sorted."""
+    root = run_root()
+    return sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
+
+
+def private_dir(path: Path) -> Path:
+    """Create ``path`` for this user alone (mode 0700), with its parents, and return it."""
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.chmod(0o700)
+    return path

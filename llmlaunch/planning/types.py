@@ -1,0 +1,117 @@
+"""The plan: exactly what ``up`` will run, and why. Plain values that survive a trip through JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Component(StrEnum):
+    CONTROLLER = "controller"
+    WORKER = "worker"
+    API = "api"
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSpec:
+    """One process of a deployment. Two specs that are equal need no restart."""
+
+    name: str
+    """Unique in the deployment: ``controller``, ``api``, ``smollm2-1``."""
+    component: Component
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    """Added to the supervisor's environment, the device mask included. May hold secrets: show through ``shown_env``."""
+    host: str
+    """Where it binds."""
+    port: int
+    address: str
+    """``http://host:port`` as others on this machine reach it (a wildcard host becomes loopback; IPv6 in brackets)."""
+    model: str = ""
+    names: tuple[str, ...] = ()
+    engine: str = ""
+    gpus: tuple[str, ...] = ()
+    """UUIDs, in mask order."""
+    mask: str | None = None
+    """CUDA_VISIBLE_DEVICES: UUIDs or indexes; "" hides every GPU."""
+    vram_bytes: int = 0
+    """Total over its GPUs."""
+    vram_per_gpu: tuple[int, ...] = ()
+    ready_path: str = "/health"
+    live_path: str = "/health"
+    self_registering: bool = False
+    progress_patterns: tuple[str, ...] = ()
+    max_concurrency: int | None = None
+    start_timeout_s: float = 120.0
+    stop_grace_s: float = 10.0
+    needs: tuple[str, ...] = ()
+    """Components that must be READY before this one starts. They gate starting only."""
+    reason: str = ""
+    """Why it runs where it runs, in words with the numbers."""
+    secret_env: tuple[str, ...] = ()
+    """Keys of ``env`` whose values are never shown, logged or written to disk."""
+
+    @property
+    def shown_env(self) -> dict[str, str]:
+        return {k: "***" if k in self.secret_env else v for k, v in self.env.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class GpuBudget:
+    """One device's arithmetic; MIG instances are rows of their own."""
+
+    index: int
+    uuid: str
+    name: str
+    total_bytes: int
+    free_bytes: int
+    """Before the plan runs."""
+    planned_bytes: int
+    """What the plan's processes will take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    model: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    deployment: str
+    processes: tuple[ProcessSpec, ...]
+    gpus: tuple[GpuBudget, ...] = ()
+    rejections: tuple[Rejection, ...] = ()
+    served_names: tuple[str, ...] = ()
+    """Every name the manifest promises, ready or not."""
+    notes: tuple[str, ...] = ()
+    """Things worth telling that are no refusal."""
+    manifest_path: str | None = None
+    workdir: str = ""
+    """The folder processes start in: the manifest's."""
+
+    @property
+    def fits(self) -> bool:
+        return not self.rejections
+
+
+@dataclass(frozen=True, slots=True)
+class Occupied:
+    """A (host, port) that is taken, and by whom: "python (pid 4711)"."""
+
+    host: str
+    port: int
+    holder: str
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What the planner must know of the machine beside its GPUs."""
+
+    occupied: tuple[Occupied, ...] = ()
+    running: tuple[ProcessSpec, ...] = ()
+    """What this deployment's supervisor runs now; unchanged replicas keep their place and port."""
+    learned: Mapping[str, int] = field(default_factory=dict)
+    """Measured VRAM (bytes per replica) by ``planning.estimate.learning_key``."""
+    python: str = "python3"
