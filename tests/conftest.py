@@ -11,6 +11,8 @@ import pytest
 
 from llmlaunch import paths
 
+pytest_plugins = ("tests.support.nvml.fixtures",)
+
 
 @pytest.fixture
 def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
