@@ -1,0 +1,226 @@
+"""The controller as its callers see it, and the loop by which a worker stays registered."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from llmlaunch.controller.wire import (
+    HEARTBEAT_S,
+    Expected,
+    GatewayReport,
+    HeartBeat,
+    RegisterWorker,
+    Routes,
+    WorkerName,
+)
+from llmlaunch.errors import LlmlaunchError, UsageError
+
+log = logging.getLogger(__name__)
+
+RETRY_FIRST_S = 0.1
+RETRY_MOST_S = 2.0
+"""A worker that waits for its controller asks again after these many seconds, doubling."""
+GOODBYE_S = 2.0
+"""Seconds that unregistering may take: a worker that ends does not wait longer for a controller."""
+
+Value = TypeVar("Value")
+
+
+class ControllerError(LlmlaunchError):
+    """The controller did not do what it was asked."""
+
+    code = "controller"
+
+
+class ControllerUnreachable(ControllerError):
+    """No answer: nobody listens there, the connection broke, or the time was over."""
+
+    code = "controller_unreachable"
+
+
+class ControllerRefused(ControllerError):
+    """An answer that says no. ``status`` is HTTP's."""
+
+    code = "controller_refused"
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ControllerClient:
+    """The calls of ``controller/wire.py``.
+
+    Every call raises :class:`ControllerUnreachable` or :class:`ControllerRefused`, within ``timeout_s`` seconds
+    (:meth:`routes`: that many beyond its wait). The environment's proxies are not used: these are neighbours.
+    """
+
+    def __init__(self, base_url: str, token: str = "", timeout_s: float = 5.0) -> None:
+        url = base_url.rstrip("/")
+        if not url.startswith(("http://", "https://")):
+            raise UsageError(
+                f"controller address {base_url!r} is no URL", hint="write it like http://127.0.0.1:21001"
+            )
+        self.base_url = url
+        self._timeout_s = timeout_s
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._http = httpx.AsyncClient(headers=headers, timeout=timeout_s, trust_env=False)
+
+    async def register(self, registration: RegisterWorker) -> None:
+        await self._post("/register_worker", registration)
+
+    async def heartbeat(self, worker_name: str, queue_length: int) -> bool:
+        """Say that the worker is alive. False: the controller does not know it; register again."""
+        beat = HeartBeat(worker_name=worker_name, queue_length=queue_length)
+        return await self._field("/receive_heart_beat", beat, "exist", bool)
+
+    async def unregister(self, worker_name: str) -> None:
+        await self._post("/unregister_worker", WorkerName(worker_name=worker_name))
+
+    async def drain(self, worker_name: str) -> int:
+        """Let no new request reach the worker; return how many it still works on. 0 as well when it is unknown."""
+        return await self._field("/drain_worker", WorkerName(worker_name=worker_name), "in_flight", int)
+
+    async def set_expected(self, names: Sequence[str]) -> None:
+        await self._post("/set_expected", Expected(names=list(names)))
+
+    async def report(self, gateway: str, in_flight: dict[str, int]) -> None:
+        await self._post("/gateway_report", GatewayReport(gateway=gateway, in_flight=in_flight))
+
+    async def routes(self, since: int = -1, epoch: str = "", wait_s: float = 0.0) -> Routes:
+        """The route table as soon as it is newer than ``since`` of ``epoch``, or after ``wait_s`` seconds."""
+        params = {"since": str(since), "epoch": epoch, "wait": str(wait_s)}
+        answer = await self._send("GET", "/routes", params=params, timeout=self._timeout_s + wait_s)
+        return self._understood("/routes", lambda: Routes.model_validate(answer))
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    async def _post(self, path: str, body: BaseModel) -> Any:
+        return await self._send("POST", path, json=body.model_dump(mode="json"))
+
+    async def _field(self, path: str, body: BaseModel, field: str, kind: Callable[[Any], Value]) -> Value:
+        answer = await self._post(path, body)
+        return self._understood(path, lambda: kind(answer[field]))
+
+    async def _send(self, method: str, path: str, **arguments: Any) -> Any:
+        try:
+            response = await self._http.request(method, self.base_url + path, **arguments)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            detail = str(error) or type(error).__name__
+            raise ControllerUnreachable(f"controller at {self.base_url} does not answer: {detail}") from error
+        if response.status_code != 200:
+            raise ControllerRefused(response.status_code, self._reason(path, response))
+        return self._understood(path, response.json)
+
+    def _reason(self, path: str, response: httpx.Response) -> str:
+        try:
+            reason = str(response.json()["error"]["message"])
+        except (ValueError, KeyError, TypeError):
+            reason = response.text[:200]
+        return f"controller at {self.base_url} refused {path} ({response.status_code}): {reason}"
+
+    def _understood(self, path: str, read: Callable[[], Value]) -> Value:
+        try:
+            return read()
+        except (ValueError, KeyError, TypeError, ValidationError) as error:
+            raise ControllerRefused(
+                502, f"{self.base_url}{path} did not answer as a controller does"
+            ) from error
+
+
+async def keep_registered(
+    client: ControllerClient,
+    registration: Callable[[], RegisterWorker],
+    queue_length: Callable[[], int],
+    *,
+    heartbeat_s: float = HEARTBEAT_S,
+    on_state: Callable[[bool, str], None],
+) -> None:
+    """Keep a worker known to the controller until cancelled; then unregister it.
+
+    Waits for a controller that is not up yet, registers, heartbeats, and registers again when the controller forgot
+    the worker or came back without it. ``registration`` is called for each attempt to register, ``queue_length`` for
+    each heartbeat. ``on_state(registered, why)`` is called once per change, with words for the log. Losing the
+    controller is no reason to stop serving: gateways keep the routes they know.
+
+    Call it once the worker's port is bound and answers /worker_get_status: the controller may ask it.
+    """
+    life = _Life(client, registration, queue_length, on_state)
+    failures = 0
+    try:
+        while True:
+            try:
+                again_now = await life.beat()
+            except ControllerError as error:
+                life.tell(False, error.message)
+                longest = min(RETRY_FIRST_S * 2**failures, RETRY_MOST_S, heartbeat_s)
+                failures = min(failures + 1, 10)
+                # Workers that lost one controller together do not come back in one instant.
+                await asyncio.sleep(longest * random.uniform(0.5, 1.0))
+                continue
+            failures = 0
+            if not again_now:
+                await asyncio.sleep(heartbeat_s)
+    finally:
+        await life.goodbye()
+
+
+class _Life:
+    """What :func:`keep_registered` knows of its worker."""
+
+    def __init__(
+        self,
+        client: ControllerClient,
+        registration: Callable[[], RegisterWorker],
+        queue_length: Callable[[], int],
+        on_state: Callable[[bool, str], None],
+    ) -> None:
+        self._client = client
+        self._registration = registration
+        self._queue_length = queue_length
+        self._on_state = on_state
+        self._name = ""
+        self._known = False
+        self._told: tuple[bool, str] | None = None
+
+    async def beat(self) -> bool:
+        """Register, or heartbeat. True: the controller forgot the worker, so call again at once."""
+        if self._known:
+            self._known = await self._client.heartbeat(self._name, self._queue_length())
+            if self._known:
+                self.tell(True, f"registered with the controller at {self._client.base_url}")
+            else:
+                self.tell(False, "the controller does not know this worker any more; registering again")
+            return not self._known
+        request = self._registration()
+        self._name = request.worker_name  # before the call: a cancelled one may have arrived
+        await self._client.register(request)
+        self._known = True
+        self.tell(True, f"registered with the controller at {self._client.base_url}")
+        return False
+
+    def tell(self, registered: bool, why: str) -> None:
+        if self._told is None or self._told[0] != registered:
+            self._on_state(registered, why)
+        self._told = (registered, why)
+
+    async def goodbye(self) -> None:
+        if not self._name:
+            return
+        try:
+            await _within(self._client.unregister(self._name), GOODBYE_S)
+        except (ControllerError, TimeoutError) as error:
+            log.info("could not unregister: %s", error or "no answer in time")
+
+
+async def _within(call: Awaitable[None], seconds: float) -> None:
+    async with asyncio.timeout(seconds):
+        await call

@@ -1,0 +1,219 @@
+"""How our own HTTP servers (controller, worker) bind, run and end.
+
+Binding comes first and apart, so that a taken port is one clear message before anything expensive is imported.
+Signals: SIGTERM ends with 0, SIGINT with 130; both let requests in flight finish within the grace. A second signal
+has its default action: the kernel ends the process at once, whatever Python is doing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import math
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from llmlaunch.errors import LlmlaunchError, PortTakenError, StartError, UsageError
+
+BACKLOG = 1024
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+log = logging.getLogger(__name__)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening TCP socket on ``host`` (name, IPv4 or IPv6 address, with or without brackets) and ``port``.
+
+    Port 0 takes a free one: ask ``getsockname()``. ``::`` listens on IPv4 too.
+
+    It listens already: two sockets may both be *bound* to one port under SO_REUSEADDR, and only listening tells which
+    of two starters lost. Clients that come early wait in the backlog until the server runs.
+
+    Raises PortTakenError (naming the holder where the system tells), UsageError for a host or port that can not be.
+    """
+    if not 0 <= port <= 65535:
+        raise UsageError(f"port {port} is out of range", hint="ports go from 1 to 65535")
+    family, address = _resolve(host.strip("[]"), port)
+    # The protocol must be given: asyncio sets TCP_NODELAY on accepted sockets only if their listener names TCP, and
+    # without it small stream events wait for the client's delayed acknowledgement (40 ms).
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address[0] != "::"))
+        sock.bind(address)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise _bind_error(error, host, port) from error
+    sock.setblocking(False)
+    return sock
+
+
+def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, tuple[Any, ...]]:
+    if not host:
+        raise UsageError(
+            "the host is empty", hint="use 127.0.0.1 for this machine, 0.0.0.0 for all interfaces"
+        )
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (socket.gaierror, UnicodeError) as error:
+        raise UsageError(
+            f"host {host!r} is not known: {error}", hint="name an address of this machine"
+        ) from error
+    # "localhost" may be both; addresses written http://127.0.0.1:… must find it.
+    family, _, _, _, address = min(found, key=lambda item: item[0] != socket.AF_INET)
+    return family, address
+
+
+def _bind_error(error: OSError, host: str, port: int) -> LlmlaunchError:
+    where = url(host, port).removeprefix("http://")
+    if error.errno == errno.EADDRINUSE:
+        return PortTakenError(
+            f"can not listen on {where}: port {port} is taken by {holder_of(port)}",
+            hint="end that process, or choose another port with --port",
+        )
+    if error.errno == errno.EADDRNOTAVAIL:
+        return UsageError(
+            f"can not listen on {where}: {host} is not an address of this machine",
+            hint="use 127.0.0.1 for this machine alone, 0.0.0.0 for all interfaces",
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return UsageError(
+            f"can not listen on {where}: permission denied",
+            hint="ports below 1024 need privileges; choose a higher one",
+        )
+    return UsageError(f"can not listen on {where}: {error.strerror or error}")
+
+
+def holder_of(port: int) -> str:
+    """Who holds the local TCP ``port``, in words: "python (pid 4711)". Outgoing connections count too."""
+    import psutil
+
+    try:
+        connections = psutil.net_connections("tcp")
+    except (psutil.Error, OSError):
+        connections = []
+    holders = [c for c in connections if c.laddr and c.laddr.port == port]
+    holders.sort(key=lambda c: (c.pid is None, c.status != psutil.CONN_LISTEN))
+    for connection in holders:
+        if connection.pid is not None:
+            with contextlib.suppress(psutil.Error):
+                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    return "a process that this user can not see"
+
+
+def url(host: str, port: int) -> str:
+    """``http://host:port`` with an IPv6 host in brackets."""
+    bare = host.strip("[]")
+    return f"http://[{bare}]:{port}" if ":" in bare else f"http://{bare}:{port}"
+
+
+def configure_logging(level: str) -> None:
+    """Plain lines on stderr at ``level`` (one of ``LOG_LEVELS``) for our own loggers; libraries only from warnings on."""
+    if level not in LOG_LEVELS:
+        raise UsageError(f"unknown log level {level!r}", hint=f"choose one of {', '.join(LOG_LEVELS)}")
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("llmlaunch").setLevel(level.upper())
+
+
+def run_app(
+    app: Any,
+    sock: socket.socket,
+    *,
+    on_started: Callable[[], None] | None = None,
+    on_stopping: Callable[[], None] | None = None,
+    grace_s: float = 10.0,
+    loop: str = "auto",
+) -> int:
+    """Serve the ASGI ``app`` on ``sock`` until SIGTERM or SIGINT; return the process's exit code (0 or 130).
+
+    Both callbacks are called once, inside the running event loop (they may create tasks): ``on_started`` when
+    requests are answered, ``on_stopping`` at the first signal, while requests in flight go on. These have ``grace_s``
+    seconds; then their connections are cut and their tasks cancelled. ``loop`` is uvicorn's: "auto" takes uvloop
+    when it is installed, "asyncio" is smaller.
+
+    Must run in the main thread, where signals arrive. Raises StartError when the app's lifespan fails to start.
+    """
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        """uvicorn, with our signals, and without its ten wake-ups a second."""
+
+        code = 0
+
+        def __init__(self, config: uvicorn.Config) -> None:
+            super().__init__(config)
+            self.stopping = asyncio.Event()
+
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            running = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                running.add_signal_handler(number, self.stop, number)
+            yield
+
+        def stop(self, number: signal.Signals) -> None:
+            running = asyncio.get_running_loop()
+            for other in (signal.SIGTERM, signal.SIGINT):
+                running.remove_signal_handler(other)
+                signal.signal(other, signal.SIG_DFL)
+            log.info("%s: stopping", number.name)
+            self.code = 130 if number == signal.SIGINT else 0
+            self.should_exit = True
+            self.stopping.set()
+            if on_stopping is not None:
+                on_stopping()
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if on_started is not None and not self.should_exit:
+                on_started()
+
+        async def main_loop(self) -> None:
+            while not await self.on_tick(0):  # keeps the Date header right
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.stopping.wait(), 1.0)
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            cut = asyncio.get_running_loop().call_later(grace_s, self.cut)
+            await super().shutdown(sockets)
+            cut.cancel()
+
+        def cut(self) -> None:
+            connections = list(self.server_state.connections)
+            log.warning("the grace of %g s is over: cutting %d connections", grace_s, len(connections))
+            for connection in connections:
+                transport: Any = connection.transport
+                transport.abort()
+
+    async def quiet(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await app(scope, receive, send)
+        except asyncio.CancelledError:
+            if not server.should_exit:  # at the end of the grace uvicorn cancels, and would print a traceback
+                raise
+
+    config = uvicorn.Config(
+        quiet,
+        interface="asgi3",
+        loop=loop,
+        ws="none",
+        lifespan="auto",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=math.ceil(grace_s) + 1,
+    )
+    server = Server(config)
+    try:
+        server.run(sockets=[sock])
+    except SystemExit as error:  # how uvicorn reports a lifespan that failed; its reason is in the log
+        raise StartError("the server could not start") from error
+    return server.code
