@@ -1,26 +1,53 @@
 """The ``llmlaunch`` command: its verbs, and the one place where an error becomes a message and an exit code.
 
-A verb's module imports typer and ``errors`` at its top and everything else inside its function, so that
-``llmlaunch status`` pays for nothing it does not use.
+A verb is one line in :data:`VERBS` and one file beside this one, with a function of the verb's name. A verb's module imports
+typer and ``errors`` at its top and everything else inside its function, so that ``llmlaunch status`` pays for nothing it does
+not use. For the same reason only the verb that was asked for is registered: typer prepares every option of every verb, and
+that costs as much again as the verb itself.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib
+import importlib.util
+import os
 import sys
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn
 
 import typer
 
 from llmlaunch import __version__
 from llmlaunch.errors import LlmlaunchError
 
-app = typer.Typer(
-    name="llmlaunch",
-    no_args_is_help=True,
-    add_completion=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="Turn a list of models and a box of GPUs into one OpenAI-compatible endpoint, and keep it up.",
-)
+DEPLOY = "Deployments"
+LOOK = "Before you start"
+TALK = "Talk to it"
+PARTS = "Components by hand"
+
+VERBS = {
+    "up": DEPLOY,
+    "status": DEPLOY,
+    "logs": DEPLOY,
+    "restart": DEPLOY,
+    "down": DEPLOY,
+    "plan": LOOK,
+    "validate": LOOK,
+    "gpus": LOOK,
+    "schema": LOOK,
+    "test": TALK,
+    "chat": TALK,
+    "controller": PARTS,
+    "worker": PARTS,
+    "api": PARTS,
+}
+"""Verb → the group it stands under in the help. Verb ``x`` is the function ``x`` in ``llmlaunch/cli/x.py``."""
+
+HELP = """Turn a list of models and a box of GPUs into one OpenAI-compatible endpoint, and keep it up.
+
+Exit codes: 0 done · 1 it failed · 2 the command line or the manifest is wrong · 3 not running (status) · 4 the --timeout is over ·
+130 Ctrl-C."""
 
 
 def _version(value: bool) -> None:
@@ -29,7 +56,6 @@ def _version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def root(
     version: bool = typer.Option(
         False, "--version", callback=_version, is_eager=True, help="Print the version."
@@ -38,22 +64,67 @@ def root(
     """Options that stand before the verb."""
 
 
+def build(verbs: Iterable[str] = tuple(VERBS)) -> typer.Typer:
+    """The command with these verbs. A pipe gets plain help and errors, a terminal gets panels."""
+    app = typer.Typer(
+        name="llmlaunch",
+        no_args_is_help=True,
+        add_completion=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich" if sys.stderr.isatty() else None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        help=HELP,
+    )
+    app.callback()(root)
+    for verb in verbs:
+        module = importlib.import_module(f"llmlaunch.cli.{verb}")
+        app.command(verb, rich_help_panel=VERBS[verb])(guarded(getattr(module, verb)))
+    return app
+
+
+def guarded(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """``verb`` with its errors turned into one message and an exit code."""
+
+    @functools.wraps(verb)
+    def run_verb(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return verb(*args, **kwargs)
+        except LlmlaunchError as error:
+            raise typer.Exit(fail(error)) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+        except BrokenPipeError:
+            reader_left()
+
+    return run_verb
+
+
+def reader_left() -> NoReturn:
+    """End quietly, as ``head`` expects of what it reads from."""
+    # The interpreter flushes stdout once more when it ends; that must not fail a second time.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise typer.Exit(141)
+
+
 def fail(error: LlmlaunchError) -> int:
     """Print ``error`` to stderr and return its exit code."""
+    colour = None if not os.environ.get("NO_COLOR") else False
     lines = error.message.splitlines() or [""]
-    typer.secho(f"error: {lines[0]}", fg="red", err=True)
+    typer.echo(typer.style("error: ", fg="red") + lines[0], err=True, color=colour)
     for line in lines[1:]:
-        typer.secho(f"       {line}", err=True)
-    if error.hint:
-        typer.secho(f"hint:  {error.hint}", fg="yellow", err=True)
+        typer.echo(f"       {line}", err=True, color=colour)
+    for number, line in enumerate(error.hint.splitlines()):
+        typer.echo(
+            (typer.style("hint:  ", fg="yellow") if not number else "       ") + line, err=True, color=colour
+        )
     return error.exit_code
 
 
 def run() -> None:
     """Run the verb that ``sys.argv`` names, and exit."""
-    try:
-        app()
-    except LlmlaunchError as error:
-        sys.exit(fail(error))
-    except BrokenPipeError:
-        sys.exit(141)
+    verb = sys.argv[1] if len(sys.argv) > 1 else ""
+    build([verb] if verb in VERBS else _landed())()
+
+
+def _landed() -> list[str]:
+    return [verb for verb in VERBS if importlib.util.find_spec(f"llmlaunch.cli.{verb}")]
