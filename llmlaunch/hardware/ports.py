@@ -1,0 +1,153 @@
+"""Which TCP ports of this machine are taken, and by whom.
+
+A port is not only taken by a listener: the local end of an outgoing connection blocks a bind as well, and the kernel
+hands out such ends from ``ip_local_port_range``. The verdict is always a real bind, the way servers bind (with
+SO_REUSEADDR, so that connections in TIME_WAIT which a closed server left behind do not count). The socket table only
+tells which ports to try, and who holds them.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+import psutil
+
+from llmlaunch.planning.types import Occupied
+
+UNKNOWN_HOLDER = "another user's process"
+CLOSED_HOLDER = "a closed connection that the kernel keeps for a minute (TIME_WAIT)"
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def can_bind(host: str, port: int) -> bool:
+    """Whether a server could listen on ``host`` (an address or a name of this machine) and ``port`` now."""
+    addresses = _addresses(host)
+    return bool(addresses) and all(_bind_error(address, port) == 0 for address in addresses)
+
+
+def occupied(hosts: Iterable[str]) -> tuple[Occupied, ...]:
+    """The ports on which a bind to one of ``hosts`` would fail, sorted, each with the ``host`` as it was asked for.
+
+    Hosts that are not this machine's give nothing. A port that is bound but neither listens nor is connected is in no
+    table; :func:`can_bind` tells about those.
+    """
+    table = [
+        (_plain(row.laddr.ip), row.laddr.port, row.pid, row.status)
+        for row in psutil.net_connections(kind="tcp")
+        if row.laddr
+    ]
+    found = []
+    for host in sorted(set(hosts)):
+        addresses = _addresses(host, local_only=True)
+        holders: dict[int, list[tuple[int | None, str]]] = {}
+        for bound, port, pid, status in table:
+            if any(_may_overlap(bound, address) for address in addresses):
+                holders.setdefault(port, []).append((pid, status))
+        for port, rows in sorted(holders.items()):
+            if any(_taken(address, port, rows) for address in addresses):
+                found.append(Occupied(host, port, _holder(rows)))
+    return tuple(found)
+
+
+def local_addresses() -> frozenset[str]:
+    """Addresses and names by which this machine is called, the wildcards included."""
+    names = {"localhost", "0.0.0.0", "::", "127.0.0.1", "::1", socket.gethostname()}  # noqa: S104
+    names.add(socket.gethostname().partition(".")[0])
+    for interface in psutil.net_if_addrs().values():
+        for entry in interface:
+            if entry.family in (socket.AF_INET, socket.AF_INET6):
+                names.add(entry.address.partition("%")[0])
+    return frozenset(names)
+
+
+def _taken(address: _Address, port: int, rows: list[tuple[int | None, str]]) -> bool:
+    error = _bind_error(address, port)
+    if error == errno.EACCES:  # a privileged port: the table alone has to tell
+        return any(status == psutil.CONN_LISTEN for _, status in rows)
+    return error == errno.EADDRINUSE
+
+
+def _bind_error(address: _Address, port: int) -> int:
+    """The errno of listening on ``address`` and ``port``, 0 when it works."""
+    strict = _try_listen(address, port, reuse=False)
+    if strict != errno.EADDRINUSE:
+        return strict
+    relaxed = _try_listen(address, port, reuse=True)
+    # Two sockets with SO_REUSEADDR may both be bound as long as neither listens. Such a socket is in no table, while
+    # the leftovers of closed servers are.
+    return relaxed if relaxed or _in_table(port) else errno.EADDRINUSE
+
+
+def _try_listen(address: _Address, port: int, reuse: bool) -> int:
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(reuse))
+            sock.bind((str(address), port))
+    except OSError as error:
+        return error.errno or errno.EINVAL
+    return 0
+
+
+def _in_table(port: int) -> bool:
+    wanted = f":{port:04X}"
+    for name in ("tcp", "tcp6"):
+        try:
+            lines = Path("/proc/net", name).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        if any(line.split()[1].endswith(wanted) for line in lines):
+            return True
+    return False
+
+
+def _plain(text: str) -> _Address:
+    address = ipaddress.ip_address(text.partition("%")[0])
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+def _may_overlap(bound: _Address, asked: _Address) -> bool:
+    if bound.is_unspecified or asked.is_unspecified:
+        # "::" takes IPv4 as well unless its socket says IPV6_V6ONLY; the bind decides.
+        return bound.version == asked.version or (bound if bound.is_unspecified else asked).version == 6
+    return bound == asked
+
+
+def _addresses(host: str, local_only: bool = False) -> tuple[_Address, ...]:
+    try:
+        address = _plain(host.strip("[]"))
+    except ValueError:
+        # Only names of this machine are worth a look-up: a foreign one could block on DNS, and is no place to bind.
+        if local_only and host not in (local := local_addresses()) and host.lower() not in local:
+            return ()
+        return _resolve(host)
+    return (address,)
+
+
+@cache
+def _resolve(host: str) -> tuple[_Address, ...]:
+    try:
+        rows = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return ()
+    found = dict.fromkeys(_plain(str(row[4][0])) for row in rows)
+    # A machine without IPv6 may still name ::1 in /etc/hosts; a server skips it there.
+    return tuple(a for a in found if a.version == 4 or _bind_error(a, 0) == 0)
+
+
+def _holder(rows: list[tuple[int | None, str]]) -> str:
+    for pid, _ in sorted(rows, key=lambda row: row[1] != psutil.CONN_LISTEN):
+        if pid is not None:
+            try:
+                return f"{psutil.Process(pid).name()} (pid {pid})"
+            except psutil.Error:
+                return f"pid {pid}"
+    if all(status == psutil.CONN_TIME_WAIT for _, status in rows):
+        return CLOSED_HOLDER
+    return UNKNOWN_HOLDER
