@@ -24,7 +24,7 @@ Everything that changes the table, and /routes, needs ``Authorization: Bearer <t
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
@@ -32,6 +32,8 @@ HEARTBEAT_S = 5.0
 """Seconds between two heartbeats of a worker."""
 EXPIRY_S = 15.0
 """Seconds without a heartbeat after which a worker is forgotten."""
+REPORT_EXPIRY_S = 10.0
+"""Seconds after which a gateway's report of its requests in flight does not count any more."""
 TOKEN_VARIABLE = "LLMLAUNCH_TOKEN"  # noqa: S105  # the name of a variable, not a secret
 
 
@@ -74,9 +76,11 @@ class Expected(BaseModel):
 
 
 class GatewayReport(BaseModel):
+    """Sent when it changes, and while anything is in flight at least twice per REPORT_EXPIRY_S even if it does not."""
+
     gateway: str
     """An id that is the gateway's own for its life."""
-    in_flight: dict[str, int]
+    in_flight: dict[str, Annotated[int, Field(ge=0)]]
     """Requests in flight by worker_name."""
 
 

@@ -1,0 +1,264 @@
+"""Who serves what: a table of workers, and what time and messages do to it. Pure: ``now`` (seconds, any clock) comes in.
+
+::
+
+               register                        drain
+    (unknown) ──────────► SERVING ─────────────────────► DRAINING ──┐
+        ▲                  │  ▲ ▲                            │      │ register: a new life
+        │                  │  │ └────────────────────────────┼──────┘ at the same address
+        │                  │  └─ heartbeat, every 5 s        │
+        └──────────────────┴─────────────────────────────────┘
+           unregister, or no heartbeat for EXPIRY_S
+
+Every function returns a new table; ``rev`` grows whenever what gateways route by has changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from llmlaunch.controller.dispatch import Candidate, choose
+from llmlaunch.controller.wire import (
+    EXPIRY_S,
+    REPORT_EXPIRY_S,
+    RegisterWorker,
+    Replica,
+    Routes,
+    WorkerStatus,
+)
+
+SETTLE_S = EXPIRY_S
+"""Seconds after its start in which a controller can not tell a dead worker from one that has not found it yet."""
+PAUSE_S = 5.0
+"""A longer time between two ticks means that the controller itself stood still, and could hear no heartbeat."""
+DRAIN_NEWS_S = 1.5
+"""Seconds within which a gateway has heard of a drain and reported again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    name: str
+    """Its address, ``http://host:port``."""
+    model_names: tuple[str, ...]
+    last_seen: float
+    speed: float = 1.0
+    queue_length: int = 0
+    check_heart_beat: bool = True
+    multimodal: bool = False
+    trusted: bool = False
+    """Registered by somebody who knew the token: nobody else may change it."""
+    verified: bool = False
+    """The supervisor vouches for it; it may have no /worker_get_status to ask."""
+    draining_since: float | None = None
+    component: str = ""
+    engine: str = ""
+    engine_model: str | None = None
+    kind: Literal["generate", "embed", "rerank"] | None = None
+    max_concurrency: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one gateway said last: requests in flight by worker name."""
+
+    at: float
+    in_flight: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    started_at: float
+    ticked_at: float
+    rev: int = 1
+    workers: Mapping[str, Worker] = field(default_factory=dict)
+    expected: tuple[str, ...] = ()
+    reports: Mapping[str, Report] = field(default_factory=dict)
+    settled: bool = False
+    loads_changed: bool = False
+    """Queue lengths that the current revision does not show yet."""
+
+
+def empty(now: float) -> Table:
+    return Table(started_at=now, ticked_at=now)
+
+
+def worker_from(request: RegisterWorker, status: WorkerStatus, now: float, *, trusted: bool) -> Worker:
+    """The worker that ``request`` describes, with the models and speed of ``status``."""
+    return Worker(
+        name=request.worker_name,
+        model_names=tuple(dict.fromkeys(status.model_names)),
+        last_seen=now,
+        speed=status.speed,
+        queue_length=status.queue_length,
+        check_heart_beat=request.check_heart_beat,
+        multimodal=request.multimodal,
+        trusted=trusted,
+        verified=trusted and request.verified,
+        component=request.component,
+        engine=request.engine,
+        engine_model=request.engine_model,
+        kind=request.kind,
+        max_concurrency=request.max_concurrency,
+    )
+
+
+def register(table: Table, worker: Worker) -> Table:
+    """Add ``worker``; one at the same address is replaced, its drain forgotten."""
+    old = table.workers.get(worker.name)
+    workers = {**table.workers, worker.name: worker}
+    if old is not None and replace(old, last_seen=worker.last_seen) == worker:
+        return replace(table, workers=workers)
+    return replace(table, workers=workers, rev=table.rev + 1)
+
+
+def heartbeat(table: Table, name: str, queue_length: int, now: float) -> tuple[Table, bool]:
+    """The worker is alive. False: it is not in the table and has to register."""
+    worker = table.workers.get(name)
+    if worker is None:
+        return table, False
+    fresh = replace(worker, last_seen=now, queue_length=queue_length)
+    changed = table.loads_changed or queue_length != worker.queue_length
+    return replace(table, workers={**table.workers, name: fresh}, loads_changed=changed), True
+
+
+def refresh(table: Table, name: str, status: WorkerStatus) -> Table:
+    """Take over what the worker says of itself; nothing happens when it has left meanwhile."""
+    worker = table.workers.get(name)
+    if worker is None:
+        return table
+    names = tuple(dict.fromkeys(status.model_names))
+    fresh = replace(worker, model_names=names, speed=status.speed, queue_length=status.queue_length)
+    return register(table, fresh)
+
+
+def unregister(table: Table, name: str) -> tuple[Table, bool]:
+    """Remove the worker. False: there was none."""
+    if name not in table.workers:
+        return table, False
+    return _without(table, {name}), True
+
+
+def drain(table: Table, name: str, now: float) -> tuple[Table, bool]:
+    """No new request shall reach the worker; what it works on goes on. False: there is no such worker."""
+    worker = table.workers.get(name)
+    if worker is None:
+        return table, False
+    if worker.draining_since is not None:
+        return table, True
+    workers = {**table.workers, name: replace(worker, draining_since=now)}
+    return replace(table, workers=workers, rev=table.rev + 1), True
+
+
+def expect(table: Table, names: Sequence[str]) -> Table:
+    """Every served name the manifest promises."""
+    expected = tuple(dict.fromkeys(names))
+    if expected == table.expected:
+        return table
+    return replace(table, expected=expected, rev=table.rev + 1)
+
+
+def report(table: Table, gateway: str, in_flight: Mapping[str, int], now: float) -> Table:
+    """What ``gateway`` has in flight, replacing its last report."""
+    busy = {name: count for name, count in in_flight.items() if count > 0}
+    return replace(table, reports={**table.reports, gateway: Report(now, busy)})
+
+
+def in_flight(table: Table, name: str, now: float) -> int:
+    """Requests of all gateways that the worker holds.
+
+    Right after a drain began, a gateway that was busy with the worker counts as one request at least, until it has
+    reported again: it may have sent one just before it heard of the drain.
+    """
+    fresh = [r for r in table.reports.values() if now - r.at <= REPORT_EXPIRY_S]
+    total = sum(r.in_flight.get(name, 0) for r in fresh)
+    worker = table.workers.get(name)
+    since = worker.draining_since if worker else None
+    if total == 0 and since is not None and now - since < DRAIN_NEWS_S:
+        return sum(1 for r in fresh if r.at < since and r.in_flight)
+    return total
+
+
+def tick(table: Table, now: float) -> Table:
+    """What time does: leases run out, old reports are dropped, the controller settles, loads are published."""
+    pause = now - table.ticked_at
+    workers = table.workers
+    if pause > PAUSE_S:
+        workers = {
+            name: replace(worker, last_seen=min(now, worker.last_seen + pause))
+            for name, worker in workers.items()
+        }
+    reports = {g: r for g, r in table.reports.items() if now - r.at <= REPORT_EXPIRY_S}
+    table = replace(table, workers=workers, reports=reports, ticked_at=now)
+    silent = {n for n, w in workers.items() if w.check_heart_beat and now - w.last_seen > EXPIRY_S}
+    if silent:
+        table = _without(table, silent)
+    if not table.settled and now - table.started_at >= SETTLE_S:
+        table = replace(table, settled=True, rev=table.rev + 1)
+    if table.loads_changed:
+        table = replace(table, loads_changed=False, rev=table.rev + 1)
+    return table
+
+
+def assign(table: Table, model: str, dispatch: str, draw: float, now: float) -> tuple[Table, str]:
+    """The address of a worker for one request for ``model``, "" when nobody serves it; ``draw`` as in dispatch.
+
+    The request counts in that worker's queue until its next heartbeat, as in FastChat: a burst of questions between
+    two heartbeats shall not all get the same answer.
+    """
+    candidates = [
+        Candidate(w.name, w.speed, max(w.queue_length, in_flight(table, w.name, now)))
+        for w in table.workers.values()
+        if model in w.model_names and w.draining_since is None
+    ]
+    if not candidates:
+        return table, ""
+    name = choose(dispatch, candidates, draw).key
+    worker = table.workers[name]
+    counted = {**table.workers, name: replace(worker, queue_length=worker.queue_length + 1)}
+    return replace(table, workers=counted), name
+
+
+def models(table: Table, *, multimodal: bool | None = None) -> list[str]:
+    """Names that somebody serves now, sorted; of one kind when ``multimodal`` says so."""
+    return sorted(
+        {
+            name
+            for worker in table.workers.values()
+            if worker.draining_since is None and multimodal in (None, worker.multimodal)
+            for name in worker.model_names
+        }
+    )
+
+
+def routes(table: Table, epoch: str, dispatch: Literal["shortest_queue", "lottery"]) -> Routes:
+    """The table as gateways get it, in a stable order."""
+    replicas = [
+        Replica(
+            worker_name=w.name,
+            model_names=list(w.model_names),
+            speed=w.speed,
+            queue_length=w.queue_length,
+            draining=w.draining_since is not None,
+            component=w.component,
+            engine=w.engine,
+            engine_model=w.engine_model,
+            kind=w.kind,
+            max_concurrency=w.max_concurrency,
+        )
+        for _, w in sorted(table.workers.items())
+    ]
+    return Routes(
+        epoch=epoch,
+        rev=table.rev,
+        settled=table.settled,
+        dispatch=dispatch,
+        replicas=replicas,
+        expected=list(table.expected),
+    )
+
+
+def _without(table: Table, names: set[str]) -> Table:
+    workers = {name: worker for name, worker in table.workers.items() if name not in names}
+    return replace(table, workers=workers, rev=table.rev + 1)
