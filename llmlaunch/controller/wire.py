@@ -39,7 +39,7 @@ TOKEN_VARIABLE = "LLMLAUNCH_TOKEN"  # noqa: S105  # the name of a variable, not 
 
 class WorkerStatus(BaseModel):
     model_names: list[str] = Field(min_length=1)
-    speed: float = Field(default=1.0, gt=0)
+    speed: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     queue_length: int = Field(default=0, ge=0)
 
 

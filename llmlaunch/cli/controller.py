@@ -1,0 +1,45 @@
+"""``llmlaunch controller``: who serves what, as an ordinary foreground process."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import typer
+
+
+class DispatchMethod(StrEnum):
+    shortest_queue = "shortest_queue"
+    lottery = "lottery"
+
+
+class LogLevel(StrEnum):
+    debug = "debug"
+    info = "info"
+    warning = "warning"
+    error = "error"
+
+
+def controller(
+    host: str = typer.Option("127.0.0.1", help="Address to listen on."),
+    port: int = typer.Option(21001, min=1, max=65535, help="Port to listen on."),
+    dispatch_method: DispatchMethod = typer.Option(
+        DispatchMethod.shortest_queue.value, help="How gateways choose among the replicas of a model."
+    ),
+    open_registration: bool = typer.Option(
+        False, "--open-registration", help="Let workers of any machine register without a token."
+    ),
+    log_level: LogLevel = typer.Option(LogLevel.info.value, help="How much to tell on stderr."),
+) -> None:
+    """Run a controller: workers register with it, gateways ask it for routes.
+
+    The environment variable LLMLAUNCH_TOKEN holds the token that workers and gateways must show; without one, only
+    processes on this machine may register.
+    """
+    from llmlaunch import serve
+
+    serve.configure_logging(log_level.value)
+    sock = serve.bind(host, port)  # before the imports below: a taken port is told at once
+
+    from llmlaunch.controller.app import run
+
+    raise typer.Exit(run(sock, dispatch_method.value, open_registration=open_registration))

@@ -1,0 +1,395 @@
+"""The controller's HTTP side: messages in, table out. Endpoints and bodies are those of ``wire.py``.
+
+Starlette rather than FastAPI: bodies are read into the wire's own models here, so that every error is an envelope of
+ours, and the process starts in half the time and memory.
+
+One event loop owns the table, so no lock guards it: a handler computes the next table from the current one in one
+step, after whatever it had to wait for. Nothing that waits (a worker that is asked, a gateway that polls) is held
+while another is answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import logging
+import os
+import random
+import secrets
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from llmlaunch import serve
+from llmlaunch.controller import registry
+from llmlaunch.controller.bodies import EXCEPTION_HANDLERS, Refused, number, read
+from llmlaunch.controller.registry import Table
+from llmlaunch.controller.verify import (
+    Address,
+    Asker,
+    BadAddressError,
+    NoStatusError,
+    is_loopback,
+    is_own,
+    parse_address,
+)
+from llmlaunch.controller.wire import (
+    TOKEN_VARIABLE,
+    Expected,
+    GatewayReport,
+    HeartBeat,
+    RegisterWorker,
+    WorkerName,
+    WorkerStatus,
+)
+
+TICK_S = 0.5
+LONGEST_WAIT_S = 60.0
+GRACE_S = 1.0
+"""Seconds for requests in flight at the end: only a worker that is being asked can take so long."""
+
+log = logging.getLogger(__name__)
+
+
+class ModelQuery(BaseModel):
+    """The body of /get_worker_address."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    ip: str
+    trusted: bool
+    """It showed the token."""
+
+
+class Controller:
+    """The table and those who wait for it to change. ``token`` "" means that there is none."""
+
+    def __init__(
+        self,
+        dispatch: Literal["shortest_queue", "lottery"] = "shortest_queue",
+        *,
+        token: str = "",
+        open_registration: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.epoch = secrets.token_hex(8)
+        self._dispatch: Literal["shortest_queue", "lottery"] = dispatch
+        self._token = token.encode()
+        self._open = open_registration
+        self._clock = clock
+        self._table = registry.empty(clock())
+        self._changed = asyncio.Event()
+        self._stopping = False
+        self._asker = Asker()
+        self._routes_json: tuple[int, bytes] = (-1, b"")
+
+    def app(self) -> Starlette:
+        """The ASGI application; its lifespan runs the clock that expires leases."""
+        post = [
+            ("/register_worker", self.register_worker),
+            ("/receive_heart_beat", self.receive_heart_beat),
+            ("/unregister_worker", self.unregister_worker),
+            ("/drain_worker", self.drain_worker),
+            ("/set_expected", self.set_expected),
+            ("/gateway_report", self.gateway_report),
+            ("/list_models", self.list_models),
+            ("/list_language_models", self.list_language_models),
+            ("/list_multimodal_models", self.list_multimodal_models),
+            ("/get_worker_address", self.get_worker_address),
+            ("/refresh_all_workers", self.refresh_all_workers),
+            ("/worker_get_status", self.worker_get_status),
+        ]
+        get = [
+            ("/routes", self.routes),
+            ("/test_connection", self.connection_test),
+            ("/health", self.health),
+        ]
+        return Starlette(
+            routes=[
+                *(Route(path, handler, methods=["POST"]) for path, handler in post),
+                *(Route(path, handler, methods=["GET"]) for path, handler in get),
+            ],
+            exception_handlers=EXCEPTION_HANDLERS,
+            lifespan=self._lifespan,
+        )
+
+    def stop(self) -> None:
+        """Let go of everybody who polls, so that the server can end at once."""
+        self._stopping = True
+        self._changed.set()
+
+    # -- the table ---------------------------------------------------------------------------------------------------
+
+    def _update(self, table: Table) -> None:
+        changed = table.rev != self._table.rev
+        self._table = table
+        if changed:
+            waiting, self._changed = self._changed, asyncio.Event()
+            waiting.set()
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        ticking = asyncio.create_task(self._tick_for_ever())
+        yield
+        ticking.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await ticking
+
+    async def _tick_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            before = self._table.workers.keys()
+            self._update(registry.tick(self._table, self._clock()))
+            for name in before - self._table.workers.keys():
+                log.warning("%s is gone: no heartbeat", name)
+
+    # -- what workers say --------------------------------------------------------------------------------------------
+
+    async def register_worker(self, request: Request) -> Response:
+        caller = self._caller(request)
+        body = await read(request, RegisterWorker)
+        address = self._address(caller, body.worker_name)
+        body = body.model_copy(update={"worker_name": str(address)})
+        status = body.worker_status
+        if status is None or not (body.verified and caller.trusted):
+            status = await self._verified_status(address, status)
+            if await request.is_disconnected():
+                # Its own unregistering may have been here already; a worker that still runs registers again.
+                return Response(status_code=499)
+        self._guard(caller, str(address))
+        worker = registry.worker_from(body, status, self._clock(), trusted=caller.trusted)
+        self._update(registry.register(self._table, worker))
+        log.info("%s serves %s", worker.name, ", ".join(worker.model_names))
+        return JSONResponse(None)
+
+    async def _verified_status(self, address: Address, claimed: WorkerStatus | None) -> WorkerStatus:
+        try:
+            own = await self._asker.status(address)
+        except NoStatusError as error:
+            raise Refused(422, f"registration refused: {error}", param="worker_name") from error
+        if claimed is None:
+            return own
+        if set(claimed.model_names) != set(own.model_names):
+            raise Refused(
+                422,
+                f"registration refused: {address} says that it serves {_words(own.model_names)}, "
+                f"the registration says {_words(claimed.model_names)}",
+                param="worker_status.model_names",
+            )
+        return claimed
+
+    async def receive_heart_beat(self, request: Request) -> Response:
+        caller = self._caller(request)
+        body = await read(request, HeartBeat)
+        name = self._own_name(caller, body.worker_name)
+        table, exist = registry.heartbeat(self._table, name, body.queue_length, self._clock())
+        self._update(table)
+        return JSONResponse({"exist": exist})
+
+    async def unregister_worker(self, request: Request) -> Response:
+        caller = self._caller(request)
+        name = self._own_name(caller, (await read(request, WorkerName)).worker_name)
+        table, exist = registry.unregister(self._table, name)
+        self._update(table)
+        if exist:
+            log.info("%s has left", name)
+        return JSONResponse({"exist": exist})
+
+    async def drain_worker(self, request: Request) -> Response:
+        caller = self._caller(request)
+        name = self._own_name(caller, (await read(request, WorkerName)).worker_name)
+        now = self._clock()
+        table, exist = registry.drain(self._table, name, now)
+        self._update(table)
+        return JSONResponse({"exist": exist, "in_flight": registry.in_flight(table, name, now)})
+
+    async def refresh_all_workers(self, request: Request) -> Response:
+        self._caller(request)
+        asked = [w for w in self._table.workers.values() if not w.verified]
+        answers = await asyncio.gather(
+            *(self._asker.status(parse_address(w.name)) for w in asked), return_exceptions=True
+        )
+        table = self._table
+        for worker, answer in zip(asked, answers, strict=True):
+            if isinstance(answer, WorkerStatus):
+                table = registry.refresh(table, worker.name, answer)
+            elif not isinstance(answer, NoStatusError):
+                raise answer
+            else:
+                log.warning("%s", answer)
+                if not worker.check_heart_beat:  # no lease will run out for it
+                    table, _ = registry.unregister(table, worker.name)
+        self._update(table)
+        return JSONResponse(None)
+
+    # -- what the supervisor and gateways say and ask ------------------------------------------------------------------
+
+    async def set_expected(self, request: Request) -> Response:
+        self._caller(request)
+        self._update(registry.expect(self._table, (await read(request, Expected)).names))
+        return JSONResponse(None)
+
+    async def gateway_report(self, request: Request) -> Response:
+        self._caller(request)
+        body = await read(request, GatewayReport)
+        self._update(registry.report(self._table, body.gateway, body.in_flight, self._clock()))
+        return JSONResponse(None)
+
+    async def routes(self, request: Request) -> Response:
+        self._caller(request)
+        since = number(request, "since", -1, int)
+        wait_s = min(number(request, "wait", 0.0, float), LONGEST_WAIT_S)
+        if request.query_params.get("epoch", "") == self.epoch:
+            await self._newer_than(since, wait_s)
+        if self._routes_json[0] != self._table.rev:
+            body = registry.routes(self._table, self.epoch, self._dispatch).model_dump_json().encode()
+            self._routes_json = (self._table.rev, body)
+        return Response(self._routes_json[1], media_type="application/json")
+
+    async def _newer_than(self, rev: int, wait_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                while self._table.rev <= rev and not self._stopping:
+                    await self._changed.wait()
+
+    # -- what FastChat's clients ask -----------------------------------------------------------------------------------
+
+    async def list_models(self, _: Request) -> Response:
+        return JSONResponse({"models": registry.models(self._table)})
+
+    async def list_language_models(self, _: Request) -> Response:
+        return JSONResponse({"models": registry.models(self._table, multimodal=False)})
+
+    async def list_multimodal_models(self, _: Request) -> Response:
+        return JSONResponse({"models": registry.models(self._table, multimodal=True)})
+
+    async def get_worker_address(self, request: Request) -> Response:
+        model = (await read(request, ModelQuery)).model
+        now = self._clock()
+        table, address = registry.assign(self._table, model, self._dispatch, random.random(), now)
+        self._update(table)
+        return JSONResponse({"address": address})
+
+    async def worker_get_status(self, _: Request) -> Response:
+        workers = self._table.workers.values()
+        return JSONResponse(
+            {
+                "model_names": registry.models(self._table),
+                "speed": sum(w.speed for w in workers),
+                "queue_length": sum(w.queue_length for w in workers),
+            }
+        )
+
+    async def connection_test(self, _: Request) -> Response:
+        return JSONResponse("success")
+
+    async def health(self, _: Request) -> Response:
+        table = self._table
+        return JSONResponse(
+            {
+                "status": "ok",
+                "workers": len(table.workers),
+                "models": len(registry.models(table)),
+                "expected": len(table.expected),
+                "settled": table.settled,
+                "rev": table.rev,
+            }
+        )
+
+    # -- who may ---------------------------------------------------------------------------------------------------
+
+    def _caller(self, request: Request) -> Caller:
+        """Who calls. Raises Refused when this caller may not change the table or read the routes."""
+        ip = request.client.host if request.client else ""
+        scheme, _, shown = request.headers.get("authorization", "").partition(" ")
+        if self._token and scheme.lower() == "bearer":
+            if hmac.compare_digest(shown.strip().encode(), self._token):
+                return Caller(ip, trusted=True)
+            raise Refused(401, "the token is not this controller's", code="invalid_token")
+        if "origin" in request.headers:  # a page in somebody's browser reaches loopback addresses, too
+            raise Refused(403, "browsers may not do this", code="forbidden")
+        if self._open or (not self._token and is_loopback(ip)):
+            return Caller(ip, trusted=False)
+        if self._token:
+            raise Refused(
+                401, f"show the token: Authorization: Bearer ${TOKEN_VARIABLE}", code="missing_token"
+            )
+        raise Refused(
+            403,
+            f"without a token this is open to this machine alone: set {TOKEN_VARIABLE} for the controller and for {ip}, "
+            "or start the controller with --open-registration",
+            code="forbidden",
+        )
+
+    def _address(self, caller: Caller, text: str) -> Address:
+        try:
+            address = parse_address(text)
+        except BadAddressError as error:
+            raise Refused(422, str(error), param="worker_name") from error
+        if not caller.trusted and not is_own(address, caller.ip):
+            raise Refused(
+                403,
+                f"without the token, {caller.ip} may only speak for workers at its own IP address, not for {address}",
+                param="worker_name",
+                code="forbidden",
+            )
+        return address
+
+    def _guard(self, caller: Caller, name: str) -> None:
+        worker = self._table.workers.get(name)
+        if worker is not None and worker.trusted and not caller.trusted:
+            raise Refused(
+                403, f"{name} was registered with the token, and changes only with it", code="forbidden"
+            )
+
+    def _own_name(self, caller: Caller, text: str) -> str:
+        name = str(self._address(caller, text))
+        self._guard(caller, name)
+        return name
+
+
+def _words(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:8])) + (" …" if len(names) > 8 else "")
+
+
+def run(
+    sock: socket.socket, dispatch: Literal["shortest_queue", "lottery"], *, open_registration: bool
+) -> int:
+    """Serve a controller on the listening ``sock`` until a signal ends it; return the process's exit code.
+
+    The token is the value of the environment variable ``TOKEN_VARIABLE``; unset or empty means that there is none.
+    """
+    token = os.environ.get(TOKEN_VARIABLE, "")
+    controller = Controller(dispatch, token=token, open_registration=open_registration)
+    host, port, *_ = sock.getsockname()
+    if open_registration:
+        who = "workers of any machine may register"
+    elif token:
+        who = "workers register with the token"
+    else:
+        who = f"no {TOKEN_VARIABLE}: only workers on this machine may register"
+
+    def started() -> None:
+        log.info("controller on %s, dispatch %s; %s", serve.url(host, port), dispatch, who)
+
+    # Plain asyncio: some hundred small requests a second at most, and a tenth less memory than with uvloop.
+    return serve.run_app(
+        controller.app(),
+        sock,
+        on_started=started,
+        on_stopping=controller.stop,
+        grace_s=GRACE_S,
+        loop="asyncio",
+    )

@@ -1,0 +1,161 @@
+"""A worker's address must be one that its registrar may name, and must answer as itself.
+
+A registration makes the controller open a connection and gateways send prompts. So an address is plain
+``http(s)://host:port``; somebody without the token may only name the machine they call from; and the address is asked
+which models it serves before anybody believes it. No redirect is followed, an answer is bounded in size and time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import ssl
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from pydantic import ValidationError
+
+from llmlaunch.controller.wire import WorkerStatus
+
+ASK_S = 3.0
+"""Seconds a worker has to say what it serves."""
+ASK_TOTAL_S = 6.0
+"""Seconds in all, with the wait for a turn."""
+ASKS_AT_ONCE = 64
+ANSWER_BYTES = 256 << 10
+
+
+class BadAddressError(ValueError):
+    """The text is no worker's address, or one that this caller may not name."""
+
+
+class NoStatusError(Exception):
+    """The address does not answer /worker_get_status as a worker does. The text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    scheme: str
+    host: str
+    """Without brackets."""
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+
+def parse_address(text: str) -> Address:
+    """The worker's address in its one spelling. Raises BadAddressError."""
+    try:
+        parts = urlsplit(text.strip())
+        port = parts.port
+    except ValueError as error:
+        raise BadAddressError(f"worker address {text!r} is no URL: {error}") from error
+    if parts.scheme not in ("http", "https"):
+        raise BadAddressError(f"worker address {text!r} must start with http:// or https://")
+    if not parts.hostname or parts.username is not None or parts.password is not None:
+        raise BadAddressError(f"worker address {text!r} must name a host, and no user")
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise BadAddressError(f"worker address {text!r} must be http://host:port and nothing more")
+    if any(c.isspace() or not c.isprintable() for c in parts.hostname):
+        raise BadAddressError(f"worker address {text!r} holds characters that no host has")
+    if port == 0:
+        raise BadAddressError(f"worker address {text!r} names no port")
+    return Address(parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80))
+
+
+def is_loopback(host: str) -> bool:
+    ip = _ip(host)
+    return host == "localhost" if ip is None else ip.is_loopback
+
+
+def is_own(address: Address, client: str) -> bool:
+    """Whether ``address`` is on the machine that the IP ``client`` calls from.
+
+    Names other than localhost are not: they may resolve differently when they are asked.
+    """
+    if is_loopback(address.host):
+        return is_loopback(client)
+    ip = _ip(address.host)
+    return ip is not None and ip == _ip(client)
+
+
+def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        ip = ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    return mapped or ip
+
+
+class Asker:
+    """Asks workers for their status: many at once, each bounded, so that a stuck one holds up nobody."""
+
+    def __init__(self) -> None:
+        self._turns = asyncio.Semaphore(ASKS_AT_ONCE)
+
+    async def status(self, address: Address) -> WorkerStatus:
+        """What POST ``address``/worker_get_status says. Raises NoStatusError."""
+        try:
+            async with asyncio.timeout(ASK_TOTAL_S), self._turns, asyncio.timeout(ASK_S):
+                status, body = await _post(address, "/worker_get_status")
+        except TimeoutError:
+            raise NoStatusError(f"{address} did not answer within {ASK_S:g} s") from None
+        except (OSError, ValueError, EOFError, asyncio.LimitOverrunError) as error:
+            reason = str(error) or type(error).__name__
+            raise NoStatusError(f"{address} could not be asked for its status: {reason}") from error
+        if status != 200:
+            raise NoStatusError(f"{address}/worker_get_status answered {status}, not 200")
+        try:
+            return WorkerStatus.model_validate_json(body)
+        except ValidationError:
+            raise NoStatusError(f"{address}/worker_get_status did not answer as a worker does") from None
+
+
+async def _post(address: Address, path: str) -> tuple[int, bytes]:
+    """One HTTP/1.1 POST of ``{}``: status and body. A client library would be a tenth of the controller's memory."""
+    context = ssl.create_default_context() if address.scheme == "https" else None
+    reader, writer = await asyncio.open_connection(address.host, address.port, ssl=context, limit=32 << 10)
+    try:
+        authority = str(address).partition("://")[2]
+        writer.write(
+            f"POST {path} HTTP/1.1\r\nHost: {authority}\r\nContent-Type: application/json\r\n"
+            "Content-Length: 2\r\nAccept: application/json\r\nConnection: close\r\n\r\n{}".encode()
+        )
+        await writer.drain()
+        head = await reader.readuntil(b"\r\n\r\n")
+        lines = head.decode("latin-1").split("\r\n")
+        version, _, rest = lines[0].partition(" ")
+        if not version.startswith("HTTP/1."):
+            raise ValueError("it does not speak HTTP")
+        fields = {k.strip().lower(): v.strip() for k, _, v in (line.partition(":") for line in lines[1:])}
+        return int(rest[:3]), await _body(reader, fields)
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+async def _body(reader: asyncio.StreamReader, fields: dict[str, str]) -> bytes:
+    if "chunked" in fields.get("transfer-encoding", "").lower():
+        body = b""
+        while size := int((await reader.readuntil(b"\r\n")).split(b";")[0], 16):
+            _bounded(len(body) + size)
+            body += (await reader.readexactly(size + 2))[:-2]
+        return body
+    if "content-length" in fields:
+        return await reader.readexactly(_bounded(int(fields["content-length"])))
+    body = b""
+    while piece := await reader.read(64 << 10):
+        body += piece
+        _bounded(len(body))
+    return body
+
+
+def _bounded(size: int) -> int:
+    if not 0 <= size <= ANSWER_BYTES:
+        raise ValueError(f"its answer is longer than {ANSWER_BYTES} bytes")
+    return size
