@@ -26,6 +26,14 @@ class MemoryRule:
     """Tokens per sequence to plan for; the model's own context bounds it."""
     batch_tokens: int = 2048
     """Tokens of one forward pass, for the activations."""
+    paged: bool = False
+    """Sequences share one pool of KV blocks: it need not hold every sequence at full length."""
+    layer_split: bool = False
+    """Several GPUs each hold some whole layers; False: each holds a part of every layer (tensor parallel)."""
+    preallocates: bool = False
+    """The KV cache is taken while loading, so what is measured once it is ready is all it will take."""
+    half_precision: bool = False
+    """A float32 checkpoint is loaded in 16 bits unless ``dtype`` says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +70,8 @@ class LaunchRequest:
     """Empty: the CPU."""
     python: str
     """The interpreter of this installation."""
+    kv_tokens: int | None = None
+    """Tokens of KV cache that the claim has room for; None: unknown, or the CPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +97,21 @@ class Engine(Protocol):
 
     name: str
     memory: MemoryRule
+    index_mask: bool
+    """True: whole GPUs are named by index in CUDA_VISIBLE_DEVICES, because UUIDs break its parser."""
+    auto_cpu: bool
+    """Whether ``gpus: auto`` may mean the CPU on a machine without GPUs."""
+
+    def problems(self, model: ModelSpec) -> tuple[str, ...]:
+        """What the manifest says that this engine can not do, in words; empty: nothing."""
+        ...
+
+    def unsuited(self, facts: ModelFacts, devices: int) -> str:
+        """Why this engine can not run that model on that many GPUs (0: the CPU), or empty."""
+        ...
 
     def launch(self, request: LaunchRequest) -> Launch:
-        """The process that serves ``request``. Raises UsageError for engine_args it can not pass on."""
+        """The process that serves ``request``, whose model has no :meth:`problems`. The device mask is the planner's."""
         ...
 
     def sequences(self, model: ModelSpec) -> int:

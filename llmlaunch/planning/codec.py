@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from functools import cache
 from typing import Any, TypeVar, get_type_hints
 
 from llmlaunch.errors import PlanError
@@ -154,13 +153,15 @@ _DECODERS: dict[Any, Any] = {
 }
 
 
-_hints = cache(get_type_hints)
+_HINTS: dict[object, dict[str, Any]] = {
+    kind: get_type_HINTS[kind] for kind in (Plan, ProcessSpec, GpuBudget, Rejection)
+}
 
 
 def _decode(kind: type[_T], data: object, where: str) -> _T:
     if not isinstance(data, dict):
         raise _wrong(where, "an object", data)
-    hints = _hints(kind)
+    hints = _HINTS[kind]
     missing, unknown = hints.keys() - data.keys(), data.keys() - hints.keys()
     if missing or unknown:
         what = [f"lacks {name}" for name in sorted(missing)]

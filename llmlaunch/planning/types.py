@@ -51,6 +51,8 @@ class ProcessSpec:
     """Why it runs where it runs, in words with the numbers."""
     secret_env: tuple[str, ...] = ()
     """Keys of ``env`` whose values are never shown, logged or written to disk."""
+    learning_key: str = ""
+    """Under which its measured VRAM is remembered (``World.learned``); empty: not worth remembering."""
 
     @property
     def shown_env(self) -> dict[str, str]:
@@ -115,3 +117,10 @@ class World:
     learned: Mapping[str, int] = field(default_factory=dict)
     """Measured VRAM (bytes per replica) by ``planning.estimate.learning_key``."""
     python: str = "python3"
+    local_addresses: frozenset[str] = frozenset()
+    """Addresses and names of this machine, beside loopback and the wildcards."""
+    held: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Bytes that a running component holds now, by its name and then by device UUID. A component that is missing here
+    is taken to hold what its spec claims, as far as the device's used memory allows."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables that the manifest names, as far as they are set: the one of ``api.api_keys_env``."""

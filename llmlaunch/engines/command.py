@@ -1,0 +1,69 @@
+"""``engine: command``: any server that speaks HTTP.
+
+In each word of ``command``, ``{host}``, ``{port}``, ``{model}``, ``{name}`` (the first served name) and ``{names}`` (all of them, by
+commas) are filled in. Braces around anything that is no plain word stay as they are, so JSON needs no care; ``{{name}}`` is a
+literal ``{name}``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+
+from llmlaunch.engines.types import Launch, LaunchRequest, MemoryRule
+from llmlaunch.manifest.types import ModelSpec
+from llmlaunch.models.facts import ModelFacts
+
+_PLACEHOLDER = re.compile(r"\{\{([A-Za-z_]\w*)\}\}|\{([A-Za-z_]\w*)\}")
+_KNOWN = ("host", "port", "model", "name", "names")
+
+
+class Command:
+    name = "command"
+    memory = MemoryRule(preallocates=True)
+    index_mask = True
+    """Nobody knows how its server reads the mask; indexes are what every parser takes."""
+    auto_cpu = True
+
+    def problems(self, model: ModelSpec) -> tuple[str, ...]:
+        found = []
+        if not model.command:
+            found.append("engine: command needs command: with the words that start the server")
+        for word in model.command:
+            names = [match[2] for match in _PLACEHOLDER.finditer(word) if match[2]]
+            found += [_unknown(name, word) for name in names if name not in _KNOWN]
+        if model.engine_args:
+            found.append("engine_args means nothing to engine: command; write the flags into command:")
+        return tuple(found)
+
+    def unsuited(self, facts: ModelFacts, devices: int) -> str:
+        return ""
+
+    def sequences(self, model: ModelSpec) -> int:
+        return model.max_concurrency or self.memory.default_sequences
+
+    def context(self, model: ModelSpec, facts: ModelFacts) -> int:
+        return model.max_model_len or self.memory.default_context
+
+    def launch(self, request: LaunchRequest) -> Launch:
+        model = request.model
+        values = {
+            "host": request.host,
+            "port": str(request.port),
+            "model": model.model,
+            "name": model.names[0],
+            "names": ",".join(model.names),
+        }
+        return Launch(argv=tuple(_fill(word, values) for word in model.command))
+
+
+def _fill(word: str, values: Mapping[str, str]) -> str:
+    return _PLACEHOLDER.sub(lambda m: f"{{{m[1]}}}" if m[1] else values[m[2]], word)
+
+
+def _unknown(name: str, word: str) -> str:
+    near = difflib.get_close_matches(name, _KNOWN, n=1)
+    text = f"command: {word!r} has an unknown placeholder {{{name}}}; expected one of "
+    text += ", ".join(f"{{{known}}}" for known in _KNOWN)
+    return text + (f"; did you mean {{{near[0]}}}?" if near else f"; write {{{{{name}}}}} for a literal one")

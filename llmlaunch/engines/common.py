@@ -1,0 +1,42 @@
+"""What several engines share: flags that the plan owns, and how much context and concurrency a model is planned for."""
+
+from __future__ import annotations
+
+from llmlaunch.engines.flags import lookup
+from llmlaunch.engines.types import MemoryRule
+from llmlaunch.manifest.types import ModelSpec
+from llmlaunch.models.facts import ModelFacts
+
+OWNED = {
+    "host": "write host: on the model",
+    "port": "write port: on the model",
+    "served-model-name": "write names: on the model",
+    "revision": "write revision: on the model",
+    "trust-remote-code": "write trust_remote_code: on the model",
+    "dtype": "write dtype: on the model",
+    "tensor-parallel-size": "gpu_count: or gpus: on the model say how many GPUs it spans",
+    "tp": "gpu_count: or gpus: on the model say how many GPUs it spans",
+    "api-key": "workers take requests from this deployment alone; client keys belong to api_keys_file: of api:",
+    "ssl-keyfile": "workers are reached over plain HTTP on this machine",
+    "ssl-certfile": "workers are reached over plain HTTP on this machine",
+}
+
+
+def sequences(model: ModelSpec, flag: str, default: int) -> int:
+    """Concurrent sequences: ``max_concurrency``, the engine's own flag, or ``default``."""
+    given = model.max_concurrency or lookup(model.engine_args, flag)
+    return given if isinstance(given, int) else default
+
+
+def context(model: ModelSpec, facts: ModelFacts, rule: MemoryRule, *flags: str) -> int:
+    """Tokens: ``max_model_len``, the engine's own flag, or the rule's default, bounded by the model's own."""
+    given = model.max_model_len or lookup(model.engine_args, *flags)
+    wanted = given if isinstance(given, int) else rule.default_context
+    return min(wanted, facts.context_length) if facts.context_length else wanted
+
+
+def indivisible(facts: ModelFacts, devices: int) -> str:
+    """Tensor parallelism gives every GPU the same number of attention heads."""
+    if devices > 1 and facts.attention_heads and facts.attention_heads % devices:
+        return f"its {facts.attention_heads} attention heads can not be shared evenly by {devices} GPUs"
+    return ""

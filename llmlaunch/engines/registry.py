@@ -1,0 +1,24 @@
+"""The engines by name."""
+
+from __future__ import annotations
+
+from llmlaunch.engines.command import Command
+from llmlaunch.engines.llamacpp import LlamaCpp
+from llmlaunch.engines.sglang import Sglang
+from llmlaunch.engines.transformers import Transformers
+from llmlaunch.engines.types import Engine
+from llmlaunch.engines.vllm import Vllm
+from llmlaunch.manifest.types import EngineName
+
+_ENGINES: dict[EngineName, Engine] = {
+    EngineName.TRANSFORMERS: Transformers(),
+    EngineName.VLLM: Vllm(),
+    EngineName.SGLANG: Sglang(),
+    EngineName.LLAMACPP: LlamaCpp(),
+    EngineName.COMMAND: Command(),
+}
+
+
+def get(name: EngineName | str) -> Engine:
+    """The engine called ``name``. Raises ValueError for a name that the manifest would have refused."""
+    return _ENGINES[EngineName(name)]

@@ -1,0 +1,99 @@
+"""SGLang: ``python -m sglang.launch_server``.
+
+Its ``--mem-fraction-static`` is a fraction of what happens to be *free* when it starts, which on a shared GPU depends on who came
+first. ``--max-total-tokens`` bounds the KV cache itself, so that is what the plan sets; the fraction stays SGLang's own.
+Source: https://docs.sglang.io/advanced_features/server_arguments.html
+"""
+
+from __future__ import annotations
+
+from llmlaunch.engines import common
+from llmlaunch.engines.flags import lookup, positive, refused, to_flags, twice
+from llmlaunch.engines.types import Launch, LaunchRequest, MemoryRule, MetricNames
+from llmlaunch.manifest.types import ModelSpec, Source
+from llmlaunch.models.facts import ModelFacts, ModelKind
+
+_MEMORY = "write vram: on the model, the plan computes the tokens from it"
+_SPAN = "gpu_count: or gpus: on the model say how many GPUs it spans"
+_OWNED = common.OWNED | {
+    "model-path": "write model: on the model",
+    "model": "write model: on the model",
+    "device": "write gpus: on the model",
+    "tp-size": _SPAN,
+    "pp-size": _SPAN,
+    "pipeline-parallel-size": _SPAN,
+    "dp-size": "write replicas: on the model",
+    "dp": "write replicas: on the model",
+    "data-parallel-size": "write replicas: on the model",
+    "base-gpu-id": "write gpus: on the model",
+    "max-total-tokens": _MEMORY,
+    "admin-api-key": common.OWNED["api-key"],
+}
+_PROGRESS = (
+    r"(?:Loading|Downloading|Capturing|Compiling).*?(\d+)%",
+    r"Load weight (?:begin|end)",
+    r"KV Cache is allocated",
+    r"Memory pool end",
+    r"Capture cuda graph (?:begin|end)",
+)
+
+
+class Sglang:
+    name = "sglang"
+    memory = MemoryRule(graph_bytes=3 << 29, paged=True, preallocates=True, half_precision=True)
+    index_mask = True
+    auto_cpu = False
+
+    def problems(self, model: ModelSpec) -> tuple[str, ...]:
+        args = model.engine_args
+        said = {"max-running-requests": model.max_concurrency, "context-length": model.max_model_len}
+        return (
+            *refused(args, _OWNED),
+            *twice(args, said),
+            *positive(args, "max-running-requests", "context-length"),
+        )
+
+    def unsuited(self, facts: ModelFacts, devices: int) -> str:
+        return common.indivisible(facts, devices)
+
+    def sequences(self, model: ModelSpec) -> int:
+        return common.sequences(model, "max-running-requests", 64)
+
+    def context(self, model: ModelSpec, facts: ModelFacts) -> int:
+        return common.context(model, facts, self.memory, "context-length")
+
+    def launch(self, request: LaunchRequest) -> Launch:
+        model, facts, args = request.model, request.facts, request.model.engine_args
+        # An installation of its own is reached by a PATH in the model's env.
+        python = "python3" if "PATH" in model.env else request.python
+        argv = [
+            *(python, "-m", "sglang.launch_server"),
+            *("--model-path", facts.path if facts else model.model),
+            *("--served-model-name", model.names[0]),
+            *("--host", request.host, "--port", str(request.port), "--enable-metrics"),
+        ]
+        if request.devices:
+            argv += ["--tp-size", str(len(request.devices))]
+        else:
+            argv += ["--device", "cpu"]
+        if request.kv_tokens:
+            argv += ["--max-total-tokens", str(request.kv_tokens)]
+        if model.max_model_len:
+            argv += ["--context-length", str(model.max_model_len)]
+        if lookup(args, "max-running-requests") is None:
+            argv += ["--max-running-requests", str(self.sequences(model))]
+        if model.dtype != "auto":
+            argv += ["--dtype", model.dtype]
+        if model.revision:
+            argv += ["--revision", model.revision]
+        if model.trust_remote_code:
+            argv.append("--trust-remote-code")
+        if facts and facts.kind is ModelKind.EMBED and lookup(args, "is-embedding") is None:
+            argv.append("--is-embedding")
+        return Launch(
+            argv=(*argv, *to_flags(args)),
+            env={"SGLANG_USE_MODELSCOPE": "true"} if model.source is Source.MODELSCOPE else {},
+            metrics=MetricNames("sglang:num_running_reqs", "sglang:num_queue_reqs", "sglang:token_usage"),
+            progress_patterns=_PROGRESS,
+            start_timeout_s=600.0,
+        )

@@ -1,0 +1,80 @@
+"""The built-in worker: ``llmlaunch worker`` on transformers. It registers itself, and runs on CPUs as well."""
+
+from __future__ import annotations
+
+from llmlaunch.engines import common
+from llmlaunch.engines.flags import positive, refused, to_flags, twice
+from llmlaunch.engines.types import Launch, LaunchRequest, MemoryRule, MetricNames
+from llmlaunch.manifest.types import ModelSpec, Source
+from llmlaunch.models.facts import ModelFacts
+
+_OWNED = common.OWNED | {
+    "model-path": "write model: on the model",
+    "model-names": "write names: on the model",
+    "worker-address": "it follows host: and port:",
+    "controller-address": "it follows controller:",
+    "component": "it names the replica",
+    "device": "write gpus: on the model",
+    "source": "write source: on the model",
+    "vram-bytes": "write vram: on the model",
+    "stop-grace": "write stop_grace: on the model",
+    "no-register": "the deployment's workers always register",
+    "prepare": "run `llmlaunch worker --prepare` by hand",
+}
+
+
+class Transformers:
+    name = "transformers"
+    memory = MemoryRule(layer_split=True)
+    index_mask = False
+    auto_cpu = True
+
+    def problems(self, model: ModelSpec) -> tuple[str, ...]:
+        args = model.engine_args
+        said = {"limit-worker-concurrency": model.max_concurrency, "max-model-len": model.max_model_len}
+        return (
+            *refused(args, _OWNED),
+            *twice(args, said),
+            *positive(args, "limit-worker-concurrency", "max-model-len"),
+        )
+
+    def unsuited(self, facts: ModelFacts, devices: int) -> str:
+        return ""
+
+    def sequences(self, model: ModelSpec) -> int:
+        return common.sequences(model, "limit-worker-concurrency", self.memory.default_sequences)
+
+    def context(self, model: ModelSpec, facts: ModelFacts) -> int:
+        return common.context(model, facts, self.memory, "max-model-len")
+
+    def launch(self, request: LaunchRequest) -> Launch:
+        model, claims = request.model, request.devices
+        argv = [
+            *(request.python, "-m", "llmlaunch", "worker"),
+            *("--model-path", request.facts.path if request.facts else model.model),
+            *("--model-names", ",".join(model.names)),
+            *("--host", request.host, "--port", str(request.port)),
+            *("--controller-address", request.controller_url, "--component", request.component),
+            *("--device", "cuda" if claims else "cpu", "--dtype", model.dtype),
+            *("--stop-grace", f"{model.stop_grace_s:g}"),
+        ]
+        if model.max_concurrency:
+            argv += ["--limit-worker-concurrency", str(model.max_concurrency)]
+        if model.max_model_len:
+            argv += ["--max-model-len", str(model.max_model_len)]
+        if model.revision:
+            argv += ["--revision", model.revision]
+        if model.source is not Source.AUTO:
+            argv += ["--source", model.source.value]
+        if model.trust_remote_code:
+            argv.append("--trust-remote-code")
+        if total := sum(claim.claim_bytes for claim in claims):
+            argv += ["--vram-bytes", str(total)]
+        return Launch(
+            argv=(*argv, *to_flags(model.engine_args)),
+            ready_path="/ready",
+            live_path="/health",
+            self_registering=True,
+            metrics=MetricNames(),
+            start_timeout_s=300.0,
+        )

@@ -1,0 +1,94 @@
+"""vLLM: ``vllm serve``.
+
+It takes ``--gpu-memory-utilization`` of the *total* of each GPU and refuses to start when that much is not free, so on a shared
+GPU the fraction is the claim over the total, rounded down. Weights, activations and KV cache live inside that claim.
+Without a ``max_model_len`` vLLM is told ``auto``: the model's own context, or the longest that its memory can hold.
+Source: vLLM's engine arguments, https://docs.vllm.ai/en/latest/configuration/engine_args/ (0.14 and later know ``auto``).
+"""
+
+from __future__ import annotations
+
+import math
+
+from llmlaunch.engines import common
+from llmlaunch.engines.flags import lookup, positive, refused, to_flags, twice
+from llmlaunch.engines.types import Launch, LaunchRequest, MemoryRule, MetricNames
+from llmlaunch.manifest.types import ModelSpec, Source
+from llmlaunch.models.facts import ModelFacts
+
+_MEMORY = "write vram: on the model, the plan computes the fraction from it"
+_SPAN = "gpu_count: or gpus: on the model say how many GPUs it spans"
+_OWNED = common.OWNED | {
+    "model": "write model: on the model",
+    "gpu-memory-utilization": _MEMORY,
+    "kv-cache-memory-bytes": _MEMORY,
+    "kv-cache-memory": _MEMORY,
+    "pipeline-parallel-size": _SPAN,
+    "pp": _SPAN,
+    "data-parallel-size": "write replicas: on the model",
+    "dp": "write replicas: on the model",
+    "uds": "workers are reached over TCP",
+}
+_PROGRESS = (
+    r"(?:Loading|Downloading).*?(\d+)%",
+    r"Loading (?:model )?weights took",
+    r"Model loading took",
+    r"torch\.compile",
+    r"(?:Available|GPU) KV cache",
+    r"Capturing CUDA graph.*?(\d+)%",
+    r"init engine .* took",
+)
+
+
+class Vllm:
+    name = "vllm"
+    memory = MemoryRule(graph_bytes=3 << 29, paged=True, preallocates=True, half_precision=True)
+    index_mask = True
+    auto_cpu = False
+
+    def problems(self, model: ModelSpec) -> tuple[str, ...]:
+        args = model.engine_args
+        said = {"max-num-seqs": model.max_concurrency, "max-model-len": model.max_model_len}
+        return (*refused(args, _OWNED), *twice(args, said), *positive(args, "max-num-seqs"))
+
+    def unsuited(self, facts: ModelFacts, devices: int) -> str:
+        return common.indivisible(facts, devices)
+
+    def sequences(self, model: ModelSpec) -> int:
+        # vLLM's own default of 256 and more costs memory for logits and graphs that a shared GPU may not have.
+        return common.sequences(model, "max-num-seqs", 64)
+
+    def context(self, model: ModelSpec, facts: ModelFacts) -> int:
+        return common.context(model, facts, self.memory, "max-model-len")
+
+    def launch(self, request: LaunchRequest) -> Launch:
+        model, args = request.model, request.model.engine_args
+        argv = [
+            *("vllm", "serve", request.facts.path if request.facts else model.model),
+            *("--served-model-name", *model.names),
+            *("--host", request.host, "--port", str(request.port)),
+        ]
+        if request.devices:
+            fraction = min(claim.claim_bytes / claim.total_bytes for claim in request.devices)
+            argv += ["--tensor-parallel-size", str(len(request.devices))]
+            argv += ["--gpu-memory-utilization", f"{math.floor(fraction * 10_000) / 10_000:g}"]
+        if lookup(args, "max-model-len") is None:
+            argv += ["--max-model-len", str(model.max_model_len or "auto")]
+        if lookup(args, "max-num-seqs") is None:
+            argv += ["--max-num-seqs", str(self.sequences(model))]
+        if model.dtype != "auto":
+            argv += ["--dtype", model.dtype]
+        if model.revision:
+            argv += ["--revision", model.revision]
+        if model.trust_remote_code:
+            argv.append("--trust-remote-code")
+        return Launch(
+            argv=(*argv, *to_flags(args)),
+            env={"VLLM_USE_MODELSCOPE": "True"} if model.source is Source.MODELSCOPE else {},
+            metrics=MetricNames(
+                "vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:kv_cache_usage_perc"
+            ),
+            progress_patterns=_PROGRESS,
+            # torch.compile and graph capture can be silent for minutes.
+            start_timeout_s=600.0,
+        )
