@@ -34,26 +34,7 @@ _OWNED = common.OWNED | {
 }
 # llama.cpp's abbreviations take one dash; its long flags of the same length (--fit, --temp) take two.
 _SHORT = frozenset(
-    [
-        "cb",
-        "cd",
-        "cram",
-        "ctk",
-        "ctv",
-        "dev",
-        "fa",
-        "kvu",
-        "lv",
-        "mm",
-        "mmu",
-        "ncmoe",
-        "ngl",
-        "nkvo",
-        "ot",
-        "sm",
-        "sps",
-    ]
-    + ["cmoe", "ctkd", "ctvd", "md", "ngld", "nocb", "rea", "tb", "td", "to", "ub"]
+    "cb cd cmoe cram ctk ctkd ctv ctvd dev fa kvu lv md mm mmu ncmoe ngl ngld nkvo nocb ot rea sm sps tb td to ub".split()
 )
 _LAYERS = ("gpu-layers", "n-gpu-layers", "ngl")
 

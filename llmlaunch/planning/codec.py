@@ -154,7 +154,7 @@ _DECODERS: dict[Any, Any] = {
 
 
 _HINTS: dict[object, dict[str, Any]] = {
-    kind: get_type_HINTS[kind] for kind in (Plan, ProcessSpec, GpuBudget, Rejection)
+    kind: get_type_hints(kind) for kind in (Plan, ProcessSpec, GpuBudget, Rejection)
 }
 
 
