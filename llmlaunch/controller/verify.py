@@ -48,8 +48,11 @@ class Address:
 
 def parse_address(text: str) -> Address:
     """The worker's address in its one spelling. Raises BadAddressError."""
+    text = text.strip()
+    if any(c.isspace() or not c.isprintable() for c in text):  # urlsplit would drop some of them
+        raise BadAddressError(f"worker address {text!r} holds characters that no address has")
     try:
-        parts = urlsplit(text.strip())
+        parts = urlsplit(text)
         port = parts.port
     except ValueError as error:
         raise BadAddressError(f"worker address {text!r} is no URL: {error}") from error
@@ -59,8 +62,6 @@ def parse_address(text: str) -> Address:
         raise BadAddressError(f"worker address {text!r} must name a host, and no user")
     if parts.path not in ("", "/") or parts.query or parts.fragment:
         raise BadAddressError(f"worker address {text!r} must be http://host:port and nothing more")
-    if any(c.isspace() or not c.isprintable() for c in parts.hostname):
-        raise BadAddressError(f"worker address {text!r} holds characters that no host has")
     if port == 0:
         raise BadAddressError(f"worker address {text!r} names no port")
     return Address(parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80))
