@@ -58,3 +58,5 @@ class ModelFacts:
     files: tuple[str, ...] = field(default=())
     download_bytes: int = 0
     """What is still to be downloaded before it can be loaded."""
+    hub: str = ""
+    """huggingface | modelscope: where it is downloaded from. Empty for what is on this machine."""

@@ -1,0 +1,180 @@
+"""A model's files, wherever they are, and which of them are the weights.
+
+Reading facts needs three things of a place: names with sizes, small files whole, and the beginning of large ones. A local
+folder and a remote repository both offer them, so that one reader serves both.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from llmlaunch.errors import ModelError
+from llmlaunch.models import safetensors_header
+
+_SHARD = re.compile(r"^(?P<stem>.*)-(?P<part>\d{5})-of-(?P<parts>\d{5})(?P<ending>\.\w+)$")
+_SMALL_FILES = (".json", ".txt", ".model", ".py", ".jinja", ".tiktoken", ".vocab", ".merges")
+_MODULE_FOLDER = re.compile(r"^\d+_\w+$")
+"""sentence-transformers keeps each module of its pipeline in such a folder: 1_Pooling, 2_Dense."""
+
+
+class Files(Protocol):
+    """Where a model lies. All calls raise ModelError with the place in it."""
+
+    @property
+    def where(self) -> str: ...
+
+    def sizes(self) -> Mapping[str, int]:
+        """Bytes by name, relative to the model's folder, with ``/`` between folders."""
+        ...
+
+    def read(self, name: str) -> bytes: ...
+
+    def prefix(self, name: str, length: int) -> bytes:
+        """The first ``length`` bytes, or all when there are fewer."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder of this machine; one level of subfolders counts."""
+
+    path: Path
+
+    @property
+    def where(self) -> str:
+        return str(self.path)
+
+    def sizes(self) -> dict[str, int]:
+        found = {}
+        try:
+            for entry in sorted(self.path.iterdir()):
+                if entry.is_file():
+                    found[entry.name] = entry.stat().st_size
+                elif entry.is_dir() and _MODULE_FOLDER.match(entry.name):
+                    inner = (file for file in sorted(entry.iterdir()) if file.is_file())
+                    found.update({f"{entry.name}/{file.name}": file.stat().st_size for file in inner})
+        except OSError as error:
+            raise ModelError(f"{self.path}: can not be read: {error.strerror or error}") from error
+        return found
+
+    def read(self, name: str) -> bytes:
+        return self.prefix(name, -1)
+
+    def prefix(self, name: str, length: int) -> bytes:
+        try:
+            with (self.path / name).open("rb") as file:
+                return file.read(length)
+        except OSError as error:
+            raise ModelError(f"{self.path / name}: can not be read: {error.strerror or error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The files that hold the weights. ``format`` as in ModelFacts; ``missing``: named by an index, but not there."""
+
+    format: str
+    weights: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+
+
+def choose(files: Files, wanted: str = "") -> Choice:
+    """Which files to load: safetensors before pickles before GGUF; ``wanted`` names one GGUF file.
+
+    Raises ModelError when there is no model, or several GGUF files to choose from.
+    """
+    sizes = files.sizes()
+    top = [name for name in sizes if "/" not in name]
+    if wanted:
+        return _complete(Choice("gguf", (wanted,)), sizes, files.where)
+    if "config.json" in sizes:
+        for choice in (_safetensors(files, top), _pickles(files, top)):
+            if choice:
+                return _complete(choice, sizes, files.where)
+    ggufs = _gguf_models(top)
+    if len(ggufs) > 1:
+        raise ModelError(
+            f"{files.where}: holds several GGUF models: {', '.join(ggufs)}",
+            hint="name the file: FOLDER/FILE.gguf",
+        )
+    if ggufs:
+        return _complete(Choice("gguf", (ggufs[0],)), sizes, files.where)
+    raise ModelError(
+        _why_no_model(files.where, sizes),
+        hint="a model folder holds config.json and its weights, or a .gguf file",
+    )
+
+
+def to_download(files: Files, choice: Choice) -> tuple[str, ...]:
+    """What a worker needs of a repository: the weights, and everything small beside them."""
+    if choice.format == "gguf":
+        return choice.weights
+    extra = [
+        name
+        for name in files.sizes()
+        if (PurePosixPath(name).suffix in _SMALL_FILES and name.count("/") == 0)
+        or _MODULE_FOLDER.match(name.partition("/")[0])
+    ]
+    return tuple(dict.fromkeys((*choice.weights, *extra)))
+
+
+def shards(name: str) -> list[str]:
+    """All files of the set that ``name`` (``x-00001-of-00003.gguf``) belongs to; itself alone when it is whole."""
+    match = _SHARD.match(name)
+    if not match:
+        return [name]
+    parts = int(match["parts"])
+    return [f"{match['stem']}-{n:05d}-of-{match['parts']}{match['ending']}" for n in range(1, parts + 1)]
+
+
+def _complete(choice: Choice, sizes: Mapping[str, int], where: str) -> Choice:
+    """With every part of a split set, and the parts that are not there."""
+    wanted = tuple(dict.fromkeys(part for name in choice.weights for part in shards(name)))
+    if len(wanted) > 100_000:
+        raise ModelError(f"{where}: {choice.weights[0]} belongs to an impossible number of files")
+    return Choice(choice.format, wanted, tuple(name for name in wanted if name not in sizes))
+
+
+def _safetensors(files: Files, top: list[str]) -> Choice | None:
+    index = "model.safetensors.index.json"
+    if index in top:
+        return Choice(
+            "safetensors", tuple(safetensors_header.parse_index(files.read(index), f"{files.where}/{index}"))
+        )
+    found = [name for name in top if name.endswith(".safetensors") and not name.startswith("adapter_model")]
+    # Mistral's repositories hold the same weights twice; transformers reads the ones that are not consolidated.
+    found = [name for name in found if not name.startswith("consolidated")] or found
+    if "model.safetensors" in found:
+        found = ["model.safetensors"]
+    return Choice("safetensors", tuple(found)) if found else None
+
+
+def _pickles(files: Files, top: list[str]) -> Choice | None:
+    index = "pytorch_model.bin.index.json"
+    if index in top:
+        return Choice(
+            "pytorch", tuple(safetensors_header.parse_index(files.read(index), f"{files.where}/{index}"))
+        )
+    found = [name for name in top if name.startswith("pytorch_model") and name.endswith(".bin")]
+    return Choice("pytorch", tuple(found)) if found else None
+
+
+def _gguf_models(top: list[str]) -> list[str]:
+    """One name per GGUF model: projectors of vision models are none, and a split one counts once."""
+    found = (name for name in top if name.lower().endswith(".gguf") and not name.lower().startswith("mmproj"))
+    return sorted({shards(name)[0] for name in found})
+
+
+def _why_no_model(where: str, sizes: Mapping[str, int]) -> str:
+    if "adapter_config.json" in sizes:
+        return f"{where}: a LoRA adapter, not a whole model"
+    if "model_index.json" in sizes:
+        return f"{where}: a diffusion pipeline, not a language model"
+    if "config.json" in sizes:
+        return f"{where}: has config.json but no weights (*.safetensors, pytorch_model*.bin, *.gguf)"
+    if any(name.endswith(".safetensors") for name in sizes):
+        return f"{where}: has weights but no config.json"
+    return f"{where}: holds no model"

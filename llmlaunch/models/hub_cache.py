@@ -1,0 +1,65 @@
+"""The Hugging Face cache on this machine, read by its documented layout.
+
+``models--ORG--NAME/{refs/REVISION, snapshots/COMMIT/…}`` (huggingface_hub, "Understand caching"). Looking does not import
+huggingface_hub, which takes a fifth of a second, and asks nobody.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from llmlaunch.errors import ModelError
+from llmlaunch.models.files import Folder, choose
+
+_COMMIT = re.compile(r"^[0-9a-f]{40}$")
+
+
+def folder(env: Mapping[str, str]) -> Path:
+    """HF_HUB_CACHE, else hub/ in HF_HOME, else in the user's cache."""
+    if env.get("HF_HUB_CACHE"):
+        return Path(env["HF_HUB_CACHE"]).expanduser()
+    if env.get("HF_HOME"):
+        return Path(env["HF_HOME"]).expanduser() / "hub"
+    base = Path(env["XDG_CACHE_HOME"]) if env.get("XDG_CACHE_HOME") else Path.home() / ".cache"
+    return base / "huggingface" / "hub"
+
+
+def snapshot(model: str, revision: str | None, cache: Path, file: str = "") -> tuple[Path | None, str]:
+    """The folder of a snapshot that can be loaded as it is, or None; and why not, in words."""
+    root = cache / f"models--{model.replace('/', '--')}"
+    if not root.is_dir():
+        return None, f"hub cache {cache}: does not have it"
+    commit = _commit(root, revision or "main")
+    found = root / "snapshots" / commit if commit else None
+    if found is None or not found.is_dir():
+        return None, f"hub cache {cache}: does not have revision {revision or 'main'} of it"
+    try:
+        choice = choose(Folder(found), file)
+    except ModelError as error:
+        return (
+            None,
+            f"hub cache {cache}: has only a part of it ({error.message.removeprefix(str(found)).lstrip(': ')})",
+        )
+    if choice.missing:
+        missing = f"{len(choice.missing)} of {len(choice.weights)} weight files are missing"
+        return None, f"hub cache {cache}: has only a part of it ({missing})"
+    return found, ""
+
+
+def models(cache: Path) -> list[str]:
+    """Ids of the models that the cache knows."""
+    return sorted(
+        path.name.removeprefix("models--").replace("--", "/", 1) for path in cache.glob("models--*")
+    )
+
+
+def _commit(root: Path, revision: str) -> str:
+    if _COMMIT.match(revision):
+        return revision
+    reference = root / "refs" / revision
+    try:
+        return reference.read_text().strip() if reference.resolve().is_relative_to(root.resolve()) else ""
+    except OSError:
+        return ""

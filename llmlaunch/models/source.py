@@ -1,0 +1,219 @@
+"""Where a model is: a folder or a file, inside an installed package, in a hub's cache, or still on the hub."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmlaunch.errors import ModelError
+from llmlaunch.manifest.types import Source
+from llmlaunch.models.facts import ModelFacts
+from llmlaunch.models.files import Choice, Files, Folder, choose
+
+Progress = Callable[[int, int, str], None]
+"""Bytes done, bytes in all, what is being downloaded."""
+
+PACKAGE = "package://"
+_TRUE = {"1", "true", "yes", "on"}
+_HUB_ID = re.compile(r"^(?P<id>\w[\w.-]*(?:/\w[\w.-]*)?)(?:/(?P<file>[\w./-]+\.gguf))?$", re.ASCII)
+_PACKAGE_NAME = re.compile(r"^[A-Za-z_]\w*$", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A model that was found, or that only its hub can tell about."""
+
+    model: str
+    """What the manifest said."""
+    path: str
+    """An absolute path, or the hub's id when it is not downloaded."""
+    local: bool
+    file: str = ""
+    """The GGUF file that was named, relative to ``folder`` or the repository."""
+    hub: str = ""
+    """huggingface | modelscope, also for what its cache holds; empty for plain folders and packages."""
+    revision: str | None = None
+    looked: tuple[str, ...] = ()
+    """The places that were looked at in vain, in words."""
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.path).parent if self.file else Path(self.path)
+
+
+def resolve(
+    model: str,
+    *,
+    source: Source = Source.AUTO,
+    revision: str | None = None,
+    cache: Path | None = None,
+    env: Mapping[str, str] = os.environ,
+) -> Place:
+    """Find ``model`` without asking the network: ``local`` in the result says whether it is whole on this machine.
+
+    ``cache`` is the hub's cache folder, by default the one its environment variables say. Raises ModelError for what
+    can neither be here nor on a hub.
+    """
+    if model.startswith(PACKAGE):
+        return _in_package(model)
+    path = Path(model).expanduser()
+    if path.exists():
+        return _local(model, path.absolute())
+    looked = f"local folder {path.absolute()}: does not exist"
+    match = _HUB_ID.match(model)
+    if not match or ".." in model or not (match["file"] or not model.endswith(".gguf")):
+        raise ModelError(f"model {model!r} was not found: {looked}", hint=_nearest_path(path))
+    hub = hub_name(source, env)
+    if hub == Source.MODELSCOPE:
+        from llmlaunch.models import modelscope
+
+        found, remark = modelscope.cached(match["id"], revision, cache)
+    else:
+        from llmlaunch.models import hub_cache
+
+        found, remark = hub_cache.snapshot(
+            match["id"], revision, cache or hub_cache.folder(env), match["file"] or ""
+        )
+    if found:
+        where = found / match["file"] if match["file"] else found
+        return Place(model, str(where), True, match["file"] or "", hub, revision)
+    return Place(model, match["id"], False, match["file"] or "", hub, revision, (looked, remark))
+
+
+def hub_name(source: Source, env: Mapping[str, str]) -> str:
+    """huggingface, unless the manifest or LLMLAUNCH_USE_MODELSCOPE says otherwise."""
+    if source is Source.AUTO:
+        wanted = env.get("LLMLAUNCH_USE_MODELSCOPE", "").strip().lower() in _TRUE
+        return str(Source.MODELSCOPE if wanted else Source.HUGGINGFACE)
+    return str(source)
+
+
+def offline(env: Mapping[str, str]) -> str:
+    """The variable that forbids asking the hub (``HF_HUB_OFFLINE=1``), or empty."""
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        if env.get(name, "").strip().lower() in _TRUE:
+            return f"{name}={env[name]}"
+    return ""
+
+
+def opened(place: Place) -> tuple[Files, Choice]:
+    """The files of a local ``place`` and which of them are the weights. Raises ModelError when parts are missing."""
+    files = Folder(place.folder)
+    choice = choose(files, Path(place.path).name if place.file else "")
+    if choice.missing:
+        raise ModelError(
+            f"{files.where}: incomplete: {len(choice.missing)} of {len(choice.weights)} weight files are missing, "
+            f"first {choice.missing[0]}",
+            hint="download or copy the model again",
+        )
+    return files, choice
+
+
+def fetch(
+    facts: ModelFacts,
+    progress: Progress,
+    *,
+    cache: Path | None = None,
+    env: Mapping[str, str] = os.environ,
+) -> Path:
+    """Download what is missing and return the folder (or GGUF file) to load. What is local returns at once.
+
+    ``progress`` is called from several threads, one call at a time. Raises ModelError.
+    """
+    if facts.local:
+        return Path(facts.path)
+    if facts.hub == Source.MODELSCOPE:
+        from llmlaunch.models import modelscope
+
+        return modelscope.fetch(facts, progress, cache)
+    from llmlaunch.models import hub
+
+    return hub.fetch(facts, progress, cache, env)
+
+
+def _local(model: str, path: Path) -> Place:
+    if path.is_dir():
+        return Place(model, str(path), True)
+    if path.suffix.lower() == ".gguf":
+        return Place(model, str(path), True, path.name)
+    raise ModelError(
+        f"{path}: neither a model folder nor a .gguf file", hint="name the folder that holds config.json"
+    )
+
+
+def _in_package(model: str) -> Place:
+    name, _, inner = model.removeprefix(PACKAGE).partition("/")
+    root = _package_root(model, name)
+    if not inner:
+        return _local(model, _only_model(model, root))
+    path = (root / inner).resolve()
+    if not path.is_relative_to(root.resolve()):
+        raise ModelError(f"model {model!r}: {inner!r} leads out of the package's folder {root}")
+    if not path.exists():
+        raise ModelError(f"model {model!r} was not found: {path} does not exist", hint=_nearest_path(path))
+    return _local(model, path)
+
+
+def _package_root(model: str, name: str) -> Path:
+    """The package's folder, found without importing it."""
+    if not _PACKAGE_NAME.match(name):
+        raise ModelError(
+            f"model {model!r}: {name!r} is no package name",
+            hint="write package://MODULE or package://MODULE/path",
+        )
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or not spec.submodule_search_locations:
+        raise ModelError(
+            f"model {model!r} was not found: no package {name!r} is installed in this environment",
+            hint=_nearest_package(name),
+        )
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def _only_model(model: str, root: Path) -> Path:
+    found = [path for path in sorted(root.rglob("*.gguf")) if not path.name.startswith("mmproj")]
+    found += [path.parent for path in sorted(root.rglob("config.json")) if _has_weights(path.parent)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise ModelError(f"model {model!r} was not found: the package's folder {root} holds no model")
+    names = ", ".join(f"{model}/{path.relative_to(root)}" for path in found)
+    raise ModelError(f"model {model!r}: the package holds several models: {names}", hint="name one of them")
+
+
+def _has_weights(folder: Path) -> bool:
+    return any(
+        file.suffix == ".safetensors" or file.name.startswith("pytorch_model") for file in folder.iterdir()
+    )
+
+
+def _nearest_path(path: Path) -> str:
+    """A hint with the name that comes closest in the deepest folder that exists."""
+    path = path.absolute()
+    while not path.parent.is_dir() and path.parent != path:
+        path = path.parent
+    try:
+        names = [entry.name for entry in path.parent.iterdir()]
+    except OSError:
+        return ""
+    close = difflib.get_close_matches(path.name, names, n=1)
+    return f"did you mean {path.parent / close[0]}?" if close else ""
+
+
+def _nearest_package(name: str) -> str:
+    from importlib.metadata import packages_distributions
+
+    close = difflib.get_close_matches(name, list(packages_distributions()), n=1, cutoff=0.7)
+    return (
+        f"did you mean package://{close[0]}?"
+        if close
+        else f"install it: pip install {name.replace('_', '-')}"
+    )
