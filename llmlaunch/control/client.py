@@ -1,0 +1,283 @@
+"""Talk to a deployment's supervisor, or start one. Standard library only: ``llmlaunch status`` answers in a blink.
+
+The socket's folder is entered through ``/proc/self/fd``, because a unix socket's path may be 107 bytes long at most
+(``man 7 unix``) and a home folder may be deeper than that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from llmlaunch import paths
+from llmlaunch.control import codec
+from llmlaunch.control.types import ApplyResult, ProgressEvent, StatusReport
+from llmlaunch.errors import ControlError, NotRunningError
+from llmlaunch.planning.types import Plan, ProcessSpec
+
+ALREADY_RUNNING_EXIT = 75
+"""Exit code of a supervisor that found another one in charge of its deployment (EX_TEMPFAIL of sysexits.h)."""
+_ANSWER_S = 15.0
+_START_S = 20.0
+
+
+class ControlClient:
+    """One deployment's supervisor. Every call opens a connection of its own, so a client may be kept for long.
+
+    All methods raise NotRunningError when the supervisor is gone, and ControlError when it refuses or does not answer.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.supervisor_pid = 0
+
+    @classmethod
+    def connect(cls, name: str) -> ControlClient:
+        """A client of the running deployment ``name``. Raises NotRunningError."""
+        client = cls(name)
+        with client._open() as sock:
+            client.supervisor_pid = _peer_pid(sock)
+        return client
+
+    def status_json(self) -> dict[str, Any]:
+        """What ``llmlaunch status --json`` prints."""
+        return dict(self._call("GET", "/status"))
+
+    def status(self) -> StatusReport:
+        return codec.status_from_json(self.status_json())
+
+    def specs(self) -> tuple[ProcessSpec, ...]:
+        """What the supervisor was last told to run, environments and their secrets included."""
+        from llmlaunch.planning.codec import spec_from_json
+
+        return tuple(spec_from_json(item) for item in self._call("GET", "/specs")["processes"])
+
+    def apply(self, plan: Plan, restart_down: bool = True) -> ApplyResult:
+        """Bring the deployment to ``plan``. Returns at once; watch :meth:`events` for what becomes of it.
+
+        ``restart_down``: components that are stopped or failed start again.
+        """
+        from llmlaunch.planning.codec import plan_to_json
+
+        body = {"plan": plan_to_json(plan), "restart_down": restart_down}
+        return codec.apply_result_from_json(self._call("POST", "/apply", body))
+
+    def command(self, verb: str, names: tuple[str, ...] | list[str]) -> tuple[str, ...]:
+        """``stop``, ``start`` or ``restart`` the named components; returns those it means something for."""
+        return tuple(self._call("POST", "/command", {"verb": verb, "names": list(names)})["names"])
+
+    def shutdown(self, force: bool = False) -> None:
+        """Take everything down, then the supervisor. Returns at once; see :meth:`wait_gone`.
+
+        ``force``: no draining and no grace, every process tree is killed.
+        """
+        self._call("POST", "/shutdown", {"force": force})
+
+    def events(self, since: int = 0, timeout_s: float | None = None) -> Iterator[ProgressEvent]:
+        """Changes after number ``since``, the past ones first, then live until the supervisor ends or ``timeout_s`` is over."""
+        end = None if timeout_s is None else time.monotonic() + timeout_s
+        connection = _UnixConnection(self)
+        try:
+            response = self._request(connection, "GET", f"/events?since={since}", None)
+            pending = b""
+            while True:
+                if connection.sock is not None:
+                    connection.sock.settimeout(None if end is None else max(end - time.monotonic(), 0.001))
+                chunk = response.read1(65536)
+                if not chunk:
+                    return
+                *lines, pending = (pending + chunk).split(b"\n")
+                yield from (codec.event_from_json(json.loads(line)) for line in lines if line)
+                if end is not None and time.monotonic() >= end:
+                    return
+        except (TimeoutError, ConnectionError, http.client.HTTPException):
+            return
+        finally:
+            connection.close()
+
+    def wait_gone(self, timeout_s: float) -> bool:
+        """True once the supervisor has ended, with all its processes; False when ``timeout_s`` is over before."""
+        end = time.monotonic() + timeout_s
+        while self._alive():
+            if time.monotonic() >= end:
+                return False
+            time.sleep(0.02)
+        return True
+
+    def _alive(self) -> bool:
+        try:
+            self._open().close()
+        except NotRunningError:
+            # Its socket goes first and its process last; both must be gone before a new one can start.
+            return self.supervisor_pid > 0 and _process_alive(self.supervisor_pid)
+        return True
+
+    def _open(self) -> socket.socket:
+        where = paths.DeploymentPaths(self.name)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        sock.settimeout(_ANSWER_S)
+        try:
+            folder = os.open(where.run, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                sock.connect(f"/proc/self/fd/{folder}/{where.socket.name}")
+            finally:
+                os.close(folder)
+        except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
+            sock.close()
+            raise NotRunningError(
+                f"deployment {self.name!r} is not running", hint="start it with: llmlaunch up"
+            ) from None
+        except OSError as error:
+            sock.close()
+            raise ControlError(
+                f"can not reach the supervisor of {self.name!r} at {where.socket}: {error}"
+            ) from None
+        return sock
+
+    def _request(
+        self, connection: _UnixConnection, method: str, path: str, body: Any
+    ) -> http.client.HTTPResponse:
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"} if data else {}
+        connection.request(method, path, data, headers)
+        response = connection.getresponse()
+        if response.status >= 400:
+            raise _refusal(response.status, response.read())
+        return response
+
+    def _call(self, method: str, path: str, body: Any = None) -> Any:
+        connection = _UnixConnection(self)
+        try:
+            return json.loads(self._request(connection, method, path, body).read())
+        except TimeoutError:
+            raise ControlError(
+                f"the supervisor of {self.name!r} gave no answer in {_ANSWER_S:g} s",
+                hint=f"see {paths.DeploymentPaths(self.name).supervisor_log}",
+            ) from None
+        except (ConnectionError, http.client.HTTPException):
+            raise NotRunningError(f"the supervisor of {self.name!r} ended while it was asked") from None
+        except ValueError:
+            raise ControlError(f"the supervisor of {self.name!r} sent something that is not JSON") from None
+        finally:
+            connection.close()
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, client: ControlClient) -> None:
+        super().__init__("localhost")
+        self._client = client
+
+    def connect(self) -> None:
+        self.sock = self._client._open()
+
+
+def running_deployments() -> list[str]:
+    """Names of the deployments whose supervisor answers now, sorted."""
+    found = []
+    for name in paths.known_deployments():
+        with contextlib.suppress(NotRunningError, ControlError):
+            ControlClient.connect(name)
+            found.append(name)
+    return found
+
+
+def ensure_supervisor(name: str, *, lifeline_fd: int | None = None) -> tuple[ControlClient, bool]:
+    """The supervisor of ``name``, started if there is none; True: it was started here.
+
+    ``lifeline_fd`` is the reading end of a pipe whose other end the caller holds: when that closes without a
+    ``shutdown`` before, the new supervisor takes everything down fast. Raises ControlError when none can be started.
+    """
+    with contextlib.suppress(NotRunningError):
+        return ControlClient.connect(name), False
+    where = paths.DeploymentPaths(name)
+    paths.private_dir(where.logs)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    log = os.open(where.supervisor_log, flags, 0o600)
+    try:
+        said_before = os.fstat(log).st_size
+        process = subprocess.Popen(
+            _daemon_argv(name, lifeline_fd),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            pass_fds=() if lifeline_fd is None else (lifeline_fd,),
+        )
+    finally:
+        os.close(log)
+    return _await_supervisor(name, process, said_before)
+
+
+def _daemon_argv(name: str, lifeline_fd: int | None) -> list[str]:
+    argv = [sys.executable, "-m", "llmlaunch.supervision", "--name", name]
+    return argv if lifeline_fd is None else [*argv, "--lifeline-fd", str(lifeline_fd)]
+
+
+def _await_supervisor(
+    name: str, process: subprocess.Popen[bytes], said_before: int
+) -> tuple[ControlClient, bool]:
+    end = time.monotonic() + _START_S
+    while time.monotonic() < end:
+        code = process.poll()
+        with contextlib.suppress(NotRunningError):
+            client = ControlClient.connect(name)
+            ours = code is None and client.supervisor_pid in (process.pid, 0)
+            if ours:
+                # It outlives this object on purpose: a returncode keeps Popen from warning about that.
+                process.returncode = 0
+            return client, ours
+        if code is not None and code != ALREADY_RUNNING_EXIT:
+            raise ControlError(
+                f"the supervisor of {name!r} did not start: {_last_words(name, said_before) or f'exit code {code}'}",
+                hint=f"see {paths.DeploymentPaths(name).supervisor_log}",
+            )
+        time.sleep(0.01)
+    if process.poll() is None:
+        process.kill()
+        process.wait()
+    raise ControlError(
+        f"the supervisor of {name!r} did not answer within {_START_S:g} s",
+        hint=f"see {paths.DeploymentPaths(name).supervisor_log}",
+    )
+
+
+def _last_words(name: str, offset: int) -> str:
+    with paths.DeploymentPaths(name).supervisor_log.open("rb") as log:
+        log.seek(offset)
+        lines = log.read().decode(errors="replace").split("\n")
+    said = [line.strip() for line in lines if line.strip()]
+    return said[-1].removeprefix("error: ") if said else ""
+
+
+def _refusal(status: int, body: bytes) -> ControlError:
+    try:
+        error = json.loads(body)["error"]
+        return ControlError(
+            str(error["message"]), hint=str(error.get("hint", "")), code=str(error.get("code", ""))
+        )
+    except (ValueError, KeyError, TypeError):
+        return ControlError(f"the supervisor answered {status}")
+
+
+def _peer_pid(sock: socket.socket) -> int:
+    """The process that listens; 0 when it lives in a pid namespace that can not be seen from here."""
+    pid, _, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return int(pid)
+
+
+def _process_alive(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return False
+    return stat.rpartition(b")")[2].split()[0] not in (b"Z", b"X")
