@@ -34,6 +34,7 @@ from llmlaunch.controller import registry
 from llmlaunch.controller.bodies import EXCEPTION_HANDLERS, Refused, number, read
 from llmlaunch.controller.registry import Table
 from llmlaunch.controller.verify import (
+    ASK_S,
     Address,
     Asker,
     BadAddressError,
@@ -74,7 +75,10 @@ class Caller:
 
 
 class Controller:
-    """The table and those who wait for it to change. ``token`` "" means that there is none."""
+    """The table and those who wait for it to change.
+
+    ``token`` "" means that there is none; a worker has ``ask_s`` seconds to say what it serves.
+    """
 
     def __init__(
         self,
@@ -83,6 +87,7 @@ class Controller:
         token: str = "",
         open_registration: bool = False,
         clock: Callable[[], float] = time.monotonic,
+        ask_s: float = ASK_S,
     ) -> None:
         self.epoch = secrets.token_hex(8)
         self._dispatch: Literal["shortest_queue", "lottery"] = dispatch
@@ -92,7 +97,7 @@ class Controller:
         self._table = registry.empty(clock())
         self._changed = asyncio.Event()
         self._stopping = False
-        self._asker = Asker()
+        self._asker = Asker(ask_s)
         self._routes_json: tuple[int, bytes] = (-1, b"")
 
     def app(self) -> Starlette:

@@ -20,8 +20,6 @@ from llmlaunch.controller.wire import WorkerStatus
 
 ASK_S = 3.0
 """Seconds a worker has to say what it serves."""
-ASK_TOTAL_S = 6.0
-"""Seconds in all, with the wait for a turn."""
 ASKS_AT_ONCE = 64
 ANSWER_BYTES = 256 << 10
 
@@ -93,18 +91,22 @@ def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 class Asker:
-    """Asks workers for their status: many at once, each bounded, so that a stuck one holds up nobody."""
+    """Asks workers for their status: many at once, each bounded, so that a stuck one holds up nobody.
 
-    def __init__(self) -> None:
+    A worker has ``seconds`` to answer, and its question waits as long again for its turn.
+    """
+
+    def __init__(self, seconds: float = ASK_S) -> None:
+        self._seconds = seconds
         self._turns = asyncio.Semaphore(ASKS_AT_ONCE)
 
     async def status(self, address: Address) -> WorkerStatus:
         """What POST ``address``/worker_get_status says. Raises NoStatusError."""
         try:
-            async with asyncio.timeout(ASK_TOTAL_S), self._turns, asyncio.timeout(ASK_S):
+            async with asyncio.timeout(2 * self._seconds), self._turns, asyncio.timeout(self._seconds):
                 status, body = await _post(address, "/worker_get_status")
         except TimeoutError:
-            raise NoStatusError(f"{address} did not answer within {ASK_S:g} s") from None
+            raise NoStatusError(f"{address} did not answer within {self._seconds:g} s") from None
         except (OSError, ValueError, EOFError, asyncio.LimitOverrunError) as error:
             reason = str(error) or type(error).__name__
             raise NoStatusError(f"{address} could not be asked for its status: {reason}") from error

@@ -35,6 +35,12 @@ class Api:
         self.url = url
         self.http = httpx.Client(base_url=url, headers=headers, timeout=20, trust_env=False)
 
+    def __enter__(self) -> Api:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.http.close()
+
     def post(self, path: str, body: Any = None, **headers: str) -> httpx.Response:
         return self.http.post(path, json=body, headers=headers)
 

@@ -22,30 +22,24 @@ from tests.support.waiting import wait_until
 @pytest.fixture
 def api() -> Iterator[Api]:
     """A controller without a token."""
-    with in_thread(Controller()) as url:
-        api = Api(url)
+    with in_thread(Controller(ask_s=1.0)) as url, Api(url) as api:
         yield api
-        api.http.close()
 
 
 @pytest.fixture(scope="module")
 def unchanged() -> Iterator[Api]:
     """A controller for requests that change nothing, shared by them."""
-    with in_thread(Controller()) as url:
-        api = Api(url)
+    with in_thread(Controller()) as url, Api(url) as api:
         yield api
         assert api.routes()["replicas"] == []
         assert api.routes()["expected"] == []
-        api.http.close()
 
 
 @pytest.fixture
 def guarded() -> Iterator[Api]:
     """A controller with a token, seen by somebody who has it."""
-    with in_thread(Controller(token=TOKEN)) as url:
-        api = Api(url, TOKEN)
+    with in_thread(Controller(token=TOKEN, ask_s=1.0)) as url, Api(url, TOKEN) as api:
         yield api
-        api.http.close()
 
 
 @pytest.fixture
@@ -213,7 +207,7 @@ def test_stuck_workers_hold_up_nobody_but_themselves(
             assert not any(call.done() for call in waiting)
             answers = [call.result(15) for call in waiting]
         assert {a.status_code for a in answers} == {422}
-        assert "did not answer within" in error_of(answers[0])["message"]
+        assert "did not answer within 1 s" in error_of(answers[0])["message"]
 
 
 def test_refreshing_asks_all_and_waits_for_no_stuck_one_longer_than_its_time(
