@@ -33,9 +33,10 @@ _OWNED = common.OWNED | {
     "ssl-cert-file": common.OWNED["ssl-certfile"],
 }
 # llama.cpp's abbreviations take one dash; its long flags of the same length (--fit, --temp) take two.
-_SHORT = frozenset(
-    "cb cd cmoe cram ctk ctkd ctv ctvd dev fa kvu lv md mm mmu ncmoe ngl ngld nkvo nocb ot rea sm sps tb td to ub".split()
-)
+_SHORT = frozenset({
+    "cb", "cd", "cmoe", "cram", "ctk", "ctkd", "ctv", "ctvd", "dev", "fa", "kvu", "lv", "md", "mm", "mmu", "ncmoe",
+    "ngl", "ngld", "nkvo", "nocb", "ot", "rea", "sm", "sps", "tb", "td", "to", "ub",
+})  # fmt: skip
 _LAYERS = ("gpu-layers", "n-gpu-layers", "ngl")
 
 

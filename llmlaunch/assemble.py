@@ -1,0 +1,182 @@
+"""Gather what a plan is made from (the manifest, the machine, the models, what runs) and make it.
+
+This is the I/O around the pure :mod:`llmlaunch.planning.plan`; nothing is started and nothing is written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from llmlaunch import paths
+from llmlaunch.errors import HardwareError, LlmlaunchError, ModelError, PlanError
+from llmlaunch.hardware.types import Gpu, Inventory
+from llmlaunch.manifest.types import EngineName, Manifest, ModelSpec
+from llmlaunch.models.facts import ModelFacts
+from llmlaunch.planning.plan import plan
+from llmlaunch.planning.types import Plan, ProcessSpec, World
+
+# Headers are read over the network for models that are not downloaded yet.
+_INSPECTIONS_AT_ONCE = 8
+
+
+def assemble(
+    path: str | Path,
+    *,
+    env: Mapping[str, str] = os.environ,
+    running: Sequence[ProcessSpec] = (),
+    gpus: str | None = None,
+) -> tuple[Manifest, Inventory, Plan]:
+    """Read the manifest at ``path`` and plan it for this machine, or for the one that ``gpus`` describes.
+
+    ``running`` is what the deployment's supervisor runs now. ``gpus`` is a text like ``4xA100-80GB,2xL4`` or the path of a saved
+    ``llmlaunch gpus --json``. Raises ManifestError, ModelError, HardwareError, PlanError or PortTakenError.
+    """
+    from llmlaunch.manifest.load import load
+
+    manifest = load(path, env)
+    inventory, made = replan(manifest, env=env, running=running, gpus=gpus)
+    return manifest, inventory, made
+
+
+def replan(
+    manifest: Manifest,
+    *,
+    env: Mapping[str, str] = os.environ,
+    running: Sequence[ProcessSpec] = (),
+    gpus: str | None = None,
+) -> tuple[Inventory, Plan]:
+    """Plan a manifest that is already read, as ``scale`` does after it changed a number of replicas."""
+    inventory = _inventory(gpus, env)
+    facts = inspect_models(manifest, env)
+    return inventory, plan(manifest, inventory, facts, _world(manifest, inventory, running, env))
+
+
+def inspect_models(manifest: Manifest, env: Mapping[str, str]) -> dict[str, ModelFacts]:
+    """The facts of every model by :attr:`ModelSpec.model`. Raises ModelError with everything that can not be found."""
+    from llmlaunch.models.inspect import inspect
+
+    wanted: dict[str, ModelSpec] = {}
+    for model in manifest.models:
+        if model.engine is not EngineName.COMMAND:
+            wanted.setdefault(model.model, model)
+
+    def look(model: ModelSpec) -> ModelFacts | ModelError:
+        try:
+            return inspect(
+                model.model, source=model.source, revision=model.revision, env={**env, **model.env}
+            )
+        except ModelError as error:
+            return error
+
+    with ThreadPoolExecutor(min(len(wanted), _INSPECTIONS_AT_ONCE) or 1) as pool:
+        found = dict(zip(wanted, pool.map(look, wanted.values()), strict=True))
+    errors = {model: error for model, error in found.items() if isinstance(error, ModelError)}
+    if errors:
+        places = [f"{wanted[model].position}: " if wanted[model].position else "" for model in errors]
+        messages = [place + error.message for place, error in zip(places, errors.values(), strict=True)]
+        hints = dict.fromkeys(error.hint for error in errors.values() if error.hint)
+        raise ModelError("\n".join(messages), hint="\n".join(hints))
+    return {model: facts for model, facts in found.items() if isinstance(facts, ModelFacts)}
+
+
+def learned_figures() -> dict[str, int]:
+    """Measured VRAM in bytes by learning key. A file that is missing or broken teaches nothing."""
+    try:
+        data = json.loads((paths.state_root() / "learned.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(data, dict):
+        return {}
+    return {str(k): v for k, v in data.items() if isinstance(v, int) and not isinstance(v, bool) and v > 0}
+
+
+def _inventory(gpus: str | None, env: Mapping[str, str]) -> Inventory:
+    if gpus is None:
+        from llmlaunch.hardware.nvml import probe
+
+        return probe(env)
+    from llmlaunch.hardware import simulated
+
+    try:
+        is_file = gpus.endswith(".json") or os.sep in gpus or Path(gpus).is_file()
+        return simulated.load(gpus) if is_file else simulated.parse(gpus)
+    except LlmlaunchError:
+        raise
+    except OSError as error:
+        raise HardwareError(f"can not read {gpus}: {error.strerror or error}") from error
+
+
+def _world(
+    manifest: Manifest, inventory: Inventory, running: Sequence[ProcessSpec], env: Mapping[str, str]
+) -> World:
+    from llmlaunch.hardware.ports import local_addresses, occupied
+
+    hosts = {manifest.controller.host, manifest.api.host, *(model.host for model in manifest.models)}
+    return World(
+        occupied=occupied(sorted(hosts)),
+        running=tuple(running),
+        learned=learned_figures(),
+        python=sys.executable,
+        local_addresses=local_addresses(),
+        held={} if inventory.simulated else held_by_component(inventory, manifest.name, running),
+        env=_api_keys(manifest, env),
+    )
+
+
+def _api_keys(manifest: Manifest, env: Mapping[str, str]) -> dict[str, str]:
+    variable = manifest.api.api_keys_env
+    if variable is None:
+        return {}
+    if not env.get(variable):
+        raise PlanError(
+            f"api_keys_env names {variable}, which is not set",
+            hint=f"export {variable}=KEY[,KEY…], or leave api_keys_env out to serve without keys",
+        )
+    return {variable: env[variable]}
+
+
+def held_by_component(
+    inventory: Inventory, deployment: str, running: Sequence[ProcessSpec]
+) -> dict[str, dict[str, int]]:
+    """Bytes that each running component's processes hold, by component and device, as far as driver and /proc tell.
+
+    A component appears only when the driver tells the memory of every one of its processes, on every GPU it runs on.
+    """
+    by_gpu = {gpu.uuid: _owners(gpu, deployment) for gpu in inventory.gpus if gpu.processes}
+    held: dict[str, dict[str, int]] = {}
+    for spec in running:
+        rows = {uuid: by_gpu.get(uuid, {}).get(spec.name) for uuid in spec.gpus}
+        known = {uuid: size for uuid, size in rows.items() if size is not None}
+        if spec.gpus and len(known) == len(rows):
+            held[spec.name] = known
+    return held
+
+
+def _owners(gpu: Gpu, deployment: str) -> dict[str, int]:
+    sums: dict[str, int] = {}
+    unknown = set()
+    for process in gpu.processes or ():
+        component = _component_of(process.pid, deployment)
+        if not component:
+            continue
+        if process.used_bytes is None:
+            unknown.add(component)
+        sums[component] = sums.get(component, 0) + (process.used_bytes or 0)
+    return {component: size for component, size in sums.items() if component not in unknown}
+
+
+def _component_of(pid: int, deployment: str) -> str:
+    """The component of ``deployment`` that a process belongs to by its environment, which its children inherit."""
+    try:
+        raw = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return ""
+    env = dict(entry.partition(b"=")[::2] for entry in raw.split(b"\0") if b"=" in entry)
+    if env.get(b"LLMLAUNCH_DEPLOYMENT") != os.fsencode(deployment):
+        return ""
+    return os.fsdecode(env.get(b"LLMLAUNCH_COMPONENT", b""))

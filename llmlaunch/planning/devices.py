@@ -1,0 +1,175 @@
+"""The devices a plan may use: which there are, how much of each is free, how they are linked, and how a mask names them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from llmlaunch.hardware.types import Gpu, GpuProcess, Inventory, LinkKind, MigDevice
+from llmlaunch.planning.types import ProcessSpec, World
+from llmlaunch.planning.words import listed, size
+
+LINK_WORDS = {
+    LinkKind.NVLINK: "NVLink",
+    LinkKind.BOARD: "one board",
+    LinkKind.SWITCH: "one PCIe switch",
+    LinkKind.MULTI_SWITCH: "PCIe switches",
+    LinkKind.HOST_BRIDGE: "the PCIe host bridge",
+    LinkKind.NODE: "one NUMA node",
+    LinkKind.SYSTEM: "the CPUs' interconnect",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A whole GPU, or one MIG instance. Sizes in bytes."""
+
+    position: int
+    """In the survey, from 0."""
+    uuid: str
+    index: int
+    """NVML's; a MIG instance has its GPU's."""
+    name: str
+    total: int
+    free: int
+    """What this deployment may use: free now, plus what its own running components hold."""
+    mig: bool = False
+    holders: str = ""
+    """Who else is on it, in words, as far as the driver tells."""
+
+    @property
+    def label(self) -> str:
+        return f"MIG {self.uuid[:12]}… on GPU {self.index}" if self.mig else f"GPU {self.index}"
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    devices: tuple[Device, ...]
+    unusable: Mapping[int | str, str]
+    """Index or lower-case UUID of a device that is there but can not be used → why."""
+    links: tuple[tuple[tuple[int, int], ...], ...]
+    """By position: (LinkKind, NVLink lanes)."""
+    notes: tuple[str, ...] = ()
+    by_name: Mapping[int | str, Device] = field(default_factory=dict)
+    """By index (whole GPUs) and by lower-case UUID."""
+
+    def find(self, device: int | str) -> Device | str:
+        """The device that the manifest means, or why it can not be used."""
+        key = device.lower() if isinstance(device, str) else device
+        if key in self.by_name:
+            return self.by_name[key]
+        if key in self.unusable:
+            return self.unusable[key]
+        what = f"GPU {device}" if isinstance(device, int) else device
+        have = listed([f"{d.label} ({d.uuid})" for d in self.devices[:8]])
+        return f"there is no {what} here; " + (
+            f"there is {have}" if have else "there is no usable GPU at all"
+        )
+
+
+def survey(inventory: Inventory, world: World) -> Survey:
+    """Every device of ``inventory`` that may be used, with what is free for this deployment."""
+    devices: list[Device] = []
+    unusable: dict[int | str, str] = {}
+    notes: list[str] = []
+    for gpu in inventory.gpus:
+        why = _why_not(gpu, inventory)
+        if gpu.lost:
+            notes.append(f"GPU {gpu.index} ({gpu.name}) is left out: {gpu.lost}")
+        if why:
+            unusable[gpu.index] = unusable[gpu.uuid.lower()] = why
+        else:
+            devices.append(_whole(len(devices), gpu, world))
+        for part in gpu.mig:
+            hidden = _hidden(part.uuid, inventory)
+            if gpu.lost or hidden:
+                unusable[part.uuid.lower()] = gpu.lost or hidden
+            else:
+                devices.append(_slice(len(devices), gpu, part, world))
+    by_name: dict[int | str, Device] = {d.uuid.lower(): d for d in devices}
+    by_name |= {d.index: d for d in devices if not d.mig}
+    return Survey(tuple(devices), unusable, _links(devices, inventory), tuple(notes), by_name)
+
+
+def _why_not(gpu: Gpu, inventory: Inventory) -> str:
+    if gpu.lost:
+        return f"GPU {gpu.index} can not be used: {gpu.lost}"
+    if gpu.mig_enabled:
+        parts = listed([part.uuid for part in gpu.mig], "or")
+        return f"GPU {gpu.index} is in MIG mode; " + (f"name {parts}" if parts else "and has no instances")
+    hidden = _hidden(gpu.uuid, inventory)
+    return f"GPU {gpu.index} is {hidden}" if hidden else ""
+
+
+def _hidden(uuid: str, inventory: Inventory) -> str:
+    if inventory.visible is None or uuid in inventory.visible:
+        return ""
+    return "hidden by the CUDA_VISIBLE_DEVICES that llmlaunch was started with"
+
+
+def _whole(position: int, gpu: Gpu, world: World) -> Device:
+    free = _free(gpu.uuid, gpu.total_bytes - gpu.reserved_bytes, gpu.free_bytes, gpu.used_bytes, world)
+    return Device(
+        position, gpu.uuid, gpu.index, gpu.name, gpu.total_bytes, free, holders=_holders(gpu.processes)
+    )
+
+
+def _slice(position: int, gpu: Gpu, part: MigDevice, world: World) -> Device:
+    free = _free(part.uuid, part.total_bytes, part.free_bytes, part.used_bytes, world)
+    return Device(position, part.uuid, gpu.index, part.name, part.total_bytes, free, mig=True)
+
+
+def _free(uuid: str, most: int, free: int, used: int, world: World) -> int:
+    """Free bytes as if nothing of this deployment ran.
+
+    What a running component holds is known when the driver tells. If not, it is what its spec claims, but all of them together no
+    more than is in use at all: a replica that is still loading must not make memory appear that it has not taken yet.
+    """
+    known = claimed = 0
+    for spec in world.running:
+        if uuid not in spec.gpus:
+            continue
+        if spec.name in world.held:
+            known += world.held[spec.name].get(uuid, 0)
+        else:
+            claimed += dict(zip(spec.gpus, spec.vram_per_gpu, strict=False)).get(uuid, 0)
+    ours = known + min(claimed, max(0, used - known))
+    return max(0, min(most, free + ours))
+
+
+def reserved(spec: ProcessSpec, world: World) -> dict[str, int]:
+    """Bytes by UUID that a component which keeps running keeps from others: its claim, or more if it holds more."""
+    held = world.held.get(spec.name, {})
+    return {u: max(c, held.get(u, 0)) for u, c in zip(spec.gpus, spec.vram_per_gpu, strict=False)}
+
+
+def _holders(processes: Sequence[GpuProcess] | None) -> str:
+    if not processes:
+        return ""
+    largest = sorted(processes, key=lambda p: (-(p.used_bytes or 0), p.pid))
+    words = [
+        f"{p.name or 'a process'} (pid {p.pid})" + (f" {size(p.used_bytes)}" if p.used_bytes else "")
+        for p in largest[:3]
+    ]
+    if len(largest) > 3:
+        words.append(f"{len(largest) - 3} more")
+    return listed(words)
+
+
+def _links(devices: Sequence[Device], inventory: Inventory) -> tuple[tuple[tuple[int, int], ...], ...]:
+    rows = [[(0, 0)] * len(devices) for _ in devices]
+    at = {device.uuid: device.position for device in devices}
+    for link in inventory.links:
+        a, b = at.get(link.a), at.get(link.b)
+        if a is not None and b is not None:
+            rows[a][b] = rows[b][a] = (int(link.kind), link.nvlinks)
+    return tuple(map(tuple, rows))
+
+
+def mask(devices: Sequence[Device], by_index: bool) -> str:
+    """CUDA_VISIBLE_DEVICES for ``devices`` in this order; "" hides every GPU.
+
+    Absolute NVML indexes are right under any mask of our own, because the child's mask replaces ours and CUDA_DEVICE_ORDER makes
+    CUDA count as NVML does. MIG instances have no index in CUDA: they are always named by UUID.
+    """
+    return ",".join(str(d.index) if by_index and not d.mig else d.uuid for d in devices)

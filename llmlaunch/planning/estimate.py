@@ -1,0 +1,215 @@
+"""How much VRAM a replica needs. All sizes are bytes per GPU unless a name says otherwise.
+
+::
+
+    weights     = stored tensors / GPUs, or parameters x bytes of the dtype asked for
+    KV / token  = 2 · layers · ceil(kv heads / GPUs) · head size · bytes
+                  MLA: layers · (kv_lora_rank + qk_rope_head_dim) · bytes, whole on every tensor parallel GPU
+                  sliding layers keep min(tokens of a sequence, window)
+    activations = batch tokens · (4 · hidden + 2 · intermediate / GPUs) · 2 + sequences · vocabulary · 12
+    total       = 1.02 · weights + KV + 1.2 · activations + context + communication + graphs
+
+The KV formula is exact (it gives vLLM's own 23,040 bytes a token for SmolLM2-135M, and 70,272 for DeepSeek-V3); the constants of
+the rest are not calibrated. So what a replica really took is measured and remembered under :func:`learning_key`, and beats the
+estimate; ``vram`` in the manifest beats both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from llmlaunch.engines.flags import lookup
+from llmlaunch.engines.types import Engine, MemoryRule
+from llmlaunch.manifest.types import ModelSpec
+from llmlaunch.models.facts import ModelFacts, ModelKind
+
+_DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+_GiB = 1 << 30
+
+
+class Origin(StrEnum):
+    MANIFEST = "manifest"
+    LEARNED = "learned"
+    ESTIMATE = "estimate"
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What one replica takes on each of its GPUs, and where the figure comes from."""
+
+    per_gpu: int
+    count: int
+    origin: Origin
+    parts: tuple[tuple[str, int], ...] = ()
+    """Name and bytes per GPU; empty unless estimated."""
+
+    @property
+    def total(self) -> int:
+        """Bytes over all GPUs of the replica."""
+        return self.per_gpu * self.count
+
+
+def need(
+    model: ModelSpec,
+    facts: ModelFacts | None,
+    engine: Engine,
+    count: int,
+    gpu_name: str = "",
+    learned: Mapping[str, int] | None = None,
+) -> Need | None:
+    """What one replica of ``model`` takes on each of ``count`` GPUs called ``gpu_name``; None when nothing tells."""
+    if model.vram_bytes is not None:
+        return Need(-(-model.vram_bytes // count), count, Origin.MANIFEST)
+    if facts is None:
+        return Need(0, count, Origin.NOTHING)
+    estimated = estimate(model, facts, engine, count)
+    measured = (learned or {}).get(
+        learning_key(model.model, engine.name, effective_args(model, count), gpu_name)
+    )
+    if measured is None or measured <= 0:
+        return estimated
+    measured = -(-measured // count)
+    if estimated and not engine.memory.preallocates:
+        # Its cache grows with its requests, so what was seen just after the load is not yet all.
+        growth = sum(size for name, size in estimated.parts if name in ("KV cache", "activations"))
+        measured = max(measured, min(estimated.per_gpu, measured + growth))
+    return Need(measured, count, Origin.LEARNED)
+
+
+def estimate(model: ModelSpec, facts: ModelFacts, engine: Engine, count: int) -> Need | None:
+    """The formula above. None when not even the size of the weights is known."""
+    rule = engine.memory
+    weights = weight_bytes(model, facts, rule)
+    if weights is None:
+        return None
+    share = -(-weights // count)
+    base = share * 102 // 100
+    overhead = rule.context_bytes + rule.graph_bytes
+    if count > 1 and not rule.layer_split:
+        overhead += rule.parallel_bytes
+    activations = _activations(model, facts, engine, count)
+    cache = kv_bytes(model, facts, engine, count, *kv_room(model, facts, engine))
+    if activations is None or cache is None:
+        # Too little is known of its shape; GPUStack's rule of thumb covers both.
+        parts = [("weights", base), ("cache and activations", share // 5 + 2 * _GiB - rule.context_bytes)]
+    else:
+        parts = [("weights", base), ("KV cache", cache), ("activations", activations * 12 // 10)]
+    parts.append(("context", overhead))
+    known = tuple((name, size) for name, size in parts if size > 0)
+    return Need(sum(size for _, size in known), count, Origin.ESTIMATE, known)
+
+
+def weight_bytes(model: ModelSpec, facts: ModelFacts, rule: MemoryRule) -> int | None:
+    """Bytes of all weights together as the engine will hold them, or None when the files do not tell."""
+    wanted = _DTYPE_BYTES.get(model.dtype)
+    if facts.format == "gguf" and rule.layer_split and not rule.preallocates:
+        wanted = wanted or 2  # the built-in worker unpacks GGUF into 16 bits
+    elif facts.quantisation or facts.format == "gguf":
+        wanted = None
+    elif wanted is None and rule.half_precision and facts.dtype == "float32":
+        wanted = 2
+    if wanted and facts.parameters:
+        return facts.parameters * wanted
+    return facts.weight_bytes
+
+
+def kv_bytes_per_token(
+    model: ModelSpec, facts: ModelFacts, engine: Engine, count: int
+) -> tuple[int, int] | None:
+    """Bytes per token and GPU in layers that keep everything, and in sliding layers; None when the shape is unknown."""
+    if facts.layers is None:
+        return None
+    full = facts.layers - facts.sliding_layers - facts.stateless_layers
+    size = _kv_element_bytes(model, facts)
+    if facts.kv_lora_rank:
+        one = (facts.kv_lora_rank + (facts.qk_rope_head_dim or 0)) * size
+        split = count if engine.memory.layer_split else 1
+    else:
+        if facts.kv_heads is None or facts.head_dim is None:
+            return None
+        heads = facts.kv_heads if engine.memory.layer_split else -(-facts.kv_heads // count)
+        one = 2 * heads * facts.head_dim * size
+        split = count if engine.memory.layer_split else 1
+    return -(-full * one // split), -(-facts.sliding_layers * one // split)
+
+
+def kv_room(model: ModelSpec, facts: ModelFacts, engine: Engine) -> tuple[int, int]:
+    """How many sequences of how many tokens the KV cache is planned for.
+
+    A paged engine shares one pool: it gets room for the rule's default, but never less than one sequence at full length.
+    """
+    rule, sequences, context = engine.memory, engine.sequences(model), engine.context(model, facts)
+    if not rule.paged or sequences <= rule.default_sequences:
+        return sequences, context
+    pool = max(context, rule.default_sequences * min(context, rule.default_context))
+    return -(-pool // context), context
+
+
+def kv_bytes(
+    model: ModelSpec, facts: ModelFacts, engine: Engine, count: int, sequences: int, context: int
+) -> int | None:
+    """Bytes per GPU of a KV cache for so many sequences of so many tokens. Embedding models have none."""
+    if facts.kind is not ModelKind.GENERATE:
+        return 0
+    per_token = kv_bytes_per_token(model, facts, engine, count)
+    if per_token is None:
+        return None
+    full, sliding = per_token
+    return sequences * (full * context + sliding * min(context, facts.sliding_window or context))
+
+
+def kv_tokens(model: ModelSpec, facts: ModelFacts, engine: Engine, count: int, claim: int) -> int | None:
+    """Tokens of KV cache for which ``claim`` bytes per GPU have room beside everything else; None when unknown."""
+    estimated, per_token = (
+        estimate(model, facts, engine, count),
+        kv_bytes_per_token(model, facts, engine, count),
+    )
+    if estimated is None or per_token is None or not sum(per_token):
+        return None
+    rest = sum(size for name, size in estimated.parts if name != "KV cache")
+    return max(0, claim - rest) // sum(per_token)
+
+
+def learning_key(model: str, engine: str, args: Mapping[str, Any], gpu: str) -> str:
+    """Under which measured VRAM is remembered: same model, engine, arguments and GPU model means the same need."""
+    text = json.dumps([model, engine, args, gpu], sort_keys=True, default=str)
+    return f"{engine}:{hashlib.blake2b(text.encode(), digest_size=12).hexdigest()}"
+
+
+def effective_args(model: ModelSpec, count: int) -> dict[str, Any]:
+    """Everything in a model's entry that changes what it takes on a GPU."""
+    return {
+        "engine_args": dict(model.engine_args),
+        "dtype": model.dtype,
+        "revision": model.revision,
+        "max_concurrency": model.max_concurrency,
+        "max_model_len": model.max_model_len,
+        "gpus": count,
+    }
+
+
+def _kv_element_bytes(model: ModelSpec, facts: ModelFacts) -> int:
+    asked = lookup(model.engine_args, "kv-cache-dtype")
+    if isinstance(asked, str) and asked.startswith("fp8"):
+        return 1
+    dtype = model.dtype if model.dtype != "auto" else facts.dtype
+    return 4 if dtype == "float32" and model.engine == "transformers" else 2
+
+
+def _activations(model: ModelSpec, facts: ModelFacts, engine: Engine, count: int) -> int | None:
+    if facts.hidden_size is None:
+        return None
+    rule = engine.memory
+    inner = facts.intermediate_size or 4 * facts.hidden_size
+    if not rule.layer_split:
+        inner //= count
+    logits = engine.sequences(model) * (facts.vocab_size or 0) * 12
+    if facts.kind is not ModelKind.GENERATE:
+        logits = 0
+    return rule.batch_tokens * (4 * facts.hidden_size + 2 * inner) * 2 + logits

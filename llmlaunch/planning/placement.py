@@ -1,0 +1,270 @@
+"""Which replica goes on which device, and why. Hardest first: pinned, then several GPUs, then the largest."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from llmlaunch.manifest.types import GpuAuto, GpuCpu, GpuPinned, GpuRequest
+from llmlaunch.planning.devices import LINK_WORDS, Device, Survey
+from llmlaunch.planning.estimate import Need, Origin
+from llmlaunch.planning.linked import best_set
+from llmlaunch.planning.words import listed, size, sizes
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One replica that needs a place."""
+
+    name: str
+    group: int
+    """Replicas of one model have the same; they are spread over the devices."""
+    gpus: GpuRequest
+    need: Callable[[int, str], Need | None]
+    """From (number of GPUs, GPU's name); None: nothing tells."""
+    unsuited: Callable[[int], str]
+    """Why the engine can not run it on so many GPUs (0: the CPU), or empty."""
+    auto_cpu: bool
+    """Whether ``auto`` may mean the CPU where there is no GPU."""
+    engine: str
+    cpu_words: str
+    """What it needs of the CPU's memory, for the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    devices: tuple[Device, ...]
+    """Empty: the CPU."""
+    claims: tuple[int, ...]
+    """Bytes per device."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    reason: str
+
+
+Outcome = Placed | Refused
+
+
+class Pool:
+    """What is left on each device while a plan is made."""
+
+    def __init__(self, survey: Survey, note: str) -> None:
+        self.survey = survey
+        self.note = note
+        self.left = [device.free for device in survey.devices]
+        self.groups: list[Counter[int]] = [Counter() for _ in survey.devices]
+
+    def take(self, devices: Sequence[Device], claims: Sequence[int], group: int) -> None:
+        for device, claim in zip(devices, claims, strict=True):
+            self.left[device.position] -= claim
+            self.groups[device.position][group] += 1
+
+
+def place(requests: Sequence[Request], pool: Pool) -> dict[str, Outcome]:
+    """An outcome for every request; what is placed is taken from ``pool``."""
+    outcomes: dict[str, Outcome] = {}
+    for _, request in sorted(enumerate(requests), key=lambda pair: (*_hardness(pair[1], pool), pair[0])):
+        outcome = _place(request, pool)
+        if isinstance(outcome, Placed):
+            pool.take(outcome.devices, outcome.claims, request.group)
+        outcomes[request.name] = outcome
+    return outcomes
+
+
+def _hardness(request: Request, pool: Pool) -> tuple[bool, int, int]:
+    count = _count(request.gpus)
+    names = {device.name for device in pool.survey.devices} if count else ()
+    needs = [need.per_gpu for name in names if (need := request.need(count, name))]
+    return not isinstance(request.gpus, GpuPinned), -count, -max(needs, default=0)
+
+
+def _count(gpus: GpuRequest) -> int:
+    match gpus:
+        case GpuPinned():
+            return len(gpus.devices)
+        case GpuAuto():
+            return gpus.count or 1
+        case GpuCpu():
+            return 0
+
+
+def _place(request: Request, pool: Pool) -> Outcome:
+    match request.gpus:
+        case GpuCpu():
+            return _on_cpu(request, "as asked")
+        case GpuPinned():
+            return _pinned(request, request.gpus, pool)
+        case GpuAuto(count=count):
+            if pool.survey.devices:
+                return _auto(request, count or 1, pool)
+            return _auto_without_gpus(request, count, pool)
+
+
+def _on_cpu(request: Request, why: str) -> Outcome:
+    problem = request.unsuited(0)
+    if problem:
+        return Refused(problem)
+    return Placed((), (), f"on the CPU {why}{request.cpu_words}")
+
+
+def _auto_without_gpus(request: Request, count: int | None, pool: Pool) -> Outcome:
+    why = pool.note or "this machine has none"
+    if count is not None:
+        return Refused(f"needs {_gpus(count)} (gpu_count), and no GPU can be used: {why}")
+    if not request.auto_cpu:
+        return Refused(
+            f"{request.engine} needs a GPU, and none can be used: {why}; engine transformers runs on the CPU"
+        )
+    return _on_cpu(request, "because no GPU can be used")
+
+
+def _pinned(request: Request, gpus: GpuPinned, pool: Pool) -> Outcome:
+    found = [pool.survey.find(device) for device in gpus.devices]
+    missing = [item for item in found if isinstance(item, str)]
+    if missing:
+        return Refused("; ".join(missing) + _because(pool))
+    devices = tuple(item for item in found if isinstance(item, Device))
+    if len(devices) > 1 and any(device.mig for device in devices):
+        return Refused("CUDA lets a process use one MIG instance, so it can not span several devices")
+    if len({device.uuid for device in devices}) < len(devices):
+        return Refused("names one device twice")
+    problem = request.unsuited(len(devices))
+    if problem:
+        return Refused(problem)
+    needs = _needs(request, devices)
+    if needs is None:
+        return _unknown()
+    short = [d for d, n in zip(devices, needs, strict=True) if n.per_gpu > pool.left[d.position]]
+    if short:
+        return Refused(f"{_need_words(needs)}; " + "; ".join(_state(d, pool, full=True) for d in short))
+    return _placed(devices, needs, pool, "as asked")
+
+
+def _auto(request: Request, count: int, pool: Pool) -> Outcome:
+    problem = request.unsuited(count)
+    if problem:
+        return Refused(problem)
+    candidates = [d for d in pool.survey.devices if count == 1 or not d.mig]
+    if len(candidates) < count:
+        return Refused(f"needs {_gpus(count)}, and {_gpus(len(candidates))} can be used{_because(pool)}")
+    by_name: dict[str, Need] = {}
+    for name in {device.name for device in candidates}:
+        need = request.need(count, name)
+        if need is None:
+            return _unknown()
+        by_name[name] = need
+    fitting = [d for d in candidates if by_name[d.name].per_gpu <= pool.left[d.position]]
+    if len(fitting) < count:
+        return Refused(_nowhere(request, count, candidates, by_name, pool))
+    if count > 1:
+        slack = {d.position: pool.left[d.position] - by_name[d.name].per_gpu for d in fitting}
+        crowd = {d.position: pool.groups[d.position][request.group] for d in fitting}
+        devices = best_set(fitting, count, pool.survey.links, crowd, slack)
+        return _placed(devices, [by_name[d.name] for d in devices], pool, _linked(devices, pool.survey))
+    device = min(fitting, key=lambda d: _tightness(d, by_name[d.name], request.group, pool))
+    why = "the only one that fits" if len(fitting) == 1 else f"the best of {len(fitting)} that fit"
+    if by_name[device.name].origin is Origin.NOTHING:
+        why = "the emptiest; it says no vram, so nothing is reserved for it"
+    return _placed((device,), [by_name[device.name]], pool, why)
+
+
+def _tightness(device: Device, need: Need, group: int, pool: Pool) -> tuple[int, int, int]:
+    """Away from its sisters first, then where the least is left over."""
+    slack = pool.left[device.position] - need.per_gpu
+    if need.origin is Origin.NOTHING:
+        slack = -slack
+    return pool.groups[device.position][group], slack, device.position
+
+
+def _needs(request: Request, devices: Sequence[Device]) -> list[Need] | None:
+    needs = [request.need(len(devices), device.name) for device in devices]
+    return [need for need in needs if need is not None] if all(needs) else None
+
+
+def _placed(devices: tuple[Device, ...], needs: Sequence[Need], pool: Pool, why: str) -> Placed:
+    where = listed([d.label for d in devices]) if any(d.mig for d in devices) or len(devices) == 1 else (
+        "GPUs " + listed([str(d.index) for d in devices])
+    )  # fmt: skip
+    names = listed(sorted({d.name for d in devices}))
+    free = listed([size(pool.left[d.position]) for d in devices])
+    reason = f"on {where} ({names}), {why}: {_need_words(needs)}; {free} free there"
+    return Placed(devices, tuple(need.per_gpu for need in needs), reason)
+
+
+def _need_words(needs: Sequence[Need]) -> str:
+    need = max(needs, key=lambda n: n.per_gpu)
+    amount = f"{need.count} × {size(need.per_gpu)}" if need.count > 1 else size(need.per_gpu)
+    match need.origin:
+        case Origin.MANIFEST:
+            return f"needs {amount} (vram)"
+        case Origin.LEARNED:
+            return f"needs {amount} (measured in an earlier run)"
+        case Origin.NOTHING:
+            return "reserves nothing"
+        case Origin.ESTIMATE:
+            return f"needs {amount}: {sizes(need.parts, need.per_gpu)}"
+
+
+def _state(device: Device, pool: Pool, *, full: bool = False) -> str:
+    left = pool.left[device.position]
+    text = f"{device.label} has {size(max(0, left))} free of {size(device.total)}"
+    details = []
+    if left < device.free:
+        details.append(f"this plan takes {size(device.free - left)}")
+    if device.holders and full:
+        details.append(f"held by {device.holders}")
+    elif full and device.free < device.total * 9 // 10:
+        details.append(
+            f"{size(device.total - device.free)} are in use by processes that the driver does not name"
+        )
+    return text + (f" ({'; '.join(details)})" if details else "")
+
+
+def _nowhere(
+    request: Request, count: int, candidates: Sequence[Device], needs: dict[str, Need], pool: Pool
+) -> str:
+    largest = sorted(candidates, key=lambda d: (-pool.left[d.position], d.position))
+    text = f"{_need_words(list(needs.values()))}; "
+    text += ", ".join(_state(d, pool, full=len(largest) <= 4) for d in largest[:4])
+    if len(largest) > 4:
+        text += f", the other {len(largest) - 4} have less or the same"
+    return text + _with_more(request, count, pool)
+
+
+def _with_more(request: Request, count: int, pool: Pool) -> str:
+    """What a larger gpu_count would change, when it would."""
+    whole = [d for d in pool.survey.devices if not d.mig]
+    more = count * 2
+    while more <= len(whole):
+        needs = [(d, request.need(more, d.name)) for d in whole]
+        fits = [n for d, n in needs if n and n.per_gpu <= pool.left[d.position]]
+        if len(fits) >= more and not request.unsuited(more):
+            return (
+                f"; with gpu_count: {more} it needs {size(max(n.per_gpu for n in fits))} on each, which fits"
+            )
+        more *= 2
+    return ""
+
+
+def _linked(devices: Sequence[Device], survey: Survey) -> str:
+    kinds = [survey.links[a.position][b.position][0] for i, a in enumerate(devices) for b in devices[i + 1 :]]
+    words = next((text for kind, text in LINK_WORDS.items() if kind == min(kinds)), "")
+    return f"joined by {words}" if words else "whose links are not known"
+
+
+def _because(pool: Pool) -> str:
+    return f" ({pool.note})" if pool.note else ""
+
+
+def _unknown() -> Refused:
+    return Refused(
+        "its files do not tell how large it is, so its VRAM can not be estimated; write vram: on the model"
+    )
+
+
+def _gpus(count: int) -> str:
+    return "1 GPU" if count == 1 else f"{count} GPUs" if count else "no GPU"

@@ -1,0 +1,230 @@
+"""From what the user wants and what the machine has to the processes to run. Pure: everything comes in as values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import PurePath
+
+from llmlaunch.engines import registry
+from llmlaunch.engines.types import Engine
+from llmlaunch.errors import ManifestError, Problem
+from llmlaunch.hardware.types import Inventory
+from llmlaunch.manifest.types import EngineName, GpuAuto, GpuCpu, GpuPinned, Manifest, ModelSpec
+from llmlaunch.models.facts import ModelFacts
+from llmlaunch.planning import devices, estimate, naming, placement, ports, specs
+from llmlaunch.planning.types import GpuBudget, Plan, ProcessSpec, Rejection, World
+from llmlaunch.planning.words import listed, size
+
+_OURS = frozenset({"CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Replica:
+    name: str
+    group: int
+    number: int
+    model: ModelSpec
+    facts: ModelFacts | None
+    engine: Engine
+    port: int
+
+
+def plan(manifest: Manifest, inventory: Inventory, facts: Mapping[str, ModelFacts], world: World) -> Plan:
+    """What to run for ``manifest`` on ``inventory``; ``facts`` by :attr:`ModelSpec.model`, except for ``engine: command``.
+
+    Replicas that run unchanged (``world.running``) keep their devices, port and spec to the letter. What does not fit is in
+    ``Plan.rejections``, with the numbers. Raises ManifestError for what an engine can not do, PlanError for hosts that are not this
+    machine, PortTakenError for a requested port that somebody else holds.
+    """
+    _refuse_wrong(manifest)
+    ports.refuse_foreign_hosts(manifest, world)
+    stems = naming.stems(manifest.models, world.running)
+    assigned = ports.assign(ports.wishes(manifest, stems), world)
+    replicas = _replicas(manifest, facts, stems, assigned)
+    controller_url = ports.address(manifest.controller.host, assigned[naming.CONTROLLER])
+    make = specs.Maker(manifest, world, controller_url)
+
+    survey = devices.survey(inventory, world)
+    pool = placement.Pool(survey, _why_no_gpus(inventory))
+    workers = _kept(replicas, pool, world, make)
+    waiting = [_request(replica, world) for replica in replicas if replica.name not in workers]
+    outcomes = placement.place(waiting, pool)
+    for replica in replicas:
+        outcome = outcomes.get(replica.name)
+        if isinstance(outcome, placement.Placed):
+            workers[replica.name] = _spec(make, replica, outcome.devices, outcome.claims, outcome.reason)
+
+    return Plan(
+        deployment=manifest.name,
+        processes=(
+            make.controller(assigned[naming.CONTROLLER]),
+            *(workers[replica.name] for replica in replicas if replica.name in workers),
+            make.api(assigned[naming.API]),
+        ),
+        gpus=_budgets(survey, tuple(workers.values())),
+        rejections=_rejections(replicas, outcomes),
+        served_names=manifest.served_names,
+        notes=(*survey.notes, *_notes(replicas, workers, pool)),
+        manifest_path=manifest.path,
+        workdir=str(PurePath(manifest.path).parent) if manifest.path else "",
+    )
+
+
+def _refuse_wrong(manifest: Manifest) -> None:
+    """Raise ManifestError with everything that an engine can not do, at the models' places in the file."""
+    problems = []
+    for model in manifest.models:
+        where = model.position
+        said = [*registry.get(model.engine).problems(model)]
+        said += [
+            f"env: {key} is set by the plan; write gpus: on the model" for key in model.env if key in _OURS
+        ]
+        problems += [
+            Problem(
+                where.file if where else manifest.path or manifest.name,
+                where.line if where else 0,
+                where.column if where else 0,
+                f"model {model.names[0]}: {text}",
+            )
+            for text in said
+        ]
+    if problems:
+        raise ManifestError(problems)
+
+
+def _replicas(
+    manifest: Manifest, facts: Mapping[str, ModelFacts], stems: tuple[str, ...], assigned: Mapping[str, int]
+) -> list[_Replica]:
+    found = []
+    for group, (stem, model) in enumerate(zip(stems, manifest.models, strict=True)):
+        known = None if model.engine is EngineName.COMMAND else facts[model.model]
+        engine = registry.get(model.engine)
+        for number in range(1, model.replicas + 1):
+            name = f"{stem}-{number}"
+            found.append(_Replica(name, group, number, model, known, engine, assigned[name]))
+    return found
+
+
+def _kept(
+    replicas: list[_Replica], pool: placement.Pool, world: World, make: specs.Maker
+) -> dict[str, ProcessSpec]:
+    """The running replicas that the manifest still wants just so, taken out of ``pool``."""
+    running = {spec.name: spec for spec in world.running}
+    kept = {}
+    for replica in replicas:
+        old = running.get(replica.name)
+        where = _unmoved(replica, old, pool.survey) if old else None
+        if old is None or where is None:
+            continue
+        if _spec(make, replica, where, old.vram_per_gpu, old.reason) == old:
+            reserved = devices.reserved(old, world)
+            pool.take(where, [reserved[device.uuid] for device in where], replica.group)
+            kept[replica.name] = old
+    return kept
+
+
+def _unmoved(
+    replica: _Replica, old: ProcessSpec, survey: devices.Survey
+) -> tuple[devices.Device, ...] | None:
+    """The devices ``old`` runs on, if the manifest still allows just them and as much of them."""
+    found = [survey.find(uuid) for uuid in old.gpus]
+    where = tuple(device for device in found if isinstance(device, devices.Device))
+    if len(where) < len(found) or len(old.vram_per_gpu) != len(where):
+        return None
+    model = replica.model
+    match model.gpus:
+        case GpuCpu():
+            allowed = not where
+        case GpuPinned(devices=wanted):
+            allowed = [survey.find(device) for device in wanted] == list(where)
+        case GpuAuto(count=count):
+            allowed = len(where) == (count or 1) or (count is None and not where)
+    if model.vram_bytes is not None and where:
+        share = -(-model.vram_bytes // len(where))
+        allowed = allowed and all(claim == share for claim in old.vram_per_gpu)
+    return where if allowed else None
+
+
+def _request(replica: _Replica, world: World) -> placement.Request:
+    model, facts, engine = replica.model, replica.facts, replica.engine
+
+    @cache
+    def need(count: int, gpu_name: str) -> estimate.Need | None:
+        return estimate.need(model, facts, engine, count, gpu_name, world.learned)
+
+    weights = estimate.weight_bytes(model, facts, engine.memory) if facts else None
+    return placement.Request(
+        name=replica.name,
+        group=replica.group,
+        gpus=model.gpus,
+        need=need,
+        unsuited=lambda count: engine.unsuited(facts, count) if facts else "",
+        auto_cpu=engine.auto_cpu,
+        engine=engine.name,
+        cpu_words=f": weights {size(weights)} of main memory" if weights else "",
+    )
+
+
+def _spec(
+    make: specs.Maker,
+    replica: _Replica,
+    where: tuple[devices.Device, ...],
+    claims: tuple[int, ...],
+    reason: str,
+) -> ProcessSpec:
+    return make.worker(
+        replica.name, replica.model, replica.facts, replica.engine, replica.port, where, claims, reason
+    )
+
+
+def _why_no_gpus(inventory: Inventory) -> str:
+    if inventory.note or not inventory.gpus:
+        return inventory.note
+    if inventory.visible == ():
+        return "the CUDA_VISIBLE_DEVICES that llmlaunch was started with hides every GPU"
+    return ""
+
+
+def _budgets(survey: devices.Survey, workers: tuple[ProcessSpec, ...]) -> tuple[GpuBudget, ...]:
+    planned: dict[str, int] = {}
+    for spec in workers:
+        for uuid, claim in zip(spec.gpus, spec.vram_per_gpu, strict=True):
+            planned[uuid] = planned.get(uuid, 0) + claim
+    return tuple(
+        GpuBudget(d.index, d.uuid, d.name, d.total, d.free, planned.get(d.uuid, 0)) for d in survey.devices
+    )
+
+
+def _rejections(replicas: list[_Replica], outcomes: Mapping[str, placement.Outcome]) -> tuple[Rejection, ...]:
+    """One per model, for all of its replicas that have no place."""
+    refused: dict[int, list[tuple[_Replica, str]]] = {}
+    for replica in replicas:
+        outcome = outcomes.get(replica.name)
+        if isinstance(outcome, placement.Refused):
+            refused.setdefault(replica.group, []).append((replica, outcome.reason))
+    found = []
+    for rows in refused.values():
+        first, reason = rows[0]
+        if first.model.replicas > 1:
+            numbers = listed([str(replica.number) for replica, _ in rows])
+            reason = (
+                f"{'replicas' if len(rows) > 1 else 'replica'} {numbers} of {first.model.replicas}: {reason}"
+            )
+        found.append(Rejection(first.model.names[0], reason))
+    return tuple(found)
+
+
+def _notes(replicas: list[_Replica], workers: Mapping[str, ProcessSpec], pool: placement.Pool) -> list[str]:
+    """Models that run on the CPU although the manifest did not say so."""
+    found: dict[str, None] = {}
+    for replica in replicas:
+        spec = workers.get(replica.name)
+        if spec is None or spec.gpus or not isinstance(replica.model.gpus, GpuAuto):
+            continue
+        why = pool.note or "this machine has no GPU"
+        if pool.survey.devices:
+            why = "it was started there, before there was a GPU to use"
+        found[f"{replica.model.names[0]} runs on the CPU: {why}"] = None
+    return list(found)

@@ -1,0 +1,141 @@
+"""Who listens where: addresses by construction, free ports by counting up, taken ones by name."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from llmlaunch.errors import PlanError, PortTakenError
+from llmlaunch.manifest.types import DEFAULT_API_PORT, DEFAULT_CONTROLLER_PORT, DEFAULT_WORKER_PORT, Manifest
+from llmlaunch.planning import naming
+from llmlaunch.planning.types import Occupied, World
+from llmlaunch.planning.words import listed
+
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104  # compared with, never bound
+_LAST = 65535
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """One listener to be given a port."""
+
+    name: str
+    host: str
+    port: int | None
+    """As the manifest asks; it must be free."""
+    start: int
+    """Where to look from when nothing was asked."""
+
+
+def address(host: str, port: int) -> str:
+    """``http://host:port`` as others on this machine reach it: a wildcard becomes loopback, IPv6 gets its brackets."""
+    bare = host.strip("[]")
+    bare = _WILDCARDS.get(bare, bare)
+    return f"http://[{bare.replace('%', '%25')}]:{port}" if ":" in bare else f"http://{bare}:{port}"
+
+
+def wishes(manifest: Manifest, stems: Sequence[str]) -> tuple[Wish, ...]:
+    """The controller's, the API's and every replica's, in the order in which free ports are given away."""
+    controller, api = manifest.controller, manifest.api
+    found = [
+        Wish(naming.CONTROLLER, controller.host, controller.port, DEFAULT_CONTROLLER_PORT),
+        Wish(naming.API, api.host, api.port, DEFAULT_API_PORT),
+    ]
+    for stem, model in zip(stems, manifest.models, strict=True):
+        first = model.port or DEFAULT_WORKER_PORT
+        for replica in range(model.replicas):
+            # Only the first replica's port was asked for; the others start counting beside it.
+            asked = model.port if replica == 0 else None
+            found.append(
+                Wish(f"{stem}-{replica + 1}", model.host, asked, first + replica if model.port else first)
+            )
+    return tuple(found)
+
+
+def assign(wanted: Sequence[Wish], world: World) -> dict[str, int]:
+    """A port for each name, no two alike on overlapping hosts.
+
+    A running component keeps its port unless the manifest asks for another. Raises PortTakenError when a port that was asked for is
+    held by somebody else, and PlanError when there is none left.
+    """
+    _refuse_taken(wanted, world)
+    ports = {wish.name: wish.port for wish in wanted if wish.port is not None}
+    used = set(ports.values())
+    before = {spec.name: spec for spec in world.running}
+    for wish in wanted:
+        old = before.get(wish.name)
+        if wish.name not in ports and old and old.host == wish.host and old.port not in used:
+            ports[wish.name] = old.port
+            used.add(old.port)
+    used |= {spec.port for spec in world.running}
+    taken = _Taken(world.occupied)
+    cursor: dict[int, int] = {}
+    for wish in wanted:
+        if wish.name in ports:
+            continue
+        port = max(wish.start, cursor.get(wish.start, 0))
+        while port <= _LAST and (port in used or taken.on(wish.host, port)):
+            port += 1
+        if port > _LAST:
+            raise PlanError(f"no free port for {wish.name} on {wish.host} from {wish.start} up")
+        ports[wish.name], cursor[wish.start] = port, port + 1
+        used.add(port)
+    return ports
+
+
+class _Taken:
+    """Look-ups in a long list of occupied ports."""
+
+    def __init__(self, occupied: Iterable[Occupied]) -> None:
+        self._rows: dict[int, list[Occupied]] = {}
+        for row in occupied:
+            self._rows.setdefault(row.port, []).append(row)
+
+    def on(self, host: str, port: int) -> Occupied | None:
+        return next((row for row in self._rows.get(port, ()) if overlap(row.host, host)), None)
+
+
+def overlap(a: str, b: str) -> bool:
+    """Whether a listener on host ``a`` may keep another off the same port on host ``b``."""
+    a, b = (host.strip("[]").lower().replace("localhost", "127.0.0.1") for host in (a, b))
+    return a == b or a in _WILDCARDS or b in _WILDCARDS
+
+
+def _refuse_taken(wanted: Sequence[Wish], world: World) -> None:
+    taken = _Taken(world.occupied)
+    found = []
+    for wish in wanted:
+        holder = taken.on(wish.host, wish.port) if wish.port is not None else None
+        ours = any(spec.port == wish.port and overlap(spec.host, wish.host) for spec in world.running)
+        if holder and not ours:
+            found.append(f"{wish.name} asks for port {wish.port} on {wish.host}, which {holder.holder} holds")
+    if found:
+        raise PortTakenError(
+            "\n".join(found),
+            hint="stop what holds it, or choose another port, or leave port out to get a free one",
+        )
+
+
+def refuse_foreign_hosts(manifest: Manifest, world: World) -> None:
+    """Raise PlanError for every host that is no address of this machine."""
+    hosts = [("controller", manifest.controller.host), ("api", manifest.api.host)]
+    hosts += [(f"model {model.names[0]}", model.host) for model in manifest.models]
+    foreign = [f"{what}: host {host} is not this machine" for what, host in hosts if not _local(host, world)]
+    if foreign:
+        known = sorted(world.local_addresses | {"127.0.0.1", "localhost"})
+        raise PlanError(
+            "\n".join(foreign),
+            hint=f"the local runtime starts processes on this machine alone, which is called {listed(known, 'or')}; "
+            "run llmlaunch on the other machine for its models",
+        )
+
+
+def _local(host: str, world: World) -> bool:
+    bare = host.strip("[]").lower()
+    if bare in _WILDCARDS or bare == "localhost" or bare in {a.lower() for a in world.local_addresses}:
+        return True
+    try:
+        return ipaddress.ip_address(bare).is_loopback
+    except ValueError:
+        return False

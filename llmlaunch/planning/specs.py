@@ -1,0 +1,161 @@
+"""The processes themselves: argv, environment, mask and probes of the controller, the workers and the API server."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from llmlaunch.engines.types import DeviceClaim, Engine, LaunchRequest
+from llmlaunch.manifest.types import EngineName, Manifest, ModelSpec
+from llmlaunch.models.facts import ModelFacts
+from llmlaunch.planning import estimate, naming, ports
+from llmlaunch.planning.devices import Device, mask
+from llmlaunch.planning.types import Component, ProcessSpec, World
+
+_SECRET_NAME = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
+# Shorter values are compared whole: a secret of "1" must not hide every value with a 1 in it.
+_SHORTEST_PART = 6
+_ORDER, _VISIBLE = "CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES"
+
+
+class Maker:
+    """Makes the specs of one deployment. The same arguments always make an equal spec."""
+
+    def __init__(self, manifest: Manifest, world: World, controller_url: str) -> None:
+        self._manifest = manifest
+        self._world = world
+        self._controller_url = controller_url
+
+    def controller(self, port: int) -> ProcessSpec:
+        """Everything starts at once: workers and gateways wait for their controller themselves."""
+        wanted = self._manifest.controller
+        argv = [
+            *self._llmlaunch(naming.CONTROLLER, wanted.host, port),
+            "--dispatch-method",
+            wanted.dispatch.value,
+        ]
+        if wanted.open_registration:
+            argv.append("--open-registration")
+        return self._own(naming.CONTROLLER, Component.CONTROLLER, argv, wanted.host, port, {})
+
+    def api(self, port: int) -> ProcessSpec:
+        wanted = self._manifest.api
+        argv = [*self._llmlaunch(naming.API, wanted.host, port), "--controller-address", self._controller_url]
+        env = {}
+        if wanted.api_keys_file:
+            argv += ["--api-keys-file", wanted.api_keys_file]
+        if wanted.api_keys_env:
+            argv += ["--api-keys-env", wanted.api_keys_env]
+            if wanted.api_keys_env in self._world.env:
+                env[wanted.api_keys_env] = self._world.env[wanted.api_keys_env]
+        argv += ["--max-body-bytes", str(wanted.max_body_bytes)]
+        for origin in wanted.cors_origins:
+            argv += ["--cors-origin", origin]
+        return self._own(naming.API, Component.API, argv, wanted.host, port, env)
+
+    def worker(
+        self,
+        name: str,
+        model: ModelSpec,
+        facts: ModelFacts | None,
+        engine: Engine,
+        port: int,
+        devices: Sequence[Device],
+        claims: Sequence[int],
+        reason: str,
+    ) -> ProcessSpec:
+        kv_tokens = None
+        if facts and devices and claims:
+            kv_tokens = estimate.kv_tokens(model, facts, engine, len(devices), min(claims))
+        launch = engine.launch(
+            LaunchRequest(
+                component=name,
+                model=model,
+                facts=facts,
+                host=model.host,
+                port=port,
+                controller_url=self._controller_url,
+                devices=tuple(
+                    DeviceClaim(device.uuid, device.index, device.total, claim)
+                    for device, claim in zip(devices, claims, strict=True)
+                ),
+                python=self._world.python,
+                kv_tokens=kv_tokens,
+            )
+        )
+        visible = mask(devices, engine.index_mask)
+        env = {**launch.env, **model.env, _ORDER: "PCI_BUS_ID", _VISIBLE: visible}
+        return ProcessSpec(
+            name=name,
+            component=Component.WORKER,
+            argv=launch.argv,
+            env=env,
+            host=model.host,
+            port=port,
+            address=ports.address(model.host, port),
+            model=model.model,
+            names=model.names,
+            engine=engine.name,
+            gpus=tuple(device.uuid for device in devices),
+            mask=visible,
+            vram_bytes=sum(claims),
+            vram_per_gpu=tuple(claims),
+            ready_path=model.probe or launch.ready_path,
+            live_path=(model.probe if model.engine is EngineName.COMMAND else None) or launch.live_path,
+            self_registering=launch.self_registering,
+            progress_patterns=launch.progress_patterns,
+            max_concurrency=model.max_concurrency,
+            start_timeout_s=model.start_timeout_s or launch.start_timeout_s,
+            stop_grace_s=model.stop_grace_s,
+            reason=reason,
+            secret_env=self._secret(env),
+            learning_key=self._learning_key(model, facts, engine, devices),
+        )
+
+    def _learning_key(
+        self, model: ModelSpec, facts: ModelFacts | None, engine: Engine, devices: Sequence[Device]
+    ) -> str:
+        """Nothing is learned about labels, about what the manifest decides, or from GPUs that differ."""
+        names = {device.name for device in devices}
+        if facts is None or model.vram_bytes is not None or len(names) != 1:
+            return ""
+        args = estimate.effective_args(model, len(devices))
+        return estimate.learning_key(model.model, engine.name, args, names.pop())
+
+    def _own(
+        self,
+        name: str,
+        component: Component,
+        argv: Sequence[str],
+        host: str,
+        port: int,
+        env: Mapping[str, str],
+    ) -> ProcessSpec:
+        """The controller or the API server; ``env`` holds its secrets.
+
+        They need no GPU, and without a mask a library of theirs might open every one.
+        """
+        return ProcessSpec(
+            name=name,
+            component=component,
+            argv=tuple(argv),
+            env={**env, _VISIBLE: ""},
+            host=host,
+            port=port,
+            address=ports.address(host, port),
+            mask="",
+            start_timeout_s=60.0,
+            reason="needs no GPU",
+            secret_env=tuple(sorted(env)),
+        )
+
+    def _llmlaunch(self, verb: str, host: str, port: int) -> tuple[str, ...]:
+        return (self._world.python, "-m", "llmlaunch", verb, "--host", host, "--port", str(port))
+
+    def _secret(self, env: Mapping[str, str]) -> tuple[str, ...]:
+        return tuple(sorted(k for k, v in env.items() if _SECRET_NAME.search(k) or self._tells(v)))
+
+    def _tells(self, value: str) -> bool:
+        return any(
+            s and (s == value or (len(s) >= _SHORTEST_PART and s in value)) for s in self._manifest.secrets
+        )

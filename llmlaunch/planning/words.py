@@ -1,0 +1,24 @@
+"""Sizes and lists in words, for reasons that a person reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+_GiB = 1 << 30
+_MiB = 1 << 20
+
+
+def size(count: int) -> str:
+    """``16 GiB`` or ``512 MiB``, one decimal above a GiB. ``count`` in bytes."""
+    return f"{count / _GiB:.1f} GiB" if abs(count) >= _GiB else f"{count / _MiB:.0f} MiB"
+
+
+def sizes(parts: Sequence[tuple[str, int]], total: int) -> str:
+    """``weights 12.6 + KV cache 1.5 + context 0.8``, all in the unit that ``size(total)`` uses."""
+    unit, digits = (_GiB, 1) if total >= _GiB else (_MiB, 0)
+    return " + ".join(f"{name} {count / unit:.{digits}f}" for name, count in parts)
+
+
+def listed(items: Sequence[str], last: str = "and") -> str:
+    """``a, b and c``."""
+    return f"{', '.join(items[:-1])} {last} {items[-1]}" if len(items) > 1 else "".join(items)
