@@ -1,0 +1,104 @@
+"""``llmlaunch worker``: one model behind an OpenAI-compatible server, as an ordinary foreground process."""
+
+from __future__ import annotations
+
+import typer
+
+
+def worker(
+    model_path: str = typer.Option(
+        ..., "--model-path", help="Folder, GGUF file, package://MODULE, or hub id."
+    ),
+    model_names: str = typer.Option(
+        "", "--model-names", help="What clients ask for: a,b. Default: the model's own name."
+    ),
+    host: str = typer.Option("127.0.0.1", help="Address to listen on."),
+    port: int = typer.Option(21002, min=1, max=65535, help="Port to listen on."),
+    worker_address: str = typer.Option(
+        "", help="What the controller is told, if not http://HOST:PORT (behind a proxy, in a container)."
+    ),
+    controller_address: str = typer.Option("", help="Register there, for example http://127.0.0.1:21001."),
+    no_register: bool = typer.Option(
+        False, "--no-register", help="Serve alone, whatever --controller-address says."
+    ),
+    component: str = typer.Option("", help="The name in a deployment, for people."),
+    device: str = typer.Option("auto", help="auto, cpu or cuda."),
+    dtype: str = typer.Option("auto", help="auto (as stored), float32, bfloat16 or float16."),
+    limit_worker_concurrency: int = typer.Option(
+        32, min=1, help="Requests that run at once; further ones wait."
+    ),
+    max_queue: int = typer.Option(1024, min=0, help="Requests that may wait; further ones get 429."),
+    max_model_len: int | None = typer.Option(
+        None, min=1, help="Longest prompt and answer together, in tokens."
+    ),
+    revision: str | None = typer.Option(None, help="Branch, tag or commit on the hub."),
+    source: str = typer.Option("auto", help="Where hub ids are looked up: auto, huggingface, modelscope."),
+    trust_remote_code: bool = typer.Option(
+        False, "--trust-remote-code", help="Run Python code that comes with the model."
+    ),
+    vram_bytes: int | None = typer.Option(
+        None, min=1, help="GPU memory it may take, in bytes, over all its GPUs."
+    ),
+    kv_cache_bytes: int | None = typer.Option(
+        None, min=1, help="Memory for keys and values, in bytes. Default: what is left."
+    ),
+    threads: int | None = typer.Option(
+        None, min=1, help="CPU threads for computing. Default: the cores it may use."
+    ),
+    seed: int | None = typer.Option(None, help="Makes requests without a seed of their own repeatable."),
+    stop_grace: float = typer.Option(
+        30.0, min=0, help="Seconds that running requests have to finish at the end."
+    ),
+    prefix_reuse: bool = typer.Option(
+        True, "--prefix-reuse/--no-prefix-reuse", help="Compute shared beginnings of prompts once."
+    ),
+    log_level: str = typer.Option("info", help="debug, info, warning or error."),
+    prepare: bool = typer.Option(
+        False, "--prepare", help="Download and convert the model, then exit: a later start is quick."
+    ),
+) -> None:
+    """Serve one model over HTTP. Registers with a controller if one is named; needs none.
+
+    GET /health answers as soon as the port is open and tells the progress of loading; GET /ready answers 200 when
+    requests will be served. Exit codes: 2 when no retry can help (no such model, wrong flag), 1 otherwise.
+    """
+    from llmlaunch import serve
+    from llmlaunch.worker.config import WorkerConfig, check, served_names
+
+    serve.configure_logging(log_level)
+    config = WorkerConfig(
+        model=model_path,
+        names=served_names(model_path, model_names),
+        host=host,
+        port=port,
+        worker_address=worker_address,
+        controller_address="" if no_register else controller_address,
+        component=component,
+        device=device,
+        dtype=dtype,
+        max_concurrency=limit_worker_concurrency,
+        max_queue=max_queue,
+        max_model_len=max_model_len,
+        revision=revision,
+        source=source,
+        trust_remote_code=trust_remote_code,
+        vram_bytes=vram_bytes,
+        kv_cache_bytes=kv_cache_bytes,
+        threads=threads,
+        seed=seed,
+        stop_grace_s=stop_grace,
+        prefix_reuse=prefix_reuse,
+    )
+    check(config)
+    if prepare:
+        from llmlaunch.worker.loader import prepare as prepare_model
+        from llmlaunch.worker.state import State
+
+        folder = prepare_model(config, State(needs_controller=False).progress)
+        typer.echo(f"{model_path} is ready: {folder}")
+        return
+    sock = serve.bind(host, port)  # before anything heavy is imported: a taken port is told at once
+
+    from llmlaunch.worker.run import run
+
+    raise typer.Exit(run(config, sock))

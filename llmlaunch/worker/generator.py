@@ -1,0 +1,152 @@
+"""Loading a model that writes text."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as hf_logging
+
+from llmlaunch.models.facts import ModelFacts, ModelKind
+from llmlaunch.worker import fitness, placement
+from llmlaunch.worker.batching import Batching
+from llmlaunch.worker.codec import Codec
+from llmlaunch.worker.config import WorkerConfig
+from llmlaunch.worker.engine import Deliver, Engine
+from llmlaunch.worker.loader import DEFAULT_CONTEXT, Loaded, Progress, end_tokens
+from llmlaunch.worker.slots import ATTENTION, attend
+from llmlaunch.worker.strategy import Strategy
+
+log = logging.getLogger(__name__)
+
+AttentionInterface.register(ATTENTION, attend)
+
+
+def load(
+    config: WorkerConfig, facts: ModelFacts, path: Path, device: str, progress: Progress, deliver: Deliver
+) -> Loaded:
+    """The model in ``path`` on ``device``, with its tokenizer, behind a running engine."""
+    began = time.perf_counter()
+    codec = Codec(AutoTokenizer.from_pretrained(path, trust_remote_code=config.trust_remote_code))
+    model = _weights(config, path, device, progress)
+    context = _context(model, config)
+    strategy, context, note = _strategy(model, config, device, context)
+    engine = Engine(
+        strategy,
+        decode=lambda tokens, skip: codec.decode(tokens, skip_special=skip),
+        ends=end_tokens(model, codec),
+        deliver=deliver,
+        most=config.max_concurrency + config.max_queue,
+    )
+    engine.start()
+    log.info(
+        "loaded %s in %.1f s: %s on %s, %s",
+        config.model, time.perf_counter() - began, _name(model.dtype), device, strategy.mode,
+    )  # fmt: skip
+    return Loaded(
+        facts=facts,
+        kind=ModelKind.GENERATE,
+        codec=codec,
+        context=context,
+        dtype=_name(model.dtype),
+        device=device,
+        engine=engine,
+        mode=strategy.mode,
+        note=note,
+    )
+
+
+def _weights(config: WorkerConfig, path: Path, device: str, progress: Progress) -> Any:
+    settings = AutoConfig.from_pretrained(path, trust_remote_code=config.trust_remote_code)
+    automatic: Any = AutoModelForCausalLM
+    if settings.is_encoder_decoder:
+        from transformers import AutoModelForSeq2SeqLM
+
+        automatic = AutoModelForSeq2SeqLM
+    dtype: Any = "auto" if config.dtype == "auto" else getattr(torch, config.dtype)
+    with counted(path, progress):
+        model = automatic.from_pretrained(
+            path,
+            dtype=dtype,
+            trust_remote_code=config.trust_remote_code,
+            **placement.device_map(device, config),
+        )
+    return model.eval()
+
+
+@contextlib.contextmanager
+def counted(path: Path, progress: Progress) -> Iterator[None]:
+    """Tell how many bytes of the weights are loaded, as transformers goes through their list."""
+    total = sum(file.stat().st_size for file in path.glob("*.safetensors")) or sum(
+        file.stat().st_size for file in path.glob("*.bin")
+    )
+
+    class Bar:
+        def __init__(self, items: Any = (), *_: Any, **__: Any) -> None:
+            self.items = items
+
+        def __iter__(self) -> Iterator[Any]:
+            items = list(self.items)
+            for at, item in enumerate(items):
+                progress(total * at // len(items), total, "loading weights")
+                yield item
+
+        def __getattr__(self, _: str) -> Any:
+            return lambda *_, **__: None
+
+        def __enter__(self) -> Bar:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+    progress(0, total, "loading weights")
+    before = hf_logging.set_tqdm_hook(lambda _, arguments, keywords: Bar(*arguments, **keywords))
+    try:
+        yield
+    finally:
+        hf_logging.set_tqdm_hook(before)
+    progress(total, total, "loading weights")
+
+
+def _context(model: Any, config: WorkerConfig) -> int:
+    text = model.config.get_text_config()
+    names = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
+    own = next((value for name in names if isinstance(value := getattr(text, name, None), int)), None)
+    if config.max_model_len is None:
+        return own or DEFAULT_CONTEXT
+    if own and config.max_model_len > own:
+        log.warning("--max-model-len %d is more than the model's %d", config.max_model_len, own)
+        return own
+    return config.max_model_len
+
+
+def _strategy(model: Any, config: WorkerConfig, device: str, context: int) -> tuple[Strategy, int, str]:
+    why = fitness.why_not_slots(model)
+    if not why:
+        model.set_attn_implementation(ATTENTION)
+        if model.config.model_type not in fitness.VERIFIED:
+            why = fitness.trial(model)
+    if why:
+        from llmlaunch.worker.alone import OneAtATime
+
+        log.warning("requests run one at a time, because %s", why)
+        model.set_attn_implementation("sdpa" if getattr(model, "_supports_sdpa", False) else "eager")
+        return OneAtATime(model), context, f"one request at a time: {why}"
+    room, words = placement.capacity(model, config, device, context)
+    log.info("%s", words)
+    tokens = placement.CPU_PROMPT_TOKENS if device == "cpu" else placement.GPU_PROMPT_TOKENS
+    return (
+        Batching(model, room, reuse=config.prefix_reuse, prompt_tokens=tokens),
+        min(context, room.columns),
+        words,
+    )
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

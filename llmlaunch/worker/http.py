@@ -1,0 +1,133 @@
+"""HTTP for model servers: JSON, server-sent events, and clients that leave."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from llmlaunch.worker.errors import ApiError, EngineFault, TooLarge
+
+log = logging.getLogger(__name__)
+
+MOST_BODY_BYTES = 32 << 20
+DONE = b"data: [DONE]\n\n"
+
+Value = TypeVar("Value")
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Json(Response):
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return encode(content)
+
+
+def encode(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode(
+        "utf-8", errors="replace"
+    )
+
+
+def event(value: Any) -> bytes:
+    """One server-sent event."""
+    return b"data: " + encode(value) + b"\n\n"
+
+
+def refusal(error: ApiError) -> Response:
+    headers = {"Retry-After": str(error.retry_after_s)} if error.retry_after_s is not None else None
+    return Json(error.envelope(), error.status, headers)
+
+
+def guarded(handler: Handler) -> Handler:
+    """``handler`` with its errors as envelopes: the API's own as they are, anything else as a 500 that is logged."""
+
+    async def run(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except ApiError as error:
+            return refusal(error)
+        except ClientDisconnect:
+            return Response(status_code=499)  # nobody reads it
+        except Exception as error:
+            log.exception("%s failed", request.url.path)
+            return refusal(EngineFault(f"the worker failed: {type(error).__name__}"))
+
+    return run
+
+
+async def body_of(request: Request) -> bytes:
+    """The whole body. Raises TooLarge beyond MOST_BODY_BYTES, ClientDisconnect when the client left."""
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > MOST_BODY_BYTES:
+            raise TooLarge(f"the body is larger than {MOST_BODY_BYTES >> 20} MiB")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def while_connected(request: Request, work: Coroutine[Any, Any, Value]) -> Value:
+    """The result of ``work``, which is cancelled as soon as the client leaves. Raises ClientDisconnect then."""
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_gone(request.receive))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ClientDisconnect
+    finally:
+        for task in (working, leaving):
+            task.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+class EventStream(Response):
+    """Sends events as they come; closes their source as soon as the client leaves, however it leaves."""
+
+    def __init__(self, events: AsyncIterator[bytes], on_end: Callable[[], None]) -> None:
+        super().__init__(media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+        # The length of a stream is not known; Response has set that of an empty body.
+        self.raw_headers = [header for header in self.raw_headers if header[0] != b"content-length"]
+        self._events = events
+        self._on_end = on_end
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        sending = asyncio.ensure_future(self._send(send))
+        leaving = asyncio.ensure_future(_gone(receive))
+        try:
+            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (sending, leaving):
+                task.cancel()
+            await asyncio.gather(sending, leaving, return_exceptions=True)
+            self._on_end()
+
+    async def _send(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        try:
+            async for chunk in self._events:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        except ApiError as error:
+            await send(
+                {"type": "http.response.body", "body": event(error.envelope()) + DONE, "more_body": True}
+            )
+        except OSError:
+            return  # the client is gone
+        except Exception as error:
+            log.exception("a stream failed")
+            fault = EngineFault(f"the worker failed: {type(error).__name__}").envelope()
+            await send({"type": "http.response.body", "body": event(fault) + DONE, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -1,0 +1,121 @@
+"""From a name on the command line to something that answers: find, convert, load, choose a strategy."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmlaunch.models.facts import ModelFacts, ModelKind
+from llmlaunch.worker.codec import Codec
+from llmlaunch.worker.config import WorkerConfig
+from llmlaunch.worker.errors import CanNotServe
+from llmlaunch.worker.locate import locate
+
+if TYPE_CHECKING:
+    from llmlaunch.worker.engine import Deliver, Engine
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[int, int, str], None]
+DEFAULT_CONTEXT = 2048
+"""Tokens, for models whose configuration does not tell."""
+
+
+@dataclass(slots=True)
+class Loaded:
+    """A model that answers."""
+
+    facts: ModelFacts
+    kind: ModelKind
+    codec: Codec
+    context: int
+    """The longest prompt and answer together, in tokens."""
+    dtype: str
+    device: str
+    engine: Engine | None = None
+    embedder: Any = None
+    mode: str = ""
+    note: str = ""
+    """What a person should know about how it runs."""
+
+
+def quiet() -> None:
+    """No progress bars and no advice from libraries. Before they are imported."""
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def prepare(config: WorkerConfig, progress: Progress) -> Path:
+    """Download and convert so that a later start finds everything; return the folder that will be loaded."""
+    quiet()
+    facts, path = locate(config, progress)
+    if facts.format != "gguf":
+        return path
+    from llmlaunch.worker import convert
+
+    return convert.safetensors(path, progress)
+
+
+def load(config: WorkerConfig, progress: Progress, deliver: Deliver) -> Loaded:
+    """Everything from the files to a running engine. Takes seconds to minutes; runs in a thread of its own.
+
+    Raises CanNotServe for what a retry can not mend, other LlmlaunchErrors for what it may.
+    """
+    quiet()
+    progress(0, 0, "looking at the model")
+    facts, path = locate(config, progress)
+    if facts.format == "gguf":
+        from llmlaunch.worker import convert
+
+        path = convert.safetensors(path, progress)
+    progress(0, 0, "starting torch")
+    from llmlaunch.worker import generator, placement
+
+    device = placement.choose(config)
+    placement.set_threads(config.threads)
+    with reasons(config.model):
+        if facts.kind is ModelKind.GENERATE:
+            return generator.load(config, facts, path, device, progress, deliver)
+        from llmlaunch.worker import embedder
+
+        return embedder.load(config, facts, path, device, progress)
+
+
+@contextlib.contextmanager
+def reasons(model: str) -> Iterator[None]:
+    """Turn what transformers raises for models that it can not load into CanNotServe."""
+    try:
+        yield
+    except (ImportError, ValueError, KeyError, OSError, NotImplementedError) as error:
+        text = str(error).strip() or repr(error)
+        first = " ".join(line.strip() for line in text.splitlines() if line.strip())[:600]
+        hint = ""
+        if "trust_remote_code" in text:
+            hint = (
+                "if you trust its authors, pass --trust-remote-code (trust_remote_code: true in the manifest)"
+            )
+        elif isinstance(error, ImportError):
+            hint = "install the package that is named, in the environment llmlaunch runs in"
+        raise CanNotServe(f"{model} can not be loaded: {first}", hint=hint) from error
+
+
+def end_tokens(model: Any, codec: Codec) -> frozenset[int]:
+    """The tokens that end an answer: the generation config's, the config's, and the tokenizer's."""
+    found: set[int] = set()
+    sources: Sequence[Any] = (getattr(model, "generation_config", None), model.config)
+    for source in sources:
+        value = getattr(source, "eos_token_id", None)
+        if value is not None:
+            found.update([value] if isinstance(value, int) else value)
+    if codec.end_token is not None:
+        found.add(codec.end_token)
+    return frozenset(int(token) for token in found)

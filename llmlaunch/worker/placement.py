@@ -1,0 +1,136 @@
+"""Which device a worker computes on, with how many threads, and how much memory it may take for keys and values."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from llmlaunch.worker.config import WorkerConfig
+from llmlaunch.worker.errors import CanNotServe
+from llmlaunch.worker.scheduler import Capacity
+
+log = logging.getLogger(__name__)
+
+CPU_SHARE = 0.25
+"""Of the memory that is available: the most that keys and values may take, unless told otherwise."""
+GPU_SHARE = 0.9
+"""Of the memory that is left after loading, when no claim was planned."""
+GPU_RESERVE = 512 << 20
+"""Bytes per GPU for the context and activations beside weights and cache."""
+CPU_PROMPT_TOKENS = 2048
+GPU_PROMPT_TOKENS = 8192
+
+
+def choose(config: WorkerConfig) -> str:
+    """ "cpu" or "cuda". Raises CanNotServe when CUDA was asked for and is not there."""
+    if config.device == "cpu":
+        return "cpu"
+    available = torch.cuda.is_available()
+    if config.device == "cuda" and not available:
+        mask = os.environ.get("CUDA_VISIBLE_DEVICES")
+        if torch.version.cuda is None:
+            why = "this PyTorch was built without CUDA"
+        elif mask is not None:
+            why = f"PyTorch sees no GPU with CUDA_VISIBLE_DEVICES={mask!r}"
+        else:
+            why = "PyTorch sees no GPU"
+        raise CanNotServe(
+            f"--device cuda, but {why}", hint="look at `llmlaunch gpus`, or run with --device cpu"
+        )
+    return "cuda" if available else "cpu"
+
+
+def set_threads(threads: int | None) -> None:
+    """``threads`` for PyTorch; by default what this process may use of the machine, OMP_NUM_THREADS first."""
+    if threads is None and os.environ.get("OMP_NUM_THREADS", "").isdigit():
+        return
+    torch.set_num_threads(threads or usable_cores())
+
+
+def usable_cores() -> int:
+    """Physical cores that the affinity mask and the cgroup's quota leave to this process."""
+    allowed = len(os.sched_getaffinity(0))
+    physical = psutil.cpu_count(logical=False) or allowed
+    logical = psutil.cpu_count() or allowed
+    # Two threads of one core share its vector units: more threads than cores only get in each other's way.
+    cores = max(1, allowed * physical // logical)
+    quota = _cgroup_quota()
+    return max(1, min(cores, quota)) if quota else cores
+
+
+def _cgroup_quota() -> int | None:
+    try:
+        most, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()[:2]
+        return max(1, round(int(most) / int(period)))
+    except (OSError, ValueError):
+        return None
+
+
+def device_map(device: str, config: WorkerConfig) -> dict[str, Any]:
+    """Arguments for ``from_pretrained``: one GPU takes all; several share the layers evenly."""
+    if device == "cpu":
+        return {}
+    count = torch.cuda.device_count()
+    if count == 1:
+        return {"device_map": {"": 0}}
+    arguments: dict[str, Any] = {"device_map": "balanced"}
+    if config.vram_bytes:
+        arguments["max_memory"] = {
+            index: max(config.vram_bytes // count - GPU_RESERVE, 1) for index in range(count)
+        }
+    return arguments
+
+
+def token_bytes(model: Any) -> int:
+    """Bytes of keys and values that one token takes in all layers."""
+    text = model.config.get_text_config()
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    if getattr(text, "kv_lora_rank", None):  # MLA: transformers keeps the expanded heads
+        heads = text.num_attention_heads
+        dim = (text.qk_nope_head_dim + text.qk_rope_head_dim + text.v_head_dim + 1) // 2
+    return int(2 * text.num_hidden_layers * heads * dim * model.dtype.itemsize)
+
+
+def capacity(model: Any, config: WorkerConfig, device: str, context: int) -> tuple[Capacity, str]:
+    """How many rows and columns the cache gets, and why in words. Raises CanNotServe when not one token fits."""
+    each = token_bytes(model)
+    room = config.kv_cache_bytes or (_cpu_room() if device == "cpu" else _gpu_room(config))
+    tokens = room // each
+    columns = min(context, tokens)
+    rows = config.max_concurrency
+    if device != "cpu":  # there every row is really there, all of it
+        rows = max(1, min(rows, tokens // max(1, columns)))
+        tokens = rows * columns
+    if columns < 1:
+        raise CanNotServe(
+            f"no memory is left for the KV cache: {room >> 20} MiB, one token takes {each} bytes",
+            hint="give it more memory (vram in the manifest), or a smaller model",
+        )
+    words = f"KV cache: {rows} rows of up to {columns} tokens, at most {tokens} in all ({tokens * each >> 20} MiB)"
+    if columns < context:
+        words += f"; the model could take {context} tokens, memory allows {columns}"
+    return Capacity(rows=rows, columns=columns, tokens=min(tokens, rows * columns)), words
+
+
+def _cpu_room() -> int:
+    return int(psutil.virtual_memory().available * CPU_SHARE)
+
+
+def _gpu_room(config: WorkerConfig) -> int:
+    """Bytes for keys and values over all GPUs: bounded by the plan's claim, and by the fullest GPU."""
+    count = torch.cuda.device_count()
+    rooms = []
+    for index in range(count):
+        free, _ = torch.cuda.mem_get_info(index)
+        taken = torch.cuda.memory_reserved(index)
+        room = int((free - GPU_RESERVE) * GPU_SHARE)
+        if config.vram_bytes:
+            room = min(free - GPU_RESERVE, config.vram_bytes // count - taken - GPU_RESERVE)
+        rooms.append(max(0, room))
+    return min(rooms) * count

@@ -1,0 +1,179 @@
+"""From a request's body to what the engine is asked: prompts in tokens, rules, endings. Every refusal names its parameter."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+from llmlaunch.worker.codec import Codec
+from llmlaunch.worker.errors import BadRequest, ContextOverflow
+from llmlaunch.worker.protocol import GenerationBody, Message
+from llmlaunch.worker.values import Ending, GenerationRequest, Sampling
+
+
+def new_id(prefix: str) -> str:
+    return f"{prefix}-{secrets.token_hex(12)}"
+
+
+def plain_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Messages as chat templates know them: text contents, and "system" for the developer role they were not taught.
+
+    Raises BadRequest for parts that are no text.
+    """
+    plain: list[dict[str, Any]] = []
+    for index, message in enumerate(messages):
+        fields = message.model_dump(exclude_none=True)
+        fields["content"] = _text(message, index)
+        if message.role == "developer":
+            fields["role"] = "system"
+        plain.append(fields)
+    return plain
+
+
+def _text(message: Message, index: int) -> str:
+    if message.content is None:
+        if message.role in ("assistant", "tool", "function"):
+            return ""
+        raise BadRequest(f"messages[{index}].content is missing", param=f"messages[{index}].content")
+    if isinstance(message.content, str):
+        return message.content
+    texts: list[str] = []
+    for at, part in enumerate(message.content):
+        where = f"messages[{index}].content[{at}]"
+        kind = part.get("type")
+        if kind not in ("text", "input_text", "output_text", "refusal"):
+            raise BadRequest(f"{where}: this model takes text alone, not {kind!r}", param=where)
+        text = part.get("refusal" if kind == "refusal" else "text")
+        if not isinstance(text, str):
+            raise BadRequest(f"{where}.text must be a string", param=f"{where}.text")
+        texts.append(text)
+    return "".join(texts)
+
+
+def token_lists(
+    given: str | list[int] | list[str] | list[list[int]],
+    codec: Codec,
+    param: str,
+    *,
+    special: bool = True,
+    prefix: str = "",
+) -> list[list[int]]:
+    """A prompt or input in its four forms (text, texts, token ids, lists of token ids) as lists of token ids.
+
+    ``prefix`` is put before texts. Raises BadRequest for what is empty or no token.
+    """
+    items: list[Any] = [given] if isinstance(given, str) else list(given)
+    if items and all(isinstance(item, int) for item in items):
+        return [known_tokens(items, codec, param)]
+    found = []
+    for at, item in enumerate(items):
+        where = param if isinstance(given, str) else f"{param}[{at}]"
+        if isinstance(item, str):
+            tokens = codec.encode(prefix + item, special=special) if item else []
+        else:
+            tokens = known_tokens(item, codec, where)
+        if not tokens:
+            raise BadRequest(f"{where} is empty", param=param)
+        found.append(tokens)
+    if not found:
+        raise BadRequest(f"{param} is empty", param=param)
+    return found
+
+
+def known_tokens(ids: Sequence[int], codec: Codec, where: str) -> list[int]:
+    for token in ids:
+        if not 0 <= token < codec.vocabulary:
+            raise BadRequest(
+                f"{where}: {token} is no token of this model, which has {codec.vocabulary}",
+                param=where.split("[")[0],
+            )
+    return list(ids)
+
+
+def sampling(body: GenerationBody, codec: Codec, *, logprobs: int | None, choice: int = 0) -> Sampling:
+    """The rules of the ``choice``-th answer. Answers to one seeded request differ, each reproducibly."""
+    top_k = body.top_k if body.top_k is not None and body.top_k > 0 else 0
+    top_p = 1.0 if body.top_p is None else body.top_p
+    if top_p == 0:
+        top_p, top_k = 1.0, 1
+    return Sampling(
+        temperature=1.0 if body.temperature is None else body.temperature,
+        top_p=top_p,
+        top_k=top_k,
+        min_p=body.min_p or 0.0,
+        repetition_penalty=1.0 if body.repetition_penalty is None else body.repetition_penalty,
+        presence_penalty=body.presence_penalty or 0.0,
+        frequency_penalty=body.frequency_penalty or 0.0,
+        logit_bias=_bias(body.logit_bias or {}, codec),
+        seed=None if body.seed is None else body.seed + choice,
+        logprobs=logprobs,
+    )
+
+
+def _bias(given: dict[str, float], codec: Codec) -> tuple[tuple[int, float], ...]:
+    bias: list[tuple[int, float]] = []
+    for key, value in given.items():
+        if not (key.isascii() and key.isdigit() and int(key) < codec.vocabulary):
+            raise BadRequest(
+                f"logit_bias: {key!r} is no token id of this model, which has {codec.vocabulary}",
+                param="logit_bias",
+            )
+        bias.append((int(key), value))
+    return tuple(bias)
+
+
+def ending(
+    body: GenerationBody, codec: Codec, *, prompt: int, asked: int | None, context: int, param: str
+) -> Ending:
+    """When an answer to a prompt of ``prompt`` tokens ends, if ``asked`` tokens were asked for (None: what fits).
+
+    Raises ContextOverflow with the counts.
+    """
+    room = context - prompt
+    if room < 1 or (asked is not None and asked > room):
+        wanted = f"{asked} for the answer" if asked is not None else "at least 1 for the answer"
+        raise ContextOverflow(
+            f"this model's context is {context} tokens; the request needs {prompt + (asked or 1)}: "
+            f"{prompt} in the prompt and {wanted}",
+            param=param,
+        )
+    most = room if asked is None else asked
+    stop = [body.stop] if isinstance(body.stop, str) else (body.stop or [])
+    if not all(stop):
+        raise BadRequest("stop: a stop string must not be empty", param="stop")
+    for token in body.stop_token_ids or ():
+        if not 0 <= token < codec.vocabulary:
+            raise BadRequest(f"stop_token_ids: {token} is no token of this model", param="stop_token_ids")
+    least = body.min_tokens or 0
+    if least > most:
+        raise BadRequest(
+            f"min_tokens: {least} is more than the {most} tokens the answer may have", param="min_tokens"
+        )
+    return Ending(
+        max_tokens=most,
+        min_tokens=least,
+        stop=tuple(stop),
+        stop_token_ids=frozenset(body.stop_token_ids or ()),
+        ignore_eos=bool(body.ignore_eos),
+        include_stop=bool(body.include_stop_str_in_output),
+    )
+
+
+def choices(
+    body: GenerationBody, codec: Codec, prompt: list[int], end: Ending, *, logprobs: int | None, count: int
+) -> list[GenerationRequest]:
+    """One request for each answer that is wanted. All but the first wait for the first one's prompt."""
+    first = new_id("req")
+    return [
+        GenerationRequest(
+            request_id=first if choice == 0 else f"{first}-{choice}",
+            prompt=tuple(prompt),
+            sampling=sampling(body, codec, logprobs=logprobs, choice=choice),
+            ending=end,
+            skip_special_tokens=body.skip_special_tokens is not False,
+            priority=body.priority or 0,
+            after=first if choice else "",
+        )
+        for choice in range(count)
+    ]

@@ -1,0 +1,160 @@
+"""What clients may send: OpenAI's fields, and those beyond them under vLLM's names. Unknown fields are ignored.
+
+``null`` means the default everywhere, as OpenAI has it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from llmlaunch.worker.errors import BadRequest
+
+Tokens = Annotated[int, Field(ge=0)]
+MOST_CHOICES = 128
+MOST_STOPS = 16
+MOST_TOP_LOGPROBS = 20
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+class Request(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
+
+
+class StreamOptions(Request):
+    include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
+
+
+class GenerationBody(Request):
+    """What chat and completions share."""
+
+    model: str
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, ge=0, le=1)
+    top_k: int | None = Field(None, ge=-1)
+    min_p: float | None = Field(None, ge=0, le=1)
+    repetition_penalty: float | None = Field(None, gt=0, le=10)
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    seed: int | None = Field(None, ge=-(2**63), lt=2**64)
+    n: int | None = Field(None, ge=1, le=MOST_CHOICES)
+    stop: str | Annotated[list[str], Field(max_length=MOST_STOPS)] | None = None
+    stop_token_ids: list[int] | None = None
+    include_stop_str_in_output: bool | None = None
+    ignore_eos: bool | None = None
+    min_tokens: Tokens | None = None
+    skip_special_tokens: bool | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    priority: int | None = None
+    user: str | None = None
+
+
+class Message(Request):
+    model_config = ConfigDict(extra="allow")
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[dict[str, Any]] | None = None
+    name: str | None = None
+
+
+class ChatBody(GenerationBody):
+    messages: list[Message] = Field(min_length=1)
+    max_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=MOST_TOP_LOGPROBS)
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    response_format: dict[str, Any] | None = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+
+
+class CompletionBody(GenerationBody):
+    prompt: str | list[int] | list[str] | list[list[int]]
+    max_tokens: int | None = Field(None, ge=0)
+    logprobs: int | None = Field(None, ge=0, le=MOST_TOP_LOGPROBS)
+    echo: bool | None = None
+    suffix: str | None = None
+    best_of: int | None = Field(None, ge=1, le=MOST_CHOICES)
+    add_special_tokens: bool | None = None
+
+
+class EmbeddingBody(Request):
+    model: str
+    input: str | list[int] | list[str] | list[list[int]]
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: int | None = Field(None, ge=1)
+    truncate: bool | None = None
+    user: str | None = None
+
+
+class TokenizeBody(Request):
+    model: str | None = None
+    prompt: str | None = None
+    messages: list[Message] | None = None
+    add_special_tokens: bool | None = None
+    add_generation_prompt: bool | None = None
+
+
+class DetokenizeBody(Request):
+    model: str | None = None
+    tokens: list[int]
+
+
+class CountBody(Request):
+    """FastChat's /count_token."""
+
+    model: str | None = None
+    prompt: str
+
+
+def parse(kind: type[Body], body: bytes) -> Body:
+    """``body`` as ``kind``. Raises BadRequest that names the first wrong parameter."""
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError as error:
+        raise _complaint(error) from error
+
+
+def _complaint(error: ValidationError) -> BadRequest:
+    first = error.errors(include_url=False, include_context=False)[0]
+    if first["type"] == "json_invalid":
+        return BadRequest(f"the body is not valid JSON: {first['msg'].removeprefix('Invalid JSON: ')}")
+    names = [str(part) for part in first["loc"]]
+    if not names:
+        return BadRequest("the body must be a JSON object")
+    param = names[0]
+    # A union complains once for each of its members: what they have in common is said instead.
+    same = [e for e in error.errors(include_url=False) if e["loc"] and str(e["loc"][0]) == param]
+    if len(same) > 1 and "messages" not in names:
+        wanted = " or ".join(dict.fromkeys(str(e["msg"]).removeprefix("Input should be ") for e in same))
+        return BadRequest(f"{param}: should be {wanted}", param=param)
+    where = _path(names)
+    if first["type"] == "missing":
+        return BadRequest(f"{where} is missing", param=where, code="missing_required_parameter")
+    shown = "" if first["type"] in ("too_short", "too_long") else f", not {_short(first['input'])}"
+    return BadRequest(f"{where}: {_lower(first['msg'])}{shown}", param=where)
+
+
+def _path(names: list[str]) -> str:
+    """messages, 0, role → messages[0].role"""
+    path = names[0]
+    for name in names[1:]:
+        path += f"[{name}]" if name.isdigit() else f".{name}"
+    return path
+
+
+def _lower(message: str) -> str:
+    return message[:1].lower() + message[1:]
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"

@@ -1,0 +1,162 @@
+"""The worker's endpoints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from llmlaunch.worker import chat, completions, embeddings
+from llmlaunch.worker.errors import ApiError, BadRequest, MethodNotAllowed, NotFound
+from llmlaunch.worker.flight import Flight
+from llmlaunch.worker.front import Front
+from llmlaunch.worker.http import EventStream, Json, body_of, guarded, refusal, while_connected
+from llmlaunch.worker.loader import Loaded
+from llmlaunch.worker.prompts import known_tokens, plain_messages
+from llmlaunch.worker.protocol import (
+    ChatBody,
+    CompletionBody,
+    CountBody,
+    DetokenizeBody,
+    EmbeddingBody,
+    TokenizeBody,
+    parse,
+)
+
+
+def application(front: Front) -> Starlette:
+    """The ASGI application of one worker."""
+    routes = Routes(front)
+    table: list[tuple[str, str, Any]] = [
+        ("GET", "/health", routes.health),
+        ("GET", "/ready", routes.ready),
+        ("GET", "/metrics", routes.metrics),
+        ("GET", "/v1/models", routes.models),
+        ("GET", "/v1/models/{name:path}", routes.model),
+        ("POST", "/v1/chat/completions", routes.chat),
+        ("POST", "/v1/completions", routes.completions),
+        ("POST", "/v1/embeddings", routes.embeddings),
+        ("POST", "/tokenize", routes.tokenize),
+        ("POST", "/detokenize", routes.detokenize),
+        ("POST", "/count_token", routes.count_token),
+        ("POST", "/worker_get_status", routes.worker_get_status),
+        ("POST", "/model_details", routes.model_details),
+    ]
+    return Starlette(
+        routes=[Route(path, guarded(handler), methods=[method]) for method, path, handler in table],
+        exception_handlers={HTTPException: _http_error},
+    )
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    status = getattr(error, "status_code", 500)
+    where = f"{request.method} {request.url.path}"
+    known: ApiError = NotFound(f"{where} does not exist")
+    if status == 405:
+        known = MethodNotAllowed(f"{where}: this address takes another method")
+    return refusal(known)
+
+
+class Routes:
+    def __init__(self, front: Front) -> None:
+        self.front = front
+
+    # -- how it is -----------------------------------------------------------------------------------------------
+
+    async def health(self, _: Request) -> Response:
+        """200 as long as the process serves, whatever it can do yet."""
+        return Json(self.front.report())
+
+    async def ready(self, _: Request) -> Response:
+        """200 when requests will be answered."""
+        return Json(self.front.report(), 200 if self.front.state.ready else 503)
+
+    async def metrics(self, _: Request) -> Response:
+        return Response(
+            self.front.metrics.text(self.front.config.names[0], self.front.load()),
+            media_type="text/plain; version=0.0.4",
+        )
+
+    async def worker_get_status(self, _: Request) -> Response:
+        return Json(self.front.worker_status())
+
+    async def models(self, _: Request) -> Response:
+        cards = [self.front.card(name) for name in self.front.config.names]
+        return Json({"object": "list", "data": cards})
+
+    async def model(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        self.front.check_name(name)
+        return Json(self.front.card(name))
+
+    async def model_details(self, _: Request) -> Response:
+        return Json({"context_length": self.front.loaded().context})
+
+    # -- what it does --------------------------------------------------------------------------------------------
+
+    async def chat(self, request: Request) -> Response:
+        body = parse(ChatBody, await body_of(request))
+        loaded = self.front.generator(body.model)
+        call = await self.front.apart(len(str(body.messages)), chat.prepare, body, loaded)
+        return await self._answer(request, call, chat, bool(body.stream))
+
+    async def completions(self, request: Request) -> Response:
+        body = parse(CompletionBody, await body_of(request))
+        loaded = self.front.generator(body.model)
+        call = await self.front.apart(len(str(body.prompt)), completions.prepare, body, loaded)
+        return await self._answer(request, call, completions, bool(body.stream))
+
+    async def _answer(self, request: Request, call: Any, kind: Any, stream: bool) -> Response:
+        flight = Flight(self.front.engine, call.requests, self.front.metrics)
+        try:
+            if not stream:
+                return Json(await while_connected(request, kind.whole(call, flight)))
+            # Until the first piece is there a failure still has a status of its own.
+            first = await while_connected(request, flight.next())
+        except BaseException:
+            flight.close()
+            raise
+        return EventStream(kind.events(call, flight, first), on_end=flight.close)
+
+    async def embeddings(self, request: Request) -> Response:
+        body = parse(EmbeddingBody, await body_of(request))
+        loaded = self.front.embedder(body.model)
+        return Json(await while_connected(request, embeddings.answer(body, loaded, self.front)))
+
+    # -- tokens --------------------------------------------------------------------------------------------------
+
+    async def tokenize(self, request: Request) -> Response:
+        body = parse(TokenizeBody, await body_of(request))
+        loaded = self._named(body.model)
+        if (body.prompt is None) == (body.messages is None):
+            raise BadRequest("give either prompt or messages", param="prompt")
+        if body.prompt is not None:
+            special = body.add_special_tokens is not False
+            tokens = loaded.codec.encode(body.prompt, special=special)
+        else:
+            text = loaded.codec.render(
+                plain_messages(body.messages or []),
+                add_generation_prompt=body.add_generation_prompt is not False,
+            )
+            tokens = loaded.codec.encode(text, special=False)
+        return Json({"count": len(tokens), "max_model_len": loaded.context, "tokens": tokens})
+
+    async def detokenize(self, request: Request) -> Response:
+        body = parse(DetokenizeBody, await body_of(request))
+        loaded = self._named(body.model)
+        tokens = known_tokens(body.tokens, loaded.codec, "tokens")
+        return Json({"prompt": loaded.codec.decode(tokens, skip_special=False)})
+
+    async def count_token(self, request: Request) -> Response:
+        body = parse(CountBody, await body_of(request))
+        loaded = self._named(body.model)
+        return Json({"count": len(loaded.codec.encode(body.prompt)), "error_code": 0})
+
+    def _named(self, name: str | None) -> Loaded:
+        if name is not None:
+            self.front.check_name(name)
+        return self.front.loaded()

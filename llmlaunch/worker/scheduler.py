@@ -1,0 +1,345 @@
+"""Who computes what in the next step. Pure: plain data in, plain data out; no tensors, no clock, no chance.
+
+Every request lives in one row ("slot") of the KV cache, from column 0 on: column and position are the same number.
+A step is a list of spans, the tokens that each running request still has to push through the model::
+
+    waiting ──admit──► running: tokens[done:] to compute ──► none left: a token was sampled ──► append, and again
+                                long prompts: a budget a step               │
+                                                                            ▼
+                                          finished · cancelled: the row keeps its tokens for whoever shares them
+
+A decode is a span of one token; a chunk of a prompt is a longer one. Both go through the model in one pass.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+LEAST_REUSE = 8
+"""Tokens: a shorter common prefix is not worth a copy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What the cache holds. ``columns`` is also the longest request; both in tokens."""
+
+    rows: int
+    columns: int
+    tokens: int
+    """In all rows together; rows × columns or less."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A request as the scheduler sees it."""
+
+    request_id: str
+    prompt: tuple[int, ...]
+    max_new: int
+    priority: int = 0
+    reuse: bool = True
+    """Whether it may build on columns that another request computed."""
+    after: str = ""
+    """A request with the same prompt, whose computation is worth waiting for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Tokens of one request for one step, going to columns ``start``… of ``row``."""
+
+    request_id: str
+    row: int
+    start: int
+    tokens: tuple[int, ...]
+    samples: bool
+    """Whether the logits after its last token are drawn from."""
+    prompt: bool
+    """Whether it computes the prompt rather than the newest token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """Columns 0…``columns`` of row ``source`` are wanted in ``target`` before the step computes."""
+
+    source: int
+    target: int
+    columns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Nobody wants the columns of ``row`` any more: its memory may go back."""
+
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """``moves`` first, in their order, then all ``spans`` in one pass."""
+
+    moves: tuple[Copy | Drop, ...] = ()
+    spans: tuple[Span, ...] = ()
+
+
+@dataclass(slots=True)
+class _Running:
+    ticket: Ticket
+    row: int
+    tokens: list[int]
+    done: int
+    cached: int
+    arrival: int
+
+    @property
+    def left(self) -> int:
+        return len(self.tokens) - self.done
+
+    @property
+    def decoding(self) -> bool:
+        return self.left == 1 and len(self.tokens) > len(self.ticket.prompt)
+
+    @property
+    def reserve(self) -> int:
+        return len(self.ticket.prompt) + self.ticket.max_new
+
+
+@dataclass(slots=True)
+class _Idle:
+    """A row without a request, with the tokens that its columns still stand for."""
+
+    tokens: list[int] = field(default_factory=list)
+    used: int = 0
+
+
+@dataclass(order=True, slots=True)
+class _Waiting:
+    key: tuple[int, int]
+    ticket: Ticket = field(compare=False)
+    tokens: list[int] = field(compare=False)
+
+
+class Scheduler:
+    """Keeps the requests of one engine. Not thread-safe: the engine's thread alone calls it."""
+
+    def __init__(self, capacity: Capacity) -> None:
+        self.capacity = capacity
+        self._waiting: list[_Waiting] = []
+        self._running: dict[str, _Running] = {}
+        self._idle: dict[int, _Idle] = {row: _Idle() for row in range(capacity.rows)}
+        self._arrivals = 0
+        self._ticks = 0
+        self._moves: list[Copy | Drop] = []
+
+    # -- what is there -------------------------------------------------------------------------------------------
+
+    @property
+    def running(self) -> int:
+        return len(self._running)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._running or self._waiting)
+
+    @property
+    def kv_used(self) -> float:
+        """Share of the cache that running requests fill, 0 to 1."""
+        return min(1.0, sum(r.done for r in self._running.values()) / max(1, self.capacity.tokens))
+
+    def requests(self) -> Iterator[str]:
+        yield from self._running
+        yield from (w.ticket.request_id for w in self._waiting)
+
+    def row_of(self, request_id: str) -> int | None:
+        running = self._running.get(request_id)
+        return running.row if running else None
+
+    def cached(self, request_id: str) -> int:
+        """Prompt tokens of a running request that another had computed."""
+        return self._running[request_id].cached
+
+    def decoding(self) -> int:
+        return sum(r.decoding for r in self._running.values())
+
+    # -- events --------------------------------------------------------------------------------------------------
+
+    def add(self, ticket: Ticket) -> None:
+        """Take a request. Raises ValueError for one that can never fit, or is here already."""
+        if not self.fits_ever(len(ticket.prompt), ticket.max_new):
+            raise ValueError(f"{ticket.request_id} needs more than the cache has")
+        if any(ticket.request_id == known for known in self.requests()):
+            raise ValueError(f"{ticket.request_id} is here already")
+        self._arrivals += 1
+        self._queue(ticket, list(ticket.prompt), self._arrivals)
+
+    def fits_ever(self, prompt: int, max_new: int) -> bool:
+        need = prompt + max_new
+        return prompt > 0 and need <= self.capacity.columns and need <= self.capacity.tokens
+
+    def advance(self, request_id: str, token: int) -> None:
+        """``token`` was sampled after the request's last span."""
+        self._running[request_id].tokens.append(token)
+
+    def remove(self, request_id: str) -> bool:
+        """The request is over, for whatever reason. Its row stays readable for others. False: it is not here."""
+        running = self._running.pop(request_id, None)
+        if running is not None:
+            self._retire(running)
+            return True
+        for at, waiting in enumerate(self._waiting):
+            if waiting.ticket.request_id == request_id:
+                del self._waiting[at]
+                return True
+        return False
+
+    def forget(self) -> None:
+        """No column can be trusted any more (the device failed): no idle row is reused."""
+        for row in self._idle:
+            self._drop(row)
+
+    # -- the decision --------------------------------------------------------------------------------------------
+
+    def step(self, prompt_budget: int) -> Step:
+        """The next step. ``prompt_budget``: how many tokens of prompts it may compute beside the decodes.
+
+        The budget is at least one token, so that prompts always move on. The caller must compute every span.
+        """
+        self._ticks += 1
+        self._admit()
+        budget = max(1, prompt_budget)
+        spans: list[Span] = []
+        for running in sorted(self._running.values(), key=lambda r: (r.ticket.priority, r.arrival)):
+            if running.decoding:
+                size = 1
+            else:
+                size = min(running.left, budget)
+                budget -= size
+            if size:
+                spans.append(self._span(running, size))
+        moves, self._moves = tuple(self._moves), []
+        spans.sort(key=lambda span: span.row)
+        return Step(moves, tuple(spans))
+
+    def _span(self, running: _Running, size: int) -> Span:
+        start = running.done
+        prompt = not running.decoding
+        running.done += size
+        return Span(
+            request_id=running.ticket.request_id,
+            row=running.row,
+            start=start,
+            tokens=tuple(running.tokens[start : running.done]),
+            samples=running.left == 0,
+            prompt=prompt,
+        )
+
+    # -- admission -----------------------------------------------------------------------------------------------
+
+    def _admit(self) -> None:
+        """Move those that fit from the queue into rows, in order: one that does not fit makes those behind it wait."""
+        at = 0
+        while at < len(self._waiting) and self._idle:
+            waiting = self._waiting[at]
+            if self._shares_soon(waiting.ticket):
+                at += 1  # its prompt is being computed for another; it is cheaper to wait for that
+                continue
+            if not self._make_room(waiting.ticket):
+                break
+            del self._waiting[at]
+            self._place(waiting)
+
+    def _shares_soon(self, ticket: Ticket) -> bool:
+        if not ticket.after or not ticket.reuse:
+            return False
+        leader = self._running.get(ticket.after)
+        if leader is not None:
+            return leader.done < len(ticket.prompt)
+        return any(w.ticket.request_id == ticket.after for w in self._waiting)
+
+    def _make_room(self, ticket: Ticket) -> bool:
+        """Whether the request fits beside those that run; idle rows give up their memory for it, oldest first."""
+        need = len(ticket.prompt) + ticket.max_new
+        free = self.capacity.tokens - sum(r.reserve for r in self._running.values()) - need
+        if free < 0:
+            return False
+        kept = sum(len(idle.tokens) for idle in self._idle.values())
+        for row in sorted(self._idle, key=lambda row: self._idle[row].used):
+            if kept <= free:
+                break
+            kept -= len(self._idle[row].tokens)
+            self._drop(row)
+        return True
+
+    def _place(self, waiting: _Waiting) -> None:
+        ticket, tokens = waiting.ticket, waiting.tokens
+        source, common = self._best_source(tokens) if ticket.reuse else (-1, 0)
+        in_place = source in self._idle and 2 * common >= len(self._idle[source].tokens)
+        row = source if in_place else self._oldest_row(spare=source)
+        if common and row != source:
+            if source in self._idle:
+                self._idle[source].used = self._ticks
+            self._moves.append(Copy(source, row, common))
+        del self._idle[row]
+        self._running[ticket.request_id] = _Running(
+            ticket, row, tokens, done=common, cached=min(common, len(ticket.prompt)), arrival=waiting.key[1]
+        )
+
+    def _oldest_row(self, spare: int) -> int:
+        """An idle row: an empty one first, then the one unused for longest; ``spare`` only if there is no other."""
+        return min(
+            self._idle,
+            key=lambda row: (row == spare, bool(self._idle[row].tokens), self._idle[row].used, row),
+        )
+
+    def _best_source(self, tokens: list[int]) -> tuple[int, int]:
+        """The row that shares most with ``tokens``, and how many columns: (-1, 0) when it is not worth it.
+
+        The last token is never shared: its logits are what the request wants.
+        """
+        best, row = 0, -1
+        limit = len(tokens) - 1
+        for other, known, size in self._known():
+            if min(size, limit) > best:
+                common = common_prefix(tokens, known, min(size, limit))
+                if common > best:
+                    best, row = common, other
+        return (row, best) if best >= LEAST_REUSE else (-1, 0)
+
+    def _known(self) -> Iterator[tuple[int, list[int], int]]:
+        """Rows, their tokens, and how many of these are computed."""
+        for row, idle in self._idle.items():
+            yield row, idle.tokens, len(idle.tokens)
+        for running in self._running.values():
+            yield running.row, running.tokens, running.done
+
+    # -- leaving -------------------------------------------------------------------------------------------------
+
+    def _retire(self, running: _Running) -> None:
+        self._idle[running.row] = _Idle(running.tokens[: running.done], self._ticks)
+
+    def _drop(self, row: int) -> None:
+        if self._idle[row].tokens:
+            self._idle[row] = _Idle()
+            self._moves.append(Drop(row))
+
+    def _queue(self, ticket: Ticket, tokens: list[int], arrival: int) -> None:
+        bisect.insort(self._waiting, _Waiting((ticket.priority, arrival), ticket, tokens))
+
+
+def common_prefix(a: list[int], b: list[int], most: int) -> int:
+    """How many of the first ``most`` tokens are the same."""
+    if a[:most] == b[:most]:
+        return most
+    low, high = 0, most
+    while low < high:
+        middle = (low + high) // 2
+        if a[low : middle + 1] == b[low : middle + 1]:
+            low = middle + 1
+        else:
+            high = middle
+    return low

@@ -1,0 +1,316 @@
+"""The KV cache in rows, and attention over it.
+
+A step's tokens, whatever requests they belong to, go through the model as one flat sequence ``[1, tokens]``: linear
+layers do not care whose tokens they see, so decodes and pieces of prompts share each read of the weights. Only
+attention must know. It is registered with transformers under :data:`ATTENTION`; the layer's cache writes the step's
+keys and values into their rows and hands the whole store to it, and the step's :class:`Layout` says what is whose.
+
+Neighbouring rows that decode are computed together. Nothing is ever moved: rows start at column 0 and grow in place.
+"""
+
+from __future__ import annotations
+
+import mmap
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+from llmlaunch.worker.scheduler import Span
+
+ATTENTION = "llmlaunch_slots"
+CALL_COST = 256
+"""Columns of keys and values that could be read in the time one more attention call takes."""
+
+
+_computing = (
+    threading.local()
+)  # attention is called by the model, and learns from here which step it is part of
+
+
+class NotForSlots(RuntimeError):
+    """The model's attention asks for something that rows of a plain cache can not give."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Consecutive decoding tokens ``first``…``last`` of the flat sequence, in consecutive rows from ``row`` on."""
+
+    first: int
+    last: int
+    row: int
+    columns: int
+    lengths: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Tokens ``first``…``last`` of the flat sequence: columns ``start``… of one row."""
+
+    first: int
+    last: int
+    row: int
+    start: int
+
+
+def arrange(spans: Sequence[Span], call_cost: int = CALL_COST) -> tuple[list[Group], list[Chunk]]:
+    """How a step's attention is cut into calls. ``spans`` are in the order of their rows.
+
+    Rows of one call all pay for the longest; a row of very different length is worth a call of its own.
+    """
+    groups: list[Group] = []
+    chunks: list[Chunk] = []
+    at = 0
+    for span in spans:
+        size, length = len(span.tokens), span.start + len(span.tokens)
+        if size > 1:
+            chunks.append(Chunk(at, at + size, span.row, span.start))
+        elif groups and _joins(groups[-1], at, span.row, length, call_cost):
+            last = groups[-1]
+            groups[-1] = Group(
+                last.first, at + 1, last.row, max(last.columns, length), (*last.lengths, length)
+            )
+        else:
+            groups.append(Group(at, at + 1, span.row, length, (length,)))
+        at += size
+    return groups, chunks
+
+
+def _joins(group: Group, at: int, row: int, length: int, call_cost: int) -> bool:
+    if group.last != at or group.row + len(group.lengths) != row:
+        return False
+    shorter = group.columns - length
+    return (shorter if shorter >= 0 else -shorter * len(group.lengths)) <= call_cost
+
+
+class Layout:
+    """One step, in tensors. Masks and indexes are made once for each device and window, and shared by the layers."""
+
+    def __init__(self, spans: Sequence[Span], device: torch.device, dtype: torch.dtype) -> None:
+        self.spans = spans
+        self.groups, self.chunks = arrange(spans)
+        self._dtype = dtype
+        tokens = [token for span in spans for token in span.tokens]
+        columns = [column for span in spans for column in range(span.start, span.start + len(span.tokens))]
+        rows = [span.row for span in spans for _ in span.tokens]
+        self.size = len(tokens)
+        ends: list[int] = []
+        at = -1
+        for span in spans:
+            at += len(span.tokens)
+            if span.samples:
+                ends.append(at)
+        self.tokens = torch.tensor([tokens], device=device)
+        self.positions = torch.tensor([columns], device=device)
+        self.ends = torch.tensor(ends, device=device, dtype=torch.long)
+        self._rows = torch.tensor(rows)
+        self._columns = torch.tensor(columns)
+        self._places: dict[torch.device, tuple[Tensor, Tensor]] = {}
+        self._masks: dict[tuple[object, ...], Tensor | None] = {}
+
+    def places(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Row and column of every token, on ``device``."""
+        if device not in self._places:
+            self._places[device] = (self._rows.to(device), self._columns.to(device))
+        return self._places[device]
+
+    def group_mask(self, index: int, window: int | None, device: torch.device) -> Tensor | None:
+        """Additive, ``[rows, 1, 1, columns]``; None when every row sees all columns."""
+        key = ("group", index, window, device)
+        if key not in self._masks:
+            group = self.groups[index]
+            self._masks[key] = self._group_mask(group, window, device)
+        return self._masks[key]
+
+    def _group_mask(self, group: Group, window: int | None, device: torch.device) -> Tensor | None:
+        if all(length == group.columns for length in group.lengths) and not (
+            window and group.columns > window
+        ):
+            return None
+        lengths = torch.tensor(group.lengths, device=device)[:, None]
+        columns = torch.arange(group.columns, device=device)[None]
+        seen = columns < lengths
+        if window:
+            seen &= columns >= lengths - window
+        return self._additive(seen)[:, None, None]
+
+    def chunk_mask(self, index: int, window: int | None, device: torch.device) -> Tensor | None:
+        """Additive, ``[tokens, columns]``; None when plain causality from column 0 says it all."""
+        key = ("chunk", index, window, device)
+        if key not in self._masks:
+            chunk = self.chunks[index]
+            size = chunk.last - chunk.first
+            if chunk.start == 0 and not (window and size > window):
+                self._masks[key] = None
+            else:
+                positions = torch.arange(chunk.start, chunk.start + size, device=device)[:, None]
+                columns = torch.arange(chunk.start + size, device=device)[None]
+                seen = columns <= positions
+                if window:
+                    seen &= columns > positions - window
+                self._masks[key] = self._additive(seen)
+        return self._masks[key]
+
+    def _additive(self, seen: Tensor) -> Tensor:
+        mask = torch.zeros(seen.shape, dtype=self._dtype, device=seen.device)
+        return mask.masked_fill_(~seen, float("-inf"))
+
+
+class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
+    """Keys and values of one layer: ``[rows, kv_heads, columns, head_dim]`` each."""
+
+    is_sliding = False
+
+    def __init__(self, cache: SlotCache) -> None:
+        super().__init__()
+        self.cache = cache
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        self.keys = self.cache.allocate(key_states)
+        self.values = self.cache.allocate(value_states)
+        self.is_initialized = True
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        rows, columns = current_layout().places(key_states.device)
+        self.keys[rows, :, columns] = key_states[0].transpose(0, 1)
+        self.values[rows, :, columns] = value_states[0].transpose(0, 1)
+        return self.keys, self.values
+
+    def get_seq_length(self, *_: Any) -> int:
+        return 0
+
+    def get_mask_sizes(self, query_length: int, *_: Any) -> tuple[int, int]:
+        return query_length, 0
+
+    def get_max_length(self) -> int:
+        return self.cache.columns
+
+    get_max_cache_shape = get_max_length
+
+
+class SlotCache(Cache):  # type: ignore[misc]
+    """The store of all layers, and the layout of the step that is being computed."""
+
+    def __init__(self, layers: int, rows: int, columns: int) -> None:
+        super().__init__(layers=[SlotLayer(self) for _ in range(layers)])
+        self.rows = rows
+        self.columns = columns
+        self._maps: list[tuple[mmap.mmap, int]] = []
+
+    def allocate(self, like: Tensor) -> Tensor:
+        """A store for keys or values shaped ``[1, kv_heads, tokens, dim]``.
+
+        On a CPU it is memory that the system gives page by page when it is first written (and takes back in
+        :meth:`drop`), so that a long context costs nothing until somebody uses it.
+        """
+        heads, dim = like.shape[1], like.shape[3]
+        shape = (self.rows, heads, self.columns, dim)
+        if like.device.type != "cpu":
+            return torch.zeros(shape, dtype=like.dtype, device=like.device)
+        row_bytes = heads * self.columns * dim * like.dtype.itemsize
+        pages = mmap.mmap(-1, self.rows * row_bytes)
+        # Huge pages would give two MiB for the first token of every head.
+        pages.madvise(mmap.MADV_NOHUGEPAGE)
+        self._maps.append((pages, row_bytes))
+        return torch.frombuffer(pages, dtype=like.dtype).view(shape)
+
+    def copy(self, source: int, target: int, columns: int) -> None:
+        """The first ``columns`` of row ``source`` into row ``target``."""
+        for layer in self.layers:
+            if layer.is_initialized:
+                layer.keys[target, :, :columns] = layer.keys[source, :, :columns]
+                layer.values[target, :, :columns] = layer.values[source, :, :columns]
+
+    def drop(self, row: int) -> None:
+        """Give a row's memory back, where the device can."""
+        page = mmap.PAGESIZE
+        for pages, row_bytes in self._maps:
+            start = -(-row * row_bytes // page) * page
+            end = (row + 1) * row_bytes // page * page
+            if end > start:
+                pages.madvise(mmap.MADV_DONTNEED, start, end - start)
+
+    def run(self, model: Any, spans: Sequence[Span]) -> Tensor | None:
+        """Push the spans through ``model``. Logits ``[sampling spans, vocabulary]``, or None when no span samples."""
+        device = model.get_input_embeddings().weight.device
+        layout = Layout(spans, device, model.dtype)
+        wanted = layout.ends if len(layout.ends) else torch.tensor([layout.size - 1], device=device)
+        _computing.layout = layout
+        try:
+            out = model(
+                input_ids=layout.tokens,
+                position_ids=layout.positions,
+                past_key_values=self,
+                use_cache=True,
+                logits_to_keep=wanted,
+            )
+        finally:
+            _computing.layout = None
+        return out.logits[0] if len(layout.ends) else None
+
+
+def current_layout() -> Layout:
+    """Of the step that this thread is computing."""
+    layout: Layout | None = getattr(_computing, "layout", None)
+    if layout is None:
+        raise NotForSlots("attention over rows outside of a step")
+    return layout
+
+
+def attend(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    position_bias: Tensor | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Attention of a flat step. ``query`` is ``[1, heads, tokens, dim]``, ``key`` and ``value`` are the layer's store.
+
+    Returns ``[1, tokens, heads, dim]``. Raises NotForSlots for score caps, sinks and position biases.
+    """
+    if softcap or s_aux is not None or position_bias is not None:
+        raise NotForSlots(f"{type(module).__name__} caps or shifts its attention scores")
+    layout = current_layout()
+    heads, size, _dim = query.shape[1:]
+    kv_heads = key.shape[1]
+    shared = heads // kv_heads
+    flat = query[0].transpose(0, 1)
+    out = torch.empty(size, heads, value.shape[3], dtype=query.dtype, device=query.device)
+    for index, group in enumerate(layout.groups):
+        rows = slice(group.row, group.row + len(group.lengths))
+        # The heads that share keys stand where the tokens of a sequence would: no copies of keys for them.
+        result = functional.scaled_dot_product_attention(
+            flat[group.first : group.last].reshape(len(group.lengths), kv_heads, shared, -1),
+            key[rows, :, : group.columns],
+            value[rows, :, : group.columns],
+            attn_mask=layout.group_mask(index, sliding_window, query.device),
+            scale=scaling,
+        )
+        out[group.first : group.last] = result.reshape(len(group.lengths), heads, -1)
+    for index, chunk in enumerate(layout.chunks):
+        mask = layout.chunk_mask(index, sliding_window, query.device)
+        end = chunk.start + chunk.last - chunk.first
+        result = functional.scaled_dot_product_attention(
+            query[:, :, chunk.first : chunk.last],
+            key[chunk.row : chunk.row + 1, :, :end],
+            value[chunk.row : chunk.row + 1, :, :end],
+            attn_mask=mask,
+            is_causal=mask is None,
+            scale=scaling,
+            enable_gqa=shared > 1,
+        )
+        out[chunk.first : chunk.last] = result[0].transpose(0, 1)
+    return out[None], None

@@ -1,0 +1,69 @@
+"""How far a worker is, for everybody who asks: /health, /ready, the log, the supervisor. Thread-safe."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from enum import StrEnum
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+LOG_EVERY_S = 2.0
+"""Progress lines do not come faster than this."""
+
+
+class Status(StrEnum):
+    LOADING = "loading"
+    OK = "ok"
+    DRAINING = "draining"
+    """Stopping: finishes what it has, takes nothing new."""
+    FAILED = "failed"
+
+
+class State:
+    """Written by the loader and the shutdown, read by the routes."""
+
+    def __init__(self, *, needs_controller: bool) -> None:
+        self._lock = threading.Lock()
+        self.status = Status.LOADING
+        self.registered = not needs_controller
+        self.note = ""
+        """Why it is not ready, for people."""
+        self._done = 0
+        self._total = 0
+        self._text = "starting"
+        self._logged_at = 0.0
+        self._logged_text = ""
+
+    @property
+    def ready(self) -> bool:
+        return self.status is Status.OK and self.registered
+
+    def progress(self, done_bytes: int, total_bytes: int, text: str) -> None:
+        """``text`` says what is going on: "loading weights". Logs it, but not every byte of it."""
+        with self._lock:
+            self._done, self._total, self._text = done_bytes, total_bytes, text
+            now = time.monotonic()
+            finished = total_bytes > 0 and done_bytes >= total_bytes
+            if text == self._logged_text and not finished and now - self._logged_at < LOG_EVERY_S:
+                return
+            self._logged_at, self._logged_text = now, text
+        log.info("%s", self.sentence())
+
+    def sentence(self) -> str:
+        """ "loading weights 120/260 MiB"."""
+        if not self._total:
+            return self._text
+        return f"{self._text} {self._done >> 20}/{self._total >> 20} MiB"
+
+    def report(self) -> dict[str, Any]:
+        with self._lock:
+            progress = {"done_bytes": self._done, "total_bytes": self._total, "text": self._text}
+        report: dict[str, Any] = {"status": str(self.status)}
+        if self.status is Status.LOADING:
+            report["progress"] = progress
+        if self.note:
+            report["note"] = self.note
+        return report

@@ -1,0 +1,93 @@
+"""Text on its way out: whole characters only, and nothing that may still turn out to be a stop string. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+REPLACEMENT = "\ufffd"
+HOPELESS = 6
+"""Tokens after which an unfinished character is no longer waited for: UTF-8 takes four bytes, a token at least one."""
+
+
+class Detokenizer:
+    """Token by token to text, without ever showing half a character.
+
+    ``decode`` turns token ids into text, as the tokenizer does. Texts are compared from a little before the new
+    tokens on, since a decoder may treat the first token of a sequence otherwise (sentencepiece's leading blank); the
+    method is that of text-generation-inference and vLLM.
+    """
+
+    def __init__(self, decode: Callable[[Sequence[int]], str]) -> None:
+        self._decode = decode
+        self._ids: list[int] = []
+        self._start = 0
+        self._shown = 0
+
+    def push(self, token: int) -> str:
+        """The text that ``token`` completes; empty while a character is unfinished."""
+        self._ids.append(token)
+        return self._advance(force=len(self._ids) - self._shown > HOPELESS)
+
+    def flush(self) -> str:
+        """What is left when no token follows."""
+        return self._advance(force=True)
+
+    def _advance(self, *, force: bool) -> str:
+        before = self._decode(self._ids[self._start : self._shown])
+        now = self._decode(self._ids[self._start :])
+        if len(now) <= len(before) or (now.endswith(REPLACEMENT) and not force):
+            return ""
+        self._start = self._shown
+        self._shown = len(self._ids)
+        # Tokens behind the window are never looked at again.
+        if self._start > 64:
+            del self._ids[: self._start]
+            self._shown -= self._start
+            self._start = 0
+        return now[len(before) :]
+
+
+class StopHolder:
+    """Passes text on, and holds back an end that may be the beginning of a stop string."""
+
+    def __init__(self, stops: Sequence[str], *, include: bool = False) -> None:
+        self._stops = tuple(stop for stop in stops if stop)
+        self._include = include
+        self._held = ""
+        self.hit: str | None = None
+
+    def push(self, text: str) -> str:
+        """What may be shown now. Sets ``hit`` when a stop string is complete; then nothing more may be pushed."""
+        if not self._stops:
+            return text
+        self._held += text
+        found = self._first()
+        if found is not None:
+            at, stop = found
+            self.hit = stop
+            shown = self._held[: at + len(stop) if self._include else at]
+            self._held = ""
+            return shown
+        keep = self._doubtful()
+        shown, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
+        return shown
+
+    def flush_after(self, text: str) -> str:
+        """The last ``text`` and what was held back: no text follows. May still complete a stop string."""
+        shown = self.push(text)
+        held, self._held = self._held, ""
+        return shown + held
+
+    def _first(self) -> tuple[int, str] | None:
+        found = [(at, stop) for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        # Of two that begin at one place the shorter was complete first.
+        return min(found, key=lambda hit: (hit[0] + len(hit[1]), hit[0])) if found else None
+
+    def _doubtful(self) -> int:
+        """Length of the longest end of the held text with which a stop string begins."""
+        longest = min(max(map(len, self._stops)) - 1, len(self._held))
+        for size in range(longest, 0, -1):
+            tail = self._held[-size:]
+            if any(stop.startswith(tail) for stop in self._stops):
+                return size
+        return 0
