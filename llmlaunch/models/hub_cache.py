@@ -31,9 +31,8 @@ def snapshot(model: str, revision: str | None, cache: Path, file: str = "") -> t
     root = cache / f"models--{model.replace('/', '--')}"
     if not root.is_dir():
         return None, f"hub cache {cache}: does not have it"
-    commit = _commit(root, revision or "main")
-    found = root / "snapshots" / commit if commit else None
-    if found is None or not found.is_dir():
+    found = partial(model, revision, cache)
+    if found is None:
         return None, f"hub cache {cache}: does not have revision {revision or 'main'} of it"
     try:
         choice = choose(Folder(found), file)
@@ -46,6 +45,14 @@ def snapshot(model: str, revision: str | None, cache: Path, file: str = "") -> t
         missing = f"{len(choice.missing)} of {len(choice.weights)} weight files are missing"
         return None, f"hub cache {cache}: has only a part of it ({missing})"
     return found, ""
+
+
+def partial(model: str, revision: str | None, cache: Path) -> Path | None:
+    """The folder of a snapshot, whole or not."""
+    root = cache / f"models--{model.replace('/', '--')}"
+    commit = _commit(root, revision or "main")
+    found = root / "snapshots" / commit
+    return found if commit and found.is_dir() else None
 
 
 def models(cache: Path) -> list[str]:

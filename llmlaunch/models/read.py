@@ -23,15 +23,21 @@ def facts(files: Files, choice: Choice, *, source: str, path: str, local: bool) 
     """Read config.json and the weights' headers. Raises ModelError, naming the file, for what is broken."""
     if choice.format == "gguf":
         return _gguf(files, choice, source, path, local)
-    sizes = files.sizes()
     config = _json(files, "config.json")
-    shape = configs.shape(config)
-    quantisation = configs.quantisation(config)
-    name = shape.quantisation or _sidecar_quantisation(files, sizes)
+    known = shape_facts(files, choice, source=source, path=path, local=local)
+    weights = _weights(files, choice, files.sizes(), configs.quantisation(config), known.dtype)
+    return replace(known, **weights)
+
+
+def shape_facts(files: Files, choice: Choice, *, source: str, path: str, local: bool) -> ModelFacts:
+    """What the small files tell, without the weights' sizes. Raises ModelError."""
+    sizes = files.sizes()
+    shape = configs.shape(_json(files, "config.json"))
     known = ModelFacts(
         source=source, path=path, local=local, format=choice.format, files=choice.weights, **asdict(shape)
     )
-    known = replace(known, quantisation=name, **_weights(files, choice, sizes, quantisation, shape.dtype))
+    if not known.quantisation:
+        known = replace(known, quantisation=_sidecar_quantisation(files, sizes))
     return _sentence_transformer(files, sizes, known)
 
 
