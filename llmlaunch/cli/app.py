@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 import typer
 
 from llmlaunch import __version__
+from llmlaunch.cli.quick import StatusOptions, status_options
 from llmlaunch.errors import LlmlaunchError
 
 DEPLOY = "Deployments"
@@ -122,8 +123,20 @@ def fail(error: LlmlaunchError) -> int:
 
 def run() -> None:
     """Run the verb that ``sys.argv`` names, and exit."""
-    verb = sys.argv[1] if len(sys.argv) > 1 else ""
-    build([verb] if verb in VERBS else _landed())()
+    words = sys.argv[1:]
+    if options := status_options(words):
+        sys.exit(_status(options))
+    build(words[:1] if words and words[0] in VERBS else _landed())()
+
+
+def _status(options: StatusOptions) -> int:
+    from llmlaunch.cli.status import show
+
+    try:
+        guarded(show)(**options)
+    except typer.Exit as end:
+        return int(end.exit_code)
+    return 0
 
 
 def _landed() -> list[str]:

@@ -1,0 +1,79 @@
+"""What a terminal knows of a deployment while something changes, and when the change is over. Pure: values in, answers out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from llmlaunch.control.types import ComponentStatus, ProgressEvent, StatusReport
+
+
+class Board:
+    """The latest state of each component, and which of them are waited for.
+
+    ``wanted`` maps a component to the lowest incarnation that counts: a replica that is about to be restarted is still READY
+    for a moment, but in a life that is over.
+    """
+
+    def __init__(self, wanted: Mapping[str, int] | Iterable[str] = ()) -> None:
+        self.wanted: dict[str, int] = (
+            dict(wanted) if isinstance(wanted, Mapping) else dict.fromkeys(wanted, 0)
+        )
+        self.rows: dict[str, ComponentStatus] = {}
+        self.tails: dict[str, tuple[str, ...]] = {}
+        self._known_until = 0.0
+
+    def seed(self, report: StatusReport, asked_at: float) -> None:
+        """Take a whole report that was asked for at ``asked_at`` (seconds since the epoch)."""
+        self.rows = {c.name: c for c in report.components}
+        self._known_until = asked_at
+
+    def take(self, event: ProgressEvent) -> None:
+        """Take one change. One that is older than the last report only adds what the component printed."""
+        if event.log_tail:
+            self.tails[event.component.name] = event.log_tail
+        if event.at > self._known_until:
+            self.rows[event.component.name] = event.component
+
+    def _in(self, name: str, *phases: str) -> bool:
+        row = self.rows.get(name)
+        return row is not None and row.phase in phases and row.incarnation >= self.wanted.get(name, 0)
+
+    def missing(self) -> list[str]:
+        """What is waited for and not READY."""
+        return [name for name in self.wanted if not self._in(name, "ready")]
+
+    def failed(self) -> list[str]:
+        """What is waited for and FAILED."""
+        return [name for name in self.wanted if self._in(name, "failed")]
+
+    def standing(self) -> list[str]:
+        """What is waited for and not down yet."""
+        over = ("stopped", "failed")
+        return [name for name in self.wanted if name in self.rows and self.rows[name].phase not in over]
+
+    def settled(self) -> bool:
+        """Whether everything that is waited for is READY or FAILED."""
+        return all(self._in(name, "ready", "failed") for name in self.wanted)
+
+    def hopeless(self) -> bool:
+        """Whether nothing can serve any more: the controller, the gateway or every worker FAILED.
+
+        What was stopped on request is no failure.
+        """
+        kinds: dict[str, list[bool]] = {}
+        for row in self.rows.values():
+            if row.phase != "stopped":
+                kinds.setdefault(row.component, []).append(self._in(row.name, "failed"))
+        return any(all(failed) for failed in kinds.values())
+
+    def reason(self, name: str) -> str:
+        """Why ``name`` is not READY, with the last lines it printed."""
+        row = self.rows.get(name)
+        if row is None:
+            return f"{name}: not started"
+        why = row.cause or row.progress or "no reason is known"
+        return "\n".join(
+            [f"{name}: {row.phase}: {why}", *(f"  | {line}" for line in self.tails.get(name, ()))]
+        )

@@ -1,0 +1,92 @@
+"""``llmlaunch down``: take a deployment down, or a part of it."""
+
+from __future__ import annotations
+
+import time
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import typer
+
+from llmlaunch.cli.select import FILE, NAME, complete_component, components, deployment, timeout_option
+from llmlaunch.errors import DeadlineError, NotRunningError
+
+if TYPE_CHECKING:
+    from llmlaunch.control.client import ControlClient
+
+
+class Part(StrEnum):
+    CONTROLLER = "controller"
+    WORKER = "worker"
+    API = "api"
+    ALL = "all"
+
+
+def down(
+    names: list[str] = typer.Argument(
+        None,
+        help="Components, or models (all their replicas). Default: everything, the supervisor too.",
+        metavar="NAME...",
+        autocompletion=complete_component,
+    ),
+    component: Part | None = typer.Option(None, "--component", help="All components of this kind."),
+    file: str | None = FILE,
+    name: str | None = NAME,
+    timeout: float | None = timeout_option("Stop waiting after S seconds; exit code 4."),
+    force: bool = typer.Option(False, "--force", help="Kill: no draining, no grace."),
+) -> None:
+    """Take everything down, or a part, and wait until it is gone.
+
+    Requests in flight finish, processes end, ports and VRAM are free.
+
+    With names or --component only these stop; the rest goes on, and `up` brings them back.
+    What does not run is already down: that is said, and the exit code is 0.
+    """
+    from llmlaunch.control.client import ControlClient
+
+    try:
+        client = ControlClient.connect(deployment(file, name))
+        if names or component not in (None, Part.ALL):
+            _stop(client, names or [], component, timeout)
+        else:
+            _shut_down(client, timeout, force=force)
+    except NotRunningError as error:
+        typer.echo(f"{error.message}: nothing to take down")
+
+
+def _stop(client: ControlClient, words: list[str], part: Part | None, timeout_s: float | None) -> None:
+    from llmlaunch.cli.change import carry_out
+
+    known = client.status().components
+    chosen = set(components(words, known))
+    if part is not None:
+        chosen |= {c.name for c in known if part is Part.ALL or c.component == part.value}
+    wanted = [c.name for c in known if c.name in chosen]
+    carry_out(
+        client,
+        wanted,
+        lambda: client.command("stop", wanted),
+        lambda board: not board.standing(),
+        lambda board: f"still going down: {', '.join(board.standing())}",
+        timeout_s,
+    )
+
+
+def _shut_down(client: ControlClient, timeout_s: float | None, *, force: bool) -> None:
+    from llmlaunch.cli.board import Board
+    from llmlaunch.cli.session import Session, SupervisorGone
+    from llmlaunch.cli.views import view
+
+    board, shown, since = Board(c.name for c in client.status().components), view(), time.time()
+    session = Session(client, board, shown, since=since)
+    session.open()
+    client.shutdown(force=force)
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    try:
+        with shown.moving(board):
+            session.wait(lambda: False, deadline, lambda: f"still going down: {', '.join(board.standing())}")
+    except SupervisorGone:
+        client.wait_gone(10.0)
+        shown.say(f"{client.name} is down")
+    except DeadlineError as error:
+        raise DeadlineError(error.message, hint="`llmlaunch down --force` kills what is left") from None

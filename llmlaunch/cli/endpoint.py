@@ -1,0 +1,191 @@
+"""The OpenAI endpoint of a deployment, as ``test``, ``chat`` and ``up`` ask it."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from llmlaunch.cli.render import endpoint
+from llmlaunch.errors import DeadlineError, LlmlaunchError, UsageError
+
+if TYPE_CHECKING:
+    import httpx
+
+    from llmlaunch.planning.types import ProcessSpec
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class RequestError(LlmlaunchError):
+    """The endpoint refused, or nobody answered. ``status`` is 0 without an answer."""
+
+    code = "request"
+
+    def __init__(self, message: str, *, status: int = 0, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where requests go. ``url`` is the base that OpenAI clients take; the key is kept out of ``repr``."""
+
+    url: str
+    key: str = field(default="", repr=False)
+    timeout_s: float = 600.0
+
+    def get(self, path: str) -> Any:
+        """The JSON at ``path``. Raises RequestError and DeadlineError."""
+        with self._client() as client:
+            return _json(client.get(self.url + path))
+
+    def post(self, path: str, body: Mapping[str, Any]) -> Any:
+        """The JSON that answers ``body``. Raises RequestError and DeadlineError."""
+        with self._client() as client:
+            return _json(client.post(self.url + path, json=body))
+
+    def stream(self, path: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """The events of a streamed answer. Leaving early closes the connection, which cancels the request.
+
+        Raises RequestError, also for an error in the middle of the stream, and DeadlineError.
+        """
+        with self._client() as client, client.stream("POST", self.url + path, json=body) as response:
+            if response.status_code != 200:
+                response.read()
+                raise _refused(response)
+            for line in response.iter_lines():
+                if not line.startswith("data:"):
+                    continue
+                data = line.removeprefix("data:").strip()
+                if data == "[DONE]":
+                    return
+                event = json.loads(data)
+                if "error" in event:
+                    raise RequestError(_message(event) or "the answer broke off")
+                yield event
+            raise RequestError("the answer broke off before its end")
+
+    @contextlib.contextmanager
+    def _client(self) -> Iterator[httpx.Client]:
+        import httpx
+
+        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        # A proxy from the environment has no business between this machine and itself.
+        proxies = urlsplit(self.url).hostname not in LOOPBACK
+        try:
+            with httpx.Client(timeout=self.timeout_s, headers=headers, trust_env=proxies) as client:
+                yield client
+        except httpx.ConnectError:
+            raise RequestError(
+                f"nobody answers at {self.url}", hint="llmlaunch status says what runs"
+            ) from None
+        except httpx.TimeoutException:
+            raise DeadlineError(f"no answer from {self.url} within {self.timeout_s:g} s") from None
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise RequestError(f"{self.url}: {error}") from None
+        except json.JSONDecodeError:
+            raise RequestError(f"{self.url} answered with something that is not JSON") from None
+
+
+def _json(response: httpx.Response) -> Any:
+    if response.status_code != 200:
+        raise _refused(response)
+    return response.json()
+
+
+def _refused(response: httpx.Response) -> RequestError:
+    try:
+        message = _message(response.json())
+    except ValueError:
+        message = ""
+    hint = ""
+    if response.status_code == 401:
+        hint = "set LLMLAUNCH_API_KEY to one of the deployment's keys"
+    elif response.status_code == 503:
+        hint = "llmlaunch status says why no replica is ready"
+    return RequestError(
+        f"{response.status_code}: {message or response.reason_phrase}", status=response.status_code, hint=hint
+    )
+
+
+def _message(body: Any) -> str:
+    error = body.get("error") if isinstance(body, dict) else None
+    return str(error.get("message", "") if isinstance(error, dict) else error or "")
+
+
+def find(
+    file: str | None, name: str | None, api_base: str | None, *, timeout_s: float | None = None
+) -> Endpoint:
+    """The endpoint that ``--api-base`` names, or that of the selected deployment.
+
+    The key comes from LLMLAUNCH_API_KEY, else from the deployment's own keys, else from OPENAI_API_KEY.
+    """
+    own = os.environ.get("LLMLAUNCH_API_KEY", "")
+    others = os.environ.get("OPENAI_API_KEY", "")
+    limit = timeout_s or 600.0
+    if api_base is not None:
+        return Endpoint(_checked(api_base), own or others, limit)
+    from llmlaunch.cli.select import deployment
+    from llmlaunch.control.client import ControlClient
+
+    client = ControlClient.connect(deployment(file, name))
+    url = client.status().api.url
+    if not url:
+        raise RequestError(f"{client.name} has no gateway", hint="llmlaunch status says what runs")
+    return Endpoint(endpoint(url), own or _first_key(client.specs()) or others, limit)
+
+
+def _checked(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise UsageError(f"--api-base {url!r} is no URL", hint="for instance http://127.0.0.1:8000/v1")
+    return url.rstrip("/") if parts.path.strip("/") else endpoint(url)
+
+
+def _first_key(specs: tuple[ProcessSpec, ...]) -> str:
+    """A key that the deployment's gateway accepts, from where it reads them itself."""
+    for spec in specs:
+        if spec.component != "api":
+            continue
+        options = dict(zip(spec.argv, spec.argv[1:], strict=False))
+        variable, file = options.get("--api-keys-env", ""), options.get("--api-keys-file", "")
+        listed = spec.env.get(variable) or os.environ.get(variable, "")
+        keys = [key.strip() for key in listed.split(",") if key.strip()]
+        return keys[0] if keys else _key_in(file)
+    return ""
+
+
+def _key_in(file: str) -> str:
+    try:
+        lines = Path(file).read_text(encoding="utf-8").splitlines() if file else []
+    except (OSError, UnicodeDecodeError):
+        return ""
+    for line in map(str.strip, lines):
+        if line and not line.startswith("#"):
+            return line.rpartition(":")[2].strip()
+    return ""
+
+
+def names_ready(url: str) -> tuple[int, int] | None:
+    """How many served names are ready and how many are expected, as the gateway at ``url`` says; None when it does not."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=2.0)
+    try:
+        connection.request("GET", "/health")
+        body = json.loads(connection.getresponse().read())
+        return int(body["names_ready"]), int(body["names_expected"])
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
+        return None
+    finally:
+        connection.close()

@@ -1,0 +1,295 @@
+"""What ``up`` does: plan, see that a supervisor runs, hand it the plan, tell what happens until it is time to return."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from llmlaunch.cli import render
+from llmlaunch.cli.board import Board
+from llmlaunch.cli.session import Interrupted, Session, SupervisorGone
+from llmlaunch.cli.views import PlainView, TerminalView, view
+from llmlaunch.errors import DeadlineError, NotRunningError, PlanError, StartError
+
+if TYPE_CHECKING:
+    from llmlaunch.control.client import ControlClient
+    from llmlaunch.control.types import ApplyResult
+    from llmlaunch.manifest.types import Manifest
+    from llmlaunch.planning.types import Plan, ProcessSpec
+
+NAMES_DEADLINE_S = 30.0
+"""Every replica is READY: so long may the endpoint take to list all their names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The command line of ``up``."""
+
+    file: str
+    name: str | None
+    detach: bool
+    wait: bool
+    timeout_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """A plan that its supervisor has accepted."""
+
+    request: Request
+    manifest: Manifest
+    plan: Plan
+    client: ControlClient
+    session: Session
+    shown: PlainView | TerminalView
+    attached: bool
+    """True: this process holds the deployment's lifeline, and takes it down when it ends."""
+    began: float
+    """On the monotonic clock."""
+
+    @property
+    def deadline(self) -> float | None:
+        return None if self.request.timeout_s is None else self.began + self.request.timeout_s
+
+    @property
+    def selector(self) -> str:
+        """What to add to other verbs so that they mean this deployment."""
+        return f" --name {self.plan.deployment}"
+
+
+def launch(request: Request) -> int:
+    """Run ``up``; its exit code.
+
+    Raises ManifestError, ModelError, PlanError … before anything starts; StartError and DeadlineError afterwards.
+    """
+    began, shown = time.monotonic(), view()
+    manifest, plan = _plan(request, shown)
+    with _supervised(plan.deployment, foreground=not request.detach) as (client, created):
+        before = {c.name: c for c in client.status().components}
+        ordered_at = time.time()
+        result = client.apply(plan)
+        if not created:
+            shown.say(_difference(result))
+        again = {name: before[name].incarnation + 1 for name in result.restarted if name in before}
+        board = Board({p.name: again.get(p.name, 0) for p in plan.processes})
+        session = Session(client, board, shown, since=ordered_at)
+        attached = created and not request.detach
+        launched = Launched(request, manifest, plan, client, session, shown, attached, began)
+        if not request.wait:
+            shown.say(
+                f"{plan.deployment}: starting in the background; see: llmlaunch status{launched.selector}"
+            )
+            return 0
+        session.open()
+        with session.signals():
+            return _stay(launched) if attached else _until_ready(launched)
+
+
+def _plan(request: Request, shown: PlainView | TerminalView) -> tuple[Manifest, Plan]:
+    from llmlaunch.assemble import assemble
+    from llmlaunch.cli.select import name_of
+    from llmlaunch.control.client import ControlClient
+
+    running: tuple[ProcessSpec, ...] = ()
+    with contextlib.suppress(NotRunningError):
+        client = ControlClient.connect(request.name or name_of(request.file))
+        if client.status().stopping:
+            shown.say("waiting until the deployment that is going down is gone")
+            client.wait_gone(request.timeout_s or 60.0)
+        else:
+            running = client.specs()
+    manifest, _, plan = assemble(request.file, env=os.environ, running=running)
+    if plan.rejections:
+        raise PlanError(
+            "\n".join(f"{r.model}: {r.reason}" for r in plan.rejections),
+            hint=f"nothing was started; see the arithmetic: llmlaunch plan {request.file}",
+        )
+    for note in plan.notes:
+        shown.say(f"note: {note}", "dim")
+    return manifest, replace(plan, deployment=request.name) if request.name else plan
+
+
+@contextlib.contextmanager
+def _supervised(name: str, *, foreground: bool) -> Iterator[tuple[ControlClient, bool]]:
+    """The supervisor of ``name`` and whether it is a new one. In the foreground a new one ends when this process does."""
+    from llmlaunch.control.client import ensure_supervisor
+
+    if not foreground:
+        yield ensure_supervisor(name)
+        return
+    read_end, write_end = os.pipe()
+    try:
+        try:
+            client, created = ensure_supervisor(name, lifeline_fd=read_end)
+        finally:
+            os.close(read_end)
+        yield client, created
+    finally:
+        os.close(write_end)
+
+
+def _difference(result: ApplyResult) -> str:
+    kinds = {
+        "started": result.started,
+        "restarted": result.restarted,
+        "removed": result.removed,
+        "unchanged": result.unchanged,
+    }
+    return (
+        "; ".join(f"{kind}: {', '.join(names)}" for kind, names in kinds.items() if names) or "nothing to do"
+    )
+
+
+def _until_ready(launched: Launched) -> int:
+    """Wait for every component, in a deployment that goes on without this process."""
+    session, board = launched.session, launched.session.board
+    try:
+        with launched.shown.moving(board):
+            session.wait(
+                lambda: bool(board.failed()) or not board.missing(),
+                launched.deadline,
+                lambda: _missing(launched),
+            )
+            if not board.failed():
+                _names_ready(launched)
+    except Interrupted as interrupted:
+        launched.shown.say(
+            f"\nno longer waiting: {launched.plan.deployment} goes on in the background; {_how_to_look(launched)}"
+        )
+        return interrupted.exit_code
+    except SupervisorGone:
+        raise StartError(
+            "the supervisor ended while the deployment was starting", hint=_supervisor_log(launched)
+        ) from None
+    except DeadlineError as error:
+        raise DeadlineError(
+            error.message, hint=f"it goes on in the background; {_how_to_look(launched)}"
+        ) from None
+    if board.failed():
+        raise StartError("\n".join(map(board.reason, board.failed())), hint=_how_to_look(launched))
+    _summary(launched)
+    return 0
+
+
+def _stay(launched: Launched) -> int:
+    """Show the start, then whatever changes, until Ctrl-C, a signal, or the end of everything that can serve."""
+    session, board, shown = launched.session, launched.session.board, launched.shown
+    try:
+        with shown.moving(board):
+            session.wait(
+                lambda: board.settled() or board.hopeless(), launched.deadline, lambda: _missing(launched)
+            )
+            if not board.missing():
+                _names_ready(launched)
+        if not board.hopeless():
+            _summary(launched)
+        session.wait(board.hopeless, None, str)
+    except Interrupted as interrupted:
+        take_down(launched, f"stopping {launched.plan.deployment}; Ctrl-C again kills")
+        return interrupted.exit_code
+    except SupervisorGone:
+        return _gone(launched)
+    except DeadlineError:
+        take_down(launched, f"the time given is over: stopping {launched.plan.deployment}")
+        raise
+    reasons = "\n".join(map(board.reason, board.failed()))
+    take_down(launched, f"nothing is left that can serve: stopping {launched.plan.deployment}")
+    raise StartError(reasons, hint=f"llmlaunch logs NAME{launched.selector} shows all that it printed")
+
+
+def take_down(launched: Launched, why: str) -> None:
+    """Have everything stopped and wait until it is gone. Another signal kills."""
+    session = launched.session
+    launched.shown.say(f"\n{why}")
+    launched.client.shutdown()
+    killed = False
+    with launched.shown.moving(session.board):
+        while True:
+            try:
+                session.step(0.5)
+            except Interrupted:
+                if not killed:
+                    launched.client.shutdown(force=True)
+                    launched.shown.say("killing")
+                killed = True
+            except SupervisorGone:
+                break
+    launched.shown.say(f"{launched.plan.deployment} is down")
+
+
+def _gone(launched: Launched) -> int:
+    from llmlaunch.paths import DeploymentPaths
+
+    # An orderly end removes the socket; a supervisor that died left it behind.
+    if DeploymentPaths(launched.plan.deployment).socket.exists():
+        raise StartError("the supervisor died, and everything with it", hint=_supervisor_log(launched))
+    launched.shown.say(f"{launched.plan.deployment} was taken down from elsewhere")
+    return 0
+
+
+def _names_ready(launched: Launched) -> None:
+    """Wait until the endpoint lists every name. Raises DeadlineError."""
+    from llmlaunch.cli.endpoint import names_ready
+
+    url = launched.client.status().api.url
+    ends = time.monotonic() + NAMES_DEADLINE_S
+    deadline = ends if launched.deadline is None else min(ends, launched.deadline)
+    seen = (0, len(launched.plan.served_names))
+
+    def listed() -> bool:
+        nonlocal seen
+        seen = names_ready(url) or seen
+        return seen[0] >= seen[1]
+
+    while not listed():
+        if time.monotonic() > deadline:
+            raise DeadlineError(
+                f"every replica is ready, but the endpoint lists {seen[0]} of {seen[1]} names"
+            )
+        launched.session.step(0.05)
+
+
+def _missing(launched: Launched) -> str:
+    board = launched.session.board
+    return "not ready:\n" + "\n".join(map(board.reason, board.missing()))
+
+
+def _how_to_look(launched: Launched) -> str:
+    return f"look: llmlaunch status{launched.selector} · stop: llmlaunch down{launched.selector}"
+
+
+def _supervisor_log(launched: Launched) -> str:
+    from llmlaunch.paths import DeploymentPaths
+
+    return f"what it said last is in {DeploymentPaths(launched.plan.deployment).supervisor_log}"
+
+
+def _summary(launched: Launched) -> None:
+    """The endpoint, what it serves, a command line that answers, and how to stop."""
+    plan, shown, status = launched.plan, launched.shown, launched.client.status()
+    failed = launched.session.board.failed()
+    took = time.monotonic() - launched.began
+    state = f"is up without {', '.join(failed)}" if failed else "is ready"
+    shown.say(f"\n{plan.deployment} {state} ({took:.1f} s)", "bold red" if failed else "bold green")
+    shown.say(f"  endpoint  {render.endpoint(status.api.url)}")
+    shown.say(f"  models    {', '.join(plan.served_names)}")
+    stop = "Ctrl-C" if launched.attached else f"llmlaunch down{launched.selector}"
+    if not launched.attached:
+        shown.say(f"  runs      in the background, under supervisor {status.supervisor.pid}")
+    shown.say(f"  stop      {stop}")
+    model = _something_to_ask(launched)
+    if model is not None:
+        keys = launched.manifest.api
+        key = keys.api_keys_env or ("KEY" if keys.api_keys_file else "")
+        lines = render.curl(status.api.url, model[0], embedding=model[1], key=key)
+        shown.say("  try       " + "\n            ".join(lines))
+        if keys.api_keys_file:
+            shown.say(f"            (KEY: one of those in {keys.api_keys_file})")
+
+
+def _something_to_ask(launched: Launched) -> tuple[str, bool] | None:
+    return (launched.plan.served_names[0], False)

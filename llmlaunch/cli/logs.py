@@ -1,0 +1,37 @@
+"""``llmlaunch logs``: what components printed, in this life or the one before."""
+
+from __future__ import annotations
+
+import typer
+
+from llmlaunch.cli.select import NAME, complete_component, deployment
+
+
+def logs(
+    names: list[str] = typer.Argument(
+        None,
+        help="Components, or models (all their replicas), or `supervisor`. Default: all components.",
+        metavar="NAME...",
+        autocompletion=complete_component,
+    ),
+    follow: bool = typer.Option(False, "-f", "--follow", help="Go on as more is printed, across restarts."),
+    previous: bool = typer.Option(False, "--previous", "-p", help="The life before the last start."),
+    lines: int | None = typer.Option(
+        None, "-n", "--lines", min=0, help="Only the last LINES of each.", metavar="LINES"
+    ),
+    file: str | None = typer.Option(
+        None, "--file", help="The manifest whose deployment is meant.", metavar="FILE"
+    ),
+    name: str | None = NAME,
+) -> None:
+    """Show what components printed, also when they are down.
+
+    Several are told apart by a prefix.
+
+    -f follows; a manifest is given as --file here.
+    """
+    from llmlaunch.cli import follow as tail
+
+    chosen = deployment(file, name, stopped_too=True)
+    sources = tail.sources(chosen, names or [])
+    tail.show(chosen, sources, lines=lines, previous=previous, follow=follow, out=typer.echo)

@@ -1,0 +1,139 @@
+"""The loop of ``llmlaunch chat``: read a line, stream the answer."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import typer
+
+from llmlaunch.cli.conversation import HELP, Command, Conversation, parse
+from llmlaunch.cli.endpoint import Endpoint, RequestError
+from llmlaunch.cli.render import printable
+from llmlaunch.errors import LlmlaunchError, UsageError
+
+
+def check_model(endpoint: Endpoint, model: str) -> None:
+    """Raise UsageError with the nearest name when the endpoint does not serve ``model`` now."""
+    import difflib
+
+    try:
+        listed = [str(item["id"]) for item in endpoint.get("/models")["data"]]
+    except RequestError as error:
+        if error.status in (404, 405):  # an endpoint without such a list
+            return
+        raise
+    except (LookupError, TypeError):
+        return
+    if model not in listed:
+        near = difflib.get_close_matches(model, listed, 1, 0.5)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UsageError(
+            f"{model!r} is not served now", hint=f"{hint}ready: {', '.join(sorted(listed)) or 'none'}"
+        )
+
+
+def talk(endpoint: Endpoint, conversation: Conversation) -> int:
+    """Run until /exit or the end of input; the exit code."""
+    interactive = sys.stdin.isatty()
+    if interactive:
+        typer.echo(f"{conversation.model} at {endpoint.url} · /help lists commands, Ctrl-D ends")
+    code = 0
+    while True:
+        try:
+            line = _read(interactive)
+            if line is None:
+                return code
+            if line.strip() and not _handle(endpoint, conversation, line.strip()):
+                return code
+        except KeyboardInterrupt:
+            if not interactive:
+                raise
+            typer.echo("\n(Ctrl-D or /exit ends)")
+        except LlmlaunchError as error:
+            from llmlaunch.cli.app import fail
+
+            fail(error)
+            code = 0 if interactive else 1
+
+
+def _read(interactive: bool) -> str | None:
+    if not interactive:
+        return sys.stdin.readline() or None
+    import readline  # noqa: F401  # gives input() its line editing
+
+    try:
+        return input("> ")
+    except EOFError:
+        typer.echo()
+        return None
+
+
+def _handle(endpoint: Endpoint, conversation: Conversation, line: str) -> bool:
+    """Act on one line; False: it was the last."""
+    order = parse(line)
+    if isinstance(order, str):
+        answer(endpoint, conversation, order)
+        return True
+    _obey(endpoint, conversation, order)
+    return order.verb != "exit"
+
+
+def _obey(endpoint: Endpoint, conversation: Conversation, order: Command) -> None:
+    if order.verb == "help":
+        typer.echo(HELP)
+    elif order.verb == "reset":
+        conversation.reset()
+        typer.echo("(a new conversation)")
+    elif order.verb == "save":
+        conversation.save(order.argument)
+        typer.echo(f"(saved to {order.argument})")
+    elif order.verb == "load":
+        conversation.load(order.argument)
+        typer.echo(f"(loaded {len(conversation.messages)} messages)")
+    elif order.verb in ("remove", "regen"):
+        text = conversation.take_back()
+        if text is None:
+            raise UsageError("nothing was said yet")
+        if order.verb == "regen":
+            answer(endpoint, conversation, text)
+        else:
+            typer.echo("(forgotten)")
+
+
+def answer(endpoint: Endpoint, conversation: Conversation, text: str) -> None:
+    """Say ``text`` and print the answer as it comes. Ctrl-C keeps what was there by then.
+
+    Raises RequestError and DeadlineError; the message is forgotten then, so that it can be said again.
+    """
+    conversation.say(text)
+    said = ""
+    try:
+        for part in _parts(endpoint.stream("/chat/completions", conversation.body())):
+            said += part
+            typer.echo(printable(part), nl=False)
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        if not sys.stdin.isatty():
+            raise
+        typer.echo(" (stopped)", nl=False)
+    except LlmlaunchError:
+        conversation.take_back()
+        if said:
+            typer.echo()
+        raise
+    typer.echo()
+    if said:
+        conversation.answered(said)
+    else:
+        conversation.take_back()
+        raise RequestError("the answer was empty")
+
+
+def _parts(events: Iterator[dict[str, Any]]) -> Iterator[str]:
+    for event in events:
+        for choice in event.get("choices") or ():
+            part = (choice.get("delta") or {}).get("content")
+            if part:
+                yield str(part)

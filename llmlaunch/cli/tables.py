@@ -1,0 +1,95 @@
+"""The same values as ``render``'s, for a terminal: rich tables and the live board."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from llmlaunch.cli import render
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.table import Table
+
+    from llmlaunch.control.types import ComponentStatus, StatusReport
+
+SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+MARKS = {"ready": "✔", "failed": "✘"}
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console that leaves our words alone: no highlighting, no markup, no emoji codes."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=False)
+
+
+def _table(header: Sequence[str]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    for title in header:
+        table.add_column(
+            title.lower(),
+            justify="right" if title in ("PID", "RESTARTS", "TOTAL", "USED", "FREE", "PLANNED") else "left",
+            no_wrap=title not in ("WHY", "PROGRESS", "NAME"),
+            overflow="fold",
+        )
+    return table
+
+
+def status(report: StatusReport, now: float) -> RenderableType:
+    """``llmlaunch status`` on a terminal."""
+    from rich.console import Group
+    from rich.text import Text
+
+    well = all(c.phase == "ready" for c in report.components) and not report.stopping
+    parts: list[RenderableType] = [Text(render.headline(report, now), style="bold green" if well else "bold")]
+    if report.api.url:
+        parts.append(Text.assemble(("endpoint ", "dim"), (render.endpoint(report.api.url), "cyan")))
+    parts.append(Text())
+    table = _table(render.COMPONENT_HEADER)
+    for component in report.components:
+        table.add_row(*_styled(component, render.component_row(component, report.gpus, now)))
+    parts.append(table)
+    if report.gpus:
+        gpus = _table(render.GPU_HEADER)
+        for gpu in report.gpus:
+            gpus.add_row(*map(Text, render.gpu_row(gpu)))
+        parts += [Text(), gpus]
+    return Group(*parts)
+
+
+def _styled(component: ComponentStatus, row: Sequence[str]) -> list[RenderableType]:
+    from rich.text import Text
+
+    style = render.PHASE_STYLE.get(component.phase, "")
+    return [
+        Text(row[0], style="bold"),
+        Text(row[1], style=style),
+        *map(Text, row[2:-1]),
+        Text(row[-1], style="red" if component.phase in ("failed", "backoff") else ""),
+    ]
+
+
+def board(components: Sequence[ComponentStatus], now: float) -> RenderableType:
+    """The moving table of ``up``, ``restart`` and ``down``: one row a component, with a spinner where something happens."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    for fold in (False, False, False, True):
+        table.add_column(no_wrap=not fold, overflow="fold" if fold else "ellipsis")
+    for component in components:
+        style = render.PHASE_STYLE.get(component.phase, "")
+        moving = component.phase in ("pending", "starting", "stopping", "backoff")
+        frame = SPINNER[int(now * 10) % len(SPINNER)]
+        mark = frame if moving else MARKS.get(component.phase, "•")
+        table.add_row(
+            Text(component.name, style="bold"),
+            Text(f"{mark} {component.phase}", style=style),
+            Text(render.age(now - component.since), style="dim"),
+            Text(render.explanation(component) or component.address, style="" if moving else "dim"),
+        )
+    return table

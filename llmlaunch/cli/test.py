@@ -1,0 +1,78 @@
+"""``llmlaunch test``: one message through the endpoint; the exit code says whether an answer came."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from llmlaunch.cli.select import FILE, NAME, complete_model, timeout_option
+
+if TYPE_CHECKING:
+    from llmlaunch.cli.endpoint import Endpoint
+
+TIMEOUT_S = 120.0
+
+
+def test(
+    model: str = typer.Argument(help="A name that the deployment serves.", autocompletion=complete_model),
+    message: str = typer.Option("Say hello in one short sentence.", "-m", "--message", help="What to say."),
+    file: str | None = FILE,
+    name: str | None = NAME,
+    api_base: str | None = typer.Option(None, "--api-base", help="Another endpoint.", metavar="URL"),
+    timeout: float | None = timeout_option(f"Give up after S seconds (default {TIMEOUT_S:g}); exit code 4."),
+) -> None:
+    """Send one message and print the answer.
+
+    An embedding model embeds it. Exit code 0 only if an answer came that is not empty. The key comes from LLMLAUNCH_API_KEY, else from the
+    deployment's own keys, else from OPENAI_API_KEY.
+    """
+    from llmlaunch.cli.endpoint import find
+
+    endpoint = find(file, name, api_base, timeout_s=timeout or TIMEOUT_S)
+    began = time.monotonic()
+    typer.echo(ask(endpoint, model, message))
+    typer.echo(f"({model}: {time.monotonic() - began:.1f} s)", err=True)
+
+
+def ask(endpoint: Endpoint, model: str, message: str) -> str:
+    """The answer of ``model`` in words. Raises RequestError when there is none."""
+    from llmlaunch.cli.endpoint import RequestError
+    from llmlaunch.cli.render import printable
+
+    body = {"model": model, "messages": [{"role": "user", "content": message}], "max_tokens": 64}
+    try:
+        text = _text(endpoint.post("/chat/completions", body))
+    except RequestError as error:
+        if error.status != 400:
+            raise
+        return _embedded(endpoint, model, message, error)
+    if not text.strip():
+        raise RequestError(f"{model} answered, with an empty text")
+    return printable(text.strip())
+
+
+def _embedded(endpoint: Endpoint, model: str, message: str, refusal: Exception) -> str:
+    """Perhaps it embeds. When it does not do that either, the first refusal is the one to tell."""
+    from llmlaunch.cli.endpoint import RequestError
+
+    try:
+        answer = endpoint.post("/embeddings", {"model": model, "input": message})
+        vector = answer["data"][0]["embedding"]
+    except (RequestError, LookupError, TypeError):
+        raise refusal from None
+    if not vector or not any(vector):
+        raise RequestError(f"{model} answered, with an empty embedding")
+    numbers = ", ".join(f"{x:.4f}" for x in vector[:4])
+    return f"an embedding of {len(vector)} numbers: {numbers}, …"
+
+
+def _text(answer: Any) -> str:
+    from llmlaunch.cli.endpoint import RequestError
+
+    try:
+        message = answer["choices"][0]["message"]
+        return str(message.get("content") or message.get("reasoning_content") or "")
+    except (LookupError, TypeError, AttributeError):
+        raise RequestError("the answer is no chat completion") from None

@@ -1,0 +1,96 @@
+"""Showing changes while they happen: plain lines in a pipe, a moving board on a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from llmlaunch.cli import render
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from llmlaunch.cli.board import Board
+    from llmlaunch.control.types import ComponentStatus, ProgressEvent
+
+
+class PlainView:
+    """One line a change; of changes that only tell progress at most one a second and component."""
+
+    def __init__(self, out: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self.out = out
+        self._clock = clock
+        self._last: dict[str, tuple[ComponentStatus, str, float]] = {}
+
+    @contextlib.contextmanager
+    def moving(self, board: Board) -> Iterator[None]:
+        yield
+
+    def say(self, text: str = "", style: str = "") -> None:
+        for line in text.split("\n"):
+            self.out(line)
+
+    def change(self, event: ProgressEvent) -> None:
+        component, line = event.component, render.change_line(event.component)
+        now = self._clock()
+        last = self._last.get(component.name)
+        if last:
+            before, last_line, at = last
+            same_life = (before.phase, before.incarnation) == (component.phase, component.incarnation)
+            if line == last_line or (same_life and component.phase == "starting" and now - at < 1):
+                return
+        self._last[component.name] = (component, line, now)
+        self.say(line)
+        for printed in event.log_tail:
+            self.say(f"  | {printed}")
+
+
+class TerminalView:
+    """A board with a row for each component while :meth:`moving`, coloured lines otherwise."""
+
+    def __init__(self) -> None:
+        from llmlaunch.cli import tables
+
+        self._console = tables.console()
+        self._live: Any = None
+        self._shown: dict[str, str] = {}
+
+    @contextlib.contextmanager
+    def moving(self, board: Board) -> Iterator[None]:
+        from rich.live import Live
+
+        from llmlaunch.cli import tables
+
+        def draw() -> RenderableType:
+            return tables.board(list(board.rows.values()), time.time())
+
+        with Live(console=self._console, get_renderable=draw, refresh_per_second=10) as self._live:
+            try:
+                yield
+            finally:
+                self._live.refresh()
+                self._live = None
+
+    def say(self, text: str = "", style: str = "") -> None:
+        self._console.print(text, style=style or None, soft_wrap=True)
+
+    def change(self, event: ProgressEvent) -> None:
+        component = event.component
+        style = render.PHASE_STYLE.get(component.phase, "")
+        line = render.change_line(component)
+        bad = component.phase in ("failed", "backoff")
+        # While the board moves, its rows tell the rest.
+        if (self._live is None or bad) and self._shown.get(component.name) != line:
+            self.say(line, style)
+        self._shown[component.name] = line
+        for printed in event.log_tail:
+            self.say(f"  | {printed}", "dim")
+
+
+def view() -> PlainView | TerminalView:
+    """The one that fits stdout."""
+    import typer
+
+    return TerminalView() if render.on_terminal() else PlainView(typer.echo)
