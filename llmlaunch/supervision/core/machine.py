@@ -1,0 +1,352 @@
+"""One component's life: ``step(record, event) → (record, commands)``.
+
+::
+
+               gate open              probe ok
+     PENDING ─────────────► STARTING ──────────► READY
+      ▲   ▲ ▲                │  │  │              │  │
+      │   │ │    exit, spawn │  │  │ command,     │  │ command, failed probes
+      │   │ │         failed │  │  │ timeout      │  │
+      │   │ │                ▼  │  ▼              ▼  │ exit
+      │   │ └─ delay over ─ BACKOFF ◄─ STOPPING ◄─┘  │
+      │   │                  ▲  │        │ │         │
+      │   │                  └──┼────────┼─┼─────────┘
+      │   └─ start, restart ────┼── STOPPED│◄── told to stop
+      └───── start, restart ──── FAILED ◄──┘    too many failures in a row, or one that no retry mends
+
+    STOPPING:  [SPAWN ─Spawned─►] DRAIN ─Drained · grace over─► TERM ─grace over─► KILL (again and again)
+               and every stage ends with Exited, which comes when nothing is left of the tree
+
+A stop leads where its cause says: told to stop → STOPPED, told to restart → PENDING, a failure → BACKOFF or FAILED.
+``_TRANSITIONS`` lists which event does what in which phase; what is not in it does nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from llmlaunch.planning.types import Component, ProcessSpec
+from llmlaunch.supervision.core.restart import Policy, delay
+from llmlaunch.supervision.core.types import (
+    Cause,
+    Command,
+    Commanded,
+    Drain,
+    Drained,
+    Event,
+    Exited,
+    Kill,
+    OfOneProcess,
+    Phase,
+    Probed,
+    Progressed,
+    Record,
+    Spawn,
+    Spawned,
+    SpawnFailed,
+    Stage,
+    Terminate,
+    Tick,
+    Verb,
+    Why,
+)
+
+USAGE_EXIT_CODE = 2
+"""llmlaunch's own components end with it when their command line or model is wrong; see ``errors.py``."""
+_SIGNALS = {1: "SIGHUP", 2: "SIGINT", 4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 9: "SIGKILL", 11: "SIGSEGV",
+            13: "SIGPIPE", 15: "SIGTERM", 24: "SIGXCPU"}  # fmt: skip
+_DEFAULT = Policy()
+
+
+@dataclass(frozen=True, slots=True)
+class _Now:
+    """What a transition may look at beside the record."""
+
+    spec: ProcessSpec
+    time: float
+    jitter: float
+    policy: Policy
+
+
+_Result = tuple[Record, tuple[Command, ...]]
+_Handler = Callable[[Record, Any, _Now], _Result]
+
+
+def step(
+    record: Record, event: Event, spec: ProcessSpec, now: float, jitter: float, policy: Policy = _DEFAULT
+) -> _Result:
+    """What ``event`` makes of ``record``, and what must be done about it, in order.
+
+    ``now`` is in seconds of a monotonic clock; ``jitter`` is drawn from [0, 1) for each call.
+    """
+    if isinstance(event, OfOneProcess) and event.incarnation != record.incarnation:
+        return record, ()
+    handler = _TRANSITIONS.get((record.phase, type(event)))
+    if handler is None:
+        return record, ()
+    after, commands = handler(record, event, _Now(spec, now, jitter, policy))
+    if after.phase is not record.phase:
+        after = replace(after, since=now)
+    return after, commands
+
+
+# ── PENDING and BACKOFF ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _pending_tick(record: Record, event: Tick, now: _Now) -> _Result:
+    gate = event.gate
+    if gate.is_open:
+        return _spawn(record, now)
+    record = replace(record, waiting=gate.reason)
+    if not gate.timed:
+        return replace(record, deadline=None), ()
+    if record.deadline is None:
+        return replace(record, deadline=now.time + now.policy.memory_wait_s), ()
+    if now.time < record.deadline:
+        return record, ()
+    waited = f"{gate.reason}, and that has not changed for {now.policy.memory_wait_s:g} s"
+    return _after_death(replace(record, cause=Cause(Why.MEMORY, waited)), now)
+
+
+def _spawn(record: Record, now: _Now) -> _Result:
+    record = replace(
+        record,
+        phase=Phase.STARTING,
+        incarnation=record.incarnation + 1,
+        deadline=now.time + now.spec.start_timeout_s,
+        pid=None,
+        was_ready=False,
+        failed_probes=0,
+        stage=Stage.NONE,
+        waiting="",
+        progress="",
+    )
+    return record, (Spawn(record.incarnation),)
+
+
+def _backoff_tick(record: Record, event: Tick, now: _Now) -> _Result:
+    if record.deadline is not None and now.time < record.deadline:
+        return record, ()
+    return _pending(replace(record, restarts=record.restarts + 1)), ()
+
+
+def _pending(record: Record) -> Record:
+    return replace(record, phase=Phase.PENDING, deadline=None, waiting="", stage=Stage.NONE)
+
+
+# ── STARTING and READY ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _starting_spawned(record: Record, event: Spawned, now: _Now) -> _Result:
+    return replace(record, pid=event.pid), ()
+
+
+def _starting_probed(record: Record, event: Probed, now: _Now) -> _Result:
+    if not event.ok or record.pid is None:
+        return record, ()
+    stable = now.time + now.policy.stable_s
+    return replace(
+        record,
+        phase=Phase.READY,
+        was_ready=True,
+        deadline=stable,
+        failed_probes=0,
+        cause=Cause(),
+        progress="",
+    ), ()
+
+
+def _starting_progressed(record: Record, event: Progressed, now: _Now) -> _Result:
+    return replace(record, progress=event.text, deadline=now.time + now.spec.start_timeout_s), ()
+
+
+def _starting_tick(record: Record, event: Tick, now: _Now) -> _Result:
+    if record.deadline is None or now.time < record.deadline:
+        return record, ()
+    text = f"not ready, and no sign of progress for {now.spec.start_timeout_s:g} s"
+    if record.progress:
+        text += f"; the last was: {record.progress}"
+    return _stop(record, Cause(Why.START_TIMEOUT, text), now, drain=False)
+
+
+def _ready_probed(record: Record, event: Probed, now: _Now) -> _Result:
+    failed = 0 if event.ok else record.failed_probes + 1
+    if failed < now.policy.max_failed_probes:
+        return replace(record, failed_probes=failed), ()
+    text = f"unhealthy: {failed} probes of {now.spec.live_path} in a row failed ({event.detail})"
+    return _stop(record, Cause(Why.UNHEALTHY, text), now, drain=False)
+
+
+def _ready_tick(record: Record, event: Tick, now: _Now) -> _Result:
+    if record.deadline is None or now.time < record.deadline:
+        return record, ()
+    return replace(record, failures=0, deadline=None), ()
+
+
+def _live_exited(record: Record, event: Exited, now: _Now) -> _Result:
+    own = now.spec.component is not Component.WORKER or now.spec.self_registering
+    starting = record.phase is Phase.STARTING
+    text = _exit_words(event.code) + (" while starting" if starting else "")
+    if event.last_line:
+        text += f": {event.last_line}"
+    hopeless = starting and own and event.code == USAGE_EXIT_CODE
+    return _after_death(replace(record, cause=Cause(Why.EXIT, text, hopeless)), now)
+
+
+def _spawn_failed(record: Record, event: SpawnFailed, now: _Now) -> _Result:
+    if record.phase is Phase.STARTING:
+        record = replace(record, cause=Cause(Why.SPAWN, event.reason, event.permanent))
+    return _after_death(record, now)
+
+
+def _exit_words(code: int | None) -> str:
+    if code is None:
+        return "ended together with its keeper"
+    if code < 0:
+        return f"was killed by {_SIGNALS.get(-code, f'signal {-code}')}"
+    return f"exited with code {code}"
+
+
+# ── STOPPING ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _stop(record: Record, cause: Cause, now: _Now, drain: bool) -> _Result:
+    grace = now.spec.stop_grace_s
+    if cause.why in (Why.UNHEALTHY, Why.START_TIMEOUT):
+        grace = min(grace, now.policy.unhealthy_grace_s)
+    serving = record.phase is Phase.READY and now.spec.component is Component.WORKER
+    record = replace(
+        record, phase=Phase.STOPPING, cause=cause, stop_by=now.time + grace, waiting="", progress=""
+    )
+    if record.pid is None:
+        return replace(record, stage=Stage.SPAWN, deadline=None), ()
+    if drain and serving and grace > 0:
+        record = replace(record, stage=Stage.DRAIN, deadline=record.stop_by)
+        return record, (Drain(record.incarnation, grace),)
+    return _terminate(record, now)
+
+
+def _terminate(record: Record, now: _Now) -> _Result:
+    least = min(now.spec.stop_grace_s, now.policy.least_term_grace_s)
+    if record.cause.why is Why.UNHEALTHY:
+        least = min(least, now.policy.unhealthy_grace_s)
+    grace = max(record.stop_by - now.time, least, 0.0)
+    if grace == 0:
+        return _kill(record, now)
+    record = replace(record, stage=Stage.TERM, deadline=now.time + grace)
+    return record, (Terminate(record.incarnation, grace),)
+
+
+def _kill(record: Record, now: _Now) -> _Result:
+    record = replace(record, stage=Stage.KILL, deadline=now.time + now.policy.kill_again_s)
+    return record, (Kill(record.incarnation),)
+
+
+def _stopping_spawned(record: Record, event: Spawned, now: _Now) -> _Result:
+    record = replace(record, pid=event.pid)
+    return _kill(record, now) if record.stage is Stage.KILL else _terminate(record, now)
+
+
+def _stopping_drained(record: Record, event: Drained, now: _Now) -> _Result:
+    return _terminate(record, now) if record.stage is Stage.DRAIN else (record, ())
+
+
+def _stopping_tick(record: Record, event: Tick, now: _Now) -> _Result:
+    if record.deadline is None or now.time < record.deadline:
+        return record, ()
+    return _terminate(record, now) if record.stage is Stage.DRAIN else _kill(record, now)
+
+
+def _stopping_exited(record: Record, event: Exited, now: _Now) -> _Result:
+    return _after_death(record, now)
+
+
+def _after_death(record: Record, now: _Now) -> _Result:
+    """Nothing of the process is left: where to, by the cause."""
+    record = replace(
+        record, pid=None, failed_probes=0, stage=Stage.NONE, deadline=None, waiting="", progress=""
+    )
+    if not record.wanted:
+        return replace(record, phase=Phase.STOPPED), ()
+    if record.cause.why is Why.COMMAND:
+        return _pending(replace(record, failures=0, cause=Cause())), ()
+    failures = record.failures + 1
+    record = replace(record, failures=failures)
+    if record.cause.permanent:
+        return replace(record, phase=Phase.FAILED), ()
+    if failures >= now.policy.max_failures:
+        words = f"gave up after {failures} failures in a row; the last: {record.cause.text}"
+        return replace(record, phase=Phase.FAILED, cause=replace(record.cause, text=words)), ()
+    again = now.time + delay(now.policy, failures, record.was_ready, now.jitter)
+    return replace(record, phase=Phase.BACKOFF, deadline=again), ()
+
+
+# ── commands of people ──────────────────────────────────────────────────────────────────────────────────────────────
+
+_BY_COMMAND = Cause(Why.COMMAND, "stopped by command")
+_RESTART = Cause(Why.COMMAND, "restarted by command")
+
+
+def _command_live(record: Record, event: Commanded, now: _Now) -> _Result:
+    """In STARTING and READY."""
+    match event.verb:
+        case Verb.STOP:
+            return _stop(replace(record, wanted=False), _BY_COMMAND, now, event.drain)
+        case Verb.RESTART:
+            return _stop(replace(record, wanted=True), _RESTART, now, event.drain)
+        case Verb.KILL:
+            record = replace(record, wanted=False, phase=Phase.STOPPING, cause=_BY_COMMAND, stop_by=now.time)
+            return _kill(record, now)
+    return record, ()
+
+
+def _command_stopping(record: Record, event: Commanded, now: _Now) -> _Result:
+    match event.verb:
+        case Verb.STOP:
+            return replace(record, wanted=False, cause=_BY_COMMAND), ()
+        case Verb.KILL:
+            return _kill(replace(record, wanted=False, cause=_BY_COMMAND), now)
+        case Verb.START if record.wanted:
+            return record, ()
+    return replace(record, wanted=True, cause=_RESTART), ()
+
+
+def _command_at_rest(record: Record, event: Commanded, now: _Now) -> _Result:
+    """In PENDING, BACKOFF, STOPPED and FAILED: no process exists."""
+    if event.verb in (Verb.STOP, Verb.KILL):
+        cause = record.cause if record.phase is Phase.FAILED else _BY_COMMAND
+        return replace(
+            record, wanted=False, phase=Phase.STOPPED, cause=cause, deadline=None, waiting="", progress=""
+        ), ()
+    if event.verb is Verb.START and record.phase in (Phase.PENDING, Phase.BACKOFF):
+        return record, ()
+    return _pending(replace(record, wanted=True, failures=0, cause=Cause())), ()
+
+
+_TRANSITIONS: dict[tuple[Phase, type[Any]], _Handler] = {
+    (Phase.PENDING, Tick): _pending_tick,
+    (Phase.PENDING, Commanded): _command_at_rest,
+    (Phase.STARTING, Spawned): _starting_spawned,
+    (Phase.STARTING, SpawnFailed): _spawn_failed,
+    (Phase.STARTING, Exited): _live_exited,
+    (Phase.STARTING, Probed): _starting_probed,
+    (Phase.STARTING, Progressed): _starting_progressed,
+    (Phase.STARTING, Tick): _starting_tick,
+    (Phase.STARTING, Commanded): _command_live,
+    (Phase.READY, Exited): _live_exited,
+    (Phase.READY, Probed): _ready_probed,
+    (Phase.READY, Tick): _ready_tick,
+    (Phase.READY, Commanded): _command_live,
+    (Phase.STOPPING, Spawned): _stopping_spawned,
+    (Phase.STOPPING, SpawnFailed): _spawn_failed,
+    (Phase.STOPPING, Exited): _stopping_exited,
+    (Phase.STOPPING, Drained): _stopping_drained,
+    (Phase.STOPPING, Tick): _stopping_tick,
+    (Phase.STOPPING, Commanded): _command_stopping,
+    (Phase.BACKOFF, Tick): _backoff_tick,
+    (Phase.BACKOFF, Commanded): _command_at_rest,
+    (Phase.STOPPED, Commanded): _command_at_rest,
+    (Phase.FAILED, Commanded): _command_at_rest,
+}

@@ -1,0 +1,133 @@
+"""From what the plan wants and what runs: what to change, what may start now, and what stops first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from llmlaunch.planning.types import Component, ProcessSpec
+from llmlaunch.planning.words import size
+from llmlaunch.supervision.core.types import DOWN_PHASES, LIVE_PHASES, OPEN, Gate, Phase, Record
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A component as the supervisor holds it."""
+
+    record: Record
+    spec: ProcessSpec
+    """What runs, or ran last."""
+    successor: ProcessSpec | None = None
+    """What takes its place once nothing of ``spec`` runs."""
+    leaving: bool = False
+    """No longer in the plan: forgotten once it is down."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Names, in plan order. ``update`` are among the kept: their spec changed in ways a running process does not feel."""
+
+    start: tuple[str, ...] = ()
+    restart: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+
+
+def same_process(a: ProcessSpec, b: ProcessSpec) -> bool:
+    """Whether a process started from ``a`` is what ``b`` asks for.
+
+    Reasons, estimates and the supervisor's own patience may differ: a replica is not restarted because the plan's
+    arithmetic saw another number of free bytes.
+    """
+    return (
+        replace(
+            a,
+            reason=b.reason,
+            needs=b.needs,
+            vram_bytes=b.vram_bytes,
+            vram_per_gpu=b.vram_per_gpu,
+            max_concurrency=b.max_concurrency,
+            progress_patterns=b.progress_patterns,
+            start_timeout_s=b.start_timeout_s,
+            stop_grace_s=b.stop_grace_s,
+            secret_env=b.secret_env,
+            learning_key=b.learning_key,
+        )
+        == b
+    )
+
+
+def reconcile(wanted: Sequence[ProcessSpec], slots: Mapping[str, Slot], restart_down: bool) -> Changes:
+    """What a new plan means for each component. ``restart_down``: stopped and failed ones start again.
+
+    A failed component whose spec changed starts again in any case; one that was stopped by hand stays down unless
+    ``restart_down``.
+    """
+    start, restart, keep = [], [], []
+    for spec in wanted:
+        slot = slots.get(spec.name)
+        if slot is None:
+            start.append(spec.name)
+            continue
+        changed = not same_process(slot.successor or slot.spec, spec) or slot.leaving
+        down = slot.record.phase in DOWN_PHASES or (
+            slot.record.phase is Phase.STOPPING and not slot.record.wanted
+        )
+        if down and (restart_down or slot.leaving or (changed and slot.record.phase is Phase.FAILED)):
+            start.append(spec.name)
+        elif changed and not down:
+            restart.append(spec.name)
+        else:
+            keep.append(spec.name)
+    names = {spec.name for spec in wanted}
+    remove = [name for name, slot in slots.items() if name not in names and not slot.leaving]
+    return Changes(tuple(start), tuple(restart), tuple(remove), tuple(keep))
+
+
+def gate(name: str, slots: Mapping[str, Slot], free: Mapping[str, int] | None) -> Gate:
+    """Whether the PENDING component ``name`` may start now, or what it waits for.
+
+    ``free`` is free memory in bytes by GPU UUID; None: nobody can tell, and nobody waits for it.
+    """
+    spec = slots[name].spec
+    for need in spec.needs:
+        if need in slots and slots[need].record.phase is not Phase.READY:
+            return Gate(False, f"waiting for {need}")
+    for other, slot in slots.items():
+        if other == name or slot.record.phase not in LIVE_PHASES:
+            continue
+        shared = set(spec.gpus) & set(slot.spec.gpus)
+        if shared and slot.record.phase is not Phase.READY:
+            doing = "starts on" if slot.record.phase is Phase.STARTING else "leaves"
+            return Gate(False, f"waiting while {other} {doing} {min(shared)}")
+        going = slot.record.phase is Phase.STOPPING or slot.successor is not None
+        if going and slot.spec.port == spec.port:
+            return Gate(False, f"waiting for port {spec.port}, which {other} gives up")
+    return _memory_gate(spec, free)
+
+
+def _memory_gate(spec: ProcessSpec, free: Mapping[str, int] | None) -> Gate:
+    for uuid, needed in zip(spec.gpus, spec.vram_per_gpu, strict=False):
+        has = (free or {}).get(uuid)
+        if has is not None and has < needed:
+            return Gate(False, f"needs {size(needed)} on {uuid}, which has {size(has)} free", timed=True)
+    return OPEN
+
+
+def needs_memory_reading(spec: ProcessSpec) -> bool:
+    return bool(spec.gpus) and any(spec.vram_per_gpu)
+
+
+def next_to_stop(slots: Mapping[str, Slot]) -> tuple[str, ...]:
+    """Whom a shutdown stops now: gateways first, so that requests in flight finish, then everybody else."""
+    gateways = [n for n, s in slots.items() if s.spec.component is Component.API and not _is_down(s)]
+    return tuple(gateways or [n for n, s in slots.items() if not _is_down(s)])
+
+
+def all_down(slots: Mapping[str, Slot]) -> bool:
+    """Nothing of the deployment is alive, and nothing will be."""
+    return all(_is_down(slot) for slot in slots.values())
+
+
+def _is_down(slot: Slot) -> bool:
+    return slot.record.phase in DOWN_PHASES

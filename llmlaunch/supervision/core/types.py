@@ -1,0 +1,210 @@
+"""The supervisor's vocabulary: what a component is doing, what can happen to it, what can be done about it.
+
+Times are seconds of one monotonic clock that the caller reads; nothing in this package reads a clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Phase(StrEnum):
+    PENDING = "pending"
+    """Wanted, and waiting for its gate: what it needs, its turn on a GPU, memory that comes back."""
+    STARTING = "starting"
+    """Spawned, or about to be; it does not answer its readiness probe yet."""
+    READY = "ready"
+    STOPPING = "stopping"
+    """Draining, asked to end, or being killed. Something of it may still be alive."""
+    BACKOFF = "backoff"
+    """It failed and starts again after a delay."""
+    STOPPED = "stopped"
+    FAILED = "failed"
+    """It failed too often, or in a way that a retry can not mend. Stays down until it is told to start."""
+
+
+LIVE_PHASES = frozenset({Phase.STARTING, Phase.READY, Phase.STOPPING})
+"""Phases in which a process may exist. In all others there is none."""
+DOWN_PHASES = frozenset({Phase.STOPPED, Phase.FAILED})
+"""Phases that only a command ends."""
+
+
+class Why(StrEnum):
+    """The kinds of cause; :class:`Cause` adds the words."""
+
+    NONE = "none"
+    COMMAND = "command"
+    START_TIMEOUT = "start_timeout"
+    UNHEALTHY = "unhealthy"
+    EXIT = "exit"
+    SPAWN = "spawn"
+    MEMORY = "memory"
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    why: Why = Why.NONE
+    text: str = ""
+    permanent: bool = False
+    """No retry can mend it."""
+
+
+class Stage(StrEnum):
+    """How far a stop has come."""
+
+    NONE = "none"
+    SPAWN = "spawn"
+    """The process was still being made when the stop came: wait for it, then end it."""
+    DRAIN = "drain"
+    TERM = "term"
+    KILL = "kill"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One component's state. ``incarnation`` counts its processes; events of older ones are dropped."""
+
+    phase: Phase = Phase.PENDING
+    wanted: bool = True
+    incarnation: int = 0
+    pid: int | None = None
+    """Known once Spawned came."""
+    was_ready: bool = False
+    """This incarnation has been READY."""
+    failures: int = 0
+    """In a row; a stable run forgives them."""
+    restarts: int = 0
+    """Starts that nobody asked for, since the supervisor runs."""
+    failed_probes: int = 0
+    stage: Stage = Stage.NONE
+    deadline: float | None = None
+    """When Tick has something to do: the start's, the stop stage's, the backoff's or the stable run's end."""
+    stop_by: float = 0.0
+    """End of the grace that a stop was given, draining included."""
+    since: float = 0.0
+    """When this phase began."""
+    cause: Cause = field(default_factory=Cause)
+    waiting: str = ""
+    """What a PENDING component waits for."""
+    progress: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Whether a PENDING component may start now. ``timed``: waiting for this is bounded, and failing if it lasts."""
+
+    is_open: bool
+    reason: str = ""
+    timed: bool = False
+
+
+OPEN = Gate(True)
+
+
+# ── events ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Spawned:
+    incarnation: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpawnFailed:
+    """No process came to be, or none is left of it."""
+
+    incarnation: int
+    reason: str
+    permanent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """The process ended and nothing is left of its tree. ``code``: negative for a signal, None when nobody saw it."""
+
+    incarnation: int
+    code: int | None
+    last_line: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    incarnation: int
+    ok: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """A sign that a start goes on: shards loaded, bytes fetched."""
+
+    incarnation: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """No request is in flight any more, or there was no way to find out."""
+
+    incarnation: int
+
+
+class Verb(StrEnum):
+    START = "start"
+    STOP = "stop"
+    RESTART = "restart"
+    KILL = "kill"
+    """Stop without draining and without grace."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commanded:
+    verb: Verb
+    drain: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed. ``gate`` matters to PENDING components only."""
+
+    gate: Gate = OPEN
+
+
+Event = Spawned | SpawnFailed | Exited | Probed | Progressed | Drained | Commanded | Tick
+OfOneProcess = Spawned | SpawnFailed | Exited | Probed | Progressed | Drained
+
+
+# ── commands ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """Answered by Spawned or SpawnFailed, always."""
+
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Answered by Drained."""
+
+    incarnation: int
+    grace_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Terminate:
+    """Ask the tree to end. Answered by Exited, as Kill is."""
+
+    incarnation: int
+    grace_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    incarnation: int
+
+
+Command = Spawn | Drain | Terminate | Kill

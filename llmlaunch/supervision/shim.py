@@ -1,0 +1,191 @@
+"""Keeps one process tree, and takes it down when its owner dies, however that dies.
+
+Run as ``python -I -S shim.py PROGRAM ARG…``; standard library alone, and none of llmlaunch. The environment and the working
+folder are the program's. Three descriptors belong to the owner:
+
+* 0, a pipe that the owner holds open: lines ``term SECONDS`` and ``kill``; end of file means that the owner is gone
+* 1, a pipe for reports: ``pid N`` once the program runs, or ``fail ERRNO TEXT``; at the end ``exit CODE LEFT``, where CODE is
+  negative for a signal and LEFT counts processes that not even SIGKILL could end
+* 2, where the program's stdout and stderr go
+
+How it keeps hold of a tree: it is a subreaper (``man 2 prctl``, PR_SET_CHILD_SUBREAPER), so a descendant whose parent died
+becomes its own child, whatever session or group it moved to; walking /proc from here down finds all. The program gets
+PR_SET_PDEATHSIG, should somebody kill the shim itself. Single-threaded, because that signal is tied to the thread that forks.
+"""
+
+import ctypes
+import os
+import select
+import signal
+import sys
+import time
+
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+ORPHAN_GRACE_S = 0.8  # the owner is gone: nobody waits for an answer any more
+LEFTOVER_GRACE_S = 1.0  # the program has ended and left some of its children behind
+KILL_PATIENCE_S = 15.0  # processes in uninterruptible sleep may outlast even SIGKILL
+POLL_S = 0.02
+HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+
+
+class Keeper:
+    def __init__(self, argv: list[str]) -> None:
+        self.libc = ctypes.CDLL(None, use_errno=True)
+        self.libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        for number in HANDLED:
+            signal.signal(number, signal.SIG_IGN)
+        self.woken, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(wake)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self.reports = os.dup(1)
+        os.dup2(2, 1)
+        self.input = b""
+        self.code = 0
+        self.child = self.start(argv)
+
+    def report(self, line: str) -> None:
+        try:
+            os.write(self.reports, line.encode() + b"\n")
+        except OSError:
+            pass  # nobody listens any more
+
+    def start(self, argv: list[str]) -> int:
+        """Fork and exec; the pipe closes by itself at a successful exec, or brings the errno."""
+        told, tell = os.pipe2(os.O_CLOEXEC)
+        owner = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                self.become(argv, owner)
+            except BaseException as error:
+                os.write(tell, str(getattr(error, "errno", 0) or 0).encode())
+            os._exit(127)
+        os.close(tell)
+        failed = os.read(told, 16)
+        os.close(told)
+        if failed:
+            os.waitpid(pid, 0)
+            self.report(f"fail {failed.decode()} {os.strerror(int(failed))}")
+            sys.exit(0)
+        self.report(f"pid {pid}")
+        return pid
+
+    def become(self, argv: list[str], owner: int) -> None:
+        os.setsid()
+        self.libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != owner:
+            os._exit(127)  # the shim died before the line above
+        signal.set_wakeup_fd(-1)
+        for number in (*HANDLED, signal.SIGCHLD, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.execvp(argv[0], argv)  # noqa: S606
+
+    def reap(self) -> bool:
+        """Collect everything that has ended, perhaps the program. True: there are no children, hence no descendants.
+
+        Only this proves the end: a walk through /proc misses a process whose parent dies while it walks.
+        """
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return True
+            if pid == 0:
+                return False
+            if pid == self.child:
+                self.child, self.code = 0, os.waitstatus_to_exitcode(status)
+
+    def wait(self, timeout: float | None) -> list[str]:
+        """Sleep until something happens; the owner's commands, ``gone`` for its end."""
+        try:
+            ready, _, _ = select.select(
+                [0, self.woken] if self.input is not None else [self.woken], [], [], timeout
+            )
+        except InterruptedError:
+            ready = []
+        if self.woken in ready:
+            os.read(self.woken, 512)
+        self.reap()
+        if 0 not in ready:
+            return []
+        data = os.read(0, 512)
+        *lines, self.input = (self.input + data).split(b"\n")
+        if not data:
+            self.input = None  # type: ignore[assignment]
+            return ["gone"]
+        return [line.decode() for line in lines]
+
+    def keep(self) -> None:
+        """Until nothing is left of the tree: wait, end it as told, sweep up, report."""
+        killing = False
+        deadline: float | None = None
+        while self.child and deadline is None:
+            deadline, killing = self.obey(self.wait(None), deadline, killing)
+        if deadline is None:
+            deadline = self.end_softly(LEFTOVER_GRACE_S)
+        since = None
+        left: list[int] = []
+        while not self.reap():
+            left = self.descendants()
+            now = time.monotonic()
+            if killing or now >= deadline:
+                killing, since = True, since or now
+                self.send(signal.SIGKILL, left)
+                if now - since > KILL_PATIENCE_S:
+                    break
+            new, killing = self.obey(self.wait(POLL_S), deadline, killing)
+            deadline = min(deadline, new or deadline)
+        else:
+            left = []
+        self.report(f"exit {self.code if not self.child else -signal.SIGKILL} {len(left)}")
+
+    def obey(self, commands: list[str], deadline: float | None, killing: bool) -> tuple[float | None, bool]:
+        for command in commands:
+            word, _, value = command.partition(" ")
+            if word == "kill":
+                deadline, killing = time.monotonic(), True
+            elif word in ("term", "gone"):
+                deadline = self.end_softly(ORPHAN_GRACE_S if word == "gone" else float(value))
+        return deadline, killing
+
+    def end_softly(self, grace: float) -> float:
+        """SIGTERM to the tree, also to what is suspended; when the patience is over."""
+        tree = self.descendants()
+        self.send(signal.SIGTERM, tree)
+        self.send(signal.SIGCONT, tree)
+        return time.monotonic() + grace
+
+    @staticmethod
+    def send(number: int, tree: list[int]) -> None:
+        for pid in tree:
+            try:
+                os.kill(pid, number)
+            except OSError:
+                pass  # it went by itself, or belongs to somebody else now
+
+    @staticmethod
+    def descendants() -> list[int]:
+        children: dict[int, list[int]] = {}
+        for name in os.listdir("/proc"):  # noqa: PTH208  # pathlib would double the time to start
+            if not name.isdigit():
+                continue
+            try:
+                with open(f"/proc/{name}/stat", "rb") as stat:  # noqa: PTH123
+                    state, parent = stat.read().rpartition(b")")[2].split()[:2]
+            except OSError:
+                continue
+            if state not in (b"Z", b"X"):
+                children.setdefault(int(parent), []).append(int(name))
+        found, todo = [], [os.getpid()]
+        while todo:
+            more = children.get(todo.pop(), [])
+            found += more
+            todo += more
+        return found
+
+
+if __name__ == "__main__":
+    Keeper(sys.argv[1:]).keep()
