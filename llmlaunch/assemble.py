@@ -22,6 +22,8 @@ from llmlaunch.planning.types import Plan, ProcessSpec, World
 
 # Headers are read over the network for models that are not downloaded yet.
 _INSPECTIONS_AT_ONCE = 8
+# A driver holds some of a GPU's memory for itself; more than this belongs to a process.
+_IDLE_BYTES = 1 << 30
 
 
 def assemble(
@@ -143,31 +145,30 @@ def _api_keys(manifest: Manifest, env: Mapping[str, str]) -> dict[str, str]:
 def held_by_component(
     inventory: Inventory, deployment: str, running: Sequence[ProcessSpec]
 ) -> dict[str, dict[str, int]]:
-    """Bytes that each running component's processes hold, by component and device, as far as driver and /proc tell.
+    """Bytes that each running component's processes hold, by component and device.
 
-    A component appears only when the driver tells the memory of every one of its processes, on every GPU it runs on.
+    A component appears only when that is sure on every GPU it runs on. In containers the driver's list is often missing, without
+    sizes, or full of another namespace's pids; then nothing is said, and the planner goes by the claims.
     """
-    by_gpu = {gpu.uuid: _owners(gpu, deployment) for gpu in inventory.gpus if gpu.processes}
-    held: dict[str, dict[str, int]] = {}
-    for spec in running:
-        rows = {uuid: by_gpu.get(uuid, {}).get(spec.name) for uuid in spec.gpus}
-        known = {uuid: size for uuid, size in rows.items() if size is not None}
-        if spec.gpus and len(known) == len(rows):
-            held[spec.name] = known
-    return held
+    by_gpu = {gpu.uuid: owners for gpu in inventory.gpus if (owners := _owners(gpu, deployment)) is not None}
+    return {
+        spec.name: {uuid: by_gpu[uuid].get(spec.name, 0) for uuid in spec.gpus}
+        for spec in running
+        if spec.gpus and all(uuid in by_gpu for uuid in spec.gpus)
+    }
 
 
-def _owners(gpu: Gpu, deployment: str) -> dict[str, int]:
+def _owners(gpu: Gpu, deployment: str) -> dict[str, int] | None:
+    """Bytes on ``gpu`` by component of ``deployment``; None when the driver's list can not be trusted."""
+    if gpu.processes is None or gpu.mig_enabled or (not gpu.processes and gpu.used_bytes > _IDLE_BYTES):
+        return None
     sums: dict[str, int] = {}
-    unknown = set()
-    for process in gpu.processes or ():
+    for process in gpu.processes:
+        if process.used_bytes is None or not Path(f"/proc/{process.pid}").exists():
+            return None
         component = _component_of(process.pid, deployment)
-        if not component:
-            continue
-        if process.used_bytes is None:
-            unknown.add(component)
-        sums[component] = sums.get(component, 0) + (process.used_bytes or 0)
-    return {component: size for component, size in sums.items() if component not in unknown}
+        sums[component] = sums.get(component, 0) + process.used_bytes
+    return sums
 
 
 def _component_of(pid: int, deployment: str) -> str:

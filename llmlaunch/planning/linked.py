@@ -47,7 +47,8 @@ def best_set(
         for group in alike or [list(candidates)]
         for devices in _sets(group, count, links, crowd, slack)
     )
-    return tuple(sorted(min(sets, key=score), key=lambda device: (device.index, device.position)))
+    best: tuple[Device, ...] = min(sets, key=score)
+    return tuple(sorted(best, key=lambda device: (device.index, device.position)))
 
 
 def _sets(

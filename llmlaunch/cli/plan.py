@@ -1,0 +1,172 @@
+"""``llmlaunch plan``: what would run where, and why; starts nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+    from llmlaunch.planning.types import Plan, ProcessSpec
+
+PROCESS_HEADER = ("NAME", "ADDRESS", "ENGINE", "GPU", "MASK", "VRAM")
+GPU_HEADER = ("GPU", "NAME", "TOTAL", "FREE", "PLANNED", "LEFT", "USED BY")
+
+
+def plan(
+    file: str = typer.Argument("deploy.yaml", metavar="[FILE]", help="The manifest."),
+    gpus: str | None = typer.Option(
+        None,
+        "--gpus",
+        metavar="SPEC|FILE",
+        help="Plan for other hardware: 4xA100-80GB,2xL4 · 8x24GiB · none · a saved `llmlaunch gpus --json`.",
+    ),
+    json: bool = typer.Option(False, "--json", help="Print the plan as JSON."),
+) -> None:
+    """Print processes, addresses, device masks, the VRAM arithmetic of each GPU, and a reason for every placement and refusal.
+
+    Exit codes: 0 everything fits · 1 something does not, or a port is taken · 2 the manifest is wrong.
+    """
+    import os
+
+    from llmlaunch import assemble
+    from llmlaunch.manifest.load import load
+
+    manifest = load(file, os.environ)
+    running = () if gpus is not None else _running(manifest.name)
+    _, made = assemble.replan(manifest, env=os.environ, running=running, gpus=gpus)
+    _show(made, as_json=json)
+    if not made.fits:
+        raise typer.Exit(1)
+
+
+def _running(name: str) -> tuple[ProcessSpec, ...]:
+    """What a supervisor of that name runs now; its replicas keep their places."""
+    from llmlaunch.control.client import ControlClient
+    from llmlaunch.errors import ControlError, NotRunningError
+
+    try:
+        return ControlClient.connect(name).specs()
+    except (NotRunningError, ControlError):
+        return ()
+
+
+def _show(made: Plan, *, as_json: bool) -> None:
+    from llmlaunch.cli import render
+
+    if as_json:
+        import json as format_
+
+        from llmlaunch.planning.codec import plan_report
+
+        print(format_.dumps(plan_report(made), indent=2, ensure_ascii=False))
+    elif render.on_terminal():
+        from llmlaunch.cli.tables import console
+
+        console().print(_tables(made))
+    else:
+        print("\n".join(_lines(made)))
+
+
+def _headline(made: Plan) -> str:
+    from llmlaunch.cli.render import plural
+
+    count = plural(len(made.processes), "process").replace("processs", "processes")
+    if made.fits:
+        return f"{made.deployment}: {count}, everything fits; nothing was started"
+    refused = plural(len(made.rejections), "model")
+    return f"{made.deployment}: {refused} {'does' if len(made.rejections) == 1 else 'do'} not fit; nothing was started"
+
+
+def _process_row(spec: ProcessSpec, made: Plan) -> tuple[str, ...]:
+    from llmlaunch.cli.render import size
+
+    index = {gpu.uuid: str(gpu.index) for gpu in made.gpus}
+    where = ",".join(index.get(uuid, uuid) for uuid in spec.gpus)
+    mask = spec.mask if spec.mask else "none"
+    return (
+        spec.name,
+        spec.address,
+        spec.engine or "-",
+        where or ("cpu" if spec.engine else "-"),
+        mask,
+        size(spec.vram_bytes) if spec.vram_bytes else "-",
+    )
+
+
+def _gpu_rows(made: Plan) -> list[tuple[str, ...]]:
+    from llmlaunch.cli.render import size
+
+    rows = []
+    for gpu in made.gpus:
+        users = [
+            f"{spec.name} {size(claim)}"
+            for spec in made.processes
+            for uuid, claim in zip(spec.gpus, spec.vram_per_gpu, strict=True)
+            if uuid == gpu.uuid
+        ]
+        amounts = (gpu.total_bytes, gpu.free_bytes, gpu.planned_bytes, gpu.free_bytes - gpu.planned_bytes)
+        label = f"{gpu.index} {gpu.uuid[:12]}" if gpu.uuid.startswith("MIG-") else str(gpu.index)
+        rows.append((label, gpu.name, *map(size, amounts), ", ".join(users) or "-"))
+    return rows
+
+
+def _lines(made: Plan) -> list[str]:
+    """Plain text for a pipe."""
+    from llmlaunch.cli.render import columns
+
+    lines = [_headline(made), ""]
+    lines += columns([PROCESS_HEADER, *(_process_row(spec, made) for spec in made.processes)])
+    if made.gpus:
+        lines += ["", *columns([GPU_HEADER, *_gpu_rows(made)])]
+    lines += ["", *(f"{spec.name}: {spec.reason}" for spec in made.processes if spec.engine)]
+    lines += [f"note: {note}" for note in made.notes]
+    lines += [f"does not fit: {rejection.model}: {rejection.reason}" for rejection in made.rejections]
+    return lines
+
+
+def _tables(made: Plan) -> RenderableType:
+    """The same for a terminal."""
+    from rich.console import Group
+    from rich.padding import Padding
+    from rich.text import Text
+
+    parts: list[RenderableType] = [
+        Text(_headline(made), style="bold green" if made.fits else "bold red"),
+        Text(),
+    ]
+    parts.append(_table(PROCESS_HEADER, [_process_row(spec, made) for spec in made.processes]))
+    if made.gpus:
+        parts += [Text(), _table(GPU_HEADER, _gpu_rows(made))]
+    parts.append(Text())
+    for spec in made.processes:
+        if spec.engine:
+            parts += [Text(spec.name, style="bold"), Padding(Text(spec.reason, style="dim"), (0, 0, 0, 2))]
+    parts += [Text(f"note: {note}", style="yellow") for note in made.notes]
+    for rejection in made.rejections:
+        parts += [
+            Text(f"{rejection.model} does not fit", style="bold red"),
+            Padding(Text(rejection.reason), (0, 0, 0, 2)),
+        ]
+    return Group(*parts)
+
+
+def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    for title in header:
+        table.add_column(
+            title.lower(),
+            justify="right" if title in ("VRAM", "TOTAL", "FREE", "PLANNED", "LEFT") else "left",
+            no_wrap=title not in ("MASK", "USED BY"),
+            overflow="fold",
+        )
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table

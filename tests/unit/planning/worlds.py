@@ -1,0 +1,208 @@
+"""Boxes of GPUs, models and manifests for the planner's tests, made by hand and by hypothesis."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import strategies as st
+
+from llmlaunch.hardware.types import Gpu, GpuProcess, Inventory, Link, LinkKind, MigDevice
+from llmlaunch.manifest.types import EngineName, GpuAuto, GpuCpu, GpuPinned, Manifest, ModelSpec
+from llmlaunch.models.facts import ModelFacts
+from llmlaunch.planning.types import Plan
+
+GiB = 1 << 30
+MiB = 1 << 20
+
+LLAMA = ModelFacts(
+    source="llama-3-8b",
+    path="/models/llama-3-8b",
+    local=True,
+    format="safetensors",
+    parameters=8_030_261_248,
+    weight_bytes=16_060_522_496,
+    dtype="bfloat16",
+    layers=32,
+    hidden_size=4096,
+    intermediate_size=14336,
+    attention_heads=32,
+    kv_heads=8,
+    head_dim=128,
+    vocab_size=128_256,
+    context_length=8192,
+)
+SMOLLM = ModelFacts(
+    source="smollm2",
+    path="/models/smollm2",
+    local=True,
+    format="safetensors",
+    parameters=134_515_008,
+    weight_bytes=269_030_016,
+    dtype="bfloat16",
+    layers=30,
+    hidden_size=576,
+    intermediate_size=1536,
+    attention_heads=9,
+    kv_heads=3,
+    head_dim=64,
+    vocab_size=49_152,
+    context_length=8192,
+)
+DEEPSEEK = ModelFacts(
+    source="deepseek-v3",
+    path="/models/deepseek-v3",
+    local=True,
+    format="safetensors",
+    parameters=671_026_419_200,
+    weight_bytes=688_586_727_753,
+    dtype="float8_e4m3fn",
+    quantisation="fp8",
+    layers=61,
+    hidden_size=7168,
+    intermediate_size=18432,
+    attention_heads=128,
+    kv_heads=128,
+    head_dim=192,
+    vocab_size=129_280,
+    context_length=163_840,
+    kv_lora_rank=512,
+    qk_rope_head_dim=64,
+)
+FACTS = {"llama": LLAMA, "smollm2": SMOLLM, "deepseek": DEEPSEEK}
+
+
+def uuid(index: int, kind: str = "GPU") -> str:
+    return f"{kind}-{index:08x}-1111-2222-3333-444444444444"
+
+
+def gpu(index: int, total: int = 80, used: int = 0, name: str = "NVIDIA A100-SXM4-80GB") -> Gpu:
+    """Sizes in GiB; what is in use belongs to a stranger."""
+    return Gpu(
+        index=index,
+        uuid=uuid(index),
+        name=name,
+        pci_bus=f"00000000:{index:02X}:00.0",
+        total_bytes=total * GiB,
+        reserved_bytes=GiB // 2,
+        used_bytes=used * GiB,
+        free_bytes=(total - used) * GiB - GiB // 2,
+        processes=(GpuProcess(4711, used * GiB, "python"),) if used else (),
+    )
+
+
+def mig_gpu(index: int, parts: int, each: int = 10) -> Gpu:
+    """An A100 in MIG mode with instances of ``each`` GiB."""
+    found = tuple(
+        MigDevice(
+            uuid(index * 16 + i, "MIG"), f"MIG 1g.{each}gb", each * GiB, each * GiB, 0, gpu_instance=i, compute_instance=0
+        )
+        for i in range(parts)
+    )  # fmt: skip
+    return replace(gpu(index), mig_enabled=True, mig=found)
+
+
+def box(*gpus: Gpu, links: tuple[Link, ...] = ()) -> Inventory:
+    return Inventory(gpus=gpus, links=links, driver="570.10", cuda="12.8")
+
+
+def nvlink_pairs(*pairs: tuple[int, int], among: int) -> tuple[Link, ...]:
+    """NVLink between the pairs, the system's way between all others."""
+    return tuple(
+        Link(uuid(a), uuid(b), LinkKind.NVLINK if (a, b) in pairs else LinkKind.SYSTEM, 4 if (a, b) in pairs else 0)
+        for a in range(among)
+        for b in range(a + 1, among)
+    )  # fmt: skip
+
+
+def model(name: str = "llama", **changes: object) -> ModelSpec:
+    """``name`` is a key of FACTS, and the served name unless ``names`` says otherwise."""
+    return replace(ModelSpec(model=name, names=(name,)), **changes)  # type: ignore[arg-type]
+
+
+def manifest(*models: ModelSpec, **changes: object) -> Manifest:
+    return replace(Manifest(name="lab", models=models), **changes)  # type: ignore[arg-type]
+
+
+def workers(plan: Plan) -> dict[str, tuple[str, ...]]:
+    """Devices by worker."""
+    return {spec.name: spec.gpus for spec in plan.processes if spec.component == "worker"}
+
+
+def as_used(inventory: Inventory, plan: Plan) -> Inventory:
+    """What NVML shows once every process of ``plan`` has loaded and holds its claim."""
+    claims: dict[str, int] = {}
+    for spec in plan.processes:
+        for where, claim in zip(spec.gpus, spec.vram_per_gpu, strict=True):
+            claims[where] = claims.get(where, 0) + claim
+    return replace(
+        inventory,
+        gpus=tuple(
+            replace(
+                g,
+                used_bytes=g.used_bytes + claims.get(g.uuid, 0),
+                free_bytes=g.free_bytes - claims.get(g.uuid, 0),
+                mig=tuple(
+                    replace(
+                        m,
+                        used_bytes=m.used_bytes + claims.get(m.uuid, 0),
+                        free_bytes=m.free_bytes - claims.get(m.uuid, 0),
+                    )
+                    for m in g.mig
+                ),
+            )
+            for g in inventory.gpus
+        ),
+    )
+
+
+@st.composite
+def inventories(draw: st.DrawFn, most: int = 6) -> Inventory:
+    """Boxes with mixed GPUs, strangers' memory, MIG, lost ones and random links."""
+    gpus: list[Gpu] = []
+    for index in range(draw(st.integers(0, most))):
+        total, name = draw(st.sampled_from([(24, "NVIDIA L4"), (80, "NVIDIA A100-SXM4-80GB")]))
+        kind = draw(st.sampled_from(["whole", "whole", "whole", "mig", "lost"]))
+        if kind == "mig":
+            gpus.append(mig_gpu(index, draw(st.integers(0, 7))))
+        else:
+            one = gpu(index, total, draw(st.integers(0, total - 1)), name)
+            gpus.append(replace(one, lost="GPU is lost") if kind == "lost" else one)
+    links = tuple(
+        Link(a.uuid, b.uuid, draw(st.sampled_from(LinkKind)), draw(st.integers(0, 18)))
+        for i, a in enumerate(gpus)
+        for b in gpus[i + 1 :]
+    )
+    visible = None
+    if gpus and draw(st.integers(0, 4)) == 0:
+        names = [u for g in gpus for u in (g.uuid, *(m.uuid for m in g.mig))]
+        visible = tuple(draw(st.lists(st.sampled_from(names), unique=True)))
+    return replace(box(*gpus, links=links), visible=visible)
+
+
+@st.composite
+def model_specs(draw: st.DrawFn, served: str) -> ModelSpec:
+    engine = draw(st.sampled_from(["transformers", "transformers", "vllm", "sglang", "command"]))
+    gpus = draw(
+        st.one_of(
+            st.just(GpuAuto()),
+            st.builds(GpuAuto, st.sampled_from([1, 2, 4])),
+            st.just(GpuCpu()),
+            st.lists(st.integers(0, 6), min_size=1, max_size=3, unique=True).map(
+                lambda d: GpuPinned(tuple(d))
+            ),
+        )
+    )
+    return model(
+        draw(st.sampled_from(["llama", "smollm2"])),
+        names=(served,),
+        engine=EngineName(engine),
+        command=("serve", "{port}") if engine == "command" else (),
+        gpus=gpus,
+        replicas=draw(st.integers(1, 4)),
+        vram_bytes=draw(st.one_of(st.none(), st.integers(1, 60).map(lambda g: g * GiB + 1))),
+    )
+
+
+@st.composite
+def manifests(draw: st.DrawFn, most: int = 4) -> Manifest:
+    return manifest(*(draw(model_specs(f"m{i}")) for i in range(draw(st.integers(1, most)))))
