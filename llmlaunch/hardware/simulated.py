@@ -119,10 +119,8 @@ def load(path_or_json: str | Path) -> Inventory:
     except (ValueError, RecursionError) as error:
         raise HardwareError(f"{where}: no JSON: {error}") from error
     try:
-        return (
-            replace(_inventory(content), simulated=True) if isinstance(content, dict) else _inventory(content)
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return _inventory(content)
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         raise HardwareError(
             f"{where}: not an inventory: {type(error).__name__}: {error}",
             hint="save one with: llmlaunch gpus --json > box.json",
