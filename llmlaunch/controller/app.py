@@ -172,6 +172,7 @@ class Controller:
             status = await self._verified_status(address, status)
             if await request.is_disconnected():
                 # Its own unregistering may have been here already; a worker that still runs registers again.
+                log.info("%s was gone before it could be registered", address)
                 return Response(status_code=499)
         self._guard(caller, str(address))
         worker = registry.worker_from(body, status, self._clock(), trusted=caller.trusted)

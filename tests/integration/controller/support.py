@@ -132,7 +132,7 @@ def process(folder: Path, port: int, *options: str, token: str = "") -> Iterator
 
 
 class FakeWorker:
-    """Answers /worker_get_status the way ``manner`` says: ok, stuck, redirect, error, text, huge, chunked, not_http."""
+    """Answers /worker_get_status the way ``manner`` says: ok, late, stuck, redirect, error, text, huge, chunked, not_http."""
 
     def __init__(self, *models: str, manner: str = "ok", target: str = "") -> None:
         self.models, self.manner, self.target = list(models), manner, target
@@ -167,6 +167,9 @@ class FakeWorker:
             case "stuck":
                 self.release.wait(30)
                 return
+            case "late":
+                self.release.wait(30)
+                handler.send_response(200)
             case "not_http":
                 handler.wfile.write(b"220 mail.example ESMTP\r\n\r\n")
                 handler.close_connection = True

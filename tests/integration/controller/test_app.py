@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import json
+import logging
+import socket
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -118,6 +121,22 @@ def test_vouching_without_the_token_proves_nothing(api: Api) -> None:
     with fake_worker("tiny") as worker:
         assert api.register(worker.url, "m", verified=True).status_code == 422
         assert worker.asked == 1
+
+
+def test_a_worker_that_left_while_it_was_asked_is_not_registered(
+    api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its unregistering may have come before: it would be listed until its lease is over."""
+    caplog.set_level(logging.INFO, "llmlaunch")
+    with fake_worker("m", manner="late") as worker:
+        with socket.create_connection(("127.0.0.1", int(api.url.rpartition(":")[2]))) as leaving:
+            body = json.dumps({"worker_name": worker.url}).encode()
+            head = f"POST /register_worker HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+            leaving.sendall(head.encode() + body)
+            wait_until(lambda: worker.asked == 1)
+        worker.release.set()
+        wait_until(lambda: "was gone before it could be registered" in caplog.text)
+    assert api.models() == []
 
 
 def test_the_token_is_asked_for_everywhere_that_matters(guarded: Api) -> None:

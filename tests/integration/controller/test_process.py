@@ -70,6 +70,12 @@ def test_the_local_end_of_an_outgoing_connection_takes_a_port_too() -> None:
             serve.bind("127.0.0.1", port)
 
 
+def test_of_two_starters_one_gets_the_port_before_either_serves() -> None:
+    port = free_port()
+    with serve.bind("127.0.0.1", port), pytest.raises(PortTakenError):
+        serve.bind("127.0.0.1", port)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -212,20 +218,22 @@ def test_when_the_grace_is_over_the_rest_is_cut_without_a_traceback(tmp_path: Pa
         server.popen.wait()
 
 
-def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_does_not_wait(tmp_path: Path, number: signal.Signals) -> None:
     async def scenario(server: Served) -> int:
         asking = asyncio.create_task(server.ask("/600"))
         await asyncio.to_thread(server.said, "working")
-        server.popen.terminate()
+        server.popen.send_signal(number)
         await asyncio.to_thread(server.said, "stopping")
-        server.popen.terminate()
+        server.popen.send_signal(number)
         code = await asyncio.to_thread(server.popen.wait, 20)
         await asyncio.gather(asking, return_exceptions=True)
         return code
 
     server = Served(tmp_path, 600)
     try:
-        assert asyncio.run(scenario(server)) == -signal.SIGTERM
+        assert asyncio.run(scenario(server)) == -number
+        assert "Traceback" not in server.out.read_text()
     finally:
         server.popen.kill()
         server.popen.wait()
