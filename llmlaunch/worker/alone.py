@@ -27,7 +27,7 @@ NO_TOKEN = -1
 """Never sampled: given to ``generate`` as its end token, because endings are decided here."""
 
 
-class _Enough(Exception):  # noqa: N818  # not an error: it unwinds generate
+class _Enough(Exception):  # not an error: it unwinds generate
     pass
 
 

@@ -16,6 +16,10 @@ class Codec:
         self._tokenizer = tokenizer
         self._lock = threading.Lock()  # tokenizers written in Python keep state between calls
         self._fast = bool(getattr(tokenizer, "is_fast", False))
+        if self._fast:
+            # Some tokenizer files cut and pad; here whole texts are counted, and padded where they are batched.
+            tokenizer._tokenizer.no_truncation()
+            tokenizer._tokenizer.no_padding()
         self.vocabulary = len(tokenizer)
         self.special = frozenset(int(i) for i in tokenizer.all_special_ids)
 

@@ -72,6 +72,7 @@ class Embedder:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="embedder")
         self.size = self._size()
         self.prefix = recipe.prompt
+        self.lower_case = recipe.lower_case
 
     def _size(self) -> int:
         if self._recipe.dense:

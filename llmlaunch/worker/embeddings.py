@@ -27,9 +27,7 @@ async def answer(body: EmbeddingBody, loaded: Loaded, front: Front) -> dict[str,
         )
     front.embedding += 1
     try:
-        counts, vectors = await loaded.embedder.run(
-            lambda: inputs(body, loaded.codec, loaded.context, loaded.embedder.prefix), body.dimensions
-        )
+        counts, vectors = await loaded.embedder.run(lambda: inputs(body, loaded), body.dimensions)
     finally:
         front.embedding -= 1
     total = sum(counts)
@@ -43,12 +41,20 @@ async def answer(body: EmbeddingBody, loaded: Loaded, front: Front) -> dict[str,
     return {"object": "list", "data": data, "model": body.model, "usage": usage}
 
 
-def inputs(body: EmbeddingBody, codec: Codec, context: int, prefix: str = "") -> list[list[int]]:
+def inputs(body: EmbeddingBody, loaded: Loaded) -> list[list[int]]:
     """The inputs in tokens, with the model's own special ones. Raises BadRequest, ContextOverflow with the counts."""
-    found = token_lists(body.input, codec, "input", prefix=prefix)
+    embedder = loaded.embedder
+    given: Any = body.input
+    if embedder.lower_case:
+        given = given.lower() if isinstance(given, str) else [_lower(item) for item in given]
+    found = token_lists(given, loaded.codec, "input", prefix=embedder.prefix)
     if len(found) > MOST_INPUTS:
         raise BadRequest(f"input: {len(found)} are more than the {MOST_INPUTS} of one call", param="input")
-    return [_fitted(tokens, at, body, codec, context) for at, tokens in enumerate(found)]
+    return [_fitted(tokens, at, body, loaded.codec, loaded.context) for at, tokens in enumerate(found)]
+
+
+def _lower(item: Any) -> Any:
+    return item.lower() if isinstance(item, str) else item
 
 
 def _fitted(tokens: list[int], at: int, body: EmbeddingBody, codec: Codec, context: int) -> list[int]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
 from llmlaunch.models.facts import ModelFacts, ModelKind
@@ -20,12 +20,10 @@ from llmlaunch.worker.codec import Codec
 from llmlaunch.worker.config import WorkerConfig
 from llmlaunch.worker.engine import Deliver, Engine
 from llmlaunch.worker.loader import DEFAULT_CONTEXT, Loaded, Progress, end_tokens
-from llmlaunch.worker.slots import ATTENTION, attend
+from llmlaunch.worker.slots import ATTENTION
 from llmlaunch.worker.strategy import Strategy
 
 log = logging.getLogger(__name__)
-
-AttentionInterface.register(ATTENTION, attend)
 
 
 def load(

@@ -16,6 +16,13 @@ MOST_CHOICES = 128
 MOST_STOPS = 16
 MOST_TOP_LOGPROBS = 20
 
+UNIONS = {
+    "stop": f"a string or a list of up to {MOST_STOPS} strings",
+    "prompt": "a string, a list of strings, a list of token ids, or a list of such lists",
+    "input": "a string, a list of strings, a list of token ids, or a list of such lists",
+    "tool_choice": "a string or an object",
+}
+
 Body = TypeVar("Body", bound=BaseModel)
 
 
@@ -131,11 +138,9 @@ def _complaint(error: ValidationError) -> BadRequest:
     if not names:
         return BadRequest("the body must be a JSON object")
     param = names[0]
-    # A union complains once for each of its members: what they have in common is said instead.
-    same = [e for e in error.errors(include_url=False) if e["loc"] and str(e["loc"][0]) == param]
-    if len(same) > 1 and "messages" not in names:
-        wanted = " or ".join(dict.fromkeys(str(e["msg"]).removeprefix("Input should be ") for e in same))
-        return BadRequest(f"{param}: should be {wanted}", param=param)
+    # A union complains once for each of its members, in words that mislead.
+    if param in UNIONS and first["type"] != "missing":
+        return BadRequest(f"{param}: should be {UNIONS[param]}", param=param)
     where = _path(names)
     if first["type"] == "missing":
         return BadRequest(f"{where} is missing", param=where, code="missing_required_parameter")

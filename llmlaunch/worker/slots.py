@@ -19,6 +19,7 @@ from typing import Any
 import torch
 import torch.nn.functional as functional
 from torch import Tensor
+from transformers import AttentionInterface
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from llmlaunch.worker.scheduler import Span
@@ -314,3 +315,6 @@ def attend(
         )
         out[chunk.first : chunk.last] = result[0].transpose(0, 1)
     return out[None], None
+
+
+AttentionInterface.register(ATTENTION, attend)

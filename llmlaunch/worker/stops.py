@@ -26,25 +26,40 @@ class Detokenizer:
     def push(self, token: int) -> str:
         """The text that ``token`` completes; empty while a character is unfinished."""
         self._ids.append(token)
-        return self._advance(force=len(self._ids) - self._shown > HOPELESS)
+        end = len(self._ids)
+        text = self._text(end)
+        if text.endswith(REPLACEMENT):
+            if end - self._shown <= HOPELESS:
+                return ""
+            end, text = self._without_tail(end, text)
+        return self._show(end, text)
 
     def flush(self) -> str:
         """What is left when no token follows."""
-        return self._advance(force=True)
+        return self._show(len(self._ids), self._text(len(self._ids)))
 
-    def _advance(self, *, force: bool) -> str:
-        before = self._decode(self._ids[self._start : self._shown])
-        now = self._decode(self._ids[self._start :])
-        if len(now) <= len(before) or (now.endswith(REPLACEMENT) and not force):
+    def _text(self, end: int) -> str:
+        """Text of the tokens before ``end``, from the window's start on."""
+        return self._decode(self._ids[self._start : end])
+
+    def _without_tail(self, end: int, text: str) -> tuple[int, str]:
+        """Cut off a tail that may still become a character, where that does not cut another one in two."""
+        for cut in (end - 3, end - 2, end - 1):
+            before = self._text(cut)
+            if text.startswith(before):
+                return cut, before
+        return end, text
+
+    def _show(self, end: int, text: str) -> str:
+        before = self._text(self._shown)
+        if len(text) <= len(before):
             return ""
-        self._start = self._shown
-        self._shown = len(self._ids)
-        # Tokens behind the window are never looked at again.
-        if self._start > 64:
+        self._start, self._shown = self._shown, end
+        if self._start > 64:  # tokens before the window are never looked at again
             del self._ids[: self._start]
             self._shown -= self._start
             self._start = 0
-        return now[len(before) :]
+        return text[len(before) :]
 
 
 class StopHolder:
