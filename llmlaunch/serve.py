@@ -14,7 +14,7 @@ import logging
 import math
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from llmlaunch.errors import LlmlaunchError, PortTakenError, StartError, UsageError
@@ -128,6 +128,7 @@ def run_app(
     *,
     on_started: Callable[[], None] | None = None,
     on_stopping: Callable[[], None] | None = None,
+    drain: Callable[[], Awaitable[None]] | None = None,
     grace_s: float = 10.0,
     loop: str = "auto",
 ) -> int:
@@ -135,7 +136,8 @@ def run_app(
 
     Both callbacks are called once, inside the running event loop (they may create tasks): ``on_started`` when
     requests are answered, ``on_stopping`` at the first signal, while requests in flight go on. These have ``grace_s``
-    seconds; then their connections are cut and their tasks cancelled. ``loop`` is uvicorn's: "auto" takes uvloop
+    seconds; then their connections are cut and their tasks cancelled. With ``drain`` new requests still reach the app
+    (which should refuse them) until it is done, within the same grace. ``loop`` is uvicorn's: "auto" takes uvloop
     when it is installed, "asyncio" is smaller.
 
     Must run in the main thread, where signals arrive. Raises StartError when the app's lifespan fails to start.
@@ -150,6 +152,8 @@ def run_app(
         def __init__(self, config: uvicorn.Config) -> None:
             super().__init__(config)
             self.stopping = asyncio.Event()
+            self.deadline = 0.0
+            self.draining: asyncio.Future[None] | None = None
 
         @contextlib.contextmanager
         def capture_signals(self) -> Iterator[None]:
@@ -165,10 +169,24 @@ def run_app(
                 signal.signal(other, signal.SIG_DFL)
             log.info("%s: stopping", number.name)
             self.code = 130 if number == signal.SIGINT else 0
-            self.should_exit = True
-            self.stopping.set()
+            self.deadline = running.time() + grace_s
             if on_stopping is not None:
                 on_stopping()
+            if drain is None:
+                self.finish()
+            else:
+                self.draining = asyncio.ensure_future(self.drain(drain()))
+
+        async def drain(self, work: Awaitable[None]) -> None:
+            """Go on accepting until ``work`` is done, so that the app itself can say that it is ending."""
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(self.deadline):
+                    await work
+            self.finish()
+
+        def finish(self) -> None:
+            self.should_exit = True
+            self.stopping.set()
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
@@ -181,9 +199,15 @@ def run_app(
                     await asyncio.wait_for(self.stopping.wait(), 1.0)
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            cut = asyncio.get_running_loop().call_later(grace_s, self.cut)
+            cut = asyncio.get_running_loop().call_later(self.left(), self.cut)
             await super().shutdown(sockets)
             cut.cancel()
+
+        def left(self) -> float:
+            """Seconds of the grace; all of it when no signal came."""
+            if not self.deadline:
+                return grace_s
+            return max(0.0, self.deadline - asyncio.get_running_loop().time())
 
         def cut(self) -> None:
             connections = list(self.server_state.connections)

@@ -24,6 +24,8 @@ from llmlaunch.worker.state import State, Status
 
 log = logging.getLogger(__name__)
 
+DRAIN_POLL_S = 0.02
+
 
 def run(config: WorkerConfig, sock: socket.socket) -> int:
     """Serve until told to end; return the exit code.
@@ -36,6 +38,7 @@ def run(config: WorkerConfig, sock: socket.socket) -> int:
         sock,
         on_started=worker.started,
         on_stopping=worker.stopping,
+        drain=worker.drained,
         grace_s=config.stop_grace_s,
     )
     worker.close()
@@ -63,6 +66,13 @@ class _Worker:
             self.state.status = Status.DRAINING
         if self._registering is not None:
             self._registering.cancel()
+
+    async def drained(self) -> None:
+        """Until no request is under way, and the controller knows that none should come."""
+        if self._registering is not None:
+            await asyncio.wait({self._registering})
+        while self.front.queue_length:
+            await asyncio.sleep(DRAIN_POLL_S)
 
     def close(self) -> None:
         """After the server ended."""
