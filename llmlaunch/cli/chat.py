@@ -20,7 +20,8 @@ def chat(
 ) -> None:
     """Talk to a model in the terminal.
 
-    One line is one message, and the answer streams. /help lists the commands. Ctrl-C stops an answer, Ctrl-D ends. From a pipe each line is a message; the exit code is 1 if any had no answer.
+    One line is one message, and the answer streams. /help lists the commands. Ctrl-C stops an
+    answer, Ctrl-D ends. From a pipe each line is a message; the exit code is 1 if any had no answer.
     """
     from llmlaunch.cli.conversation import Conversation
     from llmlaunch.cli.endpoint import find

@@ -42,7 +42,8 @@ def size(count: int) -> str:
         value /= 1024
     if unit == "B":
         return f"{count} B"
-    return f"{value:.1f} {unit}" if value < 99.95 and unit in ("GiB", "TiB") else f"{value:.0f} {unit}"
+    digits = 1 if value < (99.95 if unit in ("GiB", "TiB") else 9.95) else 0
+    return f"{value:.{digits}f} {unit}"
 
 
 def age(seconds: float) -> str:

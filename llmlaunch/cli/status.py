@@ -27,7 +27,8 @@ def status(
 ) -> None:
     """Show what runs, how it is, and why something is down.
 
-    Components with phase, address, GPUs, VRAM and restarts; GPUs; the endpoint. Exit code 0 when the deployment runs, whatever its components do; 3 when it does not.
+    Components with phase, address, GPUs, VRAM and restarts; GPUs; the endpoint.
+    Exit code 0 when the deployment runs, whatever its components do; 3 when it does not.
     """
     show(file=file, name=name, as_json=as_json, watch=watch)
 

@@ -74,7 +74,10 @@ class TerminalView:
                 self._live = None
 
     def say(self, text: str = "", style: str = "") -> None:
-        self._console.print(text, style=style or None, soft_wrap=True)
+        from rich.text import Text
+
+        # Not print(style=…): that would colour the board below as well.
+        self._console.print(Text(text, style=style), soft_wrap=True)
 
     def change(self, event: ProgressEvent) -> None:
         component = event.component
