@@ -1,0 +1,56 @@
+"""``llmlaunch api``: the OpenAI-compatible endpoint, as a foreground process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Optional
+
+import typer
+
+
+def api(
+    host: str = typer.Option("127.0.0.1", help="Address to listen on; 0.0.0.0 for all interfaces."),
+    port: int = typer.Option(8000, min=0, max=65535, help="Port to listen on."),
+    controller_address: str = typer.Option("http://127.0.0.1:21001", help="The controller to follow."),
+    api_keys_file: Optional[Path] = typer.Option(  # noqa: UP045  # typer reads it at run time
+        None, help="File of API keys, one a line: KEY or NAME: KEY. Read again when it changes."
+    ),
+    api_keys_env: Optional[str] = typer.Option(  # noqa: UP045
+        None, metavar="VARIABLE", help="Environment variable with API keys, commas between."
+    ),
+    max_body_bytes: int = typer.Option(32 << 20, min=1, help="Largest request body taken; beyond: 413."),
+    cors_origin: list[str] = typer.Option(
+        [],
+        metavar="ORIGIN",
+        help="Origin whose pages may call from a browser; '*' for every one. Repeat for more.",
+    ),
+    log_level: str = typer.Option("info", help="debug, info, warning or error."),
+) -> None:
+    """Serve the OpenAI API for what the controller knows.
+
+    The deployment's token is read from the environment variable LLMLAUNCH_TOKEN. Ends with 0 on SIGTERM and 130 on
+    Ctrl-C, after requests in flight had 10 s to finish.
+    """
+    import os
+
+    from llmlaunch.gateway import server
+    from llmlaunch.gateway.app import Options
+    from llmlaunch.gateway.follow import controller_address as checked
+    from llmlaunch.gateway.keys import ring
+    from llmlaunch.serve import bind, configure_logging, url
+
+    configure_logging(log_level)
+    checked(controller_address)
+    keys = ring(api_keys_file, api_keys_env)
+    sock = bind(host, port)
+    bound = sock.getsockname()[1]
+    service = server.Service(
+        controller_url=controller_address,
+        token=os.environ.get("LLMLAUNCH_TOKEN", ""),
+        options=Options(max_body_bytes=max_body_bytes, cors_origins=tuple(cors_origin)),
+        keys=keys,
+    )
+    code = server.run(
+        service, sock, on_started=lambda: typer.echo(f"listening on {url(host, bound)}", err=True)
+    )
+    raise typer.Exit(code)

@@ -1,0 +1,303 @@
+"""What all connections share: the route table, loads, keys, counters; and the few answers that need no worker."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import resource
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from email.utils import formatdate
+from typing import Any
+
+from llmlaunch.gateway import errors, metrics, request
+from llmlaunch.gateway.balance import Load, WaitingRoom, pick
+from llmlaunch.gateway.body import BadBody, model_of
+from llmlaunch.gateway.errors import Reply
+from llmlaunch.gateway.http import ClientConnection
+from llmlaunch.gateway.keys import KeyRing
+from llmlaunch.gateway.metrics import Metrics
+from llmlaunch.gateway.proxy import Exchange
+from llmlaunch.gateway.request import Kind, Request
+from llmlaunch.gateway.routes import Replica, RouteTable
+from llmlaunch.gateway.upstream import Pool
+
+log = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 32 << 20
+START_GRACE_S = 5.0
+"""Seconds after which a gateway calls itself up even if no controller has answered yet."""
+_PREFLIGHT_SECONDS = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    max_body_bytes: int = MAX_BODY_BYTES
+    cors_origins: tuple[str, ...] = ()
+    """Origins that browsers may call from; ``*`` is every one."""
+
+
+class Gateway:
+    """One gateway process. Lives in one event loop; nothing here is touched from anywhere else."""
+
+    def __init__(self, options: Options, keys: KeyRing | None = None) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.now = time.monotonic  # uvloop's own clock stands still within one turn of the loop
+        self.table = RouteTable()
+        self.heard = False
+        """The controller has answered once."""
+        self.controller_up = False
+        self.loads: dict[str, Load] = {}
+        self.room: WaitingRoom[Exchange] = WaitingRoom()
+        self.metrics = Metrics()
+        self.pool = Pool()
+        self.connections: set[ClientConnection] = set()
+        self.stopping = False
+        self.max_body_bytes = options.max_body_bytes
+        self.identity = f"gateway-{os.urandom(6).hex()}"
+        self.on_drained: asyncio.Event = asyncio.Event()
+        self._origins = frozenset(origin.encode() for origin in options.cors_origins)
+        self._keys = keys
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._started = self.now()
+        self._id_prefix = os.urandom(5).hex()
+        self._id_count = 0
+        self._date = (0, b"")
+        self._draining: frozenset[str] = frozenset()
+        self._chatty = log.isEnabledFor(logging.DEBUG)
+
+    # -- small services
+
+    def new_identity(self) -> bytes:
+        """An x-request-id: unlike that of any other gateway, and cheap."""
+        self._id_count += 1
+        return b"req-%b%x" % (self._id_prefix.encode(), self._id_count)
+
+    def date(self) -> bytes:
+        second = int(time.time())
+        if self._date[0] != second:
+            self._date = (second, formatdate(second, usegmt=True).encode())
+        return self._date[1]
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def cors_fields(self, origin: bytes) -> bytes:
+        """Header lines that let a browser on ``origin`` read the answer; none for a stranger."""
+        if not self._origins or not origin or not (origin in self._origins or b"*" in self._origins):
+            return b""
+        return (
+            b"access-control-allow-origin: %b\r\nvary: origin\r\n"
+            b"access-control-expose-headers: x-request-id, retry-after\r\n" % origin
+        )
+
+    # -- requests
+
+    def screen(self, asked: Request) -> Reply | None:
+        """Everything that can be refused, or answered, before a body is read."""
+        path = asked.path
+        found = asked.endpoint = request.endpoint(path)
+        if asked.method == b"OPTIONS":
+            return self._options(asked)
+        if self._keys is not None and self._needs_key(asked):
+            name = self._keys.name_of(asked.authorization)
+            if name is None:
+                return errors.wrong_key(missing=not asked.authorization)
+        if found.kind is Kind.NOWHERE:
+            return errors.unknown_path(path.decode("latin-1"))
+        if asked.method not in found.methods:
+            return errors.wrong_method(asked.method.decode(), path.decode("latin-1"), found.allowed)
+        return None
+
+    def answer(self, asked: Request) -> Reply | str:
+        """The gateway's own answer, or the name of the model whose replicas have to answer."""
+        found = asked.endpoint
+        if found.kind is Kind.PROXY:
+            try:
+                return found.name or model_of(asked.body)
+            except BadBody as error:
+                return errors.bad_request(error.message, error.param)
+        if found.kind is Kind.MODELS:
+            return _json(200, {"object": "list", "data": [self._model(name) for name in self.table.names]})
+        if found.kind is Kind.MODEL:
+            if found.name in self.table.serving:
+                return _json(200, self._model(found.name))
+            return self.absent(found.name)
+        if found.kind is Kind.HEALTH:
+            return self._health()
+        if found.kind is Kind.READY:
+            ready = bool(self.table.serving)
+            return _json(200 if ready else 503, {"status": "ready" if ready else "not ready"})
+        return self._metrics()
+
+    def absent(self, name: str) -> Reply:
+        """Why nobody serves ``name`` now."""
+        table = self.table
+        if name in table.expected or any(name in r.names for r in table.replicas.values()):
+            return errors.model_not_ready(name)
+        if not self.heard:
+            return errors.not_started()
+        if not table.settled and not table.expected:
+            return errors.model_not_ready(name)
+        return errors.unknown_model(name)
+
+    def known(self, name: str) -> str:
+        """``name`` when it is one of ours: metrics hold no others."""
+        return name if name in self.table.serving or name in self.table.expected else ""
+
+    def ended(self, asked: Request, model: str, status: int) -> None:
+        seconds = self.now() - asked.received
+        self.metrics.ended(asked.label, model, status, seconds)
+        if self._chatty:
+            log.debug(
+                "%s %s %s model=%r %d %.3f s", asked.identity.decode(), asked.method.decode(), asked.label, model,
+                status, seconds,
+            )  # fmt: skip
+
+    def _needs_key(self, asked: Request) -> bool:
+        found = asked.endpoint
+        if found.kind is Kind.NOWHERE:
+            return asked.path.startswith((b"/v1", b"/api"))
+        return found.guarded and not (found.kind is Kind.METRICS and asked.local)
+
+    def _options(self, asked: Request) -> Reply:
+        if asked.endpoint.kind is Kind.NOWHERE and asked.path != b"*":
+            return errors.unknown_path(asked.path.decode("latin-1"))
+        allowed = b"GET, HEAD, POST, OPTIONS" if asked.path == b"*" else asked.endpoint.allowed.encode()
+        fields = b"allow: %b\r\n" % allowed
+        if self.cors_fields(asked.origin):
+            wanted = asked.field(b"access-control-request-headers") or b"authorization, content-type"
+            fields += (
+                b"access-control-allow-methods: %b\r\naccess-control-allow-headers: %b\r\n"
+                b"access-control-max-age: %d\r\n" % (allowed, wanted, _PREFLIGHT_SECONDS)
+            )
+        return Reply(204, b"", fields)
+
+    def _model(self, name: str) -> dict[str, object]:
+        created = int(time.time() - (self.now() - self._started))
+        return {"id": name, "object": "model", "created": created, "owned_by": "llmlaunch"}
+
+    def _health(self) -> Reply:
+        table = self.table
+        ready = table.ready_of_expected() if table.expected else len(table.serving)
+        expected = len(table.expected) or ready
+        up = self.heard or self.now() - self._started > START_GRACE_S
+        status = "starting" if not up else "ok" if ready == expected and self.controller_up else "degraded"
+        value = {
+            "status": status,
+            "names_ready": ready,
+            "names_expected": expected,
+            "controller": "up" if self.controller_up else "down",
+        }
+        return _json(200 if up else 503, value)
+
+    def _metrics(self) -> Reply:
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        now = self.now()
+        keys = self.table.replicas.keys() | self.loads.keys()
+        loads = {key: self.loads.get(key, Load()) for key in keys}
+        gauges = metrics.Gauges(
+            in_flight={key: load.in_flight for key, load in loads.items()},
+            waiting={name: len(queue) for name, queue in self.room.queues.items()},
+            resting={key: int(load.resting_until > now) for key, load in loads.items()},
+            connections=len(self.connections),
+            controller_up=self.controller_up,
+            routes_revision=self.table.rev,
+            cpu_seconds=used.ru_utime + used.ru_stime,
+            resident_bytes=_resident_bytes(),
+        )
+        body = metrics.render(self.metrics, gauges)
+        return Reply(200, body, content_type=b"text/plain; version=0.0.4; charset=utf-8")
+
+    # -- replicas
+
+    def load(self, key: str) -> Load:
+        found = self.loads.get(key)
+        if found is None:
+            found = self.loads[key] = Load()
+        return found
+
+    def in_flight(self) -> dict[str, int]:
+        return {key: load.in_flight for key, load in self.loads.items() if load.in_flight}
+
+    def adopt(self, table: RouteTable) -> None:
+        """Use ``table`` from now on."""
+        before = self.table
+        self.table = table
+        self.heard = True
+        for replica in table.replicas.values():
+            self.load(replica.key).reported(replica.queue_length)
+            if replica.key not in before.replicas:
+                self.load(replica.key).answered()  # whoever failed there before, this is a new one
+        for key in [k for k, load in self.loads.items() if not load.in_flight and k not in table.replicas]:
+            del self.loads[key]
+        if table.serving.keys() != before.serving.keys():
+            log.info("serving %s", ", ".join(table.names) or "nothing yet")
+        draining = frozenset(r.key for r in table.replicas.values() if r.draining)
+        if draining - self._draining:
+            self.on_drained.set()
+        self._draining = draining
+        self.call_waiting()
+
+    def freed(self, replica: Replica) -> None:
+        """One of its slots is free."""
+        if replica.key in self._draining and not self.load(replica.key).in_flight:
+            self.on_drained.set()
+        if self.room.queues:
+            self._call(replica.names)
+
+    def call_waiting(self) -> None:
+        """Slots may be free for other reasons: a replica came, or its rest is over."""
+        for name in list(self.room.queues):
+            self._call((name,))
+
+    def _call(self, names: tuple[str, ...]) -> None:
+        while (ticket := self.room.first(names)) is not None:
+            replicas = self.table.serving.get(ticket.name)
+            if replicas and pick(replicas, self.loads, (), self.table.dispatch, self.now(), 0.0) is None:
+                return
+            ticket.item.called()
+
+    # -- time and end
+
+    def sweep(self) -> None:
+        """About once a second: what is late, idle or changed."""
+        now = self.now()
+        for connection in list(self.connections):
+            connection.sweep(now)
+        for ticket in self.room.late(now):
+            ticket.item.waited_out()
+        self.call_waiting()
+        self.pool.sweep(now, set(self.table.replicas))
+        if self._keys is not None:
+            self._keys.refresh()
+
+    def stop(self) -> None:
+        """Take no further request on any connection; what is being answered goes on."""
+        self.stopping = True
+        for connection in list(self.connections):
+            connection.stop()
+
+    def shut_down(self) -> None:
+        """End everything now."""
+        for connection in list(self.connections):
+            connection.shut_down()
+        self.pool.close()
+
+
+def _json(status: int, value: object) -> Reply:
+    return Reply(status, json.dumps(value).encode())
+
+
+def _resident_bytes() -> int:
+    try:
+        with open("/proc/self/statm", "rb") as file:  # noqa: PTH123  # a file of the kernel's, read per scrape
+            return int(file.read().split()[1]) * resource.getpagesize()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

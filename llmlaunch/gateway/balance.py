@@ -1,0 +1,139 @@
+"""Which replica gets a request, and which has to wait. Pure: load, time and chance come in as arguments."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from llmlaunch.controller.dispatch import Candidate, choose
+from llmlaunch.gateway.routes import Replica
+
+REST_FIRST_S = 0.25
+REST_MOST_S = 8.0
+WAITING_PER_SLOT = 4
+WAITING_BESIDE = 64
+
+
+@dataclass(slots=True)
+class Load:
+    """What the gateway knows of one replica beside its row in the table."""
+
+    in_flight: int = 0
+    """This gateway's own requests at it."""
+    others: int = 0
+    """Requests of others, as far as known."""
+    failures: int = 0
+    """In a row, without an answer in between."""
+    resting_until: float = 0.0
+    """It refused connections: left out until then while there are others."""
+
+    def reported(self, queue_length: int) -> None:
+        """The replica told how many requests it holds. Our own are among them and are counted exactly already."""
+        self.others = max(0, queue_length - self.in_flight)
+
+    def failed(self, now: float) -> None:
+        """A connection was refused or broke: rest, twice as long each time (seconds)."""
+        if now >= self.resting_until:  # several requests meet the same death; it is one failure
+            self.resting_until = now + min(REST_FIRST_S * 2 ** min(self.failures, 10), REST_MOST_S)
+            self.failures += 1
+
+    def answered(self) -> None:
+        self.failures = 0
+        self.resting_until = 0.0
+
+
+IDLE = Load()
+
+
+def pick(
+    replicas: Sequence[Replica],
+    loads: Mapping[str, Load],
+    tried: Collection[str],
+    dispatch: str,
+    now: float,
+    draw: float,
+) -> Replica | None:
+    """The replica for one request, or None when every one that may take it is at its max_concurrency.
+
+    ``tried`` are keys that failed this request already; they are not asked again. ``draw`` is uniform in [0, 1).
+    Raises LookupError when no replica is left to ask.
+    """
+    if tried:
+        replicas = [r for r in replicas if r.key not in tried]
+    if len(replicas) == 1:  # the usual case, and worth its lines: nothing is built for it
+        only = replicas[0]
+        cap = only.max_concurrency
+        return only if cap is None or loads.get(only.key, IDLE).in_flight < cap else None
+    if not replicas:
+        raise LookupError("no replica is left")
+    awake = [r for r in replicas if loads.get(r.key, IDLE).resting_until <= now]
+    candidates = []
+    for replica in awake or replicas:
+        load = loads.get(replica.key, IDLE)
+        if replica.max_concurrency is None or load.in_flight < replica.max_concurrency:
+            candidates.append(Candidate(replica.key, replica.speed, load.in_flight + load.others))
+    if not candidates:
+        return None
+    key = candidates[0].key if len(candidates) == 1 else choose(dispatch, candidates, draw).key
+    return next(r for r in replicas if r.key == key)
+
+
+def places_to_wait(replicas: Iterable[Replica]) -> int:
+    """How many requests may wait for ``replicas``: some times what they can work on at once."""
+    return sum(WAITING_PER_SLOT * (r.max_concurrency or 0) for r in replicas) + WAITING_BESIDE
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ticket(Generic[T]):
+    """One request that waits."""
+
+    item: T
+    name: str
+    deadline: float
+    number: int
+
+
+@dataclass(slots=True)
+class WaitingRoom(Generic[T]):
+    """Requests that wait for a free slot: one bounded queue per served name, first come first served."""
+
+    queues: dict[str, OrderedDict[int, Ticket[T]]] = field(default_factory=dict)
+    _next: int = 0
+
+    def __len__(self) -> int:
+        return sum(map(len, self.queues.values()))
+
+    def waiting(self, name: str) -> int:
+        return len(self.queues.get(name, ()))
+
+    def enter(self, item: T, name: str, deadline: float, bound: int) -> Ticket[T] | None:
+        """A ticket, or None when ``bound`` requests wait for ``name`` already."""
+        if self.waiting(name) >= bound:
+            return None
+        self._next += 1
+        ticket = Ticket(item, name, deadline, self._next)
+        self.queues.setdefault(name, OrderedDict())[ticket.number] = ticket
+        return ticket
+
+    def leave(self, ticket: Ticket[T]) -> None:
+        """Give the place back. Twice does no harm."""
+        queue = self.queues.get(ticket.name)
+        if queue is not None:
+            queue.pop(ticket.number, None)
+            if not queue:
+                del self.queues[ticket.name]
+
+    def first(self, names: Iterable[str]) -> Ticket[T] | None:
+        """Who has waited longest among those who wait for one of ``names``; it keeps its place."""
+        heads = [next(iter(self.queues[name].values())) for name in names if name in self.queues]
+        return min(heads, key=lambda ticket: ticket.number, default=None)
+
+    def late(self, now: float) -> list[Ticket[T]]:
+        """Everybody whose deadline is over, longest wait first; they keep their places."""
+        found = [t for queue in self.queues.values() for t in queue.values() if t.deadline <= now]
+        return sorted(found, key=lambda ticket: ticket.number)

@@ -1,0 +1,124 @@
+"""The ``model`` of a request's body, found without building the whole JSON where that can be done safely. Pure.
+
+What "safely" means: for every body that is valid JSON the answer is that of ``json.loads``, where the last of several
+equal keys counts, as it does for the engines. A body that is broken somewhere else may get past the short way; it then
+reaches a worker, which refuses it with its own 400.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+SHORT = 2048
+"""Bytes up to which parsing everything costs less than being clever."""
+# A key ``"model"`` is these seven bytes, unless spelled with an escape (the five letters are all \\u006x). In valid
+# JSON they are nothing else than a whole string, unless the first quote is itself escaped.
+_KEY = b'"model"'
+_SPELLED_LETTER = b"\\u006"
+
+
+class BadBody(ValueError):
+    """``param`` is OpenAI's name for what is wrong, None for the body as a whole."""
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+
+
+def model_of(body: bytes) -> str:
+    """The top-level ``model`` of a JSON object. Raises BadBody when there is none, or no JSON."""
+    if len(body) > SHORT:
+        found = _short_way(body)
+        if found is not None:
+            return found
+    return _name(parse(body))
+
+
+def parse(body: bytes) -> dict[str, object]:
+    """``body`` as a JSON object. Raises BadBody."""
+    if not body:
+        raise BadBody("The request has no body; a JSON object was expected.")
+    try:
+        # json.loads would guess UTF-16 and UTF-32 too, which no engine behind us reads.
+        value = json.loads(body.decode())
+    except UnicodeDecodeError as error:
+        raise BadBody(f"The body is not UTF-8: byte {error.start} does not belong there.") from None
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno} column {error.colno}"
+        raise BadBody(f"The body is not valid JSON: {error.msg} at {where}.") from None
+    except RecursionError:
+        raise BadBody("The body is nested too deeply.") from None
+    except ValueError as error:  # an integer of thousands of digits
+        raise BadBody(f"The body can not be read: {error}.") from None
+    if not isinstance(value, dict):
+        raise BadBody("The body must be a JSON object.")
+    return value
+
+
+def renamed(body: bytes, model: str) -> bytes:
+    """``body`` with its top-level ``model`` set to ``model``. Raises BadBody."""
+    value = parse(body)
+    value["model"] = model
+    return dump(value)
+
+
+def dump(value: object) -> bytes:
+    """Compact UTF-8. A lone surrogate, which JSON can spell and UTF-8 can not, stays an escape."""
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=(",", ":")).encode()
+
+
+def _name(value: dict[str, object]) -> str:
+    if "model" not in value:
+        raise BadBody("You must provide a model parameter.", "model")
+    model = value["model"]
+    if not isinstance(model, str):
+        raise BadBody(f"model must be a string, not {_kind(model)}.", "model")
+    if not model:
+        raise BadBody("model must not be empty.", "model")
+    return model
+
+
+def _kind(value: object) -> str:
+    names = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", list: "an array"}
+    return names.get(type(value), "an object")
+
+
+def _short_way(body: bytes) -> str | None:
+    """The model when it is certain from a short piece of the body, else None.
+
+    With one single key ``model`` anywhere, it only remains to show that it stands in the outermost object. Either
+    everything before it is short and opens nothing else, or everything after it is short and closes nothing else.
+    """
+    at = body.find(_KEY)
+    if at < 1 or body[at - 1] == 0x5C or body.find(_KEY, at + 1) >= 0 or _SPELLED_LETTER in body:
+        return None
+    before, after = body[:at], body[at:]
+    try:
+        if len(before) <= SHORT:
+            head = json.loads(before.decode() + '"":0}')
+            if not isinstance(head, dict):
+                return None
+            value, _ = json.JSONDecoder().raw_decode(_value_text(after))
+        elif len(after) <= SHORT:
+            tail = json.loads("{" + after.decode())
+            value = tail["model"]
+        else:
+            return None
+    except (ValueError, KeyError, RecursionError):
+        return None
+    return value if isinstance(value, str) and value else None
+
+
+_COLON = re.compile(rb'"model"[ \t\r\n]*:[ \t\r\n]*("(?:[^"\\\x00-\x1f]|\\.){1,512}")')
+
+
+def _value_text(after: bytes) -> str:
+    found = _COLON.match(after)
+    if found is None:
+        raise ValueError("not a key with a string")
+    return found[1].decode()

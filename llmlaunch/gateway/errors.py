@@ -1,0 +1,132 @@
+"""The gateway's own answers: OpenAI's error envelope with the right status, and small documents. Pure."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from http import HTTPStatus
+
+INVALID = "invalid_request_error"
+SERVER = "server_error"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A complete answer of the gateway itself. ``fields`` are whole header lines."""
+
+    status: int
+    body: bytes
+    fields: bytes = b""
+    content_type: bytes = b"application/json"
+
+    @property
+    def start(self) -> bytes:
+        return b"HTTP/1.1 %d %b\r\n" % (self.status, HTTPStatus(self.status).phrase.encode())
+
+
+def envelope(message: str, kind: str, param: str | None, code: str | None) -> bytes:
+    """OpenAI's error object: ``{"error": {"message", "type", "param", "code"}}``."""
+    value = {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    return json.dumps(value).encode()
+
+
+def error(
+    status: int,
+    message: str,
+    *,
+    kind: str = INVALID,
+    param: str | None = None,
+    code: str | None = None,
+    fields: bytes = b"",
+) -> Reply:
+    return Reply(status, envelope(message, kind, param, code), fields)
+
+
+def bad_request(message: str, param: str | None = None) -> Reply:
+    return error(400, message, param=param)
+
+
+def bad_http(reason: str) -> Reply:
+    return error(400, f"The request is not valid HTTP: {reason}.", code="bad_http")
+
+
+def header_too_large(limit: int) -> Reply:
+    return error(431, f"The request's header is larger than {limit} bytes.", code="header_too_large")
+
+
+def body_too_large(limit: int) -> Reply:
+    return error(413, f"The request's body is larger than {limit} bytes.", code="body_too_large")
+
+
+def transfer_coding() -> Reply:
+    return error(501, "The only Transfer-Encoding understood is chunked.", code="transfer_encoding")
+
+
+def request_timeout() -> Reply:
+    return error(408, "The request did not arrive in time.", code="request_timeout")
+
+
+def unknown_path(path: str) -> Reply:
+    return error(404, f"There is no {path} here.", code="unknown_url")
+
+
+def wrong_method(method: str, path: str, allowed: str) -> Reply:
+    fields = b"allow: %b\r\n" % allowed.encode()
+    message = f"{path} does not take {method}; it takes {allowed}."
+    return error(405, message, code="method_not_allowed", fields=fields)
+
+
+def wrong_key(missing: bool) -> Reply:
+    message = (
+        "You did not provide an API key. Send it as a header: Authorization: Bearer YOUR_KEY."
+        if missing
+        else "The API key is not known here."
+    )
+    return error(401, message, code="invalid_api_key", fields=b"www-authenticate: Bearer\r\n")
+
+
+def unknown_model(name: str) -> Reply:
+    return error(404, f"The model `{name}` does not exist.", param="model", code="model_not_found")
+
+
+def _retry(seconds: int) -> bytes:
+    return b"retry-after: %d\r\n" % seconds
+
+
+def model_not_ready(name: str) -> Reply:
+    message = f"The model `{name}` is not ready: no replica serves it now. Try again soon."
+    return error(503, message, kind=SERVER, param="model", code="model_not_ready", fields=_retry(5))
+
+
+def no_answer(name: str, why: str) -> Reply:
+    message = f"No replica of the model `{name}` answered: {why}. Try again soon."
+    return error(503, message, kind=SERVER, code="replica_unavailable", fields=_retry(1))
+
+
+def bad_answer(name: str, why: str) -> Reply:
+    message = f"A replica of the model `{name}` sent what is no valid answer: {why}."
+    return error(502, message, kind=SERVER, code="bad_answer")
+
+
+def too_many(name: str, waiting: int) -> Reply:
+    message = f"All replicas of the model `{name}` are busy and {waiting} requests wait already."
+    return error(429, message, kind="rate_limit_error", code="queue_full", fields=_retry(2))
+
+
+def waited_too_long(name: str, seconds: float) -> Reply:
+    message = f"No replica of the model `{name}` had a free slot within {seconds:g} s."
+    return error(429, message, kind="rate_limit_error", code="queue_timeout", fields=_retry(5))
+
+
+def not_started() -> Reply:
+    message = "The gateway has not heard from its controller yet."
+    return error(503, message, kind=SERVER, code="starting", fields=_retry(1))
+
+
+def stopping() -> Reply:
+    return error(503, "The gateway is shutting down.", kind=SERVER, code="stopping", fields=_retry(1))
+
+
+def stream_error(message: str) -> bytes:
+    """A server-sent event that tells OpenAI's clients that the stream failed."""
+    return b"data: " + envelope(message, SERVER, None, "stream_interrupted") + b"\n\n"

@@ -1,0 +1,202 @@
+"""How a worker's answer ends: the framing of RFC 9112 §6, watched while the bytes pass untouched. Pure.
+
+Requests are parsed by llhttp, which is strict where strangers speak. Answers come from workers, thousands of small
+pieces a second; a piece of a stream is nearly always one whole chunk, and to see that costs less here than a parser.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+HEAD_LIMIT = 64 << 10
+"""Bytes of a head beyond which it is taken for nonsense."""
+_STATUS = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?\r\n")
+_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*?)[ \t]*\r\n")
+_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?\r\n")
+_CHUNK_HEAD_LIMIT = 1024
+_FILL_LIMIT = 1 << 20
+
+
+class BadAnswer(ValueError):
+    """What a worker sent is no HTTP/1.1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The head of an answer. Names of fields are lower case."""
+
+    status: int
+    reason: bytes
+    fields: tuple[tuple[bytes, bytes], ...]
+    keep_alive: bool
+    length: int | None
+    """Content-Length in bytes; 0 where the status allows no body."""
+    chunked: bool
+
+    def get(self, name: bytes) -> bytes:
+        return next((value for key, value in self.fields if key == name), b"")
+
+
+def parse_head(data: bytes) -> Head:
+    """``data`` ends with the empty line. Raises BadAnswer."""
+    start = _STATUS.match(data)
+    if start is None:
+        raise BadAnswer("no HTTP/1.x status line")
+    fields = []
+    at, end = start.end(), len(data) - 2
+    length: int | None = None
+    codings = connection = b""
+    while at < end:
+        line = _FIELD.match(data, at)
+        if line is None:
+            raise BadAnswer("a header field that is none")
+        at = line.end()
+        name, value = line[1].lower(), line[2]
+        fields.append((name, value))
+        if name == b"content-length":
+            length = _length(value, length)
+        elif name == b"transfer-encoding":
+            codings = codings + b"," + value.lower() if codings else value.lower()
+        elif name == b"connection":
+            connection += b"," + value.lower()
+    status = int(start[2])
+    if codings and (codings != b"chunked" or length is not None):
+        raise BadAnswer("a Transfer-Encoding that is not understood, or not alone")
+    bodiless = status < 200 or status in (204, 304)
+    keep_alive = b"close" not in connection if start[1] == b"1" else b"keep-alive" in connection
+    return Head(
+        status=status,
+        reason=start[3] or b"",
+        fields=tuple(fields),
+        keep_alive=keep_alive,
+        length=0 if bodiless else length,
+        chunked=bool(codings) and not bodiless,
+    )
+
+
+def _length(value: bytes, before: int | None) -> int:
+    if not value.isdigit() or len(value) > 18 or (before is not None and before != int(value)):
+        raise BadAnswer("a Content-Length that is no length")
+    return int(value)
+
+
+class Body:
+    """Where one answer's body is: :meth:`feed` sees every byte that follows the head, once and in order."""
+
+    __slots__ = ("_left", "_line", "_trailers", "chunked", "done", "until_close")
+
+    def __init__(self, head: Head) -> None:
+        self.chunked = head.chunked
+        self.until_close = not head.chunked and head.length is None
+        self._left = head.length or 0
+        """Bytes to come of the sized body, or of the present chunk with its line end (0: a size line comes)."""
+        self._line = b""
+        """A size line or trailer that is not complete yet."""
+        self._trailers = False
+        self.done = not self.chunked and not self.until_close and self._left == 0
+
+    def feed(self, data: bytes) -> None:
+        """Take note of ``data``. Raises BadAnswer for broken chunks and for bytes behind the end."""
+        if self.chunked:
+            if not self._is_one_chunk(data):
+                self._walk(data, None)
+        elif self._left:
+            self._left -= len(data)
+            if self._left <= 0:
+                self._end(-self._left)
+        elif not self.until_close and data:
+            raise BadAnswer("bytes after the end of the answer")
+
+    def decode(self, data: bytes) -> bytes:
+        """As :meth:`feed`, and returns the content without its framing."""
+        if not self.chunked:
+            self.feed(data)
+            return data
+        content: list[bytes] = []
+        self._walk(data, content)
+        return b"".join(content)
+
+    def before_interruption(self) -> bytes | None:
+        """What must be sent so that another chunk may follow, or None when this framing has no place for one.
+
+        A chunk that was cut is filled up with line ends, which mean nothing to a reader of server-sent events.
+        """
+        if self.until_close:
+            return b""
+        if not self.chunked or self.done or self._trailers or self._line or self._left > _FILL_LIMIT:
+            return None
+        if self._left == 0:
+            return b""
+        return b"\r\n"[-self._left :] if self._left <= 2 else b"\n" * (self._left - 2) + b"\r\n"
+
+    def _is_one_chunk(self, data: bytes) -> bool:
+        """Whether ``data`` is one whole chunk between two chunks: how streams arrive, and nothing to take note of."""
+        if self._left or self._line or self._trailers:
+            return False
+        line = _CHUNK.match(data)
+        if line is None:
+            return False
+        size = int(line[1], 16)
+        return size > 0 and line.end() + size + 2 == len(data) and data.endswith(b"\r\n")
+
+    def _end(self, extra: int) -> None:
+        self.done = True
+        self._left = 0
+        if extra:
+            raise BadAnswer("bytes after the end of the answer")
+
+    def _walk(self, data: bytes, content: list[bytes] | None) -> None:
+        if self._line:
+            data, self._line = self._line + data, b""
+            # Only the unfinished line was kept back; nothing before it is seen twice.
+        at, size = 0, len(data)
+        while at < size:
+            if self.done:
+                raise BadAnswer("bytes after the end of the answer")
+            if self._left:
+                at = self._through_chunk(data, at, content)
+            elif self._trailers:
+                at = self._trailer(data, at)
+            else:
+                at = self._size_line(data, at)
+
+    def _through_chunk(self, data: bytes, at: int, content: list[bytes] | None) -> int:
+        step = min(self._left, len(data) - at)
+        if content is not None and self._left > 2:
+            content.append(data[at : at + min(step, self._left - 2)])
+        left = self._left - step
+        if left < 2:
+            # The line end behind the chunk: its bytes are those from (left before - 2) on.
+            first = max(at, at + self._left - 2)
+            expected = b"\r\n"[2 - min(self._left, 2) : 2 - left]
+            if data[first : at + step] != expected:
+                raise BadAnswer("a chunk longer than it said")
+        self._left = left
+        return at + step
+
+    def _size_line(self, data: bytes, at: int) -> int:
+        line = _CHUNK.match(data, at)
+        if line is None:
+            if data.find(b"\n", at) >= 0 or len(data) - at > _CHUNK_HEAD_LIMIT:
+                raise BadAnswer("a chunk without its size")
+            self._line = data[at:]
+            return len(data)
+        size = int(line[1], 16)
+        if size:
+            self._left = size + 2
+        else:
+            self._trailers = True
+        return line.end()
+
+    def _trailer(self, data: bytes, at: int) -> int:
+        if data.startswith(b"\r\n", at):
+            self.done = True
+            return at + 2
+        line = _FIELD.match(data, at)
+        if line is None:
+            if data.find(b"\n", at) >= 0 or len(data) - at > HEAD_LIMIT:
+                raise BadAnswer("a broken trailer")
+            self._line = data[at:]
+            return len(data)
+        return line.end()

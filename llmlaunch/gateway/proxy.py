@@ -1,0 +1,354 @@
+"""One request on its way to a replica and back.
+
+::
+
+    start ─► admitted ─► connecting ─► sent ─► answer begins ─► bytes… ─► ended
+               │  ▲          │           │           │             │
+            waiting ┘        └─ retry ◄──┴───────────┘         interrupted
+                          (nothing went to the client yet)
+
+Until a byte of the answer went to the client, a replica's failure costs only another try: the head of an answer is
+held back until its first content comes, so a replica that dies during the prefill is invisible too. After that, a
+failure ends the stream with an error event and a closed connection. A client that leaves ends the exchange at once,
+wherever it is; closing the connection is how every engine learns that nobody reads any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING
+
+from llmlaunch.gateway import errors, headers
+from llmlaunch.gateway.balance import Load, Ticket, pick, places_to_wait
+from llmlaunch.gateway.body import BadBody, renamed
+from llmlaunch.gateway.errors import Reply
+from llmlaunch.gateway.framing import Body, Head
+from llmlaunch.gateway.restore import Restorer, restorer_for
+from llmlaunch.gateway.routes import Replica
+from llmlaunch.gateway.upstream import UpstreamConnection
+
+if TYPE_CHECKING:
+    from llmlaunch.gateway.app import Gateway
+    from llmlaunch.gateway.http import ClientConnection
+    from llmlaunch.gateway.request import Request
+
+ATTEMPTS = 3
+"""Replicas one request may meet. Bounded, or a request that kills its replica would kill them all."""
+WAIT_S = 30.0
+"""Seconds a request may wait for a free slot."""
+CLIENT_LEFT = 499
+
+
+class Exchange:
+    """See the module. Implements ``upstream.AnswerTaker``."""
+
+    __slots__ = (
+        "_attempts", "_body", "_client", "_fresh", "_gateway", "_head", "_holds", "_keep", "_load",
+        "_pending", "_replica", "_request", "_restorer", "_started", "_task", "_ticket", "_tried",
+        "_upstream", "decoding", "name",
+    )  # fmt: skip
+
+    def __init__(self, gateway: Gateway, client: ClientConnection, request: Request, name: str) -> None:
+        self.name = name
+        self.decoding = False
+        self._gateway = gateway
+        self._client = client
+        self._request = request
+        self._attempts = 0
+        self._tried: tuple[str, ...] = ()
+        self._fresh = False
+        """A pooled connection turned out dead: the next is a new one."""
+        self._ticket: Ticket[Exchange] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._replica: Replica
+        self._load: Load
+        self._holds = False
+        """A slot of the replica is ours."""
+        self._upstream: UpstreamConnection | None = None
+        self._head: Head
+        self._body: Body
+        self._restorer: Restorer | None = None
+        self._pending = b""
+        """The head of the answer until its first content."""
+        self._started = False
+        self._keep = request.keep_alive
+
+    # -- finding a replica
+
+    def start(self) -> None:
+        self._admit("")
+
+    def _admit(self, why: str) -> None:
+        """Take a replica or a place in the queue. ``why``: what the last try said."""
+        gateway = self._gateway
+        replicas = gateway.table.serving.get(self.name)
+        if not replicas:
+            self._refuse(errors.no_answer(self.name, why) if why else gateway.absent(self.name))
+            return
+        now = gateway.now()
+        try:
+            chosen = pick(replicas, gateway.loads, self._tried, gateway.table.dispatch, now, random.random())
+        except LookupError:
+            self._refuse(errors.no_answer(self.name, why or "every one was tried"))
+            return
+        if chosen is not None:
+            self._go(chosen)
+            return
+        bound = places_to_wait(replicas)
+        self._ticket = gateway.room.enter(self, self.name, now + WAIT_S, bound)
+        if self._ticket is None:
+            self._refuse(errors.too_many(self.name, gateway.room.waiting(self.name)))
+
+    def called(self) -> None:
+        """A slot may be free: leave the queue and try."""
+        self._leave_queue()
+        self._admit("")
+
+    def waited_out(self) -> None:
+        self._leave_queue()
+        self._refuse(errors.waited_too_long(self.name, WAIT_S))
+
+    def _leave_queue(self) -> None:
+        if self._ticket is not None:
+            self._gateway.room.leave(self._ticket)
+            self._ticket = None
+
+    def _go(self, replica: Replica) -> None:
+        gateway = self._gateway
+        self._attempts += 1
+        self._replica = replica
+        self._load = gateway.load(replica.key)
+        self._load.in_flight += 1
+        self._holds = True
+        connection = None if self._fresh else gateway.pool.take(replica.key)
+        if connection is not None:
+            self._send(connection, replica)
+        else:
+            self._task = gateway.spawn(self._connect(replica))
+
+    async def _connect(self, replica: Replica) -> None:
+        try:
+            connection = await self._gateway.pool.connect(replica)
+        except OSError as error:
+            self._task = None
+            kind = "timeout" if isinstance(error, TimeoutError) else "refused"
+            self._failed(f"it did not accept a connection ({error.strerror or kind})", kind, stale=False)
+        else:
+            self._task = None
+            self._send(connection, replica)
+
+    def _send(self, connection: UpstreamConnection, replica: Replica) -> None:
+        request = self._request
+        body = request.body
+        plain = replica.engine_model is not None and replica.engine_model != self.name
+        if plain or request.model_in_path:
+            try:
+                body = renamed(body, replica.engine_model or self.name)
+            except (
+                BadBody
+            ) as error:  # the short way to the model's name may pass a body that is broken elsewhere
+                connection.drop()
+                self._refuse(errors.bad_request(error.message, error.param))
+                return
+        path = replica.prefix + request.upstream_path
+        host = b"[%b]:%d" if ":" in replica.host else b"%b:%d"
+        self._upstream = connection
+        connection.send(
+            self,
+            headers.to_worker(
+                path, host % (replica.host.encode(), replica.port), request.fields, request.identity, body,
+                request.named_by_connection, plain,
+            ),
+        )  # fmt: skip
+
+    # -- the answer (upstream.AnswerTaker)
+
+    def answer_began(self, head: Head, body: Body) -> None:
+        if head.status == 503 and self._others_exist():
+            # A replica that drains or loads says so; somebody else may be ready.
+            self._drop_upstream()
+            self._failed("it is not ready (503)", "unavailable", stale=False)
+            return
+        self._load.answered()
+        self._head, self._body = head, body
+        engine_model = self._replica.engine_model
+        if engine_model is not None and engine_model != self.name:
+            self._restorer = restorer_for(head, self.name)
+        http11 = self._request.http11
+        self.decoding = self._restorer is not None or (body.chunked and not http11)
+        sized = head.length is not None and self._restorer is None
+        chunked = http11 and (self._restorer is not None or body.chunked)
+        self._keep = self._keep and (sized or chunked) and not self._gateway.stopping
+        if self._restorer is None or self._restorer.streams:
+            self._pending = self._client_head(head.length if sized else None, chunked)
+
+    def answer_bytes(self, data: bytes) -> None:
+        if self._restorer is not None:
+            data = self._restorer.feed(data)
+            if not data:
+                return
+            if self._request.http11:
+                data = b"%x\r\n%b\r\n" % (len(data), data)
+        if not self._started:
+            self._first_byte()
+            data = self._pending + data
+        self._client.write(data)
+
+    def answer_ended(self) -> None:
+        self._upstream = None
+        data = b"" if self._started else self._pending
+        if self._restorer is not None:
+            data += self._restored_end(self._restorer)
+        if not self._started:
+            self._first_byte()
+        if data:
+            self._client.write(data)
+        self._over(self._head.status)
+        self._client.finished(self._keep)
+
+    def answer_broke(self, why: str, kind: str, began: bool) -> None:
+        stale = self._upstream is not None and self._upstream.used and not began and kind == "reset"
+        self._upstream = None
+        if self._started:
+            self._interrupted(why, kind)
+        elif kind == "bad_answer":
+            self._note_failure(kind)
+            self._refuse(errors.bad_answer(self.name, why))
+        else:
+            self._failed(why, kind, stale=stale and not self._fresh)
+
+    # -- the client
+
+    def cancel(self) -> None:
+        """The client left."""
+        self._withdraw()
+        self._over(CLIENT_LEFT)
+
+    def shut_down(self) -> None:
+        """The grace is over: end with an error the client can see."""
+        self._withdraw()
+        if self._started:
+            self._tell_interruption("the gateway is shutting down")
+        else:
+            self._refuse(errors.stopping())
+
+    def pause(self) -> None:
+        """The client reads slower than the replica writes."""
+        if self._upstream is not None:
+            self._upstream.pause()
+
+    def resume(self) -> None:
+        if self._upstream is not None:
+            self._upstream.resume()
+
+    @property
+    def started(self) -> bool:
+        """Bytes of an answer went to the client."""
+        return self._started
+
+    # -- endings
+
+    def _client_head(self, length: int | None, chunked: bool) -> bytes:
+        framing = b"" if self._keep else b"connection: close\r\n"
+        if chunked:
+            framing += b"transfer-encoding: chunked\r\n"
+        elif length is not None and self._head.status not in (204, 304):
+            framing += b"content-length: %d\r\n" % length
+        extra = self._gateway.cors_fields(self._request.origin)
+        return headers.to_client(self._head, self._request.identity, extra, framing)
+
+    def _restored_end(self, restorer: Restorer) -> bytes:
+        data = restorer.end()
+        if not restorer.streams:
+            self._keep = self._request.keep_alive and not self._gateway.stopping
+            return self._client_head(len(data), chunked=False) + data
+        if not self._request.http11:
+            return data
+        return (b"%x\r\n%b\r\n" % (len(data), data) if data else b"") + b"0\r\n\r\n"
+
+    def _first_byte(self) -> None:
+        self._started = True
+        gateway, request = self._gateway, self._request
+        gateway.metrics.first_byte(request.label, self.name, gateway.now() - request.received)
+
+    def _note_failure(self, kind: str) -> None:
+        self._gateway.metrics.upstream_error(self._replica.key, kind)
+        if kind != "unavailable":
+            self._load.failed(self._gateway.now())
+
+    def _failed(self, why: str, kind: str, *, stale: bool) -> None:
+        """Nothing went to the client yet: try again where that can help."""
+        self._restorer = None
+        self._pending = b""
+        if stale:
+            # The replica closed an idle connection just as it was taken; that says nothing about its health.
+            self._fresh = True
+            self._attempts -= 1
+            kind = "stale"
+        else:
+            self._note_failure(kind)
+            self._tried += (self._replica.key,)
+        self._release()
+        if self._attempts >= ATTEMPTS:
+            self._refuse(errors.no_answer(self.name, why))
+            return
+        if self._others_exist():
+            self._gateway.metrics.retried(kind)
+        self._admit(why)
+
+    def _others_exist(self) -> bool:
+        """Whether a try after this one has a replica to go to."""
+        tried = (*self._tried, self._replica.key) if self._holds else self._tried
+        replicas = self._gateway.table.serving.get(self.name, ())
+        return self._attempts < ATTEMPTS and any(r.key not in tried for r in replicas)
+
+    def _interrupted(self, why: str, kind: str) -> None:
+        self._note_failure(kind)
+        self._release()
+        self._tell_interruption(why)
+
+    def _tell_interruption(self, why: str) -> None:
+        """The answer can not go on. A stream gets an error event; anything else is cut so that it can be seen."""
+        self._over(self._head.status)
+        event = errors.stream_error(f"The answer was interrupted: {why}.")
+        streams = self._head.get(b"content-type").startswith(b"text/event-stream")
+        filler = b"" if self._restorer is not None else self._body.before_interruption()
+        if not streams or filler is None:
+            self._client.cut(
+                hard=not (self._body.chunked and self._request.http11) and self._head.length is None
+            )
+            return
+        event = b"\n\n" + event  # ends an event that was cut; between events it means nothing
+        if self._request.http11 and not self._body.until_close:
+            event = filler + b"%x\r\n%b\r\n" % (len(event), event)
+        self._client.write(event)
+        self._client.finished(keep=False)
+
+    def _refuse(self, reply: Reply) -> None:
+        self._over(reply.status)
+        self._client.reply(self._request, reply)
+
+    def _withdraw(self) -> None:
+        self._leave_queue()
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        self._drop_upstream()
+
+    def _drop_upstream(self) -> None:
+        if self._upstream is not None:
+            self._upstream.drop()
+            self._upstream = None
+
+    def _release(self) -> None:
+        if self._holds:
+            self._holds = False
+            self._load.in_flight -= 1
+            self._gateway.freed(self._replica)
+
+    def _over(self, status: int) -> None:
+        self._release()
+        gateway, request = self._gateway, self._request
+        model = self.name if status != 404 else gateway.known(self.name)
+        gateway.ended(request, model, status)

@@ -1,0 +1,137 @@
+"""A client's request once its head is read, and where its path leads. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from urllib.parse import unquote_to_bytes
+
+from llmlaunch.gateway.errors import Reply
+
+Fields = list[tuple[bytes, bytes]]
+
+
+class Kind(Enum):
+    PROXY = auto()
+    MODELS = auto()
+    MODEL = auto()
+    HEALTH = auto()
+    READY = auto()
+    METRICS = auto()
+    NOWHERE = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a path leads."""
+
+    kind: Kind
+    methods: tuple[bytes, ...]
+    label: str
+    """The path as metrics name it."""
+    guarded: bool = True
+    """An API key is needed when there are any."""
+    upstream: bytes = b""
+    """The path at the worker."""
+    name: str = ""
+    """The model that the path itself names."""
+
+    @property
+    def allowed(self) -> str:
+        return ", ".join(method.decode() for method in (*self.methods, b"OPTIONS"))
+
+
+NOWHERE = Endpoint(Kind.NOWHERE, (), "other")
+_GET = (b"GET", b"HEAD")
+_POST = (b"POST",)
+
+
+def _proxy(path: str, upstream: str = "") -> Endpoint:
+    return Endpoint(Kind.PROXY, _POST, path, upstream=(upstream or path).encode())
+
+
+_PATHS: dict[bytes, Endpoint] = {
+    endpoint.label.encode(): endpoint
+    for endpoint in (
+        _proxy("/v1/chat/completions"),
+        _proxy("/v1/completions"),
+        _proxy("/v1/embeddings"),
+        _proxy("/v1/responses"),
+        _proxy("/v1/rerank"),
+        _proxy("/v1/score"),
+        _proxy("/tokenize"),
+        _proxy("/detokenize"),
+        # FastChat's clients know this one.
+        _proxy("/api/v1/chat/completions", "/v1/chat/completions"),
+        Endpoint(Kind.MODELS, _GET, "/v1/models"),
+        Endpoint(Kind.HEALTH, _GET, "/health", guarded=False),
+        Endpoint(Kind.READY, _GET, "/ready", guarded=False),
+        Endpoint(Kind.METRICS, _GET, "/metrics"),
+    )
+}
+_MODEL = b"/v1/models/"
+_ENGINE, _ENGINE_END = b"/v1/engines/", b"/embeddings"
+
+
+def endpoint(path: bytes) -> Endpoint:
+    """What stands at ``path`` (without its query); NOWHERE when nothing does."""
+    found = _PATHS.get(path)
+    if found is not None:
+        return found
+    if path.startswith(_MODEL) and len(path) > len(_MODEL):
+        name = _text(path[len(_MODEL) :])
+        return Endpoint(Kind.MODEL, _GET, "/v1/models/{id}", name=name) if name else NOWHERE
+    if path.startswith(_ENGINE) and path.endswith(_ENGINE_END) and len(path) > len(_ENGINE + _ENGINE_END):
+        name = _text(path[len(_ENGINE) : -len(_ENGINE_END)])
+        if name:
+            label = "/v1/engines/{model}/embeddings"
+            return Endpoint(Kind.PROXY, _POST, label, upstream=b"/v1/embeddings", name=name)
+    return NOWHERE
+
+
+def _text(quoted: bytes) -> str:
+    try:
+        return unquote_to_bytes(quoted).decode()
+    except UnicodeDecodeError:
+        return ""
+
+
+@dataclass(slots=True)
+class Request:
+    """One request of one client."""
+
+    method: bytes
+    path: bytes
+    query: bytes
+    http11: bool
+    keep_alive: bool
+    received: float
+    """When its head was complete, on the loop's clock (seconds)."""
+    identity: bytes
+    """x-request-id: the client's own, or ours."""
+    fields: Fields = field(default_factory=list)
+    """Names in lower case."""
+    endpoint: Endpoint = NOWHERE
+    authorization: bytes = b""
+    origin: bytes = b""
+    local: bool = False
+    """The client is on this machine."""
+    named_by_connection: frozenset[bytes] = frozenset()
+    body: bytes = b""
+    reply: Reply | None = None
+    """Settled before its turn: what the request gets."""
+
+    @property
+    def label(self) -> str:
+        return self.endpoint.label
+
+    @property
+    def upstream_path(self) -> bytes:
+        return self.endpoint.upstream + (b"?" + self.query if self.query else b"")
+
+    @property
+    def model_in_path(self) -> bool:
+        return bool(self.endpoint.name)
+
+    def field(self, name: bytes) -> bytes:
+        return next((value for key, value in self.fields if key == name), b"")

@@ -1,0 +1,156 @@
+"""The gateway as a process: socket, event loop, signals, a graceful end.
+
+A server of our own rather than uvicorn with a protocol class: the data path would be ours either way, the few other
+answers (models, health, metrics) are smaller than the ASGI bridge they would need, and what uvicorn would still give
+(accept loop, signals) is this file. It saves the import of an ASGI framework, half the memory, and one layer in which
+framing rules could differ.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import resource
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from llmlaunch.gateway.app import Gateway, Options
+from llmlaunch.gateway.follow import Follower
+from llmlaunch.gateway.http import ClientConnection
+from llmlaunch.gateway.keys import KeyRing
+from llmlaunch.serve import BACKLOG
+
+log = logging.getLogger(__name__)
+
+SWEEP_S = 1.0
+GRACE_S = 10.0
+"""Seconds that requests in flight have to finish after a signal."""
+_LAST_WRITES_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What to serve, and whom to follow."""
+
+    controller_url: str
+    token: str = ""
+    options: Options = field(default_factory=Options)
+    keys: KeyRing | None = None
+    grace_s: float = GRACE_S
+
+
+def run(service: Service, sock: socket.socket, on_started: Callable[[], None] | None = None) -> int:
+    """Serve on the listening ``sock`` until SIGTERM (returns 0) or SIGINT (130). Call it in the main thread.
+
+    At the first signal it stops to accept, requests in flight finish within the grace; a second signal ends the
+    process at once.
+    """
+    _raise_file_limit()
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_serve(service, sock, on_started))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+def _raise_file_limit() -> None:
+    """A connection is a file, and half of them are to workers; the usual soft limit of 1024 is a small crowd."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+async def _serve(service: Service, sock: socket.socket, on_started: Callable[[], None] | None) -> int:
+    loop = asyncio.get_running_loop()
+    gateway = Gateway(service.options, service.keys)
+    follower = Follower(gateway, service.controller_url, service.token)
+    signalled: asyncio.Future[int] = loop.create_future()
+    _listen_for_signals(loop, signalled)
+    server = await loop.create_server(lambda: ClientConnection(gateway), sock=sock, backlog=BACKLOG)
+    background = [
+        loop.create_task(follower.run(), name="follow"),
+        loop.create_task(_sweep(gateway), name="sweep"),
+        loop.create_task(_pass_on(gateway, follower), name="report"),
+    ]
+    for task in background:
+        task.add_done_callback(_must_not_end)
+    # What is alive now lives as long as the process: the collector need not walk through it again.
+    gc.collect()
+    gc.freeze()
+    if on_started is not None:
+        on_started()
+    code = await signalled
+    log.info("stopping: %d connections", len(gateway.connections))
+    server.close()
+    await _drain(gateway, service.grace_s)
+    for task in background:
+        task.cancel()
+    await asyncio.gather(*background, return_exceptions=True)
+    return code
+
+
+def _listen_for_signals(loop: asyncio.AbstractEventLoop, signalled: asyncio.Future[int]) -> None:
+    def stop(number: signal.Signals) -> None:
+        for other in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(other)
+            signal.signal(other, signal.SIG_DFL)  # the second one ends the process, whatever happens here
+        signalled.set_result(130 if number == signal.SIGINT else 0)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, number)
+
+
+async def _drain(gateway: Gateway, grace_s: float) -> None:
+    gateway.stop()
+    if not await _emptied(gateway, grace_s):
+        log.warning("the grace of %g s is over: ending %d connections", grace_s, len(gateway.connections))
+    gateway.shut_down()
+    await _emptied(gateway, _LAST_WRITES_S)
+    for connection in list(gateway.connections):
+        connection.transport.abort()
+    await asyncio.sleep(0)
+
+
+async def _emptied(gateway: Gateway, seconds: float) -> bool:
+    end = gateway.now() + seconds
+    while gateway.connections:
+        if gateway.now() > end:
+            return False
+        await asyncio.sleep(0.02)
+    return True
+
+
+async def _sweep(gateway: Gateway) -> None:
+    while True:
+        await asyncio.sleep(SWEEP_S)
+        try:
+            gateway.sweep()
+        except Exception:
+            log.exception("a sweep failed")
+
+
+async def _pass_on(gateway: Gateway, follower: Follower) -> None:
+    while True:
+        await gateway.on_drained.wait()
+        gateway.on_drained.clear()
+        follower.hurry()
+
+
+def _must_not_end(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        log.critical(
+            "%s ended: routes and counts stay as they are", task.get_name(), exc_info=task.exception()
+        )
