@@ -1,0 +1,214 @@
+"""From a placed replica to the process that serves it, engine by engine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from llmlaunch.engines import registry
+from llmlaunch.engines.types import DeviceClaim, LaunchRequest
+from llmlaunch.manifest.types import EngineName, ModelSpec, Source
+from llmlaunch.models.facts import ModelFacts, ModelKind
+
+GiB = 1 << 30
+FACTS = ModelFacts(
+    source="org/llama",
+    path="/models/llama",
+    local=True,
+    format="safetensors",
+    attention_heads=32,
+    context_length=8192,
+)
+GGUF = replace(FACTS, path="/models/llama.gguf", format="gguf")
+
+
+def request(engine: str, *, gpus: int = 1, facts: ModelFacts | None = FACTS, **model: Any) -> LaunchRequest:
+    kv_tokens = model.pop("kv_tokens", None)
+    spec = replace(ModelSpec("org/llama", ("a", "b"), EngineName(engine)), **model)
+    return LaunchRequest(
+        component="a-1",
+        model=spec,
+        facts=facts,
+        host="127.0.0.1",
+        port=21002,
+        controller_url="http://127.0.0.1:21001",
+        devices=tuple(DeviceClaim(f"GPU-{i}", i, (80 - i) * GiB, 20 * GiB) for i in range(gpus)),
+        python="/venv/bin/python",
+        kv_tokens=kv_tokens,
+    )
+
+
+def argv(engine: str, **changes: Any) -> list[str]:
+    wanted = request(engine, **changes)
+    assert registry.get(engine).problems(wanted.model) == ()
+    return list(registry.get(engine).launch(wanted).argv)
+
+
+def value(words: list[str], flag: str) -> str:
+    assert words.count(flag) == 1, f"{flag} in {words}"
+    return words[words.index(flag) + 1]
+
+
+def test_every_engine_of_the_manifest_is_here() -> None:
+    for name in EngineName:
+        engine = registry.get(name)
+        assert engine.name == name
+        assert registry.get(name.value) is engine
+    with pytest.raises(ValueError):
+        registry.get("ollama")
+
+
+def test_the_built_in_worker() -> None:
+    assert argv("transformers") == [
+        "/venv/bin/python", "-m", "llmlaunch", "worker",
+        "--model-path", "/models/llama", "--model-names", "a,b", "--host", "127.0.0.1", "--port", "21002",
+        "--controller-address", "http://127.0.0.1:21001", "--component", "a-1", "--device", "cuda", "--dtype", "auto",
+        "--stop-grace", "10", "--vram-bytes", str(20 * GiB),
+    ]  # fmt: skip
+    launch = registry.get("transformers").launch(request("transformers"))
+    assert (launch.ready_path, launch.live_path, launch.self_registering) == ("/ready", "/health", True)
+
+
+def test_the_built_in_worker_gets_every_setting() -> None:
+    words = argv(
+        "transformers",
+        gpus=0,
+        max_concurrency=4,
+        max_model_len=2048,
+        revision="main",
+        source=Source.MODELSCOPE,
+        trust_remote_code=True,
+        dtype="float32",
+        engine_args={"threads": 2, "prefix_reuse": True},
+    )
+    assert value(words, "--device") == "cpu"
+    assert value(words, "--limit-worker-concurrency") == "4"
+    assert value(words, "--max-model-len") == "2048"
+    assert value(words, "--revision") == "main"
+    assert value(words, "--source") == "modelscope"
+    assert value(words, "--dtype") == "float32"
+    assert "--trust-remote-code" in words
+    assert "--vram-bytes" not in words
+    assert words[-3:] == ["--threads", "2", "--prefix-reuse"]
+
+
+def test_vllm_takes_its_claim_as_a_fraction_rounded_down() -> None:
+    words = argv("vllm", gpus=2)
+    assert words[:3] == ["vllm", "serve", "/models/llama"]
+    assert words[3:6] == ["--served-model-name", "a", "b"]
+    assert value(words, "--tensor-parallel-size") == "2"
+    # The smallest of 20/80 and 20/79.
+    assert value(words, "--gpu-memory-utilization") == "0.25"
+    assert value(words, "--max-model-len") == "auto"
+    assert value(words, "--max-num-seqs") == "64"
+    third = replace(request("vllm"), devices=(DeviceClaim("GPU-0", 0, 3 * GiB, GiB),))
+    assert value(list(registry.get("vllm").launch(third).argv), "--gpu-memory-utilization") == "0.3333"
+
+
+def test_vllm_settings_from_the_model_and_from_engine_args() -> None:
+    words = argv(
+        "vllm", max_model_len=4096, max_concurrency=7, dtype="float16", revision="r", trust_remote_code=True
+    )
+    assert (value(words, "--max-model-len"), value(words, "--max-num-seqs")) == ("4096", "7")
+    assert (value(words, "--dtype"), value(words, "--revision")) == ("float16", "r")
+    assert "--trust-remote-code" in words
+    words = argv("vllm", engine_args={"max_model_len": "8k", "max_num_seqs": 9, "kv_cache_dtype": "fp8"})
+    assert (value(words, "--max-model-len"), value(words, "--max-num-seqs")) == ("8k", "9")
+    assert value(words, "--kv-cache-dtype") == "fp8"
+    cpu = argv("vllm", gpus=0)
+    assert "--gpu-memory-utilization" not in cpu
+    assert registry.get("vllm").launch(request("vllm", source=Source.MODELSCOPE)).env == {
+        "VLLM_USE_MODELSCOPE": "True"
+    }
+
+
+def test_sglang() -> None:
+    words = argv("sglang", gpus=2, kv_tokens=40_000, max_model_len=4096)
+    assert words[:3] == ["/venv/bin/python", "-m", "sglang.launch_server"]
+    assert value(words, "--model-path") == "/models/llama"
+    assert value(words, "--served-model-name") == "a"
+    assert value(words, "--tp-size") == "2"
+    assert value(words, "--max-total-tokens") == "40000"
+    assert value(words, "--context-length") == "4096"
+    assert value(words, "--max-running-requests") == "64"
+    assert "--enable-metrics" in words
+    assert value(argv("sglang", gpus=0), "--device") == "cpu"
+    assert argv("sglang", env={"PATH": "/opt/sglang/bin"})[0] == "python3"
+    assert "--is-embedding" in argv("sglang", facts=replace(FACTS, kind=ModelKind.EMBED))
+
+
+def test_llama_server() -> None:
+    words = argv("llamacpp", facts=GGUF, gpus=2, max_concurrency=3, max_model_len=2048)
+    assert words[:3] == ["llama-server", "-m", "/models/llama.gguf"]
+    assert value(words, "--alias") == "a,b"
+    assert (value(words, "--parallel"), value(words, "--ctx-size")) == ("3", str(3 * 2048))
+    assert (value(words, "--gpu-layers"), value(words, "--split-mode")) == ("999", "layer")
+    assert value(argv("llamacpp", facts=GGUF, gpus=0), "--gpu-layers") == "0"
+    assert argv("llamacpp", facts=GGUF, engine_args={"ngl": 20})[-2:] == ["-ngl", "20"]
+    assert "--gpu-layers" not in argv("llamacpp", facts=GGUF, engine_args={"ngl": 20})
+    hub = argv("llamacpp", facts=replace(GGUF, local=False, path="org/llama-gguf"))
+    assert value(hub, "-hf") == "org/llama-gguf"
+    assert "--embedding" in argv("llamacpp", facts=replace(GGUF, kind=ModelKind.EMBED))
+
+
+def test_llama_cpp_wants_a_gguf_file() -> None:
+    assert registry.get("llamacpp").unsuited(GGUF, 1) == ""
+    assert "GGUF" in registry.get("llamacpp").unsuited(FACTS, 1)
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_tensor_parallelism_divides_the_heads(engine: str) -> None:
+    assert registry.get(engine).unsuited(FACTS, 2) == ""
+    assert "32 attention heads" in registry.get(engine).unsuited(FACTS, 3)
+    assert registry.get("transformers").unsuited(FACTS, 3) == ""
+
+
+def test_a_command_is_filled_in() -> None:
+    command = (
+        "python", "s.py", "--at={host}:{port}", "{model}", "{name}", "{names}", '{"a": {"b": 1}}', "{{name}}", "{}",
+    )  # fmt: skip
+    assert argv("command", facts=None, command=command) == [
+        "python", "s.py", "--at=127.0.0.1:21002", "org/llama", "a", "a,b", '{"a": {"b": 1}}', "{name}", "{}",
+    ]  # fmt: skip
+    launch = registry.get("command").launch(request("command", facts=None, command=("x",)))
+    assert not launch.self_registering
+    assert (launch.ready_path, launch.live_path) == ("/health", "/health")
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        (ModelSpec("m", ("m",), EngineName.COMMAND), "needs command:"),
+        (ModelSpec("m", ("m",), EngineName.COMMAND, command=("x", "{prot}")), "did you mean {port}?"),
+        (ModelSpec("m", ("m",), EngineName.COMMAND, command=("{zzz}",)), "write {{zzz}} for a literal one"),
+        (
+            ModelSpec("m", ("m",), EngineName.COMMAND, command=("x",), engine_args={"a": 1}),
+            "engine_args means nothing",
+        ),
+        (ModelSpec("m", ("m",), EngineName.VLLM, engine_args={"port": 1}), "port is set by the plan"),
+        (ModelSpec("m", ("m",), EngineName.VLLM, engine_args={"api-key": "x"}), "api_keys_file"),
+        (ModelSpec("m", ("m",), EngineName.VLLM, engine_args={"gpu_memory_utilization": 0.5}), "write vram:"),
+        (ModelSpec("m", ("m",), EngineName.VLLM, engine_args={"max_num_seqs": 0}), "above 0"),
+        (
+            ModelSpec("m", ("m",), EngineName.VLLM, max_model_len=1, engine_args={"max_model_len": 2}),
+            "second time",
+        ),
+        (ModelSpec("m", ("m",), EngineName.SGLANG, engine_args={"tp": 2}), "gpu_count"),
+        (ModelSpec("m", ("m",), EngineName.LLAMACPP, engine_args={"c": 2}), "max_model_len"),
+        (ModelSpec("m", ("m",), EngineName.LLAMACPP, engine_args={"ngl": 2, "gpu_layers": 3}), "same flag"),
+        (ModelSpec("m", ("m",), engine_args={"device": "cuda"}), "write gpus:"),
+        (ModelSpec("m", ("m",), engine_args={"no_register": True}), "always register"),
+    ],
+)
+def test_what_an_engine_can_not_do_is_said(model: ModelSpec, says: str) -> None:
+    (problem,) = registry.get(model.engine).problems(model)
+    assert says in problem
+
+
+@pytest.mark.parametrize("engine", list(EngineName))
+def test_no_secret_flag_and_no_host_but_loopback(engine: EngineName) -> None:
+    words = argv(engine, facts=GGUF, command=("x", "--host", "{host}"))
+    assert "127.0.0.1" in words
+    assert not any("api-key" in word for word in words)

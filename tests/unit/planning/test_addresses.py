@@ -1,0 +1,187 @@
+"""Names, hosts, addresses and ports."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmlaunch.errors import PlanError, PortTakenError
+from llmlaunch.manifest.types import ApiSpec, ControllerSpec, ModelSpec
+from llmlaunch.planning.naming import slug, stems
+from llmlaunch.planning.plan import plan
+from llmlaunch.planning.ports import address, overlap
+from llmlaunch.planning.types import Occupied, Plan, ProcessSpec, World
+from tests.unit.planning.worlds import FACTS, box, manifest, model
+
+
+def planned(*models: ModelSpec, world: World | None = None, **changes: object) -> dict[str, ProcessSpec]:
+    made = plan(manifest(*models, **changes), box(), FACTS, world or World())
+    return {spec.name: spec for spec in made.processes}
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:80"),
+        ("0.0.0.0", "http://127.0.0.1:80"),
+        ("::", "http://[::1]:80"),
+        ("[::1]", "http://[::1]:80"),
+        ("fe80::1%eth0", "http://[fe80::1%25eth0]:80"),
+        ("gpu-box", "http://gpu-box:80"),
+    ],
+)
+def test_addresses_follow_host_and_port(host: str, expected: str) -> None:
+    assert address(host, 80) == expected
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        ("127.0.0.1", "127.0.0.1", True),
+        ("localhost", "127.0.0.1", True),
+        ("0.0.0.0", "10.0.0.5", True),
+        ("10.0.0.5", "::", True),
+        ("10.0.0.5", "127.0.0.1", False),
+        ("[::1]", "::1", True),
+    ],
+)
+def test_hosts_overlap(a: str, b: str, expected: bool) -> None:
+    assert overlap(a, b) is overlap(b, a) is expected
+
+
+def test_default_ports() -> None:
+    found = planned(model(replicas=2), model("smollm2"))
+    assert {name: spec.port for name, spec in found.items()} == {
+        "controller": 21001,
+        "llama-1": 21002,
+        "llama-2": 21003,
+        "smollm2-1": 21004,
+        "api": 8000,
+    }
+    assert list(found) == ["controller", "llama-1", "llama-2", "smollm2-1", "api"]
+    assert "http://127.0.0.1:21001" in found["llama-1"].argv
+
+
+def test_a_taken_port_is_skipped_when_it_was_free_to_choose() -> None:
+    taken = tuple(Occupied("127.0.0.1", port, "nginx (pid 80)") for port in (21001, 21002, 21004, 8000))
+    found = planned(model(replicas=2), world=World(occupied=taken))
+    assert {name: spec.port for name, spec in found.items()} == {
+        "controller": 21003,
+        "llama-1": 21005,
+        "llama-2": 21006,
+        "api": 8001,
+    }
+
+
+def test_a_port_on_another_host_is_free() -> None:
+    taken = (Occupied("10.0.0.5", 21002, "nginx (pid 80)"),)
+    assert planned(model(), world=World(occupied=taken))["llama-1"].port == 21002
+
+
+def test_ports_that_were_asked_for_and_are_taken_are_all_named_with_their_holders() -> None:
+    taken = (Occupied("0.0.0.0", 21002, "nginx (pid 80)"), Occupied("127.0.0.1", 8000, "curl (pid 7)"))
+    with pytest.raises(PortTakenError) as error:
+        planned(model(port=21002), world=World(occupied=taken), api=ApiSpec(port=8000))
+    assert "llama-1 asks for port 21002 on 127.0.0.1, which nginx (pid 80) holds" in error.value.message
+    assert "api asks for port 8000 on 127.0.0.1, which curl (pid 7) holds" in error.value.message
+
+
+def test_the_next_replicas_count_up_from_the_port_of_the_first() -> None:
+    taken = (Occupied("127.0.0.1", 30001, "nginx (pid 80)"),)
+    found = planned(model(port=30000, replicas=3), world=World(occupied=taken))
+    assert [found[f"llama-{n}"].port for n in (1, 2, 3)] == [30000, 30002, 30003]
+
+
+def test_a_free_choice_leaves_ports_alone_that_others_asked_for() -> None:
+    found = planned(model(), model("smollm2", port=21002), controller=ControllerSpec(port=21003))
+    assert found["llama-1"].port == 21004
+
+
+def test_a_running_component_keeps_its_port_and_that_is_no_conflict() -> None:
+    before = planned(model(), model("smollm2", port=21010))
+    occupied = tuple(Occupied("127.0.0.1", spec.port, "python (pid 9)") for spec in before.values())
+    world = World(running=tuple(before.values()), occupied=occupied)
+    assert planned(model(), model("smollm2", port=21010), world=world) == before
+    # A model that comes first in the file gets a new port; nobody moves.
+    after = planned(model("deepseek"), model(), model("smollm2", port=21010), world=world)
+    assert {name: after[name] for name in before} == before
+    assert after["deepseek-1"].port == 21003
+
+
+def test_a_changed_component_keeps_the_port_it_had() -> None:
+    before = planned(model(), model("smollm2"))
+    world = World(
+        running=tuple(before.values()),
+        occupied=tuple(Occupied("127.0.0.1", spec.port, "python (pid 9)") for spec in before.values()),
+    )
+    after = planned(model(max_concurrency=3), model("smollm2"), world=world)
+    assert after["llama-1"].port == before["llama-1"].port
+    assert after["llama-1"] != before["llama-1"]
+    assert after["smollm2-1"] == before["smollm2-1"]
+
+
+def test_no_port_left() -> None:
+    with pytest.raises(PlanError, match="no free port for llama-2"):
+        planned(model(port=65535, replicas=2))
+
+
+def test_hosts_of_other_machines_are_refused_with_what_is_local() -> None:
+    with pytest.raises(PlanError) as error:
+        planned(model(host="10.9.8.7"), world=World(local_addresses=frozenset({"192.168.1.5"})))
+    assert "model llama: host 10.9.8.7 is not this machine" in error.value.message
+    assert "192.168.1.5" in error.value.hint
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "127.0.0.7", "localhost", "0.0.0.0", "::", "[::1]", "192.168.1.5", "Box"]
+)
+def test_local_hosts(host: str) -> None:
+    world = World(local_addresses=frozenset({"192.168.1.5", "box"}))
+    assert planned(model(host=host), world=world)["llama-1"].host == host
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("smollm2", "smollm2"),
+        ("vicuna-7b-v1.5", "vicuna-7b-v1.5"),
+        ("Qwen2.5-7B", "qwen2.5-7b"),
+        ("org/name", "org-name"),
+        ("a b", "a-b"),
+        ("--", "model"),
+        ("模型", "model"),
+        ("x" * 99, "x" * 48),
+    ],
+)
+def test_slugs(name: str, expected: str) -> None:
+    assert slug(name) == expected
+
+
+def test_names_that_look_alike_are_told_apart() -> None:
+    upper, lower = model(names=("Foo",)), model("smollm2", names=("foo",))
+    first, second = stems([upper, lower], ())
+    assert second == "foo"  # spelt exactly so
+    assert first.startswith("foo-x")
+    assert stems([lower, upper], ()) == (second, first)  # whatever the order
+    assert stems([upper], ()) == ("foo",)
+
+
+def test_a_neighbour_does_not_rename_what_runs() -> None:
+    running = tuple(planned(model(names=("Foo",))).values())
+    first, second = stems([model(names=("foo",)), model("smollm2", names=("Foo",))], running)
+    assert second == "foo"
+    assert first.startswith("foo-x")
+
+
+@given(st.lists(st.text(alphabet="aA-.1/ é", min_size=1, max_size=5), min_size=1, max_size=8, unique=True))
+def test_component_names_are_unique_and_plain(names: list[str]) -> None:
+    found = planned(*(model(names=(name,), replicas=2) for name in names))
+    assert len(found) == 2 + 2 * len(names)
+    assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789._-") for name in found)
+
+
+def test_the_plan_says_where_it_comes_from() -> None:
+    made: Plan = plan(manifest(model(), path="/srv/lab/deploy.yaml"), box(), FACTS, World())
+    assert (made.deployment, made.manifest_path, made.workdir) == ("lab", "/srv/lab/deploy.yaml", "/srv/lab")
+    assert made.served_names == ("llama",)
