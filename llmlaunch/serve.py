@@ -179,10 +179,15 @@ def run_app(
 
         async def drain(self, work: Awaitable[None]) -> None:
             """Go on accepting until ``work`` is done, so that the app itself can say that it is ending."""
-            with contextlib.suppress(TimeoutError):
+            try:
                 async with asyncio.timeout_at(self.deadline):
                     await work
-            self.finish()
+            except TimeoutError:
+                pass
+            except Exception:
+                log.exception("draining failed; ending without it")
+            finally:
+                self.finish()
 
         def finish(self) -> None:
             self.should_exit = True
