@@ -20,14 +20,17 @@ from llmlaunch.hardware.visible import visible
 try:
     import pynvml
 
-    NVMLError: type[Exception] = pynvml.NVMLError
+    # The second is none of the first: some wrappers raise it when the driver lacks the newest version of a function.
+    NVMLError: tuple[type[Exception], ...] = (pynvml.NVMLError,)
+    NVMLError += (getattr(pynvml, "NVMLLibraryMismatchError", pynvml.NVMLError),)
 except ImportError:  # pragma: no cover - a broken installation
     pynvml = None
-    NVMLError = RuntimeError
+    NVMLError = ()
 
 _GPU_GONE = frozenset({15, 16})  # GPU_IS_LOST, RESET_REQUIRED
-_UNLISTED_BYTES = 256 << 20
-"""With this much memory in use an empty process list means that the list is not for us, as in containers."""
+_UNLISTED_BYTES = 1 << 30
+"""With this much in use an empty process list means that the list is not for us, as in containers. Older drivers count
+their own share, up to some 750 MiB, as used."""
 _KINDS = {
     0: LinkKind.BOARD,
     10: LinkKind.SWITCH,
@@ -326,10 +329,10 @@ def _processes(handles: list[Any], used: int) -> tuple[GpuProcess, ...] | None:
 def _process_lists(handle: Any) -> list[Any]:
     lists = []
     for kind in ("Compute", "Graphics"):
-        name = f"nvmlDeviceGet{kind}RunningProcesses"
-        rows = _ask(getattr(pynvml, name), handle)
-        if rows is None and hasattr(pynvml, f"{name}_v2"):
-            rows = _ask(getattr(pynvml, f"{name}_v2"), handle)
+        rows = None
+        for version in ("_v3", "_v2", ""):
+            call = getattr(pynvml, f"nvmlDeviceGet{kind}RunningProcesses{version}", None)
+            rows = _ask(call, handle) if call and rows is None else rows
         lists.append(rows)
     return lists
 

@@ -165,6 +165,11 @@ static void read_procdir(void) {
   if (folder) closedir(folder);
 }
 
+static int record(const char *line, const char *kind) {
+  size_t length = strlen(kind);
+  return !strncmp(line, kind, length) && strchr(" \t\r\n", line[length]);
+}
+
 static void load(void) {
   const char *path = getenv("MOCK_NVML");
   char line[1024];
@@ -174,16 +179,16 @@ static void load(void) {
   procdir[0] = 0;
   FILE *file = path ? fopen(path, "r") : NULL;
   while (file && fgets(line, sizeof line, file)) {
-    if (!strncmp(line, "sys ", 4)) {
+    if (record(line, "sys")) {
       text(line, "driver", driver, sizeof driver);
       cuda = number(line, "cuda", cuda);
       text(line, "procdir", procdir, sizeof procdir);
-    } else if (!strncmp(line, "gpu ", 4)) add_gpu(line);
-    else if (!strncmp(line, "mig ", 4)) add_mig(line);
-    else if (!strncmp(line, "proc ", 5)) add_process(number(line, "gpu", 0), (u32)number(line, "pid", 0), number(line, "used", 0), number(line, "keep", 0), number(line, "gi", -1));
-    else if (!strncmp(line, "link ", 5)) add_pair(links, &n_links, line, "lanes");
-    else if (!strncmp(line, "topo ", 5)) add_pair(topology, &n_topology, line, "level");
-    else if (!strncmp(line, "fail ", 5)) add_failure(line);
+    } else if (record(line, "gpu")) add_gpu(line);
+    else if (record(line, "mig")) add_mig(line);
+    else if (record(line, "proc")) add_process(number(line, "gpu", 0), (u32)number(line, "pid", 0), number(line, "used", 0), number(line, "keep", 0), number(line, "gi", -1));
+    else if (record(line, "link")) add_pair(links, &n_links, line, "lanes");
+    else if (record(line, "topo")) add_pair(topology, &n_topology, line, "level");
+    else if (record(line, "fail")) add_failure(line);
   }
   if (file) fclose(file);
   read_procdir();
