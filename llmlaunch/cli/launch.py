@@ -292,4 +292,9 @@ def _summary(launched: Launched) -> None:
 
 
 def _something_to_ask(launched: Launched) -> tuple[str, bool] | None:
-    return (launched.plan.served_names[0], False)
+    """The first name that is ready, one that generates if there is one, and whether it embeds."""
+    missing = launched.session.board.missing()
+    ready = [p for p in launched.plan.processes if p.names and p.name not in missing and p.kind != "rerank"]
+    for spec in sorted(ready, key=lambda spec: spec.kind == "embed"):
+        return spec.names[0], spec.kind == "embed"
+    return None

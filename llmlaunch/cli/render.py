@@ -59,7 +59,8 @@ def age(seconds: float) -> str:
 
 
 def plural(count: int, word: str) -> str:
-    return f"{count} {word}" if count == 1 else f"{count} {word}s"
+    ending = "es" if word.endswith("s") else "s"
+    return f"{count} {word}" if count == 1 else f"{count} {word}{ending}"
 
 
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -96,6 +96,7 @@ class Maker:
             model=model.model,
             names=model.names,
             engine=engine.name,
+            kind=facts.kind.value if facts else "",
             gpus=tuple(device.uuid for device in devices),
             mask=visible,
             vram_bytes=sum(claims),

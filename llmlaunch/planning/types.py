@@ -31,6 +31,8 @@ class ProcessSpec:
     model: str = ""
     names: tuple[str, ...] = ()
     engine: str = ""
+    kind: str = ""
+    """generate | embed | rerank, as the model's files say; empty when nothing is known (``engine: command``)."""
     gpus: tuple[str, ...] = ()
     """UUIDs, in mask order."""
     mask: str | None = None
