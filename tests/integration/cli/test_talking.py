@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from tests.integration.cli.support import ENGINE, ask, on_terminal, tell
 from tests.support import deployment
 from tests.support.deployment import Cli
 from tests.support.ports import free_port
 from tests.support.waiting import wait_until
-
-ENGINE = Path(__file__).parents[2] / "support" / "fake_engine.py"
 
 
 @pytest.fixture
@@ -51,15 +48,8 @@ def base() -> Iterator[str]:
         process.wait()
 
 
-def tell(base: str, path: str, **body: object) -> None:
-    request = urllib.request.Request(
-        base + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    urllib.request.urlopen(request, timeout=5).close()
-
-
 def seen(base: str) -> dict[str, object]:
-    return dict(json.load(urllib.request.urlopen(f"{base}/seen", timeout=5)))
+    return dict(ask(f"{base}/seen"))
 
 
 @pytest.fixture(autouse=True)
@@ -171,45 +161,19 @@ def test_ctrl_c_in_a_pipe_ends_and_cancels(cli: Cli, base: str) -> None:
 
 def test_ctrl_c_on_a_terminal_stops_the_answer_only(cli: Cli, base: str) -> None:
     tell(base, "/set", chunks=1000, chunk_delay=0.05)
-    out = on_terminal(
-        cli, ["chat", "tiny", "--api-base", base], ["hello\n", b"word1", "\x03", b"(stopped)", "/exit\n"]
-    )
-    assert b"Traceback" not in out
+    with on_terminal(cli, "chat", "tiny", "--api-base", base) as chat:
+        chat.until("> ")
+        chat.type("hello\n")
+        chat.until("word1")
+        chat.type("\x03")
+        chat.until("(stopped)")
+        chat.type("/exit\n")
+        assert chat.end() == 0
+        assert "Traceback" not in chat.text
 
 
 def test_ctrl_d_ends(cli: Cli, base: str) -> None:
-    on_terminal(cli, ["chat", "tiny", "--api-base", base], [b"> ", "\x04"])
-
-
-def on_terminal(cli: Cli, words: list[str], script: list[str | bytes], code: int = 0) -> bytes:
-    """Run a verb on a pseudo terminal. ``script``: what to type (str), and what to wait for before going on (bytes)."""
-    main, end = os.openpty()
-    process = cli.start(*words, stdin=end, stdout=end, stderr=end, text=False, start_new_session=True)
-    os.close(end)
-    os.set_blocking(main, False)
-    out = b""
-
-    def read() -> bytes:
-        nonlocal out
-        try:
-            out += os.read(main, 65536)
-        except (BlockingIOError, OSError):
-            pass
-        return out
-
-    try:
-        for step in script:
-            if isinstance(step, bytes):
-                wait_until(lambda wanted=step: wanted in read(), 20, f"{step!r} on the terminal")
-            elif step == "\x03":  # the terminal is not the controlling one of a session led by us
-                process.send_signal(signal.SIGINT)
-            else:
-                os.write(main, step.encode())
-        wait_until(lambda: (read(), process.poll() is not None)[1], 20, "the end")
-        assert process.returncode == code, out
-        return out
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-        os.close(main)
+    with on_terminal(cli, "chat", "tiny", "--api-base", base) as chat:
+        chat.until("> ")
+        chat.type("\x04")
+        assert chat.end() == 0
