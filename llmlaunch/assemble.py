@@ -5,15 +5,14 @@ This is the I/O around the pure :mod:`llmlaunch.planning.plan`; nothing is start
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
-from llmlaunch import paths
-from llmlaunch.errors import HardwareError, LlmlaunchError, ModelError, PlanError
+from llmlaunch.errors import ModelError, PlanError
 from llmlaunch.hardware.types import Gpu, Inventory
 from llmlaunch.manifest.types import EngineName, Manifest, ModelSpec
 from llmlaunch.models.facts import ModelFacts
@@ -32,15 +31,19 @@ def assemble(
     env: Mapping[str, str] = os.environ,
     running: Sequence[ProcessSpec] = (),
     gpus: str | None = None,
+    name: str | None = None,
 ) -> tuple[Manifest, Inventory, Plan]:
     """Read the manifest at ``path`` and plan it for this machine, or for the one that ``gpus`` describes.
 
+    ``name`` replaces the manifest's own name of the deployment.
     ``running`` is what the deployment's supervisor runs now. ``gpus`` is a text like ``4xA100-80GB,2xL4`` or the path of a saved
     ``llmlaunch gpus --json``. Raises ManifestError, ModelError, HardwareError, PlanError or PortTakenError.
     """
     from llmlaunch.manifest.load import load
 
     manifest = load(path, env)
+    if name is not None:
+        manifest = replace(manifest, name=name)
     inventory, made = replan(manifest, env=env, running=running, gpus=gpus)
     return manifest, inventory, made
 
@@ -86,43 +89,27 @@ def inspect_models(manifest: Manifest, env: Mapping[str, str]) -> dict[str, Mode
     return {model: facts for model, facts in found.items() if isinstance(facts, ModelFacts)}
 
 
-def learned_figures() -> dict[str, int]:
-    """Measured VRAM in bytes by learning key. A file that is missing or broken teaches nothing."""
-    try:
-        data = json.loads((paths.state_root() / "learned.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    if not isinstance(data, dict):
-        return {}
-    return {str(k): v for k, v in data.items() if isinstance(v, int) and not isinstance(v, bool) and v > 0}
-
-
 def _inventory(gpus: str | None, env: Mapping[str, str]) -> Inventory:
     if gpus is None:
         from llmlaunch.hardware.nvml import probe
 
         return probe(env)
-    from llmlaunch.hardware import simulated
+    from llmlaunch.hardware.simulated import from_spec
 
-    try:
-        is_file = gpus.endswith(".json") or os.sep in gpus or Path(gpus).is_file()
-        return simulated.load(gpus) if is_file else simulated.parse(gpus)
-    except LlmlaunchError:
-        raise
-    except OSError as error:
-        raise HardwareError(f"can not read {gpus}: {error.strerror or error}") from error
+    return from_spec(gpus)
 
 
 def _world(
     manifest: Manifest, inventory: Inventory, running: Sequence[ProcessSpec], env: Mapping[str, str]
 ) -> World:
     from llmlaunch.hardware.ports import local_addresses, occupied
+    from llmlaunch.supervision.store import load_learned
 
     hosts = {manifest.controller.host, manifest.api.host, *(model.host for model in manifest.models)}
     return World(
         occupied=occupied(sorted(hosts)),
         running=tuple(running),
-        learned=learned_figures(),
+        learned=load_learned(),
         python=sys.executable,
         local_addresses=local_addresses(),
         held={} if inventory.simulated else held_by_component(inventory, manifest.name, running),

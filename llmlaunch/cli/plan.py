@@ -24,6 +24,9 @@ def plan(
         metavar="SPEC|FILE",
         help="Plan for other hardware: 4xA100-80GB,2xL4 · 8x24GiB · none · a saved `llmlaunch gpus --json`.",
     ),
+    name: str | None = typer.Option(
+        None, "--name", metavar="NAME", help="The deployment's name, instead of the manifest's."
+    ),
     json: bool = typer.Option(False, "--json", help="Print the plan as JSON."),
 ) -> None:
     """Print processes, addresses, device masks, the VRAM arithmetic of each GPU, and a reason for every placement and refusal.
@@ -31,11 +34,15 @@ def plan(
     Exit codes: 0 everything fits · 1 something does not, or a port is taken · 2 the manifest is wrong.
     """
     import os
+    from dataclasses import replace
 
     from llmlaunch import assemble
+    from llmlaunch.cli.select import check_name
     from llmlaunch.manifest.load import load
 
     manifest = load(file, os.environ)
+    if name is not None:
+        manifest = replace(manifest, name=check_name(name))
     running = () if gpus is not None else _running(manifest.name)
     _, made = assemble.replan(manifest, env=os.environ, running=running, gpus=gpus)
     _show(made, as_json=json)

@@ -32,6 +32,8 @@ class MemoryRule:
     """Several GPUs each hold some whole layers; False: each holds a part of every layer (tensor parallel)."""
     preallocates: bool = False
     """The KV cache is taken while loading, so what is measured once it is ready is all it will take."""
+    expands_mla: bool = False
+    """The KV cache of an MLA model holds full heads instead of its small latent."""
     half_precision: bool = False
     """A float32 checkpoint is loaded in 16 bits unless ``dtype`` says otherwise."""
 

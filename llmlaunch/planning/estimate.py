@@ -4,7 +4,8 @@
 
     weights     = stored tensors / GPUs, or parameters x bytes of the dtype asked for
     KV / token  = 2 · layers · ceil(kv heads / GPUs) · head size · bytes
-                  MLA: layers · (kv_lora_rank + qk_rope_head_dim) · bytes, whole on every tensor parallel GPU
+                  MLA: layers · (kv_lora_rank + qk_rope_head_dim) · bytes, whole on every tensor parallel GPU;
+                  transformers keeps the full heads instead
                   sliding layers keep min(tokens of a sequence, window)
     activations = batch tokens · (4 · hidden + 2 · intermediate / GPUs) · 2 + sequences · vocabulary · 12
     total       = 1.02 · weights + KV + 1.2 · activations + context + communication + graphs
@@ -125,17 +126,16 @@ def kv_bytes_per_token(
     """Bytes per token and GPU in layers that keep everything, and in sliding layers; None when the shape is unknown."""
     if facts.layers is None:
         return None
-    full = facts.layers - facts.sliding_layers - facts.stateless_layers
-    size = _kv_element_bytes(model, facts)
-    if facts.kv_lora_rank:
+    rule, size = engine.memory, _kv_element_bytes(model, facts)
+    if facts.kv_lora_rank and not rule.expands_mla:
         one = (facts.kv_lora_rank + (facts.qk_rope_head_dim or 0)) * size
-        split = count if engine.memory.layer_split else 1
     else:
-        if facts.kv_heads is None or facts.head_dim is None:
+        heads = facts.attention_heads if facts.kv_lora_rank else facts.kv_heads
+        if heads is None or facts.head_dim is None:
             return None
-        heads = facts.kv_heads if engine.memory.layer_split else -(-facts.kv_heads // count)
-        one = 2 * heads * facts.head_dim * size
-        split = count if engine.memory.layer_split else 1
+        one = 2 * (heads if rule.layer_split else -(-heads // count)) * facts.head_dim * size
+    split = count if rule.layer_split else 1
+    full = facts.layers - facts.sliding_layers - facts.stateless_layers
     return -(-full * one // split), -(-facts.sliding_layers * one // split)
 
 

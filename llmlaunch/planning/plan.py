@@ -66,7 +66,7 @@ def plan(manifest: Manifest, inventory: Inventory, facts: Mapping[str, ModelFact
         gpus=_budgets(survey, tuple(workers.values())),
         rejections=_rejections(replicas, outcomes),
         served_names=manifest.served_names,
-        notes=(*survey.notes, *_notes(replicas, workers, pool)),
+        notes=(*_said(inventory), *survey.notes, *_notes(replicas, workers, pool)),
         manifest_path=manifest.path,
         workdir=str(PurePath(manifest.path).parent) if manifest.path else "",
     )
@@ -185,6 +185,11 @@ def _why_no_gpus(inventory: Inventory) -> str:
     if inventory.visible == ():
         return "the CUDA_VISIBLE_DEVICES that llmlaunch was started with hides every GPU"
     return ""
+
+
+def _said(inventory: Inventory) -> tuple[str, ...]:
+    """What the look at the machine has to tell; why there is no GPU is said where it matters."""
+    return (inventory.note,) if inventory.note and inventory.gpus and not inventory.simulated else ()
 
 
 def _budgets(survey: devices.Survey, workers: tuple[ProcessSpec, ...]) -> tuple[GpuBudget, ...]:

@@ -39,6 +39,7 @@ vllm = model(engine=EngineName.VLLM)
         (LLAMA, TRANSFORMERS, 2, 64 << 10),  # by layers
         (DEEPSEEK, VLLM, 1, 70_272),
         (DEEPSEEK, VLLM, 8, 70_272),  # the latent is not split
+        (DEEPSEEK, TRANSFORMERS, 1, 61 * 2 * 128 * 192 * 2),  # transformers keeps the full heads
         (SMOLLM, VLLM, 3, 7_680),
         (SMOLLM, VLLM, 2, 15_360),  # 3 heads over 2 GPUs: the larger share
     ],

