@@ -21,6 +21,7 @@ from llmlaunch.gateway.http import ClientConnection
 from llmlaunch.gateway.keys import KeyRing
 from llmlaunch.gateway.metrics import Metrics
 from llmlaunch.gateway.proxy import Exchange
+from llmlaunch.gateway.receive import Rules
 from llmlaunch.gateway.request import Kind, Request
 from llmlaunch.gateway.routes import Replica, RouteTable
 from llmlaunch.gateway.upstream import Pool
@@ -56,7 +57,7 @@ class Gateway:
         self.pool = Pool()
         self.connections: set[ClientConnection] = set()
         self.stopping = False
-        self.max_body_bytes = options.max_body_bytes
+        self.rules = Rules(self.screen, self.new_identity, self.now, options.max_body_bytes)
         self.identity = f"gateway-{os.urandom(6).hex()}"
         self.on_drained: asyncio.Event = asyncio.Event()
         self._origins = frozenset(origin.encode() for origin in options.cors_origins)

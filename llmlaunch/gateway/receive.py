@@ -1,0 +1,276 @@
+"""Requests out of bytes: what a client's connection reads, without the connection. No I/O.
+
+llhttp (through httptools) parses in its strict mode: a Content-Length that is doubled, odd or beside a
+Transfer-Encoding, folded fields, NULs, bare line feeds and broken chunks are errors there. What it leaves to us is
+checked here: one Host, no transfer coding but chunked, sizes. A request that is refused early still has its turn:
+it stands in line with its reply settled, and nothing behind it is read.
+
+A body is taken in whole before its request goes on, so that it can be sent again to another replica.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import httptools
+
+from llmlaunch.gateway import errors
+from llmlaunch.gateway.errors import Reply
+from llmlaunch.gateway.headers import named_by_connection, request_id
+from llmlaunch.gateway.request import Fields, Request
+
+log = logging.getLogger(__name__)
+
+HEAD_LIMIT = 32 << 10
+"""Bytes of a request's head."""
+FIELDS_LIMIT = 128
+SWALLOW_LIMIT = 64 << 10
+"""A body that is not wanted is read up to here to keep the connection; beyond, it is closed."""
+_NOTED = frozenset(
+    (b"host", b"authorization", b"connection", b"content-length", b"expect", b"origin", b"transfer-encoding", b"x-request-id")
+)  # fmt: skip
+_ONCE = frozenset((b"host", b"authorization", b"content-length"))
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a receiver asks about a request whose head is complete."""
+
+    screen: Callable[[Request], Reply | None]
+    """The reply to a request that is refused, or answered, whatever its body holds."""
+    new_identity: Callable[[], bytes]
+    now: Callable[[], float]
+    """Seconds."""
+    max_body_bytes: int
+
+
+class Receiver:
+    """One connection's input. :meth:`feed` it; take complete requests from :attr:`ready`, in order."""
+
+    __slots__ = (
+        "_body",
+        "_declared",
+        "_doubled",
+        "_fed",
+        "_fields",
+        "_head_size",
+        "_last",
+        "_local",
+        "_noted",
+        "_on_expect",
+        "_parser",
+        "_request",
+        "_rules",
+        "_size",
+        "_url",
+        "deaf",
+        "in_head",
+        "ready",
+        "since",
+    )  # fmt: skip
+
+    def __init__(self, rules: Rules, local: bool, on_expect: Callable[[], None]) -> None:
+        """``on_expect`` is called when a client waits for ``100 Continue`` and shall have it."""
+        self._rules = rules
+        self._local = local
+        self._on_expect = on_expect
+        self._parser = httptools.HttpRequestParser(self)
+        self._request: Request | None = None
+        """Its head is read, its body is not."""
+        self._head_size = 0
+        """Bytes of the parts of a head that are complete."""
+        self._fed = 0
+        """Bytes read since a head began or content came: llhttp keeps an unfinished field or trailer to itself."""
+        self.in_head = False
+        self._last = False
+        """The client said that nothing follows its last request."""
+        self.deaf = False
+        """What still comes is not read any more."""
+        self.ready: deque[Request] = deque()
+        self.since = rules.now()
+        """When the present wait began: for a head, for its rest, for more of a body."""
+
+    @property
+    def amid(self) -> bool:
+        """A part of a request has come."""
+        return self.in_head or self._request is not None
+
+    def feed(self, data: bytes) -> None:
+        """Never raises: what can not be understood becomes a request whose reply says so."""
+        if self.deaf:
+            return
+        if self.in_head or self._request is not None:
+            self._fed += len(data)
+        else:
+            self.since = self._rules.now()
+            self._fed = 0
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # No upgrade is offered: the request is answered as it stands, then the connection ends.
+            if self.ready:
+                self.ready[-1].keep_alive = False
+            self.deaf = True
+        except httptools.HttpParserError as error:
+            self._parse_error(error)
+        if self.amid and self._fed + self._head_size > HEAD_LIMIT and not self.deaf:
+            self.refuse_rest(errors.header_too_large(HEAD_LIMIT))
+
+    def refuse_rest(self, reply: Reply) -> None:
+        """Answer what is half received with ``reply``, and read nothing more."""
+        rules = self._rules
+        request = self._request or Request(b"GET", b"", b"", True, False, rules.now(), rules.new_identity())
+        request.reply = reply
+        self.in_head = False
+        self._last_word(request)
+
+    # -- called by httptools
+
+    def on_message_begin(self) -> None:
+        self._url = b""
+        self._fields: Fields = []
+        self._noted: dict[bytes, bytes] = {}
+        self._doubled = b""
+        self._head_size = 0
+        self.in_head = True
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+        self._head_size += len(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self.in_head:  # a trailer: nothing here needs one
+            return
+        name = name.lower()
+        self._head_size += len(name) + len(value) + 4
+        self._fields.append((name, value.rstrip(b" \t")))
+        if name in _NOTED:
+            if name in self._noted:
+                if name in _ONCE:
+                    self._doubled = name
+                value = self._noted[name] + b"," + value
+            self._noted[name] = value
+
+    def on_headers_complete(self) -> None:
+        self.in_head = False
+        if self.deaf:
+            return
+        parser, noted = self._parser, self._noted
+        connection = noted.get(b"connection")
+        path, query = _path(self._url)
+        rules = self._rules
+        request = self._request = Request(
+            parser.get_method(),
+            path,
+            query,
+            parser.get_http_version() == "1.1",
+            parser.should_keep_alive(),
+            self._rules.now(),
+            request_id(noted.get(b"x-request-id", b""), b"") or rules.new_identity(),
+            self._fields,
+        )
+        request.local = self._local
+        request.authorization = noted.get(b"authorization", b"")
+        request.origin = noted.get(b"origin", b"")
+        if connection is not None:
+            request.named_by_connection = named_by_connection(connection)
+        self._body: bytes | bytearray = b""
+        self._size = self._fed = 0
+        # The parser let only digits through.
+        self._declared = int(noted.get(b"content-length", b"0"))
+        request.reply = self._fault(request) or rules.screen(request)
+        self._head_size = 0
+        if request.reply is None and self._declared > rules.max_body_bytes:
+            request.reply = errors.body_too_large(rules.max_body_bytes)
+        self._before_body(request)
+
+    def on_body(self, data: bytes) -> None:
+        request = self._request
+        if request is None or self.deaf:
+            return
+        self._size += len(data)
+        if request.reply is not None:
+            if self._size > SWALLOW_LIMIT:
+                self._last_word(request)
+        elif self._size > self._rules.max_body_bytes:
+            request.reply = errors.body_too_large(self._rules.max_body_bytes)
+            self._last_word(request)
+        else:
+            if not self._body:
+                self._body = data
+            elif isinstance(self._body, bytearray):
+                self._body += data
+            else:
+                self._body = bytearray(self._body + data)
+            self.since = self._rules.now()
+            self._fed = 0
+
+    def on_message_complete(self) -> None:
+        request, self._request = self._request, None
+        if request is None or self.deaf:
+            return
+        request.body, self._body = bytes(self._body), b""
+        self._last = not request.keep_alive
+        self.ready.append(request)
+
+    # -- judging
+
+    def _fault(self, request: Request) -> Reply | None:
+        """What llhttp leaves to its user."""
+        if self._head_size > HEAD_LIMIT or len(self._fields) > FIELDS_LIMIT:
+            request.keep_alive = False
+            return errors.header_too_large(HEAD_LIMIT)
+        if self._doubled:
+            request.keep_alive = False
+            return errors.bad_http(f"{self._doubled.decode()} is given twice")
+        if request.http11 and b"host" not in self._noted:
+            request.keep_alive = False
+            return errors.bad_http("an HTTP/1.1 request needs a Host")
+        coding = self._noted.get(b"transfer-encoding")
+        if coding is None:
+            return None
+        if not request.http11:
+            request.keep_alive = False
+            return errors.bad_http("HTTP/1.0 has no Transfer-Encoding")
+        if coding.strip(b" \t").lower() != b"chunked":
+            request.keep_alive = False
+            return errors.transfer_coding()
+        return None
+
+    def _before_body(self, request: Request) -> None:
+        expects = self._noted.get(b"expect", b"").lower() == b"100-continue" and request.http11
+        if request.reply is None:
+            if expects and not self.ready:
+                self._on_expect()
+        elif expects or self._declared > SWALLOW_LIMIT or not request.keep_alive:
+            self._last_word(request)
+
+    def _last_word(self, request: Request) -> None:
+        """Answer ``request`` in its turn, and read nothing more."""
+        self._body = b""
+        request.keep_alive = False
+        self._request = None
+        self.deaf = True
+        self.ready.append(request)
+
+    def _parse_error(self, error: Exception) -> None:
+        if self.deaf:
+            return
+        if self._last and not self.in_head and self._request is None:
+            self.deaf = True  # bytes behind a request that was said to be the last
+            return
+        cause = error.__context__
+        if isinstance(error, httptools.HttpParserCallbackError) and cause is not None:
+            log.error("a parser callback failed", exc_info=cause)
+        self.refuse_rest(errors.bad_http(str(error) or "it can not be parsed"))
+
+
+def _path(target: bytes) -> tuple[bytes, bytes]:
+    """Path and query of a request's target, also when it comes in absolute form (RFC 9112 §3.2.2)."""
+    path, _, query = target.partition(b"?")
+    if path.startswith(b"/") or b"://" not in path:
+        return path, query
+    return b"/" + path.partition(b"://")[2].partition(b"/")[2], query
