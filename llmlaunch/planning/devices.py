@@ -50,6 +50,8 @@ class Survey:
     links: tuple[tuple[tuple[int, int], ...], ...]
     """By position: (LinkKind, NVLink lanes)."""
     notes: tuple[str, ...] = ()
+    countable: bool = True
+    """Whether CUDA surely counts GPUs as NVML does. A lost GPU, or one in MIG mode, may shift those after it."""
     by_name: Mapping[int | str, Device] = field(default_factory=dict)
     """By index (whole GPUs) and by lower-case UUID."""
 
@@ -88,7 +90,8 @@ def survey(inventory: Inventory, world: World) -> Survey:
                 devices.append(_slice(len(devices), gpu, part, world))
     by_name: dict[int | str, Device] = {d.uuid.lower(): d for d in devices}
     by_name |= {d.index: d for d in devices if not d.mig}
-    return Survey(tuple(devices), unusable, _links(devices, inventory), tuple(notes), by_name)
+    countable = not any(gpu.lost or gpu.mig_enabled for gpu in inventory.gpus)
+    return Survey(tuple(devices), unusable, _links(devices, inventory), tuple(notes), countable, by_name)
 
 
 def _why_not(gpu: Gpu, inventory: Inventory) -> str:
@@ -170,6 +173,6 @@ def mask(devices: Sequence[Device], by_index: bool) -> str:
     """CUDA_VISIBLE_DEVICES for ``devices`` in this order; "" hides every GPU.
 
     Absolute NVML indexes are right under any mask of our own, because the child's mask replaces ours and CUDA_DEVICE_ORDER makes
-    CUDA count as NVML does. MIG instances have no index in CUDA: they are always named by UUID.
+    CUDA count as NVML does (where :attr:`Survey.countable`). MIG instances have no index in CUDA: they are always named by UUID.
     """
     return ",".join(str(d.index) if by_index and not d.mig else d.uuid for d in devices)

@@ -54,7 +54,10 @@ def plan(manifest: Manifest, inventory: Inventory, facts: Mapping[str, ModelFact
     for replica in replicas:
         outcome = outcomes.get(replica.name)
         if isinstance(outcome, placement.Placed):
-            workers[replica.name] = _spec(make, replica, outcome.devices, outcome.claims, outcome.reason)
+            visible = devices.mask(outcome.devices, replica.engine.index_mask and survey.countable)
+            workers[replica.name] = _spec(
+                make, replica, outcome.devices, outcome.claims, visible, outcome.reason
+            )
 
     return Plan(
         deployment=manifest.name,
@@ -118,7 +121,10 @@ def _kept(
         where = _unmoved(replica, old, pool.survey) if old else None
         if old is None or where is None:
             continue
-        if _spec(make, replica, where, old.vram_per_gpu, old.reason) == old:
+        # A mask that names the same devices in the other way (a GPU was lost since) is no reason to restart.
+        masks = [devices.mask(where, by_index) for by_index in (True, False)]
+        visible = old.mask if old.mask in masks else masks[0]
+        if _spec(make, replica, where, old.vram_per_gpu, visible, old.reason) == old:
             reserved = devices.reserved(old, world)
             pool.take(where, [reserved[device.uuid] for device in where], replica.group)
             kept[replica.name] = old
@@ -172,10 +178,19 @@ def _spec(
     replica: _Replica,
     where: tuple[devices.Device, ...],
     claims: tuple[int, ...],
+    visible: str,
     reason: str,
 ) -> ProcessSpec:
     return make.worker(
-        replica.name, replica.model, replica.facts, replica.engine, replica.port, where, claims, reason
+        replica.name,
+        replica.model,
+        replica.facts,
+        replica.engine,
+        replica.port,
+        where,
+        claims,
+        visible,
+        reason,
     )
 
 

@@ -9,7 +9,7 @@ from llmlaunch.engines.types import DeviceClaim, Engine, LaunchRequest
 from llmlaunch.manifest.types import EngineName, Manifest, ModelSpec
 from llmlaunch.models.facts import ModelFacts
 from llmlaunch.planning import estimate, naming, ports
-from llmlaunch.planning.devices import Device, mask
+from llmlaunch.planning.devices import Device
 from llmlaunch.planning.types import Component, ProcessSpec, World
 
 _SECRET_NAME = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
@@ -62,8 +62,10 @@ class Maker:
         port: int,
         devices: Sequence[Device],
         claims: Sequence[int],
+        visible: str,
         reason: str,
     ) -> ProcessSpec:
+        """``visible`` is the device mask that names ``devices``; ``claims`` are bytes for each of them."""
         kv_tokens = None
         if facts and devices and claims:
             kv_tokens = estimate.kv_tokens(model, facts, engine, len(devices), min(claims))
@@ -83,7 +85,6 @@ class Maker:
                 kv_tokens=kv_tokens,
             )
         )
-        visible = mask(devices, engine.index_mask)
         env = {**launch.env, **model.env, _ORDER: "PCI_BUS_ID", _VISIBLE: visible}
         return ProcessSpec(
             name=name,

@@ -283,7 +283,6 @@ def test_a_replica_spans_no_mig_instances() -> None:
     inventory = box(mig_gpu(0, 2))
     both = GpuPinned((uuid(0, "MIG"), uuid(1, "MIG")))
     assert "one MIG instance" in reason(planned(model("smollm2", gpus=both), on=inventory))
-    assert "0" not in workers(planned(model("smollm2", gpus=GpuAuto(2)), on=inventory))
     assert not planned(model("smollm2", gpus=GpuAuto(2)), on=inventory).fits
 
 
@@ -311,6 +310,18 @@ def test_masks_are_uuids_for_the_built_in_worker_and_indexes_for_the_others() ->
     assert spec(made, "v-1").mask == "0"
     assert spec(made, "controller").mask == spec(made, "api").mask == ""
     assert spec(made, "api").env["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_indexes_are_not_used_where_cuda_may_count_otherwise() -> None:
+    """CUDA skips a lost GPU, so every index after it would mean another one."""
+    wanted = model(engine=VLLM, gpus=GpuPinned((2,)))
+    fine = box(*map(gpu, range(3)))
+    before = planned(wanted, on=fine)
+    assert spec(before, "llama-1").mask == "2"
+    for odd in (box(replace(gpu(0), lost="GPU is lost"), gpu(1), gpu(2)), box(mig_gpu(0, 2), gpu(1), gpu(2))):
+        assert spec(planned(wanted, on=odd), "llama-1").mask == uuid(2)
+        again = planned(wanted, on=odd, world=World(running=before.processes))
+        assert again.processes == before.processes, "what runs already has found its GPU"
 
 
 # what runs --------------------------------------------------------------------------------------------------------------
