@@ -1,0 +1,160 @@
+"""The supervisor's HTTP interface; ``control/types.py`` has the table of what it speaks."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any, Protocol
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from llmlaunch.control import codec
+from llmlaunch.control.types import SupervisorStatus
+from llmlaunch.errors import ControlError, LlmlaunchError
+from llmlaunch.planning.codec import plan_from_json, spec_to_json
+from llmlaunch.planning.types import Plan
+from llmlaunch.supervision.core.types import Verb
+from llmlaunch.supervision.effects import ProcessEffects
+from llmlaunch.supervision.journal import Journal
+from llmlaunch.supervision.loop import Supervisor
+
+_STATUS_BY_CODE = {"not_found": 404, "control": 409}
+_VERBS = {"start": Verb.START, "stop": Verb.STOP, "restart": Verb.RESTART}
+
+
+class Bad(LlmlaunchError):
+    """A request that makes no sense."""
+
+    code = "bad_request"
+
+
+class Host(Protocol):
+    """The daemon, as the interface needs it."""
+
+    supervisor: Supervisor
+    effects: ProcessEffects
+    journal: Journal
+    status: SupervisorStatus
+
+    def stop(self, force: bool = False) -> None: ...
+
+
+def build(host: Host) -> Starlette:
+    """The application. Every refusal is {"error": {"code", "message", "hint"}} with a fitting status."""
+    routes = _Routes(host)
+    return Starlette(
+        routes=[
+            Route("/status", routes.status, methods=["GET"]),
+            Route("/specs", routes.specs, methods=["GET"]),
+            Route("/apply", routes.apply, methods=["POST"]),
+            Route("/command", routes.command, methods=["POST"]),
+            Route("/shutdown", routes.shutdown, methods=["POST"]),
+            Route("/events", routes.events, methods=["GET"]),
+        ],
+        exception_handlers={LlmlaunchError: _refuse, HTTPException: _no_route},
+    )
+
+
+class _Routes:
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    async def status(self, request: Request) -> Response:
+        host = self._host
+        supervisor = host.supervisor
+        gpus = any(slot.spec.gpus for slot in supervisor.slots.values()) or bool(supervisor.plan.gpus)
+        inventory = await host.effects.memory.sample() if gpus else None
+        used = await host.effects.vram_used(supervisor.slots) if gpus else {}
+        report = host.journal.report(
+            supervisor.plan, supervisor.slots, host.status, used, inventory, supervisor.stopping
+        )
+        return JSONResponse(codec.status_to_json(report))
+
+    async def specs(self, request: Request) -> Response:
+        specs = [spec_to_json(slot.successor or slot.spec) for slot in self._host.supervisor.slots.values()]
+        return JSONResponse({"processes": specs})
+
+    async def apply(self, request: Request) -> Response:
+        body = await _body(request)
+        plan = plan_from_json(body.get("plan"))
+        _check(plan, self._host.supervisor.plan.deployment)
+        result = await self._host.supervisor.apply(plan, _flag(body, "restart_down", True))
+        return JSONResponse(codec.apply_result_to_json(result))
+
+    async def command(self, request: Request) -> Response:
+        body = await _body(request)
+        verb = _VERBS.get(body["verb"]) if isinstance(body.get("verb"), str) else None
+        if verb is None:
+            raise Bad(f"unknown verb {body.get('verb')!r}", hint=f"expected one of {', '.join(_VERBS)}")
+        names = body.get("names")
+        if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
+            raise Bad("names must be a list with the name of at least one component")
+        done = await self._host.supervisor.command(verb, tuple(dict.fromkeys(names)))
+        return JSONResponse({"names": done})
+
+    async def shutdown(self, request: Request) -> Response:
+        self._host.stop(_flag(await _body(request), "force", False))
+        return JSONResponse({})
+
+    async def events(self, request: Request) -> Response:
+        text = request.query_params.get("since", "0")
+        if not (text.isascii() and text.isdigit()):
+            raise Bad(f"since is {text!r}, expected the number of an event")
+
+        async def lines() -> AsyncIterator[bytes]:
+            async for event in self._host.journal.follow(int(text)):
+                yield json.dumps(codec.event_to_json(event)).encode() + b"\n"
+
+        return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+
+def _check(plan: Plan, deployment: str) -> None:
+    if plan.deployment != deployment:
+        raise Bad(f"this supervisor runs {deployment!r}; the plan is for {plan.deployment!r}")
+    if plan.rejections:
+        raise Bad(f"the plan does not fit: {plan.rejections[0].model}: {plan.rejections[0].reason}")
+    for name, count in Counter(spec.name for spec in plan.processes).items():
+        if count > 1:
+            raise Bad(f"{count} processes of the plan are named {name!r}")
+        if not name or "/" in name or name.startswith("."):
+            raise Bad(f"{name!r} is no name for a component: its log could not be named after it")
+    for spec in plan.processes:
+        if not spec.argv:
+            raise Bad(f"{spec.name} has nothing to execute")
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    try:
+        body = json.loads(await request.body() or b"{}")
+    except ValueError as error:
+        raise Bad(f"the body is not JSON: {error}") from None
+    if not isinstance(body, dict):
+        raise Bad("the body must be a JSON object")
+    return body
+
+
+def _flag(body: dict[str, Any], key: str, default: bool) -> bool:
+    value = body.get(key, default)
+    if not isinstance(value, bool):
+        raise Bad(f"{key} must be true or false")
+    return value
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    code = getattr(error, "code", "error")
+    status = _STATUS_BY_CODE.get(code, 400) if isinstance(error, ControlError) else 400
+    return _envelope(status, code, str(error), getattr(error, "hint", ""))
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    status = getattr(error, "status_code", 500)
+    return _envelope(status, "no_route", f"{request.method} {request.url.path} does not exist here", "")
+
+
+def _envelope(status: int, code: str, message: str, hint: str) -> Response:
+    return JSONResponse({"error": {"code": code, "message": message, "hint": hint}}, status)

@@ -1,0 +1,201 @@
+"""The supervisor's process: one deployment, one lock, one socket.
+
+It starts empty and is told what to run through the socket (``control/app.py``). It ends when it is told to shut down, at
+SIGTERM or SIGINT (gracefully; a second one kills), or when its lifeline breaks: then whoever started it in the foreground
+has died, and everything is killed at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ctypes
+import json
+import logging
+import os
+import re
+import secrets
+import signal
+import socket
+import struct
+import sys
+import time
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from llmlaunch import paths
+from llmlaunch.control.client import ALREADY_RUNNING_EXIT
+from llmlaunch.control.types import SupervisorStatus
+from llmlaunch.errors import LlmlaunchError, UsageError
+from llmlaunch.supervision import store
+from llmlaunch.supervision.core.restart import Policy
+from llmlaunch.supervision.effects import ProcessEffects
+from llmlaunch.supervision.journal import Journal
+from llmlaunch.supervision.loop import Supervisor
+
+POLICY_VARIABLE = "LLMLAUNCH_SUPERVISION"
+"""Overrides fields of ``restart.Policy``, as a JSON object: {"stable_s": 5}. Meant for tests."""
+_PR_SET_CHILD_SUBREAPER = 36
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+log = logging.getLogger(__name__)
+
+
+class _OwnerOnly(HttpToolsProtocol):
+    """Hangs up on every user but the owner. The folder's mode says the same; this holds when somebody loosens it."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        sock = transport.get_extra_info("socket")
+        _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        if uid not in (os.getuid(), 0):
+            log.warning("user %d may not speak to this supervisor", uid)
+            transport.abort()
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals alone, and sleeps instead of looking ten times a second whether it should end."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ended = asyncio.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+    async def main_loop(self) -> None:
+        await self.ended.wait()
+
+
+class Daemon:
+    """Ties the loop, its effects, its journal and the socket together."""
+
+    def __init__(self, where: paths.DeploymentPaths, policy: Policy) -> None:
+        self.where = where
+        self.status = SupervisorStatus(os.getpid(), time.time())
+        run, token = secrets.token_hex(16), secrets.token_urlsafe(32)
+        self.effects = ProcessEffects(where, policy, run, token)
+        self.journal = Journal(where)
+        self.supervisor = Supervisor(where.name, self.effects, policy)
+        self.supervisor.on_change = self.journal.record
+        self._asked_to_stop = False
+
+    async def run(self, sock: socket.socket, lifeline_fd: int | None) -> None:
+        """Until everything is down."""
+        from llmlaunch.control.app import build
+
+        config = uvicorn.Config(
+            build(self), http=_OwnerOnly, ws="none", lifespan="off", log_config=None, access_log=False,
+            timeout_graceful_shutdown=1,
+        )  # fmt: skip
+        server = _Server(config)
+        self._listen_to_signals(lifeline_fd)
+        serving = asyncio.create_task(server.serve(sockets=[sock]))
+        registering = asyncio.create_task(self.effects.registrar.run())
+        try:
+            await self.supervisor.run()
+        finally:
+            self.where.socket.unlink(missing_ok=True)
+            self.journal.close()
+            registering.cancel()
+            await self.effects.close()
+            server.ended.set()
+            await serving
+
+    def stop(self, force: bool = False) -> None:
+        """Shut down; a second request for it, or ``force``, kills."""
+        self._asked_to_stop = True
+        self.supervisor.shutdown(force)
+
+    def _listen_to_signals(self, lifeline_fd: int | None) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGCHLD, self.effects.reap)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, number)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        if lifeline_fd is not None:
+            loop.add_reader(lifeline_fd, self._on_lifeline, lifeline_fd)
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        log.info("%s", number.name)
+        self.stop(force=self._asked_to_stop)
+
+    def _on_lifeline(self, descriptor: int) -> None:
+        if os.read(descriptor, 512):
+            return
+        asyncio.get_running_loop().remove_reader(descriptor)
+        if not self._asked_to_stop:
+            log.warning("the command that started this supervisor in the foreground has died")
+            self.stop(force=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the supervisor of one deployment; its exit code. Errors are said in one line on stderr."""
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", force=True
+    )
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    try:
+        options = _parse(argv)
+        _serve(paths.DeploymentPaths(options.name), _policy(), options.lifeline_fd)
+    except store.Taken as error:
+        return _fail(error, ALREADY_RUNNING_EXIT)
+    except LlmlaunchError as error:
+        return _fail(error, error.exit_code)
+    except OSError as error:
+        return _fail(LlmlaunchError(f"can not start the supervisor: {error}"), 1)
+    return 0
+
+
+def _serve(where: paths.DeploymentPaths, policy: Policy, lifeline_fd: int | None) -> None:
+    for folder in (where.run, where.state, where.logs):
+        paths.private_dir(folder)
+    lock = store.take_lock(where)
+    try:
+        # Orphans of a shim that somebody killed come here, not to pid 1, and are ended.
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        store.clean_after_crash(where)
+        sock = store.bind_socket(where)
+        log.info("supervising %s, pid %d", where.name, os.getpid())
+
+        async def run() -> None:
+            await Daemon(where, policy).run(sock, lifeline_fd)
+
+        asyncio.run(run())
+        log.info("%s is down", where.name)
+    finally:
+        os.close(lock)
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m llmlaunch.supervision", description=__doc__)
+    parser.add_argument("--name", required=True, help="the deployment")
+    parser.add_argument("--lifeline-fd", type=int, help="end of file on this descriptor kills everything")
+    options = parser.parse_args(argv)
+    if not _NAME.fullmatch(options.name):
+        raise UsageError(f"{options.name!r} is no name of a deployment", hint="use a-z, 0-9 and . _ -")
+    return options
+
+
+def _policy() -> Policy:
+    text = os.environ.get(POLICY_VARIABLE, "")
+    if not text:
+        return Policy()
+    known = {f.name for f in fields(Policy)}
+    try:
+        given = json.loads(text)
+        if not isinstance(given, dict) or given.keys() - known:
+            raise ValueError(f"expected an object with keys of {sorted(known)}")
+        values = {key: type(getattr(Policy(), key))(value) for key, value in given.items()}
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{POLICY_VARIABLE}: {error}") from None
+    return Policy(**values)
+
+
+def _fail(error: LlmlaunchError, code: int) -> int:
+    sys.stderr.write(f"error: {error.message}\n")
+    return code

@@ -1,0 +1,237 @@
+"""The loop's commands, done: shims, probes, registrations, GPU memory, the state file."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from llmlaunch import paths
+from llmlaunch.errors import StartError
+from llmlaunch.planning.types import Plan, ProcessSpec
+from llmlaunch.supervision import logs, probe, procs, store, vram
+from llmlaunch.supervision.core.reconcile import Slot
+from llmlaunch.supervision.core.restart import Policy
+from llmlaunch.supervision.core.types import Drained, Exited, Phase, Probed, Progressed, Spawned, SpawnFailed
+from llmlaunch.supervision.loop import Post
+from llmlaunch.supervision.registrar import Registrar
+from llmlaunch.supervision.spawn import Tree, reap_strangers, start_under_shim, wait_for_port
+
+TOKEN_VARIABLE = "LLMLAUNCH_TOKEN"  # noqa: S105  # the name of a variable; as in controller/wire.py
+_LEARN_AFTER_S = (3.0, 60.0)
+"""When a replica's VRAM is measured: once it is ready, and again when it has served."""
+_Key = tuple[str, int]
+log = logging.getLogger(__name__)
+
+
+class ProcessEffects:
+    """Real processes of one deployment. ``run`` identifies them after a crash, ``token`` lets them into the controller."""
+
+    def __init__(self, where: paths.DeploymentPaths, policy: Policy, run: str, token: str) -> None:
+        self._where = where
+        self._policy = policy
+        self._run = run
+        self._token = token
+        self._me = procs.identify(os.getpid())
+        self._workdir = ""
+        self._trees: dict[_Key, Tree] = {}
+        self._killed: set[_Key] = set()
+        self._draining: set[_Key] = set()
+        self._watches: dict[_Key, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._written: store.State | None = None
+        self.memory = vram.GpuMemory()
+        self.registrar = Registrar(token)
+        self._post: Post = lambda name, event: None
+        self._memory_read: Callable[[Mapping[str, int] | None], None] = lambda free: None
+
+    def attach(self, post: Post, memory: Callable[[Mapping[str, int] | None], None]) -> None:
+        self._post, self._memory_read = post, memory
+
+    # ── commands ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def spawn(self, spec: ProcessSpec, incarnation: int) -> None:
+        self._go(self._live(spec, incarnation))
+
+    def drain(self, spec: ProcessSpec, incarnation: int, grace_s: float) -> None:
+        self._draining.add((spec.name, incarnation))
+        self._go(self._drain(spec, incarnation, grace_s))
+
+    def terminate(self, name: str, incarnation: int, grace_s: float) -> None:
+        self._draining.discard((name, incarnation))
+        if tree := self._trees.get((name, incarnation)):
+            tree.terminate(grace_s)
+
+    def kill(self, name: str, incarnation: int) -> None:
+        self._draining.discard((name, incarnation))
+        self._killed.add((name, incarnation))
+        if tree := self._trees.get((name, incarnation)):
+            tree.kill()
+
+    def read_memory(self) -> None:
+        self._go(self._read_memory())
+
+    def last_incarnation(self, name: str) -> int:
+        return logs.last_incarnation(self._where.name, name)
+
+    def follow(self, slots: Mapping[str, Slot], plan: Plan) -> None:
+        self._workdir = plan.workdir
+        self._follow_probes(slots)
+        self.registrar.follow(slots, plan.served_names)
+        self._keep_state()
+
+    # ── for the daemon ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def reap(self) -> None:
+        reap_strangers(list(self._trees.values()))
+
+    async def vram_used(self, slots: Mapping[str, Slot]) -> dict[str, int | None]:
+        """Bytes that NVML sees in use, by component; only those with GPUs."""
+        trees = {n: self._trees.get((n, s.record.incarnation)) for n, s in slots.items() if s.spec.gpus}
+        live = {name: tree for name, tree in trees.items() if tree}
+        if not live:
+            return {}
+        pids = await asyncio.to_thread(lambda: {name: tree.pids() for name, tree in live.items()})
+        return vram.used_by_tree(await self.memory.sample(), pids)
+
+    async def close(self) -> None:
+        for task in [*self._tasks, *self._watches.values()]:
+            task.cancel()
+        self.memory.close()
+        self._where.state_file.unlink(missing_ok=True)
+
+    # ── one process's life ──────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _live(self, spec: ProcessSpec, incarnation: int) -> None:
+        key = (spec.name, incarnation)
+        try:
+            tree = await self._start(spec, incarnation)
+        except StartError as error:
+            self._post(spec.name, SpawnFailed(incarnation, error.message))
+            return
+        except Exception as error:
+            log.exception("starting %s", spec.name)
+            self._post(spec.name, SpawnFailed(incarnation, f"can not start: {error}"))
+            return
+        code, left = await tree.ended()
+        if left:
+            log.error("%s %d: %d processes can not be ended", spec.name, incarnation, left)
+        self._trees.pop(key, None)
+        self._killed.discard(key)
+        self._keep_state()
+        self._post(spec.name, Exited(incarnation, code, self._last_line(spec.name, incarnation)))
+
+    async def _start(self, spec: ProcessSpec, incarnation: int) -> Tree:
+        if taken := await asyncio.to_thread(wait_for_port, spec.host, spec.port):
+            raise StartError(taken)
+        key = (spec.name, incarnation)
+        marks = {
+            store.RUN_VARIABLE: self._run,
+            "LLMLAUNCH_DEPLOYMENT": self._where.name,
+            "LLMLAUNCH_COMPONENT": spec.name,
+            "LLMLAUNCH_INCARNATION": str(incarnation),
+        }
+        env = {**os.environ, **spec.env, **marks, TOKEN_VARIABLE: self._token}
+        try:
+            output = logs.open_log(self._where.name, spec.name, incarnation)
+        except OSError as error:
+            raise StartError(f"can not write its log: {error}") from None
+        try:
+            tree = start_under_shim(spec.argv, env, self._workdir or os.getcwd(), output, marks)  # noqa: PTH109
+        finally:
+            os.close(output)
+        self._trees[key] = tree
+        self._keep_state()
+        try:
+            pid = await tree.started(spec.argv)
+        except StartError:
+            self._trees.pop(key, None)
+            raise
+        self._keep_state()
+        self._post(spec.name, Spawned(incarnation, pid))
+        if key in self._killed:
+            tree.kill()
+        return tree
+
+    async def _drain(self, spec: ProcessSpec, incarnation: int, grace_s: float) -> None:
+        key = (spec.name, incarnation)
+        await self.registrar.drain(spec.address, grace_s, lambda: key in self._draining)
+        self._post(spec.name, Drained(incarnation))
+
+    def _last_line(self, name: str, incarnation: int) -> str:
+        lines = logs.tail(self._where.log(name, incarnation), 20)
+        return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")
+
+    # ── what follows the state ──────────────────────────────────────────────────────────────────────────────────────
+
+    def _follow_probes(self, slots: Mapping[str, Slot]) -> None:
+        wanted = {
+            (name, slot.record.incarnation): slot
+            for name, slot in slots.items()
+            if slot.record.pid is not None and slot.record.phase in (Phase.STARTING, Phase.READY)
+        }
+        for key in self._watches.keys() - wanted.keys():
+            self._watches.pop(key).cancel()
+        for key, slot in wanted.items():
+            if key not in self._watches:
+                self._watches[key] = asyncio.create_task(self._watch(slot))
+
+    async def _watch(self, slot: Slot) -> None:
+        name, incarnation = slot.spec.name, slot.record.incarnation
+        learned = False
+
+        def emit(event: Probed | Progressed) -> None:
+            nonlocal learned
+            if isinstance(event, Probed) and event.ok and not learned:
+                learned = True
+                if slot.spec.learning_key and slot.spec.gpus:
+                    self._go(self._learn(slot.spec, incarnation))
+            self._post(name, event)
+
+        log_file = self._where.log(name, incarnation)
+        ready = slot.record.phase is Phase.READY
+        await probe.watch(slot.spec, incarnation, log_file, ready, self._policy, emit)
+
+    async def _read_memory(self) -> None:
+        inventory = await self.memory.sample(fresh=True)
+        self._memory_read(vram.free_bytes(inventory) if inventory.gpus else None)
+
+    async def _learn(self, spec: ProcessSpec, incarnation: int) -> None:
+        most, waited = 0, 0.0
+        for at in _LEARN_AFTER_S:
+            await asyncio.sleep(at - waited)
+            waited = at
+            tree = self._trees.get((spec.name, incarnation))
+            if tree is None:
+                return
+            pids = await asyncio.to_thread(tree.pids)
+            used = vram.used_bytes(await self.memory.sample(fresh=True), pids)
+            if used and used > most:
+                most = used
+                await asyncio.to_thread(store.remember_vram, spec.learning_key, used)
+
+    def _keep_state(self) -> None:
+        if self._me is None:
+            return
+        kept = tuple(
+            store.Kept(n, i, tree.shim, tree.program) for (n, i), tree in sorted(self._trees.items())
+        )
+        state = store.State(self._run, self._me, kept)
+        if state != self._written:
+            try:
+                store.write_state(self._where, state)
+            except OSError as error:
+                log.error("can not write %s: %s", self._where.state_file, error)
+            self._written = state
+
+    def _go(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("a task of the supervisor failed", exc_info=error)

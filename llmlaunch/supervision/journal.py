@@ -1,0 +1,138 @@
+"""What the supervisor tells of its components: their status now, and every change of it, numbered."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+
+from llmlaunch import paths
+from llmlaunch.control.types import (
+    ApiStatus,
+    ComponentStatus,
+    GpuStatus,
+    ProgressEvent,
+    StatusReport,
+    SupervisorStatus,
+)
+from llmlaunch.hardware.types import Gpu, Inventory, MigDevice
+from llmlaunch.planning.types import Component, Plan
+from llmlaunch.supervision import logs
+from llmlaunch.supervision.core.reconcile import Slot
+from llmlaunch.supervision.core.types import LIVE_PHASES, Phase
+
+_KEPT_EVENTS = 2000
+_TAIL_LINES = 20
+_FAILURES = frozenset({Phase.BACKOFF, Phase.FAILED})
+
+
+class Journal:
+    """``record`` is called by the writer alone; everybody may ``follow``."""
+
+    def __init__(self, where: paths.DeploymentPaths) -> None:
+        self._where = where
+        self._events: deque[ProgressEvent] = deque(maxlen=_KEPT_EVENTS)
+        self._last: dict[str, ComponentStatus] = {}
+        self._seq = 0
+        self._more = asyncio.Event()
+        self._closed = False
+        # Records hold monotonic times, people read the calendar; a clock that is set later moves nothing.
+        self._epoch = time.time() - time.monotonic()
+
+    def record(self, name: str, slot: Slot) -> None:
+        """Note a change, if there is one that anybody can see."""
+        status = self.component(slot, None)
+        if self._last.get(name) == status:
+            return
+        before = self._last.get(name)
+        self._last[name] = status
+        tail: list[str] = []
+        if slot.record.phase in _FAILURES and (before is None or before.phase != status.phase):
+            tail = logs.tail(self._where.log(name, slot.record.incarnation), _TAIL_LINES)
+        self._seq += 1
+        self._events.append(ProgressEvent(self._seq, time.time(), status, tuple(tail)))
+        self._wake()
+
+    async def follow(self, since: int) -> AsyncIterator[ProgressEvent]:
+        """Changes after number ``since``, then live until :meth:`close`."""
+        while True:
+            more = self._more
+            for event in [e for e in self._events if e.seq > since]:
+                since = event.seq
+                yield event
+            if self._closed and since >= self._seq:
+                return
+            if more is self._more:
+                await more.wait()
+
+    def close(self) -> None:
+        self._closed = True
+        self._wake()
+
+    def _wake(self) -> None:
+        self._more.set()
+        self._more = asyncio.Event()
+        if self._closed:
+            self._more.set()
+
+    def component(self, slot: Slot, vram_used: int | None) -> ComponentStatus:
+        record, spec = slot.record, slot.spec
+        pending = record.phase is Phase.PENDING
+        return ComponentStatus(
+            name=spec.name,
+            component=spec.component.value,
+            model=spec.model,
+            names=spec.names,
+            engine=spec.engine,
+            phase=record.phase.value,
+            pid=record.pid,
+            address=spec.address,
+            gpus=spec.gpus,
+            vram_bytes=spec.vram_bytes,
+            vram_used_bytes=vram_used,
+            restarts=record.restarts,
+            since=round(record.since + self._epoch, 3),
+            cause=(record.waiting if pending else "") or record.cause.text,
+            progress=record.progress,
+            incarnation=record.incarnation,
+        )
+
+    def report(
+        self,
+        plan: Plan,
+        slots: Mapping[str, Slot],
+        supervisor: SupervisorStatus,
+        used: Mapping[str, int | None],
+        inventory: Inventory | None,
+        stopping: bool,
+    ) -> StatusReport:
+        """Everything, for ``status``. ``used`` is measured VRAM by component, ``inventory`` the GPUs now if there are any."""
+        urls = [slot.spec.address for slot in slots.values() if slot.spec.component is Component.API]
+        return StatusReport(
+            deployment=self._where.name,
+            supervisor=supervisor,
+            api=ApiStatus(urls[0] if urls else ""),
+            components=tuple(self.component(slot, used.get(name)) for name, slot in slots.items()),
+            gpus=_gpu_rows(inventory, slots) if inventory else (),
+            manifest=plan.manifest_path,
+            stopping=stopping,
+        )
+
+
+def _gpu_rows(inventory: Inventory, slots: Mapping[str, Slot]) -> tuple[GpuStatus, ...]:
+    planned: dict[str, int] = {}
+
+    def row_of(part: Gpu | MigDevice, index: int) -> GpuStatus:
+        sizes = (part.total_bytes, part.used_bytes, part.free_bytes, planned.get(part.uuid, 0))
+        return GpuStatus(index, part.uuid, part.name, *sizes)
+
+    for slot in slots.values():
+        if slot.record.phase in LIVE_PHASES or slot.record.phase is Phase.PENDING:
+            for uuid, claim in zip(slot.spec.gpus, slot.spec.vram_per_gpu, strict=False):
+                planned[uuid] = planned.get(uuid, 0) + claim
+    return tuple(
+        row
+        for gpu in inventory.gpus
+        for row in (row_of(gpu, gpu.index), *(row_of(m, gpu.index) for m in gpu.mig))
+    )

@@ -1,0 +1,98 @@
+"""Processes of this machine, read from /proc: identities that survive the reuse of pids, trees, environments."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+_GONE = (b"Z", b"X")
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessId:
+    """A pid, and when it started (clock ticks since boot, field 22 of ``man 5 proc_pid_stat``)."""
+
+    pid: int
+    started: int
+
+    @property
+    def alive(self) -> bool:
+        return identify(self.pid) == self
+
+
+def identify(pid: int) -> ProcessId | None:
+    """The live process with this pid now; None when there is none, or only its zombie."""
+    fields = _stat(pid)
+    return ProcessId(pid, int(fields[19])) if fields and fields[0] not in _GONE else None
+
+
+def descendants(root: int) -> list[int]:
+    """Pids of everything alive below ``root``, without it."""
+    children: dict[int, list[int]] = {}
+    for pid in _pids():
+        fields = _stat(pid)
+        if fields and fields[0] not in _GONE:
+            children.setdefault(int(fields[1]), []).append(pid)
+    found: list[int] = []
+    todo = [root]
+    while todo:
+        more = children.get(todo.pop(), [])
+        found += more
+        todo += more
+    return found
+
+
+def environment(pid: int) -> dict[str, str]:
+    """What ``pid`` was started with; empty when it is gone or somebody else's."""
+    try:
+        raw = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return {}
+    pairs = (item.partition("=") for item in raw.decode(errors="replace").split("\0") if item)
+    return {key: value for key, _, value in pairs}
+
+
+def with_environment(wanted: Mapping[str, str], pids: Iterable[int] | None = None) -> list[int]:
+    """Live processes (of ``pids``, or of all) whose environment holds every ``wanted`` pair; never this process."""
+    found = []
+    for pid in _pids() if pids is None else pids:
+        if pid == os.getpid():
+            continue
+        env = environment(pid)
+        if env and all(env.get(key) == value for key, value in wanted.items()) and identify(pid):
+            found.append(pid)
+    return found
+
+
+def kill(pids: Iterable[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def kill_until_gone(find: Callable[[], list[int]], patience_s: float) -> list[int]:
+    """SIGKILL what ``find`` returns until it finds nothing; what is left after ``patience_s`` seconds. Blocks."""
+    end = time.monotonic() + patience_s
+    while left := find():
+        kill(left)
+        if time.monotonic() > end:
+            break
+        time.sleep(0.01)
+    return left
+
+
+def _pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208
+
+
+def _stat(pid: int) -> list[bytes] | None:
+    """The fields after the command's name: state, parent, …"""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return None

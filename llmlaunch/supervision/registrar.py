@@ -1,0 +1,153 @@
+"""Tells the controller what the supervisor knows: workers that can not register themselves, workers that are gone, names to expect.
+
+The wire is ``controller/wire.py``; a controller that does not answer is asked again with the next heartbeat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from llmlaunch.planning.types import Component, ProcessSpec
+from llmlaunch.supervision.core.reconcile import Slot
+from llmlaunch.supervision.core.types import Phase, Stage
+from llmlaunch.supervision.request import RequestFailed, request
+
+HEARTBEAT_S = 5.0
+"""As ``controller.wire.HEARTBEAT_S``, which lies behind pydantic; a test compares them."""
+_RETRY_S = 0.5
+_DRAIN_POLL_S = 0.2
+_ZEROS_TO_BELIEVE = 2
+"""Gateways report what is in flight a moment later: one zero may be older than the last request."""
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Controller:
+    address: str
+    incarnation: int
+
+
+class Registrar:
+    """:meth:`follow` takes note of the state, the task :meth:`run` brings the controller to it."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+        self._controller: _Controller | None = None
+        self._wanted: dict[str, ProcessSpec] = {}
+        self._serving: set[str] = set()
+        self._gone: set[str] = set()
+        self._expected: tuple[str, ...] = ()
+        self._told: set[str] = set()
+        self._told_expected: tuple[str, ...] | None = None
+        self._changed = asyncio.Event()
+        self._complained = ""
+
+    def follow(self, slots: Mapping[str, Slot], expected: tuple[str, ...]) -> None:
+        """The state now. Cheap: called after every change."""
+        controller, serving, wanted = None, set(), {}
+        for slot in slots.values():
+            spec, record = slot.spec, slot.record
+            ready = record.phase is Phase.READY
+            if spec.component is Component.CONTROLLER and ready:
+                controller = _Controller(spec.address, record.incarnation)
+            if spec.component is Component.WORKER and (ready or record.stage is Stage.DRAIN):
+                serving.add(spec.address)
+                if not spec.self_registering:
+                    wanted[spec.address] = spec
+        new = (controller, wanted, serving, expected)
+        if new == (self._controller, self._wanted, self._serving, self._expected):
+            return
+        if controller != self._controller:
+            self._told, self._told_expected, self._gone = set(), None, set()
+        self._gone = (self._gone | (self._serving - serving)) - serving
+        # A spec that changed under a live registration (its names, its concurrency) is registered anew.
+        self._told -= {a for a in self._told if wanted.get(a) != self._wanted.get(a)}
+        self._controller, self._wanted, self._serving, self._expected = new
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        beat = time.monotonic()
+        while True:
+            pause = _RETRY_S if not self._settled() else max(beat + HEARTBEAT_S - time.monotonic(), 0)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), pause if self._controller else None)
+            self._changed.clear()
+            controller = self._controller
+            if controller is None:
+                continue
+            due = time.monotonic() >= beat + HEARTBEAT_S
+            if due:
+                beat = time.monotonic()
+            try:
+                await self._bring_up_to_date(controller, due)
+                self._complained = ""
+            except RequestFailed as error:
+                if error.message != self._complained:
+                    log.warning("controller at %s: %s", controller.address, error.message)
+                    self._complained = error.message
+
+    def _settled(self) -> bool:
+        return (
+            self._told_expected == self._expected and not self._gone and self._told == set(self._wanted)
+        ) or self._controller is None
+
+    async def _bring_up_to_date(self, controller: _Controller, beat: bool) -> None:
+        if self._told_expected != (expected := self._expected):
+            await self._post(controller, "/set_expected", {"names": list(expected)})
+            self._told_expected = expected
+        for address in sorted(self._gone):
+            await self._post(controller, "/unregister_worker", {"worker_name": address})
+            self._gone.discard(address)
+            self._told.discard(address)
+        if beat:
+            for address in sorted(self._told):
+                answer = await self._post(controller, "/receive_heart_beat", {"worker_name": address})
+                if not (isinstance(answer, dict) and answer.get("exist")):
+                    self._told.discard(address)
+        for address, spec in sorted(self._wanted.items()):
+            if address not in self._told and self._controller == controller:
+                await self._post(controller, "/register_worker", _registration(spec))
+                self._told.add(address)
+                log.info("registered %s (%s) as %s", spec.name, address, ", ".join(spec.names))
+
+    async def _post(self, controller: _Controller, path: str, body: dict[str, Any]) -> Any:
+        response = await request("POST", controller.address + path, body, token=self._token)
+        if not response.ok:
+            detail = response.body[:300].decode(errors="replace")
+            raise RequestFailed(f"POST {path} was answered with {response.status}: {detail}")
+        return response.json()
+
+    async def drain(self, address: str, grace_s: float, still: Callable[[], bool]) -> None:
+        """Return once nothing is in flight at ``address``, the grace is over, or nobody can tell. ``still``: go on."""
+        end, zeros = time.monotonic() + grace_s, 0
+        while (controller := self._controller) and still() and time.monotonic() < end:
+            try:
+                answer = await self._post(controller, "/drain_worker", {"worker_name": address})
+            except RequestFailed:
+                return
+            if not isinstance(answer, dict) or not answer.get("exist"):
+                return
+            zeros = zeros + 1 if not answer.get("in_flight") else 0
+            if zeros >= _ZEROS_TO_BELIEVE:
+                return
+            await asyncio.sleep(_DRAIN_POLL_S)
+
+
+def _registration(spec: ProcessSpec) -> dict[str, Any]:
+    """A ``controller.wire.RegisterWorker``: the supervisor vouches for an engine that speaks no such protocol."""
+    return {
+        "worker_name": spec.address,
+        "check_heart_beat": True,
+        "worker_status": {"model_names": list(spec.names) or [spec.model], "speed": 1.0, "queue_length": 0},
+        "component": spec.name,
+        "engine": spec.engine,
+        "max_concurrency": spec.max_concurrency,
+        "verified": True,
+    }

@@ -1,0 +1,185 @@
+"""Start one process under the shim, and hear from it until nothing is left of its tree."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from llmlaunch.errors import StartError
+from llmlaunch.supervision import procs
+from llmlaunch.supervision.procs import ProcessId
+
+SHIM = Path(__file__).with_name("shim.py")
+_REPORT_S = 15.0
+_PORT_S = 2.0
+"""How long a port may take to come free; the kernel closes a dead process's sockets, but not within the same instant."""
+
+
+class Tree:
+    """A program and everything below it. All methods are for the event loop's thread.
+
+    ``program`` is known once :meth:`started` returned. ``shim`` is reaped here; see :func:`reap_strangers`.
+    """
+
+    def __init__(self, popen: subprocess.Popen[bytes], marks: Mapping[str, str]) -> None:
+        self._popen = popen
+        self._marks = marks
+        self._lines: asyncio.Queue[str | None] = asyncio.Queue()
+        self._buffer = b""
+        if popen.stdin is None or popen.stdout is None:
+            raise ValueError("a shim is told and heard through pipes")
+        self._commands, self._output = popen.stdin, popen.stdout
+        self._reports = popen.stdout.fileno()
+        os.set_blocking(self._reports, False)
+        asyncio.get_running_loop().add_reader(self._reports, self._on_report)
+        self.shim = procs.identify(popen.pid) or ProcessId(popen.pid, 0)
+        self.program: ProcessId | None = None
+
+    async def started(self, argv: Sequence[str]) -> int:
+        """The program's pid. Raises StartError with the reason when it could not be executed."""
+        try:
+            line = await asyncio.wait_for(self._lines.get(), _REPORT_S)
+        except TimeoutError:
+            await self._abandon()
+            raise StartError(f"{argv[0]!r} could not be started within {_REPORT_S:g} s") from None
+        word, _, rest = (line or "").partition(" ")
+        if word != "pid":
+            await self._abandon()
+            raise StartError(_exec_words(argv[0], rest) if word == "fail" else "its keeper ended at once")
+        self.program = procs.identify(int(rest)) or ProcessId(int(rest), 0)
+        return int(rest)
+
+    async def ended(self) -> tuple[int | None, int]:
+        """Wait until nothing is left: the exit code (None when nobody saw it), and how many processes can not be ended."""
+        code, left = None, 0
+        line = await self._lines.get()
+        if line is not None:
+            _, code_text, left_text = line.split()
+            code, left = int(code_text), int(left_text)
+            await self._lines.get()
+        else:
+            # Somebody killed the shim. The program died with it; what it leaves comes to this process, a subreaper.
+            left = len(await asyncio.to_thread(procs.kill_until_gone, self._strays, _REPORT_S))
+        self.close()
+        return code, left
+
+    def terminate(self, grace_s: float) -> None:
+        self._tell(f"term {grace_s:.3f}")
+
+    def kill(self) -> None:
+        self._tell("kill")
+
+    def pids(self) -> list[int]:
+        """The program and its descendants, alive now. Walks /proc."""
+        return procs.descendants(self._popen.pid)
+
+    def poll(self) -> None:
+        """Reap the shim if it has ended."""
+        self._popen.poll()
+
+    @property
+    def shim_pid(self) -> int:
+        return self._popen.pid
+
+    def close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._reports)
+        for pipe in (self._commands, self._output):
+            with contextlib.suppress(OSError):
+                pipe.close()
+        self._popen.poll()
+
+    def _strays(self) -> list[int]:
+        return procs.with_environment(self._marks, procs.descendants(os.getpid()))
+
+    async def _abandon(self) -> None:
+        self._popen.kill()
+        await asyncio.to_thread(self._popen.wait)
+        await asyncio.to_thread(procs.kill_until_gone, self._strays, _REPORT_S)
+        self.close()
+
+    def _tell(self, line: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._commands.write(line.encode() + b"\n")
+
+    def _on_report(self) -> None:
+        try:
+            data = os.read(self._reports, 4096)
+        except BlockingIOError:
+            return
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        for line in lines:
+            self._lines.put_nowait(line.decode())
+        if not data:
+            asyncio.get_running_loop().remove_reader(self._reports)
+            self._lines.put_nowait(None)
+
+
+def start_under_shim(
+    argv: Sequence[str], env: Mapping[str, str], cwd: str, log: int, marks: Mapping[str, str]
+) -> Tree:
+    """Start ``argv`` under a shim. ``log`` takes its stdout and stderr; ``marks`` are the pairs of ``env`` that find it again.
+
+    Raises StartError when not even the shim can be started.
+    """
+    if not Path(cwd).is_dir():
+        raise StartError(f"the folder to start in is gone: {cwd}")
+    try:
+        popen = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(SHIM), *argv],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=dict(env),
+            cwd=cwd,
+            start_new_session=True,
+            bufsize=0,
+        )
+    except (OSError, ValueError) as error:
+        raise StartError(f"can not start {argv[0]!r}: {error}") from None
+    return Tree(popen, marks)
+
+
+def wait_for_port(host: str, port: int) -> str:
+    """Empty when a server could listen there, else why not, with the holder's name. Blocks for two seconds at most."""
+    from llmlaunch.hardware.ports import can_bind, occupied
+
+    end = time.monotonic() + _PORT_S
+    while not can_bind(host, port):
+        if time.monotonic() > end:
+            holders = [o.holder for o in occupied([host]) if o.port == port]
+            return f"port {port} on {host} is taken by {holders[0] if holders else 'a process that can not be named'}"
+        time.sleep(0.05)
+    return ""
+
+
+def reap_strangers(trees: Sequence[Tree]) -> None:
+    """Collect every ended child of this process, the orphans of killed shims included; call at SIGCHLD."""
+    known = {tree.shim_pid: tree for tree in trees}
+    while True:
+        try:
+            # Look first, and take only what is nobody else's: a Popen wants to reap its own child.
+            info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if info is None:
+            return
+        if info.si_pid in known:
+            known[info.si_pid].poll()
+        else:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(info.si_pid, os.WNOHANG)
+
+
+def _exec_words(program: str, rest: str) -> str:
+    number, _, words = rest.partition(" ")
+    if number == "2":
+        return f"the program {program!r} was not found"
+    if number == "13":
+        return f"the program {program!r} may not be executed (permission denied)"
+    return f"the program {program!r} can not be executed: {words.lower() or 'unknown error'}"

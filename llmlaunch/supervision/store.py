@@ -1,0 +1,182 @@
+"""What the supervisor keeps on disk: a lock, a socket, a small state file, and measured VRAM.
+
+The state file exists for one purpose: the next supervisor can end what a killed one left. It names processes by pid and
+start time, and holds no secret.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from llmlaunch import paths
+from llmlaunch.errors import ControlError
+from llmlaunch.supervision import procs
+from llmlaunch.supervision.procs import ProcessId
+
+RUN_VARIABLE = "LLMLAUNCH_RUN"
+"""In the environment of every process: which run of which supervisor started it."""
+_CLEAN_S = 15.0
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One live process tree: the program and the shim that keeps it."""
+
+    component: str
+    incarnation: int
+    shim: ProcessId
+    program: ProcessId | None
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    run: str
+    """Random for each start of a supervisor, and found again in its processes' environments."""
+    supervisor: ProcessId
+    processes: tuple[Kept, ...] = ()
+
+
+class Taken(ControlError):
+    """Another supervisor is in charge of this deployment."""
+
+    code = "already_running"
+
+
+def take_lock(where: paths.DeploymentPaths) -> int:
+    """Become the deployment's only supervisor, for as long as the returned descriptor is open. Raises Taken."""
+    paths.private_dir(where.run)
+    lock = os.open(where.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise Taken(f"another supervisor runs {where.name!r} already") from None
+    return lock
+
+
+def bind_socket(where: paths.DeploymentPaths) -> socket.socket:
+    """The listening control socket, for this user alone. Only the holder of the lock may call this."""
+    folder = os.open(where.run, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(where.socket.name, dir_fd=folder)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        before = os.umask(0o177)
+        try:
+            # Through the folder's descriptor: the path itself may be longer than the 107 bytes of a unix address.
+            sock.bind(f"/proc/self/fd/{folder}/{where.socket.name}")
+        finally:
+            os.umask(before)
+    finally:
+        os.close(folder)
+    sock.listen(64)
+    sock.setblocking(False)
+    return sock
+
+
+def write_state(where: paths.DeploymentPaths, state: State) -> None:
+    paths.private_dir(where.state)
+    write_atomically(where.state_file, json.dumps(asdict(state), indent=1))
+
+
+def read_state(where: paths.DeploymentPaths) -> State | None:
+    """What a supervisor wrote last; None when there is nothing, or nothing that makes sense."""
+    try:
+        data = json.loads(where.state_file.read_text())
+        kept = tuple(_kept(item) for item in data["processes"])
+        return State(str(data["run"]), ProcessId(**data["supervisor"]), kept)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.warning("ignoring %s, which can not be read: %s", where.state_file, error)
+        return None
+
+
+def _kept(data: dict[str, Any]) -> Kept:
+    program = data["program"]
+    return Kept(
+        str(data["component"]),
+        int(data["incarnation"]),
+        ProcessId(**data["shim"]),
+        ProcessId(**program) if program else None,
+    )
+
+
+def clean_after_crash(where: paths.DeploymentPaths) -> None:
+    """End what a killed supervisor left, and forget it. Only the holder of the lock may call this. Blocks for seconds."""
+    state = read_state(where)
+    if state is not None:
+        named = [p for kept in state.processes for p in (kept.program, kept.shim) if p]
+
+        def alive() -> list[int]:
+            roots = [p.pid for p in named if p.alive]
+            below = [pid for root in roots for pid in procs.descendants(root)]
+            ours = procs.with_environment({RUN_VARIABLE: state.run}) if state.run else []
+            return list({*roots, *below, *ours})
+
+        if found := alive():
+            log.warning("ending %d processes that an earlier supervisor left", len(found))
+            left = procs.kill_until_gone(alive, _CLEAN_S)
+            if left:
+                log.error("these can not be ended: %s", left)
+    where.state_file.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace ``path``, private to this user: readers see the old or the new text, never a part."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+# ── measured VRAM ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def learned_file() -> Path:
+    return paths.state_root() / "learned.json"
+
+
+def load_learned() -> dict[str, int]:
+    """Measured bytes per replica by ``planning.estimate.learning_key``; empty when nothing was measured yet."""
+    try:
+        data = json.loads(learned_file().read_text())
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(data, dict):
+        return {}
+    return {str(k): v for k, v in data.items() if isinstance(v, int) and not isinstance(v, bool) and v > 0}
+
+
+def remember_vram(key: str, used_bytes: int) -> None:
+    """Note what a replica was seen to use. Safe against other supervisors that do the same."""
+    with _learning():
+        write_atomically(
+            learned_file(), json.dumps(load_learned() | {key: used_bytes}, indent=1, sort_keys=True)
+        )
+
+
+@contextlib.contextmanager
+def _learning() -> Iterator[None]:
+    paths.private_dir(paths.state_root())
+    lock = os.open(learned_file().with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)

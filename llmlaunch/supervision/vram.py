@@ -1,0 +1,68 @@
+"""GPU memory for the supervisor: NVML in one thread of its own, and only when a plan has GPUs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from llmlaunch.hardware.types import Inventory
+
+if TYPE_CHECKING:
+    from llmlaunch.hardware.nvml import Sampler
+
+_FRESH_S = 0.5
+
+
+class GpuMemory:
+    """Samples of the machine. Does nothing, and imports nothing, until it is asked."""
+
+    def __init__(self) -> None:
+        self._thread: ThreadPoolExecutor | None = None
+        self._sampler: Sampler | None = None
+        self._last = Inventory()
+        self._at = 0.0
+        self._lock = asyncio.Lock()
+
+    async def sample(self, fresh: bool = False) -> Inventory:
+        """The machine now, or half a second ago unless ``fresh``."""
+        async with self._lock:
+            if fresh or time.monotonic() - self._at > _FRESH_S:
+                if self._thread is None:
+                    self._thread = ThreadPoolExecutor(1, "nvml")
+                self._last = await asyncio.get_running_loop().run_in_executor(self._thread, self._sample)
+                self._at = time.monotonic()
+            return self._last
+
+    def _sample(self) -> Inventory:
+        if self._sampler is None:
+            from llmlaunch.hardware.nvml import Sampler
+
+            self._sampler = Sampler()
+        return self._sampler.sample()
+
+    def close(self) -> None:
+        if self._thread is not None:
+            self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+def free_bytes(inventory: Inventory) -> dict[str, int]:
+    """Free memory by UUID, MIG instances included. A GPU that can not be used counts as full, not as unknown."""
+    free = {gpu.uuid: 0 if gpu.lost else gpu.free_bytes for gpu in inventory.gpus}
+    free |= {part.uuid: part.free_bytes for gpu in inventory.gpus for part in gpu.mig}
+    return free
+
+
+def used_bytes(inventory: Inventory, pids: Iterable[int]) -> int | None:
+    """What these processes use on all GPUs together; None when no driver tells, or none of them is on a GPU."""
+    wanted = set(pids)
+    found = [p for gpu in inventory.gpus for p in gpu.processes or () if p.pid in wanted]
+    if not found or any(p.used_bytes is None for p in found):
+        return None
+    return sum(p.used_bytes or 0 for p in found)
+
+
+def used_by_tree(inventory: Inventory, trees: Mapping[str, Iterable[int]]) -> dict[str, int | None]:
+    return {name: used_bytes(inventory, pids) for name, pids in trees.items()}
