@@ -55,7 +55,7 @@ def prepare(body: ChatBody, loaded: Loaded) -> Call:
         param="messages",
     )
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
-    requests = prompts.choices(body, loaded.codec, tokens, end, logprobs=logprobs, count=body.n or 1)
+    requests = prompts.choices(body, loaded, tokens, end, logprobs=logprobs, count=body.n or 1)
     return Call(body, requests, Usage(len(tokens)), loaded.codec)
 
 

@@ -70,7 +70,7 @@ def prepare(body: CompletionBody, loaded: Loaded) -> Call:
             context=loaded.context,
             param="prompt",
         )
-        requests += prompts.choices(body, loaded.codec, tokens, end, logprobs=body.logprobs, count=count)
+        requests += prompts.choices(body, loaded, tokens, end, logprobs=body.logprobs, count=count)
     return Call(body, found, requests, Usage(sum(map(len, found))), loaded.codec)
 
 

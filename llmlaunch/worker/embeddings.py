@@ -25,11 +25,8 @@ async def answer(body: EmbeddingBody, loaded: Loaded, front: Front) -> dict[str,
         raise BadRequest(
             f"dimensions: {body.dimensions} is more than the {size} this model has", param="dimensions"
         )
-    front.embedding += 1
-    try:
+    with front.call():
         counts, vectors = await loaded.embedder.run(lambda: inputs(body, loaded), body.dimensions)
-    finally:
-        front.embedding -= 1
     total = sum(counts)
     front.metrics.embedded_tokens += total
     encode = _base64 if body.encoding_format == "base64" else list

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from llmlaunch.models.facts import ModelKind
@@ -33,8 +34,10 @@ class Front:
         self.metrics = Metrics()
         self.created = int(time.time())
         self._loaded: Loaded | None = None
-        self.embedding = 0
-        """Embedding requests under way."""
+        self.idle = asyncio.Event()
+        """Set while no call is being answered."""
+        self.idle.set()
+        self._calls = 0
 
     def serve(self, loaded: Loaded) -> None:
         """From now on answer with ``loaded``."""
@@ -44,6 +47,18 @@ class Front:
     @property
     def model(self) -> Loaded | None:
         return self._loaded
+
+    @contextlib.contextmanager
+    def call(self) -> Iterator[None]:
+        """Around everything that computes an answer, and sends it: the end waits for it."""
+        self._calls += 1
+        self.idle.clear()
+        try:
+            yield
+        finally:
+            self._calls -= 1
+            if not self._calls:
+                self.idle.set()
 
     # -- what requests need --------------------------------------------------------------------------------------
 
@@ -98,14 +113,14 @@ class Front:
 
     def load(self) -> Load:
         if self._loaded is None or self._loaded.engine is None:
-            return Load(running=self.embedding)
+            return Load(running=self._calls)
         return self._loaded.engine.load()
 
     @property
     def queue_length(self) -> int:
         """Requests that are not over."""
         engine = self._loaded.engine if self._loaded is not None else None
-        return engine.pending if engine is not None else self.embedding
+        return engine.pending if engine is not None else self._calls
 
     def worker_status(self) -> dict[str, Any]:
         return {"model_names": list(self.config.names), "speed": 1, "queue_length": self.queue_length}

@@ -19,7 +19,7 @@ from llmlaunch.worker.batching import Batching
 from llmlaunch.worker.codec import Codec
 from llmlaunch.worker.config import WorkerConfig
 from llmlaunch.worker.engine import Deliver, Engine
-from llmlaunch.worker.loader import DEFAULT_CONTEXT, Loaded, Progress, end_tokens
+from llmlaunch.worker.loader import DEFAULT_CONTEXT, Loaded, Progress, default_sampling, end_tokens
 from llmlaunch.worker.slots import ATTENTION
 from llmlaunch.worker.strategy import Strategy
 
@@ -54,6 +54,7 @@ def load(
         context=context,
         dtype=_name(model.dtype),
         device=device,
+        defaults=default_sampling(model, config.seed),
         engine=engine,
         mode=strategy.mode,
         note=note,

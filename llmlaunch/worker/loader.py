@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from llmlaunch.worker.codec import Codec
 from llmlaunch.worker.config import WorkerConfig
 from llmlaunch.worker.errors import CanNotServe
 from llmlaunch.worker.locate import locate
+from llmlaunch.worker.values import Sampling
 
 if TYPE_CHECKING:
     from llmlaunch.worker.engine import Deliver, Engine
@@ -37,6 +38,8 @@ class Loaded:
     """The longest prompt and answer together, in tokens."""
     dtype: str
     device: str
+    defaults: Sampling = field(default_factory=Sampling)
+    """What a request that says nothing gets: the model's own generation_config."""
     engine: Engine | None = None
     embedder: Any = None
     mode: str = ""
@@ -106,6 +109,24 @@ def reasons(model: str) -> Iterator[None]:
         elif isinstance(error, ImportError):
             hint = "install the package that is named, in the environment llmlaunch runs in"
         raise CanNotServe(f"{model} can not be loaded: {first}", hint=hint) from error
+
+
+def default_sampling(model: Any, seed: int | None) -> Sampling:
+    """The authors' advice in generation_config.json, where they give any; else OpenAI's defaults."""
+    given = getattr(model, "generation_config", None)
+
+    def value(name: str, default: float) -> float:
+        found = getattr(given, name, None)
+        return default if found is None else found
+
+    return Sampling(
+        temperature=value("temperature", 1.0),
+        top_p=value("top_p", 1.0),
+        top_k=int(value("top_k", 0)),
+        min_p=value("min_p", 0.0),
+        repetition_penalty=value("repetition_penalty", 1.0),
+        seed=seed,
+    )
 
 
 def end_tokens(model: Any, codec: Codec) -> frozenset[int]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from llmlaunch.worker.codec import Codec
 from llmlaunch.worker.errors import BadRequest, ContextOverflow
+from llmlaunch.worker.loader import Loaded
 from llmlaunch.worker.protocol import GenerationBody, Message
 from llmlaunch.worker.values import Ending, GenerationRequest, Sampling
+
+Value = TypeVar("Value")
 
 
 def new_id(prefix: str) -> str:
@@ -91,24 +94,30 @@ def known_tokens(ids: Sequence[int], codec: Codec, where: str) -> list[int]:
     return list(ids)
 
 
-def sampling(body: GenerationBody, codec: Codec, *, logprobs: int | None, choice: int = 0) -> Sampling:
+def sampling(body: GenerationBody, loaded: Loaded, *, logprobs: int | None, choice: int = 0) -> Sampling:
     """The rules of the ``choice``-th answer. Answers to one seeded request differ, each reproducibly."""
-    top_k = body.top_k if body.top_k is not None and body.top_k > 0 else 0
-    top_p = 1.0 if body.top_p is None else body.top_p
+    own = loaded.defaults
+    top_k = max(0, _or(body.top_k, own.top_k))
+    top_p = _or(body.top_p, own.top_p)
     if top_p == 0:
         top_p, top_k = 1.0, 1
+    seed = _or(body.seed, own.seed)
     return Sampling(
-        temperature=1.0 if body.temperature is None else body.temperature,
+        temperature=_or(body.temperature, own.temperature),
         top_p=top_p,
         top_k=top_k,
-        min_p=body.min_p or 0.0,
-        repetition_penalty=1.0 if body.repetition_penalty is None else body.repetition_penalty,
+        min_p=_or(body.min_p, own.min_p),
+        repetition_penalty=_or(body.repetition_penalty, own.repetition_penalty),
         presence_penalty=body.presence_penalty or 0.0,
         frequency_penalty=body.frequency_penalty or 0.0,
-        logit_bias=_bias(body.logit_bias or {}, codec),
-        seed=None if body.seed is None else body.seed + choice,
+        logit_bias=_bias(body.logit_bias or {}, loaded.codec),
+        seed=None if seed is None else seed + choice,
         logprobs=logprobs,
     )
+
+
+def _or(given: Value | None, default: Value) -> Value:
+    return default if given is None else given
 
 
 def _bias(given: dict[str, float], codec: Codec) -> tuple[tuple[int, float], ...]:
@@ -161,7 +170,7 @@ def ending(
 
 
 def choices(
-    body: GenerationBody, codec: Codec, prompt: list[int], end: Ending, *, logprobs: int | None, count: int
+    body: GenerationBody, loaded: Loaded, prompt: list[int], end: Ending, *, logprobs: int | None, count: int
 ) -> list[GenerationRequest]:
     """One request for each answer that is wanted. All but the first wait for the first one's prompt."""
     first = new_id("req")
@@ -169,7 +178,7 @@ def choices(
         GenerationRequest(
             request_id=first if choice == 0 else f"{first}-{choice}",
             prompt=tuple(prompt),
-            sampling=sampling(body, codec, logprobs=logprobs, choice=choice),
+            sampling=sampling(body, loaded, logprobs=logprobs, choice=choice),
             ending=end,
             skip_special_tokens=body.skip_special_tokens is not False,
             priority=body.priority or 0,

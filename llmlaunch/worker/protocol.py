@@ -141,7 +141,7 @@ def _complaint(error: ValidationError) -> BadRequest:
     # A union complains once for each of its members, in words that mislead.
     if param in UNIONS and first["type"] != "missing":
         return BadRequest(f"{param}: should be {UNIONS[param]}", param=param)
-    where = _path(names)
+    where = _path(names) if param == "messages" else param
     if first["type"] == "missing":
         return BadRequest(f"{where} is missing", param=where, code="missing_required_parameter")
     shown = "" if first["type"] in ("too_short", "too_long") else f", not {_short(first['input'])}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from starlette.applications import Starlette
@@ -111,16 +112,18 @@ class Routes:
         return await self._answer(request, call, completions, bool(body.stream))
 
     async def _answer(self, request: Request, call: Any, kind: Any, stream: bool) -> Response:
-        flight = Flight(self.front.engine, call.requests, self.front.metrics)
+        ending = contextlib.ExitStack()
         try:
+            ending.enter_context(self.front.call())
+            flight = Flight(self.front.engine, call.requests, self.front.metrics)
+            ending.callback(flight.close)
             if not stream:
                 return Json(await while_connected(request, kind.whole(call, flight)))
             # Until the first piece is there a failure still has a status of its own.
             first = await while_connected(request, flight.next())
-        except BaseException:
-            flight.close()
-            raise
-        return EventStream(kind.events(call, flight, first), on_end=flight.close)
+            return EventStream(kind.events(call, flight, first), on_end=ending.pop_all().close)
+        finally:
+            ending.close()
 
     async def embeddings(self, request: Request) -> Response:
         body = parse(EmbeddingBody, await body_of(request))

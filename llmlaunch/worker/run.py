@@ -24,8 +24,6 @@ from llmlaunch.worker.state import State, Status
 
 log = logging.getLogger(__name__)
 
-DRAIN_POLL_S = 0.02
-
 
 def run(config: WorkerConfig, sock: socket.socket) -> int:
     """Serve until told to end; return the exit code.
@@ -71,8 +69,7 @@ class _Worker:
         """Until no request is under way, and the controller knows that none should come."""
         if self._registering is not None:
             await asyncio.wait({self._registering})
-        while self.front.queue_length:
-            await asyncio.sleep(DRAIN_POLL_S)
+        await self.front.idle.wait()
 
     def close(self) -> None:
         """After the server ended."""

@@ -91,7 +91,7 @@ def _draw(logits: Tensor, voices: Sequence[Voice]) -> list[int]:
     rules = [voice.rules for voice in voices]
     temperatures = torch.tensor([r.temperature for r in rules], device=logits.device)
     chances = torch.tensor([[v.chance.random()] for v in voices], dtype=torch.float64, device=logits.device)
-    scaled = logits / temperatures[:, None]
+    scaled = (logits - logits.amax(-1, keepdim=True)) / temperatures[:, None]
     tokens = [0] * len(voices)
     whole = [row for row, r in enumerate(rules) if r.top_p >= 1 and not r.top_k and not r.min_p]
     cut = [row for row in range(len(rules)) if row not in whole]
@@ -153,7 +153,7 @@ def _invert(mass: Tensor, chances: Tensor) -> Tensor:
     place = torch.searchsorted(mass, chances * mass[:, -1:], right=True)[:, 0]
     # Where rounding leaves nothing above, the last place that weighs anything.
     last = torch.searchsorted(mass, mass[:, -1:].contiguous(), right=False)[:, 0]
-    return torch.minimum(place, last)
+    return torch.minimum(place, last).clamp_(max=mass.shape[1] - 1)
 
 
 def logprobs(raw: Tensor, tokens: Sequence[int], wanted: Sequence[int | None]) -> list[TokenLogprob | None]:

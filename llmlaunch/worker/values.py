@@ -8,6 +8,9 @@ from enum import StrEnum
 
 from llmlaunch.worker.errors import ApiError
 
+COLDEST = 1e-5
+"""A lower temperature means the likeliest token: dividing by it would leave the range of floats."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
@@ -31,7 +34,7 @@ class Sampling:
 
     @property
     def greedy(self) -> bool:
-        return self.temperature == 0
+        return self.temperature < COLDEST
 
     @property
     def reshapes(self) -> bool:

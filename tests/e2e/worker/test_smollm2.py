@@ -1,0 +1,321 @@
+"""A real model behind a real worker process, asked by the ``openai`` SDK."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+
+import httpx
+import openai
+import pytest
+
+from tests.e2e.worker.server import SMOLLM2, Worker, started
+from tests.support.waiting import wait_until
+
+FRANCE = [{"role": "user", "content": "What is the capital of France?"}]
+STORY = [{"role": "user", "content": "Write a long story about the sea."}]
+
+
+@pytest.fixture(scope="module")
+def worker() -> Iterator[Worker]:
+    arguments = ("--model-names", "smollm2,gpt-3.5-turbo", "--limit-worker-concurrency", "8")
+    with started(SMOLLM2, *arguments) as running:
+        yield running
+
+
+@pytest.fixture
+def client(worker: Worker) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=worker.url + "/v1", api_key="none", max_retries=0) as made:
+        yield made
+
+
+def test_it_answers(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(model="smollm2", messages=FRANCE, temperature=0)
+    assert answer.choices[0].message.content == "The capital of France is Paris."
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.model == "smollm2"
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == 8
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + 8
+
+
+def test_a_stream_says_the_same_and_counts(client: openai.OpenAI) -> None:
+    stream = client.chat.completions.create(
+        model="gpt-3.5-turbo", messages=FRANCE, temperature=0, stream=True,
+        stream_options={"include_usage": True},
+    )  # fmt: skip
+    chunks = list(stream)
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == (
+        "The capital of France is Paris."
+    )
+    assert [c.choices[0].finish_reason for c in chunks if c.choices][-1] == "stop"
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.completion_tokens == 8
+    assert {c.model for c in chunks} == {"gpt-3.5-turbo"}
+    assert len({c.id for c in chunks}) == 1
+
+
+def test_the_same_seed_gives_the_same_answer_and_another_one_another(client: openai.OpenAI) -> None:
+    def ask(seed: int) -> str | None:
+        answer = client.chat.completions.create(
+            model="smollm2", messages=STORY, temperature=1, seed=seed, max_tokens=24
+        )
+        assert answer.choices[0].finish_reason == "length"
+        return answer.choices[0].message.content
+
+    first = ask(7)
+    assert ask(7) == first
+    assert ask(8) != first
+
+
+def test_several_answers_count_the_prompt_once(client: openai.OpenAI) -> None:
+    one = client.chat.completions.create(model="smollm2", messages=STORY, max_tokens=5)
+    three = client.chat.completions.create(model="smollm2", messages=STORY, max_tokens=5, n=3, seed=1)
+    assert one.usage is not None
+    assert three.usage is not None
+    assert [choice.index for choice in three.choices] == [0, 1, 2]
+    assert len({choice.message.content for choice in three.choices}) > 1
+    assert three.usage.prompt_tokens == one.usage.prompt_tokens
+    assert three.usage.completion_tokens == 15
+
+
+def test_stop_strings_are_not_shown(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(
+        model="smollm2", messages=FRANCE, temperature=0, stop=[" is Par", "never"]
+    )
+    assert answer.choices[0].message.content == "The capital of France"
+    assert answer.choices[0].finish_reason == "stop"
+    stream = client.chat.completions.create(
+        model="smollm2", messages=FRANCE, temperature=0, stop=" is Par", stream=True
+    )
+    assert "".join(c.choices[0].delta.content or "" for c in stream) == "The capital of France"
+
+
+def test_logprobs_of_chat(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(
+        model="smollm2", messages=FRANCE, temperature=0, logprobs=True, top_logprobs=3
+    )
+    logprobs = answer.choices[0].logprobs
+    assert logprobs is not None
+    assert logprobs.content is not None
+    assert "".join(entry.token for entry in logprobs.content) == answer.choices[0].message.content
+    for entry in logprobs.content:
+        assert len(entry.top_logprobs) == 3
+        assert entry.logprob == entry.top_logprobs[0].logprob <= 0
+        assert bytes(entry.bytes or []).decode() == entry.token
+
+
+def test_completions_take_texts_and_tokens_and_batches(client: openai.OpenAI, worker: Worker) -> None:
+    text = "The capital of France is"
+    ids = worker.post("/tokenize", prompt=text).json()["tokens"]
+    assert worker.post("/detokenize", tokens=ids).json()["prompt"] == text
+    prompts: list[object] = [text, ids, [text, "The capital of Spain is"], [ids, ids]]
+    texts = []
+    for prompt in prompts:
+        answer = client.completions.create(
+            model="smollm2",
+            prompt=prompt,
+            temperature=0,
+            max_tokens=4,
+            logprobs=1,  # type: ignore[arg-type]
+        )
+        texts.append([choice.text for choice in answer.choices])
+        assert answer.usage is not None
+        assert answer.usage.completion_tokens == 4 * len(answer.choices)
+    assert texts[0] == texts[1] == texts[2][:1] == texts[3][:1] == texts[3][1:]
+    assert texts[0][0].startswith(" Paris")
+    assert len(texts[2]) == 2
+
+
+def test_echo_puts_the_prompt_first(client: openai.OpenAI) -> None:
+    answer = client.completions.create(
+        model="smollm2", prompt="One two three", echo=True, temperature=0, max_tokens=2
+    )
+    assert answer.choices[0].text.startswith("One two three")
+
+
+def test_models_are_listed_under_every_name(client: openai.OpenAI) -> None:
+    assert [model.id for model in client.models.list()] == ["smollm2", "gpt-3.5-turbo"]
+    assert client.models.retrieve("gpt-3.5-turbo").id == "gpt-3.5-turbo"
+
+
+def test_another_models_name_is_not_found(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as caught:
+        client.chat.completions.create(model="gpt-4", messages=FRANCE)
+    assert caught.value.code == "model_not_found"
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("gpt-4")
+
+
+def test_embeddings_of_a_model_that_writes_are_refused(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="does not make embeddings"):
+        client.embeddings.create(model="smollm2", input="x")
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"temperature": -1}, "temperature"),
+        ({"temperature": "hot"}, "temperature"),
+        ({"top_p": 1.5}, "top_p"),
+        ({"n": 0}, "n"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": 1.5}, "max_tokens"),
+        ({"max_completion_tokens": True}, "max_completion_tokens"),
+        ({"stop": [1]}, "stop"),
+        ({"stop": ["x"] * 17}, "stop"),
+        ({"stop": ""}, "stop"),
+        ({"seed": "x"}, "seed"),
+        ({"presence_penalty": 3}, "presence_penalty"),
+        ({"logit_bias": {"x": 1}}, "logit_bias"),
+        ({"logit_bias": {"999999": 1}}, "logit_bias"),
+        ({"logit_bias": {"5": 101}}, "logit_bias"),
+        ({"top_logprobs": 2}, "top_logprobs"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({"stop_token_ids": [-1]}, "stop_token_ids"),
+        ({"min_tokens": 10, "max_tokens": 5}, "min_tokens"),
+        ({"messages": []}, "messages"),
+        ({"messages": "hi"}, "messages"),
+        ({"messages": [{"role": "user"}]}, "messages[0].content"),
+        ({"messages": [{"role": "king", "content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content[0]"),
+        ({"max_tokens": 100_000}, "messages"),
+        ({"messages": [{"role": "user", "content": "word " * 9000}]}, "messages"),
+        ({"stream": "yes"}, "stream"),
+        ({"model": None}, "model"),
+    ],
+    ids=lambda value: json.dumps(value)[:50],
+)  # fmt: skip
+def test_bad_values_name_their_parameter(worker: Worker, body: dict[str, object], param: str) -> None:
+    response = worker.post("/v1/chat/completions", **({"model": "smollm2", "messages": FRANCE} | body))
+    error = response.json()["error"]
+    assert response.status_code == 400, error
+    assert error["param"] == param
+    assert error["type"] == "invalid_request_error"
+    assert error["message"]
+
+
+def test_a_context_that_is_too_small_tells_the_counts(worker: Worker) -> None:
+    response = worker.post("/v1/completions", model="smollm2", prompt=[5] * 100, max_tokens=8100)
+    error = response.json()["error"]
+    assert error["code"] == "context_length_exceeded"
+    assert "8192" in error["message"]
+    assert "8200" in error["message"]
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b"null", b'"x"'])
+def test_bad_json_is_a_400(worker: Worker, body: bytes) -> None:
+    with worker.client() as client:
+        for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/tokenize"):
+            response = client.post(path, content=body)
+            assert response.status_code == 400, response.text
+            assert response.json()["error"]["message"]
+
+
+def test_unknown_addresses_and_methods_have_envelopes(worker: Worker) -> None:
+    assert worker.get("/v2/x").status_code == 404
+    assert worker.get("/v2/x").json()["error"]["code"] == "not_found"
+    assert worker.get("/v1/chat/completions").status_code == 405
+
+
+def test_null_means_the_default(worker: Worker) -> None:
+    names = (
+        "temperature top_p top_k n max_tokens max_completion_tokens stop seed stream stream_options logit_bias "
+        "presence_penalty frequency_penalty logprobs top_logprobs user tools tool_choice response_format"
+    )
+    body = dict.fromkeys(names.split()) | {"temperature": 0, "unknown_field": 1}
+    response = worker.post("/v1/chat/completions", model="smollm2", messages=FRANCE, **body)
+    assert response.json()["choices"][0]["message"]["content"] == "The capital of France is Paris."
+
+
+def test_content_parts_names_and_the_developer_role(worker: Worker) -> None:
+    messages = [
+        {"role": "developer", "content": "You are terse."},
+        {"role": "assistant", "content": None},
+        {
+            "role": "user",
+            "name": "ann",
+            "content": [{"type": "text", "text": "Hi"}, {"type": "text", "text": "!"}],
+        },
+    ]
+    response = worker.post("/v1/chat/completions", model="smollm2", messages=messages, max_tokens=3)
+    assert response.status_code == 200
+
+
+def test_a_crowd_is_answered_and_leaves_nothing_behind(worker: Worker) -> None:
+    """More requests than places, some of them leaving in the middle, some of them wrong."""
+
+    async def crowd() -> list[object]:
+        async with openai.AsyncOpenAI(base_url=worker.url + "/v1", api_key="none", max_retries=0) as client:
+
+            async def whole(at: int) -> object:
+                return await client.chat.completions.create(
+                    model="smollm2", messages=STORY, max_tokens=8, temperature=1.0, seed=at
+                )
+
+            async def leaving() -> object:
+                stream = await client.chat.completions.create(
+                    model="smollm2", messages=STORY, stream=True, max_tokens=2000
+                )
+                async for _ in stream:
+                    await stream.close()
+                    return "left"
+                return "over"
+
+            async def wrong() -> object:
+                return await client.chat.completions.create(model="smollm2", messages=STORY, temperature=9)
+
+            jobs = [
+                job for at in range(12) for job in (whole(at), *((leaving(), wrong()) if at % 4 == 0 else ()))
+            ]
+            return await asyncio.gather(*jobs, return_exceptions=True)
+
+    results = asyncio.run(crowd())
+    assert sum(isinstance(result, openai.BadRequestError) for result in results) == 3
+    assert results.count("left") == 3
+    assert sum(hasattr(result, "choices") for result in results) == 12
+    wait_until(worker.idle, 20, "all requests are over")
+    assert worker.metric("vllm:num_requests_running") == 0
+    assert worker.metric("vllm:kv_cache_usage_perc") == 0
+
+
+def test_a_client_that_leaves_frees_its_place(worker: Worker) -> None:
+    for stream in (False, True):
+        with worker.client() as client:
+            body = {"model": "smollm2", "messages": STORY, "max_tokens": 7000, "stream": stream}
+            request = client.build_request("POST", "/v1/chat/completions", json=body, timeout=0.5)
+            if stream:
+                response = client.send(request, stream=True)
+                next(response.iter_bytes())
+                response.close()
+            else:
+                with pytest.raises(httpx.ReadTimeout):
+                    client.send(request)
+        wait_until(worker.idle, 10, "the request is cancelled")
+
+
+def test_metrics_and_health(worker: Worker) -> None:
+    text = worker.get("/metrics").text
+    for name in (
+        "vllm:generation_tokens_total",
+        "vllm:time_to_first_token_seconds_bucket",
+        "vllm:request_success_total",
+    ):
+        assert name in text
+    health = worker.get("/health").json()
+    assert health["status"] == "ok"
+    assert health["mode"] == "continuous batching"
+    assert worker.post("/worker_get_status").json() == {
+        "model_names": ["smollm2", "gpt-3.5-turbo"], "speed": 1, "queue_length": 0,
+    }  # fmt: skip
+    assert worker.post("/model_details", model="smollm2").json() == {"context_length": 8192}
+    assert worker.post("/count_token", model="smollm2", prompt="one two").json()["count"] == 2
+
+
+def test_too_large_a_body_is_refused(worker: Worker) -> None:
+    with worker.client() as client:
+        response = client.post("/v1/completions", content=b" " * (33 << 20))
+    assert response.status_code == 413
+    assert response.json()["error"]["code"] == "request_too_large"
