@@ -12,7 +12,7 @@ from typing import Any
 
 from llmlaunch.models.facts import ModelKind
 
-_NESTED = ("text_config", "llm_config", "language_config", "thinker_config")
+_NESTED = ("text_config", "llm_config", "language_config", "thinker_config", "decoder")
 # What the configuration classes of transformers fill in when a published config.json leaves it out.
 _LLAMA = {
     "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
@@ -77,11 +77,11 @@ class Shape:
 def shape(config: Mapping[str, Any]) -> Shape:
     """Read one config.json. Values of a wrong type count as absent; nothing raises."""
     text = _text(config)
-    layers = _int(text, "num_hidden_layers", "n_layer", "num_layers", "n_layers", "num_decoder_layers")
-    if layers and layers > _MAX_LAYERS:
-        layers = None
-    hidden = _int(text, "hidden_size", "n_embd", "d_model", "dim", "model_dim")
-    heads = _int(text, "num_attention_heads", "n_head", "n_heads", "num_heads")
+    layers = _layers(text)
+    hidden = _int(text, "hidden_size", "n_embd", "d_model", "dim", "model_dim", "embed_dim")
+    heads = _int(
+        text, "num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_attention_heads", "attention_heads"
+    )  # fmt: skip
     stateless = _stateless(text, layers or 0)
     window, sliding = _sliding(text, layers or 0)
     architectures = _names(config.get("architectures")) or _names(text.get("architectures"))
@@ -95,7 +95,7 @@ def shape(config: Mapping[str, Any]) -> Shape:
         or (4 * hidden if hidden else None),
         attention_heads=heads,
         kv_heads=_kv_heads(text, heads),
-        head_dim=_int(text, "head_dim", "kv_channels", "d_kv")
+        head_dim=_int(text, "head_dim", "attention_head_dim", "kv_channels", "d_kv")
         or (hidden // heads if hidden and heads else None),
         vocab_size=_int(text, "vocab_size", "padded_vocab_size") or _int(config, "vocab_size"),
         context_length=_context(text),
@@ -153,6 +153,19 @@ def _int(config: Mapping[str, Any], *keys: str) -> int | None:
         if type(value) is int and 0 < value < 1 << 48:
             return value
     return None
+
+
+def _layers(text: Mapping[str, Any]) -> int | None:
+    """Layers that attend or keep a state; of a model with an encoder, the decoder's."""
+    layers = _int(
+        text, "num_hidden_layers", "n_layer", "num_layers", "n_layers", "num_decoder_layers", "decoder_layers", "layers"
+    )  # fmt: skip
+    if layers is None:
+        layers = len(_layer_types(text, 0)) or None
+    if layers and layers > _MAX_LAYERS:
+        return None
+    # LongCat-Flash has two attentions in each of its layers.
+    return 2 * layers if layers and text.get("model_type") == "longcat_flash" else layers
 
 
 def _names(value: Any) -> list[str]:
