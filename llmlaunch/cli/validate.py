@@ -1,0 +1,39 @@
+"""``llmlaunch validate``: check a manifest, start nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import typer
+
+from llmlaunch.errors import ManifestError
+
+
+def validate(
+    file: Path = typer.Argument(Path("deploy.yaml"), help="The manifest."),
+    as_json: bool = typer.Option(False, "--json", help='Print {"ok", "problems": [...]}.'),
+) -> None:
+    """Check a manifest: every mistake at once, with line and column. Starts nothing."""
+    from llmlaunch.manifest.load import load
+
+    try:
+        manifest = load(file, os.environ)
+    except ManifestError as error:
+        if not as_json:
+            raise
+        print(
+            json.dumps({"ok": False, "problems": [asdict(problem) for problem in error.problems]}, indent=2)
+        )
+        raise typer.Exit(error.exit_code) from None
+    if as_json:
+        print(json.dumps({"ok": True, "problems": []}, indent=2))
+        return
+    replicas = sum(model.replicas for model in manifest.models)
+    print(f"{file}: ok: {_count(len(manifest.models), 'model')}, {_count(replicas, 'replica')}")
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" + ("" if number == 1 else "s")

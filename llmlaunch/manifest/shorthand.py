@@ -1,0 +1,64 @@
+"""The short form: ``model[@host[@port[@gpus]]]``, one line a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llmlaunch.manifest.devices import parse_gpus
+
+GRAMMAR = "model[@host[@port[@gpus]]]"
+
+
+@dataclass(frozen=True, slots=True)
+class Short:
+    """The parts as given; None where a part is absent or empty, which means the default."""
+
+    model: str
+    host: str | None = None
+    port: int | None = None
+    gpus: str | None = None
+
+
+def parse(text: str) -> Short:
+    """Read one short form. Raises ValueError with what is wrong.
+
+    IPv6 hosts may stand in brackets or bare. A path that contains ``@`` itself can not be told from the parts: the long form takes it.
+    """
+    parts = [part.strip() for part in text.split("@")]
+    if len(parts) > 4:
+        raise ValueError(f"too many @ in {text!r}; a path that contains @ needs the long form (model: ...)")
+    model, host, port, gpus = (parts + [""] * 4)[:4]
+    if not model:
+        raise ValueError("the model is missing before the first @")
+    return Short(model, _host(host), _port(port, text), _gpus(gpus))
+
+
+def render(short: Short) -> str:
+    """The text that :func:`parse` reads as ``short``."""
+    host = f"[{short.host}]" if short.host and ":" in short.host else short.host or ""
+    port = "" if short.port is None else str(short.port)
+    parts = [short.model, host, port, short.gpus or ""]
+    while len(parts) > 1 and not parts[-1]:
+        parts.pop()
+    return "@".join(parts)
+
+
+def _host(text: str) -> str | None:
+    if text.startswith("[") and text.endswith("]"):
+        text = text[1:-1]
+    return text or None
+
+
+def _port(text: str, whole: str) -> int | None:
+    if not text:
+        return None
+    if not text.isdecimal():
+        hint = "; a path that contains @ needs the long form (model: ...)" if whole.count("@") > 1 else ""
+        raise ValueError(f"the port {text!r} is not a number{hint}")
+    return int(text)
+
+
+def _gpus(text: str) -> str | None:
+    if text:
+        parse_gpus(text)
+    return text or None
