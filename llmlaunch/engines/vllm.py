@@ -72,8 +72,11 @@ class Vllm:
             fraction = min(claim.claim_bytes / claim.total_bytes for claim in request.devices)
             argv += ["--tensor-parallel-size", str(len(request.devices))]
             argv += ["--gpu-memory-utilization", f"{math.floor(fraction * 10_000) / 10_000:g}"]
-        if lookup(args, "max-model-len") is None:
-            argv += ["--max-model-len", str(model.max_model_len or "auto")]
+        if model.max_model_len:
+            argv += ["--max-model-len", str(model.max_model_len)]
+        elif request.devices and lookup(args, "max-model-len") is None:
+            # On a CPU "auto" falls to 512 tokens; there vLLM's own default is the model's context.
+            argv += ["--max-model-len", "auto"]
         if lookup(args, "max-num-seqs") is None:
             argv += ["--max-num-seqs", str(self.sequences(model))]
         if model.dtype != "auto":

@@ -111,32 +111,28 @@ def _hidden(uuid: str, inventory: Inventory) -> str:
 
 
 def _whole(position: int, gpu: Gpu, world: World) -> Device:
-    free = _free(gpu.uuid, gpu.total_bytes - gpu.reserved_bytes, gpu.free_bytes, gpu.used_bytes, world)
+    free = _free(gpu.uuid, gpu.total_bytes - gpu.reserved_bytes, gpu.free_bytes, world)
     return Device(
         position, gpu.uuid, gpu.index, gpu.name, gpu.total_bytes, free, holders=_holders(gpu.processes)
     )
 
 
 def _slice(position: int, gpu: Gpu, part: MigDevice, world: World) -> Device:
-    free = _free(part.uuid, part.total_bytes, part.free_bytes, part.used_bytes, world)
+    free = _free(part.uuid, part.total_bytes, part.free_bytes, world)
     return Device(position, part.uuid, gpu.index, part.name, part.total_bytes, free, mig=True)
 
 
-def _free(uuid: str, most: int, free: int, used: int, world: World) -> int:
-    """Free bytes as if nothing of this deployment ran.
+def _free(uuid: str, most: int, free: int, world: World) -> int:
+    """Free bytes as if nothing of this deployment ran; never more than ``most``, all that processes can have.
 
-    What a running component holds is known when the driver tells. If not, it is what its spec claims, but all of them together no
-    more than is in use at all: a replica that is still loading must not make memory appear that it has not taken yet.
+    What a running component holds is known when the driver tells; if not, it is what its spec claims. A replica that is still
+    loading has not taken its claim yet: the bound keeps it from making memory appear.
     """
-    known = claimed = 0
+    ours = 0
     for spec in world.running:
-        if uuid not in spec.gpus:
-            continue
-        if spec.name in world.held:
-            known += world.held[spec.name].get(uuid, 0)
-        else:
-            claimed += dict(zip(spec.gpus, spec.vram_per_gpu, strict=False)).get(uuid, 0)
-    ours = known + min(claimed, max(0, used - known))
+        if uuid in spec.gpus:
+            claims = dict(zip(spec.gpus, spec.vram_per_gpu, strict=False))
+            ours += world.held.get(spec.name, claims).get(uuid, 0)
     return max(0, min(most, free + ours))
 
 

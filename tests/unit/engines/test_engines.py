@@ -119,6 +119,7 @@ def test_vllm_settings_from_the_model_and_from_engine_args() -> None:
     assert value(words, "--kv-cache-dtype") == "fp8"
     cpu = argv("vllm", gpus=0)
     assert "--gpu-memory-utilization" not in cpu
+    assert "--max-model-len" not in cpu
     assert registry.get("vllm").launch(request("vllm", source=Source.MODELSCOPE)).env == {
         "VLLM_USE_MODELSCOPE": "True"
     }

@@ -121,6 +121,12 @@ def test_a_changed_component_keeps_the_port_it_had() -> None:
     assert after["smollm2-1"] == before["smollm2-1"]
 
 
+def test_a_new_component_does_not_take_the_port_of_one_that_is_still_going_down() -> None:
+    before = planned(model("smollm2"))
+    after = planned(model(), world=World(running=tuple(before.values())))
+    assert after["llama-1"].port != before["smollm2-1"].port
+
+
 def test_no_port_left() -> None:
     with pytest.raises(PlanError, match="no free port for llama-2"):
         planned(model(port=65535, replicas=2))

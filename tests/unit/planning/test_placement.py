@@ -354,6 +354,16 @@ def test_a_replica_that_holds_more_than_its_claim_keeps_it_from_others() -> None
     assert not again.fits
 
 
+def test_a_replica_that_is_still_loading_sells_nothing_twice() -> None:
+    """Where the driver does not tell who holds what, nothing can be held that is not in use."""
+    inventory = box(replace(gpu(0, 40), processes=None))
+    first = planned(model(vram_bytes=30 * GiB), on=inventory)
+    second = model("smollm2", vram_bytes=20 * GiB)
+    again = planned(model(vram_bytes=30 * GiB), second, on=inventory, world=World(running=first.processes))
+    assert workers(again) == {"llama-1": (uuid(0),)}
+    assert not again.fits
+
+
 def test_a_new_figure_from_learning_restarts_nobody() -> None:
     first = planned(model(engine=VLLM), on=box(gpu(0)))
     world = World(running=first.processes, learned={spec(first, "llama-1").learning_key: 30 * GiB})

@@ -15,7 +15,7 @@ from tests.unit.planning.worlds import FACTS, as_used, inventories, manifest, ma
 
 boxes = inventories()
 wishes = manifests()
-many = settings(max_examples=150, deadline=None)
+many = settings(max_examples=100, deadline=None)
 
 
 def left(inventory: Inventory) -> dict[str, int]:
