@@ -42,6 +42,7 @@ def occupied(hosts: Iterable[str]) -> tuple[Occupied, ...]:
         if row.laddr
     ]
     found = []
+    names: dict[int, str] = {}
     for host in sorted(set(hosts)):
         addresses = _addresses(host, local_only=True)
         holders: dict[int, list[tuple[int | None, str]]] = {}
@@ -50,7 +51,7 @@ def occupied(hosts: Iterable[str]) -> tuple[Occupied, ...]:
                 holders.setdefault(port, []).append((pid, status))
         for port, rows in sorted(holders.items()):
             if any(_taken(address, port, rows) for address in addresses):
-                found.append(Occupied(host, port, _holder(rows)))
+                found.append(Occupied(host, port, _holder(rows, names)))
     return tuple(found)
 
 
@@ -66,24 +67,24 @@ def local_addresses() -> frozenset[str]:
 
 
 def _taken(address: _Address, port: int, rows: list[tuple[int | None, str]]) -> bool:
-    error = _bind_error(address, port)
+    error = _try_bind(address, port, reuse=True)
     if error == errno.EACCES:  # a privileged port: the table alone has to tell
         return any(status == psutil.CONN_LISTEN for _, status in rows)
     return error == errno.EADDRINUSE
 
 
 def _bind_error(address: _Address, port: int) -> int:
-    """The errno of listening on ``address`` and ``port``, 0 when it works."""
-    strict = _try_listen(address, port, reuse=False)
+    """The errno of binding to ``address`` and ``port``, 0 when it works."""
+    strict = _try_bind(address, port, reuse=False)
     if strict != errno.EADDRINUSE:
         return strict
-    relaxed = _try_listen(address, port, reuse=True)
+    relaxed = _try_bind(address, port, reuse=True)
     # Two sockets with SO_REUSEADDR may both be bound as long as neither listens. Such a socket is in no table, while
     # the leftovers of closed servers are.
     return relaxed if relaxed or _in_table(port) else errno.EADDRINUSE
 
 
-def _try_listen(address: _Address, port: int, reuse: bool) -> int:
+def _try_bind(address: _Address, port: int, reuse: bool) -> int:
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_STREAM) as sock:
@@ -141,13 +142,19 @@ def _resolve(host: str) -> tuple[_Address, ...]:
     return tuple(a for a in found if a.version == 4 or _bind_error(a, 0) == 0)
 
 
-def _holder(rows: list[tuple[int | None, str]]) -> str:
+def _holder(rows: list[tuple[int | None, str]], names: dict[int, str]) -> str:
     for pid, _ in sorted(rows, key=lambda row: row[1] != psutil.CONN_LISTEN):
         if pid is not None:
-            try:
-                return f"{psutil.Process(pid).name()} (pid {pid})"
-            except psutil.Error:
-                return f"pid {pid}"
+            if pid not in names:
+                names[pid] = _process(pid)
+            return names[pid]
     if all(status == psutil.CONN_TIME_WAIT for _, status in rows):
         return CLOSED_HOLDER
     return UNKNOWN_HOLDER
+
+
+def _process(pid: int) -> str:
+    try:
+        return f"{psutil.Process(pid).name()} (pid {pid})"
+    except psutil.Error:
+        return f"pid {pid}"
