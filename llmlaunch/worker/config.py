@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from llmlaunch.errors import UsageError
+from llmlaunch.manifest.types import Source
 from llmlaunch.serve import url
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -86,6 +87,7 @@ def check(config: WorkerConfig) -> None:
         (not config.model, "--model-path is empty"),
         (config.device not in DEVICES, f"--device {config.device!r} is not one of {', '.join(DEVICES)}"),
         (config.dtype not in DTYPES, f"--dtype {config.dtype!r} is not one of {', '.join(DTYPES)}"),
+        (config.source not in set(Source), f"--source {config.source!r} is not one of {', '.join(Source)}"),
         (config.max_concurrency < 1, "--limit-worker-concurrency must be at least 1"),
         (config.max_queue < 0, "--max-queue must be at least 0"),
         (

@@ -31,8 +31,9 @@ def load(
 ) -> Loaded:
     """The model in ``path`` on ``device``, with its tokenizer, behind a running engine."""
     began = time.perf_counter()
+    settings = AutoConfig.from_pretrained(path, trust_remote_code=config.trust_remote_code)
     codec = Codec(AutoTokenizer.from_pretrained(path, trust_remote_code=config.trust_remote_code))
-    model = _weights(config, path, device, progress)
+    model = _weights(config, settings, path, device, progress)
     context = _context(model, config)
     strategy, context, note = _strategy(model, config, device, context)
     engine = Engine(
@@ -61,8 +62,7 @@ def load(
     )
 
 
-def _weights(config: WorkerConfig, path: Path, device: str, progress: Progress) -> Any:
-    settings = AutoConfig.from_pretrained(path, trust_remote_code=config.trust_remote_code)
+def _weights(config: WorkerConfig, settings: Any, path: Path, device: str, progress: Progress) -> Any:
     automatic: Any = AutoModelForCausalLM
     if settings.is_encoder_decoder:
         from transformers import AutoModelForSeq2SeqLM
@@ -72,6 +72,7 @@ def _weights(config: WorkerConfig, path: Path, device: str, progress: Progress) 
     with counted(path, progress):
         model = automatic.from_pretrained(
             path,
+            config=settings,
             dtype=dtype,
             trust_remote_code=config.trust_remote_code,
             **placement.device_map(device, config),
