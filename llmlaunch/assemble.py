@@ -107,7 +107,8 @@ def _world(
 
     hosts = {manifest.controller.host, manifest.api.host, *(model.host for model in manifest.models)}
     return World(
-        occupied=occupied(sorted(hosts)),
+        # Which ports are taken here says nothing about the other machine that a simulated box stands for.
+        occupied=() if inventory.simulated else occupied(sorted(hosts)),
         running=tuple(running),
         learned=load_learned(),
         python=sys.executable,

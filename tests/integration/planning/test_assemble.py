@@ -74,6 +74,9 @@ def test_a_port_in_use_is_skipped_or_named_with_its_holder(home: Path) -> None:
         assert f"(pid {os.getpid()})" in error.value.message
         _, made = assemble.replan(manifest(replace(COMMAND, replicas=2, port=port - 1)), env=os.environ)
         assert port not in {spec.port for spec in made.processes}
+        # Another machine's ports are its own business.
+        _, elsewhere = assemble.replan(manifest(replace(COMMAND, port=port)), env=os.environ, gpus="1xL4")
+        assert elsewhere.processes[1].port == port
 
 
 def test_all_models_that_are_not_there_are_told_at_once(home: Path, tmp_path: Path) -> None:

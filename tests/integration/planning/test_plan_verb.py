@@ -151,3 +151,44 @@ def test_tables_on_a_terminal_hold_the_same(tmp_path: Path) -> None:
     assert "[bold] does not fit" in text
     assert "replica 2 of 2: needs 20.0 GiB" in text
     assert "llama-1 20.0 GiB" in text
+
+
+def test_what_runs_is_planned_where_it_runs(box: Cli) -> None:
+    """The plan of a running deployment keeps every port, although all of them are taken: by itself."""
+    engine = Path(__file__).parents[2] / "support" / "fake_engine.py"
+    ports = {"controller": free_port(), "api": free_port()}
+    (box.cwd / "deploy.yaml").write_text(
+        json.dumps(
+            {
+                "name": "plan-running",
+                "controller": {"port": ports["controller"]},
+                "api": {"port": ports["api"]},
+                "models": [
+                    {
+                        "model": "label",
+                        "names": ["tiny"],
+                        "engine": "command",
+                        "gpus": "cpu",
+                        "port": PORT,
+                        "command": [
+                            sys.executable,
+                            "-I",
+                            "-S",
+                            str(engine),
+                            "--port",
+                            "{port}",
+                            "--names",
+                            "{names}",
+                        ],
+                    }
+                ],
+            }
+        )
+    )
+    box.ok("up", "-d")
+    try:
+        running = {c["name"]: c["address"] for c in box.status()["components"]}
+        planned = {p["name"]: p["address"] for p in json.loads(box.ok("plan", "--json"))["processes"]}
+        assert planned == running
+    finally:
+        box.run("down")
