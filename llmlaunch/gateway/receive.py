@@ -51,25 +51,9 @@ class Receiver:
     """One connection's input. :meth:`feed` it; take complete requests from :attr:`ready`, in order."""
 
     __slots__ = (
-        "_body",
-        "_declared",
-        "_doubled",
-        "_fed",
-        "_fields",
-        "_head_size",
-        "_last",
-        "_local",
-        "_noted",
-        "_on_expect",
-        "_parser",
-        "_request",
-        "_rules",
-        "_size",
-        "_url",
-        "deaf",
-        "in_head",
-        "ready",
-        "since",
+        "_body", "_declared", "_doubled", "_fed", "_fields", "_fresh", "_head_size", "_last", "_local",
+        "_noted", "_on_expect", "_parser", "_request", "_rules", "_size", "_url", "deaf", "in_head",
+        "ready", "since",
     )  # fmt: skip
 
     def __init__(self, rules: Rules, local: bool, on_expect: Callable[[], None]) -> None:
@@ -84,6 +68,8 @@ class Receiver:
         """Bytes of the parts of a head that are complete."""
         self._fed = 0
         """Bytes read since a head began or content came: llhttp keeps an unfinished field or trailer to itself."""
+        self._fresh = True
+        """What is fed begins a message."""
         self.in_head = False
         self._last = False
         """The client said that nothing follows its last request."""
@@ -102,21 +88,18 @@ class Receiver:
         """Never raises: what can not be understood becomes a request whose reply says so."""
         if self.deaf:
             return
-        if self.in_head or self._request is not None:
-            self._fed += len(data)
-        else:
+        self._fresh = not self.amid
+        if self._fresh:
             self.since = self._rules.now()
             self._fed = 0
+        self._fed += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # No upgrade is offered: the request is answered as it stands, then the connection ends.
-            if self.ready:
-                self.ready[-1].keep_alive = False
-            self.deaf = True
+        except httptools.HttpParserUpgrade as upgrade:
+            self._without_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             self._parse_error(error)
-        if self.amid and self._fed + self._head_size > HEAD_LIMIT and not self.deaf:
+        if self.amid and max(self._fed, self._head_size) > HEAD_LIMIT and not self.deaf:
             self.refuse_rest(errors.header_too_large(HEAD_LIMIT))
 
     def refuse_rest(self, reply: Reply) -> None:
@@ -127,6 +110,22 @@ class Receiver:
         self.in_head = False
         self._last_word(request)
 
+    def _without_upgrade(self, rest: bytes) -> None:
+        """No upgrade is offered, so ``Upgrade`` means nothing (RFC 9110 §7.8): read on as if it were not there.
+
+        llhttp has left HTTP behind at that point, body and all, so a new parser gets the head again without the field.
+        """
+        if self.deaf:
+            return
+        parser = self._parser
+        if parser.get_method() == b"CONNECT":
+            self.refuse_rest(errors.wrong_method("CONNECT", "This server", "GET, HEAD, POST, OPTIONS"))
+            return
+        fields = [b"%b: %b\r\n" % field for field in self._fields if field[0] != b"upgrade"]
+        start = b"%b %b HTTP/%b\r\n" % (parser.get_method(), self._url, parser.get_http_version().encode())
+        self._parser = httptools.HttpRequestParser(self)
+        self.feed(start + b"".join(fields) + b"\r\n" + rest)
+
     # -- called by httptools
 
     def on_message_begin(self) -> None:
@@ -135,6 +134,9 @@ class Receiver:
         self._noted: dict[bytes, bytes] = {}
         self._doubled = b""
         self._head_size = 0
+        if not self._fresh:  # it begins somewhere within what was fed
+            self._fed = 0
+        self._fresh = False
         self.in_head = True
 
     def on_url(self, url: bytes) -> None:
@@ -156,7 +158,7 @@ class Receiver:
 
     def on_headers_complete(self) -> None:
         self.in_head = False
-        if self.deaf:
+        if self.deaf or self._parser.should_upgrade():
             return
         parser, noted = self._parser, self._noted
         connection = noted.get(b"connection")
@@ -178,7 +180,7 @@ class Receiver:
         if connection is not None:
             request.named_by_connection = named_by_connection(connection)
         self._body: bytes | bytearray = b""
-        self._size = self._fed = 0
+        self._size = 0
         # The parser let only digits through.
         self._declared = int(noted.get(b"content-length", b"0"))
         request.reply = self._fault(request) or rules.screen(request)
