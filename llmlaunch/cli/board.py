@@ -13,13 +13,14 @@ class Board:
     """The latest state of each component, and which of them are waited for.
 
     ``wanted`` maps a component to the lowest incarnation that counts: a replica that is about to be restarted is still READY
-    for a moment, but in a life that is over.
+    for a moment, but in a life that is over. ``leaving`` names what a new plan has no place for.
     """
 
-    def __init__(self, wanted: Mapping[str, int] | Iterable[str] = ()) -> None:
+    def __init__(self, wanted: Mapping[str, int] | Iterable[str] = (), leaving: Iterable[str] = ()) -> None:
         self.wanted: dict[str, int] = (
             dict(wanted) if isinstance(wanted, Mapping) else dict.fromkeys(wanted, 0)
         )
+        self.leaving = tuple(leaving)
         self.rows: dict[str, ComponentStatus] = {}
         self.tails: dict[str, tuple[str, ...]] = {}
         self._known_until = 0.0
@@ -50,12 +51,18 @@ class Board:
 
     def standing(self) -> list[str]:
         """What is waited for and not down yet."""
-        over = ("stopped", "failed")
-        return [name for name in self.wanted if name in self.rows and self.rows[name].phase not in over]
+        return [name for name in self.wanted if self._up(name)]
+
+    def lingering(self) -> list[str]:
+        """What is leaving and not down yet."""
+        return [name for name in self.leaving if self._up(name)]
+
+    def _up(self, name: str) -> bool:
+        return name in self.rows and self.rows[name].phase not in ("stopped", "failed")
 
     def settled(self) -> bool:
-        """Whether everything that is waited for is READY or FAILED."""
-        return all(self._in(name, "ready", "failed") for name in self.wanted)
+        """Whether everything that is waited for is READY or FAILED, and what leaves is down."""
+        return all(self._in(name, "ready", "failed") for name in self.wanted) and not self.lingering()
 
     def hopeless(self) -> bool:
         """Whether nothing can serve any more: the controller, the gateway or every worker FAILED.

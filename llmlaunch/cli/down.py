@@ -74,6 +74,7 @@ def _stop(client: ControlClient, words: list[str], part: Part | None, timeout_s:
 
 def _shut_down(client: ControlClient, timeout_s: float | None, *, force: bool) -> None:
     from llmlaunch.cli.board import Board
+    from llmlaunch.cli.launch import GONE_DEADLINE_S
     from llmlaunch.cli.session import Session, SupervisorGone
     from llmlaunch.cli.views import view
 
@@ -86,7 +87,7 @@ def _shut_down(client: ControlClient, timeout_s: float | None, *, force: bool) -
         with shown.moving(board):
             session.wait(lambda: False, deadline, lambda: f"still going down: {', '.join(board.standing())}")
     except SupervisorGone:
-        client.wait_gone(10.0)
+        client.wait_gone(GONE_DEADLINE_S)
         shown.say(f"{client.name} is down")
     except DeadlineError as error:
         raise DeadlineError(error.message, hint="`llmlaunch down --force` kills what is left") from None

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from llmlaunch.manifest.types import Manifest
     from llmlaunch.planning.types import Plan, ProcessSpec
 
+GONE_DEADLINE_S = 10.0
+"""Everything is down and the socket is closed: so long may the supervisor take to end itself."""
 NAMES_DEADLINE_S = 30.0
 """Every replica is READY: so long may the endpoint take to list all their names."""
 
@@ -75,7 +77,7 @@ def launch(request: Request) -> int:
         if not created:
             shown.say(_difference(result))
         again = {name: before[name].incarnation + 1 for name in result.restarted if name in before}
-        board = Board({p.name: again.get(p.name, 0) for p in plan.processes})
+        board = Board({p.name: again.get(p.name, 0) for p in plan.processes}, result.removed)
         session = Session(client, board, shown, since=ordered_at)
         attached = created and not request.detach
         launched = Launched(request, manifest, plan, client, session, shown, attached, began)
@@ -150,9 +152,7 @@ def _until_ready(launched: Launched) -> int:
     try:
         with launched.shown.moving(board):
             session.wait(
-                lambda: bool(board.failed()) or not board.missing(),
-                launched.deadline,
-                lambda: _missing(launched),
+                lambda: bool(board.failed()) or board.settled(), launched.deadline, lambda: _missing(launched)
             )
             if not board.failed():
                 _names_ready(launched)
@@ -218,6 +218,7 @@ def take_down(launched: Launched, why: str) -> None:
                 killed = True
             except SupervisorGone:
                 break
+    launched.client.wait_gone(GONE_DEADLINE_S)
     launched.shown.say(f"{launched.plan.deployment} is down")
 
 

@@ -29,7 +29,11 @@ class Fake:
     flags: Sequence[str] = ()
     replicas: int = 1
     more: dict[str, Any] = field(default_factory=dict)
-    port: int = field(default_factory=free_port)
+    port: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.port:  # the replicas take the ports after the first
+            self.port, *_ = [free_port() for _ in range(self.replicas)]
 
     def entry(self) -> dict[str, Any]:
         command = [sys.executable, "-I", "-S", str(ENGINE), "--host", "{host}", "--port", "{port}"]
@@ -42,6 +46,11 @@ class Fake:
             "command": [*command, "--names", self.name, *self.flags],
             **self.more,
         }
+
+
+FAILS = ["--fail-start"]
+NO_PATIENCE = {"LLMLAUNCH_SUPERVISION": json.dumps({"first_delay_s": 0.05, "max_failures": 2})}
+"""Environment of a supervisor that gives up soon."""
 
 
 def manifest(*models: Fake, name: str = "lab", **more: Any) -> str:
@@ -96,7 +105,10 @@ class Running:
         def there() -> bool:
             return word in self.text or self.process.poll() is not None
 
-        wait_until(there, deadline_s, f"{word!r} in what was printed")
+        try:
+            wait_until(there, deadline_s, f"{word!r} in what was printed")
+        except AssertionError as error:
+            raise AssertionError(f"{error}:\n{self.text}") from None
         assert word in self.text, f"ended with {self.process.returncode}:\n{self.text}"
         return self.text
 

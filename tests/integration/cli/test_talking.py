@@ -13,16 +13,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.integration.cli.support import ENGINE, ask, on_terminal, tell
-from tests.support import deployment
 from tests.support.deployment import Cli
 from tests.support.ports import free_port
 from tests.support.waiting import wait_until
-
-
-@pytest.fixture
-def cli() -> Iterator[Cli]:
-    with deployment.cli() as box:
-        yield box
 
 
 @pytest.fixture(scope="module")

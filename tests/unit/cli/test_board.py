@@ -71,6 +71,15 @@ def test_hopeless_is_when_nothing_can_serve_any_more(phases: dict[str, str], hop
     assert made.hopeless() is hopeless
 
 
+def test_what_leaves_has_to_be_down_before_a_change_is_over() -> None:
+    made = Board(["smollm2-1"], leaving=["old-1"])
+    made.seed(report(worker(), worker("old-1", "stopping")), NOW)
+    assert made.missing() == []
+    assert not made.settled()
+    made.take(event(1, worker("old-1", "stopped"), NOW + 1))
+    assert made.settled()
+
+
 def test_standing_is_what_still_has_to_go() -> None:
     made = board(CONTROLLER, worker(phase="stopping"), API, wanted=["smollm2-1", "gone"])
     assert made.standing() == ["smollm2-1"]
