@@ -235,6 +235,10 @@ def _await_supervisor(
             if ours:
                 # It outlives this object on purpose: a returncode keeps Popen from warning about that.
                 process.returncode = 0
+            else:
+                # Another one won, so this one ends as soon as it finds the lock taken.
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(_START_S)
             return client, ours
         if code is not None and code != ALREADY_RUNNING_EXIT:
             raise ControlError(

@@ -49,6 +49,8 @@ from llmlaunch.supervision.core.types import (
 _READING_AGE_S = 1.0
 _READING_EVERY_S = 0.25
 _MOST_S = 3600.0
+_AFTER_A_BUG_S = 0.1
+"""A bug that comes back at every turn must not turn the loop into a busy one."""
 _T = TypeVar("_T")
 log = logging.getLogger(__name__)
 Post = Callable[[str, Event], None]
@@ -112,16 +114,17 @@ class Supervisor:
 
     async def apply(self, plan: Plan, restart_down: bool = True) -> ApplyResult:
         """Bring the deployment to ``plan``; returns when the changes have begun. Raises ControlError while it stops."""
-        return await self._ask(lambda: self._apply(plan, restart_down))
+        return await self._ask(lambda: self.apply_now(plan, restart_down))
 
     async def command(self, verb: Verb, names: tuple[str, ...]) -> tuple[str, ...]:
         """Command components by name. Raises ControlError (code ``not_found``) if one is unknown; then none is commanded."""
-        return await self._ask(lambda: self._command(verb, names))
+        return await self._ask(lambda: self.command_now(verb, names))
 
     def shutdown(self, force: bool = False) -> None:
         """Take everything down; :meth:`run` returns then. A second call with ``force`` kills what still stops."""
         future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        self._queue.put_nowait(_Request(lambda: self._begin_shutdown(force), future))
+        future.add_done_callback(lambda done: done.exception())
+        self._queue.put_nowait(_Request(lambda: self.shutdown_now(force), future))
 
     async def _ask(self, action: Callable[[], _T]) -> _T:
         future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
@@ -142,22 +145,29 @@ class Supervisor:
             except TimeoutError:
                 item = None
             try:
-                self._take(item)
-                self._tick_all()
-                self._continue_shutdown()
-                self._effects.follow(self.slots, self.plan)
+                self.handle(item)
             except Exception:
                 log.exception("can not handle %r", item)
+                await asyncio.sleep(_AFTER_A_BUG_S)
+
+    def handle(self, item: tuple[str, Event] | _Request | None = None) -> None:
+        """One turn of the writer: ``item``, then everything that time or ``item`` has made possible."""
+        self._take(item)
+        self._tick_all()
+        self._continue_shutdown()
+        self._effects.follow(self.slots, self.plan)
 
     def _take(self, item: tuple[str, Event] | _Request | None) -> None:
         if isinstance(item, _Request):
             try:
                 result = item.action()
-            except ControlError as error:
-                if not item.answer.cancelled():
+            except Exception as error:
+                if not isinstance(error, ControlError):
+                    log.exception("a request failed")
+                if not item.answer.done():
                     item.answer.set_exception(error)
             else:
-                if not item.answer.cancelled():
+                if not item.answer.done():
                     item.answer.set_result(result)
         elif item is not None:
             self._step(*item)
@@ -232,9 +242,9 @@ class Supervisor:
                 pause = min(pause, _READING_EVERY_S)
         return max(pause, 0.001)
 
-    # ── what people ask for ─────────────────────────────────────────────────────────────────────────────────────────
+    # ── what people ask for; called by the writer ──────────────────────────────────────────────────────────────────
 
-    def _apply(self, plan: Plan, restart_down: bool) -> ApplyResult:
+    def apply_now(self, plan: Plan, restart_down: bool) -> ApplyResult:
         if self.stopping:
             raise ControlError(f"{plan.deployment!r} is being taken down", hint="try again when it is gone")
         changes = reconcile(plan.processes, self.slots, restart_down)
@@ -264,7 +274,7 @@ class Supervisor:
         record = Record(incarnation=self._effects.last_incarnation(spec.name), since=self._clock())
         return Slot(record, spec)
 
-    def _command(self, verb: Verb, names: tuple[str, ...]) -> tuple[str, ...]:
+    def command_now(self, verb: Verb, names: tuple[str, ...]) -> tuple[str, ...]:
         if self.stopping:
             raise ControlError("the deployment is being taken down", hint="try again when it is gone")
         for name in names:
@@ -277,7 +287,7 @@ class Supervisor:
             self._step(name, Commanded(verb))
         return names
 
-    def _begin_shutdown(self, force: bool) -> None:
+    def shutdown_now(self, force: bool) -> None:
         log.info("taking everything down%s", ", by force" if force else "")
         self.stopping = True
         self._force = self._force or force

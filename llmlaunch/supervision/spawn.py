@@ -17,7 +17,7 @@ from llmlaunch.supervision.procs import ProcessId
 
 SHIM = Path(__file__).with_name("shim.py")
 _REPORT_S = 15.0
-_PORT_S = 2.0
+_PORT_S = 0.5
 """How long a port may take to come free; the kernel closes a dead process's sockets, but not within the same instant."""
 
 
@@ -146,7 +146,7 @@ def start_under_shim(
 
 
 def wait_for_port(host: str, port: int) -> str:
-    """Empty when a server could listen there, else why not, with the holder's name. Blocks for two seconds at most."""
+    """Empty when a server could listen there, else why not, with the holder's name. Blocks for half a second at most."""
     from llmlaunch.hardware.ports import can_bind, occupied
 
     end = time.monotonic() + _PORT_S

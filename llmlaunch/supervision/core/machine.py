@@ -57,6 +57,7 @@ USAGE_EXIT_CODE = 2
 """llmlaunch's own components end with it when their command line or model is wrong; see ``errors.py``."""
 _SIGNALS = {1: "SIGHUP", 2: "SIGINT", 4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 9: "SIGKILL", 11: "SIGSEGV",
             13: "SIGPIPE", 15: "SIGTERM", 24: "SIGXCPU"}  # fmt: skip
+_SERVES_NOBODY = frozenset({Why.UNHEALTHY, Why.START_TIMEOUT})
 _DEFAULT = Policy()
 
 
@@ -214,7 +215,7 @@ def _exit_words(code: int | None) -> str:
 
 def _stop(record: Record, cause: Cause, now: _Now, drain: bool) -> _Result:
     grace = now.spec.stop_grace_s
-    if cause.why in (Why.UNHEALTHY, Why.START_TIMEOUT):
+    if cause.why in _SERVES_NOBODY:
         grace = min(grace, now.policy.unhealthy_grace_s)
     serving = record.phase is Phase.READY and now.spec.component is Component.WORKER
     record = replace(
@@ -230,7 +231,7 @@ def _stop(record: Record, cause: Cause, now: _Now, drain: bool) -> _Result:
 
 def _terminate(record: Record, now: _Now) -> _Result:
     least = min(now.spec.stop_grace_s, now.policy.least_term_grace_s)
-    if record.cause.why is Why.UNHEALTHY:
+    if record.cause.why in _SERVES_NOBODY:
         least = min(least, now.policy.unhealthy_grace_s)
     grace = max(record.stop_by - now.time, least, 0.0)
     if grace == 0:
