@@ -1,0 +1,158 @@
+"""The receiver fed directly: cuts do not matter, nothing crashes it, and a second parser agrees."""
+
+from __future__ import annotations
+
+import itertools
+
+import h11
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from llmlaunch.gateway.errors import Reply
+from llmlaunch.gateway.receive import HEAD_LIMIT, Receiver, Rules
+from llmlaunch.gateway.request import Request, endpoint
+
+
+def screen(request: Request) -> Reply | None:
+    request.endpoint = endpoint(request.path)
+    return None
+
+
+RULES = Rules(screen, lambda: b"id", lambda: 0.0, 1000)
+
+
+def receiver() -> Receiver:
+    return Receiver(RULES, False, lambda: None)
+
+
+def received(data: bytes, cuts: list[int]) -> list[tuple[object, ...]]:
+    reader = receiver()
+    edges = sorted({0, len(data), *(place % (len(data) + 1) for place in cuts)})
+    for a, b in itertools.pairwise(edges):
+        reader.feed(data[a:b])
+    return [
+        (r.method, r.path, r.query, r.body, r.fields, r.keep_alive, r.reply.status if r.reply else None)
+        for r in reader.ready
+    ]
+
+
+names = st.sampled_from([b"x-a", b"Content-Type", b"accept"])
+fields = st.lists(st.tuples(names, st.from_regex(rb"[!-~]{0,12}", fullmatch=True)), max_size=4)
+
+
+@st.composite
+def good_requests(draw: st.DrawFn) -> bytes:
+    body = draw(st.binary(max_size=60))
+    path = draw(st.sampled_from([b"/v1/completions", b"/x?y=1", b"http://a/b?c"]))
+    lines = [b"POST %b HTTP/1.1\r\nHost: h\r\n" % path]
+    lines += [b"%b: %b\r\n" % field for field in draw(fields)]
+    if draw(st.booleans()):
+        return b"".join(lines) + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+    step = draw(st.integers(1, 20))
+    pieces = [body[n : n + step] for n in range(0, len(body), step)]
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+    return b"".join(lines) + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n"
+
+
+cuts = st.lists(st.integers(0, 2000), max_size=10)
+
+
+@given(st.lists(good_requests(), min_size=1, max_size=4), cuts)
+def test_cuts_between_reads_do_not_matter(requests: list[bytes], at: list[int]) -> None:
+    data = b"".join(requests)
+    whole = received(data, [])
+    assert received(data, at) == whole
+    assert len(whole) == len(requests)
+    assert all(entry[-1] is None for entry in whole)
+
+
+def by_h11(data: bytes) -> list[list[bytes]] | None:
+    """(method, target, body) of each request by another parser; None when it refuses."""
+    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=10_000)
+    found: list[list[bytes]] = []
+    try:
+        connection.receive_data(data)
+        while True:
+            event = connection.next_event()
+            if isinstance(event, h11.Request):
+                found.append([event.method, event.target, b""])
+            elif isinstance(event, h11.Data):
+                found[-1][2] += bytes(event.data)
+            elif isinstance(event, h11.EndOfMessage):
+                connection.send(h11.Response(status_code=200, headers=[(b"content-length", b"0")]))
+                connection.send(h11.EndOfMessage())
+                if connection.our_state is h11.MUST_CLOSE:
+                    return found
+                connection.start_next_cycle()
+            elif event in (h11.NEED_DATA, h11.PAUSED) or isinstance(event, h11.ConnectionClosed):
+                return found
+    except h11.RemoteProtocolError:
+        return None
+
+
+damage = st.lists(
+    st.tuples(
+        st.integers(0, 400),
+        st.sampled_from([b"\n", b"\r", b"\0", b" ", b"\t", b":", b",", b"\r\n ", b"1", b"chunked", b"\xff", b"0\r\n\r\n",
+                         b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"Host: b\r\n"]),
+        st.integers(0, 3),
+    ),
+    max_size=3,
+)  # fmt: skip
+
+
+@settings(max_examples=300)
+@given(good_requests(), good_requests(), damage)
+@example(b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 1\r\n\r\nx", b"", [])
+def test_what_is_accepted_has_the_same_borders_for_another_parser(
+    first: bytes, second: bytes, blows: list[tuple[int, bytes, int]]
+) -> None:
+    """Smuggling needs two parsers that disagree about where a request ends; ours must never be the laxer one."""
+    data = first + second
+    for at, blow, length in blows:
+        at %= len(data) + 1
+        data = data[:at] + blow + data[at + length :]
+    ours = [entry for entry in received(data, []) if entry[-1] is None]
+    theirs = by_h11(data)
+    if theirs is None or not ours:
+        return  # one of both refuses: nothing can be smuggled
+    for mine, other in zip(ours, theirs, strict=False):
+        assert (mine[0], mine[3]) == (other[0], other[2])
+
+
+@settings(max_examples=300)
+@given(st.binary(max_size=200) | st.builds(lambda a, b: a + b, good_requests(), st.binary(max_size=50)), cuts)
+def test_arbitrary_bytes_never_raise(data: bytes, at: list[int]) -> None:
+    for entry in received(data, at):
+        assert entry[-1] is None or 400 <= int(str(entry[-1])) < 600
+
+
+def test_a_body_in_tiny_chunks_is_held_in_one_piece() -> None:
+    reader = receiver()
+    reader.feed(b"POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n")
+    for _ in range(900):
+        reader.feed(b"1\r\nx\r\n")
+    reader.feed(b"0\r\n\r\n")
+    assert reader.ready[0].body == b"x" * 900
+
+
+def test_limits_are_kept_however_slowly_it_comes() -> None:
+    reader = receiver()
+    reader.feed(b"GET / HTTP/1.1\r\nx: ")
+    fed = 0
+    while not reader.ready:
+        reader.feed(b"a" * 100)
+        fed += 100
+        assert fed <= HEAD_LIMIT + 200
+    reply = reader.ready[0].reply
+    assert reply is not None
+    assert reply.status == 431
+
+
+def test_a_large_pipelined_body_does_not_count_as_the_next_head() -> None:
+    rules = Rules(screen, lambda: b"id", lambda: 0.0, 1 << 20)
+    reader = Receiver(rules, False, lambda: None)
+    body = bytes(100_000)
+    reader.feed(b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 100000\r\n\r\n" + body + b"GET / HT")
+    reader.feed(b"TP/1.1\r\nhost: h\r\n\r\n")
+    assert [(r.method, r.reply) for r in reader.ready] == [(b"POST", None), (b"GET", None)]

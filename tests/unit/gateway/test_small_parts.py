@@ -1,0 +1,225 @@
+"""Header policy, keys, restoring names, metrics, paths."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmlaunch.errors import UsageError
+from llmlaunch.gateway import errors, headers, keys
+from llmlaunch.gateway.follow import controller_address
+from llmlaunch.gateway.framing import parse_head
+from llmlaunch.gateway.metrics import Gauges, Metrics, render
+from llmlaunch.gateway.request import Kind, endpoint
+from llmlaunch.gateway.restore import EventRestorer, restored, restorer_for
+
+# -- headers
+
+
+def test_what_connection_names_is_hop_by_hop() -> None:
+    named = headers.named_by_connection(b"close, X-Own ,,te")
+    wire = headers.to_worker(
+        b"/p", b"h:1", [(b"x-own", b"1"), (b"keep", b"2"), (b"te", b"3")], b"id", b"body", named, plain=False
+    )
+    assert wire == (
+        b"POST /p HTTP/1.1\r\nhost: h:1\r\ncontent-length: 4\r\nx-request-id: id\r\nkeep: 2\r\n\r\nbody"
+    )
+
+
+def test_an_answer_that_will_be_rewritten_is_asked_for_plain() -> None:
+    fields = [(b"accept-encoding", b"gzip")]
+    for plain in (True, False):
+        wire = headers.to_worker(b"/", b"h", fields, b"i", b"", frozenset(), plain)
+        assert (b"gzip" in wire) is not plain
+
+
+def test_the_head_for_a_client() -> None:
+    head = parse_head(
+        b"HTTP/1.1 200 Fine\r\nserver: x\r\nconnection: a\r\na: 1\r\ncontent-type: t\r\ncontent-length: 3\r\n"
+        b"access-control-allow-origin: *\r\nx-request-id: theirs\r\n\r\n"
+    )
+    assert headers.to_client(head, b"ours", b"extra: 1\r\n", b"content-length: 3\r\n") == (
+        b"HTTP/1.1 200 Fine\r\nx-request-id: ours\r\ncontent-type: t\r\nextra: 1\r\ncontent-length: 3\r\n\r\n"
+    )
+
+
+@given(st.binary(max_size=200))
+def test_a_request_id_is_safe_to_repeat(value: bytes) -> None:
+    found = headers.request_id(value, b"ours")
+    assert found in (value, b"ours")
+    assert 0 < len(found) <= 128
+    assert not set(found) & set(b"\r\n\0 \t")
+
+
+# -- errors
+
+
+def test_errors_are_openais_envelope() -> None:
+    for reply in (
+        errors.unknown_model('a"b'), errors.model_not_ready("m"), errors.too_many("m", 3), errors.wrong_key(True),
+        errors.bad_request("x", "model"), errors.no_answer("m", "why"), errors.stopping(), errors.bad_http("x"),
+    ):  # fmt: skip
+        error = json.loads(reply.body)["error"]
+        assert set(error) == {"message", "type", "param", "code"}
+        assert error["message"]
+        if reply.status in (429, 503):
+            assert b"retry-after: " in reply.fields
+
+
+# -- keys
+
+
+def test_keys_are_parsed() -> None:
+    lines = ["# c\n", "\n", "alice: sk-a\n", "  sk-b  # why\n", "bob.x:   sk:with:colons\n", "sk:bare\n"]
+    assert keys.parse(lines, "f") == {
+        "alice": "sk-a", "key-4": "sk-b", "bob.x": "sk:with:colons", "key-6": "sk:bare",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("line", ["two words", "a: b c", "alice:", "ключ", "\x01"])
+def test_lines_that_are_no_keys_are_named_by_number_only(line: str) -> None:
+    if line == "alice:":  # a bare key may hold a colon
+        assert keys.parse([line], "f") == {"key-1": "alice:"}
+        return
+    with pytest.raises(UsageError) as error:
+        keys.parse(["ok\n", line], "f")
+    assert "f:2" in error.value.message
+    assert line not in error.value.message
+
+
+def test_a_name_twice_is_an_error() -> None:
+    with pytest.raises(UsageError, match="given twice"):
+        keys.parse(["a: x", "a: y"], "f")
+
+
+def test_only_whole_keys_are_known() -> None:
+    ring = keys.KeyRing({"alice": "sk-a"})
+    assert ring.name_of(b"Bearer sk-a") == ring.name_of(b"bearer  sk-a ") == "alice"
+    for wrong in (b"", b"sk-a", b"Basic sk-a", b"Bearer sk-", b"Bearer sk-aa", b"Bearer", b"Bearer SK-A"):
+        assert ring.name_of(wrong) is None
+
+
+def test_a_key_file_is_followed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "keys"
+    file.write_text("a: one\n")
+    file.chmod(0o644)
+    with caplog.at_level(logging.WARNING):
+        ring = keys.ring(file, None)
+    assert "chmod 600" in caplog.text
+    assert ring is not None
+    file.write_text("b: second\n")
+    ring.refresh()
+    assert (ring.name_of(b"Bearer one"), ring.name_of(b"Bearer second")) == (None, "b")
+    file.write_text("this is no key\n")
+    ring.refresh()
+    assert ring.name_of(b"Bearer second") == "b"
+    file.unlink()
+    ring.refresh()
+    assert ring.name_of(b"Bearer second") == "b"
+    file.write_text("# all withdrawn\n")
+    ring.refresh()
+    assert ring.name_of(b"Bearer second") is None
+    assert "second" not in caplog.text
+    assert "one" not in [word for record in caplog.records for word in record.getMessage().split()]
+
+
+def test_no_keys_named_means_no_guard_and_empty_ones_are_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert keys.ring(None, None) is None
+    monkeypatch.setenv("KEYS_X", " , ")
+    with pytest.raises(UsageError, match="KEYS_X"):
+        keys.ring(None, "KEYS_X")
+    empty = tmp_path / "e"
+    empty.touch()
+    with pytest.raises(UsageError, match="holds no key"):
+        keys.ring(empty, None)
+    binary = tmp_path / "b"
+    binary.write_bytes(os.urandom(8) + b"\xff\xfe\xff")
+    with pytest.raises(UsageError):
+        keys.ring(binary, None)
+
+
+# -- restoring names
+
+
+@given(st.lists(st.integers(0, 300), max_size=8))
+def test_events_are_renamed_however_they_are_cut(places: list[int]) -> None:
+    stream = (
+        b': hello\n\ndata: {"model":"ugly","x":1}\n\nevent: response.created\r\n'
+        b'data: {"response":{"model":"ugly"}}\r\n\r\ndata: [DONE]\n\n'
+    )
+    restorer, edges = EventRestorer("nice"), sorted({0, len(stream), *(p % len(stream) for p in places)})
+    got = b"".join(restorer.feed(stream[a:b]) for a, b in itertools.pairwise(edges))
+    got += restorer.end()
+    assert got == stream.replace(b"ugly", b"nice")
+
+
+def test_only_json_objects_with_a_model_are_touched() -> None:
+    for text in (b"[]", b"{", b'{"a": 1.0}', b'"model"', b"[" * 100_000):
+        assert restored(text, "n") == text
+    assert json.loads(restored(b'{"model": "x", "data": [{"model": "inner"}]}', "n")) == {
+        "model": "n", "data": [{"model": "inner"}],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        (b"HTTP/1.1 200 OK\r\ncontent-type: application/json; charset=utf-8\r\n\r\n", "JsonRestorer"),
+        (b"HTTP/1.1 200 OK\r\ncontent-type: Text/Event-Stream\r\n\r\n", "EventRestorer"),
+        (b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-encoding: gzip\r\n\r\n", "NoneType"),
+        (b"HTTP/1.1 400 No\r\ncontent-type: application/json\r\n\r\n", "NoneType"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", "NoneType"),
+    ],
+)
+def test_what_is_restored(head: bytes, expected: str) -> None:
+    assert type(restorer_for(parse_head(head), "n")).__name__ == expected
+
+
+# -- metrics
+
+
+def test_histograms_are_cumulative() -> None:
+    metrics = Metrics()
+    for seconds in (0.001, 0.02, 0.02, 1000.0):
+        metrics.ended("/p", "m", 200, seconds)
+    page = render(metrics, Gauges({}, {}, {}, 0, True, 1, 0.0, 0)).decode()
+    buckets = [
+        int(line.rpartition(" ")[2]) for line in page.splitlines() if "duration_seconds_bucket" in line
+    ]
+    assert buckets == sorted(buckets)
+    assert (buckets[0], buckets[2], buckets[-1]) == (1, 3, 4)
+    assert 'requests_total{path="/p",model="m",status="200"} 4' in page
+
+
+# -- paths
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "name"),
+    [
+        (b"/v1/models/a%2Fb", Kind.MODEL, "a/b"), (b"/v1/models/a/b", Kind.MODEL, "a/b"),
+        (b"/v1/models/%ff", Kind.NOWHERE, ""), (b"/v1/models/", Kind.NOWHERE, ""),
+        (b"/v1/engines/a/b/embeddings", Kind.PROXY, "a/b"), (b"/v1/engines/embeddings", Kind.NOWHERE, ""),
+        (b"/v1/engines//embeddings", Kind.NOWHERE, ""), (b"/V1/models", Kind.NOWHERE, ""), (b"", Kind.NOWHERE, ""),
+    ],
+)  # fmt: skip
+def test_paths(path: bytes, kind: Kind, name: str) -> None:
+    found = endpoint(path)
+    assert (found.kind, found.name) == (kind, name)
+
+
+@pytest.mark.parametrize(
+    "url", ["", "x", "https://h", "http://", "http://h/p", "http://h:0x1", "http://h:70000"]
+)
+def test_controller_addresses_that_are_none(url: str) -> None:
+    with pytest.raises(UsageError, match="http://host:port"):
+        controller_address(url)
