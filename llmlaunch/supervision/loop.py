@@ -192,7 +192,11 @@ class Supervisor:
             self.slots.pop(name, None)
         else:
             self.slots[name] = slot
-        self.on_change(name, slot)
+        try:
+            self.on_change(name, slot)
+        except Exception:
+            # Telling people must not keep a command from being carried out.
+            log.exception("can not tell of %s", name)
 
     def _do(self, name: str, spec: ProcessSpec, command: Command) -> None:
         match command:

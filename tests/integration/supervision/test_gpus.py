@@ -1,0 +1,102 @@
+"""Loads on one GPU take turns, and starts wait for memory, with the real pynvml on a mock driver."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmlaunch.planning.types import ProcessSpec
+from llmlaunch.supervision.store import load_learned
+from tests.integration.supervision.world import World, component, engine, until_phase
+from tests.support.nvml import MockNvml
+from tests.support.waiting import wait_until
+
+GPUS = """\
+sys driver=580.95.05 cuda=13000 procdir={procdir}
+gpu name="NVIDIA L4" uuid=GPU-a total=24000 reserved=0
+gpu name="NVIDIA L4" uuid=GPU-b total=24000 reserved={reserved}
+"""
+MIB = 1 << 20
+
+
+@pytest.fixture
+def gpus(mock_nvml: MockNvml, monkeypatch: pytest.MonkeyPatch) -> MockNvml:
+    describe(mock_nvml)
+    for key, value in mock_nvml.env.items():
+        monkeypatch.setenv(key, value)
+    return mock_nvml
+
+
+def describe(mock: MockNvml, reserved: int = 0) -> None:
+    mock.write(GPUS.format(procdir=mock.procdir(), reserved=reserved))
+
+
+def on_gpu(name: str, uuid: str, mib: int, *flags: str, **changes: Any) -> ProcessSpec:
+    index = "ab".index(uuid)
+    claim = ("--vram", f"{index}:{mib}", *flags)
+    size = mib * MIB
+    values = {"gpus": (f"GPU-{uuid}",), "vram_bytes": size, "vram_per_gpu": (size,)} | changes
+    return engine(name, *claim, **values)
+
+
+def test_loads_on_one_gpu_take_turns(lab: World, gpus: MockNvml) -> None:
+    slow = ("--ready-after", "0.4")
+    specs = [
+        on_gpu("w1", "a", 5000, *slow),
+        on_gpu("w2", "a", 5000, *slow),
+        on_gpu("other", "b", 5000, *slow),
+    ]
+    client = lab.up(*specs)
+    for spec in specs:
+        until_phase(client, spec.name, "ready")
+    loading: set[str] = set()
+    together: list[set[str]] = []
+    for event in client.events(timeout_s=0.5):
+        if event.component.phase == "starting":
+            loading.add(event.component.name)
+        else:
+            loading.discard(event.component.name)
+        together.append(set(loading))
+    assert {"w1", "w2"} not in [both & {"w1", "w2"} for both in together]
+    assert any("other" in both and len(both) == 2 for both in together), "another GPU waits for nobody"
+
+
+def test_a_start_waits_until_the_memory_is_back(lab: World, gpus: MockNvml) -> None:
+    describe(gpus, reserved=20_000)
+    client = lab.up(on_gpu("big", "b", 20_000))
+    wait_until(lambda: "needs" in component(client, "big").cause, 5)
+    assert component(client, "big").cause.startswith("needs 19.5 GiB on GPU-b, which has 3.9 GiB free")
+    describe(gpus)
+    ready = until_phase(client, "big", "ready")
+    assert ready.incarnation == 1
+
+
+def test_memory_that_does_not_come_back_fails_with_the_numbers(lab: World, gpus: MockNvml) -> None:
+    describe(gpus, reserved=20_000)
+    client = lab.up(on_gpu("big", "b", 20_000))
+    failed = until_phase(client, "big", "failed")
+    assert failed.incarnation == 0, "it was never started"
+    assert "needs 19.5 GiB on GPU-b, which has 3.9 GiB free, and that has not changed for 1 s" in failed.cause
+
+
+def test_status_shows_gpus_and_measured_memory_and_learns_it(lab: World, gpus: MockNvml) -> None:
+    client = lab.up(
+        on_gpu("w", "a", 7000, vram_bytes=9000 * MIB, vram_per_gpu=(9000 * MIB,), learning_key="k")
+    )
+    until_phase(client, "w", "ready")
+    wait_until(lambda: component(client, "w").vram_used_bytes == 7000 * MIB, 5)
+    status = client.status()
+    assert [(g.uuid, g.used_bytes, g.planned_bytes) for g in status.gpus] == [
+        ("GPU-a", 7000 * MIB, 9000 * MIB),
+        ("GPU-b", 0, 0),
+    ]
+    wait_until(lambda: load_learned() == {"k": 7000 * MIB}, 15, "what it really took is remembered")
+
+
+def test_a_deployment_on_the_cpu_never_touches_nvml(lab: World, gpus: MockNvml) -> None:
+    client = lab.up(engine("w"))
+    until_phase(client, "w", "ready")
+    assert client.status().gpus == ()
+    assert "libnvidia-ml" not in Path(f"/proc/{client.supervisor_pid}/maps").read_text()
