@@ -10,7 +10,7 @@ import logging
 import random
 import time
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from llmlaunch.errors import UsageError
 from llmlaunch.gateway import routes
@@ -97,7 +97,7 @@ class Follower:
     async def _routes(self, wait_s: float) -> bool:
         """Ask once; return whether something changed."""
         table = self._gateway.table
-        path = f"/routes?since={table.rev}&epoch={table.epoch}&wait={wait_s:g}"
+        path = f"/routes?since={table.rev}&epoch={quote(table.epoch)}&wait={wait_s:g}"
         new, complaints = routes.parse(await self._call("GET", path, None, wait_s + ANSWER_S))
         for complaint in complaints:
             log.warning("%s", complaint)
