@@ -277,7 +277,9 @@ def _summary(launched: Launched) -> None:
     state = f"is up without {', '.join(failed)}" if failed else "is ready"
     shown.say(f"\n{plan.deployment} {state} ({took:.1f} s)", "bold red" if failed else "bold green")
     shown.say(f"  endpoint  {render.endpoint(status.api.url)}")
-    shown.say(f"  models    {', '.join(plan.served_names)}")
+    missing = launched.session.board.missing()
+    serving = {name for spec in plan.processes if spec.name not in missing for name in spec.names}
+    shown.say(f"  models    {', '.join(name for name in plan.served_names if name in serving)}")
     stop = "Ctrl-C" if launched.attached else f"llmlaunch down{launched.selector}"
     if not launched.attached:
         shown.say(f"  runs      in the background, under supervisor {status.supervisor.pid}")

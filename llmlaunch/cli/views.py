@@ -16,6 +16,22 @@ if TYPE_CHECKING:
     from llmlaunch.control.types import ComponentStatus, ProgressEvent
 
 
+class _Tails:
+    """The last lines of a component that died, once a reason: five tries that end alike need not be read five times."""
+
+    def __init__(self) -> None:
+        self._causes: dict[str, str] = {}
+
+    def of(self, event: ProgressEvent) -> tuple[str, ...]:
+        component = event.component
+        if component.phase == "ready":
+            self._causes.pop(component.name, None)
+        if not event.log_tail or self._causes.get(component.name) == component.cause:
+            return ()
+        self._causes[component.name] = component.cause
+        return tuple(map(render.printable, event.log_tail))
+
+
 class PlainView:
     """One line a change; of changes that only tell progress at most one a second and component."""
 
@@ -23,6 +39,7 @@ class PlainView:
         self.out = out
         self._clock = clock
         self._last: dict[str, tuple[ComponentStatus, str, float]] = {}
+        self._tails = _Tails()
 
     @contextlib.contextmanager
     def moving(self, board: Board) -> Iterator[None]:
@@ -43,7 +60,7 @@ class PlainView:
                 return
         self._last[component.name] = (component, line, now)
         self.say(line)
-        for printed in event.log_tail:
+        for printed in self._tails.of(event):
             self.say(f"  | {printed}")
 
 
@@ -56,6 +73,7 @@ class TerminalView:
         self._console = tables.console()
         self._live: Any = None
         self._shown: dict[str, str] = {}
+        self._tails = _Tails()
 
     @contextlib.contextmanager
     def moving(self, board: Board) -> Iterator[None]:
@@ -88,7 +106,7 @@ class TerminalView:
         if (self._live is None or bad) and self._shown.get(component.name) != line:
             self.say(line, style)
         self._shown[component.name] = line
-        for printed in event.log_tail:
+        for printed in self._tails.of(event):
             self.say(f"  | {printed}", "dim")
 
 

@@ -50,6 +50,19 @@ def test_a_failure_comes_with_its_last_lines() -> None:
     assert pipe.lines == ["smollm2-1: backoff: exit code 1", "  | RuntimeError: boom"]
 
 
+def test_lives_that_end_alike_are_told_without_their_lines() -> None:
+    pipe = Pipe()
+    for life in range(3):
+        pipe.view.change(event(1, worker(phase="starting", incarnation=life)))
+        pipe.view.change(
+            event(2, worker(phase="backoff", cause="exit code 1", incarnation=life), NOW, "boom")
+        )
+    pipe.view.change(event(3, worker()))
+    pipe.view.change(event(4, worker(phase="backoff", cause="exit code 1"), NOW, "boom"))
+    assert pipe.lines.count("  | boom") == 2
+    assert pipe.lines.count("smollm2-1: backoff: exit code 1") == 4
+
+
 @pytest.fixture
 def terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
