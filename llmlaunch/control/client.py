@@ -197,12 +197,25 @@ def ensure_supervisor(name: str, *, lifeline_fd: int | None = None) -> tuple[Con
     ``lifeline_fd`` is the reading end of a pipe whose other end the caller holds: when that closes without a
     ``shutdown`` before, the new supervisor takes everything down fast. Raises ControlError when none can be started.
     """
-    with contextlib.suppress(NotRunningError):
-        return ControlClient.connect(name), False
+    end = time.monotonic() + _START_S
+    while time.monotonic() < end:
+        with contextlib.suppress(NotRunningError):
+            return ControlClient.connect(name), False
+        if found := _start(name, lifeline_fd, end):
+            return found
+        # Another supervisor has the lock and no socket: it has just begun, or is about to end. Look again.
+        time.sleep(0.05)
+    raise ControlError(
+        f"the supervisor of {name!r} did not answer within {_START_S:g} s",
+        hint=f"see {paths.DeploymentPaths(name).supervisor_log}",
+    )
+
+
+def _start(name: str, lifeline_fd: int | None, end: float) -> tuple[ControlClient, bool] | None:
+    """Start a supervisor and wait until one answers; None when the lock was taken and nobody does."""
     where = paths.DeploymentPaths(name)
     paths.private_dir(where.logs)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-    log = os.open(where.supervisor_log, flags, 0o600)
+    log = os.open(where.supervisor_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         said_before = os.fstat(log).st_size
         process = subprocess.Popen(
@@ -215,7 +228,7 @@ def ensure_supervisor(name: str, *, lifeline_fd: int | None = None) -> tuple[Con
         )
     finally:
         os.close(log)
-    return _await_supervisor(name, process, said_before)
+    return _await_supervisor(name, process, said_before, end)
 
 
 def _daemon_argv(name: str, lifeline_fd: int | None) -> list[str]:
@@ -224,9 +237,8 @@ def _daemon_argv(name: str, lifeline_fd: int | None) -> list[str]:
 
 
 def _await_supervisor(
-    name: str, process: subprocess.Popen[bytes], said_before: int
-) -> tuple[ControlClient, bool]:
-    end = time.monotonic() + _START_S
+    name: str, process: subprocess.Popen[bytes], said_before: int, end: float
+) -> tuple[ControlClient, bool] | None:
     while time.monotonic() < end:
         code = process.poll()
         with contextlib.suppress(NotRunningError):
@@ -240,19 +252,17 @@ def _await_supervisor(
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(_START_S)
             return client, ours
-        if code is not None and code != ALREADY_RUNNING_EXIT:
+        if code == ALREADY_RUNNING_EXIT:
+            return None
+        if code is not None:
             raise ControlError(
                 f"the supervisor of {name!r} did not start: {_last_words(name, said_before) or f'exit code {code}'}",
                 hint=f"see {paths.DeploymentPaths(name).supervisor_log}",
             )
         time.sleep(0.01)
-    if process.poll() is None:
-        process.kill()
-        process.wait()
-    raise ControlError(
-        f"the supervisor of {name!r} did not answer within {_START_S:g} s",
-        hint=f"see {paths.DeploymentPaths(name).supervisor_log}",
-    )
+    process.kill()
+    process.wait()
+    return None
 
 
 def _last_words(name: str, offset: int) -> str:

@@ -76,6 +76,7 @@ class Daemon:
 
     def __init__(self, where: paths.DeploymentPaths, policy: Policy) -> None:
         self.where = where
+        self._policy = policy
         self.status = SupervisorStatus(os.getpid(), time.time())
         run, token = secrets.token_hex(16), secrets.token_urlsafe(32)
         self.effects = ProcessEffects(where, policy, run, token)
@@ -94,6 +95,7 @@ class Daemon:
         )  # fmt: skip
         server = _Server(config)
         self._listen_to_signals(lifeline_fd)
+        asyncio.get_running_loop().call_later(self._policy.unused_s, self._end_if_unused)
         serving = asyncio.create_task(server.serve(sockets=[sock]))
         registering = asyncio.create_task(self.effects.registrar.run())
         try:
@@ -110,6 +112,11 @@ class Daemon:
         """Shut down; a second request for it, or ``force``, kills."""
         self._asked_to_stop = True
         self.supervisor.shutdown(force)
+
+    def _end_if_unused(self) -> None:
+        if not self.supervisor.plan.processes and not self.supervisor.slots:
+            log.warning("nobody brought a plan within %g s", self._policy.unused_s)
+            self.stop()
 
     def _listen_to_signals(self, lifeline_fd: int | None) -> None:
         loop = asyncio.get_running_loop()

@@ -133,7 +133,8 @@ class ProcessEffects:
             "LLMLAUNCH_COMPONENT": spec.name,
             "LLMLAUNCH_INCARNATION": str(incarnation),
         }
-        env = {**os.environ, **spec.env, **marks, TOKEN_VARIABLE: self._token}
+        # Python buffers what it prints to a file: the reason of a crash would be lost, and progress come late.
+        env = {"PYTHONUNBUFFERED": "1", **os.environ, **spec.env, **marks, TOKEN_VARIABLE: self._token}
         try:
             output = logs.open_log(self._where.name, spec.name, incarnation)
         except OSError as error:

@@ -148,6 +148,7 @@ def _registration(spec: ProcessSpec) -> dict[str, Any]:
         "worker_status": {"model_names": list(spec.names) or [spec.model], "speed": 1.0, "queue_length": 0},
         "component": spec.name,
         "engine": spec.engine,
+        "kind": spec.kind or None,
         "max_concurrency": spec.max_concurrency,
         "verified": True,
     }

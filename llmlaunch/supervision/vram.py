@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from llmlaunch.hardware.nvml import Sampler
 
 _FRESH_S = 0.5
+_PATIENCE_S = 5.0
+"""A driver in trouble may never answer; nobody waits for it longer."""
 
 
 class GpuMemory:
@@ -32,7 +34,11 @@ class GpuMemory:
             if fresh or time.monotonic() - self._at > _FRESH_S:
                 if self._thread is None:
                     self._thread = ThreadPoolExecutor(1, "nvml")
-                self._last = await asyncio.get_running_loop().run_in_executor(self._thread, self._sample)
+                reading = asyncio.get_running_loop().run_in_executor(self._thread, self._sample)
+                try:
+                    self._last = await asyncio.wait_for(reading, _PATIENCE_S)
+                except TimeoutError:
+                    self._last = Inventory(note=f"the NVIDIA driver gave no answer within {_PATIENCE_S:g} s")
                 self._at = time.monotonic()
             return self._last
 

@@ -46,6 +46,7 @@ def same_process(a: ProcessSpec, b: ProcessSpec) -> bool:
             needs=b.needs,
             vram_bytes=b.vram_bytes,
             vram_per_gpu=b.vram_per_gpu,
+            kind=b.kind,
             max_concurrency=b.max_concurrency,
             progress_patterns=b.progress_patterns,
             start_timeout_s=b.start_timeout_s,

@@ -28,6 +28,8 @@ class Policy:
     kill_again_s: float = 2.0
     memory_wait_s: float = 60.0
     """How long a start may wait for GPU memory to come back."""
+    unused_s: float = 60.0
+    """A supervisor that was never told what to run ends by itself after this: whoever started it has failed."""
 
 
 def delay(policy: Policy, failures: int, was_ready: bool, jitter: float) -> float:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import psutil
@@ -17,6 +18,7 @@ import pytest
 from llmlaunch import paths
 from llmlaunch.control.client import ControlClient, ensure_supervisor, running_deployments
 from llmlaunch.errors import ControlError, NotRunningError
+from llmlaunch.supervision.store import take_lock
 from tests.integration.supervision.world import (
     World,
     component,
@@ -147,6 +149,28 @@ def test_a_second_supervisor_refuses_and_says_so(lab: World) -> None:
     second = subprocess.run(command, capture_output=True, text=True, timeout=20)
     assert second.returncode == 75
     assert second.stderr.endswith("error: another supervisor runs 'lab' already\n")
+
+
+def test_a_supervisor_that_is_about_to_end_is_waited_for(lab: World) -> None:
+    """It has closed its socket and still holds the lock: neither a client nor a second supervisor can have it."""
+    lock = take_lock(paths.DeploymentPaths("lab"))
+    found: list[tuple[ControlClient, bool]] = []
+    thread = threading.Thread(target=lambda: found.append(ensure_supervisor("lab")))
+    thread.start()
+    log = paths.DeploymentPaths("lab").supervisor_log
+    wait_until(lambda: log.exists() and "another supervisor runs" in log.read_text(), 10)
+    os.close(lock)
+    thread.join()
+    assert found[0][1]
+
+
+def test_a_supervisor_that_nobody_uses_ends(lab: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMLAUNCH_SUPERVISION", '{"unused_s": 0.2}')
+    assert lab.supervisor().wait_gone(10)
+    client = lab.up(engine("tiny"))
+    until_phase(client, "tiny", "ready")
+    wait_until(lambda: time.time() - client.status().supervisor.started_at > 0.5, 5)
+    assert component(client, "tiny").phase == "ready"
 
 
 def test_why_a_supervisor_did_not_start_is_told(lab: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ QUICK = {
     "unhealthy_grace_s": 0.3,
     "least_term_grace_s": 0.3,
     "kill_again_s": 0.3,
-    "memory_wait_s": 1.0,
+    "memory_wait_s": 0.5,
 }
 """A restart policy whose delays tests can wait for."""
 

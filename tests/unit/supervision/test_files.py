@@ -1,0 +1,124 @@
+"""Logs, the state file, learned memory, and the wire's JSON."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from llmlaunch import paths
+from llmlaunch.control import codec
+from llmlaunch.control.types import (
+    ApiStatus,
+    ApplyResult,
+    ComponentStatus,
+    GpuStatus,
+    ProgressEvent,
+    StatusReport,
+    SupervisorStatus,
+)
+from llmlaunch.errors import ControlError
+from llmlaunch.supervision import logs, procs, store
+from llmlaunch.supervision.procs import ProcessId
+
+COMPONENT = ComponentStatus(
+    "w", "worker", "m", ("n",), "vllm", "ready", 7, "http://h:1", ("GPU-1",), 5, None, 0, 1.5, "", "", 1
+)
+REPORT = StatusReport(
+    "lab",
+    SupervisorStatus(1, 2.0),
+    ApiStatus("http://h:2"),
+    (COMPONENT,),
+    (GpuStatus(0, "GPU-1", "L4", 3, 2, 1, 0),),
+)
+
+
+def test_status_and_events_survive_the_wire() -> None:
+    assert codec.status_from_json(codec.status_to_json(REPORT)) == REPORT
+    event = ProgressEvent(3, 1.5, COMPONENT, ("last", "words"))
+    assert codec.event_from_json(codec.event_to_json(event)) == event
+    result = ApplyResult(("a",), (), ("b",), ())
+    assert codec.apply_result_from_json(codec.apply_result_to_json(result)) == result
+
+
+def test_a_newer_supervisor_may_say_more_and_nobody_less() -> None:
+    data = codec.status_to_json(REPORT)
+    data["new"] = data["components"][0]["new"] = 1
+    assert codec.status_from_json(data) == REPORT
+    del data["components"][0]["phase"]
+    with pytest.raises(ControlError, match="incomplete ComponentStatus"):
+        codec.status_from_json(data)
+    for nonsense in (None, [], "x", {"supervisor": 3}):
+        with pytest.raises(ControlError):
+            codec.status_from_json(nonsense)
+
+
+def test_logs_are_private_numbered_and_few(home: Path) -> None:
+    for incarnation in range(1, 15):
+        descriptor = logs.open_log("lab", "w-1", incarnation)
+        os.write(descriptor, f"life {incarnation}\n".encode())
+        os.close(descriptor)
+    (paths.DeploymentPaths("lab").logs / "w-1.1.000001.log").write_text("of component w-1.1")
+    files = logs.log_files("lab", "w-1")
+    assert len(files) == logs.KEPT
+    assert logs.tail(files[-1], 5) == ["life 14"]
+    assert logs.last_incarnation("lab", "w-1") == 14
+    assert logs.last_incarnation("lab", "other") == 0
+    assert logs.log_files("nowhere", "w") == []
+    assert stat.S_IMODE(files[-1].stat().st_mode) == 0o600
+
+
+def test_tails(tmp_path: Path) -> None:
+    file = tmp_path / "log"
+    assert logs.tail(file, 5) == []
+    file.write_bytes(b"one\ntwo\r\n 10%\r 50%\r100%\nbad \xff byte\n\n\n")
+    assert logs.tail(file, 3) == ["two", "100%", "bad \ufffd byte"]
+    assert logs.tail(file, 0) == []
+    file.write_text("x" * 100_000 + "\nlast\n")
+    assert logs.tail(file, 5) == ["last"], "a line that was cut at its front is not shown"
+
+
+def test_state_survives_and_nonsense_is_ignored(home: Path) -> None:
+    where = paths.DeploymentPaths("lab")
+    assert store.read_state(where) is None
+    kept = store.Kept("w", 3, ProcessId(10, 99), None)
+    state = store.State("run", ProcessId(1, 2), (kept, store.Kept("x", 1, ProcessId(1, 1), ProcessId(2, 2))))
+    store.write_state(where, state)
+    assert store.read_state(where) == state
+    for nonsense in ("", "[]", '{"run": 1}', '{"run": "", "supervisor": {}, "processes": []}'):
+        where.state_file.write_text(nonsense)
+        assert store.read_state(where) is None
+    assert [p.name for p in where.state.iterdir()] == ["state.json"], "no half-written files"
+
+
+def test_learned_memory_adds_up_and_forgives_nonsense(home: Path) -> None:
+    assert store.load_learned() == {}
+    store.remember_vram("a", 5)
+    store.remember_vram("b", 6)
+    store.remember_vram("a", 7)
+    assert store.load_learned() == {"a": 7, "b": 6}
+    store.learned_file().write_text('{"a": "x", "b": -1, "c": true, "d": 4}')
+    assert store.load_learned() == {"d": 4}
+    store.learned_file().write_text("[1]")
+    assert store.load_learned() == {}
+
+
+def test_a_lock_has_one_holder(home: Path) -> None:
+    where = paths.DeploymentPaths("lab")
+    first = store.take_lock(where)
+    with pytest.raises(store.Taken):
+        store.take_lock(where)
+    os.close(first)
+    os.close(store.take_lock(where))
+
+
+def test_process_identity() -> None:
+    me = procs.identify(os.getpid())
+    assert me is not None
+    assert me.alive
+    assert not ProcessId(me.pid, me.started + 1).alive
+    assert procs.identify(2**22 + 1) is None
+    assert procs.environment(2**22 + 1) == {}
+    assert os.getpid() in procs.descendants(os.getppid())
