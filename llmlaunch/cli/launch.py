@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -160,7 +161,8 @@ def _until_ready(launched: Launched) -> int:
         launched.shown.say(
             f"\nno longer waiting: {launched.plan.deployment} goes on in the background; {_how_to_look(launched)}"
         )
-        return interrupted.exit_code
+        # 0 would say that it is ready; shells write "ended by a signal" like this.
+        return 128 + interrupted.signum
     except SupervisorGone:
         raise StartError(
             "the supervisor ended while the deployment was starting", hint=_supervisor_log(launched)
@@ -189,6 +191,8 @@ def _stay(launched: Launched) -> int:
             _summary(launched)
         session.wait(board.hopeless, None, str)
     except Interrupted as interrupted:
+        if interrupted.signum == signal.SIGHUP:
+            _let_go_of_terminal()
         take_down(launched, f"stopping {launched.plan.deployment}; Ctrl-C again kills")
         return interrupted.exit_code
     except SupervisorGone:
@@ -220,6 +224,14 @@ def take_down(launched: Launched, why: str) -> None:
                 break
     launched.client.wait_gone(GONE_DEADLINE_S)
     launched.shown.say(f"{launched.plan.deployment} is down")
+
+
+def _let_go_of_terminal() -> None:
+    """It was closed: printing there would fail, and what is left to do is more than printing."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (1, 2):
+        os.dup2(nowhere, descriptor)
+    os.close(nowhere)
 
 
 def _gone(launched: Launched) -> int:

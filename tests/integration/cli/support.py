@@ -115,8 +115,16 @@ class Running:
     def type(self, keys: str) -> None:
         os.write(self._descriptor, keys.encode())
 
+    def close(self) -> None:
+        os.close(self._descriptor)
+
     def signal(self, signum: int) -> None:
         self.process.send_signal(signum)
+
+    def hang_up(self) -> None:
+        """Close the terminal, as a window or a connection does."""
+        os.close(self._descriptor)
+        self._descriptor = os.open(os.devnull, os.O_RDONLY)
 
     def end(self, deadline_s: float = 30) -> int:
         wait_until(lambda: (self.text, self.process.poll() is not None)[1], deadline_s, "the end")
@@ -129,7 +137,7 @@ def piped(cli: Cli, *words: str) -> Iterator[Running]:
     read_end, write_end = os.pipe()
     process = cli.start(*words, stdout=write_end, stderr=write_end)
     os.close(write_end)
-    yield from _managed(Running(process, read_end), read_end)
+    yield from _managed(Running(process, read_end))
 
 
 TAKE_TERMINAL = """
@@ -153,17 +161,17 @@ def on_terminal(cli: Cli, *words: str) -> Iterator[Running]:
         start_new_session=True,
     )
     os.close(end)
-    yield from _managed(Running(process, main), main)
+    yield from _managed(Running(process, main))
 
 
-def _managed(running: Running, descriptor: int) -> Iterator[Running]:
+def _managed(running: Running) -> Iterator[Running]:
     try:
         yield running
     finally:
         if running.process.poll() is None:
             running.process.send_signal(signal.SIGKILL)
             running.process.wait()
-        os.close(descriptor)
+        running.close()
 
 
 def gone(cli: Cli) -> Callable[[], bool]:

@@ -57,6 +57,18 @@ def test_ctrl_c_while_starting(cli: Cli) -> None:
     assert cli.processes() == []
 
 
+def test_a_terminal_that_is_closed_takes_everything_down_gracefully(cli: Cli) -> None:
+    write(cli, Fake("tiny"))
+    with on_terminal(cli, "up") as up:
+        up.until("lab is ready")
+        up.hang_up()
+        assert up.end() == 0
+    assert cli.processes() == []
+    log = cli.ok("logs", "supervisor")
+    assert "taking everything down" in log
+    assert "by force" not in log
+
+
 def test_nothing_outlives_a_terminal_that_was_killed(cli: Cli) -> None:
     write(cli, Fake("tiny", ["--ignore-term", "--spawn-grandchild", "--own-session"]))
     with piped(cli, "up") as up:

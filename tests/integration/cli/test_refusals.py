@@ -89,6 +89,18 @@ def test_ways_not_to_wait_for_a_slow_start(cli: Cli) -> None:
     assert cli.processes() == []
 
 
+def test_up_waits_for_the_end_of_what_is_going_down(cli: Cli) -> None:
+    write(cli, Fake("tiny", ["--ignore-term"], more={"stop_grace": 2}))
+    cli.ok("up", "-d")
+    with piped(cli, "down") as down:
+        down.until("tiny-1: stopping")
+        out = cli.ok("up", "-d")
+        assert "waiting until the deployment that is going down is gone" in out
+        assert down.end() == 0
+    assert cli.component("tiny-1")["phase"] == "ready"
+    cli.ok("down", "--force")
+
+
 def test_two_deployments_side_by_side(cli: Cli) -> None:
     write(cli, Fake("one"), file="a.yaml", name="a")
     write(cli, Fake("two"), file="b.yaml", name="b")
