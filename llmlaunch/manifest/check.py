@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from llmlaunch.manifest.schema import ApiPart, ControllerPart, ModelPart
 from llmlaunch.manifest.tree import Path, Tree
-from llmlaunch.manifest.types import DEFAULT_API_PORT, DEFAULT_CONTROLLER_PORT, EngineName, ModelSpec
+from llmlaunch.manifest.types import DEFAULT_API_PORT, DEFAULT_CONTROLLER_PORT, EngineName
+
+Home = Callable[[str], Path]
+"""Key → where its value stands: in the model, or under defaults."""
+LAST_PORT = 65535
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a model claims for itself, as far as it could be read."""
+
+    path: Path
+    names: tuple[tuple[Path, str], ...]
+    """Each with the place of what it comes from."""
+    host: str
+    port: int | None
+    replicas: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,103 +33,105 @@ class _Claim:
     port: int
     who: str
     path: Path
-    given: bool
-    """False: a default that gives way."""
+    given: bool = True
+    """False: a default, which the manifest does not mention."""
+    replica: int = 1
 
 
-def model(tree: Tree, part: ModelPart, own: Mapping[str, Any], path: Path) -> None:
-    """Keys of one model that need or exclude each other."""
+def model(tree: Tree, part: ModelPart, wrong: Collection[str], path: Path, home: Home) -> None:
+    """Keys of one model that need or exclude each other. A rule that touches one of the ``wrong`` keys has nothing to say."""
     is_command = part.engine == EngineName.COMMAND.value
-    if is_command and not part.command:
+    if is_command and not part.command and not {"engine", "command"} & set(wrong):
+        where = home("engine")
         tree.problem(
-            path, "engine: command needs the key 'command'", expected='command: [program, --port, "{port}"]'
+            where if where[0] == "models" else path,
+            "engine: command needs the key command",
+            expected='command: [program, --port, "{port}"]',
         )
-    if part.command and not is_command:
-        tree.problem(
-            (*path, "command"), f"command is for engine: command, and this engine is {part.engine}", key=True
-        )
-    if part.port is not None and part.port + part.replicas - 1 > 65535:
-        tree.problem((*path, "port"), f"{part.replicas} replicas from port {part.port} up go past 65535")
+    if part.command and not is_command and "engine" not in wrong:
+        message = f"command goes with engine: command, and this model's engine is {part.engine}"
+        tree.problem(home("command"), message, key=True)
     if is_command and part.engine_args:
-        where = (*path, "engine_args") if "engine_args" in own else ("defaults", "engine_args")
-        tree.problem(where, "engine: command takes no engine_args; write them into command", key=True)
+        message = "engine: command takes no engine_args"
+        tree.problem(home("engine_args"), message, expected="its flags as words of command", key=True)
+    if part.port is not None and part.port + part.replicas - 1 > LAST_PORT:
+        tree.problem(home("port"), f"the replicas' ports, from this one up, go past {LAST_PORT}")
 
 
-def names(tree: Tree, models: Sequence[tuple[Path, ModelSpec]]) -> None:
+def names(tree: Tree, entries: Iterable[Entry]) -> None:
     """Every served name belongs to one entry."""
-    seen: dict[str, Path] = {}
-    for path, spec in models:
-        for index, name in enumerate(spec.names):
-            here: Path = (*path, "names", index)
-            where = here if here in tree.values else (*path, "names")
-            first = seen.get(name)
-            if first is None:
-                seen[name] = where
-            elif first[:2] == where[:2]:
-                tree.problem(where, f"the name {name!r} stands here twice")
+    seen: dict[str, tuple[Entry, Path]] = {}
+    for entry in entries:
+        for where, name in entry.names:
+            first = seen.setdefault(name, (entry, where))
+            if first == (entry, where):
+                continue
+            shown = "this name" if tree.hidden(where) else f"the name {name!r}"
+            if first[0] is entry:
+                tree.problem(where, f"{shown} stands here twice")
             else:
-                line, _ = tree.place(first)
+                line, _ = tree.place(first[1])
+                message = f"{shown} is taken by the model on line {line}"
                 tree.problem(
-                    where,
-                    f"the name {name!r} is taken by the model on line {line}",
-                    expected="names: of its own",
+                    where, message, expected="another one under names:, or replicas: for more of the same"
                 )
 
 
 def ports(
-    tree: Tree, controller: ControllerPart, api: ApiPart, models: Sequence[tuple[Path, ModelSpec]]
+    tree: Tree, controller: ControllerPart | None, api: ApiPart | None, entries: Sequence[Entry]
 ) -> None:
     """No two components ask for one port on the same address; replicas take the ports after their model's."""
-    claims = [
-        _claim(
-            "the controller",
-            controller.host,
-            controller.port,
-            DEFAULT_CONTROLLER_PORT,
-            ("controller", "port"),
-        ),
-        _claim("the api", api.host, api.port, DEFAULT_API_PORT, ("api", "port")),
-    ]
-    for path, spec in models:
-        if spec.port is None:
-            continue
-        where: Path = (*path, "port")
-        for number in range(spec.replicas):
-            who = f"model {spec.names[0]}" + (f" replica {number + 1}" if spec.replicas > 1 else "")
-            claims.append(_Claim(spec.host, spec.port + number, who, where, True))
-    told: set[Path] = set()
-    for i, later in enumerate(claims):
-        for first in claims[:i]:
-            if later.port != first.port or not _overlap(first.host, later.host):
-                continue
-            at, other = (later, first) if later.given else (first, later)
-            if not at.given or at.path in told:
-                continue
-            told.add(at.path)
-            default = "" if other.given else ", by default"
-            tree.problem(
-                at.path,
-                f"port {at.port} of {at.who} is taken by {other.who}{default}",
-                expected="a port of its own",
-            )
+    taken: dict[int, list[_Claim]] = {}
+    for claims in (_servers(controller, api), *map(_replicas, entries)):
+        for claim in claims:
+            rival = next((c for c in taken.get(claim.port, ()) if _overlap(c.host, claim.host)), None)
+            if rival:
+                _tell(tree, claim, rival)
+                break
+            taken.setdefault(claim.port, []).append(claim)
 
 
-def _claim(who: str, host: str, port: int | None, default: int, path: Path) -> _Claim:
-    return _Claim(host, default if port is None else port, who, path, port is not None)
+def _servers(controller: ControllerPart | None, api: ApiPart | None) -> list[_Claim]:
+    found = []
+    for part, who, default in (
+        (controller, "controller", DEFAULT_CONTROLLER_PORT),
+        (api, "api", DEFAULT_API_PORT),
+    ):
+        if part:
+            given = part.port is not None
+            found.append(_Claim(part.host, part.port or default, f"the {who}", (who, "port"), given))
+    return found
+
+
+def _replicas(entry: Entry) -> Iterator[_Claim]:
+    if entry.port is None:
+        return
+    for number in range(min(entry.replicas, LAST_PORT + 1 - entry.port)):
+        yield _Claim(entry.host, entry.port + number, "the model", (*entry.path, "port"), replica=number + 1)
+
+
+def _tell(tree: Tree, claim: _Claim, rival: _Claim) -> None:
+    if not claim.given:
+        claim, rival = rival, claim
+    shown = "this port" if tree.hidden(claim.path) else f"port {claim.port}"
+    if claim.replica > 1:
+        shown += f", of replica {claim.replica},"
+    if rival.given:
+        line, _ = tree.place(rival.path)
+        whose = f"{rival.who} on line {line}" + (f", replica {rival.replica}" if rival.replica > 1 else "")
+    else:
+        whose = f"{rival.who}, which has it unless the manifest gives it another"
+    tree.problem(claim.path, f"{shown} is taken by {whose}", expected="a port of its own")
 
 
 def _overlap(a: str, b: str) -> bool:
     """Whether listening on both would clash. A wildcard of either family may cover the other."""
     x, y = _address(a), _address(b)
-    if x == y:
-        return True
-    return any(
-        isinstance(v, ipaddress.IPv4Address | ipaddress.IPv6Address) and v.is_unspecified for v in (x, y)
-    )
+    return x == y or any(not isinstance(v, str) and v.is_unspecified for v in (x, y))
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | str:
-    if host == "localhost":
+    if host.lower().rstrip(".") == "localhost":
         return ipaddress.ip_address("127.0.0.1")
     try:
         return ipaddress.ip_address(host)

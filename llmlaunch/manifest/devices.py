@@ -7,52 +7,79 @@ from collections.abc import Sequence
 
 from llmlaunch.manifest.types import GpuAuto, GpuCpu, GpuPinned, GpuRequest
 
-_HEX = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
-_UUID = re.compile(rf"(?:GPU|MIG)-{_HEX}|MIG-GPU-{_HEX}/\d+/\d+")
-EXPECTED = "auto, cpu, indexes such as 0 or [0, 1], or UUIDs such as GPU-8-4-4-4-12 hexadecimal digits"
+_HEX = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_UUID = re.compile(rf"(?:gpu|mig)-{_HEX}|mig-gpu-{_HEX}/[0-9]+/[0-9]+", re.IGNORECASE)
+_LAST_INDEX = 1023
+EXPECTED = "auto, cpu, an index such as 0, a UUID such as GPU-8f6e9c1e-…, or a list of these: [0, 1]"
+
+
+class DeviceError(ValueError):
+    """What is wrong with ``gpus``, as the rest of a sentence whose subject is the value."""
+
+    def __init__(self, predicate: str, index: int | None = None) -> None:
+        super().__init__(predicate)
+        self.index = index
+        """Of the device that is wrong, in a list; None for the value as a whole."""
 
 
 def parse_device(value: object) -> int | str:
-    """One device. Raises ValueError with what is wrong."""
-    if isinstance(value, str) and value.strip().isdecimal():
-        value = int(value)
-    if isinstance(value, bool):
-        raise ValueError(f"gpus has {value}, which names no device")
-    if isinstance(value, int):
-        if value < 0:
-            raise ValueError(f"gpus has the index {value}; indexes count from 0")
-        return value
+    """One device: NVML's index, or a UUID in NVIDIA's spelling. Raises DeviceError."""
     if isinstance(value, str):
         text = value.strip()
-        if _UUID.fullmatch(text):
-            return text
+        if found := _uuid(text):
+            return found
         if text[:4].upper() in ("GPU-", "MIG-"):
-            raise ValueError(f"{text} is not a complete UUID")
-        raise ValueError(f"gpus has {text!r}, which names no device")
-    raise ValueError("gpus names no device")
+            raise DeviceError(
+                "is not a complete UUID (8-4-4-4-12 hexadecimal digits; llmlaunch gpus shows them)"
+            )
+        if not re.fullmatch(r"-?[0-9]{1,9}", text):
+            raise DeviceError("names no device")
+        value = int(text)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise DeviceError("names no device")
+    if value < 0:
+        raise DeviceError("is negative; indexes count from 0")
+    if value > _LAST_INDEX:
+        raise DeviceError("is larger than any GPU's index")
+    return value
 
 
 def parse_gpus(value: object, count: int | None = None) -> GpuRequest:
-    """What ``gpus`` and ``gpu_count`` ask for together. Raises ValueError with what is wrong."""
-    if value is None or value == "auto":
+    """What ``gpus`` and ``gpu_count`` ask for together. Raises DeviceError."""
+    word = value.strip() if isinstance(value, str) else value
+    if word == "auto":
         return GpuAuto(count)
-    if value == "cpu":
+    if word == "cpu":
         if count is not None:
-            raise ValueError("gpu_count asks for GPUs, and gpus: cpu for none; drop one of them")
+            raise DeviceError("asks for GPUs, and gpus: cpu for none; drop one of them")
         return GpuCpu()
-    listed: Sequence[object]
-    if isinstance(value, list):
-        listed = value
-    elif isinstance(value, str):
-        listed = value.split(",")
-    else:
-        listed = [value]
-    if not listed:
-        raise ValueError("gpus is empty; write cpu for no GPU at all")
-    found = tuple(parse_device(item) for item in listed)
-    for device in found:
-        if found.count(device) > 1:
-            raise ValueError(f"gpus names {device} twice")
+    found = _pinned(word)
     if count is not None:
-        raise ValueError("gpus names the devices already; gpu_count goes with gpus: auto only")
+        raise DeviceError("goes with gpus: auto only; here gpus names the devices already")
     return GpuPinned(found)
+
+
+def _pinned(value: object) -> tuple[int | str, ...]:
+    listed: Sequence[object] = value if isinstance(value, list) else [value]
+    if isinstance(value, str):
+        listed = value.split(",")
+    if not listed:
+        raise DeviceError("is empty; write cpu for no GPU at all")
+    found: list[int | str] = []
+    for index, item in enumerate(listed):
+        try:
+            device = parse_device(item)
+        except DeviceError as error:
+            raise DeviceError(str(error), index) from None
+        if device in found:
+            raise DeviceError("names a device that is in the list already", index)
+        found.append(device)
+    return tuple(found)
+
+
+def _uuid(text: str) -> str:
+    """``text`` as NVML spells it, prefix in capitals and digits in small letters; empty when it is no UUID."""
+    if not _UUID.fullmatch(text):
+        return ""
+    prefix = len("MIG-GPU-") if "/" in text else len("GPU-")
+    return text[:prefix].upper() + text[prefix:].lower()

@@ -2,109 +2,32 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field
 
-from llmlaunch.manifest import devices, sizes
 from llmlaunch.manifest.types import DEFAULT_HOST
+from llmlaunch.manifest.values import (
+    DeploymentName,
+    Duration,
+    Environment,
+    Flag,
+    Gpus,
+    Host,
+    Names,
+    Patience,
+    Port,
+    ProbePath,
+    Size,
+    Text,
+    Texts,
+    Variable,
+    Whole,
+)
 
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 SCHEMA_ID = "https://json-schema.org/draft/2020-12/schema"
-
-
-def _custom(message: str, expected: str = "") -> PydanticCustomError:
-    # The text goes in as context: pydantic would read braces in it as its own placeholders.
-    return PydanticCustomError("manifest", "{message}", {"message": message, "expected": expected})
-
-
-def _size(value: object) -> int:
-    try:
-        return sizes.parse_size(value)
-    except ValueError as error:
-        raise _custom("is no size", str(error)) from None
-
-
-def _duration(value: object) -> float:
-    try:
-        return sizes.parse_duration(value)
-    except ValueError as error:
-        raise _custom("is no duration", str(error)) from None
-
-
-def _gpus(value: object) -> object:
-    try:
-        devices.parse_gpus(value)
-    except ValueError as error:
-        raise _custom(f": {error}", devices.EXPECTED) from None
-    return value
-
-
-def _one_or_many(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
-def _word(value: object) -> object:
-    if isinstance(value, str) and (not value or re.search(r"\s|[\x00-\x1f]", value)):
-        raise _custom("is empty or has spaces in it", "a host name or an address")
-    return value[1:-1] if isinstance(value, str) and value.startswith("[") and value.endswith("]") else value
-
-
-def _served(value: object) -> object:
-    if isinstance(value, str) and (not value.strip() or any(c in value for c in ",\n\r\t\x00")):
-        raise _custom("is no name for a model", "text without commas or line breaks, not empty")
-    return value
-
-
-def _name(value: object) -> object:
-    if isinstance(value, str) and not NAME.fullmatch(value):
-        raise _custom(
-            "is no name for a deployment",
-            "small letters, digits, '.', '_' and '-', at most 63, a letter or digit first",
-        )
-    return value
-
-
-def _environment(value: object) -> object:
-    if isinstance(value, dict):
-        for key in value:
-            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key):
-                raise _custom(f"has the key {key!r}", "names of environment variables: letters, digits and _")
-    return value
-
-
-_SIZE_SCHEMA = WithJsonSchema({"type": ["string", "integer"], "examples": ["18GiB", "512MB"]})
-_DURATION_SCHEMA = WithJsonSchema({"type": ["string", "number"], "examples": ["90s", "5m"]})
-Size = Annotated[int, BeforeValidator(_size), _SIZE_SCHEMA]
-Duration = Annotated[float, BeforeValidator(_duration), _DURATION_SCHEMA]
-Port = Annotated[int, Field(ge=1, le=65535)]
-Host = Annotated[str, BeforeValidator(_word)]
-Text = Annotated[str, Field(min_length=1)]
-Gpus = Annotated[
-    Any,
-    BeforeValidator(_gpus),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "string", "examples": ["auto", "cpu", "GPU-…", "0,1"]},
-                {"type": "integer", "minimum": 0},
-                {"type": "array", "minItems": 1, "items": {"type": ["integer", "string"]}},
-            ]
-        }
-    ),
-]
-ServedName = Annotated[str, BeforeValidator(_served)]
-Names = Annotated[
-    list[ServedName],
-    BeforeValidator(_one_or_many),
-    Field(min_length=1),
-    WithJsonSchema(
-        {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
-    ),
-]
-Environment = Annotated[dict[str, str | int | float | bool | None], BeforeValidator(_environment)]
+_FILLED_IN = {"type": "string", "pattern": r"\$\{[A-Za-z_]"}
+"""What an editor sees where the loader will see a variable's value."""
 
 
 class Part(BaseModel):
@@ -118,7 +41,7 @@ class ControllerPart(Part):
     """Its port. Left out: 21001, or the next free one."""
     dispatch: Literal["shortest_queue", "lottery"] = "shortest_queue"
     """How a replica is chosen: shortest_queue takes the least busy one, lottery draws by speed."""
-    open_registration: bool = False
+    open_registration: Flag = False
     """Let workers register that do not have this deployment's token (ones that you start by hand)."""
 
 
@@ -129,11 +52,11 @@ class ApiPart(Part):
     """Its port. Left out: 8000, or the next free one."""
     api_keys_file: Text | None = None
     """A file with one key a line, `name: key` or the bare key. Clients must then send one. It is read again when it changes."""
-    api_keys_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    api_keys_env: Variable | None = None
     """Name of an environment variable that holds keys, separated by commas."""
     max_body: Size = 32 << 20
     """The largest request body that is accepted."""
-    cors_origins: Annotated[list[Text], BeforeValidator(_one_or_many)] = Field(default_factory=list)
+    cors_origins: Texts = Field(default_factory=list)
     """Web origins whose pages may call the endpoint, such as https://chat.example.org, or "*"."""
 
 
@@ -146,31 +69,31 @@ class Settings(Part):
     """The machine and address its replicas listen on."""
     gpus: Gpus = "auto"
     """auto (by free VRAM), cpu, or devices by index or UUID: 0, [0, 1], GPU-…, MIG-…. A number of devices is gpu_count."""
-    gpu_count: Annotated[int, Field(ge=1, le=64)] | None = None
+    gpu_count: Annotated[Whole, Field(ge=1, le=64)] | None = None
     """With gpus: auto, how many GPUs one replica needs (tensor parallel)."""
-    replicas: Annotated[int, Field(ge=1, le=1024)] = 1
+    replicas: Annotated[Whole, Field(ge=1, le=1024)] = 1
     """How many processes serve it."""
     vram: Size | None = None
     """A replica's total over its GPUs, split evenly. Left out: estimated from the model's files, then measured."""
     engine_args: dict[str, Any] = Field(default_factory=dict)
-    """Handed to the engine as its own flags: max_num_seqs: 64 becomes --max-num-seqs 64."""
+    """Handed to the engine as its own flags: max_num_seqs: 64 becomes --max-num-seqs 64. Added to those under `defaults`."""
     env: Environment = Field(default_factory=dict)
-    """Environment variables of its processes. A value from ${VAR} is never shown."""
+    """Environment variables of its processes, as text. They are added to those under `defaults`. A value from ${VAR} is never shown."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """The type of the weights in memory."""
     revision: Text | None = None
     """Branch, tag or commit of a model from a hub."""
     source: Literal["auto", "huggingface", "modelscope"] = "auto"
     """The hub a model id is looked up on."""
-    trust_remote_code: bool = False
+    trust_remote_code: Flag = False
     """Run code that comes with the model. Only for models you trust."""
-    max_concurrency: Annotated[int, Field(ge=1)] | None = None
+    max_concurrency: Annotated[Whole, Field(ge=1, le=100_000)] | None = None
     """Requests that one replica works on at a time; more wait, then get 429."""
-    max_model_len: Annotated[int, Field(ge=1)] | None = None
+    max_model_len: Annotated[Whole, Field(ge=1, le=1 << 31)] | None = None
     """Tokens of context. Left out: the model's own, as far as memory allows."""
-    probe: Annotated[str, Field(pattern="^/")] | None = None
+    probe: ProbePath | None = None
     """Path that answers 200 when a replica is ready. Left out: the engine's own; /health for command."""
-    start_timeout: Duration | None = None
+    start_timeout: Patience | None = None
     """Time without any progress after which a start has failed."""
     stop_grace: Duration = 10.0
     """Time from asking a replica to end until it is killed."""
@@ -184,7 +107,7 @@ class ModelPart(Settings):
     names: Names | None = None
     """What clients ask for. Left out: the last part of `model`."""
     port: Port | None = None
-    """Port of the first replica; the others take the ones after it. Left out: the next free one from 21002 up."""
+    """Port of the first replica; the others take the ones after it, as far as they are free. Left out: the next free one from 21002 up."""
     command: Annotated[list[str], Field(min_length=1)] | None = None
     """With engine: command, the words to run; {host}, {port}, {model}, {name} and {names} are filled in."""
 
@@ -198,7 +121,7 @@ class ManifestPart(Part):
 
     models: list[ModelPart | str] = Field(min_length=1)
     """What to serve, at least one. A line of text is the short form."""
-    name: Annotated[str, BeforeValidator(_name)] | None = None
+    name: DeploymentName | None = None
     """The deployment's name. Left out: the file's name without its ending."""
     runtime: Literal["local"] = "local"
     """Where processes run: this machine."""
@@ -211,9 +134,11 @@ class ManifestPart(Part):
 
 
 def json_schema() -> dict[str, Any]:
-    """The manifest's JSON Schema (draft 2020-12), for editors."""
+    """The manifest's JSON Schema (draft 2020-12), for editors. It takes ``${VAR}`` wherever a value may come from the environment."""
     schema = ManifestPart.model_json_schema()
     _drop_titles(schema)
+    for shape in (schema, *schema["$defs"].values()):
+        shape["properties"] = {key: _with_variable(value) for key, value in shape["properties"].items()}
     return {"$schema": SCHEMA_ID, "title": "llmlaunch manifest"} | schema
 
 
@@ -226,3 +151,19 @@ def _drop_titles(node: Any) -> None:
     elif isinstance(node, list):
         for value in node:
             _drop_titles(value)
+
+
+def _with_variable(shape: dict[str, Any]) -> dict[str, Any]:
+    """``shape`` with ``${VAR}`` as an alternative, unless it is a mapping or takes any text anyhow."""
+    about = {key: shape[key] for key in ("description", "default", "examples") if key in shape}
+    checks = {key: value for key, value in shape.items() if key not in about}
+    choices = checks["anyOf"] if list(checks) == ["anyOf"] else [checks]
+    if any(_takes_it(choice) for choice in choices):
+        return shape
+    return {"anyOf": [*choices, _FILLED_IN]} | about
+
+
+def _takes_it(choice: dict[str, Any]) -> bool:
+    kind = choice.get("type")
+    any_text = "string" in kind if isinstance(kind, list) else choice == {"type": "string"}
+    return any_text or "$ref" in choice or kind == "object"

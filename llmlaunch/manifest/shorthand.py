@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
-from llmlaunch.manifest.devices import parse_gpus
+from llmlaunch.manifest.devices import DeviceError, parse_gpus
 
 GRAMMAR = "model[@host[@port[@gpus]]]"
+_LONG = "a path that contains @ needs the long form (model: PATH)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +25,15 @@ def parse(text: str) -> Short:
     """Read one short form. Raises ValueError with what is wrong.
 
     IPv6 hosts may stand in brackets or bare. A path that contains ``@`` itself can not be told from the parts: the long form takes it.
+    Whether host and port are in range is checked where all values are.
     """
     parts = [part.strip() for part in text.split("@")]
     if len(parts) > 4:
-        raise ValueError(f"too many @ in {text!r}; a path that contains @ needs the long form (model: ...)")
+        raise ValueError(f"too many @ in {text!r}; {_LONG}")
     model, host, port, gpus = (parts + [""] * 4)[:4]
     if not model:
         raise ValueError("the model is missing before the first @")
-    return Short(model, _host(host), _port(port, text), _gpus(gpus))
+    return Short(model, _host(host), _port(port), _gpus(gpus))
 
 
 def render(short: Short) -> str:
@@ -44,21 +47,26 @@ def render(short: Short) -> str:
 
 
 def _host(text: str) -> str | None:
+    if "/" in text:
+        raise ValueError(f"the host {text!r} is a path; {_LONG}")
     if text.startswith("[") and text.endswith("]"):
         text = text[1:-1]
     return text or None
 
 
-def _port(text: str, whole: str) -> int | None:
+def _port(text: str) -> int | None:
     if not text:
         return None
-    if not text.isdecimal():
-        hint = "; a path that contains @ needs the long form (model: ...)" if whole.count("@") > 1 else ""
-        raise ValueError(f"the port {text!r} is not a number{hint}")
+    if not re.fullmatch(r"-?[0-9]{1,9}", text):
+        raise ValueError(f"the port {text!r} is not a number; {_LONG}")
     return int(text)
 
 
 def _gpus(text: str) -> str | None:
     if text:
-        parse_gpus(text)
+        try:
+            parse_gpus(text)
+        except DeviceError as error:
+            which = text if error.index is None else text.split(",")[error.index].strip()
+            raise ValueError(f"the device {which!r} {error}") from None
     return text or None

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
+from yaml.error import Mark
+from yaml.events import AliasEvent
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from llmlaunch.errors import ManifestError, Problem
@@ -20,12 +22,20 @@ Path = tuple[str | int, ...]
 MAX_BYTES = 1 << 20
 MAX_VALUES = 10_000
 MAX_DEPTH = 40
+_MAX_DIGITS = 300  # beyond this Python itself refuses to convert, sooner or later
 
 _VARIABLE = re.compile(r"\$(?:\$|\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|\{)")
+_TAG = re.compile(r"tag:yaml\.org,2002:\w+|!")
 _BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _NULL = {"", "~", "null", "Null", "NULL"}
 _INT = re.compile(r"[-+]?(?:0|[1-9][0-9]*)|0x[0-9a-fA-F]+|0o[0-7]+")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
+
+
+class Filled(str):
+    """A quoted text with a variable's value in it. Where a number belongs, :func:`typed` may still make it one."""
+
+    __slots__ = ()
 
 
 @dataclass(slots=True)
@@ -41,6 +51,9 @@ class Tree:
     texts: dict[Path, str] = field(default_factory=dict)
     """A scalar's own text, variables filled in."""
     from_environment: set[Path] = field(default_factory=set)
+    """Where variables brought values in; none of them is shown in a message."""
+    broken: set[Path] = field(default_factory=set)
+    """Values that can not be told, each with its problem; what else is wrong with them is no news."""
     secrets: set[str] = field(default_factory=set)
     """Values that variables brought in."""
     problems: list[Problem] = field(default_factory=list)
@@ -54,6 +67,14 @@ class Tree:
                     return found
         return (1, 1)
 
+    def hidden(self, path: Path) -> bool:
+        """Whether the value at ``path`` came from the environment, whole or in part."""
+        return any(path[:end] in self.from_environment for end in range(1, len(path) + 1))
+
+    def silenced(self, path: Path) -> bool:
+        """Whether the value at ``path`` could not be read, which has been told."""
+        return any(path[:end] in self.broken for end in range(1, len(path) + 1))
+
     def problem(
         self, path: Path, message: str, *, expected: str = "", suggestion: str = "", key: bool = False
     ) -> None:
@@ -63,160 +84,226 @@ class Tree:
 
 def read(text: str, file: str, env: Mapping[str, str]) -> Tree:
     """The values of one YAML document. Raises ManifestError where nothing can be read at all; lesser mistakes are ``Tree.problems``."""
-    if len(text.encode()) > MAX_BYTES:
-        raise ManifestError([Problem(file, 0, 0, f"the file is larger than {MAX_BYTES >> 20} MiB")])
-    node = _compose(text, file)
-    tree = Tree(file)
-    if node is None:
-        raise ManifestError([Problem(file, 1, 1, "the file is empty", "a list of models under models:")])
-    tree.data = _Expander(tree, env).expand(node, (), 0)
-    return tree
-
-
-def _compose(text: str, file: str) -> Node | None:
-    loader = yaml.SafeLoader(text)
+    if len(text) > MAX_BYTES:
+        raise ManifestError([too_large(file)])
+    loader = _Loader(text, file)
     try:
         node = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        raise ManifestError(
-            [Problem(file, line, column, f"YAML syntax: {_plain(error, text, line)}")]
-        ) from None
-    except yaml.YAMLError as error:
-        line, column = 1, 1
-        if isinstance(error, yaml.reader.ReaderError):
-            before = text[: error.position]
-            line, column = before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
-            raise ManifestError(
-                [Problem(file, line, column, "a character that YAML does not allow")]
-            ) from None
-        raise ManifestError([Problem(file, line, column, f"YAML syntax: {error}")]) from None
-    except RecursionError:
-        raise ManifestError([Problem(file, 1, 1, f"nested deeper than {MAX_DEPTH} levels")]) from None
+        raise _refusal(file, line, column, f"YAML syntax: {_plain(error, text, line)}") from None
+    except yaml.reader.ReaderError as error:
+        before = text[: error.position]
+        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+        raise _refusal(file, line, column, "a character that YAML does not allow") from None
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        # PyYAML lets the latter two out of scalars such as "\UFFFFFFFF".
+        mark = loader.get_mark()
+        raise _refusal(file, mark.line + 1, mark.column + 1, f"YAML syntax: {error}") from None
     finally:
         loader.dispose()
-    return node
+    if node is None:
+        raise _refusal(file, 1, 1, "the file is empty", "models: with a list under it")
+    tree = Tree(file)
+    tree.data = _Expander(tree, env, loader.aliases).expand(node, (), 0)
+    return tree
+
+
+def too_large(file: str) -> Problem:
+    return Problem(file, 0, 0, f"the file is larger than {MAX_BYTES >> 20} MiB")
+
+
+def _refusal(file: str, line: int, column: int, message: str, expected: str = "") -> ManifestError:
+    return ManifestError([Problem(file, line, column, message, expected)])
 
 
 def _plain(error: yaml.MarkedYAMLError, text: str, line: int) -> str:
     lines = text.splitlines()
-    if line <= len(lines) and "\t" in lines[line - 1][: len(lines[line - 1]) - len(lines[line - 1].lstrip())]:
+    here = lines[line - 1] if line <= len(lines) else ""
+    if "\t" in here[: len(here) - len(here.lstrip())]:
         return "a tab; YAML indents with spaces"
-    if error.problem and "another document" in error.problem:
+    if "another document" in (error.problem or ""):
         return "a second document; a manifest is one document"
-    return " ".join(str(part) for part in (error.problem, error.context) if part)
+    if "${" in here and "flow" in (error.context or ""):
+        return 'inside [ ] and { } a variable needs quotes: "${NAME}"'
+    said = " ".join(str(part) for part in (error.problem, error.context) if part)
+    return said.replace("'<stream end>'", "the end of the file")
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's, with a bound on size and depth while it composes, and the places of aliases."""
+
+    def __init__(self, text: str, file: str) -> None:
+        super().__init__(text)
+        self.file = file
+        self.aliases: dict[tuple[int, int], Mark] = {}
+        """By the ids of the node that holds it, and of the key (or the index) that leads to it."""
+        self._count = 0
+        self._depth = 0
+
+    def compose_node(self, parent: Node | None, index: Any) -> Node | None:
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+        self._count += 1
+        if self._depth > MAX_DEPTH:
+            raise _too_deep(self.file, mark)
+        if self._count > 2 * MAX_VALUES:
+            raise _too_many(self.file, mark)
+        if self.check_event(AliasEvent):
+            self.aliases[id(parent), id(index) if isinstance(index, Node) else index] = mark
+        self._depth += 1
+        node: Node | None = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+
+def _too_deep(file: str, mark: Mark) -> ManifestError:
+    return _refusal(file, *_place(mark), f"nested deeper than {MAX_DEPTH} levels")
+
+
+def _too_many(file: str, mark: Mark) -> ManifestError:
+    return _refusal(file, *_place(mark), f"more than {MAX_VALUES} values once aliases are expanded")
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A value of a mapping, and where its key stands."""
+
+    place: tuple[int, int]
+    node: Node
+    alias: Mark | None
 
 
 class _Expander:
     """Turns nodes into values, counting them: a few aliases can name millions."""
 
-    def __init__(self, tree: Tree, env: Mapping[str, str]) -> None:
+    def __init__(self, tree: Tree, env: Mapping[str, str], aliases: Mapping[tuple[int, int], Mark]) -> None:
         self.tree = tree
         self.env = env
+        self.aliases = aliases
         self.count = 0
 
-    def expand(self, node: Node, path: Path, depth: int) -> Any:
-        line, column = node.start_mark.line + 1, node.start_mark.column + 1
-        self.count += 1
-        if self.count > MAX_VALUES:
-            raise ManifestError(
-                [
-                    Problem(
-                        self.tree.file,
-                        line,
-                        column,
-                        f"more than {MAX_VALUES} values once aliases are expanded",
-                    )
-                ]
-            )
-        if depth > MAX_DEPTH:
-            raise ManifestError(
-                [Problem(self.tree.file, line, column, f"nested deeper than {MAX_DEPTH} levels")]
-            )
-        self.tree.values[path] = (line, column)
+    def expand(self, node: Node, path: Path, depth: int, alias: Mark | None = None) -> Any:
+        """The value of ``node``, which stands at ``alias`` when that is not where it was written."""
+        mark = alias or node.start_mark
+        self._spend(mark, depth)
+        self.tree.values[path] = _place(mark)
+        if not _TAG.fullmatch(node.tag):
+            self.tree.problem(path, f"the tag {node.tag} means nothing here")
         if isinstance(node, MappingNode):
-            return self._mapping(node, path, depth)
+            found = {}
+            for key, entry in self._entries(node, depth).items():
+                self.tree.keys[(*path, key)] = entry.place
+                found[key] = self.expand(entry.node, (*path, key), depth + 1, entry.alias)
+            return found
         if isinstance(node, SequenceNode):
-            return [self.expand(item, (*path, i), depth + 1) for i, item in enumerate(node.value)]
+            return [
+                self.expand(item, (*path, i), depth + 1, self.aliases.get((id(node), i)))
+                for i, item in enumerate(node.value)
+            ]
         return self._scalar(node, path)
 
-    def _mapping(self, node: MappingNode, path: Path, depth: int) -> dict[str, Any]:
-        merged: dict[str, Any] = {}
-        own: dict[str, Any] = {}
+    def _spend(self, mark: Mark, depth: int) -> None:
+        self.count += 1
+        if self.count > MAX_VALUES:
+            raise _too_many(self.tree.file, mark)
+        if depth > MAX_DEPTH:
+            raise _too_deep(self.tree.file, mark)
+
+    def _entries(self, node: MappingNode, depth: int) -> dict[str, _Entry]:
+        """The keys of a mapping, with what ``<<`` brings in; its own ones override that, and of several sources the first counts."""
+        merged: dict[str, _Entry] = {}
+        own: dict[str, _Entry] = {}
         for key_node, value_node in node.value:
-            mark = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
-            key = key_node.value if isinstance(key_node, ScalarNode) else None
-            if key is None:
-                self.tree.problems.append(Problem(self.tree.file, *mark, "a key must be a plain word"))
-                continue
-            if key == "<<" and key_node.style is None:
+            place = _place(key_node.start_mark)
+            if _is_merge(key_node):
                 for source in value_node.value if isinstance(value_node, SequenceNode) else [value_node]:
-                    found = self.expand(source, path, depth + 1)
-                    if isinstance(found, dict):
-                        merged = found | merged
+                    self._spend(key_node.start_mark, depth)
+                    if isinstance(source, MappingNode):
+                        merged = self._entries(source, depth + 1) | merged
                     else:
-                        self.tree.problems.append(Problem(self.tree.file, *mark, "<< merges mappings only"))
-                continue
-            if key in own:
-                self.tree.problems.append(
-                    Problem(self.tree.file, *mark, f"the key {key!r} stands here twice")
-                )
-                continue
-            self.tree.keys[(*path, key)] = mark
-            own[key] = self.expand(value_node, (*path, key), depth + 1)
-        self.tree.values[path] = (node.start_mark.line + 1, node.start_mark.column + 1)
+                        self._note(place, "<< merges mappings only")
+            elif not isinstance(key_node, ScalarNode) or not _is_clean(key_node.value):
+                self._note(place, "a key must be a plain word")
+            elif key_node.value in own:
+                self._note(place, f"the key {key_node.value!r} stands here twice")
+            else:
+                alias = self.aliases.get((id(node), id(key_node)))
+                own[key_node.value] = _Entry(place, value_node, alias)
         return merged | own
 
+    def _note(self, place: tuple[int, int], message: str) -> None:
+        self.tree.problems.append(Problem(self.tree.file, *place, message))
+
     def _scalar(self, node: Node, path: Path) -> Any:
-        text = node.value
-        filled = self._fill(text, path) if "$" in text else text
-        self.tree.texts[path] = filled
-        if not node.tag.startswith("tag:yaml.org,2002:"):
-            self.tree.problem(path, f"the tag {node.tag} means nothing here")
-        quoted = isinstance(node, ScalarNode) and node.style is not None
-        tagged_text = node.tag == "tag:yaml.org,2002:str" and "$" not in text
-        if quoted or tagged_text:
-            return filled
-        return _typed(filled)
+        written = node.value
+        text = self._fill(written, path) if "$" in written else written
+        self.tree.texts[path] = text
+        if not _is_clean(text):
+            self.tree.problem(path, "there is a character in this value that no text may hold")
+            self.tree.broken.add(path)
+        if isinstance(node, ScalarNode) and node.style is not None:
+            return Filled(text) if text != written else text
+        if node.tag == "tag:yaml.org,2002:str" and text == written:
+            return text
+        return typed(text)
 
     def _fill(self, text: str, path: Path) -> str:
         def one(match: re.Match[str]) -> str:
             if match[0] == "$$":
                 return "$"
-            name, default = match[1], match[2]
-            if name is None:
+            if match[1] is None:
                 self.tree.problem(
                     path,
                     "${ starts no variable here",
                     expected="${NAME}, ${NAME:-default}, or $$ for a dollar sign",
                 )
+                self.tree.broken.add(path)
                 return ""
-            value = self.env.get(name)
-            if value:
-                self.tree.from_environment.add(path)
-                self.tree.secrets.add(value)
-                return value
-            if default is not None:
-                return default
-            if value is None:
-                self.tree.problem(
-                    path,
-                    f"the environment variable {name} is not set",
-                    expected=f"it to be set, or ${{{name}:-default}}",
-                )
-                self.tree.from_environment.add(path)
-            return ""
+            return self._variable(match[1], match[2], path)
 
         return _VARIABLE.sub(one, text)
 
+    def _variable(self, name: str, default: str | None, path: Path) -> str:
+        """Its value, else ``default``; an empty one counts as unset for a default, as in a shell."""
+        value = self.env.get(name)
+        if value:
+            self.tree.from_environment.add(path)
+            self.tree.secrets.add(value)
+            return value
+        if default is not None:
+            return default
+        if value is None:
+            self.tree.broken.add(path)
+            self.tree.problem(
+                path,
+                f"the environment variable {name} is not set",
+                expected=f"it to be set, or ${{{name}:-default}}",
+            )
+        return ""
 
-def _typed(text: str) -> Any:
+
+def _place(mark: Mark) -> tuple[int, int]:
+    return mark.line + 1, mark.column + 1
+
+
+def _is_merge(node: Node) -> bool:
+    return isinstance(node, ScalarNode) and node.value == "<<" and node.style is None
+
+
+def _is_clean(text: str) -> bool:
+    """Neither NUL, which no argv and no path can hold, nor half of a surrogate pair, which no file can."""
+    return "\0" not in text and not any("\ud800" <= c <= "\udfff" for c in text)
+
+
+def typed(text: str) -> Any:
     """A plain scalar's value under the core schema."""
     if text in _NULL:
         return None
     if text in _BOOL:
         return _BOOL[text]
+    if len(text) > _MAX_DIGITS:
+        return text
     if _INT.fullmatch(text):
         return int(text, 0) if text[:2] in ("0x", "0o") else int(text)
     if _FLOAT.fullmatch(text) and any(c in text for c in ".eE"):

@@ -1,0 +1,166 @@
+"""The kinds of value a manifest holds: how each is checked, and what an editor is told about it."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from llmlaunch.manifest import devices, sizes
+from llmlaunch.manifest.tree import Filled, typed
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+_HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9_.])?")
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def wrong(
+    predicate: str, expected: str = "", *, choices: tuple[str, ...] = (), index: int | None = None
+) -> PydanticCustomError:
+    """An error that ``words.explain`` completes to a sentence: "KEY is VALUE, which" + ``predicate``.
+
+    ``choices`` may hold the nearest spelling; ``index`` is the place in a list of the item that is wrong.
+    """
+    # The text goes in as context: pydantic would read braces in it as its own placeholders.
+    context = {"predicate": predicate, "expected": expected, "choices": choices, "index": index}
+    return PydanticCustomError("manifest", "{predicate}", context)
+
+
+def _retyped(value: object) -> object:
+    """``"${PORT}"`` is a number where a number belongs: inside [ ] and { } YAML forces the quotes."""
+    return typed(str(value)) if isinstance(value, Filled) else value
+
+
+def _size(value: object) -> int:
+    try:
+        return sizes.parse_size(value)
+    except ValueError as error:
+        raise wrong("is no size", str(error)) from None
+
+
+def _duration(value: object) -> float:
+    try:
+        return sizes.parse_duration(value)
+    except ValueError as error:
+        raise wrong("is no duration", str(error)) from None
+
+
+def _patience(value: object) -> float:
+    seconds = _duration(value)
+    if seconds <= 0:
+        raise wrong("leaves no time", sizes.DURATION_EXPECTED)
+    return seconds
+
+
+def _gpus(value: object) -> object:
+    value = _retyped(value)
+    try:
+        devices.parse_gpus(value)
+    except devices.DeviceError as error:
+        raise wrong(str(error), devices.EXPECTED, choices=("auto", "cpu"), index=error.index) from None
+    return value
+
+
+def _one_or_many(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _host(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    bare = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+    try:
+        ipaddress.ip_address(bare)
+    except ValueError:
+        if re.fullmatch(r"(\[.*\]|[^:]+):[0-9]+", value):
+            raise wrong("holds a port, too", "the host alone; port is a key of its own") from None
+        if not _HOST.fullmatch(value) or re.fullmatch(r"[0-9.]+", value):
+            raise wrong("is no host", "a host name, or an address such as 127.0.0.1 or ::1") from None
+    return bare
+
+
+def _served(value: object) -> object:
+    if isinstance(value, str) and not is_served_name(value):
+        raise wrong("is no name for a model", "text without commas or line breaks, not empty")
+    return value
+
+
+def is_served_name(text: str) -> bool:
+    """Whether clients can ask for ``text``: commas separate names on command lines, and logs have one line a request."""
+    return bool(text.strip()) and text == text.strip() and "," not in text and text.isprintable()
+
+
+def _deployment(value: object) -> object:
+    if isinstance(value, str) and not NAME.fullmatch(value):
+        raise wrong(
+            "is no name for a deployment",
+            "small letters, digits, '.', '_' and '-', at most 63 of them, a letter or digit first",
+        )
+    return value
+
+
+def _env_name(value: object) -> object:
+    if isinstance(value, str) and not _ENV_NAME.fullmatch(value):
+        raise wrong("can be no environment variable", "letters, digits and _, no digit first")
+    return value
+
+
+def _env_value(value: object) -> object:
+    if isinstance(value, dict | list):
+        raise wrong("can be no environment variable's value", "one value")
+    return value
+
+
+_TEXT = {"type": "string"}
+Text = Annotated[str, Field(min_length=1)]
+Whole = Annotated[int, BeforeValidator(_retyped)]
+Flag = Annotated[bool, BeforeValidator(_retyped)]
+Port = Annotated[Whole, Field(ge=1, le=65535)]
+Size = Annotated[int, BeforeValidator(_size), WithJsonSchema({"type": ["string", "integer"]})]
+_DURATION_SCHEMA = WithJsonSchema({"type": ["string", "number"]})
+Duration = Annotated[float, BeforeValidator(_duration), _DURATION_SCHEMA]
+Patience = Annotated[float, BeforeValidator(_patience), _DURATION_SCHEMA]
+Host = Annotated[str, BeforeValidator(_host)]
+DeploymentName = Annotated[
+    str, BeforeValidator(_deployment), WithJsonSchema(_TEXT | {"pattern": f"^{NAME.pattern}$"})
+]
+Variable = Annotated[str, Field(pattern=rf"^{_ENV_NAME.pattern}$")]
+"""The name of an environment variable."""
+ProbePath = Annotated[str, Field(pattern=r"^/\S*$")]
+Gpus = Annotated[
+    Any,
+    BeforeValidator(_gpus),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                _TEXT,
+                {"type": "integer", "minimum": 0},
+                {"type": "array", "minItems": 1, "items": {"type": ["integer", "string"]}},
+            ]
+        }
+    ),
+]
+Names = Annotated[
+    list[Annotated[str, BeforeValidator(_served)]],
+    BeforeValidator(_one_or_many),
+    Field(min_length=1),
+    WithJsonSchema({"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]}),
+]
+Texts = Annotated[
+    list[Text],
+    BeforeValidator(_one_or_many),
+    WithJsonSchema({"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}),
+]
+Environment = Annotated[
+    dict[Annotated[str, BeforeValidator(_env_name)], Annotated[Any, BeforeValidator(_env_value)]],
+    WithJsonSchema(
+        {
+            "type": "object",
+            "propertyNames": {"pattern": f"^{_ENV_NAME.pattern}$"},
+            "additionalProperties": {"type": ["string", "number", "boolean", "null"]},
+        }
+    ),
+]
