@@ -82,7 +82,7 @@ class Codec:
             raise BadRequest(
                 f"the model's chat template refuses these messages: {error}", param="messages"
             ) from error
-        except (TypeError, KeyError, ValueError, AttributeError) as error:
+        except Exception as error:  # a template is a program, and the messages are its input
             raise BadRequest(
                 f"the model's chat template can not write these messages: {type(error).__name__}: {error}",
                 param="messages",

@@ -13,7 +13,10 @@ from llmlaunch.worker.slots import ATTENTION, SlotCache
 log = logging.getLogger(__name__)
 
 PLAIN_LAYERS = {"full_attention", "sliding_attention"}
-VERIFIED = {"llama", "qwen2", "qwen3", "mistral", "gpt2", "gemma", "phi", "phi3", "mixtral", "opt", "smollm3"}
+VERIFIED = {
+    "gemma", "gemma3_text", "gpt2", "llama", "mistral", "mixtral", "olmo2", "opt", "phi", "phi3", "qwen2", "qwen3",
+    "smollm3",
+}  # fmt: skip
 """Model types whose answers the tests compare with transformers' own, token for token: no trial at the start."""
 
 

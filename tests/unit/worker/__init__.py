@@ -1,0 +1,3 @@
+from llmlaunch.worker.loader import settle
+
+settle()  # before any test imports torch

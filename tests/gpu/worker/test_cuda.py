@@ -1,0 +1,98 @@
+"""The built-in worker on real GPUs. Not run without one: ``pytest -m gpu tests/gpu``."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+import torch
+
+from llmlaunch.worker import placement
+from llmlaunch.worker.config import WorkerConfig
+from tests.e2e.worker.server import SMOLLM2, started
+from tests.unit.worker import tiny
+
+pytestmark = pytest.mark.gpu
+
+FRANCE = "What is the capital of France?"
+
+
+def used_bytes(pid: int) -> int:
+    """GPU memory of one process, by the driver's own account."""
+    command = ["nvidia-smi", "--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    rows = [line.split(",") for line in done.stdout.splitlines()]
+    return sum(int(used) << 20 for owner, used in rows if int(owner) == pid)
+
+
+@pytest.mark.parametrize("kind", ["Llama", "Qwen2", "GPT2", "Mistral"])
+def test_greedy_answers_equal_generate_in_float32(kind: str) -> None:
+    torch.backends.cuda.matmul.allow_tf32 = False
+    model = tiny.fresh(kind).to("cuda")
+    asked = {f"r{at}": [5 + (at * 7 + step) % 80 for step in range(3 + 9 * at)] for at in range(4)}
+    model.set_attn_implementation("eager")
+    expected = {}
+    for name, prompt in asked.items():
+        out = model.generate(
+            torch.tensor([prompt], device="cuda"),
+            max_new_tokens=12, eos_token_id=[-1], do_sample=False, pad_token_id=2,
+        )  # fmt: skip
+        expected[name] = out[0, len(prompt) :].tolist()
+    run = tiny.Run(tiny.batching(model, rows=3, prompt_tokens=8))
+    for name, prompt in asked.items():
+        run.add(tiny.request(name, prompt, 12))
+        run.step()
+    run.finish()
+    assert run.tokens == expected
+
+
+@pytest.mark.parametrize("dtype", ["auto", "float16", "float32"])
+def test_a_real_model_answers(dtype: str) -> None:
+    with started(SMOLLM2, "--model-names", "smollm2", "--device", "cuda", "--dtype", dtype) as worker:
+        answer = worker.chat(FRANCE, model="smollm2", temperature=0).json()
+        assert answer["choices"][0]["message"]["content"] == "The capital of France is Paris."
+        health = worker.get("/health").json()
+        assert health["device"] == "cuda"
+
+
+def test_the_cache_stays_within_the_claim() -> None:
+    claim = 4 << 30
+    with started(
+        SMOLLM2, "--model-names", "smollm2", "--device", "cuda", "--vram-bytes", str(claim)
+    ) as worker:
+        for _ in range(3):
+            assert worker.chat(FRANCE, model="smollm2", max_tokens=50, n=8).status_code == 200
+        assert used_bytes(worker.process.pid) <= claim
+
+
+def test_out_of_memory_is_an_answer_and_the_worker_lives() -> None:
+    """Somebody else takes the GPU's memory after the worker has loaded."""
+    with started(
+        SMOLLM2, "--model-names", "smollm2", "--device", "cuda", "--kv-cache-bytes", str(1 << 30)
+    ) as worker:
+        free, _ = torch.cuda.mem_get_info()
+        hog = torch.empty(free - (64 << 20), dtype=torch.uint8, device="cuda")
+        answer = worker.post("/v1/completions", model="smollm2", prompt=[5] * 8000, max_tokens=5)
+        assert answer.status_code in (200, 503)
+        if answer.status_code == 503:
+            assert answer.json()["error"]["code"] == "out_of_memory"
+        del hog
+        torch.cuda.empty_cache()
+        assert worker.chat(FRANCE, model="smollm2", max_tokens=5).status_code == 200
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_one_model_over_two_gpus() -> None:
+    with started(
+        SMOLLM2, "--model-names", "smollm2", "--device", "cuda", CUDA_VISIBLE_DEVICES="0,1"
+    ) as worker:
+        answer = worker.chat(FRANCE, model="smollm2", temperature=0).json()
+        assert answer["choices"][0]["message"]["content"] == "The capital of France is Paris."
+
+
+def test_the_device_map_is_even_and_within_the_claim() -> None:
+    config = WorkerConfig(model="m", names=("m",), vram_bytes=8 << 30)
+    if torch.cuda.device_count() == 1:
+        assert placement.device_map("cuda", config) == {"device_map": {"": 0}}
+    else:
+        assert placement.device_map("cuda", config)["device_map"] == "balanced"
