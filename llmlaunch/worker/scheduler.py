@@ -245,7 +245,7 @@ class Scheduler:
         at = 0
         while at < len(self._waiting) and self._idle:
             waiting = self._waiting[at]
-            if self._shares_soon(waiting.ticket):
+            if self._shares_soon(waiting):
                 at += 1  # its prompt is being computed for another; it is cheaper to wait for that
                 continue
             if not self._make_room(waiting.ticket):
@@ -253,13 +253,24 @@ class Scheduler:
             del self._waiting[at]
             self._place(waiting)
 
-    def _shares_soon(self, ticket: Ticket) -> bool:
-        if not ticket.after or not ticket.reuse:
+    def _shares_soon(self, waiting: _Waiting) -> bool:
+        """Whether another is about to compute most of what this one needs."""
+        ticket = waiting.ticket
+        if not ticket.reuse:
             return False
         leader = self._running.get(ticket.after)
-        if leader is not None:
-            return leader.done < len(ticket.prompt)
-        return any(w.ticket.request_id == ticket.after for w in self._waiting)
+        if leader is not None and leader.done < len(ticket.prompt):
+            return True
+        if any(w.ticket.request_id == ticket.after for w in self._waiting):
+            return True
+        limit = len(waiting.tokens) - 1
+        for running in self._running.values():
+            size = min(limit, len(running.tokens))
+            if running.done < size:  # still at its prompt
+                common = common_prefix(waiting.tokens, running.tokens, size)
+                if common > running.done and common >= max(LEAST_REUSE, len(waiting.tokens) // 2):
+                    return self._best_source(waiting.tokens)[1] < common
+        return False
 
     def _make_room(self, ticket: Ticket) -> bool:
         """Whether the request fits beside those that run; idle rows give up their memory for it, oldest first."""

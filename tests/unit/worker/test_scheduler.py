@@ -194,3 +194,15 @@ def test_common_prefix(a: list[int], b: list[int], most: int) -> None:
     while expected < most and a[expected] == b[expected]:
         expected += 1
     assert common_prefix(a, b, most) == expected
+
+
+def test_of_many_that_arrive_at_once_one_computes_what_they_share() -> None:
+    world = World(Capacity(rows=8, columns=200, tokens=1600), prompt_budget=1000)
+    base = list(range(40))
+    for at in range(8):
+        world.add(f"r{at}", [*base, 100 + at, 200 + at], max_new=3)
+    first = world.scheduler.step(1000)
+    assert [span.request_id for span in first.spans] == ["r0"]
+    second = world.scheduler.step(1000)
+    assert sum(len(span.tokens) for span in second.spans if span.request_id != "r0") == 7 * 2
+    assert [world.scheduler.cached(f"r{at}") for at in range(8)] == [0] + [40] * 7
