@@ -14,7 +14,7 @@ from llmlaunch.cli import render
 from llmlaunch.cli.board import Board
 from llmlaunch.cli.session import Interrupted, Session, SupervisorGone
 from llmlaunch.cli.views import PlainView, TerminalView, view
-from llmlaunch.errors import DeadlineError, NotRunningError, PlanError, StartError
+from llmlaunch.errors import DeadlineError, NotRunningError, PlanError, PortTakenError, StartError
 
 if TYPE_CHECKING:
     from llmlaunch.control.client import ControlClient
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from llmlaunch.manifest.types import Manifest
     from llmlaunch.planning.types import Plan, ProcessSpec
 
+OLD_ONE_DEADLINE_S = 60.0
+"""So long may a deployment that is going down take, before a new one is refused."""
 GONE_DEADLINE_S = 10.0
 """Everything is down and the socket is closed: so long may the supervisor take to end itself."""
 NAMES_DEADLINE_S = 30.0
@@ -70,8 +72,13 @@ def launch(request: Request) -> int:
     Raises ManifestError, ModelError, PlanError … before anything starts; StartError and DeadlineError afterwards.
     """
     began, shown = time.monotonic(), view()
-    manifest, plan = _plan(request, shown)
+    manifest, plan, running = _plan(request, shown)
     with _supervised(plan.deployment, foreground=not request.detach) as (client, created):
+        if not created and client.specs() != running:
+            # Another `up` was at work meanwhile. Ports that this plan found taken may be the deployment's own.
+            manifest, plan, _ = _plan(request, shown)
+        for note in plan.notes:
+            shown.say(f"note: {note}", "dim")
         before = {c.name: c for c in client.status().components}
         ordered_at = time.time()
         result = client.apply(plan)
@@ -92,28 +99,44 @@ def launch(request: Request) -> int:
             return _stay(launched) if attached else _until_ready(launched)
 
 
-def _plan(request: Request, shown: PlainView | TerminalView) -> tuple[Manifest, Plan]:
+def _plan(
+    request: Request, shown: PlainView | TerminalView
+) -> tuple[Manifest, Plan, tuple[ProcessSpec, ...]]:
+    """The plan, and what ran when it was made. Raises what ``assemble`` does, and PlanError for a plan that does not fit."""
     from llmlaunch.assemble import assemble
     from llmlaunch.cli.select import name_of
+
+    name = request.name or name_of(request.file)
+    running = _running(name, request, shown)
+    while True:
+        try:
+            manifest, _, plan = assemble(request.file, env=os.environ, running=running)
+            if plan.rejections:
+                raise PlanError(
+                    "\n".join(f"{r.model}: {r.reason}" for r in plan.rejections),
+                    hint=f"nothing was started; see the arithmetic: llmlaunch plan {request.file}",
+                )
+        except (PlanError, PortTakenError):
+            # Another `up` of the same deployment may have been quicker: then its ports and memory are ours, too.
+            now = _running(name, request, shown)
+            if now == running:
+                raise
+            running = now
+            continue
+        return manifest, replace(plan, deployment=name), running
+
+
+def _running(name: str, request: Request, shown: PlainView | TerminalView) -> tuple[ProcessSpec, ...]:
+    """What the supervisor of ``name`` was told to run. One that is going down is waited for, and runs nothing."""
     from llmlaunch.control.client import ControlClient
 
-    running: tuple[ProcessSpec, ...] = ()
     with contextlib.suppress(NotRunningError):
-        client = ControlClient.connect(request.name or name_of(request.file))
-        if client.status().stopping:
-            shown.say("waiting until the deployment that is going down is gone")
-            client.wait_gone(request.timeout_s or 60.0)
-        else:
-            running = client.specs()
-    manifest, _, plan = assemble(request.file, env=os.environ, running=running)
-    if plan.rejections:
-        raise PlanError(
-            "\n".join(f"{r.model}: {r.reason}" for r in plan.rejections),
-            hint=f"nothing was started; see the arithmetic: llmlaunch plan {request.file}",
-        )
-    for note in plan.notes:
-        shown.say(f"note: {note}", "dim")
-    return manifest, replace(plan, deployment=request.name) if request.name else plan
+        client = ControlClient.connect(name)
+        if not client.status().stopping:
+            return client.specs()
+        shown.say(f"waiting until {name}, which is going down, is gone")
+        client.wait_gone(request.timeout_s or OLD_ONE_DEADLINE_S)
+    return ()
 
 
 @contextlib.contextmanager

@@ -117,17 +117,17 @@ def name_of(file: str | Path) -> str:
     """
     try:
         declared = _declared_name(Path(file))
-        if declared is None or _NAME.fullmatch(declared):
-            return declared or _default_name(Path(file))
+        if declared is None:
+            from llmlaunch.manifest.resolve import deployment_name
+
+            return deployment_name(str(file))
+        if _NAME.fullmatch(declared):
+            return declared
     except ValueError:
         pass
     from llmlaunch.manifest.load import load  # it says what is wrong, and where
 
     return load(file, os.environ).name
-
-
-def _default_name(file: Path) -> str:
-    return re.sub(r"[^a-z0-9._-]+", "-", file.stem.lower()).lstrip("._-")[:63] or "deploy"
 
 
 def _declared_name(file: Path) -> str | None:

@@ -95,7 +95,7 @@ def test_up_waits_for_the_end_of_what_is_going_down(cli: Cli) -> None:
     with piped(cli, "down") as down:
         down.until("tiny-1: stopping")
         out = cli.ok("up", "-d")
-        assert "waiting until the deployment that is going down is gone" in out
+        assert "waiting until lab, which is going down, is gone" in out
         assert down.end() == 0
     assert cli.component("tiny-1")["phase"] == "ready"
     cli.ok("down", "--force")
@@ -117,11 +117,14 @@ def test_two_deployments_side_by_side(cli: Cli) -> None:
     assert cli.processes() == []
 
 
-def test_two_ups_at_once_start_one(cli: Cli) -> None:
-    write(cli, Fake("tiny"))
+@pytest.mark.parametrize("ports", ["given", "free"])
+def test_two_ups_at_once_start_one(cli: Cli, ports: str) -> None:
+    fake = Fake("tiny")
+    write(cli, fake, **({} if ports == "given" else {"controller": {}, "api": {}}))
     with piped(cli, "up", "-d") as first, piped(cli, "up", "-d") as second:
         assert (first.end(), second.end()) == (0, 0), first.text + second.text
-    assert [c["restarts"] for c in cli.status()["components"]] == [0, 0, 0]
+    # Nobody was started twice, and nobody was moved to another port.
+    assert [c["incarnation"] for c in cli.status()["components"]] == [1, 1, 1]
     cli.ok("down")
     assert cli.processes() == []
 

@@ -107,12 +107,12 @@ def test_several_model_names_and_keys_break_the_child(cli: Cli) -> None:
     keys.write_text("sk-first\nother: sk-second\n")
     write(
         cli,
-        Fake("tiny", more={"names": ["tiny", "gpt 3.5, turbo", "--help"]}),
+        Fake("tiny", more={"names": ["tiny", "gpt 3.5 turbo", "--help"]}),
         api={"port": free_port(), "api_keys_file": "keys.txt"},
     )
     cli.ok("up", "-d")
     url = cli.status()["api"]["url"]
-    for name in ("tiny", "gpt 3.5, turbo", "--help"):
+    for name in ("tiny", "gpt 3.5 turbo", "--help"):
         assert ask_for(url, name, "sk-first") == ask_for(url, name, "sk-second") == 200
     assert ask_for(url, "tiny") == 401
 
