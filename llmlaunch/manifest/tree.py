@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 from yaml.error import Mark
-from yaml.events import AliasEvent
+from yaml.events import AliasEvent, ScalarEvent
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from llmlaunch.errors import ManifestError, Problem
@@ -26,6 +26,7 @@ _MAX_DIGITS = 300  # beyond this Python itself refuses to convert, sooner or lat
 
 _VARIABLE = re.compile(r"\$(?:\$|\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|\{)")
 _TAG = re.compile(r"tag:yaml\.org,2002:\w+|!")
+_TEXT_TAG = "tag:yaml.org,2002:str"
 _BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _NULL = {"", "~", "null", "Null", "NULL"}
 _INT = re.compile(r"[-+]?(?:0|[1-9][0-9]*)|0x[0-9a-fA-F]+|0o[0-7]+")
@@ -86,9 +87,8 @@ def read(text: str, file: str, env: Mapping[str, str]) -> Tree:
     """The values of one YAML document. Raises ManifestError where nothing can be read at all; lesser mistakes are ``Tree.problems``."""
     if len(text) > MAX_BYTES:
         raise ManifestError([too_large(file)])
-    loader = _Loader(text, file)
     try:
-        node = loader.get_single_node()
+        loader, node = _composed(text, file)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -97,17 +97,23 @@ def read(text: str, file: str, env: Mapping[str, str]) -> Tree:
         before = text[: error.position]
         line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
         raise _refusal(file, line, column, "a character that YAML does not allow") from None
-    except (yaml.YAMLError, ValueError, OverflowError) as error:
-        # PyYAML lets the latter two out of scalars such as "\UFFFFFFFF".
-        mark = loader.get_mark()
-        raise _refusal(file, mark.line + 1, mark.column + 1, f"YAML syntax: {error}") from None
-    finally:
-        loader.dispose()
     if node is None:
         raise _refusal(file, 1, 1, "the file is empty", "models: with a list under it")
     tree = Tree(file)
-    tree.data = _Expander(tree, env, loader.aliases).expand(node, (), 0)
+    tree.data = _Expander(tree, env, loader).expand(node, (), 0)
     return tree
+
+
+def _composed(text: str, file: str) -> tuple[_Loader, Node | None]:
+    loader = _Loader(text, file)
+    try:
+        return loader, loader.get_single_node()
+    except (ValueError, OverflowError):
+        # What PyYAML lets out of an escape such as "\UFFFFFFFF".
+        line, column = _place(loader.get_mark())
+        raise _refusal(file, line, column, "YAML syntax: an escape that names no character") from None
+    finally:
+        loader.dispose()
 
 
 def too_large(file: str) -> Problem:
@@ -139,21 +145,26 @@ class _Loader(yaml.SafeLoader):
         self.file = file
         self.aliases: dict[tuple[int, int], Mark] = {}
         """By the ids of the node that holds it, and of the key (or the index) that leads to it."""
+        self.as_text: set[int] = set()
+        """Ids of the nodes with a tag ``!!str`` of their own."""
         self._count = 0
         self._depth = 0
 
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
-        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        mark = event.start_mark
         self._count += 1
         if self._depth > MAX_DEPTH:
             raise _too_deep(self.file, mark)
         if self._count > 2 * MAX_VALUES:
             raise _too_many(self.file, mark)
-        if self.check_event(AliasEvent):
+        if isinstance(event, AliasEvent):
             self.aliases[id(parent), id(index) if isinstance(index, Node) else index] = mark
         self._depth += 1
         node: Node | None = super().compose_node(parent, index)
         self._depth -= 1
+        if isinstance(event, ScalarEvent) and event.tag == _TEXT_TAG:
+            self.as_text.add(id(node))
         return node
 
 
@@ -177,10 +188,11 @@ class _Entry:
 class _Expander:
     """Turns nodes into values, counting them: a few aliases can name millions."""
 
-    def __init__(self, tree: Tree, env: Mapping[str, str], aliases: Mapping[tuple[int, int], Mark]) -> None:
+    def __init__(self, tree: Tree, env: Mapping[str, str], loader: _Loader) -> None:
         self.tree = tree
         self.env = env
-        self.aliases = aliases
+        self.aliases = loader.aliases
+        self.as_text = loader.as_text
         self.count = 0
 
     def expand(self, node: Node, path: Path, depth: int, alias: Mark | None = None) -> Any:
@@ -242,11 +254,10 @@ class _Expander:
         if not _is_clean(text):
             self.tree.problem(path, "there is a character in this value that no text may hold")
             self.tree.broken.add(path)
-        if isinstance(node, ScalarNode) and node.style is not None:
-            return Filled(text) if text != written else text
-        if node.tag == "tag:yaml.org,2002:str" and text == written:
-            return text
-        return typed(text)
+        plain = isinstance(node, ScalarNode) and node.style is None and id(node) not in self.as_text
+        if plain:
+            return typed(text)
+        return Filled(text) if text != written else text
 
     def _fill(self, text: str, path: Path) -> str:
         def one(match: re.Match[str]) -> str:

@@ -1,0 +1,215 @@
+"""What YAML itself allows, and what a hostile or broken file may not do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from llmlaunch.errors import ManifestError, Problem
+from llmlaunch.manifest.load import load
+from llmlaunch.manifest.tree import MAX_BYTES
+from llmlaunch.manifest.types import GpuPinned
+from tests.unit.manifest.reading import manifest, model, places, problem
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "column", "says"),
+    [
+        ("models: [a\n", 2, 1, "the end of the file"),
+        ("models:\n\t- a\n", 2, 1, "a tab; YAML indents with spaces"),
+        ("models: [a]\n  b: c\n", 2, 3, "YAML syntax"),
+        ("models:\n- a\n---\nmodels: [b]\n", 3, 1, "a second document"),
+        ("models: [*nope]\n", 1, 10, "undefined alias 'nope'"),
+        ('models: ["\\q"]\n', 1, 12, "unknown escape"),
+        ('models: ["\\UFFFFFFFF"]\n', 1, 13, "an escape that names no character"),
+        ("models: [a\x07]\n", 1, 11, "a character that YAML does not allow"),
+        ("models: [${A}]\n", 1, 11, 'a variable needs quotes: "${NAME}"'),
+        ("", 1, 1, "the file is empty"),
+        ("# only a comment\n", 1, 1, "the file is empty"),
+        ("models: [a]\nmodels: [b]\n", 2, 1, "the key 'models' stands here twice"),
+        ("models: [a]\napi: {port: 1, port: 2}\n", 2, 16, "the key 'port' stands here twice"),
+        ("models: [a]\n? [x, y]\n: z\n", 2, 3, "a key must be a plain word"),
+        ("models: [a]\napi: {<<: 3}\n", 2, 7, "<< merges mappings only"),
+        ("models: [!mine a]\n", 1, 10, "the tag !mine means nothing here"),
+        ("models: [!!python/object/apply:os.system [ls]]\n", 1, 10, "means nothing here"),
+    ],
+)
+def test_broken_file(text: str, line: int, column: int, says: str) -> None:
+    found = places_and_texts(text)
+    assert (line, column) in [place for place, _ in found]
+    assert any(says in said for _, said in found)
+
+
+def places_and_texts(text: str) -> list[tuple[tuple[int, int], str]]:
+    with pytest.raises(ManifestError) as caught:
+        manifest(text)
+    lines = text.count("\n") + 1
+    assert all(1 <= p.line <= lines and p.column >= 1 for p in caught.value.problems)
+    return [((p.line, p.column), str(p)) for p in caught.value.problems]
+
+
+def test_alias_bomb() -> None:
+    lines = ["a: &a [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [
+        f"{new}: &{new} [{', '.join(['*' + old] * 10)}]"
+        for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+    ]
+    found = problem("\n".join([*lines, "models: *i\n"]))
+    assert "more than 10000 values once aliases are expanded" in found.message
+    assert found.line <= len(lines)
+
+
+def test_merge_bomb() -> None:
+    lines = ["a: &a {x: 1}"]
+    lines += [
+        f"{new}: &{new} {{<<: [{', '.join(['*' + old] * 10)}]}}"
+        for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+    ]
+    assert "more than 10000 values" in problem("\n".join([*lines, "models: [*i]\n"])).message
+
+
+@pytest.mark.parametrize(
+    "text", ["models: &a [x, *a]\n", "models: &a [{model: *a}]\n", "models: [&a {<<: *a}]\n"]
+)
+def test_an_alias_of_itself(text: str) -> None:
+    assert "nested deeper than 40 levels" in problem(text).message
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 5000, "models: " + "[" * 60 + "]" * 60, "{a: " * 3000, "- " * 3000 + "a"]
+)
+def test_deep_nesting(text: str) -> None:
+    found = problem(text)
+    assert "nested deeper than 40 levels" in found.message
+    assert found.line == 1
+
+
+def test_many_values() -> None:
+    found = problem("models:\n" + "- a\n" * 30_000)
+    assert "more than 10000 values" in found.message
+
+
+def test_merge_keys_and_anchors() -> None:
+    spec = manifest(
+        """\
+        models:
+          - &base {model: a, engine: vllm, gpus: [0], env: {A: 1}, stop_grace: 5}
+          - <<: *base
+            model: b
+            gpus: [1]
+          - {<<: [{replicas: 3, dtype: float32}, *base], model: c, dtype: float16}
+        """
+    )
+    a, b, c = spec.models
+    assert [m.engine for m in spec.models] == ["vllm"] * 3
+    assert (a.gpus, b.gpus, c.gpus) == (GpuPinned((0,)), GpuPinned((1,)), GpuPinned((0,)))
+    assert (c.replicas, c.dtype, c.stop_grace_s, dict(c.env)) == (3, "float16", 5.0, {"A": "1"})
+
+
+def test_mistakes_in_merged_values_are_told_at_the_anchor() -> None:
+    text = "models:\n- &b\n  model: a\n  vram: lots\n- <<: *b\n  model: c\n"
+    assert places(text) == [(4, 9)]
+
+
+def test_an_alias_stands_where_it_is_written() -> None:
+    text = "models:\n- &b {model: a}\n- c\n- *b\n"
+    found = problem(text)
+    assert (found.line, found.column) == (2, 14)
+    assert manifest("models:\n- &b c\n- d\n").models[1].position.line == 3  # type: ignore[union-attr]
+    assert places("models:\n- &b 3\n- c\n- *b\n") == [(2, 3), (4, 3)]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("no", "no"), ("on", "on"), ("1:30", "1:30"), ("2024-01-01", "2024-01-01"), ("'~'", "~")],
+)
+def test_plain_words_are_no_booleans_times_or_dates(text: str, value: str) -> None:
+    assert model(f"models: [{{model: {text}, names: x, engine: command, command: [y]}}]").model == value
+
+
+def test_scalars_of_the_core_schema() -> None:
+    args = "{a: 0x1F, b: 0o17, c: 1e3, d: -2, e: +3, f: .5, g: True, h: ~, i: 007, j: 1_000, k: !!str 3}"
+    found = model(f"models: [{{model: m, engine_args: {args}}}]").engine_args
+    assert found == {
+        "a": 31, "b": 15, "c": 1000.0, "d": -2, "e": 3, "f": 0.5, "g": True, "h": None, "i": "007", "j": "1_000", "k": "3",
+    }  # fmt: skip
+
+
+def test_huge_numbers_are_wrong_and_no_traceback() -> None:
+    for digits in (20, 400, 5000):
+        for key in ("port", "replicas", "vram", "gpus", "stop_grace", "max_model_len", "max_concurrency"):
+            found = problem(f"models: [{{model: m, {key}: {'9' * digits}}}]\n")
+            assert (found.line, found.column) == (1, len("models: [{model: m, : ") + len(key) + 1)
+
+
+# --- files
+
+
+def refused(path: Path | str) -> Problem:
+    with pytest.raises(ManifestError) as caught:
+        load(path, {})
+    (found,) = caught.value.problems
+    return found
+
+
+def test_a_missing_file_names_its_nearest_neighbour(tmp_path: Path) -> None:
+    (tmp_path / "deploy.yaml").write_text("models: [a]\n")
+    (tmp_path / "other.yml").write_text("models: [a]\n")
+    found = refused(tmp_path / "deplyo.yaml")
+    assert (found.line, found.column) == (0, 0)
+    assert found.message == "there is no such file"
+    assert found.suggestion == str(tmp_path / "deploy.yaml")
+    assert str(found).startswith(f"{tmp_path / 'deplyo.yaml'}: there is no such file")
+
+
+def test_a_missing_file_without_neighbours(tmp_path: Path) -> None:
+    assert refused(tmp_path / "deploy.yaml").suggestion == ""
+    assert refused(tmp_path / "no" / "deploy.yaml").suggestion == ""
+    (tmp_path / "lab.yaml").write_text("")
+    assert refused(tmp_path / "deploy.yaml").suggestion == str(tmp_path / "lab.yaml")
+
+
+def test_a_folder(tmp_path: Path) -> None:
+    assert refused(tmp_path).message == "this is a folder"
+    (tmp_path / "deploy.yaml").write_text("models: [a]\n")
+    assert refused(tmp_path).suggestion == str(tmp_path / "deploy.yaml")
+
+
+def test_not_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "deploy.yaml"
+    path.write_bytes("# ä\nmodels: [ü".encode() + b"\xff]\n")
+    found = refused(path)
+    assert (found.line, found.column, found.message) == (2, 11, "the file is not UTF-8 text")
+
+
+def test_too_large(tmp_path: Path) -> None:
+    path = tmp_path / "deploy.yaml"
+    path.write_text("models: [a]\n" + "#" * MAX_BYTES)
+    assert "larger than 1 MiB" in refused(path).message
+    assert "larger than 1 MiB" in refused("/dev/zero").message
+
+
+def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
+    file = tmp_path / "deploy.yaml"
+    file.write_text("models: [a]\n")
+    assert "can not be read" in refused(file / "x.yaml").message
+    assert "can not be read" in refused("a" * 5000).message
+    assert "can not be read" in refused("a\0b").message
+    assert "no such user" in refused("~nosuchuser/deploy.yaml").message
+
+
+def test_a_byte_order_mark_is_no_content(tmp_path: Path) -> None:
+    path = tmp_path / "deploy.yaml"
+    path.write_bytes(b"\xef\xbb\xbfmodels: [a]\n")
+    assert load(path, {}).served_names == ("a",)
+
+
+def test_the_manifest_knows_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "My Lab 2.yaml").write_text("models: [./m, a]\napi: {api_keys_file: keys.txt}\n")
+    monkeypatch.chdir(tmp_path)
+    found = load("My Lab 2.yaml", {})
+    assert (found.name, found.path) == ("my-lab-2", str(tmp_path / "My Lab 2.yaml"))
+    assert [m.model for m in found.models] == [str(tmp_path / "m"), "a"]
+    assert found.api.api_keys_file == str(tmp_path / "keys.txt")
+    assert str(found.models[0].position) == "My Lab 2.yaml:1:10"
