@@ -99,7 +99,7 @@ class OneAtATime:
     def _begin(self, answer: Answer) -> None:
         talk = _Talk(queue.SimpleQueue(), queue.SimpleQueue())
         self._current, self._talk = answer, talk
-        self._voice = Voice.of(answer.request.sampling, answer.request.prompt)
+        self._voice = Voice.of(answer.request.sampling, answer.request.prompt, answer.request.guide)
         arguments = (talk, answer.request.prompt, answer.request.ending.max_tokens)
         threading.Thread(target=self._generate, args=arguments, name="generate", daemon=True).start()
 

@@ -18,7 +18,8 @@ class Answer:
         self.request = request
         self._detokenizer = Detokenizer(decode)
         self._stops = StopHolder(request.ending.stop, include=request.ending.include_stop)
-        own = frozenset() if request.ending.ignore_eos else ends
+        # A form ends where it is complete; then nothing but an end may follow.
+        own = frozenset() if request.ending.ignore_eos and request.guide is None else ends
         self.ends = own | request.ending.stop_token_ids
         self.count = 0
         self._tokens: list[int] = []
@@ -27,12 +28,14 @@ class Answer:
     @property
     def banned(self) -> tuple[int, ...]:
         """End tokens, as long as the answer must not end yet."""
+        if self.request.guide is not None:
+            return ()
         return tuple(self.ends) if self.count < self.request.ending.min_tokens else ()
 
     def push(self, token: int, logprob: TokenLogprob | None) -> Piece | None:
         """What ``token`` makes certain; None when nothing is. The last piece has its ``finish`` set."""
         self.count += 1
-        early = self.count <= self.request.ending.min_tokens
+        early = self.count <= self.request.ending.min_tokens and self.request.guide is None
         if token in self.ends and not early:
             return self._piece(self._stops.flush_after(self._detokenizer.flush()), Finish.STOP, token)
         self._tokens.append(token)

@@ -90,7 +90,7 @@ class Batching:
             )
         )
         self._answers[request.request_id] = answer
-        self._voices[request.request_id] = Voice.of(request.sampling, request.prompt)
+        self._voices[request.request_id] = Voice.of(request.sampling, request.prompt, request.guide)
 
     def remove(self, request_id: str) -> None:
         self.scheduler.remove(request_id)

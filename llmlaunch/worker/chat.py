@@ -64,13 +64,6 @@ def _refuse(body: ChatBody) -> None:
         raise BadRequest("top_logprobs needs logprobs: true", param="top_logprobs")
     if body.tools and body.tool_choice != "none":
         raise BadRequest("tools are not supported by this engine", param="tools", code="unsupported")
-    kind = (body.response_format or {}).get("type", "text")
-    if kind != "text":
-        raise BadRequest(
-            f"response_format: {kind!r} is not supported by this engine",
-            param="response_format",
-            code="unsupported",
-        )
     if body.continue_final_message and body.add_generation_prompt:
         raise BadRequest(
             "continue_final_message and add_generation_prompt exclude each other",

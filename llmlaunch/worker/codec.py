@@ -61,6 +61,14 @@ class Codec:
         piece = self._tokenizer.convert_ids_to_tokens(token)
         return _byte_level(piece) if isinstance(piece, str) else None
 
+    def guidance_tokenizer(self, ends: Sequence[int]) -> Any:
+        """The vocabulary as llguidance wants it. Takes up to a second. Raises BadRequest for Python tokenizers."""
+        if not self._fast:
+            raise BadRequest("this model's tokenizer does not allow structured output", code="unsupported")
+        from llguidance.hf import from_tokenizer
+
+        return from_tokenizer(self._tokenizer, eos_token=list(ends) or None)
+
     def render(self, messages: Sequence[dict[str, Any]], **arguments: Any) -> str:
         """The conversation as the model's own chat template writes it.
 

@@ -19,6 +19,7 @@ from llmlaunch.worker.batching import Batching
 from llmlaunch.worker.codec import Codec
 from llmlaunch.worker.config import WorkerConfig
 from llmlaunch.worker.engine import Deliver, Engine
+from llmlaunch.worker.guide import Guides
 from llmlaunch.worker.loader import DEFAULT_CONTEXT, Loaded, Progress, default_sampling, end_tokens
 from llmlaunch.worker.slots import ATTENTION
 from llmlaunch.worker.strategy import Strategy
@@ -36,10 +37,11 @@ def load(
     model = _weights(config, settings, path, device, progress)
     context = _context(model, config)
     strategy, context, note = _strategy(model, config, device, context)
+    ends = end_tokens(model, codec)
     engine = Engine(
         strategy,
         decode=lambda tokens, skip: codec.decode(tokens, skip_special=skip),
-        ends=end_tokens(model, codec),
+        ends=ends,
         deliver=deliver,
         most=config.max_concurrency + config.max_queue,
     )
@@ -56,6 +58,7 @@ def load(
         dtype=_name(model.dtype),
         device=device,
         defaults=default_sampling(model, config.seed),
+        guides=Guides(codec, ends),
         engine=engine,
         mode=strategy.mode,
         note=note,

@@ -19,6 +19,7 @@ from llmlaunch.worker.values import Sampling
 
 if TYPE_CHECKING:
     from llmlaunch.worker.engine import Deliver, Engine
+    from llmlaunch.worker.guide import Guides
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ class Loaded:
     device: str
     defaults: Sampling = field(default_factory=Sampling)
     """What a request that says nothing gets: the model's own generation_config."""
+    guides: Guides | None = None
     engine: Engine | None = None
     embedder: Any = None
     mode: str = ""

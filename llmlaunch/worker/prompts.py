@@ -174,6 +174,7 @@ def choices(
 ) -> list[GenerationRequest]:
     """One request for each answer that is wanted. All but the first wait for the first one's prompt."""
     first = new_id("req")
+    guide = loaded.guides.of(body) if loaded.guides is not None else None
     return [
         GenerationRequest(
             request_id=first if choice == 0 else f"{first}-{choice}",
@@ -183,6 +184,7 @@ def choices(
             skip_special_tokens=body.skip_special_tokens is not False,
             priority=body.priority or 0,
             after=first if choice else "",
+            guide=guide.copy() if guide is not None else None,
         )
         for choice in range(count)
     ]

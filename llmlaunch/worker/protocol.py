@@ -20,6 +20,7 @@ UNIONS = {
     "stop": f"a string or a list of up to {MOST_STOPS} strings",
     "prompt": "a string, a list of strings, a list of token ids, or a list of such lists",
     "input": "a string, a list of strings, a list of token ids, or a list of such lists",
+    "guided_json": "a JSON schema, as an object or a string",
     "tool_choice": "a string or an object",
 }
 
@@ -58,6 +59,12 @@ class GenerationBody(Request):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     priority: int | None = None
+    response_format: dict[str, Any] | None = None
+    guided_json: str | dict[str, Any] | None = None
+    guided_regex: str | None = None
+    guided_choice: list[str] | None = Field(None, min_length=1)
+    guided_grammar: str | None = None
+    structured_outputs: dict[str, Any] | None = None
     user: str | None = None
 
 
@@ -77,7 +84,6 @@ class ChatBody(GenerationBody):
     top_logprobs: int | None = Field(None, ge=0, le=MOST_TOP_LOGPROBS)
     tools: list[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
-    response_format: dict[str, Any] | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None

@@ -14,7 +14,8 @@ from starlette.routing import Route
 from llmlaunch.worker import chat, completions, embeddings
 from llmlaunch.worker.errors import ApiError, BadRequest, MethodNotAllowed, NotFound
 from llmlaunch.worker.flight import Flight
-from llmlaunch.worker.front import Front
+from llmlaunch.worker.front import LONG_TEXT, Front
+from llmlaunch.worker.guide import asked
 from llmlaunch.worker.http import EventStream, Json, body_of, guarded, refusal, while_connected
 from llmlaunch.worker.loader import Loaded
 from llmlaunch.worker.prompts import known_tokens, plain_messages
@@ -24,6 +25,7 @@ from llmlaunch.worker.protocol import (
     CountBody,
     DetokenizeBody,
     EmbeddingBody,
+    GenerationBody,
     TokenizeBody,
     parse,
 )
@@ -60,6 +62,11 @@ async def _http_error(request: Request, error: Exception) -> Response:
     if status == 405:
         known = MethodNotAllowed(f"{where}: this address takes another method")
     return refusal(known)
+
+
+def weight(body: GenerationBody, text: object) -> int:
+    """How long preparing ``body`` takes, as characters of text; see :meth:`Front.apart`."""
+    return LONG_TEXT if asked(body) else len(str(text))
 
 
 class Routes:
@@ -102,13 +109,13 @@ class Routes:
     async def chat(self, request: Request) -> Response:
         body = parse(ChatBody, await body_of(request))
         loaded = self.front.generator(body.model)
-        call = await self.front.apart(len(str(body.messages)), chat.prepare, body, loaded)
+        call = await self.front.apart(weight(body, body.messages), chat.prepare, body, loaded)
         return await self._answer(request, call, chat, bool(body.stream))
 
     async def completions(self, request: Request) -> Response:
         body = parse(CompletionBody, await body_of(request))
         loaded = self.front.generator(body.model)
-        call = await self.front.apart(len(str(body.prompt)), completions.prepare, body, loaded)
+        call = await self.front.apart(weight(body, body.prompt), completions.prepare, body, loaded)
         return await self._answer(request, call, completions, bool(body.stream))
 
     async def _answer(self, request: Request, call: Any, kind: Any, stream: bool) -> Response:

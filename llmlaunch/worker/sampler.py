@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -13,6 +14,14 @@ from llmlaunch.worker.values import Sampling, TokenLogprob
 
 CANDIDATES = 256
 """The nucleus is looked for among this many likeliest tokens first; only where it is larger is everything sorted."""
+
+
+class Form(Protocol):
+    """What an answer may say next; see ``guide``."""
+
+    def restrict(self, logits: Tensor) -> None: ...
+
+    def take(self, token: int) -> None: ...
 
 
 @dataclass(slots=True)
@@ -25,11 +34,13 @@ class Voice:
     said: list[int] = field(default_factory=list)
     banned: tuple[int, ...] = ()
     """Tokens that may not come yet: the end, before min_tokens."""
+    guide: Form | None = None
 
     @classmethod
-    def of(cls, rules: Sampling, prompt: Sequence[int]) -> Voice:
+    def of(cls, rules: Sampling, prompt: Sequence[int], guide: Form | None = None) -> Voice:
         # Mersenne Twister, so that a seed means the same on every device and machine.
-        return cls(rules, random.Random(rules.seed), tuple(prompt) if rules.repetition_penalty != 1 else ())
+        kept = tuple(prompt) if rules.repetition_penalty != 1 else ()
+        return cls(rules, random.Random(rules.seed), kept, guide=guide)
 
 
 def sample(logits: Tensor, voices: Sequence[Voice]) -> tuple[list[int], list[TokenLogprob | None]]:
@@ -52,6 +63,8 @@ def sample(logits: Tensor, voices: Sequence[Voice]) -> tuple[list[int], list[Tok
             tokens[row] = token
     for voice, token in zip(voices, tokens, strict=True):
         voice.said.append(token)
+        if voice.guide is not None:
+            voice.guide.take(token)
     return tokens, logprobs(raw, tokens, [voice.rules.logprobs for voice in voices])
 
 
@@ -59,7 +72,7 @@ def _reshape(raw: Tensor, voices: Sequence[Voice]) -> Tensor:
     """Biases, penalties and bans. Rows without any are left as they are."""
     shaped = raw
     for row, voice in enumerate(voices):
-        if not (voice.rules.reshapes or voice.banned):
+        if not (voice.rules.reshapes or voice.banned or voice.guide):
             continue
         if shaped is raw:
             shaped = raw.clone()
@@ -84,6 +97,8 @@ def _reshape_row(logits: Tensor, voice: Voice) -> None:
             logits[token] += bias
     if voice.banned:
         logits[list(voice.banned)] = float("-inf")
+    if voice.guide is not None:
+        voice.guide.restrict(logits)
 
 
 def _draw(logits: Tensor, voices: Sequence[Voice]) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from llmlaunch.worker.errors import ApiError
 
@@ -74,7 +75,8 @@ class GenerationRequest:
     """Lower runs earlier."""
     after: str = ""
     """A request with the same prompt: waiting for it saves the prefill."""
-    prompt_logprobs: bool = False
+    guide: Any = None
+    """What the answer's form allows next (``guide.Guide``); its own, as it moves on with the answer."""
 
 
 class Finish(StrEnum):

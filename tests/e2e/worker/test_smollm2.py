@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from typing import Literal
 
 import httpx
 import openai
+import pydantic
 import pytest
 
 from tests.e2e.worker.server import SMOLLM2, Worker, started
@@ -319,3 +321,25 @@ def test_too_large_a_body_is_refused(worker: Worker) -> None:
         response = client.post("/v1/completions", content=b" " * (33 << 20))
     assert response.status_code == 413
     assert response.json()["error"]["code"] == "request_too_large"
+
+
+class City(pydantic.BaseModel):
+    name: str
+    country: Literal["France", "Spain"]
+
+
+def test_structured_answers_parse(client: openai.OpenAI, worker: Worker) -> None:
+    parsed = client.chat.completions.parse(
+        model="smollm2", messages=FRANCE, temperature=0, max_tokens=100, response_format=City
+    )
+    city = parsed.choices[0].message.parsed
+    assert city is not None
+    assert city.country in ("France", "Spain")
+    chosen = worker.post(
+        "/v1/completions", model="smollm2", prompt="Is Paris in France?", guided_choice=["yes", "no"]
+    )
+    assert chosen.json()["choices"][0]["text"] in ("yes", "no")
+    assert chosen.json()["choices"][0]["finish_reason"] == "stop"
+    refused = worker.post("/v1/completions", model="smollm2", prompt="x", guided_regex="([")
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == "guided_regex"
