@@ -16,6 +16,7 @@ SHORT = 2048
 # JSON they are nothing else than a whole string, unless the first quote is itself escaped.
 _KEY = b'"model"'
 _SPELLED_LETTER = b"\\u006"
+_BACKSLASH = 0x5C
 
 
 class BadBody(ValueError):
@@ -89,29 +90,35 @@ def _kind(value: object) -> str:
 
 
 def _short_way(body: bytes) -> str | None:
-    """The model when it is certain from a short piece of the body, else None.
+    """The model when it is certain from a short piece at either end of the body, else None."""
+    found = _from_the_end(body) or _from_the_start(body)
+    return found if isinstance(found, str) else None
 
-    With one single key ``model`` anywhere, it only remains to show that it stands in the outermost object. Either
-    everything before it is short and opens nothing else, or everything after it is short and closes nothing else.
-    """
-    at = body.find(_KEY)
-    if at < 1 or body[at - 1] == 0x5C or body.find(_KEY, at + 1) >= 0 or _SPELLED_LETTER in body:
+
+def _from_the_end(body: bytes) -> object:
+    """Where clients put ``model`` behind the conversation. What follows the key closes nothing but the outermost
+    object if it is itself the rest of one; and nothing before it counts."""
+    at = body.rfind(_KEY, -SHORT - len(_KEY) if SHORT else len(body))
+    if at < 1 or body[at - 1] == _BACKSLASH:
         return None
-    before, after = body[:at], body[at:]
     try:
-        if len(before) <= SHORT:
-            head = json.loads(before.decode() + '"":0}')
-            if not isinstance(head, dict):
-                return None
-            value, _ = json.JSONDecoder().raw_decode(_value_text(after))
-        elif len(after) <= SHORT:
-            tail = json.loads("{" + after.decode())
-            value = tail["model"]
-        else:
-            return None
-    except (ValueError, KeyError, RecursionError):
+        return json.loads("{" + body[at:].decode())["model"]
+    except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, str) and value else None
+
+
+def _from_the_start(body: bytes) -> object:
+    """Where clients put ``model`` first. What precedes the key opens nothing but the outermost object if it can be
+    closed as one; and there must be no second key anywhere behind it."""
+    at = body.find(_KEY, 0, SHORT)
+    # rfind walks bytes several times faster than find and ``in`` do, in CPython.
+    if at < 1 or body[at - 1] == _BACKSLASH or body.rfind(_KEY) != at or body.rfind(_SPELLED_LETTER) >= 0:
+        return None
+    try:
+        json.loads(body[:at].decode() + '"":0}')
+        return json.JSONDecoder().raw_decode(_value_text(body[at:]))[0]
+    except (ValueError, RecursionError):
+        return None
 
 
 _COLON = re.compile(rb'"model"[ \t\r\n]*:[ \t\r\n]*("(?:[^"\\\x00-\x1f]|\\.){1,512}")')

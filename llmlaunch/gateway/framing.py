@@ -16,6 +16,9 @@ _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e\x80-\xf
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?\r\n")
 _CHUNK_HEAD_LIMIT = 1024
 _FILL_LIMIT = 1 << 20
+_SIZES: dict[bytes, int] = {}
+"""Size lines seen before and found right: the events of a stream are nearly all of a few lengths."""
+_SIZES_MOST = 4096
 
 
 class BadAnswer(ValueError):
@@ -99,7 +102,7 @@ class Body:
     def feed(self, data: bytes) -> None:
         """Take note of ``data``. Raises BadAnswer for broken chunks and for bytes behind the end."""
         if self.chunked:
-            if not self._is_one_chunk(data):
+            if self._left or self._line or self._trailers or self.done or not self._is_whole_chunks(data):
                 self._walk(data, None)
         elif self._left:
             self._left -= len(data)
@@ -130,15 +133,28 @@ class Body:
             return b""
         return b"\r\n"[-self._left :] if self._left <= 2 else b"\n" * (self._left - 2) + b"\r\n"
 
-    def _is_one_chunk(self, data: bytes) -> bool:
-        """Whether ``data`` is one whole chunk between two chunks: how streams arrive, and nothing to take note of."""
-        if self._left or self._line or self._trailers:
-            return False
-        line = _CHUNK.match(data)
-        if line is None:
-            return False
-        size = int(line[1], 16)
-        return size > 0 and line.end() + size + 2 == len(data) and data.endswith(b"\r\n")
+    @staticmethod
+    def _is_whole_chunks(data: bytes) -> bool:
+        """Whether ``data`` is whole chunks and nothing else: how streams arrive, and nothing to take note of."""
+        at, end = 0, len(data)
+        while at < end:
+            line_end = data.find(b"\r\n", at)
+            if line_end < 0:
+                return False
+            size = _SIZES.get(data[at:line_end])
+            if size is None:
+                line = _CHUNK.match(data, at)
+                if line is None or line.end() != line_end + 2:
+                    return False
+                size = int(line[1], 16)
+                if not size:
+                    return False
+                if len(_SIZES) < _SIZES_MOST:
+                    _SIZES[data[at:line_end]] = size
+            at = line_end + size + 4
+            if data[at - 2 : at] != b"\r\n":
+                return False
+        return at == end
 
     def _end(self, extra: int) -> None:
         self.done = True

@@ -50,10 +50,10 @@ def to_worker(
         b"POST %b HTTP/1.1\r\nhost: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n"
         % (path, host, len(body), identity)
     ]
-    for name, value in fields:
-        if name in _NOT_TO_WORKERS or name in named or (plain and name == b"accept-encoding"):
-            continue
-        lines.append(b"%b: %b\r\n" % (name, value))
+    dropped = _NOT_TO_WORKERS | named if named else _NOT_TO_WORKERS
+    if plain:
+        dropped |= {b"accept-encoding"}
+    lines += [b"%b: %b\r\n" % field for field in fields if field[0] not in dropped]
     lines.append(b"\r\n")
     lines.append(body)
     return b"".join(lines)

@@ -29,6 +29,8 @@ HEAD_LIMIT = 32 << 10
 FIELDS_LIMIT = 128
 SWALLOW_LIMIT = 64 << 10
 """A body that is not wanted is read up to here to keep the connection; beyond, it is closed."""
+PARTS_LIMIT = 64
+"""Pieces of a body that are kept apart; more of them, and small ones would weigh more than what they hold."""
 _NOTED = frozenset(
     (b"host", b"authorization", b"connection", b"content-length", b"expect", b"origin", b"transfer-encoding", b"x-request-id")
 )  # fmt: skip
@@ -51,8 +53,8 @@ class Receiver:
     """One connection's input. :meth:`feed` it; take complete requests from :attr:`ready`, in order."""
 
     __slots__ = (
-        "_body", "_declared", "_doubled", "_fed", "_fields", "_fresh", "_head_size", "_last", "_local",
-        "_noted", "_on_expect", "_parser", "_request", "_rules", "_size", "_url", "deaf", "in_head",
+        "_began_fresh", "_declared", "_doubled", "_fed", "_fields", "_fresh", "_last", "_local", "_noted",
+        "_on_expect", "_parser", "_parts", "_request", "_rules", "_size", "_url", "deaf", "in_head",
         "ready", "since",
     )  # fmt: skip
 
@@ -64,8 +66,6 @@ class Receiver:
         self._parser = httptools.HttpRequestParser(self)
         self._request: Request | None = None
         """Its head is read, its body is not."""
-        self._head_size = 0
-        """Bytes of the parts of a head that are complete."""
         self._fed = 0
         """Bytes read since a head began or content came: llhttp keeps an unfinished field or trailer to itself."""
         self._fresh = True
@@ -99,7 +99,7 @@ class Receiver:
             self._without_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             self._parse_error(error)
-        if self.amid and max(self._fed, self._head_size) > HEAD_LIMIT and not self.deaf:
+        if self.amid and self._fed > HEAD_LIMIT and not self.deaf:
             self.refuse_rest(errors.header_too_large(HEAD_LIMIT))
 
     def refuse_rest(self, reply: Reply) -> None:
@@ -131,9 +131,7 @@ class Receiver:
     def on_message_begin(self) -> None:
         self._url = b""
         self._fields: Fields = []
-        self._noted: dict[bytes, bytes] = {}
-        self._doubled = b""
-        self._head_size = 0
+        self._began_fresh = self._fresh
         if not self._fresh:  # it begins somewhere within what was fed
             self._fed = 0
         self._fresh = False
@@ -141,26 +139,16 @@ class Receiver:
 
     def on_url(self, url: bytes) -> None:
         self._url += url
-        self._head_size += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self.in_head:  # a trailer: nothing here needs one
-            return
-        name = name.lower()
-        self._head_size += len(name) + len(value) + 4
-        self._fields.append((name, value.rstrip(b" \t")))
-        if name in _NOTED:
-            if name in self._noted:
-                if name in _ONCE:
-                    self._doubled = name
-                value = self._noted[name] + b"," + value
-            self._noted[name] = value
+        if self.in_head:  # else a trailer: nothing here needs one
+            self._fields.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         self.in_head = False
         if self.deaf or self._parser.should_upgrade():
             return
-        parser, noted = self._parser, self._noted
+        parser, noted = self._parser, self._take_note()
         connection = noted.get(b"connection")
         path, query = _path(self._url)
         rules = self._rules
@@ -179,12 +167,11 @@ class Receiver:
         request.origin = noted.get(b"origin", b"")
         if connection is not None:
             request.named_by_connection = named_by_connection(connection)
-        self._body: bytes | bytearray = b""
+        self._parts: list[bytes | bytearray] = []
         self._size = 0
         # The parser let only digits through.
         self._declared = int(noted.get(b"content-length", b"0"))
         request.reply = self._fault(request) or rules.screen(request)
-        self._head_size = 0
         if request.reply is None and self._declared > rules.max_body_bytes:
             request.reply = errors.body_too_large(rules.max_body_bytes)
         self._before_body(request)
@@ -201,28 +188,54 @@ class Receiver:
             request.reply = errors.body_too_large(self._rules.max_body_bytes)
             self._last_word(request)
         else:
-            if not self._body:
-                self._body = data
-            elif isinstance(self._body, bytearray):
-                self._body += data
-            else:
-                self._body = bytearray(self._body + data)
+            self._keep(data)
             self.since = self._rules.now()
             self._fed = 0
+
+    def _keep(self, data: bytes) -> None:
+        parts = self._parts
+        if parts and isinstance(parts[0], bytearray):
+            parts[0] += data
+        elif len(parts) < PARTS_LIMIT:
+            parts.append(data)
+        else:
+            self._parts = [bytearray().join((*parts, data))]
 
     def on_message_complete(self) -> None:
         request, self._request = self._request, None
         if request is None or self.deaf:
             return
-        request.body, self._body = bytes(self._body), b""
+        parts, self._parts = self._parts, []
+        request.body = bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
         self._last = not request.keep_alive
         self.ready.append(request)
 
     # -- judging
 
+    def _take_note(self) -> dict[bytes, bytes]:
+        """The fields that matter here. Several of one name are joined, as RFC 9110 §5.3 has it, and remembered."""
+        noted: dict[bytes, bytes] = {}
+        self._doubled = b""
+        for name, value in self._fields:
+            if name in _NOTED:
+                value = value.strip(b" \t")
+                if name in noted:
+                    if name in _ONCE:
+                        self._doubled = name
+                    value = noted[name] + b"," + value
+                noted[name] = value
+        self._noted = noted
+        return noted
+
+    def _head_size(self) -> int:
+        """Bytes of the head: a bound where that is enough, else about."""
+        if self._began_fresh and self._fed <= HEAD_LIMIT:
+            return self._fed
+        return len(self._url) + sum(len(name) + len(value) + 4 for name, value in self._fields)
+
     def _fault(self, request: Request) -> Reply | None:
         """What llhttp leaves to its user."""
-        if self._head_size > HEAD_LIMIT or len(self._fields) > FIELDS_LIMIT:
+        if len(self._fields) > FIELDS_LIMIT or self._head_size() > HEAD_LIMIT:
             request.keep_alive = False
             return errors.header_too_large(HEAD_LIMIT)
         if self._doubled:
@@ -252,7 +265,7 @@ class Receiver:
 
     def _last_word(self, request: Request) -> None:
         """Answer ``request`` in its turn, and read nothing more."""
-        self._body = b""
+        self._parts = []
         request.keep_alive = False
         self._request = None
         self.deaf = True
