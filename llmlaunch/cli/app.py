@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -126,7 +125,7 @@ def run() -> None:
     words = sys.argv[1:]
     if options := status_options(words):
         sys.exit(_status(options))
-    build(words[:1] if words and words[0] in VERBS else _landed())()
+    build(words[:1] if words and words[0] in VERBS else VERBS)()
 
 
 def _status(options: StatusOptions) -> int:
@@ -137,7 +136,3 @@ def _status(options: StatusOptions) -> int:
     except typer.Exit as end:
         return int(end.exit_code)
     return 0
-
-
-def _landed() -> list[str]:
-    return [verb for verb in VERBS if importlib.util.find_spec(f"llmlaunch.cli.{verb}")]

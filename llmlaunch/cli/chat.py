@@ -13,7 +13,7 @@ def chat(
         None, "--system", help="A system message to begin with.", metavar="TEXT"
     ),
     temperature: float | None = typer.Option(None, "--temperature", min=0.0, max=2.0, metavar="T"),
-    max_tokens: int | None = typer.Option(None, "--max-tokens", min=1, metavar="N"),
+    max_tokens: int = typer.Option(1024, "--max-tokens", min=1, metavar="N", help="Of one answer."),
     file: str | None = FILE,
     name: str | None = NAME,
     api_base: str | None = typer.Option(None, "--api-base", help="Another endpoint.", metavar="URL"),

@@ -108,9 +108,9 @@ def answer(endpoint: Endpoint, conversation: Conversation, text: str) -> None:
     Raises RequestError and DeadlineError; the message is forgotten then, so that it can be said again.
     """
     conversation.say(text)
-    said = ""
+    said, end = "", ""
     try:
-        for part in _parts(endpoint.stream("/chat/completions", conversation.body())):
+        for part, end in _parts(endpoint.stream("/chat/completions", conversation.body())):  # noqa: B007
             said += part
             typer.echo(printable(part), nl=False)
             sys.stdout.flush()
@@ -124,6 +124,8 @@ def answer(endpoint: Endpoint, conversation: Conversation, text: str) -> None:
             typer.echo()
         raise
     typer.echo()
+    if end == "length":
+        typer.echo("(cut off: --max-tokens, or the model's context, is used up)", err=True)
     if said:
         conversation.answered(said)
     else:
@@ -131,9 +133,11 @@ def answer(endpoint: Endpoint, conversation: Conversation, text: str) -> None:
         raise RequestError("the answer was empty")
 
 
-def _parts(events: Iterator[dict[str, Any]]) -> Iterator[str]:
+def _parts(events: Iterator[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    """The pieces of text, each with the reason for the end if it is the last."""
     for event in events:
         for choice in event.get("choices") or ():
-            part = (choice.get("delta") or {}).get("content")
-            if part:
-                yield str(part)
+            yield (
+                str((choice.get("delta") or {}).get("content") or ""),
+                str(choice.get("finish_reason") or ""),
+            )

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.cli.support import Fake, ask, manifest, piped, tell, write
+from tests.integration.cli.support import Fake, ask, manifest, on_terminal, piped, tell, write
 from tests.support import deployment
 from tests.support.deployment import Cli
 from tests.support.waiting import wait_until
@@ -141,6 +141,49 @@ def test_watching_as_json_is_one_line_a_look(lab: Lab) -> None:
     assert [look["deployment"] for look in looks] == ["lab", "lab"]
     assert process.returncode == 130
     assert "Traceback" not in err
+
+
+def test_status_on_a_terminal_has_colour_unless_it_is_not_wanted(lab: Lab) -> None:
+    with on_terminal(lab.cli, "status") as status:
+        assert status.end() == 0
+        assert "\x1b[32mready" in status.text
+    lab.cli.env["NO_COLOR"] = "1"
+    try:
+        with on_terminal(lab.cli, "status") as status:
+            assert status.end() == 0
+            assert "tiny-2" in status.text
+            assert "\x1b[3" not in status.text
+    finally:
+        del lab.cli.env["NO_COLOR"]
+
+
+def test_watching_on_a_terminal_until_ctrl_c(lab: Lab) -> None:
+    with on_terminal(lab.cli, "status", "--watch") as watch:
+        watch.until("tiny-2")
+        wait_until(lambda: watch.text.count("tiny-2") >= 2, what="a second look")
+        watch.type("\x03")
+        assert watch.end() == 130
+        assert "Traceback" not in watch.text
+
+
+def test_completion_knows_what_runs(lab: Lab) -> None:
+    def complete(words: str) -> list[str]:
+        environment = lab.cli.environment | {"_LLMLAUNCH_COMPLETE": "complete_bash", "COMP_WORDS": words}
+        environment |= {"COMP_CWORD": str(words.count(" "))}
+        program = "import sys; sys.argv = ['llmlaunch']; from llmlaunch.cli import main; main()"
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=lab.cli.cwd,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+        return done.stdout.split()
+
+    assert complete("llmlaunch restart ti") == ["tiny", "tiny-1", "tiny-2"]
+    assert complete("llmlaunch test ") == ["other", "tiny"]
+    assert complete("llmlaunch sta") == ["status"]
 
 
 def test_status_into_a_pipe_that_closes(lab: Lab) -> None:
