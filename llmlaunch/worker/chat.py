@@ -7,15 +7,17 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmlaunch.worker import prompts
+from llmlaunch.worker import prompts, tools
 from llmlaunch.worker.codec import Codec
 from llmlaunch.worker.errors import BadRequest
 from llmlaunch.worker.flight import Flight
 from llmlaunch.worker.http import DONE, event
 from llmlaunch.worker.loader import Loaded
 from llmlaunch.worker.protocol import ChatBody
+from llmlaunch.worker.toolcalls import MARKS, CallParser, Delta
+from llmlaunch.worker.tools import Toolset
 from llmlaunch.worker.usage import Usage
-from llmlaunch.worker.values import GenerationRequest, Piece, TokenLogprob
+from llmlaunch.worker.values import Finish, GenerationRequest, Piece, TokenLogprob
 
 
 @dataclass(slots=True)
@@ -26,6 +28,7 @@ class Call:
     requests: list[GenerationRequest]
     usage: Usage
     codec: Codec
+    toolset: Toolset
     id: str = field(default_factory=lambda: prompts.new_id("chatcmpl"))
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -37,11 +40,15 @@ class Call:
 def prepare(body: ChatBody, loaded: Loaded) -> Call:
     """Check ``body`` and turn it into tokens. Raises ApiError."""
     _refuse(body)
+    toolset = tools.read(body)
+    messages, told = tools.for_template(
+        prompts.plain_messages(body.messages), toolset, known=loaded.codec.template_knows_tools
+    )
     text = loaded.codec.render(
-        prompts.plain_messages(body.messages),
+        messages,
         add_generation_prompt=_generates(body),
         continue_final_message=bool(body.continue_final_message),
-        **_template_arguments(body),
+        **(_template_arguments(body) | told),
     )
     tokens = loaded.codec.encode(text, special=False)  # the template writes its own special tokens
     if not tokens:
@@ -55,15 +62,24 @@ def prepare(body: ChatBody, loaded: Loaded) -> Call:
         param="messages",
     )
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
-    requests = prompts.choices(body, loaded, tokens, end, logprobs=logprobs, count=body.n or 1)
-    return Call(body, requests, Usage(len(tokens)), loaded.codec)
+    # A mark that is a special token must be seen to be understood.
+    marked = toolset.active and any(loaded.codec.hides(mark) for mark in MARKS)
+    requests = prompts.choices(
+        body,
+        loaded,
+        tokens,
+        end,
+        logprobs=logprobs,
+        count=body.n or 1,
+        schema=toolset.schema(),
+        skip_special=not marked,
+    )
+    return Call(body, requests, Usage(len(tokens)), loaded.codec, toolset)
 
 
 def _refuse(body: ChatBody) -> None:
     if body.top_logprobs is not None and not body.logprobs:
         raise BadRequest("top_logprobs needs logprobs: true", param="top_logprobs")
-    if body.tools and body.tool_choice != "none":
-        raise BadRequest("tools are not supported by this engine", param="tools", code="unsupported")
     if body.continue_final_message and body.add_generation_prompt:
         raise BadRequest(
             "continue_final_message and add_generation_prompt exclude each other",
@@ -87,29 +103,70 @@ def _template_arguments(body: ChatBody) -> dict[str, Any]:
     return given
 
 
+class _Answer:
+    """One answer as it grows: its text, its calls, and what its next event says."""
+
+    def __init__(self, toolset: Toolset) -> None:
+        self._parser: CallParser | None = toolset.parser() if toolset.active else None
+        self.text = ""
+        self.calls: list[dict[str, Any]] = []
+        self.logprobs: list[TokenLogprob] = []
+        self.last: Piece | None = None
+
+    def take(self, piece: Piece) -> dict[str, Any]:
+        """Add ``piece``; return the delta of its event."""
+        self.logprobs.extend(piece.logprobs)
+        if piece.last:
+            self.last = piece
+        if self._parser is None:
+            self.text += piece.text
+            return {"content": piece.text} if piece.text else {}
+        deltas = self._parser.push(piece.text) + (self._parser.flush() if piece.last else [])
+        text = "".join(delta.text for delta in deltas)
+        self.text += text
+        calls = [self._call(delta) for delta in deltas if delta.index >= 0]
+        return ({"content": text} if text else {}) | ({"tool_calls": calls} if calls else {})
+
+    def _call(self, delta: Delta) -> dict[str, Any]:
+        if not delta.name:
+            self.calls[delta.index]["function"]["arguments"] += delta.arguments
+            return {"index": delta.index, "function": {"arguments": delta.arguments}}
+        function = {"name": delta.name, "arguments": delta.arguments}
+        call = {"id": prompts.new_id("call"), "type": "function", "function": function}
+        self.calls.append(call)
+        return {"index": delta.index} | call | {"function": dict(function)}
+
+    @property
+    def finish(self) -> str | None:
+        """Calls that are complete end an answer in a way of their own."""
+        if self.last is None:
+            return None
+        return "tool_calls" if self.calls and self.last.finish is Finish.STOP else self.last.finish
+
+    def message(self) -> dict[str, Any]:
+        message: dict[str, Any] = {"role": "assistant", "content": self.text, "refusal": None}
+        if self.calls:
+            message |= {"content": self.text.strip() or None, "tool_calls": self.calls}
+        return message
+
+
 async def whole(call: Call, flight: Flight) -> dict[str, Any]:
     """The response object, when every answer is complete."""
-    texts = [""] * len(call.requests)
-    logprobs: list[list[TokenLogprob]] = [[] for _ in call.requests]
-    lasts: dict[int, Piece] = {}
+    answers = [_Answer(call.toolset) for _ in call.requests]
     async for index, piece in flight.pieces():
         call.usage.take(index, 0, piece)
-        texts[index] += piece.text
-        logprobs[index].extend(piece.logprobs)
-        if piece.last:
-            lasts[index] = piece
-    answers = []
-    for index, last in sorted(lasts.items()):
-        answers.append(
-            {
-                "index": index,
-                "message": {"role": "assistant", "content": texts[index], "refusal": None},
-                "logprobs": _logprobs(call, logprobs[index]),
-                "finish_reason": last.finish,
-                "stop_reason": last.stop_reason,
-            }
-        )
-    return call.frame("chat.completion", choices=answers, usage=call.usage.report(), system_fingerprint=None)
+        answers[index].take(piece)
+    choices = [
+        {
+            "index": index,
+            "message": answer.message(),
+            "logprobs": _logprobs(call, answer.logprobs),
+            "finish_reason": answer.finish,
+            "stop_reason": answer.last.stop_reason if answer.last else None,
+        }
+        for index, answer in enumerate(answers)
+    ]
+    return call.frame("chat.completion", choices=choices, usage=call.usage.report(), system_fingerprint=None)
 
 
 async def events(call: Call, flight: Flight, first: tuple[int, Piece] | None) -> AsyncIterator[bytes]:
@@ -117,13 +174,14 @@ async def events(call: Call, flight: Flight, first: tuple[int, Piece] | None) ->
     options = call.body.stream_options
     counted = options is not None and bool(options.include_usage)
     running = counted and options is not None and bool(options.continuous_usage_stats)
+    answers = [_Answer(call.toolset) for _ in call.requests]
 
     def chunk(index: int, delta: dict[str, Any], piece: Piece | None = None) -> bytes:
         choice = {
             "index": index,
             "delta": delta,
             "logprobs": _logprobs(call, piece.logprobs) if piece else None,
-            "finish_reason": piece.finish if piece else None,
+            "finish_reason": answers[index].finish,
         }
         if piece is not None and piece.last:
             choice["stop_reason"] = piece.stop_reason
@@ -136,7 +194,9 @@ async def events(call: Call, flight: Flight, first: tuple[int, Piece] | None) ->
     while item is not None:
         index, piece = item
         call.usage.take(index, 0, piece)
-        yield chunk(index, {"content": piece.text} if piece.text else {}, piece)
+        delta = answers[index].take(piece)
+        if delta or piece.last or piece.logprobs:
+            yield chunk(index, delta, piece)
         item = await flight.next()
     if counted:
         usage = call.usage.report()

@@ -28,6 +28,17 @@ class Codec:
         return bool(getattr(self._tokenizer, "chat_template", None))
 
     @property
+    def template_knows_tools(self) -> bool:
+        """Whether the chat template has words of its own for tools."""
+        template = getattr(self._tokenizer, "chat_template", None)
+        return "tools" in str(template)  # some models have several, by name: one of them is for tools
+
+    def hides(self, text: str) -> bool:
+        """Whether ``text`` is a special token, which decoding leaves out."""
+        added = getattr(self._tokenizer, "added_tokens_decoder", {})
+        return any(token.special and token.content == text for token in added.values())
+
+    @property
     def end_token(self) -> int | None:
         value = self._tokenizer.eos_token_id
         return None if value is None else int(value)

@@ -68,9 +68,13 @@ class Guides:
     def of(self, body: GenerationBody) -> Guide | None:
         """The guide that ``body`` asks for, or None. Raises BadRequest for a form that can not be."""
         wanted = _wanted(body)
-        if wanted is None:
-            return None
-        param, grammar = wanted
+        return self._guide(*wanted) if wanted is not None else None
+
+    def of_schema(self, schema: dict[str, Any], param: str) -> Guide:
+        """A guide to JSON of ``schema``, which ``param`` of the request asks for. Raises BadRequest."""
+        return self._guide(param, _schema(schema, param))
+
+    def _guide(self, param: str, grammar: str) -> Guide:
         with self._lock:
             if grammar not in self._made:
                 self._made[grammar] = self._make(param, grammar)
@@ -92,7 +96,7 @@ class Guides:
 
 def asked(body: GenerationBody) -> bool:
     """Whether ``body`` asks for a form at all."""
-    return bool(_fields(body)) or _format(body) not in (None, "text")
+    return bool(_fields(body)) or _format(body) not in (None, "text") or bool(getattr(body, "tools", None))
 
 
 def _format(body: GenerationBody) -> str | None:

@@ -170,18 +170,31 @@ def ending(
 
 
 def choices(
-    body: GenerationBody, loaded: Loaded, prompt: list[int], end: Ending, *, logprobs: int | None, count: int
+    body: GenerationBody,
+    loaded: Loaded,
+    prompt: list[int],
+    end: Ending,
+    *,
+    logprobs: int | None,
+    count: int,
+    schema: dict[str, Any] | None = None,
+    skip_special: bool = True,
 ) -> list[GenerationRequest]:
-    """One request for each answer that is wanted. All but the first wait for the first one's prompt."""
+    """One request for each answer that is wanted. All but the first wait for the first one's prompt.
+
+    ``schema``: of JSON that the answers must be, whatever else ``body`` asks for.
+    """
     first = new_id("req")
-    guide = loaded.guides.of(body) if loaded.guides is not None else None
+    guide = None
+    if loaded.guides is not None:
+        guide = loaded.guides.of(body) if schema is None else loaded.guides.of_schema(schema, "tools")
     return [
         GenerationRequest(
             request_id=first if choice == 0 else f"{first}-{choice}",
             prompt=tuple(prompt),
             sampling=sampling(body, loaded, logprobs=logprobs, choice=choice),
             ending=end,
-            skip_special_tokens=body.skip_special_tokens is not False,
+            skip_special_tokens=_or(body.skip_special_tokens, skip_special),
             priority=body.priority or 0,
             after=first if choice else "",
             guide=guide.copy() if guide is not None else None,

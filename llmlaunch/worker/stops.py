@@ -70,6 +70,8 @@ class StopHolder:
         self._include = include
         self._held = ""
         self.hit: str | None = None
+        self.rest = ""
+        """What was pushed beyond the stop string that was hit."""
 
     def push(self, text: str) -> str:
         """What may be shown now. Sets ``hit`` when a stop string is complete; then nothing more may be pushed."""
@@ -81,6 +83,7 @@ class StopHolder:
             at, stop = found
             self.hit = stop
             shown = self._held[: at + len(stop) if self._include else at]
+            self.rest = self._held[at + len(stop) :]
             self._held = ""
             return shown
         keep = self._doubtful()

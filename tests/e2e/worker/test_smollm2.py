@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import httpx
 import openai
@@ -343,3 +343,63 @@ def test_structured_answers_parse(client: openai.OpenAI, worker: Worker) -> None
     refused = worker.post("/v1/completions", model="smollm2", prompt="x", guided_regex="([")
     assert refused.status_code == 400
     assert refused.json()["error"]["param"] == "guided_regex"
+
+
+WEATHER: Any = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "The weather of a city",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string", "maxLength": 20}, "unit": {"enum": ["C", "F"]}},
+            "required": ["city", "unit"],
+            "additionalProperties": False,
+        },
+    },
+}
+ASK: Any = [{"role": "user", "content": "What is the weather in Paris?"}]
+
+
+@pytest.mark.parametrize(
+    "choice", ["required", {"type": "function", "function": {"name": "get_weather"}}], ids=str
+)
+def test_a_tool_that_must_be_called_is_called(client: openai.OpenAI, choice: Any) -> None:
+    answer = client.chat.completions.create(
+        model="smollm2", messages=ASK, tools=[WEATHER], tool_choice=choice, temperature=0, max_tokens=120,
+        parallel_tool_calls=False,
+    )  # fmt: skip
+    assert answer.choices[0].finish_reason == "tool_calls"
+    calls = answer.choices[0].message.tool_calls
+    assert calls is not None
+    call: Any = calls[0]
+    assert call.function.name == "get_weather"
+    assert set(json.loads(call.function.arguments)) == {"city", "unit"}
+    stream = client.chat.completions.create(
+        model="smollm2", messages=ASK, tools=[WEATHER], tool_choice=choice, temperature=0, max_tokens=120,
+        parallel_tool_calls=False, stream=True,
+    )  # fmt: skip
+    names, pieces, content = [], [], ""
+    for chunk in stream:
+        delta = chunk.choices[0].delta
+        content += delta.content or ""
+        for part in delta.tool_calls or []:
+            assert part.index == 0
+            assert part.function is not None
+            names += [part.function.name] if part.function.name else []
+            pieces += [part.function.arguments or ""]
+    assert names == ["get_weather"]
+    assert content == ""
+    assert "".join(pieces) == call.function.arguments
+    assert len([piece for piece in pieces if piece]) > 3
+    history = [*ASK, answer.choices[0].message, {"role": "tool", "tool_call_id": call.id, "content": "18 C"}]
+    told = client.chat.completions.create(model="smollm2", messages=history, tools=[WEATHER], max_tokens=10)
+    assert told.choices[0].finish_reason in ("length", "stop", "tool_calls")
+
+
+def test_tools_that_may_be_called_leave_an_answer_whole(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(
+        model="smollm2", messages=FRANCE, tools=[WEATHER], temperature=0, max_tokens=60
+    )
+    message = answer.choices[0].message
+    assert message.content or message.tool_calls

@@ -1,0 +1,172 @@
+"""Calls of tools in the text of an answer, found while it comes. Pure.
+
+Models write calls as JSON objects with a name and arguments, behind a mark of their family's own::
+
+    Hermes, Qwen    <tool_call>{"name": "f", "arguments": {…}}</tool_call>
+    Mistral         [TOOL_CALLS] [{"name": "f", "arguments": {…}}, …]
+    Llama 3         {"name": "f", "parameters": {…}}            (the whole answer), or behind <|python_tag|>
+
+What stands between the objects differs, and carries no meaning: it is skipped.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from llmlaunch.worker.stops import StopHolder
+
+MARKS = ("<tool_call>", "[TOOL_CALLS]", "<|python_tag|>")
+_HEAD = re.compile(r'\s*\{\s*"name"\s*:\s*"((?:[^"\\]|\\.)*)"\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\S)')
+_BARE = re.compile(r'\s*\{\s*"name"\s*:')
+_BARE_SO_FAR = '{"name":'
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """News of an answer: ``text``, or something of call ``index``; ``name`` is set at the call's beginning."""
+
+    text: str = ""
+    index: int = -1
+    name: str = ""
+    arguments: str = ""
+
+
+class _Place(Enum):
+    TEXT = auto()
+    BETWEEN = auto()
+    HEAD = auto()
+    ARGUMENTS = auto()
+    TAIL = auto()
+
+
+class JsonEnd:
+    """Finds the end of one JSON value in text that comes piece by piece."""
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._string = False
+        self._escaped = False
+
+    def find(self, text: str) -> int | None:
+        """Where in ``text`` the value is over; None: it goes on. For objects, arrays and strings."""
+        for at, letter in enumerate(text):
+            if self._escaped:
+                self._escaped = False
+            elif self._string:
+                self._escaped = letter == "\\"
+                self._string = letter != '"'
+            elif letter in "{[":
+                self._depth += 1
+            elif letter in "}]":
+                self._depth -= 1
+            else:
+                self._string = letter == '"'
+            if self._depth <= 0 and not self._string and not letter.isspace():
+                return at + 1
+        return None
+
+
+class CallParser:
+    """Follows one answer. ``marked`` False: the whole answer is calls (its form was imposed)."""
+
+    def __init__(self, *, marked: bool = True) -> None:
+        self._place = _Place.TEXT if marked else _Place.BETWEEN
+        self._marks = StopHolder(MARKS)
+        self._started = False
+        self._begun = ""
+        self._buffer = ""
+        self._end = JsonEnd()
+        self.calls = 0
+
+    def push(self, text: str) -> list[Delta]:
+        """What ``text`` makes certain."""
+        if self._place is _Place.TEXT:
+            return self._text(text)
+        self._buffer += text
+        return self._inside()
+
+    def flush(self) -> list[Delta]:
+        """What is left at the answer's end; a call that was cut off stays as far as it came."""
+        if self._place is _Place.TEXT:
+            rest = self._marks.flush_after(self._begun)
+            self._begun = ""
+            return [Delta(text=rest)] if rest else []
+        if self._place is _Place.HEAD:
+            return self._whole(self._buffer)
+        return []
+
+    def _text(self, text: str) -> list[Delta]:
+        if not self._started:
+            # An answer that is a bare object from its first letter on is a call.
+            self._begun += text
+            start = re.sub(r"\s", "", self._begun)
+            if _BARE.match(self._begun):
+                self._place, self._buffer, self._begun = _Place.BETWEEN, self._begun, ""
+                return self._inside()
+            if _BARE_SO_FAR.startswith(start):
+                return []
+            text, self._begun = self._begun, ""
+            self._started = True
+        shown = self._marks.push(text)
+        deltas = [Delta(text=shown)] if shown else []
+        if self._marks.hit is not None:
+            self._place = _Place.BETWEEN
+            self._buffer = self._marks.rest
+            deltas += self._inside()
+        return deltas
+
+    def _inside(self) -> list[Delta]:
+        deltas: list[Delta] = []
+        while self._buffer:
+            before = (self._place, self._buffer)
+            if self._place is _Place.BETWEEN:
+                at = self._buffer.find("{")
+                self._buffer = self._buffer[at:] if at >= 0 else ""
+                if at >= 0:
+                    self._place, self._end = _Place.HEAD, JsonEnd()
+            elif self._place is _Place.HEAD:
+                deltas += self._head()
+            elif self._place is _Place.ARGUMENTS:
+                end = self._end.find(self._buffer)
+                piece, self._buffer = self._buffer[:end], "" if end is None else self._buffer[end:]
+                deltas.append(Delta(index=self.calls - 1, arguments=piece))
+                self._place = _Place.ARGUMENTS if end is None else _Place.TAIL
+            else:
+                at = self._buffer.find("}")
+                self._buffer = self._buffer[at + 1 :] if at >= 0 else ""
+                self._place = _Place.BETWEEN if at >= 0 else _Place.TAIL
+            if before == (self._place, self._buffer):
+                break
+        return deltas
+
+    def _head(self) -> list[Delta]:
+        found = _HEAD.match(self._buffer)
+        if found:
+            self._buffer = self._buffer[found.end() :]
+            self._place, self._end = _Place.ARGUMENTS, JsonEnd()
+            return [self._begin(json.loads(f'"{found[1]}"', strict=False))]
+        # Other orders of the keys are read when the object is whole.
+        end = JsonEnd().find(self._buffer)
+        if end is None:
+            return []
+        whole, self._buffer = self._buffer[:end], self._buffer[end:]
+        self._place = _Place.BETWEEN
+        return self._whole(whole)
+
+    def _begin(self, name: str) -> Delta:
+        self.calls += 1
+        return Delta(index=self.calls - 1, name=name)
+
+    def _whole(self, text: str) -> list[Delta]:
+        try:
+            call = json.loads(text, strict=False)
+        except ValueError:
+            return [Delta(text=text)]
+        if not isinstance(call, dict) or not isinstance(call.get("name"), str):
+            return [Delta(text=text)]
+        arguments = call.get("arguments", call.get("parameters", {}))
+        written = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+        return [self._begin(call["name"]), Delta(index=self.calls - 1, arguments=written)]
