@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from llmlaunch.worker.errors import BadRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two texts as one sequence; ``types`` says of each token which text it is from, where the model wants that."""
+
+    tokens: list[int]
+    types: list[int]
 
 
 class Codec:
@@ -50,6 +59,20 @@ class Codec:
             return list(ids)
         with self._lock:
             return [int(i) for i in self._tokenizer.encode(text, add_special_tokens=special)]
+
+    def encode_pair(self, left: str, right: str, longest: int | None = None) -> Pair:
+        """Both texts as the model was trained to compare them; cut to ``longest`` tokens, the longer text first."""
+        with self._lock:  # cutting is a setting of the tokenizer, not of the call
+            found = self._tokenizer(
+                left,
+                right,
+                truncation="longest_first" if longest else False,
+                max_length=longest,
+                verbose=False,
+            )
+            if self._fast:
+                self._tokenizer._tokenizer.no_truncation()
+        return Pair(list(found["input_ids"]), list(found.get("token_type_ids", ())))
 
     def decode(self, tokens: Sequence[int], *, skip_special: bool = True) -> str:
         if self._fast:

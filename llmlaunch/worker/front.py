@@ -22,6 +22,17 @@ if TYPE_CHECKING:
 LONG_TEXT = 8000
 """Characters from which on tokenizing is not done in the event loop: it would hold up everybody's tokens."""
 
+DOES = {
+    ModelKind.GENERATE: "write text",
+    ModelKind.EMBED: "make embeddings",
+    ModelKind.RERANK: "compare texts",
+}
+ADDRESS = {
+    ModelKind.GENERATE: "/v1/chat/completions",
+    ModelKind.EMBED: "/v1/embeddings",
+    ModelKind.RERANK: "/v1/rerank",
+}
+
 Value = TypeVar("Value")
 
 
@@ -78,22 +89,12 @@ class Front:
                 param="model",
             )
 
-    def generator(self, name: str) -> Loaded:
-        """The model, if it is called ``name`` and writes text."""
+    def serving(self, kind: ModelKind, name: str) -> Loaded:
+        """The model, if it is called ``name`` and is of ``kind``."""
         self.check_name(name)
         loaded = self.loaded()
-        if loaded.kind is not ModelKind.GENERATE:
-            raise BadRequest(f"{name} does not write text; it is for /v1/embeddings", param="model")
-        return loaded
-
-    def embedder(self, name: str) -> Loaded:
-        """The model, if it is called ``name`` and makes embeddings."""
-        self.check_name(name)
-        loaded = self.loaded()
-        if loaded.kind is not ModelKind.EMBED:
-            raise BadRequest(
-                f"{name} does not make embeddings; it is for /v1/chat/completions", param="model"
-            )
+        if loaded.kind is not kind:
+            raise BadRequest(f"{name} does not {DOES[kind]}; it is for {ADDRESS[loaded.kind]}", param="model")
         return loaded
 
     @property

@@ -44,6 +44,7 @@ class Loaded:
     guides: Guides | None = None
     engine: Engine | None = None
     embedder: Any = None
+    reranker: Any = None
     mode: str = ""
     note: str = ""
     """What a person should know about how it runs."""
@@ -93,6 +94,10 @@ def load(config: WorkerConfig, progress: Progress, deliver: Deliver) -> Loaded:
     with reasons(config.model):
         if facts.kind is ModelKind.GENERATE:
             return generator.load(config, facts, path, device, progress, deliver)
+        if facts.kind is ModelKind.RERANK:
+            from llmlaunch.worker import reranker
+
+            return reranker.load(config, facts, path, device, progress)
         from llmlaunch.worker import embedder
 
         return embedder.load(config, facts, path, device, progress)

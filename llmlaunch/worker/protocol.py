@@ -20,6 +20,9 @@ UNIONS = {
     "stop": f"a string or a list of up to {MOST_STOPS} strings",
     "prompt": "a string, a list of strings, a list of token ids, or a list of such lists",
     "input": "a string, a list of strings, a list of token ids, or a list of such lists",
+    "text_1": "a string or a list of strings",
+    "text_2": "a string or a list of strings",
+    "documents": "a list of strings, or of objects with a text",
     "guided_json": "a JSON schema, as an object or a string",
     "tool_choice": "a string or an object",
 }
@@ -107,6 +110,22 @@ class EmbeddingBody(Request):
     dimensions: int | None = Field(None, ge=1)
     truncate: bool | None = None
     user: str | None = None
+
+
+class RerankBody(Request):
+    model: str
+    query: str = Field(min_length=1)
+    documents: list[str | dict[str, Any]] = Field(min_length=1)
+    top_n: int | None = Field(None, ge=1)
+    return_documents: bool | None = None
+    truncate: bool | None = None
+
+
+class ScoreBody(Request):
+    model: str
+    text_1: str | Annotated[list[str], Field(min_length=1)]
+    text_2: str | Annotated[list[str], Field(min_length=1)]
+    truncate: bool | None = None
 
 
 class TokenizeBody(Request):

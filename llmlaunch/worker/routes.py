@@ -11,7 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from llmlaunch.worker import chat, completions, embeddings
+from llmlaunch.models.facts import ModelKind
+from llmlaunch.worker import chat, completions, embeddings, rerank
 from llmlaunch.worker.errors import ApiError, BadRequest, MethodNotAllowed, NotFound
 from llmlaunch.worker.flight import Flight
 from llmlaunch.worker.front import LONG_TEXT, Front
@@ -26,6 +27,8 @@ from llmlaunch.worker.protocol import (
     DetokenizeBody,
     EmbeddingBody,
     GenerationBody,
+    RerankBody,
+    ScoreBody,
     TokenizeBody,
     parse,
 )
@@ -43,6 +46,8 @@ def application(front: Front) -> Starlette:
         ("POST", "/v1/chat/completions", routes.chat),
         ("POST", "/v1/completions", routes.completions),
         ("POST", "/v1/embeddings", routes.embeddings),
+        *(("POST", path, routes.rerank) for path in ("/v1/rerank", "/v2/rerank", "/rerank")),
+        *(("POST", path, routes.score) for path in ("/v1/score", "/score")),
         ("POST", "/tokenize", routes.tokenize),
         ("POST", "/detokenize", routes.detokenize),
         ("POST", "/count_token", routes.count_token),
@@ -108,13 +113,13 @@ class Routes:
 
     async def chat(self, request: Request) -> Response:
         body = parse(ChatBody, await body_of(request))
-        loaded = self.front.generator(body.model)
+        loaded = self.front.serving(ModelKind.GENERATE, body.model)
         call = await self.front.apart(weight(body, body.messages), chat.prepare, body, loaded)
         return await self._answer(request, call, chat, bool(body.stream))
 
     async def completions(self, request: Request) -> Response:
         body = parse(CompletionBody, await body_of(request))
-        loaded = self.front.generator(body.model)
+        loaded = self.front.serving(ModelKind.GENERATE, body.model)
         call = await self.front.apart(weight(body, body.prompt), completions.prepare, body, loaded)
         return await self._answer(request, call, completions, bool(body.stream))
 
@@ -134,8 +139,18 @@ class Routes:
 
     async def embeddings(self, request: Request) -> Response:
         body = parse(EmbeddingBody, await body_of(request))
-        loaded = self.front.embedder(body.model)
+        loaded = self.front.serving(ModelKind.EMBED, body.model)
         return Json(await while_connected(request, embeddings.answer(body, loaded, self.front)))
+
+    async def rerank(self, request: Request) -> Response:
+        body = parse(RerankBody, await body_of(request))
+        loaded = self.front.serving(ModelKind.RERANK, body.model)
+        return Json(await while_connected(request, rerank.rerank(body, loaded, self.front)))
+
+    async def score(self, request: Request) -> Response:
+        body = parse(ScoreBody, await body_of(request))
+        loaded = self.front.serving(ModelKind.RERANK, body.model)
+        return Json(await while_connected(request, rerank.score(body, loaded, self.front)))
 
     # -- tokens --------------------------------------------------------------------------------------------------
 
