@@ -14,7 +14,7 @@ from email.utils import formatdate
 from typing import Any
 
 from llmlaunch.gateway import errors, metrics, request
-from llmlaunch.gateway.balance import Load, WaitingRoom, pick
+from llmlaunch.gateway.balance import Load, WaitingRoom, is_full
 from llmlaunch.gateway.body import BadBody, model_of
 from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.http import ClientConnection
@@ -259,11 +259,15 @@ class Gateway:
             self._call((name,))
 
     def _call(self, names: tuple[str, ...]) -> None:
-        while (ticket := self.room.first(names)) is not None:
+        for ticket in self.room.in_line(names):
+            tried = ticket.item.tried
             replicas = self.table.serving.get(ticket.name)
-            if replicas and pick(replicas, self.loads, (), self.table.dispatch, self.now(), 0.0) is None:
-                return
-            ticket.item.called()
+            if replicas and is_full(replicas, self.loads, tried, self.now()):
+                if not tried:
+                    return
+                continue  # what is free has failed this one already; the next in line may take it
+            if self.room.holds(ticket):
+                ticket.item.called()
 
     # -- time and end
 

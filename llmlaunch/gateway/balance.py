@@ -7,13 +7,15 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from llmlaunch.controller.dispatch import Candidate, choose
+from llmlaunch.controller.dispatch import SHORTEST_QUEUE, Candidate, choose
 from llmlaunch.gateway.routes import Replica
 
 REST_FIRST_S = 0.25
 REST_MOST_S = 8.0
 WAITING_PER_SLOT = 4
 WAITING_BESIDE = 64
+UNCAPPED_MOST = 1024
+"""Requests at once for a replica whose max_concurrency nobody knows: engines queue by themselves, up to a point."""
 
 
 @dataclass(slots=True)
@@ -64,20 +66,33 @@ def pick(
         replicas = [r for r in replicas if r.key not in tried]
     if len(replicas) == 1:  # the usual case, and worth its lines: nothing is built for it
         only = replicas[0]
-        cap = only.max_concurrency
-        return only if cap is None or loads.get(only.key, IDLE).in_flight < cap else None
+        return only if _has_slot(only, loads) else None
     if not replicas:
         raise LookupError("no replica is left")
     awake = [r for r in replicas if loads.get(r.key, IDLE).resting_until <= now]
     candidates = []
     for replica in awake or replicas:
-        load = loads.get(replica.key, IDLE)
-        if replica.max_concurrency is None or load.in_flight < replica.max_concurrency:
+        if _has_slot(replica, loads):
+            load = loads.get(replica.key, IDLE)
             candidates.append(Candidate(replica.key, replica.speed, load.in_flight + load.others))
     if not candidates:
         return None
     key = candidates[0].key if len(candidates) == 1 else choose(dispatch, candidates, draw).key
     return next(r for r in replicas if r.key == key)
+
+
+def is_full(
+    replicas: Sequence[Replica], loads: Mapping[str, Load], tried: Collection[str], now: float
+) -> bool:
+    """Whether :func:`pick` would say "wait". False as well when it would find nobody to ask."""
+    try:
+        return pick(replicas, loads, tried, SHORTEST_QUEUE, now, 0.0) is None
+    except LookupError:
+        return False
+
+
+def _has_slot(replica: Replica, loads: Mapping[str, Load]) -> bool:
+    return loads.get(replica.key, IDLE).in_flight < (replica.max_concurrency or UNCAPPED_MOST)
 
 
 def places_to_wait(replicas: Iterable[Replica]) -> int:
@@ -128,10 +143,13 @@ class WaitingRoom(Generic[T]):
             if not queue:
                 del self.queues[ticket.name]
 
-    def first(self, names: Iterable[str]) -> Ticket[T] | None:
-        """Who has waited longest among those who wait for one of ``names``; it keeps its place."""
-        heads = [next(iter(self.queues[name].values())) for name in names if name in self.queues]
-        return min(heads, key=lambda ticket: ticket.number, default=None)
+    def holds(self, ticket: Ticket[T]) -> bool:
+        return ticket.number in self.queues.get(ticket.name, ())
+
+    def in_line(self, names: Iterable[str]) -> list[Ticket[T]]:
+        """Who waits for one of ``names`` now, longest first; they keep their places."""
+        found = [ticket for name in names for ticket in self.queues.get(name, {}).values()]
+        return sorted(found, key=lambda ticket: ticket.number)
 
     def late(self, now: float) -> list[Ticket[T]]:
         """Everybody whose deadline is over, longest wait first; they keep their places."""

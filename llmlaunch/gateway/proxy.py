@@ -44,9 +44,26 @@ class Exchange:
     """See the module. Implements ``upstream.AnswerTaker``."""
 
     __slots__ = (
-        "_attempts", "_body", "_client", "_fresh", "_gateway", "_head", "_holds", "_keep", "_load",
-        "_pending", "_replica", "_request", "_restorer", "_started", "_task", "_ticket", "_tried",
-        "_upstream", "decoding", "name",
+        "_attempts",
+        "_body",
+        "_client",
+        "_fresh",
+        "_gateway",
+        "_head",
+        "_holds",
+        "_keep",
+        "_load",
+        "_pending",
+        "_replica",
+        "_request",
+        "_restorer",
+        "_started",
+        "_task",
+        "_ticket",
+        "_upstream",
+        "decoding",
+        "name",
+        "tried",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, client: ClientConnection, request: Request, name: str) -> None:
@@ -56,7 +73,8 @@ class Exchange:
         self._client = client
         self._request = request
         self._attempts = 0
-        self._tried: tuple[str, ...] = ()
+        self.tried: tuple[str, ...] = ()
+        """Replicas that failed this request."""
         self._fresh = False
         """A pooled connection turned out dead: the next is a new one."""
         self._ticket: Ticket[Exchange] | None = None
@@ -88,7 +106,7 @@ class Exchange:
             return
         now = gateway.now()
         try:
-            chosen = pick(replicas, gateway.loads, self._tried, gateway.table.dispatch, now, random.random())
+            chosen = pick(replicas, gateway.loads, self.tried, gateway.table.dispatch, now, random.random())
         except LookupError:
             self._refuse(errors.no_answer(self.name, why or "every one was tried"))
             return
@@ -288,7 +306,7 @@ class Exchange:
             kind = "stale"
         else:
             self._note_failure(kind)
-            self._tried += (self._replica.key,)
+            self.tried += (self._replica.key,)
         self._release()
         if self._attempts >= ATTEMPTS:
             self._refuse(errors.no_answer(self.name, why))
@@ -299,7 +317,7 @@ class Exchange:
 
     def _others_exist(self) -> bool:
         """Whether a try after this one has a replica to go to."""
-        tried = (*self._tried, self._replica.key) if self._holds else self._tried
+        tried = (*self.tried, self._replica.key) if self._holds else self.tried
         replicas = self._gateway.table.serving.get(self.name, ())
         return self._attempts < ATTEMPTS and any(r.key not in tried for r in replicas)
 

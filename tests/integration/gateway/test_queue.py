@@ -107,3 +107,28 @@ def test_waiting_for_a_model_that_goes_away_ends_in_503(bench: Bench) -> None:
     assert first.answer().status == 200
     first.sock.close()
     second.sock.close()
+
+
+def test_a_retry_that_waits_holds_nobody_up(bench: Bench) -> None:
+    """Its only free replica has failed it already; others may use that one, and it gets the next slot elsewhere."""
+    gate = Gate()
+
+    def weak(talk: Talk, seen: Seen) -> None:
+        if seen.json["n"] == 1:
+            talk.reset()
+        else:
+            talk.reply({})
+
+    failing, busy = bench.worker(weak), bench.worker(gate)
+    bench.serve(failing.replica("m", max_concurrency=1, queue_length=9), busy.replica("m", max_concurrency=1))
+    zero = post(bench, 0)
+    wait_until(lambda: gate.now == 1)
+    one = post(bench, 1)
+    wait_until(lambda: bench.metric("waiting", model="m") == 1)
+    two = post(bench, 2)
+    assert two.answer().status == 200
+    assert len(failing.seen) == 2
+    gate.permits.release(2)
+    assert [zero.answer().status, one.answer().status] == [200, 200]
+    for client in (zero, one, two):
+        client.sock.close()

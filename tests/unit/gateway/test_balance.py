@@ -6,9 +6,11 @@ from hypothesis import strategies as st
 
 from llmlaunch.gateway.balance import (
     REST_MOST_S,
+    UNCAPPED_MOST,
     Load,
     Ticket,
     WaitingRoom,
+    is_full,
     pick,
     places_to_wait,
 )  # fmt: skip
@@ -38,6 +40,8 @@ def test_a_cap_is_kept_and_all_at_their_caps_means_wait() -> None:
     assert picked(both, {"a": Load(in_flight=1), "b": Load(in_flight=1)}) == "b"
     assert picked(both, {"a": Load(in_flight=1), "b": Load(in_flight=2)}) is None
     assert picked([replica("a", cap=1)], {"a": Load(in_flight=1)}) is None
+    assert picked([replica("a")], {"a": Load(in_flight=UNCAPPED_MOST - 1)}) == "a"
+    assert picked([replica("a")], {"a": Load(in_flight=UNCAPPED_MOST)}) is None
     # Requests of others are a reason to prefer another replica, none to wait: they may be over already.
     assert picked([replica("a", cap=1)], {"a": Load(others=5)}) == "a"
 
@@ -98,6 +102,13 @@ def test_caps_hold_over_random_histories(history: list[tuple[str, bool]], cap_a:
         assert loads["b"].in_flight <= cap_b
 
 
+def test_full_is_not_the_same_as_nobody_left() -> None:
+    one = [replica("a", cap=1)]
+    assert is_full(one, {"a": Load(in_flight=1)}, (), 0.0)
+    assert not is_full(one, {"a": Load()}, (), 0.0)
+    assert not is_full([*one, replica("b")], {"a": Load(in_flight=1)}, ("a", "b"), 0.0)
+
+
 def test_the_queue_has_some_places_for_every_slot() -> None:
     assert places_to_wait([replica("a", cap=2), replica("b", cap=3)]) == 4 * 5 + 64
 
@@ -107,19 +118,16 @@ def test_the_waiting_room_is_bounded_and_in_order() -> None:
     tickets = [room.enter(item, "m", 10.0 + n, bound=3) for n, item in enumerate("abcd")]
     assert tickets[3] is None
     assert (room.waiting("m"), room.waiting("n"), len(room)) == (3, 0, 3)
-    first = room.first(["m"])
-    assert first is not None
-    assert first.item == "a"
+    first = room.in_line(["m"])[0]
+    assert (first.item, room.holds(first)) == ("a", True)
     room.leave(first)
     room.leave(first)
-    assert room.waiting("m") == 2
+    assert (room.waiting("m"), room.holds(first)) == (2, False)
     other = room.enter("z", "n", 5.0, bound=1)
     assert other is not None
-    head = room.first(["n", "m"])
-    assert head is not None
-    assert head.item == "b"
+    assert [ticket.item for ticket in room.in_line(["n", "m"])] == ["b", "c", "z"]
     assert [ticket.item for ticket in room.late(11.5)] == ["b", "z"]
-    assert room.first(["unknown"]) is None
+    assert room.in_line(["unknown"]) == []
 
 
 @given(st.lists(st.tuples(st.sampled_from("mn"), st.integers(0, 5)), max_size=60))
@@ -135,5 +143,5 @@ def test_nobody_is_lost_in_the_waiting_room(history: list[tuple[str, int]]) -> N
         elif inside:
             room.leave(inside.pop(0 if action == 4 else -1))
         assert len(room) == len(inside)
-        assert room.first("mn") is (inside[0] if inside else None)
+        assert room.in_line("mn") == inside
         assert set(room.queues) == {ticket.name for ticket in inside}
