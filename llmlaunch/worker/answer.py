@@ -22,6 +22,7 @@ class Answer:
         own = frozenset() if request.ending.ignore_eos and request.guide is None else ends
         self.ends = own | request.ending.stop_token_ids
         self.count = 0
+        self._prompt: list[TokenLogprob] = []
         self._tokens: list[int] = []
         self._logprobs: list[TokenLogprob] = []
 
@@ -31,6 +32,14 @@ class Answer:
         if self.request.guide is not None:
             return ()
         return tuple(self.ends) if self.count < self.request.ending.min_tokens else ()
+
+    def read(self, logprobs: Sequence[TokenLogprob]) -> None:
+        """Logprobs of the next tokens of the prompt: they go out with the first piece."""
+        self._prompt.extend(logprobs)
+
+    def end_of_prompt(self) -> Piece | None:
+        """The only piece of a request that wants no answer; None for others."""
+        return self._piece("", Finish.LENGTH) if self.request.ending.max_tokens == 0 else None
 
     def push(self, token: int, logprob: TokenLogprob | None) -> Piece | None:
         """What ``token`` makes certain; None when nothing is. The last piece has its ``finish`` set."""
@@ -58,9 +67,10 @@ class Answer:
             text=text,
             tokens=tuple(self._tokens),
             logprobs=tuple(self._logprobs),
+            prompt_logprobs=tuple(self._prompt),
             finish=finish,
             stop_reason=None if own_end else reason,
             completion_tokens=self.count,
         )
-        self._tokens, self._logprobs = [], []
+        self._tokens, self._logprobs, self._prompt = [], [], []
         return piece

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from llmlaunch.worker.answer import Answer
-from llmlaunch.worker.sampler import Voice, sample
+from llmlaunch.worker.sampler import Voice, logprobs, sample
 from llmlaunch.worker.scheduler import Capacity, Copy, Scheduler, Span, Step, Ticket
 from llmlaunch.worker.slots import SlotCache
 from llmlaunch.worker.values import Load, Piece
@@ -17,6 +17,8 @@ from llmlaunch.worker.values import Load, Piece
 PATIENCE = 2.0
 """A step that also computes prompts may take this many times as long as one that only decodes."""
 SMALLEST_CHUNK = 16
+READING_TOKENS = 256
+"""Of prompts a step, while somebody wants their logprobs."""
 
 
 class Pacer:
@@ -44,6 +46,17 @@ class Pacer:
             self._prompt_token_s = _blend(self._prompt_token_s, max(seconds - beside, 1e-6) / prompt)
 
 
+def _lasts(step: Step, every: set[str]) -> list[int]:
+    """Of the logits of a step, those that are drawn from."""
+    wanted: list[int] = []
+    at = 0
+    for span in step.spans:
+        at += len(span.tokens) if span.request_id in every else int(span.samples)
+        if span.samples:
+            wanted.append(at - 1)
+    return wanted
+
+
 def _blend(old: float, new: float) -> float:
     return new if not old else 0.8 * old + 0.2 * new
 
@@ -64,6 +77,8 @@ class Batching:
         self._pacer = Pacer(prompt_tokens)
         self._answers: dict[str, Answer] = {}
         self._voices: dict[str, Voice] = {}
+        self._reading: set[str] = set()
+        """Requests that want the logprobs of their prompts."""
         self._fresh()
 
     def _fresh(self) -> None:
@@ -79,6 +94,9 @@ class Batching:
         request = answer.request
         # Computing fewer tokens rounds otherwise: below float32 that may change a seeded answer.
         reuse = self._reuse and (self._exact or request.sampling.seed is None)
+        if request.prompt_logprobs is not None:
+            reuse = False  # columns that are there already have no logits
+            self._reading.add(request.request_id)
         self.scheduler.add(
             Ticket(
                 request.request_id,
@@ -96,17 +114,29 @@ class Batching:
         self.scheduler.remove(request_id)
         self._answers.pop(request_id, None)
         self._voices.pop(request_id, None)
+        self._reading.discard(request_id)
 
     @torch.inference_mode()
     def step(self) -> list[tuple[str, Piece]]:
         began = time.perf_counter()
-        step = self.scheduler.step(self._pacer.budget(self.scheduler.decoding()))
+        budget = self._pacer.budget(self.scheduler.decoding())
+        # Logits of whole prompts are large: a vocabulary for every token.
+        step = self.scheduler.step(min(budget, READING_TOKENS) if self._reading else budget)
         self._move(step)
         if not step.spans:
             return []
-        logits = self._cache.run(self._model, step.spans)
+        every = self._reading & {span.request_id for span in step.spans if span.prompt}
+        logits = self._cache.run(self._model, step.spans, every)
+        news = self._read(step, logits, every) if every and logits is not None else []
+        if every and logits is not None:
+            logits = logits[_lasts(step, every)]
+        over = {name for name, _ in news}
         spans = [span for span in step.spans if span.samples]
-        news = self._speak(spans, logits) if logits is not None else []
+        if logits is not None and spans:
+            kept = [at for at, span in enumerate(spans) if span.request_id not in over]
+            if len(kept) < len(spans):
+                spans, logits = [spans[at] for at in kept], logits[kept]
+            news += self._speak(spans, logits) if spans else []
         prompt = sum(len(span.tokens) for span in step.spans if span.prompt)
         decoded = sum(not span.prompt for span in step.spans)
         self._pacer.learn(decoded, prompt, time.perf_counter() - began)
@@ -119,14 +149,35 @@ class Batching:
             else:
                 self._cache.drop(move.row)
 
+    def _read(self, step: Step, logits: torch.Tensor, every: set[str]) -> list[tuple[str, Piece]]:
+        """Tell the logprobs of prompts that are asked for; end the requests that want nothing else."""
+        news: list[tuple[str, Piece]] = []
+        at = 0
+        for span in step.spans:
+            if span.request_id not in every:
+                at += span.samples
+                continue
+            answer = self._answers[span.request_id]
+            prompt = answer.request.prompt
+            following = prompt[span.start + 1 : span.start + 1 + len(span.tokens)]
+            rows = logits[at : at + len(following)].float()
+            want = [answer.request.prompt_logprobs] * len(following)
+            answer.read([found for found in logprobs(rows, following, want) if found is not None])
+            at += len(span.tokens)
+            piece = answer.end_of_prompt() if span.samples else None
+            if piece is not None:
+                self.remove(span.request_id)
+                news.append((span.request_id, piece))
+        return news
+
     def _speak(self, spans: list[Span], logits: torch.Tensor) -> list[tuple[str, Piece]]:
         """Draw a token for every span that wants one, and say what it makes certain."""
         voices = [self._voices[span.request_id] for span in spans]
         for span, voice in zip(spans, voices, strict=True):
             voice.banned = self._answers[span.request_id].banned
-        tokens, logprobs = sample(logits, voices)
+        tokens, found = sample(logits, voices)
         news: list[tuple[str, Piece]] = []
-        for span, token, logprob in zip(spans, tokens, logprobs, strict=True):
+        for span, token, logprob in zip(spans, tokens, found, strict=True):
             self.scheduler.advance(span.request_id, token)
             piece = self._answers[span.request_id].push(token, logprob)
             if piece is None:

@@ -32,7 +32,8 @@ class Call:
 
     @property
     def n(self) -> int:
-        return self.body.n or 1
+        """Answers that are made to each prompt."""
+        return max(self.body.n or 1, self.body.best_of or 1)
 
     def frame(self, **fields: Any) -> dict[str, Any]:
         frame = {
@@ -51,14 +52,15 @@ class Call:
 
 def prepare(body: CompletionBody, loaded: Loaded) -> Call:
     """Check ``body`` and turn it into tokens. Raises ApiError."""
-    _refuse(body)
+    _refuse(body, loaded)
     found = prompts.token_lists(
         body.prompt, loaded.codec, "prompt", special=body.add_special_tokens is not False
     )
-    count = body.n or 1
+    count = max(body.n or 1, body.best_of or 1)
     if len(found) * count > MOST_CHOICES:
         raise BadRequest(
-            f"{len(found)} prompts with n = {count} are more than {MOST_CHOICES} answers", param="prompt"
+            f"{len(found)} prompts with {count} answers each are more than {MOST_CHOICES} answers",
+            param="prompt",
         )
     requests: list[GenerationRequest] = []
     for tokens in found:
@@ -70,48 +72,89 @@ def prepare(body: CompletionBody, loaded: Loaded) -> Call:
             context=loaded.context,
             param="prompt",
         )
-        requests += prompts.choices(body, loaded, tokens, end, logprobs=body.logprobs, count=count)
+        requests += prompts.choices(
+            body,
+            loaded,
+            tokens,
+            end,
+            logprobs=0 if body.logprobs is None and count > (body.n or 1) else body.logprobs,
+            count=count,
+            prompt_logprobs=(body.logprobs or 0) if _reads(body) else None,
+        )
     return Call(body, found, requests, Usage(sum(map(len, found))), loaded.codec)
 
 
-def _refuse(body: CompletionBody) -> None:
+def _refuse(body: CompletionBody, loaded: Loaded) -> None:
     if body.suffix:
         raise BadRequest("suffix is not supported by this engine", param="suffix", code="unsupported")
-    if body.best_of is not None and body.best_of != (body.n or 1):
+    n, best = body.n or 1, body.best_of
+    if best is not None and best < n:
+        raise BadRequest(f"best_of: {best} is less than n, which is {n}", param="best_of")
+    if best is not None and best > n and body.stream:
+        raise BadRequest("best_of can not be streamed: the best is known at the end", param="best_of")
+    if body.max_tokens == 0 and not body.echo:
+        raise BadRequest("max_tokens: must be at least 1 without echo", param="max_tokens")
+    if _reads(body) and not loaded.reads_prompts:
         raise BadRequest(
-            "best_of other than n is not supported by this engine", param="best_of", code="unsupported"
+            "echo with logprobs, or without new tokens, is not supported for models that run one request at a time",
+            param="echo",
+            code="unsupported",
         )
-    if body.max_tokens == 0:
-        raise BadRequest("max_tokens: must be at least 1", param="max_tokens")
-    if body.echo and body.logprobs is not None:
-        raise BadRequest(
-            "echo with logprobs is not supported by this engine", param="echo", code="unsupported"
-        )
+
+
+def _reads(body: CompletionBody) -> bool:
+    """Whether the prompt itself must be looked at."""
+    return bool(body.echo) and (body.logprobs is not None or body.max_tokens == 0)
 
 
 async def whole(call: Call, flight: Flight) -> dict[str, Any]:
     """The response object, when every answer is complete."""
-    texts = [call.echoed(index) for index in range(len(call.requests))]
-    tracks = [_Track(len(text)) for text in texts]
-    lasts: dict[int, Piece] = {}
+    answers = [_Answer(call, index) for index in range(len(call.requests))]
     async for index, piece in flight.pieces():
         call.usage.take(index, index // call.n, piece)
-        texts[index] += piece.text
-        tracks[index].take(call.codec, piece.logprobs)
+        answers[index].take(piece)
+    chosen = [
+        answer
+        for at in range(0, len(answers), call.n)
+        # Of several the likeliest by token, as OpenAI chooses.
+        for answer in sorted(answers[at : at + call.n], key=_Answer.badness)[: call.body.n or 1]
+    ]
+    choices = [answer.choice(index) for index, answer in enumerate(chosen)]
+    return call.frame(choices=choices, usage=call.usage.report())
+
+
+class _Answer:
+    """One answer as it grows."""
+
+    def __init__(self, call: Call, index: int) -> None:
+        self._call = call
+        self._text = call.echoed(index)
+        self._prompt = call.prompts[index // call.n]
+        self._track = _Track(0 if call.body.echo else len(self._text))
+        self._last: Piece | None = None
+        self._first = True
+
+    def take(self, piece: Piece) -> None:
+        self._text += piece.text
+        if self._first:
+            self._first = False
+            if self._call.body.echo and self._call.body.logprobs is not None:
+                self._track.take_prompt(self._call.codec, self._prompt, piece.prompt_logprobs)
+        self._track.take(self._call.codec, piece.logprobs)
         if piece.last:
-            lasts[index] = piece
-    answers = []
-    for index, last in sorted(lasts.items()):
-        answers.append(
-            {
-                "index": index,
-                "text": texts[index],
-                "logprobs": tracks[index].report() if call.body.logprobs is not None else None,
-                "finish_reason": last.finish,
-                "stop_reason": last.stop_reason,
-            }
-        )
-    return call.frame(choices=answers, usage=call.usage.report())
+            self._last = piece
+
+    def badness(self) -> float:
+        return -self._track.mean() if self._call.n > (self._call.body.n or 1) else 0.0
+
+    def choice(self, index: int) -> dict[str, Any]:
+        return {
+            "index": index,
+            "text": self._text,
+            "logprobs": self._track.report() if self._call.body.logprobs is not None else None,
+            "finish_reason": self._last.finish if self._last else None,
+            "stop_reason": self._last.stop_reason if self._last else None,
+        }
 
 
 async def events(call: Call, flight: Flight, first: tuple[int, Piece] | None) -> AsyncIterator[bytes]:
@@ -119,13 +162,19 @@ async def events(call: Call, flight: Flight, first: tuple[int, Piece] | None) ->
     options = call.body.stream_options
     counted = options is not None and bool(options.include_usage)
     running = counted and options is not None and bool(options.continuous_usage_stats)
-    tracks = [_Track(len(call.echoed(index))) for index in range(len(call.requests))]
+    read = call.body.echo and call.body.logprobs is not None
+    tracks = [_Track(0 if read else len(call.echoed(index))) for index in range(len(call.requests))]
+
+    begun: set[int] = set()
 
     def chunk(index: int, text: str, piece: Piece | None = None) -> bytes:
         choice: dict[str, Any] = {
             "index": index, "text": text, "logprobs": None, "finish_reason": piece.finish if piece else None,
         }  # fmt: skip
         if piece is not None and call.body.logprobs is not None:
+            if read and index not in begun:
+                begun.add(index)
+                tracks[index].take_prompt(call.codec, call.prompts[index // call.n], piece.prompt_logprobs)
             tracks[index].take(call.codec, piece.logprobs)
             choice["logprobs"] = tracks[index].report(fresh=True)
         if piece is not None and piece.last:
@@ -152,7 +201,7 @@ class _Track:
 
     def __init__(self, offset: int) -> None:
         self._offset = offset
-        self._entries: list[tuple[str, float, dict[str, float], int]] = []
+        self._entries: list[tuple[str, float | None, dict[str, float] | None, int]] = []
         self._reported = 0
 
     def take(self, codec: Codec, tokens: Sequence[TokenLogprob]) -> None:
@@ -161,6 +210,18 @@ class _Track:
             top = {codec.token_text(token): max(value, -9999.0) for token, value in entry.top}
             self._entries.append((text, max(entry.logprob, -9999.0), top, self._offset))
             self._offset += len(text)
+
+    def take_prompt(self, codec: Codec, prompt: Sequence[int], logprobs: Sequence[TokenLogprob]) -> None:
+        """The echoed prompt: nothing is told of its first token, which nothing stands before."""
+        first = codec.token_text(prompt[0]) if prompt[0] not in codec.special else ""
+        self._entries.append((first, None, None, self._offset))
+        self._offset += len(first)
+        self.take(codec, logprobs)
+
+    def mean(self) -> float:
+        """Mean logprob of the tokens so far."""
+        known = [logprob for _, logprob, _, _ in self._entries if logprob is not None]
+        return sum(known) / max(1, len(known))
 
     def report(self, *, fresh: bool = False) -> dict[str, Any]:
         """All so far; with ``fresh`` those that were not reported yet."""

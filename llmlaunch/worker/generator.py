@@ -60,6 +60,7 @@ def load(
         defaults=default_sampling(model, config.seed),
         guides=Guides(codec, ends),
         engine=engine,
+        reads_prompts=isinstance(strategy, Batching),
         mode=strategy.mode,
         note=note,
     )

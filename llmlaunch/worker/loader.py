@@ -45,6 +45,8 @@ class Loaded:
     engine: Engine | None = None
     embedder: Any = None
     reranker: Any = None
+    reads_prompts: bool = False
+    """Whether it can tell the logprobs of prompts."""
     mode: str = ""
     note: str = ""
     """What a person should know about how it runs."""

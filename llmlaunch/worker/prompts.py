@@ -140,10 +140,10 @@ def ending(
     Raises ContextOverflow with the counts.
     """
     room = context - prompt
-    if room < 1 or (asked is not None and asked > room):
+    if room < (0 if asked == 0 else 1) or (asked is not None and asked > room):
         wanted = f"{asked} for the answer" if asked is not None else "at least 1 for the answer"
         raise ContextOverflow(
-            f"this model's context is {context} tokens; the request needs {prompt + (asked or 1)}: "
+            f"this model's context is {context} tokens; the request needs {prompt + (1 if asked is None else asked)}: "
             f"{prompt} in the prompt and {wanted}",
             param=param,
         )
@@ -179,6 +179,7 @@ def choices(
     count: int,
     schema: dict[str, Any] | None = None,
     skip_special: bool = True,
+    prompt_logprobs: int | None = None,
 ) -> list[GenerationRequest]:
     """One request for each answer that is wanted. All but the first wait for the first one's prompt.
 
@@ -197,6 +198,7 @@ def choices(
             skip_special_tokens=_or(body.skip_special_tokens, skip_special),
             priority=body.priority or 0,
             after=first if choice else "",
+            prompt_logprobs=prompt_logprobs,
             guide=guide.copy() if guide is not None else None,
         )
         for choice in range(count)

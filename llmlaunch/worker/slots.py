@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import mmap
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,7 +92,10 @@ def _joins(group: Group, at: int, row: int, length: int, call_cost: int) -> bool
 class Layout:
     """One step, in tensors. Masks and indexes are made once for each device and window, and shared by the layers."""
 
-    def __init__(self, spans: Sequence[Span], device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, spans: Sequence[Span], device: torch.device, dtype: torch.dtype, every: Collection[str] = ()
+    ) -> None:
+        """``every``: requests of which the logits after each token are wanted, not only after a span's last one."""
         self.spans = spans
         self.groups, self.chunks = arrange(spans)
         self._dtype = dtype
@@ -101,11 +104,13 @@ class Layout:
         rows = [span.row for span in spans for _ in span.tokens]
         self.size = len(tokens)
         ends: list[int] = []
-        at = -1
+        at = 0
         for span in spans:
             at += len(span.tokens)
-            if span.samples:
-                ends.append(at)
+            if span.request_id in every:
+                ends.extend(range(at - len(span.tokens), at))
+            elif span.samples:
+                ends.append(at - 1)
         self.tokens = torch.tensor([tokens], device=device)
         self.positions = torch.tensor([columns], device=device)
         self.ends = torch.tensor(ends, device=device, dtype=torch.long)
@@ -238,10 +243,12 @@ class SlotCache(Cache):  # type: ignore[misc]
             if end > start:
                 pages.madvise(mmap.MADV_DONTNEED, start, end - start)
 
-    def run(self, model: Any, spans: Sequence[Span]) -> Tensor | None:
-        """Push the spans through ``model``. Logits ``[sampling spans, vocabulary]``, or None when no span samples."""
+    def run(self, model: Any, spans: Sequence[Span], every: Collection[str] = ()) -> Tensor | None:
+        """Push the spans through ``model``. Logits ``[wanted, vocabulary]``: of every token for requests in ``every``,
+        of the last one for other spans that sample. None when no logits are wanted.
+        """
         device = model.get_input_embeddings().weight.device
-        layout = Layout(spans, device, model.dtype)
+        layout = Layout(spans, device, model.dtype, every)
         wanted = layout.ends if len(layout.ends) else torch.tensor([layout.size - 1], device=device)
         _computing.layout = layout
         try:

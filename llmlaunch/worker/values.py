@@ -53,6 +53,7 @@ class Ending:
     """When an answer is over. Counts in tokens."""
 
     max_tokens: int
+    """0: only the prompt is computed."""
     min_tokens: int = 0
     stop: tuple[str, ...] = ()
     stop_token_ids: frozenset[int] = frozenset()
@@ -75,6 +76,8 @@ class GenerationRequest:
     """Lower runs earlier."""
     after: str = ""
     """A request with the same prompt: waiting for it saves the prefill."""
+    prompt_logprobs: int | None = None
+    """None: none. n: of every token of the prompt but the first, and of the n likeliest in its place."""
     guide: Any = None
     """What the answer's form allows next (``guide.Guide``); its own, as it moves on with the answer."""
 
@@ -100,6 +103,8 @@ class Piece:
     text: str = ""
     tokens: tuple[int, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
+    prompt_logprobs: tuple[TokenLogprob, ...] = ()
+    """In the first piece, where asked for: of the prompt from its second token on."""
     finish: Finish | None = None
     stop_reason: str | int | None = None
     """The stop string or token that ended it."""

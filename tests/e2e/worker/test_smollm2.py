@@ -403,3 +403,38 @@ def test_tools_that_may_be_called_leave_an_answer_whole(client: openai.OpenAI) -
     )
     message = answer.choices[0].message
     assert message.content or message.tool_calls
+
+
+def test_likelihoods_of_a_given_text_as_evaluations_ask_for_them(client: openai.OpenAI) -> None:
+    """echo, logprobs and no new token: how lm-evaluation-harness scores texts."""
+    text = "The capital of France is Paris"
+    answer = client.completions.create(
+        model="smollm2", prompt=[text, "The capital of France is Rome"], echo=True, logprobs=1, max_tokens=0
+    )
+    paris, rome = (choice.logprobs for choice in answer.choices)
+    assert paris is not None
+    assert rome is not None
+    assert paris.tokens is not None
+    assert paris.token_logprobs is not None
+    assert rome.token_logprobs is not None
+    assert paris.text_offset is not None
+    assert "".join(paris.tokens) == text
+    assert paris.token_logprobs[0] is None
+    assert paris.token_logprobs[-1] > rome.token_logprobs[-1]
+    assert [text[at:].startswith(token) for at, token in zip(paris.text_offset, paris.tokens, strict=True)]
+    assert answer.choices[0].text == text
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == 0
+
+
+def test_the_best_of_several_is_chosen(client: openai.OpenAI) -> None:
+    answer = client.completions.create(
+        model="smollm2", prompt="Once", n=2, best_of=4, max_tokens=6, seed=1, logprobs=0
+    )
+    assert len(answer.choices) == 2
+    means = [sum(choice.logprobs.token_logprobs) / 6 for choice in answer.choices]  # type: ignore[union-attr, arg-type]
+    assert means[0] >= means[1]
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == 24
+    with pytest.raises(openai.BadRequestError, match="best_of"):
+        client.completions.create(model="smollm2", prompt="Once", n=2, best_of=1)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
+import torch
 
 from llmlaunch.worker import fitness
+from llmlaunch.worker.values import Piece
 from tests.unit.worker import tiny
 
 KINDS = sorted(tiny.SETTINGS)
@@ -109,3 +112,32 @@ def test_seeded_answers_are_the_same_alone_and_in_a_crowd() -> None:
     run.add(tiny.request("x", crowd[0], 20, **rules))
     run.finish()
     assert run.tokens["x"] == alone.tokens["x"]
+
+
+def test_logprobs_of_prompts_are_the_models_also_in_pieces_and_in_a_crowd() -> None:
+    model = tiny.fresh("Llama")
+    crowd = prompts(random.Random(1), 4)
+    run = tiny.Run(tiny.batching(model, rows=6, prompt_tokens=7))
+    for at, prompt in enumerate(crowd):
+        run.add(tiny.request(f"r{at}", prompt, 30))
+        run.step()
+    asked = crowd[0] + crowd[1]
+    for name, new in (("reads and answers", 3), ("only reads", 0)):
+        run.add(replace(tiny.request(name, asked, new), prompt_logprobs=2))
+    first: dict[str, Piece] = {}
+    while run.strategy.busy:
+        for name, piece in run.step():
+            first.setdefault(name, piece)
+    with torch.inference_mode():
+        model.set_attn_implementation("eager")
+        expected = model(torch.tensor([asked])).logits[0].log_softmax(-1)
+    for name in ("reads and answers", "only reads"):
+        told = first[name].prompt_logprobs
+        assert [entry.token for entry in told] == asked[1:]
+        for at, entry in enumerate(told):
+            assert entry.logprob == pytest.approx(float(expected[at, asked[at + 1]]), abs=1e-3)
+            assert [token for token, _ in entry.top] == expected[at].topk(2).indices.tolist()
+    assert first["only reads"].finish == "length"
+    assert first["only reads"].completion_tokens == 0
+    assert run.tokens["reads and answers"] == tiny.reference(model, asked, 3)
+    assert run.tokens["r0"] == tiny.reference(model, crowd[0], 30)
