@@ -198,3 +198,53 @@ def test_metrics_are_well_formed(bench: Bench) -> None:
     families = [line.split()[2] for line in page.splitlines() if line.startswith("# TYPE")]
     assert len(families) == len(set(families))
     assert metric(page, "requests_total") > 0
+
+
+def test_after_the_grace_clients_are_told_not_cut(bench: Bench) -> None:
+    """A stream ends in an error event, a request without an answer in a 503; the exit code stays 0."""
+    port = free_port()
+    script = (
+        "import sys\n"
+        "from llmlaunch.gateway import server\n"
+        "from llmlaunch.serve import bind, configure_logging\n"
+        "configure_logging('info')\n"
+        f"service = server.Service({bench.controller.url!r}, grace_s=0.2)\n"
+        f"sys.exit(server.run(service, bind('127.0.0.1', {port})))"
+    )
+
+    def behave(talk: Talk, seen: Seen) -> None:
+        if seen.json.get("stream"):
+            talk.start_stream()
+            talk.event({"n": 1})
+        talk.wait_for_peer_to_leave()
+
+    worker = bench.worker(behave)
+    bench.serve(worker.replica("m"))
+    process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
+    try:
+        wait_until(lambda: _serves(port))
+        with Client(port) as stream, Client(port) as silent:
+            stream.post({"model": "m", "stream": True})
+            silent.post({"model": "m"})
+            stream.head()
+            stream.chunk()
+            wait_until(lambda: len(worker.seen) == 2)
+            process.terminate()
+            assert b"shutting down" in stream.to_the_end()
+            answer = silent.answer()
+            assert (answer.status, answer.error["code"]) == (503, "stopping")
+        _, log = process.communicate(timeout=10)
+        assert process.returncode == 0
+        assert "Traceback" not in log
+        wait_until(lambda: len(worker.left) == 2)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
+def _serves(port: int) -> bool:
+    try:
+        return bool(ask(port, "GET", "/v1/models").json["data"])
+    except OSError:
+        return False
