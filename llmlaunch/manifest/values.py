@@ -116,11 +116,18 @@ def _env_value(value: object) -> object:
 
 _TEXT = {"type": "string"}
 Text = Annotated[str, Field(min_length=1)]
-Whole = Annotated[int, BeforeValidator(_retyped)]
-Flag = Annotated[bool, BeforeValidator(_retyped)]
-Port = Annotated[Whole, Field(ge=1, le=65535)]
-Size = Annotated[int, BeforeValidator(_size), WithJsonSchema({"type": ["string", "integer"]})]
-_DURATION_SCHEMA = WithJsonSchema({"type": ["string", "number"]})
+RETYPED = BeforeValidator(_retyped)
+"""After the bounds in an annotation: pydantic leaves bounds on a validator out of the JSON Schema."""
+Flag = Annotated[bool, RETYPED]
+Port = Annotated[int, Field(ge=1, le=65535), RETYPED]
+Replicas = Annotated[int, Field(ge=1, le=1024), RETYPED]
+GpuCount = Annotated[int, Field(ge=1, le=64), RETYPED]
+Concurrency = Annotated[int, Field(ge=1, le=100_000), RETYPED]
+Tokens = Annotated[int, Field(ge=1, le=1 << 30), RETYPED]
+Size = Annotated[
+    int, BeforeValidator(_size), WithJsonSchema({"type": ["string", "integer"], "format": "size"})
+]
+_DURATION_SCHEMA = WithJsonSchema({"type": ["string", "number"], "format": "duration"})
 Duration = Annotated[float, BeforeValidator(_duration), _DURATION_SCHEMA]
 Patience = Annotated[float, BeforeValidator(_patience), _DURATION_SCHEMA]
 Host = Annotated[str, BeforeValidator(_host)]
