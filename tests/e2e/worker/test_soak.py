@@ -1,0 +1,117 @@
+"""Ten thousand mixed requests: good ones, wrong ones, ones whose client leaves. All accounted for, nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from tests.e2e.worker.server import Worker, started
+from tests.support.waiting import wait_until
+from tests.unit.worker import tiny
+
+REQUESTS = int(os.environ.get("LLMLAUNCH_SOAK", "10000"))
+AT_ONCE = 64
+WRONG: list[dict[str, Any]] = [
+    {"temperature": 9}, {"n": 0}, {"max_tokens": 10**6}, {"stop": [""]}, {"logit_bias": {"x": 1}}, {"top_k": "x"},
+    {"guided_regex": "(["}, {"messages": []}, {"tools": [{}]},
+]  # fmt: skip
+GOOD: list[dict[str, Any]] = [
+    {}, {"temperature": 0}, {"n": 3}, {"logprobs": True, "top_logprobs": 2}, {"stop": ["a", "ZZ"]}, {"seed": 5},
+    {"top_p": 0.5, "top_k": 3}, {"frequency_penalty": 1.5}, {"repetition_penalty": 1.3}, {"temperature": None},
+    {"guided_choice": ["yes", "no"]}, {"min_tokens": 4, "max_tokens": 5},
+]  # fmt: skip
+
+
+class Client:
+    def __init__(self, http: httpx.AsyncClient, seed: int) -> None:
+        self._http = http
+        self._chance = random.Random(seed)
+        self.seen: Counter[str] = Counter()
+
+    def body(self) -> dict[str, Any]:
+        words = " ".join(
+            self._chance.choice(("sea", "moon", "cat")) for _ in range(self._chance.randint(1, 30))
+        )
+        text = self._chance.choice(("", "A shared beginning of some length. ")) + words
+        messages = [{"role": "user", "content": text}]
+        return {"model": "tiny", "messages": messages, "max_tokens": self._chance.randint(1, 24)}
+
+    async def one(self) -> None:
+        roll = self._chance.random()
+        path = "/v1/chat/completions"
+        if roll < 0.15:
+            answer = await self._http.post(path, json=self.body() | self._chance.choice(WRONG))
+            assert answer.status_code == 400, answer.text
+            self.seen["refused"] += 1
+        elif roll < 0.25:
+            await self._leave(path)
+        elif roll < 0.45:
+            answer = await self._http.post(
+                path, json=self.body() | {"stream": True} | self._chance.choice(GOOD)
+            )
+            assert answer.text.endswith("data: [DONE]\n\n"), answer.text
+            self.seen["streamed"] += 1
+        else:
+            answer = await self._http.post(path, json=self.body() | self._chance.choice(GOOD))
+            assert answer.status_code == 200, answer.text
+            for choice in answer.json()["choices"]:
+                assert choice["finish_reason"] in ("stop", "length")
+            self.seen["answered"] += 1
+
+    async def _leave(self, path: str) -> None:
+        body = self.body() | {"max_tokens": 150, "ignore_eos": True, "stream": self._chance.random() < 0.5}
+        try:
+            async with asyncio.timeout(self._chance.random() * 0.2):
+                async with self._http.stream("POST", path, json=body) as answer:
+                    async for _ in answer.aiter_bytes():
+                        if self._chance.random() < 0.3:
+                            break
+        except (TimeoutError, httpx.TransportError):
+            pass
+        self.seen["left"] += 1
+
+
+async def soak(worker: Worker, requests: int, seed: int) -> Counter[str]:
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(base_url=worker.url, timeout=120, trust_env=False, limits=limits) as http:
+        client = Client(http, seed)
+        left = iter(range(requests))
+
+        async def lane() -> None:
+            for _ in left:
+                await client.one()
+
+        await asyncio.gather(*(lane() for _ in range(AT_ONCE)))
+    return client.seen
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_soak(tmp_path: Path) -> None:
+    folder = tiny.save(tiny.fresh("Llama", vocab_size=259), tmp_path / "m")
+    with started(str(folder), "--model-names", "tiny", "--limit-worker-concurrency", "16") as worker:
+        asyncio.run(soak(worker, min(1000, REQUESTS // 3), 1))
+        wait_until(worker.idle, 30, "the first part is over")
+        process = psutil.Process(worker.process.pid)
+        before = process.memory_info().rss, process.num_threads(), process.num_fds()
+        seen = asyncio.run(soak(worker, REQUESTS, 2))
+        wait_until(worker.idle, 30, "all requests are over")
+        assert sum(seen.values()) == REQUESTS
+        assert min(seen.values()) > REQUESTS // 50
+        after = process.memory_info().rss, process.num_threads(), process.num_fds()
+        print(f"RSS {before[0] >> 20} → {after[0] >> 20} MiB, {dict(seen)}")
+        assert worker.metric("vllm:num_requests_running") == worker.metric("vllm:num_requests_waiting") == 0
+        assert worker.metric("vllm:kv_cache_usage_perc") == 0
+        assert after[0] < before[0] + (48 << 20)
+        assert after[1] <= before[1] + 4
+        assert after[2] <= before[2] + 4
+        assert "Traceback" not in worker.log.read_text()
+        assert worker.chat(max_tokens=2).status_code == 200
