@@ -124,7 +124,7 @@ def reasons(model: str) -> Iterator[None]:
 
 
 def default_sampling(model: Any, seed: int | None) -> Sampling:
-    """The authors' advice in generation_config.json, where they give any; else OpenAI's defaults."""
+    """The authors' advice in generation_config.json. Temperature 0 where they do not speak of sampling."""
     given = getattr(model, "generation_config", None)
 
     def value(name: str, default: float) -> float:
@@ -132,7 +132,7 @@ def default_sampling(model: Any, seed: int | None) -> Sampling:
         return default if found is None else found
 
     return Sampling(
-        temperature=value("temperature", 1.0),
+        temperature=value("temperature", 1.0 if getattr(given, "do_sample", False) else 0.0),
         top_p=value("top_p", 1.0),
         top_k=int(value("top_k", 0)),
         min_p=value("min_p", 0.0),

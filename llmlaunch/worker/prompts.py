@@ -103,7 +103,7 @@ def sampling(body: GenerationBody, loaded: Loaded, *, logprobs: int | None, choi
         top_p, top_k = 1.0, 1
     seed = _or(body.seed, own.seed)
     return Sampling(
-        temperature=_or(body.temperature, own.temperature),
+        temperature=_temperature(body, own),
         top_p=top_p,
         top_k=top_k,
         min_p=_or(body.min_p, own.min_p),
@@ -114,6 +114,20 @@ def sampling(body: GenerationBody, loaded: Loaded, *, logprobs: int | None, choi
         seed=None if seed is None else seed + choice,
         logprobs=logprobs,
     )
+
+
+def _temperature(body: GenerationBody, own: Sampling) -> float:
+    """The request's, else the model's own; 0 where neither speaks of chance, as transformers' ``generate`` has it.
+
+    A request that asks for chance in other words (top_p, a seed, several answers) gets OpenAI's 1.
+    """
+    if body.temperature is not None:
+        return body.temperature
+    if own.temperature > 0:
+        return own.temperature
+    asked = (body.top_p, body.top_k, body.min_p, body.seed)
+    several = (body.n or 1) > 1 or (getattr(body, "best_of", None) or 1) > 1
+    return 1.0 if several or any(value is not None for value in asked) else 0.0
 
 
 def _or(given: Value | None, default: Value) -> Value:
