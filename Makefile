@@ -11,11 +11,12 @@ STAMP  := $(VENV)/.ready
 up: venv
 	$(BIN)/llmlaunch up examples/quickstart.yaml
 
+# Two at a time; a file's tests stay together, because they share a deployment.
 test: venv
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 test-all: venv
-	$(BIN)/pytest -m 'not gpu'
+	$(BIN)/pytest -n 2 --dist loadfile -m 'not gpu'
 
 check: venv
 	$(BIN)/ruff check .
@@ -25,6 +26,11 @@ check: venv
 # The manifest's reference and JSON Schema, from the code.
 docs: venv
 	$(BIN)/python docs/make_manifest.py
+
+# Speed, against a limit or a peer in the same run; the tables go to benchmarks/RESULTS.md.
+bench: venv
+	$(BIN)/python -m benchmarks.plan
+	$(BIN)/python -m benchmarks.lifecycle
 
 venv: $(STAMP)
 

