@@ -142,6 +142,5 @@ class _Worker:
             await client.aclose()
 
     def _on_registered(self, registered: bool, why: str) -> None:
-        self.state.registered = registered
-        self.state.note = "" if registered else why
+        self.state.registration(registered, why)
         log.info("%s", why)

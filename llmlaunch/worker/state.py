@@ -28,7 +28,9 @@ class State:
     def __init__(self, *, needs_controller: bool) -> None:
         self._lock = threading.Lock()
         self.status = Status.LOADING
-        self.registered = not needs_controller
+        self.registered = False
+        """Whether the controller knows the worker now."""
+        self._admitted = not needs_controller
         self.note = ""
         """Why it is not ready, for people."""
         self._done = 0
@@ -39,7 +41,17 @@ class State:
 
     @property
     def ready(self) -> bool:
-        return self.status is Status.OK and self.registered
+        """Whether requests will be answered, and can come.
+
+        A controller that is lost later takes nobody with it: gateways keep the routes they know.
+        """
+        return self.status is Status.OK and self._admitted
+
+    def registration(self, registered: bool, why: str) -> None:
+        """The controller knows the worker, or does not any more."""
+        self.registered = registered
+        self._admitted = self._admitted or registered
+        self.note = "" if registered else why
 
     def progress(self, done_bytes: int, total_bytes: int, text: str) -> None:
         """``text`` says what is going on: "loading weights". Logs it, but not every byte of it."""

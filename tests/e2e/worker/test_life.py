@@ -77,6 +77,8 @@ def test_it_needs_no_controller_registers_when_one_comes_and_survives_its_restar
                 ).json()
                 assert address == {"address": worker.url}
             assert worker.chat(max_tokens=2).status_code == 200
+            assert worker.get("/ready").status_code == 200
+        wait_until(lambda: worker.get("/health").json()["registered"] is False, 20, "the loss is noticed")
         with controller(port):
             wait_until(lambda: models(url) == ["tiny"], 20, "it is registered again")
             assert worker.end() == 0
