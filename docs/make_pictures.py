@@ -27,6 +27,7 @@ from llmlaunch import paths
 ROOT = Path(__file__).parents[1]
 COLUMNS, ROWS = 118, 40
 DEADLINE_S = 180
+_WEB_FONT = re.compile(r"@font-face \{[^}]*\}\s*")
 _SEQUENCE = re.compile(r"\x1b\[(\?25[lh]|1A|2K)|(\r)|(\n)")
 
 
@@ -95,7 +96,9 @@ def picture(name: str, command: str, printed: str) -> None:
     console.print(Text.from_ansi("\n".join(lines)), soft_wrap=True)
     folder = ROOT / "docs" / "img"
     folder.mkdir(exist_ok=True)
-    console.save_svg(str(folder / f"{name}.svg"), title="llmlaunch", unique_id=f"llmlaunch-{name}")
+    svg = console.export_svg(title="llmlaunch", unique_id=f"llmlaunch-{name}")
+    # Rich points at a font on the web; a picture in a README fetches nothing.
+    (folder / f"{name}.svg").write_text(_WEB_FONT.sub("", svg))
 
 
 def main() -> None:
