@@ -91,6 +91,8 @@ class _Running:
     done: int
     cached: int
     arrival: int
+    held: int = 0
+    """Columns that its row took in memory when the request came to it."""
 
     @property
     def left(self) -> int:
@@ -102,7 +104,7 @@ class _Running:
 
     @property
     def reserve(self) -> int:
-        return len(self.ticket.prompt) + self.ticket.max_new
+        return max(self.held, len(self.ticket.prompt) + self.ticket.max_new)
 
 
 @dataclass(slots=True)
@@ -111,6 +113,8 @@ class _Idle:
 
     tokens: list[int] = field(default_factory=list)
     used: int = 0
+    held: int = 0
+    """Columns that were written since the row was last dropped: a shorter request leaves more than its tokens."""
 
 
 @dataclass(order=True, slots=True)
@@ -278,11 +282,11 @@ class Scheduler:
         free = self.capacity.tokens - sum(r.reserve for r in self._running.values()) - need
         if free < 0:
             return False
-        kept = sum(len(idle.tokens) for idle in self._idle.values())
+        kept = sum(idle.held for idle in self._idle.values())
         for row in sorted(self._idle, key=lambda row: self._idle[row].used):
             if kept <= free:
                 break
-            kept -= len(self._idle[row].tokens)
+            kept -= self._idle[row].held
             self._drop(row)
         return True
 
@@ -295,9 +299,10 @@ class Scheduler:
             if source in self._idle:
                 self._idle[source].used = self._ticks
             self._moves.append(Copy(source, row, common))
-        del self._idle[row]
+        held = self._idle.pop(row).held
+        cached = min(common, len(ticket.prompt))
         self._running[ticket.request_id] = _Running(
-            ticket, row, tokens, done=common, cached=min(common, len(ticket.prompt)), arrival=waiting.key[1]
+            ticket, row, tokens, done=common, cached=cached, arrival=waiting.key[1], held=held
         )
 
     def _oldest_row(self, spare: int) -> int:
@@ -331,10 +336,11 @@ class Scheduler:
     # -- leaving -------------------------------------------------------------------------------------------------
 
     def _retire(self, running: _Running) -> None:
-        self._idle[running.row] = _Idle(running.tokens[: running.done], self._ticks)
+        held = max(running.held, running.done)
+        self._idle[running.row] = _Idle(running.tokens[: running.done], self._ticks, held)
 
     def _drop(self, row: int) -> None:
-        if self._idle[row].tokens:
+        if self._idle[row].held:
             self._idle[row] = _Idle()
             self._moves.append(Drop(row))
 
