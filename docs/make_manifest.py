@@ -120,10 +120,9 @@ hub's id.
 A port that the manifest gives is a promise: it is used, or `up` stops with the name of the process that holds it. A port that is left out
 is the next free one: from 8000 for the API, from 21001 for the controller, from 21002 for models.
 
-A model's `port` is its first replica's, and the next replicas take the ports after it, passing over those that other programs hold. No
-two ports of a manifest may be the same on
-overlapping addresses: `0.0.0.0` and `::` overlap every address, `localhost` is `127.0.0.1`. 21001 and 8000 count as the controller's and
-the API's unless the manifest gives them other ports.
+A model's `port` is its first replica's. Each of the other replicas takes the next free one after it: one that neither this manifest nor
+another program uses. No two ports that a manifest gives may be the same on overlapping addresses: `0.0.0.0` and `::` overlap every
+address, `localhost` is `127.0.0.1`. 21001 and 8000 count as the controller's and the API's unless the manifest gives them other ports.
 
 ## Text, numbers, limits
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 DEFAULT_FILE = "deploy.yaml"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-_MOST_BYTES = 1 << 20
 
 
 def complete_deployment(incomplete: str) -> list[str]:
@@ -137,10 +136,11 @@ def _declared_name(file: Path) -> str | None:
     """
     import yaml
 
+    from llmlaunch.manifest.file import MAX_BYTES, read_bytes
+
     try:
-        with file.open("rb") as stream:
-            text = stream.read(_MOST_BYTES + 1)
-        if len(text) > _MOST_BYTES:
+        text = read_bytes(file)
+        if len(text) > MAX_BYTES:
             raise ValueError("larger than any manifest")
         return _scan(yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
     except (OSError, yaml.YAMLError) as error:

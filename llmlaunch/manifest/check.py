@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from llmlaunch.manifest.schema import ApiPart, ControllerPart, ModelPart
@@ -24,7 +24,6 @@ class Entry:
     """Each with the place of what it comes from."""
     host: str
     port: int | None
-    replicas: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,6 @@ class _Claim:
     path: Path
     given: bool = True
     """False: a default, which the manifest does not mention."""
-    replica: int = 1
 
 
 def model(tree: Tree, part: ModelPart, wrong: Collection[str], path: Path, home: Home) -> None:
@@ -80,14 +78,17 @@ def names(tree: Tree, entries: Iterable[Entry]) -> None:
 def ports(
     tree: Tree, controller: ControllerPart | None, api: ApiPart | None, entries: Sequence[Entry]
 ) -> None:
-    """No two components ask for one port on the same address; replicas take the ports after their model's."""
+    """No two components ask for one port on the same address.
+
+    A model's port is its first replica's alone: the others take what is free after it, and can not clash.
+    """
     taken: dict[int, list[_Claim]] = {}
-    for claims in (_servers(controller, api), *map(_replicas, entries)):
-        for claim in claims:
-            rival = next((c for c in taken.get(claim.port, ()) if _overlap(c.host, claim.host)), None)
-            if rival:
-                _tell(tree, claim, rival)
-                break
+    asked = [_Claim(e.host, e.port, "the model", (*e.path, "port")) for e in entries if e.port is not None]
+    for claim in _servers(controller, api) + asked:
+        rival = next((c for c in taken.get(claim.port, ()) if _overlap(c.host, claim.host)), None)
+        if rival:
+            _tell(tree, claim, rival)
+        else:
             taken.setdefault(claim.port, []).append(claim)
 
 
@@ -103,22 +104,13 @@ def _servers(controller: ControllerPart | None, api: ApiPart | None) -> list[_Cl
     return found
 
 
-def _replicas(entry: Entry) -> Iterator[_Claim]:
-    if entry.port is None:
-        return
-    for number in range(min(entry.replicas, LAST_PORT + 1 - entry.port)):
-        yield _Claim(entry.host, entry.port + number, "the model", (*entry.path, "port"), replica=number + 1)
-
-
 def _tell(tree: Tree, claim: _Claim, rival: _Claim) -> None:
     if not claim.given:
         claim, rival = rival, claim
     shown = "this port" if tree.hidden(claim.path) else f"port {claim.port}"
-    if claim.replica > 1:
-        shown += f", of replica {claim.replica},"
     if rival.given:
         line, _ = tree.place(rival.path)
-        whose = f"{rival.who} on line {line}" + (f", replica {rival.replica}" if rival.replica > 1 else "")
+        whose = f"{rival.who} on line {line}"
     else:
         whose = f"{rival.who}, which has it unless the manifest gives it another"
     tree.problem(claim.path, f"{shown} is taken by {whose}", expected="a port of its own")

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from llmlaunch.errors import ManifestError, Problem
+from llmlaunch.manifest.file import MAX_BYTES, read_bytes
 from llmlaunch.manifest.reader import Reader
-from llmlaunch.manifest.tree import MAX_BYTES, Tree, read, too_large
+from llmlaunch.manifest.tree import Tree, read, too_large
 from llmlaunch.manifest.types import Manifest
 from llmlaunch.manifest.words import nearest
 
@@ -20,9 +21,7 @@ def load(path: str | Path, env: Mapping[str, str]) -> Manifest:
     except RuntimeError:
         raise _unreadable(file, "there is no such user here") from None
     try:
-        with place.open("rb") as stream:
-            # Bounded: a device file would never end.
-            raw = stream.read(MAX_BYTES + 1)
+        raw = read_bytes(place)
         if len(raw) > MAX_BYTES:
             raise ManifestError([too_large(file)])
         text = raw.decode()

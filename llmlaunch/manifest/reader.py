@@ -131,8 +131,8 @@ class Reader:
         spec = self._spec(part, path, home)
         specs.append(spec)
         named = self._names(part, spec, path) if not wrong & {"names", "model"} or part.names else ()
-        port = None if wrong & {"host", "port", "replicas"} else part.port
-        entries.append(check.Entry(path, named, part.host, port, part.replicas))
+        port = None if wrong & {"host", "port"} else part.port
+        entries.append(check.Entry(path, named, part.host, port))
 
     def _own(self, value: Any, path: Path) -> dict[str, Any] | None:
         """An entry's own keys; None, with the mistake noted, when it has none."""

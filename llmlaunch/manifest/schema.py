@@ -26,6 +26,7 @@ from llmlaunch.manifest.values import (
     Texts,
     Tokens,
     Variable,
+    Vram,
 )
 
 SCHEMA_ID = "https://json-schema.org/draft/2020-12/schema"
@@ -78,7 +79,7 @@ class Settings(Part):
     """With gpus: auto, how many GPUs one replica needs (tensor parallel)."""
     replicas: Replicas = Field(default=1, examples=[2])
     """How many processes serve it."""
-    vram: Size | None = Field(default=None, examples=["18GiB"])
+    vram: Vram | None = Field(default=None, examples=["18GiB"])
     """A replica's total over its GPUs, split evenly. Left out: estimated from the model's files, then measured."""
     engine_args: dict[str, Any] = Field(default_factory=dict, examples=[{"max_num_seqs": 64}])
     """Handed to the engine as its own flags: max_num_seqs: 64 becomes --max-num-seqs 64. Added to those under `defaults`."""
@@ -112,7 +113,7 @@ class ModelPart(Settings):
     names: Names | None = Field(default=None, examples=["vicuna-7b", ["vicuna-7b", "gpt-3.5-turbo"]])
     """What clients ask for. Left out: the last part of `model`."""
     port: Port | None = Field(default=None, examples=[21010])
-    """Port of the first replica; the others take the ones after it, as far as they are free. Left out: the next free one from 21002 up."""
+    """Port of the first replica; each of the others takes the next free one after it. Left out: the next free one from 21002 up."""
     command: Annotated[list[str], Field(min_length=1)] | None = Field(
         default=None, examples=[["python", "my_server.py", "--port", "{port}"]]
     )

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from llmlaunch.manifest.devices import DeviceError, parse_gpus
-
 GRAMMAR = "model[@host[@port[@gpus]]]"
 _LONG = "a path that contains @ needs the long form (model: PATH)"
 
@@ -17,7 +15,8 @@ class Short:
 
     model: str
     host: str | None = None
-    port: int | None = None
+    port: int | str | None = None
+    """The text itself when it is no number."""
     gpus: str | None = None
 
 
@@ -25,7 +24,7 @@ def parse(text: str) -> Short:
     """Read one short form. Raises ValueError with what is wrong.
 
     IPv6 hosts may stand in brackets or bare. A path that contains ``@`` itself can not be told from the parts: the long form takes it.
-    Whether host and port are in range is checked where all values are.
+    Whether host, port and gpus make sense is checked where all values are, so that every mistake of a line is told.
     """
     parts = [part.strip() for part in text.split("@")]
     if len(parts) > 4:
@@ -33,7 +32,10 @@ def parse(text: str) -> Short:
     model, host, port, gpus = (parts + [""] * 4)[:4]
     if not model:
         raise ValueError("the model is missing before the first @")
-    return Short(model, _host(host), _port(port), _gpus(gpus))
+    for name, part in (("host", host), ("port", port)):
+        if "/" in part:
+            raise ValueError(f"the {name} {part!r} is a path; {_LONG}")
+    return Short(model, _host(host), _port(port), gpus or None)
 
 
 def render(short: Short) -> str:
@@ -47,26 +49,10 @@ def render(short: Short) -> str:
 
 
 def _host(text: str) -> str | None:
-    if "/" in text:
-        raise ValueError(f"the host {text!r} is a path; {_LONG}")
     if text.startswith("[") and text.endswith("]"):
         text = text[1:-1]
     return text or None
 
 
-def _port(text: str) -> int | None:
-    if not text:
-        return None
-    if not re.fullmatch(r"-?[0-9]{1,9}", text):
-        raise ValueError(f"the port {text!r} is not a number; {_LONG}")
-    return int(text)
-
-
-def _gpus(text: str) -> str | None:
-    if text:
-        try:
-            parse_gpus(text)
-        except DeviceError as error:
-            which = text if error.index is None else text.split(",")[error.index].strip()
-            raise ValueError(f"the device {which!r} {error}") from None
-    return text or None
+def _port(text: str) -> int | str | None:
+    return int(text) if re.fullmatch(r"-?[0-9]{1,9}", text) else text or None

@@ -6,6 +6,7 @@ Scalars follow YAML 1.2's core schema: only true and false are booleans, so that
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,9 +18,9 @@ from yaml.events import AliasEvent, ScalarEvent
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from llmlaunch.errors import ManifestError, Problem
+from llmlaunch.manifest.file import MAX_BYTES
 
 Path = tuple[str | int, ...]
-MAX_BYTES = 1 << 20
 MAX_VALUES = 10_000
 MAX_DEPTH = 40
 _MAX_DIGITS = 300  # beyond this Python itself refuses to convert, sooner or later
@@ -176,6 +177,10 @@ def _too_many(file: str, mark: Mark) -> ManifestError:
     return _refusal(file, *_place(mark), f"more than {MAX_VALUES} values once aliases are expanded")
 
 
+def _inside_itself(file: str, mark: Mark) -> ManifestError:
+    return _refusal(file, *_place(mark), "this alias stands inside what it names")
+
+
 @dataclass(frozen=True, slots=True)
 class _Entry:
     """A value of a mapping, and where its key stands."""
@@ -194,26 +199,37 @@ class _Expander:
         self.aliases = loader.aliases
         self.as_text = loader.as_text
         self.count = 0
+        self.open: set[int] = set()
+        """Ids of the lists and mappings that are being expanded."""
 
     def expand(self, node: Node, path: Path, depth: int, alias: Mark | None = None) -> Any:
         """The value of ``node``, which stands at ``alias`` when that is not where it was written."""
         mark = alias or node.start_mark
         self._spend(mark, depth)
+        if id(node) in self.open:
+            raise _inside_itself(self.tree.file, mark)
         self.tree.values[path] = _place(mark)
         if not _TAG.fullmatch(node.tag):
             self.tree.problem(path, f"the tag {node.tag} means nothing here")
+        if not isinstance(node, MappingNode | SequenceNode):
+            return self._scalar(node, path)
+        self.open.add(id(node))
+        try:
+            return self._collection(node, path, depth)
+        finally:
+            self.open.discard(id(node))
+
+    def _collection(self, node: MappingNode | SequenceNode, path: Path, depth: int) -> Any:
         if isinstance(node, MappingNode):
             found = {}
             for key, entry in self._entries(node, depth).items():
                 self.tree.keys[(*path, key)] = entry.place
                 found[key] = self.expand(entry.node, (*path, key), depth + 1, entry.alias)
             return found
-        if isinstance(node, SequenceNode):
-            return [
-                self.expand(item, (*path, i), depth + 1, self.aliases.get((id(node), i)))
-                for i, item in enumerate(node.value)
-            ]
-        return self._scalar(node, path)
+        return [
+            self.expand(item, (*path, i), depth + 1, self.aliases.get((id(node), i)))
+            for i, item in enumerate(node.value)
+        ]
 
     def _spend(self, mark: Mark, depth: int) -> None:
         self.count += 1
@@ -231,6 +247,8 @@ class _Expander:
             if _is_merge(key_node):
                 for source in value_node.value if isinstance(value_node, SequenceNode) else [value_node]:
                     self._spend(key_node.start_mark, depth)
+                    if id(source) in self.open:
+                        raise _inside_itself(self.tree.file, key_node.start_mark)
                     if isinstance(source, MappingNode):
                         merged = self._entries(source, depth + 1) | merged
                     else:
@@ -282,6 +300,14 @@ class _Expander:
             self.tree.from_environment.add(path)
             self.tree.secrets.add(value)
             return value
+        if default is not None and "${" in default:
+            self.tree.broken.add(path)
+            self.tree.problem(
+                path,
+                f"the default of ${{{name}}} holds another variable",
+                expected="plain text after :-, without ${",
+            )
+            return ""
         if default is not None:
             return default
         if value is None:
@@ -318,5 +344,8 @@ def typed(text: str) -> Any:
     if _INT.fullmatch(text):
         return int(text, 0) if text[:2] in ("0x", "0o") else int(text)
     if _FLOAT.fullmatch(text) and any(c in text for c in ".eE"):
-        return float(text)
+        number = float(text)
+        return (
+            number if math.isfinite(number) else text
+        )  # 1e999: no engine could be told what Python makes of it
     return text

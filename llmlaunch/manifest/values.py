@@ -41,6 +41,16 @@ def _size(value: object) -> int:
         raise wrong("is no size", str(error)) from None
 
 
+def _vram(value: object) -> int:
+    size = _size(value)
+    if size < 1 << 20:
+        # Most likely the unit was forgotten: 18 is meant as 18GiB, and would be 18 bytes.
+        raise wrong(
+            "is less than any model needs: a bare number is bytes", "a size with its unit, such as 18GiB"
+        )
+    return size
+
+
 def _duration(value: object) -> float:
     try:
         return sizes.parse_duration(value)
@@ -126,6 +136,9 @@ Concurrency = Annotated[int, Field(ge=1, le=100_000), RETYPED]
 Tokens = Annotated[int, Field(ge=1, le=1 << 30), RETYPED]
 Size = Annotated[
     int, BeforeValidator(_size), WithJsonSchema({"type": ["string", "integer"], "format": "size"})
+]
+Vram = Annotated[
+    int, BeforeValidator(_vram), WithJsonSchema({"type": ["string", "integer"], "format": "size"})
 ]
 _DURATION_SCHEMA = WithJsonSchema({"type": ["string", "number"], "format": "duration"})
 Duration = Annotated[float, BeforeValidator(_duration), _DURATION_SCHEMA]

@@ -97,6 +97,8 @@ def _custom(tree: Tree, path: Path, error: Mapping[str, Any], on_key: bool) -> N
     context, value = error["ctx"], error["input"]
     if context["index"] is not None and isinstance(value, list):
         path, value = (*path, context["index"]), value[context["index"]]
+    elif context["index"] is not None and isinstance(value, str):
+        value = value.split(",")[context["index"]].strip()
     if on_key:
         subject = f"the key {_shown(str(path[-1]))}"
     elif path[-2:-1] == ("env",):

@@ -73,6 +73,11 @@ def test_an_unset_variable_is_one_mistake_and_all_are_told() -> None:
     assert [p.message for p in found] == [f"the environment variable {name} is not set" for name in "ABCDEF"]
 
 
+def test_a_default_holds_no_variable() -> None:
+    found = problem("models: ['${A:-${B:-c}}']\n", {"B": "b"})
+    assert found.message == "the default of ${A} holds another variable"
+
+
 def test_unset_in_defaults_is_told_once() -> None:
     assert places("models: [a, b]\ndefaults: {env: {A: '${NOPE}'}, replicas: '${NOPE}'}\n") == [
         (2, 21),
