@@ -75,9 +75,11 @@ def reference(model: Any, prompt: Sequence[int], new: int) -> list[int]:
     return [int(token) for token in out[0, len(prompt) :]]
 
 
-def batching(model: Any, rows: int = 4, columns: int = 128, **arguments: Any) -> Batching:
+def batching(
+    model: Any, rows: int = 4, columns: int = 128, tokens: int | None = None, **arguments: Any
+) -> Batching:
     model.set_attn_implementation(ATTENTION)
-    return Batching(model, Capacity(rows, columns, rows * columns), **arguments)
+    return Batching(model, Capacity(rows, columns, tokens or rows * columns), **arguments)
 
 
 def request(
