@@ -52,6 +52,9 @@ def worker(
     prefix_reuse: bool = typer.Option(
         True, "--prefix-reuse/--no-prefix-reuse", help="Compute shared beginnings of prompts once."
     ),
+    strict_seeds: bool = typer.Option(
+        False, "--strict-seeds", help="Compute requests with a seed by themselves: the same bits in any crowd."
+    ),
     log_level: str = typer.Option("info", help="debug, info, warning or error."),
     prepare: bool = typer.Option(
         False, "--prepare", help="Download and convert the model, then exit: a later start is quick."
@@ -88,6 +91,7 @@ def worker(
         seed=seed,
         stop_grace_s=stop_grace,
         prefix_reuse=prefix_reuse,
+        strict_seeds=strict_seeds,
     )
     check(config)
     if prepare:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,8 @@ from llmlaunch.worker.values import Load, Piece
 PATIENCE = 2.0
 """A step that also computes prompts may take this many times as long as one that only decodes."""
 SMALLEST_CHUNK = 16
+EXPECTED_TOKENS = 512
+"""Of an answer that nobody bounded: room is held for so many, and taken as it grows beyond them."""
 READING_TOKENS = 256
 """Of prompts a step, while somebody wants their logprobs."""
 
@@ -46,11 +49,11 @@ class Pacer:
             self._prompt_token_s = _blend(self._prompt_token_s, max(seconds - beside, 1e-6) / prompt)
 
 
-def _lasts(step: Step, every: set[str]) -> list[int]:
-    """Of the logits of a step, those that are drawn from."""
+def _lasts(spans: Sequence[Span], every: set[str]) -> list[int]:
+    """Of the logits of a pass, those that are drawn from."""
     wanted: list[int] = []
     at = 0
-    for span in step.spans:
+    for span in spans:
         at += len(span.tokens) if span.request_id in every else int(span.samples)
         if span.samples:
             wanted.append(at - 1)
@@ -67,18 +70,32 @@ class Batching:
     mode = "continuous batching"
 
     def __init__(
-        self, model: Any, capacity: Capacity, *, reuse: bool = True, prompt_tokens: int = 2048
+        self,
+        model: Any,
+        capacity: Capacity,
+        *,
+        reuse: bool = True,
+        prompt_tokens: int = 2048,
+        strict_seeds: bool = False,
     ) -> None:
-        """``prompt_tokens``: the most that one step computes of prompts, when nothing else waits for it."""
+        """``prompt_tokens``: the most that one step computes of prompts, when nothing else waits for it.
+
+        ``strict_seeds``: requests with a seed go through the model by themselves, in pieces that are always the same.
+        """
         self._model = model
         self._capacity = capacity
         self._reuse = reuse
         self._exact = model.dtype == torch.float32
+        self._strict = strict_seeds
+        self._apart: set[str] = set()
+        """Requests that share no pass with others."""
         self._pacer = Pacer(prompt_tokens)
         self._answers: dict[str, Answer] = {}
         self._voices: dict[str, Voice] = {}
         self._reading: set[str] = set()
         """Requests that want the logprobs of their prompts."""
+        self._sent_back = 0
+        """By schedulers before this one."""
         self._fresh()
 
     def _fresh(self) -> None:
@@ -93,20 +110,27 @@ class Batching:
     def add(self, answer: Answer) -> None:
         request = answer.request
         # Computing fewer tokens rounds otherwise: below float32 that may change a seeded answer.
-        reuse = self._reuse and (self._exact or request.sampling.seed is None)
-        if request.prompt_logprobs is not None:
-            reuse = False  # columns that are there already have no logits
-            self._reading.add(request.request_id)
+        seeded = request.sampling.seed is not None
+        apart = self._strict and seeded
+        repeatable = apart or (seeded and not self._exact)
+        reading = request.prompt_logprobs is not None  # columns that are there already have no logits
         self.scheduler.add(
             Ticket(
                 request.request_id,
                 request.prompt,
                 request.ending.max_tokens,
                 priority=request.priority,
-                reuse=reuse,
+                reuse=self._reuse and not (repeatable or reading),
                 after=request.after,
+                # One that is sent back computes again what it has said, in other pieces.
+                expected=EXPECTED_TOKENS if request.ending.open and not (repeatable or reading) else None,
+                even=apart,
             )
         )
+        if reading:
+            self._reading.add(request.request_id)
+        if apart:
+            self._apart.add(request.request_id)
         self._answers[request.request_id] = answer
         self._voices[request.request_id] = Voice.of(request.sampling, request.prompt, request.guide)
 
@@ -115,6 +139,7 @@ class Batching:
         self._answers.pop(request_id, None)
         self._voices.pop(request_id, None)
         self._reading.discard(request_id)
+        self._apart.discard(request_id)
 
     @torch.inference_mode()
     def step(self) -> list[tuple[str, Piece]]:
@@ -125,21 +150,30 @@ class Batching:
         self._move(step)
         if not step.spans:
             return []
-        every = self._reading & {span.request_id for span in step.spans if span.prompt}
-        logits = self._cache.run(self._model, step.spans, every)
-        news = self._read(step, logits, every) if every and logits is not None else []
+        together = tuple(span for span in step.spans if span.request_id not in self._apart)
+        alone = [(span,) for span in step.spans if span.request_id in self._apart]
+        news: list[tuple[str, Piece]] = []
+        for spans in [together, *alone] if together else alone:
+            news += self._pass(spans)
+        prompt = sum(len(span.tokens) for span in step.spans if span.prompt)
+        decoded = sum(not span.prompt for span in step.spans)
+        self._pacer.learn(decoded, prompt, time.perf_counter() - began)
+        return news
+
+    def _pass(self, computed: tuple[Span, ...]) -> list[tuple[str, Piece]]:
+        """Push ``computed`` through the model together, and tell what comes of it."""
+        every = self._reading & {span.request_id for span in computed if span.prompt}
+        logits = self._cache.run(self._model, computed, every)
+        news = self._read(computed, logits, every) if every and logits is not None else []
         if every and logits is not None:
-            logits = logits[_lasts(step, every)]
+            logits = logits[_lasts(computed, every)]
         over = {name for name, _ in news}
-        spans = [span for span in step.spans if span.samples]
+        spans = [span for span in computed if span.samples]
         if logits is not None and spans:
             kept = [at for at, span in enumerate(spans) if span.request_id not in over]
             if len(kept) < len(spans):
                 spans, logits = [spans[at] for at in kept], logits[kept]
             news += self._speak(spans, logits) if spans else []
-        prompt = sum(len(span.tokens) for span in step.spans if span.prompt)
-        decoded = sum(not span.prompt for span in step.spans)
-        self._pacer.learn(decoded, prompt, time.perf_counter() - began)
         return news
 
     def _move(self, step: Step) -> None:
@@ -149,11 +183,11 @@ class Batching:
             else:
                 self._cache.drop(move.row)
 
-    def _read(self, step: Step, logits: torch.Tensor, every: set[str]) -> list[tuple[str, Piece]]:
+    def _read(self, spans: Sequence[Span], logits: torch.Tensor, every: set[str]) -> list[tuple[str, Piece]]:
         """Tell the logprobs of prompts that are asked for; end the requests that want nothing else."""
         news: list[tuple[str, Piece]] = []
         at = 0
-        for span in step.spans:
+        for span in spans:
             if span.request_id not in every:
                 at += span.samples
                 continue
@@ -190,7 +224,13 @@ class Batching:
         return news
 
     def recover(self) -> None:
+        self._sent_back += self.scheduler.sent_back
         self._fresh()
 
     def load(self) -> Load:
-        return Load(self.scheduler.running, self.scheduler.waiting, self.scheduler.kv_used)
+        return Load(
+            self.scheduler.running,
+            self.scheduler.waiting,
+            self.scheduler.kv_used,
+            self._sent_back + self.scheduler.sent_back,
+        )

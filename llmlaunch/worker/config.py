@@ -45,6 +45,8 @@ class WorkerConfig:
     seed: int | None = None
     stop_grace_s: float = 30.0
     prefix_reuse: bool = True
+    strict_seeds: bool = False
+    """Requests with a seed share no pass with others."""
 
     @property
     def address(self) -> str:

@@ -146,7 +146,13 @@ def _strategy(model: Any, config: WorkerConfig, device: str, context: int) -> tu
     log.info("%s", words)
     tokens = placement.CPU_PROMPT_TOKENS if device == "cpu" else placement.GPU_PROMPT_TOKENS
     return (
-        Batching(model, room, reuse=config.prefix_reuse, prompt_tokens=tokens),
+        Batching(
+            model,
+            room,
+            reuse=config.prefix_reuse,
+            prompt_tokens=tokens,
+            strict_seeds=config.strict_seeds,
+        ),
         min(context, room.columns),
         words,
     )

@@ -63,6 +63,12 @@ class Metrics:
         add("vllm:num_requests_running", "gauge", "Requests that share the model now.", load.running)
         add("vllm:num_requests_waiting", "gauge", "Requests that wait for a place.", load.waiting)
         add("vllm:kv_cache_usage_perc", "gauge", "Share of the KV cache in use, 0 to 1.", load.kv_used)
+        add(
+            "vllm:num_preemptions_total",
+            "counter",
+            "Requests that made room and waited again.",
+            load.sent_back,
+        )
         add("vllm:prompt_tokens_total", "counter", "Tokens of prompts.", self.prompt_tokens)
         add("vllm:prompt_tokens_cached_total", "counter", "Of these, not computed again.", self.cached_tokens)
         add("vllm:generation_tokens_total", "counter", "Tokens of answers.", self.generation_tokens)

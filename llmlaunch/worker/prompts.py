@@ -175,6 +175,7 @@ def ending(
         )
     return Ending(
         max_tokens=most,
+        open=asked is None,
         min_tokens=least,
         stop=tuple(stop),
         stop_token_ids=frozenset(body.stop_token_ids or ()),

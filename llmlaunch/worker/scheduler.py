@@ -9,6 +9,13 @@ A step is a list of spans, the tokens that each running request still has to pus
                                           finished · cancelled: the row keeps its tokens for whoever shares them
 
 A decode is a span of one token; a chunk of a prompt is a longer one. Both go through the model in one pass.
+
+Room. A request holds room for its prompt and for the answer that it is expected to give; one that goes on beyond that
+takes more, piece by piece. When there is no more, the last in rank goes back into the queue with the tokens it has,
+and computes them again later. The first in rank always goes on, so nothing ever waits in a circle.
+
+Rank. Lower priorities first, then by arrival; but whoever was passed over :data:`MOST_OVERTAKES` times comes before
+all that were not, so a steady flow of urgent requests delays the others and never stops them.
 """
 
 from __future__ import annotations
@@ -19,6 +26,12 @@ from dataclasses import dataclass, field
 
 LEAST_REUSE = 8
 """Tokens: a shorter common prefix is not worth a copy."""
+MOST_OVERTAKES = 64
+"""Times that later requests, or their prompts, may go before one that waits."""
+GROWTH = 256
+"""Tokens of room that an answer takes at a time, once it is longer than expected."""
+EVEN_CHUNK = 128
+"""Tokens of a prompt that is always cut at the same places."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +56,17 @@ class Ticket:
     """Whether it may build on columns that another request computed."""
     after: str = ""
     """A request with the same prompt, whose computation is worth waiting for."""
+    expected: int | None = None
+    """Tokens of the answer that room is held for from the start. None: all of ``max_new``, and it is never sent back."""
+    even: bool = False
+    """Whether its prompt is cut at the same places whatever else there is, so that it is rounded alike every time."""
+
+    @property
+    def need(self) -> int:
+        return len(self.prompt) + self.max_new
+
+
+Rank = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +115,10 @@ class _Running:
     done: int
     cached: int
     arrival: int
-    held: int = 0
+    room: int
+    """Tokens that it may fill."""
+    overtaken: int
+    held: int
     """Columns that its row took in memory when the request came to it."""
 
     @property
@@ -104,7 +131,15 @@ class _Running:
 
     @property
     def reserve(self) -> int:
-        return max(self.held, len(self.ticket.prompt) + self.ticket.max_new)
+        return max(self.held, self.room)
+
+    @property
+    def firm(self) -> bool:
+        return self.ticket.expected is None
+
+    @property
+    def rank(self) -> Rank:
+        return _rank(self.ticket, self.arrival, self.overtaken)
 
 
 @dataclass(slots=True)
@@ -119,9 +154,27 @@ class _Idle:
 
 @dataclass(order=True, slots=True)
 class _Waiting:
-    key: tuple[int, int]
+    key: Rank
     ticket: Ticket = field(compare=False)
     tokens: list[int] = field(compare=False)
+    arrival: int = field(compare=False)
+    overtaken: int = field(default=0, compare=False)
+    cached: int | None = field(default=None, compare=False)
+    """What it found computed when it first ran; None: it has not run yet."""
+
+    @property
+    def room(self) -> int:
+        """Tokens to hold when it starts."""
+        if self.ticket.expected is None:
+            return self.ticket.need
+        said = len(self.tokens) - len(self.ticket.prompt)
+        expected = max(self.ticket.expected, said + GROWTH)
+        return min(self.ticket.need, len(self.ticket.prompt) + expected)
+
+
+def _rank(ticket: Ticket, arrival: int, overtaken: int) -> Rank:
+    """What sorts before runs before."""
+    return (0, 0, arrival) if overtaken >= MOST_OVERTAKES else (1, ticket.priority, arrival)
 
 
 class Scheduler:
@@ -134,6 +187,8 @@ class Scheduler:
         self._idle: dict[int, _Idle] = {row: _Idle() for row in range(capacity.rows)}
         self._arrivals = 0
         self._ticks = 0
+        self.sent_back = 0
+        """How often a request had to make room and wait again, so far."""
         self._moves: list[Copy | Drop] = []
 
     # -- what is there -------------------------------------------------------------------------------------------
@@ -179,7 +234,7 @@ class Scheduler:
         if any(ticket.request_id == known for known in self.requests()):
             raise ValueError(f"{ticket.request_id} is here already")
         self._arrivals += 1
-        self._queue(ticket, list(ticket.prompt), self._arrivals)
+        self._queue(ticket, list(ticket.prompt), self._arrivals, overtaken=0, cached=None)
 
     def fits_ever(self, prompt: int, max_new: int) -> bool:
         need = prompt + max_new
@@ -214,20 +269,26 @@ class Scheduler:
         The budget is at least one token, so that prompts always move on. The caller must compute every span.
         """
         self._ticks += 1
+        self._grow()
         self._admit()
         budget = max(1, prompt_budget)
         spans: list[Span] = []
-        for running in sorted(self._running.values(), key=lambda r: (r.ticket.priority, r.arrival)):
-            if running.decoding:
-                size = 1
-            else:
-                size = min(running.left, budget)
+        for running in sorted(self._running.values(), key=lambda r: r.rank):
+            size = 1 if running.decoding else self._chunk(running, budget)
+            if not running.decoding:
                 budget -= size
             if size:
                 spans.append(self._span(running, size))
+            else:
+                running.overtaken += 1
         moves, self._moves = tuple(self._moves), []
         spans.sort(key=lambda span: span.row)
         return Step(moves, tuple(spans))
+
+    def _chunk(self, running: _Running, budget: int) -> int:
+        if running.ticket.even and budget > 0:
+            return min(running.left, EVEN_CHUNK)
+        return min(running.left, max(0, budget))
 
     def _span(self, running: _Running, size: int) -> Span:
         start = running.done
@@ -244,18 +305,54 @@ class Scheduler:
 
     # -- admission -----------------------------------------------------------------------------------------------
 
+    def _grow(self) -> None:
+        """Give room to answers that are longer than expected; those last in rank go back where there is none."""
+        for running in self._running.values():
+            if len(running.tokens) > running.room:
+                running.room = min(running.ticket.need, len(running.tokens) + GROWTH)
+        while self._reserved() > self.capacity.tokens:
+            # Firm ones fit together, or they would not have been let in: somebody can go.
+            last = max((r for r in self._running.values() if not r.firm), key=lambda r: r.rank)
+            self._send_back(last)
+        self._clear(self.capacity.tokens - self._reserved())
+
+    def _reserved(self) -> int:
+        return sum(r.reserve for r in self._running.values())
+
+    def _send_back(self, running: _Running) -> None:
+        del self._running[running.ticket.request_id]
+        self._retire(running)
+        self.sent_back += 1
+        self._queue(running.ticket, running.tokens, running.arrival, running.overtaken, running.cached)
+
     def _admit(self) -> None:
         """Move those that fit from the queue into rows, in order: one that does not fit makes those behind it wait."""
         at = 0
         while at < len(self._waiting) and self._idle:
             waiting = self._waiting[at]
-            if self._shares_soon(waiting):
+            if waiting.overtaken < MOST_OVERTAKES and self._shares_soon(waiting):
                 at += 1  # its prompt is being computed for another; it is cheaper to wait for that
                 continue
-            if not self._make_room(waiting.ticket):
+            free = self.capacity.tokens - self._reserved() - waiting.room
+            if free < 0:
                 break
+            self._clear(free)
             del self._waiting[at]
             self._place(waiting)
+            at -= self._pass_over(waiting.arrival, at)
+
+    def _pass_over(self, arrival: int, at: int) -> int:
+        """Count who waits for longer than ``arrival``; returns how many of the first ``at`` moved to the front."""
+        passed = [w for w in self._waiting if w.arrival < arrival]
+        aged = 0
+        for waiting in passed:
+            waiting.overtaken += 1
+            if waiting.overtaken == MOST_OVERTAKES:
+                waiting.key = _rank(waiting.ticket, waiting.arrival, waiting.overtaken)
+                aged += 1
+        if aged:
+            self._waiting.sort()
+        return at if aged else 0
 
     def _shares_soon(self, waiting: _Waiting) -> bool:
         """Whether another is about to compute most of what this one needs."""
@@ -276,19 +373,14 @@ class Scheduler:
                     return self._best_source(waiting.tokens)[1] < common
         return False
 
-    def _make_room(self, ticket: Ticket) -> bool:
-        """Whether the request fits beside those that run; idle rows give up their memory for it, oldest first."""
-        need = len(ticket.prompt) + ticket.max_new
-        free = self.capacity.tokens - sum(r.reserve for r in self._running.values()) - need
-        if free < 0:
-            return False
+    def _clear(self, most: int) -> None:
+        """Idle rows give up their memory, oldest first, until they keep ``most`` tokens or less."""
         kept = sum(idle.held for idle in self._idle.values())
         for row in sorted(self._idle, key=lambda row: self._idle[row].used):
-            if kept <= free:
+            if kept <= most:
                 break
             kept -= self._idle[row].held
             self._drop(row)
-        return True
 
     def _place(self, waiting: _Waiting) -> None:
         ticket, tokens = waiting.ticket, waiting.tokens
@@ -300,9 +392,9 @@ class Scheduler:
                 self._idle[source].used = self._ticks
             self._moves.append(Copy(source, row, common))
         held = self._idle.pop(row).held
-        cached = min(common, len(ticket.prompt))
+        cached = min(common, len(ticket.prompt)) if waiting.cached is None else waiting.cached
         self._running[ticket.request_id] = _Running(
-            ticket, row, tokens, done=common, cached=cached, arrival=waiting.key[1], held=held
+            ticket, row, tokens, common, cached, waiting.arrival, waiting.room, waiting.overtaken, held
         )
 
     def _oldest_row(self, spare: int) -> int:
@@ -344,8 +436,11 @@ class Scheduler:
             self._idle[row] = _Idle()
             self._moves.append(Drop(row))
 
-    def _queue(self, ticket: Ticket, tokens: list[int], arrival: int) -> None:
-        bisect.insort(self._waiting, _Waiting((ticket.priority, arrival), ticket, tokens))
+    def _queue(
+        self, ticket: Ticket, tokens: list[int], arrival: int, overtaken: int, cached: int | None
+    ) -> None:
+        key = _rank(ticket, arrival, overtaken)
+        bisect.insort(self._waiting, _Waiting(key, ticket, tokens, arrival, overtaken, cached))
 
 
 def common_prefix(a: list[int], b: list[int], most: int) -> int:

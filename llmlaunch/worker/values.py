@@ -54,6 +54,8 @@ class Ending:
 
     max_tokens: int
     """0: only the prompt is computed."""
+    open: bool = False
+    """Nobody asked for ``max_tokens``: it is what the context leaves, and hardly ever needed."""
     min_tokens: int = 0
     stop: tuple[str, ...] = ()
     stop_token_ids: frozenset[int] = frozenset()
@@ -131,4 +133,6 @@ class Load:
     waiting: int = 0
     kv_used: float = 0.0
     """0 to 1."""
+    sent_back: int = 0
+    """Requests that had to make room and wait again, so far."""
     extra: dict[str, float] = field(default_factory=dict)
