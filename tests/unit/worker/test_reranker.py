@@ -37,7 +37,7 @@ PAIRS = [Pair([1, 2, 3, 4], [0, 0, 1, 1]), Pair([5, 6], [0, 1]), Pair([7] * 9, [
         ),
         ({"sbert_ce_default_activation_function": "torch.nn.modules.activation.Sigmoid"}, torch.sigmoid),
     ],
-    ids=str,
+    ids=["by default", "as sentence-transformers says", "as the older key says"],
 )
 def test_scores_are_the_models(settings: dict[str, Any], activation: Any) -> None:
     plain = model(**settings)
