@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from llmlaunch.planning.types import ProcessSpec
 from llmlaunch.supervision.core.restart import Policy
@@ -59,8 +60,19 @@ async def _probe(url: str, policy: Policy) -> tuple[bool, str, Response | None]:
 def _progress(response: Response | None) -> str:
     """What a server that is still loading says of it in its probe's body."""
     body = response.json() if response else None
-    progress = body.get("progress") if isinstance(body, dict) else None
-    return "" if progress in (None, "", {}, []) else str(progress)[:_LINE_CHARACTERS]
+    if not isinstance(body, dict):
+        return ""
+    told = body.get("progress") or body.get("note") or ""
+    return (_in_words(told) if isinstance(told, dict) else str(told))[:_LINE_CHARACTERS]
+
+
+def _in_words(progress: dict[str, Any]) -> str:
+    """``{"text": "loading weights", "done_bytes": …, "total_bytes": …}`` → "loading weights 31 of 98 MiB"."""
+    text = str(progress.get("text") or "")
+    done, total = progress.get("done_bytes"), progress.get("total_bytes")
+    if isinstance(done, int) and isinstance(total, int) and total > 0:
+        return f"{text or 'loading'} {done >> 20} of {max(total >> 20, 1)} MiB"
+    return text or ", ".join(f"{key} {value}" for key, value in progress.items())
 
 
 class _LogSigns:

@@ -100,6 +100,9 @@ def test_probes_tell_progress_readiness_and_health(tmp_path: Path) -> None:
     replies = [
         ok({"progress": "1 of 2"}, 503),
         ok({"progress": "1 of 2"}, 503),
+        ok({"progress": {"done_bytes": 31 << 20, "total_bytes": 98 << 20, "text": "converting"}}, 503),
+        ok({"progress": {"done_bytes": 0, "total_bytes": 0, "text": "warming up"}}, 503),
+        ok({"progress": {}, "note": "waiting for the controller"}, 503),
         ok([], 503),
         ok({}),
         ok({}, 500),
@@ -113,7 +116,7 @@ def test_probes_tell_progress_readiness_and_health(tmp_path: Path) -> None:
 
         def note(event: Probed | Progressed) -> None:
             seen.append(event)
-            if len(seen) == 4:
+            if len(seen) == 7:
                 done.set()
 
         async with server(lambda line, body: replies.pop(0) if replies else None) as url:
@@ -126,6 +129,9 @@ def test_probes_tell_progress_readiness_and_health(tmp_path: Path) -> None:
     asyncio.run(run())
     assert seen == [
         Progressed(1, "1 of 2"),
+        Progressed(1, "converting 31 of 98 MiB"),
+        Progressed(1, "warming up"),
+        Progressed(1, "waiting for the controller"),
         Probed(1, True, ""),
         Probed(1, False, "status 500"),
         Probed(1, False, "no answer within 0.1 s"),
