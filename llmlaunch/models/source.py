@@ -19,6 +19,7 @@ Progress = Callable[[int, int, str], None]
 """Bytes done, bytes in all, what is being downloaded."""
 
 PACKAGE = "package://"
+_SHOWN = 200
 _TRUE = {"1", "true", "yes", "on"}
 _HUB_ID = re.compile(r"^(?P<id>\w[\w.-]*(?:/\w[\w.-]*)?)(?:/(?P<file>[\w./-]+\.gguf))?$", re.ASCII)
 _PACKAGE_NAME = re.compile(r"^[A-Za-z_]\w*$", re.ASCII)
@@ -61,8 +62,8 @@ def resolve(
     """
     if model.startswith(PACKAGE):
         return _in_package(model)
-    path = Path(model).expanduser()
-    if path.exists():
+    path = _path(model)
+    if _exists(model, path):
         return _local(model, path.absolute())
     looked = f"local folder {path.absolute()}: does not exist"
     match = _HUB_ID.match(model)
@@ -136,6 +137,21 @@ def fetch(
     return hub.fetch(facts, progress, cache, env)
 
 
+def _path(model: str) -> Path:
+    try:
+        return Path(model).expanduser()
+    except RuntimeError:
+        raise ModelError(f"model {model!r}: there is no such user here") from None
+
+
+def _exists(model: str, path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        shown = model if len(model) <= _SHOWN else model[:_SHOWN] + "…"
+        raise ModelError(f"model {shown!r} can not be looked up: {error.strerror}") from None
+
+
 def _local(model: str, path: Path) -> Place:
     if path.is_dir():
         return Place(model, str(path), True)
@@ -154,7 +170,7 @@ def _in_package(model: str) -> Place:
     path = (root / inner).resolve()
     if not path.is_relative_to(root.resolve()):
         raise ModelError(f"model {model!r}: {inner!r} leads out of the package's folder {root}")
-    if not path.exists():
+    if not _exists(model, path):
         raise ModelError(f"model {model!r} was not found: {path} does not exist", hint=_nearest_path(path))
     return _local(model, path)
 

