@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from llmlaunch.errors import ModelError, PlanError
+from llmlaunch.errors import ModelError, PlanError, UsageError
 from llmlaunch.hardware.types import Gpu, Inventory
 from llmlaunch.manifest.types import EngineName, Manifest, ModelSpec
 from llmlaunch.models.facts import ModelFacts
@@ -57,6 +57,8 @@ def replan(
 ) -> tuple[Inventory, Plan]:
     """Plan a manifest that is already read, as ``scale`` does after it changed a number of replicas."""
     inventory = _inventory(gpus, env)
+    if not inventory.simulated:
+        _check_keys_file(manifest)
     facts = inspect_models(manifest, env)
     return inventory, plan(manifest, inventory, facts, _world(manifest, inventory, running, env))
 
@@ -116,6 +118,18 @@ def _world(
         held={} if inventory.simulated else held_by_component(inventory, manifest.name, running),
         env=_api_keys(manifest, env),
     )
+
+
+def _check_keys_file(manifest: Manifest) -> None:
+    """Raise PlanError when the gateway could not start with this file; a simulated box need not have it."""
+    if manifest.api.api_keys_file is None:
+        return
+    from llmlaunch.gateway.keys import ring
+
+    try:
+        ring(Path(manifest.api.api_keys_file), None)
+    except UsageError as error:
+        raise PlanError(error.message, hint=error.hint) from None
 
 
 def _api_keys(manifest: Manifest, env: Mapping[str, str]) -> dict[str, str]:

@@ -41,6 +41,18 @@ def test_a_real_model_is_planned_for_this_machine(home: Path) -> None:
     assert not (home / "run").exists(), "a plan leaves nothing behind"
 
 
+def test_a_keys_file_that_can_not_serve_is_told_by_the_plan(home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "keys.txt"
+    wanted = manifest(COMMAND, api=ApiSpec(api_keys_file=str(file)))
+    with pytest.raises(PlanError, match=f"API keys file {file}: No such file"):
+        assemble.replan(wanted, env=os.environ)
+    file.write_text("# none yet\n")
+    with pytest.raises(PlanError, match="holds no key"):
+        assemble.replan(wanted, env=os.environ)
+    file.write_text("alice: secret\n")
+    assemble.replan(wanted, env=os.environ)
+
+
 def test_what_a_plan_passes_on_is_understood_by_the_components(home: Path) -> None:
     """Every flag of the argv that the planner writes is an option of the verb that it starts."""
     wanted = replace(
