@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmlaunch.cli import render
@@ -110,7 +110,7 @@ def _plan(
     running = _running(name, request, shown)
     while True:
         try:
-            manifest, _, plan = assemble(request.file, env=os.environ, running=running)
+            manifest, _, plan = assemble(request.file, env=os.environ, running=running, name=name)
             if plan.rejections:
                 raise PlanError(
                     "\n".join(f"{r.model}: {r.reason}" for r in plan.rejections),
@@ -123,7 +123,7 @@ def _plan(
                 raise
             running = now
             continue
-        return manifest, replace(plan, deployment=name), running
+        return manifest, plan, running
 
 
 def _running(name: str, request: Request, shown: PlainView | TerminalView) -> tuple[ProcessSpec, ...]:
