@@ -95,7 +95,7 @@ def _generates(body: ChatBody) -> bool:
 
 def _template_arguments(body: ChatBody) -> dict[str, Any]:
     given = dict(body.chat_template_kwargs or {})
-    for name in ("tokenize", "return_dict", "return_tensors", "chat_template"):
+    for name in prompts.TEMPLATE_ARGUMENTS:
         if name in given:
             raise BadRequest(
                 f"chat_template_kwargs: {name} is not the client's", param="chat_template_kwargs"

@@ -14,6 +14,13 @@ from llmlaunch.worker.values import Ending, GenerationRequest, Sampling
 
 Value = TypeVar("Value")
 
+TEMPLATE_ARGUMENTS = (
+    "conversation", "messages", "chat_template", "add_generation_prompt", "continue_final_message", "tokenize",
+    "padding", "truncation", "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask",
+    "tokenizer_kwargs",
+)  # fmt: skip
+"""Arguments of transformers' ``apply_chat_template`` that are no variables of the template."""
+
 
 def new_id(prefix: str) -> str:
     return f"{prefix}-{secrets.token_hex(12)}"
@@ -22,16 +29,31 @@ def new_id(prefix: str) -> str:
 def plain_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
     """Messages as chat templates know them: text contents, and "system" for the developer role they were not taught.
 
-    Raises BadRequest for parts that are no text.
+    Raises BadRequest for parts that are no text, and calls that are none.
     """
     plain: list[dict[str, Any]] = []
     for index, message in enumerate(messages):
         fields = message.model_dump(exclude_none=True)
+        _check_calls(fields.get("tool_calls"), f"messages[{index}].tool_calls")
         fields["content"] = _text(message, index)
         if message.role == "developer":
             fields["role"] = "system"
         plain.append(fields)
     return plain
+
+
+def _check_calls(calls: Any, where: str) -> None:
+    if calls is None:
+        return
+    if not isinstance(calls, list):
+        raise BadRequest(f"{where} should be a list of calls", param=where)
+    for at, call in enumerate(calls):
+        function = call.get("function") if isinstance(call, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise BadRequest(
+                f'{where}[{at}] should be {{"id", "type": "function", "function": {{"name", "arguments"}}}}',
+                param=f"{where}[{at}]",
+            )
 
 
 def _text(message: Message, index: int) -> str:
