@@ -52,6 +52,9 @@ def worker(
     prefix_reuse: bool = typer.Option(
         True, "--prefix-reuse/--no-prefix-reuse", help="Compute shared beginnings of prompts once."
     ),
+    reasoning: str = typer.Option(
+        "auto", help="auto: thoughts (<think>) come as reasoning_content; off: as part of the answer."
+    ),
     strict_seeds: bool = typer.Option(
         False, "--strict-seeds", help="Compute requests with a seed by themselves: the same bits in any crowd."
     ),
@@ -91,6 +94,7 @@ def worker(
         seed=seed,
         stop_grace_s=stop_grace,
         prefix_reuse=prefix_reuse,
+        reasoning=reasoning,
         strict_seeds=strict_seeds,
     )
     check(config)

@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmlaunch.worker import prompts, tools
+from llmlaunch.worker import prompts, reasoning, tools
 from llmlaunch.worker.codec import Codec
 from llmlaunch.worker.errors import BadRequest
 from llmlaunch.worker.flight import Flight
 from llmlaunch.worker.http import DONE, event
 from llmlaunch.worker.loader import Loaded
 from llmlaunch.worker.protocol import ChatBody
+from llmlaunch.worker.reasoning import Split, ThoughtParser
 from llmlaunch.worker.toolcalls import MARKS, CallParser, Delta
 from llmlaunch.worker.tools import Toolset
 from llmlaunch.worker.usage import Usage
@@ -29,6 +30,10 @@ class Call:
     usage: Usage
     codec: Codec
     toolset: Toolset
+    reasoning: bool = False
+    """Whether thoughts are told apart."""
+    thinking: bool = False
+    """Whether the answers begin inside of thoughts."""
     id: str = field(default_factory=lambda: prompts.new_id("chatcmpl"))
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -63,7 +68,8 @@ def prepare(body: ChatBody, loaded: Loaded) -> Call:
     )
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
     # A mark that is a special token must be seen to be understood.
-    marked = toolset.active and any(loaded.codec.hides(mark) for mark in MARKS)
+    marks = (MARKS if toolset.active else ()) + (reasoning.MARKS if loaded.reasoning else ())
+    marked = any(loaded.codec.hides(mark) for mark in marks)
     requests = prompts.choices(
         body,
         loaded,
@@ -74,7 +80,21 @@ def prepare(body: ChatBody, loaded: Loaded) -> Call:
         schema=toolset.schema(),
         skip_special=not marked,
     )
-    return Call(body, requests, Usage(len(tokens)), loaded.codec, toolset)
+    return Call(
+        body,
+        requests,
+        Usage(len(tokens), reasoning_tokens=0 if loaded.reasoning else None),
+        loaded.codec,
+        toolset,
+        # An answer of a given form has no room for thoughts.
+        reasoning=loaded.reasoning and requests[0].guide is None,
+        thinking=reasoning.opened(text) or _continues_thought(body),
+    )
+
+
+def _continues_thought(body: ChatBody) -> bool:
+    last = body.messages[-1].content
+    return bool(body.continue_final_message) and isinstance(last, str) and reasoning.unclosed(last)
 
 
 def _refuse(body: ChatBody) -> None:
@@ -95,6 +115,8 @@ def _generates(body: ChatBody) -> bool:
 
 def _template_arguments(body: ChatBody) -> dict[str, Any]:
     given = dict(body.chat_template_kwargs or {})
+    if body.reasoning_effort is not None:
+        given.setdefault("reasoning_effort", body.reasoning_effort)
     for name in prompts.TEMPLATE_ARGUMENTS:
         if name in given:
             raise BadRequest(
@@ -103,11 +125,15 @@ def _template_arguments(body: ChatBody) -> dict[str, Any]:
     return given
 
 
-class _Answer:
-    """One answer as it grows: its text, its calls, and what its next event says."""
+class Answer:
+    """One answer as it grows: its thoughts, its text, its calls, and what its next event says."""
 
-    def __init__(self, toolset: Toolset) -> None:
-        self._parser: CallParser | None = toolset.parser() if toolset.active else None
+    def __init__(self, call: Call) -> None:
+        self._usage = call.usage
+        self._shows_thoughts = call.body.include_reasoning is not False
+        self._thoughts = ThoughtParser(inside=call.thinking) if call.reasoning else None
+        self._parser: CallParser | None = call.toolset.parser() if call.toolset.active else None
+        self.thought = ""
         self.text = ""
         self.calls: list[dict[str, Any]] = []
         self.logprobs: list[TokenLogprob] = []
@@ -118,14 +144,29 @@ class _Answer:
         self.logprobs.extend(piece.logprobs)
         if piece.last:
             self.last = piece
+        split = self._split(piece)
+        self.thought += split.thought
+        thought = {"reasoning_content": split.thought} if split.thought else {}
         if self._parser is None:
-            self.text += piece.text
-            return {"content": piece.text} if piece.text else {}
-        deltas = self._parser.push(piece.text) + (self._parser.flush() if piece.last else [])
+            self.text += split.text
+            return thought | ({"content": split.text} if split.text else {})
+        deltas = self._parser.push(split.text) + (self._parser.flush() if piece.last else [])
         text = "".join(delta.text for delta in deltas)
         self.text += text
         calls = [self._call(delta) for delta in deltas if delta.index >= 0]
-        return ({"content": text} if text else {}) | ({"tool_calls": calls} if calls else {})
+        return thought | ({"content": text} if text else {}) | ({"tool_calls": calls} if calls else {})
+
+    def _split(self, piece: Piece) -> Split:
+        """Thoughts and text of ``piece``; counts the tokens of thoughts."""
+        if self._thoughts is None:
+            return Split(text=piece.text)
+        split = self._thoughts.push(piece.text)
+        if piece.last:
+            rest = self._thoughts.flush()
+            split = Split(split.thought + rest.thought, split.text + rest.text)
+        if self._thoughts.inside or split.thought:
+            self._usage.reasoning_tokens = (self._usage.reasoning_tokens or 0) + len(piece.tokens)
+        return split if self._shows_thoughts else Split(text=split.text)
 
     def _call(self, delta: Delta) -> dict[str, Any]:
         if not delta.name:
@@ -145,6 +186,8 @@ class _Answer:
 
     def message(self) -> dict[str, Any]:
         message: dict[str, Any] = {"role": "assistant", "content": self.text, "refusal": None}
+        if self.thought:
+            message["reasoning_content"] = self.thought
         if self.calls:
             message |= {"content": self.text.strip() or None, "tool_calls": self.calls}
         return message
@@ -152,7 +195,7 @@ class _Answer:
 
 async def whole(call: Call, flight: Flight) -> dict[str, Any]:
     """The response object, when every answer is complete."""
-    answers = [_Answer(call.toolset) for _ in call.requests]
+    answers = [Answer(call) for _ in call.requests]
     async for index, piece in flight.pieces():
         call.usage.take(index, 0, piece)
         answers[index].take(piece)
@@ -160,7 +203,7 @@ async def whole(call: Call, flight: Flight) -> dict[str, Any]:
         {
             "index": index,
             "message": answer.message(),
-            "logprobs": _logprobs(call, answer.logprobs),
+            "logprobs": logprobs_of(call, answer.logprobs),
             "finish_reason": answer.finish,
             "stop_reason": answer.last.stop_reason if answer.last else None,
         }
@@ -174,13 +217,13 @@ async def events(call: Call, flight: Flight, first: tuple[int, Piece] | None) ->
     options = call.body.stream_options
     counted = options is not None and bool(options.include_usage)
     running = counted and options is not None and bool(options.continuous_usage_stats)
-    answers = [_Answer(call.toolset) for _ in call.requests]
+    answers = [Answer(call) for _ in call.requests]
 
     def chunk(index: int, delta: dict[str, Any], piece: Piece | None = None) -> bytes:
         choice = {
             "index": index,
             "delta": delta,
-            "logprobs": _logprobs(call, piece.logprobs) if piece else None,
+            "logprobs": logprobs_of(call, piece.logprobs) if piece else None,
             "finish_reason": answers[index].finish,
         }
         if piece is not None and piece.last:
@@ -204,7 +247,7 @@ async def events(call: Call, flight: Flight, first: tuple[int, Piece] | None) ->
     yield DONE
 
 
-def _logprobs(call: Call, tokens: Sequence[TokenLogprob]) -> dict[str, Any] | None:
+def logprobs_of(call: Call, tokens: Sequence[TokenLogprob]) -> dict[str, Any] | None:
     if not call.body.logprobs:
         return None
     return {"content": [_entry(call.codec, token) for token in tokens], "refusal": None}

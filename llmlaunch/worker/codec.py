@@ -42,6 +42,12 @@ class Codec:
         template = getattr(self._tokenizer, "chat_template", None)
         return "tools" in str(template)  # some models have several, by name: one of them is for tools
 
+    def knows(self, mark: str) -> bool:
+        """Whether the chat template writes ``mark``, or the vocabulary has it as a token of its own."""
+        template = getattr(self._tokenizer, "chat_template", None)
+        added = getattr(self._tokenizer, "added_tokens_decoder", {})
+        return mark in str(template or "") or any(token.content == mark for token in added.values())
+
     def hides(self, text: str) -> bool:
         """Whether ``text`` is a special token, which decoding leaves out."""
         added = getattr(self._tokenizer, "added_tokens_decoder", {})

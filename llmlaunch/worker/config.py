@@ -10,6 +10,7 @@ from llmlaunch.manifest.types import Source
 from llmlaunch.serve import url
 
 DEVICES = ("auto", "cpu", "cuda")
+REASONING = ("auto", "off")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -45,6 +46,8 @@ class WorkerConfig:
     seed: int | None = None
     stop_grace_s: float = 30.0
     prefix_reuse: bool = True
+    reasoning: str = "auto"
+    """auto: thoughts of models that mark them come in a field of their own. off: as they are written."""
     strict_seeds: bool = False
     """Requests with a seed share no pass with others."""
 
@@ -90,6 +93,10 @@ def check(config: WorkerConfig) -> None:
         (config.device not in DEVICES, f"--device {config.device!r} is not one of {', '.join(DEVICES)}"),
         (config.dtype not in DTYPES, f"--dtype {config.dtype!r} is not one of {', '.join(DTYPES)}"),
         (config.source not in set(Source), f"--source {config.source!r} is not one of {', '.join(Source)}"),
+        (
+            config.reasoning not in REASONING,
+            f"--reasoning {config.reasoning!r} is not one of {', '.join(REASONING)}",
+        ),
         (config.max_concurrency < 1, "--limit-worker-concurrency must be at least 1"),
         (config.max_queue < 0, "--max-queue must be at least 0"),
         (

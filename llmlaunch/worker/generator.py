@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
 from llmlaunch.models.facts import ModelFacts, ModelKind
-from llmlaunch.worker import fitness, placement
+from llmlaunch.worker import fitness, placement, reasoning
 from llmlaunch.worker.batching import Batching
 from llmlaunch.worker.codec import Codec
 from llmlaunch.worker.config import WorkerConfig
@@ -60,6 +60,7 @@ def load(
         defaults=default_sampling(model, config.seed),
         guides=Guides(codec, ends),
         engine=engine,
+        reasoning=config.reasoning == "auto" and reasoning.thinks(codec),
         reads_prompts=isinstance(strategy, Batching),
         mode=strategy.mode,
         note=note,

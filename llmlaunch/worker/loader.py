@@ -47,6 +47,8 @@ class Loaded:
     reranker: Any = None
     reads_prompts: bool = False
     """Whether it can tell the logprobs of prompts."""
+    reasoning: bool = False
+    """Whether thoughts are told apart from answers."""
     mode: str = ""
     note: str = ""
     """What a person should know about how it runs."""

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -27,11 +27,12 @@ UNIONS = {
     "tool_choice": "a string or an object",
 }
 
-Body = TypeVar("Body", bound=BaseModel)
+Body = TypeVar("Body", bound="Request")
 
 
 class Request(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
+    unions: ClassVar[dict[str, str]] = UNIONS
 
 
 class StreamOptions(Request):
@@ -90,6 +91,34 @@ class ChatBody(GenerationBody):
     parallel_tool_calls: bool | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
+    include_reasoning: bool | None = None
+    reasoning_effort: str | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+
+
+class ResponsesBody(GenerationBody):
+    unions = UNIONS | {
+        "input": "a string or a list of items",
+        "prompt": "an object",
+        "conversation": "a string or an object",
+    }
+    input: str | list[dict[str, Any]]
+    instructions: str | None = None
+    max_output_tokens: int | None = Field(None, ge=1)
+    previous_response_id: str | None = None
+    store: bool | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    text: dict[str, Any] | None = None
+    reasoning: dict[str, Any] | None = None
+    include: list[str] | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=MOST_TOP_LOGPROBS)
+    truncation: Literal["auto", "disabled"] | None = None
+    metadata: dict[str, str] | None = None
+    background: bool | None = None
+    conversation: str | dict[str, Any] | None = None
+    prompt: dict[str, Any] | None = None
     chat_template_kwargs: dict[str, Any] | None = None
 
 
@@ -148,15 +177,27 @@ class CountBody(Request):
     prompt: str
 
 
+class TokenCheck(Request):
+    model: str
+    prompt: str
+    max_tokens: int = Field(0, ge=0)
+
+
+class TokenCheckBody(Request):
+    """FastChat's /api/v1/token_check."""
+
+    prompts: list[TokenCheck] = Field(min_length=1)
+
+
 def parse(kind: type[Body], body: bytes) -> Body:
     """``body`` as ``kind``. Raises BadRequest that names the first wrong parameter."""
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:
-        raise _complaint(error) from error
+        raise _complaint(error, kind.unions) from error
 
 
-def _complaint(error: ValidationError) -> BadRequest:
+def _complaint(error: ValidationError, unions: dict[str, str]) -> BadRequest:
     first = error.errors(include_url=False, include_context=False)[0]
     if first["type"] == "json_invalid":
         return BadRequest(f"the body is not valid JSON: {first['msg'].removeprefix('Invalid JSON: ')}")
@@ -165,9 +206,9 @@ def _complaint(error: ValidationError) -> BadRequest:
         return BadRequest("the body must be a JSON object")
     param = names[0]
     # A union complains once for each of its members, in words that mislead.
-    if param in UNIONS and first["type"] != "missing":
-        return BadRequest(f"{param}: should be {UNIONS[param]}", param=param)
-    where = _path(names) if param == "messages" else param
+    if param in unions and first["type"] != "missing":
+        return BadRequest(f"{param}: should be {unions[param]}", param=param)
+    where = _path(names) if param in ("messages", "prompts") else param
     if first["type"] == "missing":
         return BadRequest(f"{where} is missing", param=where, code="missing_required_parameter")
     shown = "" if first["type"] in ("too_short", "too_long") else f", not {_short(first['input'])}"

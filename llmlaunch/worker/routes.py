@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from typing import Any
 
 from starlette.applications import Starlette
@@ -12,12 +13,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from llmlaunch.models.facts import ModelKind
-from llmlaunch.worker import chat, completions, embeddings, rerank
+from llmlaunch.worker import chat, completions, embeddings, rerank, responses
 from llmlaunch.worker.errors import ApiError, BadRequest, MethodNotAllowed, NotFound
 from llmlaunch.worker.flight import Flight
 from llmlaunch.worker.front import LONG_TEXT, Front
 from llmlaunch.worker.guide import asked
-from llmlaunch.worker.http import EventStream, Json, body_of, guarded, refusal, while_connected
+from llmlaunch.worker.http import EventStream, Json, body_of, encode, guarded, refusal, while_connected
 from llmlaunch.worker.loader import Loaded
 from llmlaunch.worker.prompts import known_tokens, plain_messages
 from llmlaunch.worker.protocol import (
@@ -28,7 +29,9 @@ from llmlaunch.worker.protocol import (
     EmbeddingBody,
     GenerationBody,
     RerankBody,
+    ResponsesBody,
     ScoreBody,
+    TokenCheckBody,
     TokenizeBody,
     parse,
 )
@@ -45,12 +48,17 @@ def application(front: Front) -> Starlette:
         ("GET", "/v1/models/{name:path}", routes.model),
         ("POST", "/v1/chat/completions", routes.chat),
         ("POST", "/v1/completions", routes.completions),
+        ("POST", "/v1/responses", routes.respond),
+        ("GET", "/v1/responses/{id}", routes.response),
+        ("DELETE", "/v1/responses/{id}", routes.forget_response),
         ("POST", "/v1/embeddings", routes.embeddings),
+        ("POST", "/v1/engines/{name:path}/embeddings", routes.embeddings),
         *(("POST", path, routes.rerank) for path in ("/v1/rerank", "/v2/rerank", "/rerank")),
         *(("POST", path, routes.score) for path in ("/v1/score", "/score")),
         ("POST", "/tokenize", routes.tokenize),
         ("POST", "/detokenize", routes.detokenize),
         ("POST", "/count_token", routes.count_token),
+        ("POST", "/api/v1/token_check", routes.token_check),
         ("POST", "/worker_get_status", routes.worker_get_status),
         ("POST", "/model_details", routes.model_details),
     ]
@@ -69,6 +77,15 @@ async def _http_error(request: Request, error: Exception) -> Response:
     return refusal(known)
 
 
+def named(body: bytes, model: str) -> bytes:
+    """``body`` with ``model``, where it is a JSON object; as it is otherwise, for the parser to refuse."""
+    try:
+        value = json.loads(body)
+    except ValueError:
+        return body
+    return encode(value | {"model": model}) if isinstance(value, dict) else body
+
+
 def weight(body: GenerationBody, text: object) -> int:
     """How long preparing ``body`` takes, as characters of text; see :meth:`Front.apart`."""
     return LONG_TEXT if asked(body) else len(str(text))
@@ -77,6 +94,7 @@ def weight(body: GenerationBody, text: object) -> int:
 class Routes:
     def __init__(self, front: Front) -> None:
         self.front = front
+        self.turns = responses.Store()
 
     # -- how it is -----------------------------------------------------------------------------------------------
 
@@ -137,8 +155,40 @@ class Routes:
         finally:
             ending.close()
 
+    async def respond(self, request: Request) -> Response:
+        body = parse(ResponsesBody, await body_of(request))
+        loaded = self.front.serving(ModelKind.GENERATE, body.model)
+        before = None
+        if body.previous_response_id is not None:
+            before = self.turns.get(body.previous_response_id)
+            if before is None:
+                raise BadRequest(
+                    f"previous_response_id: {body.previous_response_id!r} is not known here (any more)",
+                    param="previous_response_id",
+                    code="previous_response_not_found",
+                )
+        size = LONG_TEXT if before or body.text else weight(body, body.input)
+        call = await self.front.apart(size, responses.prepare, body, loaded, before, self.turns)
+        return await self._answer(request, call, responses, bool(body.stream))
+
+    async def response(self, request: Request) -> Response:
+        name = request.path_params["id"]
+        turn = self.turns.get(name)
+        if turn is None:
+            raise NotFound(f"there is no response {name!r} here (any more)")
+        return Json(turn.response)
+
+    async def forget_response(self, request: Request) -> Response:
+        name = request.path_params["id"]
+        if not self.turns.remove(name):
+            raise NotFound(f"there is no response {name!r} here (any more)")
+        return Json({"id": name, "object": "response", "deleted": True})
+
     async def embeddings(self, request: Request) -> Response:
-        body = parse(EmbeddingBody, await body_of(request))
+        """Also at the old address, which names the model (and counts more than the body, as in FastChat)."""
+        given = await body_of(request)
+        name = request.path_params.get("name")
+        body = parse(EmbeddingBody, given if name is None else named(given, name))
         loaded = self.front.serving(ModelKind.EMBED, body.model)
         return Json(await while_connected(request, embeddings.answer(body, loaded, self.front)))
 
@@ -180,6 +230,26 @@ class Routes:
         body = parse(CountBody, await body_of(request))
         loaded = self._named(body.model)
         return Json({"count": len(loaded.codec.encode(body.prompt)), "error_code": 0})
+
+    async def token_check(self, request: Request) -> Response:
+        """FastChat's: whether prompts and their answers fit the context."""
+        body = parse(TokenCheckBody, await body_of(request))
+        for item in body.prompts:
+            self.front.check_name(item.model)
+        loaded = self.front.loaded()
+        size = sum(len(item.prompt) for item in body.prompts)
+        counts = await self.front.apart(
+            size, lambda: [len(loaded.codec.encode(item.prompt)) for item in body.prompts]
+        )
+        checked = [
+            {
+                "fits": count + item.max_tokens <= loaded.context,
+                "tokenCount": count,
+                "contextLength": loaded.context,
+            }
+            for item, count in zip(body.prompts, counts, strict=True)
+        ]
+        return Json({"prompts": checked})
 
     def _named(self, name: str | None) -> Loaded:
         if name is not None:

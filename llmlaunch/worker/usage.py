@@ -13,6 +13,8 @@ class Usage:
     prompt_tokens: int
     _answers: dict[int, int] = field(default_factory=dict)
     _cached: dict[int, int] = field(default_factory=dict)
+    reasoning_tokens: int | None = None
+    """Of the completion's; None where thoughts are not told apart."""
 
     def take(self, index: int, prompt: int, piece: Piece) -> None:
         """``piece`` is news of answer ``index`` to the call's ``prompt``-th prompt."""
@@ -24,10 +26,17 @@ class Usage:
     def completion_tokens(self) -> int:
         return sum(self._answers.values())
 
+    @property
+    def cached_tokens(self) -> int:
+        return sum(self._cached.values())
+
     def report(self) -> dict[str, Any]:
-        return {
+        report: dict[str, Any] = {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
             "total_tokens": self.prompt_tokens + self.completion_tokens,
-            "prompt_tokens_details": {"cached_tokens": sum(self._cached.values())},
+            "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
         }
+        if self.reasoning_tokens is not None:
+            report["completion_tokens_details"] = {"reasoning_tokens": self.reasoning_tokens}
+        return report

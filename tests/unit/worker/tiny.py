@@ -131,25 +131,32 @@ class Run:
         raise AssertionError("does not end")
 
 
-def save(model: Any, folder: Path, *, template: bool = True) -> Path:
-    """A folder as from the hub: the model, and a byte-level tokenizer of its vocabulary."""
+def tokenizer() -> Any:
+    """A byte-level tokenizer of few tokens, with a chat template."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     names = ["<s>", "</s>", "<pad>", *letters]
     vocabulary = {name: at for at, name in enumerate(names)}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
+    made = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
     wrapped = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
+        tokenizer_object=made, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
     )
-    if template:
-        wrapped.chat_template = (
-            "{% for message in messages %}{{ message.role[0] }}:{{ message.content }}\n{% endfor %}"
-            "{% if add_generation_prompt %}a:{% endif %}"
-        )
+    wrapped.chat_template = (
+        "{% for message in messages %}{{ message.role[0] }}:{{ message.content }}\n{% endfor %}"
+        "{% if add_generation_prompt %}a:{% endif %}"
+    )
+    return wrapped
+
+
+def save(model: Any, folder: Path, *, template: bool = True) -> Path:
+    """A folder as from the hub: the model, and a byte-level tokenizer of its vocabulary."""
+    wrapped = tokenizer()
+    if not template:
+        wrapped.chat_template = None
     model.save_pretrained(folder)
     wrapped.save_pretrained(folder)
     return folder

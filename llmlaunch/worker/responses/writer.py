@@ -1,0 +1,122 @@
+"""What an answer's deltas become: output items, and the events that tell of them. Pure apart from the ids.
+
+Every item runs ``added → (part added →) deltas → done``, and one is done before the next begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+Event = dict[str, Any]
+
+
+class Writer:
+    """Follows one answer. ``new_id`` makes an id with the prefix it is given."""
+
+    def __init__(self, new_id: Callable[[str], str]) -> None:
+        self._new_id = new_id
+        self.items: list[dict[str, Any]] = []
+        self._kind = ""
+        self._blank = ""
+        """Blanks before the first word: part of the message only if one comes."""
+
+    def take(self, delta: dict[str, Any], logprobs: list[dict[str, Any]]) -> Iterator[Event]:
+        """The events of a chat delta: ``reasoning_content``, ``content``, ``tool_calls``."""
+        if thought := delta.get("reasoning_content"):
+            yield from self._begin("reasoning")
+            yield self._grow(thought)
+        if text := delta.get("content"):
+            yield from self._write(text, logprobs)
+        for call in delta.get("tool_calls", ()):
+            if "id" in call:
+                yield from self._begin("function_call", call)
+            if arguments := call["function"]["arguments"]:
+                yield self._call(arguments)
+
+    def end(self, status: str) -> Iterator[Event]:
+        """The answer is over. ``status``: completed or incomplete, of its last item."""
+        if not self.items or (self._kind == "reasoning" and status == "completed"):
+            yield from self._begin("message")  # clients look for a message, also an empty one
+        yield from self._finish(status)
+
+    def _write(self, text: str, logprobs: list[dict[str, Any]]) -> Iterator[Event]:
+        if self._kind != "message":
+            self._blank += text
+            if self._blank.isspace():
+                return
+            text, self._blank = self._blank, ""
+            yield from self._begin("message")
+        yield self._grow(text, logprobs)
+
+    def _begin(self, kind: str, call: dict[str, Any] | None = None) -> Iterator[Event]:
+        if kind == self._kind and kind != "function_call":
+            return
+        if self._kind:
+            yield from self._finish("completed")
+        self._kind, self._blank = kind, ""
+        item: dict[str, Any] = {"type": kind, "status": "in_progress"}
+        if kind == "function_call" and call is not None:
+            item |= {"id": self._new_id("fc"), "call_id": call["id"], "name": call["function"]["name"]}
+            item["arguments"] = ""
+        elif kind == "reasoning":
+            item |= {"id": self._new_id("rs"), "summary": [], "content": []}
+        else:
+            item |= {"id": self._new_id("msg"), "role": "assistant", "content": []}
+        self.items.append(item)
+        yield {"type": "response.output_item.added", "output_index": self._index, "item": _copy(item)}
+        if kind != "function_call":
+            part: dict[str, Any] = {"type": "reasoning_text", "text": ""}
+            if kind == "message":
+                part = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
+            item["content"].append(part)
+            yield self._event("response.content_part.added", content_index=0, part=_copy(part))
+
+    def _grow(self, text: str, logprobs: list[dict[str, Any]] | None = None) -> Event:
+        part = self.items[-1]["content"][0]
+        part["text"] += text
+        if self._kind == "reasoning":
+            return self._event("response.reasoning_text.delta", content_index=0, delta=text)
+        part["logprobs"].extend(logprobs or ())
+        return self._event(
+            "response.output_text.delta", content_index=0, delta=text, logprobs=list(logprobs or ())
+        )
+
+    def _call(self, arguments: str) -> Event:
+        self.items[-1]["arguments"] += arguments
+        return self._event("response.function_call_arguments.delta", delta=arguments)
+
+    def _finish(self, status: str) -> Iterator[Event]:
+        item = self.items[-1]
+        item["status"] = status
+        if self._kind == "function_call":
+            told = {"name": item["name"], "arguments": item["arguments"]}
+            yield self._event("response.function_call_arguments.done", **told)
+        else:
+            part = item["content"][0]
+            if self._kind == "reasoning":
+                yield self._event("response.reasoning_text.done", content_index=0, text=part["text"])
+            else:
+                yield self._event(
+                    "response.output_text.done",
+                    content_index=0,
+                    text=part["text"],
+                    logprobs=list(part["logprobs"]),
+                )
+            yield self._event("response.content_part.done", content_index=0, part=_copy(part))
+        yield {"type": "response.output_item.done", "output_index": self._index, "item": _copy(item)}
+        self._kind = ""
+
+    @property
+    def _index(self) -> int:
+        return len(self.items) - 1
+
+    def _event(self, kind: str, **fields: Any) -> Event:
+        return {"type": kind, "item_id": self.items[-1]["id"], "output_index": self._index} | fields
+
+
+def _copy(value: dict[str, Any]) -> dict[str, Any]:
+    """As it is now: the original grows."""
+    return {
+        name: [dict(part) for part in field] if name == "content" else field for name, field in value.items()
+    }

@@ -1,0 +1,125 @@
+"""The worker's whole HTTP side with a model that says what it is told to: for protocols, without weights."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import httpx
+import openai
+
+from llmlaunch.models.facts import ModelFacts, ModelKind
+from llmlaunch.worker.answer import Answer
+from llmlaunch.worker.codec import Codec
+from llmlaunch.worker.config import WorkerConfig
+from llmlaunch.worker.engine import Engine
+from llmlaunch.worker.errors import EngineFault
+from llmlaunch.worker.flight import hand_over
+from llmlaunch.worker.front import Front
+from llmlaunch.worker.loader import Loaded
+from llmlaunch.worker.routes import application
+from llmlaunch.worker.state import State
+from llmlaunch.worker.values import Load, Piece, TokenLogprob
+from tests.unit.worker import tiny
+
+FAULT = "\x00"
+"""In a script: there the engine fails."""
+
+
+class Script:
+    """A strategy: the n-th request is answered with the n-th text, letter by letter; the last text serves all others."""
+
+    mode = "script"
+
+    def __init__(self, codec: Codec, texts: Sequence[str]) -> None:
+        self._codec = codec
+        self._texts = list(texts)
+        self._running: dict[str, tuple[Answer, list[int]]] = {}
+        self.prompts: list[str] = []
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._running)
+
+    def add(self, answer: Answer) -> None:
+        text = self._texts.pop(0) if len(self._texts) > 1 else self._texts[0]
+        tokens = [-1 if letter == FAULT else self._codec.encode(letter, special=False) for letter in text]
+        flat = [t for item in tokens for t in (item if isinstance(item, list) else [item])]
+        self.prompts.append(self._codec.decode(answer.request.prompt))
+        self._running[answer.request.request_id] = (answer, [*flat, tiny.END])
+
+    def remove(self, request_id: str) -> None:
+        self._running.pop(request_id, None)
+
+    def step(self) -> list[tuple[str, Piece]]:
+        news = []
+        for name, (answer, tokens) in list(self._running.items()):
+            token = tokens.pop(0)
+            if token < 0:
+                self.remove(name)
+                news.append((name, Piece(error=EngineFault("the engine failed"))))
+                continue
+            wants = answer.request.sampling.logprobs is not None
+            piece = answer.push(token, TokenLogprob(token, -0.5) if wants else None)
+            if piece is not None:
+                news.append((name, piece))
+                if piece.last:
+                    self.remove(name)
+        return news
+
+    def recover(self) -> None:
+        self._running.clear()
+
+    def load(self) -> Load:
+        return Load(running=len(self._running))
+
+
+class Served:
+    """A worker in this process."""
+
+    def __init__(self, script: Script, http: httpx.AsyncClient) -> None:
+        self.script = script
+        self.http = http
+        self.openai = openai.AsyncOpenAI(
+            base_url="http://worker/v1", api_key="none", max_retries=0, http_client=http
+        )
+
+
+@contextlib.asynccontextmanager
+async def served(*texts: str, reasoning: bool = False, context: int = 4000) -> AsyncIterator[Served]:
+    """A worker that serves the model "m", which answers with ``texts``."""
+    codec = Codec(tiny.tokenizer())
+    script = Script(codec, texts)
+    loop = asyncio.get_running_loop()
+
+    def deliver(bundle: Any) -> None:
+        loop.call_soon_threadsafe(hand_over, bundle)
+
+    engine = Engine(
+        script,
+        decode=lambda tokens, skip: codec.decode(tokens, skip_special=skip),
+        ends=frozenset({tiny.END}),
+        deliver=deliver,
+    )
+    engine.start()
+    front = Front(WorkerConfig(model="m", names=("m",)), State(needs_controller=False))
+    front.serve(
+        Loaded(
+            facts=ModelFacts(source="m", path="m", local=True, format="safetensors"),
+            kind=ModelKind.GENERATE,
+            codec=codec,
+            context=context,
+            dtype="float32",
+            device="cpu",
+            engine=engine,
+            reasoning=reasoning,
+        )
+    )
+    transport = httpx.ASGITransport(application(front))
+    try:
+        async with httpx.AsyncClient(transport=transport, base_url="http://worker") as http:
+            yield Served(script, http)
+    finally:
+        await asyncio.to_thread(engine.stop)

@@ -1,0 +1,282 @@
+"""/v1/responses through the openai SDK: items, events, and what is remembered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import openai
+import pytest
+
+from llmlaunch.worker.responses import Store, Turn
+from tests.unit.worker.scripted import FAULT, Served, served
+
+CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Rome"}}\n</tool_call>'
+WEATHER = {
+    "type": "function",
+    "name": "weather",
+    "description": "The weather of a city.",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+    "strict": None,
+}
+
+
+def run(work: Callable[[Served], Awaitable[Any]], *texts: str, **arguments: Any) -> Any:
+    async def inside() -> Any:
+        async with served(*texts, **arguments) as made:
+            return await work(made)
+
+    return asyncio.run(inside())
+
+
+async def streamed(made: Served, **body: Any) -> list[Any]:
+    return [event async for event in await made.openai.responses.create(model="m", stream=True, **body)]
+
+
+def check_order(events: list[Any]) -> None:
+    """Numbers without a gap, and every item: added, then its own events, then done; one after the other."""
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    assert [event.type for event in events[:2]] == ["response.created", "response.in_progress"]
+    current: str | None = None
+    for event in events[2:-1]:
+        if event.type == "response.output_item.added":
+            assert current is None
+            current = event.item.id
+        elif event.type == "response.output_item.done":
+            assert event.item.id == current
+            current = None
+        else:
+            assert event.item_id == current
+    assert current is None
+
+
+def test_a_text_is_answered() -> None:
+    async def work(made: Served) -> None:
+        answer = await made.openai.responses.create(
+            model="m", input="Hi", instructions="Be kind.", metadata={"a": "b"}
+        )
+        assert answer.output_text == "Hello there."
+        assert answer.status == "completed"
+        assert answer.object == "response"
+        assert answer.instructions == "Be kind."
+        assert answer.metadata == {"a": "b"}
+        assert answer.usage is not None
+        assert answer.usage.input_tokens == len("s:Be kind.\nu:Hi\na:")
+        assert answer.usage.output_tokens == len("Hello there.") + 1
+        assert answer.usage.total_tokens == answer.usage.input_tokens + answer.usage.output_tokens
+        assert made.script.prompts == ["s:Be kind.\nu:Hi\na:"]
+        assert (await made.openai.responses.retrieve(answer.id)).output_text == "Hello there."
+        await made.openai.responses.delete(answer.id)
+        with pytest.raises(openai.NotFoundError):
+            await made.openai.responses.retrieve(answer.id)
+
+    run(work, "Hello there.")
+
+
+def test_a_stream_tells_every_step_and_ends_with_the_whole() -> None:
+    async def work(made: Served) -> None:
+        events = await streamed(made, input="Hi")
+        check_order(events)
+        assert [event.type for event in events if "delta" not in event.type] == [
+            "response.created", "response.in_progress", "response.output_item.added",
+            "response.content_part.added", "response.output_text.done", "response.content_part.done",
+            "response.output_item.done", "response.completed",
+        ]  # fmt: skip
+        text = "".join(event.delta for event in events if event.type == "response.output_text.delta")
+        assert text == events[-1].response.output_text == "Hello there."
+        assert events[0].response.id == events[-1].response.id
+        assert events[0].response.usage is None
+        assert events[-1].response.usage.output_tokens == 13
+        async with made.openai.responses.stream(model="m", input="Hi") as stream:
+            final = await stream.get_final_response()
+        assert final.output_text == "Hello there."
+
+    run(work, "Hello there.")
+
+
+def test_what_was_said_before_is_remembered_by_its_id_and_instructions_are_not() -> None:
+    async def work(made: Served) -> None:
+        first = await made.openai.responses.create(model="m", input="One", instructions="Once.")
+        events = await streamed(made, input="Two", previous_response_id=first.id)
+        second = events[-1].response
+        assert second.previous_response_id == first.id
+        third = await made.openai.responses.create(
+            model="m",
+            input=[{"role": "user", "content": "Three"}],
+            previous_response_id=second.id,
+            store=False,
+        )
+        assert made.script.prompts[-1] == "u:One\na:A\nu:Two\na:B\nu:Three\na:"
+        for unknown in (third.id, "resp_none"):
+            with pytest.raises(openai.BadRequestError, match="previous_response_id"):
+                await made.openai.responses.create(model="m", input="Four", previous_response_id=unknown)
+
+    run(work, "A", "B", "C")
+
+
+def test_functions_are_called_and_their_results_read() -> None:
+    async def work(made: Served) -> None:
+        tools: Any = [WEATHER]
+        events = await streamed(made, input="Rome?", tools=tools)
+        check_order(events)
+        calls = events[-1].response.output
+        assert [(item.type, item.name, json.loads(item.arguments)) for item in calls] == [
+            ("function_call", "weather", {"city": "Rome"})
+        ]
+        assert {event.type for event in events} >= {
+            "response.function_call_arguments.delta", "response.function_call_arguments.done",
+        }  # fmt: skip
+        whole = await made.openai.responses.create(model="m", input="Rome?", tools=tools)
+        assert [item.type for item in whole.output] == ["function_call"]
+        assert whole.tools[0].name == "weather"
+        result: Any = [{"type": "function_call_output", "call_id": calls[0].call_id, "output": "sunny"}]
+        last = await made.openai.responses.create(
+            model="m", input=result, previous_response_id=events[-1].response.id, tools=tools
+        )
+        assert last.output_text == "Sunny."
+        assert '"city": "Rome"' in made.script.prompts[-1]
+        assert "<tool_response>\nsunny\n</tool_response>" in made.script.prompts[-1]
+        # The same without the store: items are given back as they came.
+        again: Any = [{"role": "user", "content": "Rome?"}, *[c.to_dict() for c in calls], *result]
+        await made.openai.responses.create(model="m", input=again, tools=tools)
+        assert made.script.prompts[-1] == made.script.prompts[-2]
+
+    run(work, CALL, CALL, "Sunny.")
+
+
+def test_thoughts_are_items_of_their_own() -> None:
+    async def work(made: Served) -> None:
+        events = await streamed(made, input="Hi")
+        check_order(events)
+        thought, message = events[-1].response.output
+        assert (thought.type, thought.content[0].text) == ("reasoning", "Greet.")
+        assert (message.type, message.content[0].text) == ("message", "Hello.")
+        deltas = [event.delta for event in events if event.type == "response.reasoning_text.delta"]
+        assert "".join(deltas) == "Greet."
+        assert events[-1].response.usage.output_tokens_details.reasoning_tokens > 0
+        back: Any = [
+            {"role": "user", "content": "Hi"},
+            thought.to_dict(),
+            message.to_dict(),
+            {"role": "user", "content": "Bye"},
+        ]
+        await made.openai.responses.create(model="m", input=back)
+        assert made.script.prompts[-1] == "u:Hi\na:Hello.\nu:Bye\na:"
+
+    run(work, "<think>\nGreet.\n</think>\n\nHello.", reasoning=True)
+
+
+def test_an_answer_that_is_cut_is_incomplete() -> None:
+    async def work(made: Served) -> None:
+        events = await streamed(made, input="Hi", max_output_tokens=5)
+        assert events[-1].type == "response.incomplete"
+        response = events[-1].response
+        assert response.status == response.output[-1].status == "incomplete"
+        assert response.incomplete_details.reason == "max_output_tokens"
+        assert response.output_text == "Hello"
+
+    run(work, "Hello there.")
+
+
+def test_a_failure_in_the_middle_ends_the_stream_with_its_reason() -> None:
+    async def work(made: Served) -> None:
+        events = await streamed(made, input="Hi")
+        assert events[-1].type == "response.failed"
+        assert events[-1].response.status == "failed"
+        assert "engine failed" in events[-1].response.error.message
+        with pytest.raises(openai.InternalServerError):
+            await made.openai.responses.create(model="m", input="Hi")
+
+    run(work, "Hel" + FAULT)
+
+
+def test_logprobs_come_where_they_are_included() -> None:
+    async def work(made: Served) -> None:
+        answer = await made.openai.responses.create(
+            model="m", input="Hi", include=["message.output_text.logprobs"]
+        )
+        part: Any = answer.output[0]
+        assert [entry.token for entry in part.content[0].logprobs] == ["O", "k"]
+        plain: Any = (await made.openai.responses.create(model="m", input="Hi")).output[0]
+        assert plain.content[0].logprobs == []
+
+    run(work, "Ok")
+
+
+def test_a_conversation_that_is_too_long_is_refused_or_cut_at_its_beginning() -> None:
+    async def work(made: Served) -> None:
+        said: Any = [{"role": role, "content": role * 5} for role in ("user", "assistant") * 3]
+        said.append({"role": "user", "content": "last"})
+        with pytest.raises(openai.BadRequestError, match="context is 60 tokens"):
+            await made.openai.responses.create(model="m", input=said)
+        answer = await made.openai.responses.create(
+            model="m", input=said, truncation="auto", instructions="Be kind."
+        )
+        assert answer.output_text == "Ok"
+        assert made.script.prompts[-1] == "s:Be kind.\nu:last\na:"
+        with pytest.raises(openai.BadRequestError, match="context is 60 tokens"):
+            await made.openai.responses.create(model="m", input="x" * 100, truncation="auto")
+
+    run(work, "Ok", context=60)
+
+
+IMAGE = [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "words"),
+    [
+        ({}, "input", "missing"),
+        ({"input": ""}, "input", "empty"),
+        ({"input": []}, "input", "empty"),
+        ({"input": 5}, "input", "list of items"),
+        ({"input": IMAGE}, "input", "input_image"),
+        ({"input": [{"type": "item_reference", "id": "x"}]}, "input", "item_reference"),
+        ({"input": [{"role": "tool", "content": "x"}]}, "input", "'tool'"),
+        ({"input": [{"role": "user"}]}, "input", "content"),
+        ({"input": [{"type": "function_call", "name": "f"}]}, "input", "call_id"),
+        ({"input": "x", "max_output_tokens": 0}, "max_output_tokens", "greater"),
+        ({"input": "x", "max_output_tokens": 10**6}, "input", "context"),
+        ({"input": "x", "temperature": 3}, "temperature", "less"),
+        ({"input": "x", "background": True}, "background", "not supported"),
+        ({"input": "x", "conversation": "c"}, "conversation", "not supported"),
+        ({"input": "x", "prompt": {"id": "p"}}, "prompt", "not supported"),
+        ({"input": "x", "n": 2}, "n", "one answer"),
+        ({"input": "x", "tools": [{"type": "web_search"}]}, "tools", "web_search"),
+        ({"input": "x", "tool_choice": {"type": "web_search"}}, "tool_choice", "web_search"),
+        ({"input": "x", "tool_choice": "required"}, "tool_choice", "needs tools"),
+        ({"input": "x", "text": {"format": "json"}}, "text.format", "object"),
+        ({"input": "x", "truncation": "some"}, "truncation", "auto"),
+        ({"input": "x", "reasoning": {"effort": 5}}, "reasoning", "effort"),
+    ],
+    ids=str,
+)
+def test_bad_values_name_their_parameter(body: dict[str, Any], param: str, words: str) -> None:
+    async def work(made: Served) -> None:
+        answer = await made.http.post("/v1/responses", json={"model": "m"} | body)
+        assert answer.status_code == 400, answer.text
+        error = answer.json()["error"]
+        assert error["param"] == param, error
+        assert words in error["message"], error
+
+    run(work, "Ok")
+
+
+def test_the_store_is_bounded() -> None:
+    def turn(name: str, size: int = 1) -> Turn:
+        return Turn(({"role": "user", "content": "x" * size},), {"id": name})
+
+    store = Store(most_turns=3, most_characters=1000)
+    for name in "abcd":
+        store.put(turn(name))
+    assert store.get("a") is None
+    assert store.get("b") is not None  # and used: c is the oldest now
+    store.put(turn("e"))
+    assert [store.get(name) is not None for name in "bcde"] == [True, False, True, True]
+    store.put(turn("large", 800))
+    assert store.get("large") is not None
+    store.put(turn("too large", 2000))
+    assert len(store) == store._characters == 0
+    assert not store.remove("large")
