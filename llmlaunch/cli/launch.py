@@ -232,7 +232,7 @@ def take_down(launched: Launched, why: str) -> None:
     """Have everything stopped and wait until it is gone. Another signal kills."""
     session = launched.session
     launched.shown.say(f"\n{why}")
-    launched.client.shutdown()
+    _shut_down(launched.client, force=False)
     killed = False
     with launched.shown.moving(session.board):
         while True:
@@ -240,13 +240,19 @@ def take_down(launched: Launched, why: str) -> None:
                 session.step(0.5)
             except Interrupted:
                 if not killed:
-                    launched.client.shutdown(force=True)
+                    _shut_down(launched.client, force=True)
                     launched.shown.say("killing")
                 killed = True
             except SupervisorGone:
                 break
     launched.client.wait_gone(GONE_DEADLINE_S)
     launched.shown.say(f"{launched.plan.deployment} is down")
+
+
+def _shut_down(client: ControlClient, *, force: bool) -> None:
+    # It may end just now, of itself or because of the first signal: then there is nothing to tell it.
+    with contextlib.suppress(NotRunningError):
+        client.shutdown(force=force)
 
 
 def _let_go_of_terminal() -> None:

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from llmlaunch import assemble
-from llmlaunch.cli import launch
+from llmlaunch import assemble, cli
+from llmlaunch.cli import app, launch
 from llmlaunch.cli.views import PlainView
+from llmlaunch.errors import NotRunningError
 from llmlaunch.manifest.load import load
 from llmlaunch.planning.types import Plan
 
@@ -30,3 +31,30 @@ def test_the_planner_knows_the_name_that_was_given(
     request = launch.Request(str(file), "other", detach=True, wait=True, timeout_s=None)
     _, plan, _ = launch._plan(request, PlainView(lambda line: None))
     assert (asked, plan.deployment) == (["other"], "other")
+
+
+class _Ending:
+    """A supervisor that ends before it can be told to."""
+
+    def __init__(self) -> None:
+        self.asked: list[bool] = []
+
+    def shutdown(self, force: bool = False) -> None:
+        self.asked.append(force)
+        raise NotRunningError("the supervisor of 'lab' ended while it was asked")
+
+
+def test_a_second_ctrl_c_may_come_when_there_is_nothing_left_to_kill() -> None:
+    client = _Ending()
+    launch._shut_down(client, force=True)  # type: ignore[arg-type]
+    assert client.asked == [True]
+
+
+def test_ctrl_c_while_modules_are_imported_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(app, "run", interrupted)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 130
