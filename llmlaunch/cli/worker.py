@@ -39,6 +39,15 @@ def worker(
     vram_bytes: int | None = typer.Option(
         None, min=1, help="GPU memory it may take, in bytes, over all its GPUs."
     ),
+    max_gpu_memory: str = typer.Option(
+        "", help="Weights on each GPU, at most: 20GiB. Default: what the claim, or the GPU, leaves."
+    ),
+    cpu_offload: bool = typer.Option(
+        False, "--cpu-offload", help="Keep layers that do not fit the GPUs in main memory: slow, but it runs."
+    ),
+    load_in: str = typer.Option(
+        "", help="8bit or 4bit: pack the weights while loading (CUDA, with bitsandbytes)."
+    ),
     kv_cache_bytes: int | None = typer.Option(
         None, min=1, help="Memory for keys and values, in bytes. Default: what is left."
     ),
@@ -56,7 +65,9 @@ def worker(
         "auto", help="auto: thoughts (<think>) come as reasoning_content; off: as part of the answer."
     ),
     strict_seeds: bool = typer.Option(
-        False, "--strict-seeds", help="Compute requests with a seed by themselves: the same bits in any crowd."
+        False,
+        "--strict-seeds",
+        help="Compute requests with a seed by themselves: the same bits in any crowd.",
     ),
     log_level: str = typer.Option("info", help="debug, info, warning or error."),
     prepare: bool = typer.Option(
@@ -89,6 +100,9 @@ def worker(
         source=source,
         trust_remote_code=trust_remote_code,
         vram_bytes=vram_bytes,
+        max_gpu_memory=_bytes(max_gpu_memory, "--max-gpu-memory"),
+        cpu_offload=cpu_offload,
+        load_in=load_in,
         kv_cache_bytes=kv_cache_bytes,
         threads=threads,
         seed=seed,
@@ -110,3 +124,16 @@ def worker(
     from llmlaunch.worker.run import run
 
     raise typer.Exit(run(config, sock))
+
+
+def _bytes(given: str, flag: str) -> int | None:
+    """Raises UsageError for what is no size."""
+    from llmlaunch.errors import UsageError
+    from llmlaunch.manifest.sizes import SIZE_EXPECTED, parse_size
+
+    if not given:
+        return None
+    try:
+        return parse_size(int(given) if given.isdigit() else given)
+    except ValueError as error:
+        raise UsageError(f"{flag} {given!r}: {error}", hint=f"write {SIZE_EXPECTED}") from error

@@ -10,6 +10,7 @@ from llmlaunch.manifest.types import Source
 from llmlaunch.serve import url
 
 DEVICES = ("auto", "cpu", "cuda")
+LOAD_IN = ("", "8bit", "4bit")
 REASONING = ("auto", "off")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -41,6 +42,12 @@ class WorkerConfig:
     trust_remote_code: bool = False
     vram_bytes: int | None = None
     """What the plan gives this worker on all its devices together."""
+    max_gpu_memory: int | None = None
+    """Bytes of weights on each GPU, at most."""
+    cpu_offload: bool = False
+    """Whether layers that do not fit the GPUs may stay in main memory."""
+    load_in: str = ""
+    """8bit or 4bit: pack the weights while loading. Empty: as stored."""
     kv_cache_bytes: int | None = None
     threads: int | None = None
     seed: int | None = None
@@ -93,6 +100,7 @@ def check(config: WorkerConfig) -> None:
         (config.device not in DEVICES, f"--device {config.device!r} is not one of {', '.join(DEVICES)}"),
         (config.dtype not in DTYPES, f"--dtype {config.dtype!r} is not one of {', '.join(DTYPES)}"),
         (config.source not in set(Source), f"--source {config.source!r} is not one of {', '.join(Source)}"),
+        (config.load_in not in LOAD_IN, f"--load-in {config.load_in!r} is not 8bit or 4bit"),
         (
             config.reasoning not in REASONING,
             f"--reasoning {config.reasoning!r} is not one of {', '.join(REASONING)}",

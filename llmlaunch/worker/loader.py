@@ -91,10 +91,16 @@ def load(config: WorkerConfig, progress: Progress, deliver: Deliver) -> Loaded:
 
         path = convert.safetensors(path, progress)
     progress(0, 0, "starting torch")
-    from llmlaunch.worker import generator, placement
+    from llmlaunch.worker import generator, placement, quantised
 
     device = placement.choose(config)
     placement.set_threads(config.threads)
+    note = quantised.check(facts, device)
+    if note:
+        log.warning("%s", note)
+    if config.load_in:
+        quantised.check_load_in(config.load_in, facts, device)
+    placement.check_limit(facts.weight_bytes, config)
     with reasons(config.model):
         if facts.kind is ModelKind.GENERATE:
             return generator.load(config, facts, path, device, progress, deliver)

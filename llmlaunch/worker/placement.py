@@ -20,6 +20,8 @@ CPU_SHARE = 0.25
 """Of the memory that is available: the most that keys and values may take, unless told otherwise."""
 GPU_SHARE = 0.9
 """Of the memory that is left after loading, when no claim was planned."""
+OFFLOAD_SHARE = 0.7
+"""Of a GPU that shares a model with main memory: for weights. The rest is for keys, values and activations."""
 GPU_RESERVE = 512 << 20
 """Bytes per GPU for the context and activations beside weights and cache."""
 CPU_PROMPT_TOKENS = 2048
@@ -72,18 +74,52 @@ def _cgroup_quota() -> int | None:
 
 
 def device_map(device: str, config: WorkerConfig) -> dict[str, Any]:
-    """Arguments for ``from_pretrained``: one GPU takes all; several share the layers evenly."""
+    """Arguments for ``from_pretrained``: one GPU takes all; several share the layers evenly.
+
+    With ``cpu_offload`` what the GPUs do not hold stays in main memory. Raises CanNotServe for settings of GPUs
+    without one.
+    """
     if device == "cpu":
+        given = {"--max-gpu-memory": config.max_gpu_memory, "--cpu-offload": config.cpu_offload}
+        for flag, value in given.items():
+            if value:
+                raise CanNotServe(f"{flag} is for GPUs, and this worker runs on the CPU", hint="leave it out")
         return {}
     count = torch.cuda.device_count()
+    if config.cpu_offload:
+        rooms: dict[int | str, int] = {index: _weights_room(index, count, config) for index in range(count)}
+        return {"device_map": "auto", "max_memory": rooms | {"cpu": psutil.virtual_memory().available}}
     if count == 1:
         return {"device_map": {"": 0}}
+    if config.max_gpu_memory:
+        return {"device_map": "balanced", "max_memory": dict.fromkeys(range(count), config.max_gpu_memory)}
     arguments: dict[str, Any] = {"device_map": "balanced"}
     if config.vram_bytes:
         arguments["max_memory"] = {
             index: max(config.vram_bytes // count - GPU_RESERVE, 1) for index in range(count)
         }
     return arguments
+
+
+def _weights_room(index: int, count: int, config: WorkerConfig) -> int:
+    if config.max_gpu_memory:
+        return config.max_gpu_memory
+    free, _ = torch.cuda.mem_get_info(index)
+    claim = config.vram_bytes // count if config.vram_bytes else free
+    return max(1, int((min(free, claim) - GPU_RESERVE) * OFFLOAD_SHARE))
+
+
+def check_limit(weights: int | None, config: WorkerConfig) -> None:
+    """Raises CanNotServe where ``weights`` bytes can not be kept within --max-gpu-memory."""
+    if not (weights and config.max_gpu_memory) or config.cpu_offload or config.load_in:
+        return
+    count = max(1, torch.cuda.device_count())
+    if weights > config.max_gpu_memory * count:
+        raise CanNotServe(
+            f"the weights take {weights / 2**30:.1f} GiB, and --max-gpu-memory leaves "
+            f"{config.max_gpu_memory / 2**30:.1f} GiB on each of {count} GPU{'s' if count > 1 else ''}",
+            hint="allow more, add GPUs, or keep the rest in main memory with --cpu-offload",
+        )
 
 
 def token_bytes(model: Any) -> int:
