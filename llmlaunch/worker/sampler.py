@@ -86,9 +86,11 @@ def _reshape_row(logits: Tensor, voice: Voice) -> None:
         seen = torch.tensor(sorted({*voice.prompt, *voice.said}), device=logits.device)
         seen = seen[seen < len(logits)]
         values = logits[seen]
-        logits[seen] = torch.where(
+        penalised = torch.where(
             values > 0, values / rules.repetition_penalty, values * rules.repetition_penalty
         )
+        most = torch.finfo(logits.dtype).max  # infinite logits have no softmax
+        logits[seen] = torch.where(values.isfinite(), penalised.clamp(-most, most), values)
     if voice.said and (rules.presence_penalty or rules.frequency_penalty):
         said, counts = torch.tensor(voice.said, device=logits.device).unique(return_counts=True)  # type: ignore[no-untyped-call]
         logits[said] -= rules.presence_penalty + rules.frequency_penalty * counts
@@ -127,7 +129,7 @@ def _draw_cut(scaled: Tensor, rules: Sequence[Sampling], chances: Tensor) -> lis
     most = min(vocabulary, max([CANDIDATES, *(r.top_k for r in rules)]))
     values, tokens = scaled.topk(most, -1)
     device = scaled.device
-    limits = torch.tensor([[r.top_k or vocabulary] for r in rules], device=device)
+    limits = torch.tensor([[min(r.top_k, vocabulary) or vocabulary] for r in rules], device=device)
     nucleus = torch.tensor([[r.top_p] for r in rules], device=device)
     floors = torch.tensor([[r.min_p] for r in rules], device=device)
     inside = torch.arange(most, device=device)[None] < limits

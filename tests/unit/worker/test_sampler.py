@@ -135,3 +135,53 @@ def test_any_rules_draw_a_token_that_they_allow(
         assert sum(value > rounded[token] for value in rounded) < top_k
     (again,), _ = sample(torch.tensor([logits]), [Voice.of(rules, ())])
     assert again == token
+
+
+EXTREMES = st.builds(
+    Sampling,
+    temperature=st.sampled_from((0.0, 1e-5, 1.1e-5, 1.0, 2.0)),
+    top_p=st.sampled_from((1e-9, 0.5, 1.0)),
+    top_k=st.sampled_from((0, 1, 300, 2**31, 2**63, 10**400)),
+    min_p=st.sampled_from((0.0, 1e-300, 1.0)),
+    repetition_penalty=st.sampled_from((1.0, 1e-308, 5e-324, 10.0)),
+    presence_penalty=st.sampled_from((-2.0, 0.0, 2.0)),
+    frequency_penalty=st.sampled_from((-2.0, 0.0, 2.0)),
+    logit_bias=st.sampled_from(((), ((0, 100.0), (1, -100.0)), ((10**9, 1.0),), tuple((t, -100.0) for t in range(20)))),
+    seed=st.sampled_from((None, 0, -(2**63), 2**64 + 5)),
+    logprobs=st.sampled_from((None, 0, 20)),
+)  # fmt: skip
+
+
+@given(
+    st.lists(
+        st.tuples(EXTREMES, st.sampled_from(((), (0,), (18, 19), (1, 2, 3), tuple(range(20))))),
+        min_size=1,
+        max_size=5,
+    ),
+    st.sampled_from((1e-3, 1.0, 80.0, 1e30)),
+)
+@settings(max_examples=150, deadline=None)
+def test_the_most_extreme_rules_that_a_request_may_have_draw_a_token_that_is_not_banned(
+    rows: list[tuple[Sampling, tuple[int, ...]]], scale: float
+) -> None:
+    """What one row raises fails all the others."""
+    torch.manual_seed(5)
+    logits = torch.randn(len(rows), 20).abs() * scale
+    logits[:, 7:9] *= -1
+    voices = [Voice.of(rules, (1, 2, 19)) for rules, _ in rows]
+    for voice, (_, banned) in zip(voices, rows, strict=True):
+        voice.banned = banned
+    for _ in range(3):
+        tokens, told = sample(logits, voices)
+        for token, logprob, (rules, banned) in zip(tokens, told, rows, strict=True):
+            assert 0 <= token < 20
+            assert token not in banned or len(banned) == 20
+            assert (logprob is None) == (rules.logprobs is None)
+
+
+@pytest.mark.parametrize("penalty", [5e-324, 1e-308, 1e-39])
+@pytest.mark.parametrize("top_p", [0.5, 1.0])
+def test_a_penalty_beyond_all_measure_still_draws_what_it_favours(penalty: float, top_p: float) -> None:
+    voice = Voice.of(Sampling(repetition_penalty=penalty, top_p=top_p, seed=1), (1,))
+    voice.banned = (4,)
+    assert sample(torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0]]), [voice])[0] == [1]
