@@ -24,6 +24,11 @@ def api(
         metavar="ORIGIN",
         help="Origin whose pages may call from a browser; '*' for every one. Repeat for more.",
     ),
+    access_log: bool = typer.Option(
+        False,
+        "--access-log",
+        help="Write a JSON line for every request to stdout; it holds no text of prompts.",
+    ),
     log_level: str = typer.Option("info", help="debug, info, warning or error."),
 ) -> None:
     """Serve the OpenAI API for what the controller knows.
@@ -32,6 +37,7 @@ def api(
     Ctrl-C, after requests in flight had 10 s to finish.
     """
     import os
+    import sys
 
     from llmlaunch.gateway import server
     from llmlaunch.gateway.app import Options
@@ -47,7 +53,11 @@ def api(
     service = server.Service(
         controller_url=controller_address,
         token=os.environ.get("LLMLAUNCH_TOKEN", ""),
-        options=Options(max_body_bytes=max_body_bytes, cors_origins=tuple(cors_origin)),
+        options=Options(
+            max_body_bytes=max_body_bytes,
+            cors_origins=tuple(cors_origin),
+            access_log=sys.stdout.fileno() if access_log else None,
+        ),
         keys=keys,
     )
     code = server.run(

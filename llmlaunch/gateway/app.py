@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import resource
 import time
 from collections.abc import Coroutine
@@ -13,7 +14,8 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Any
 
-from llmlaunch.gateway import errors, metrics, request
+from llmlaunch.gateway import access, errors, metrics, request
+from llmlaunch.gateway.access import AccessLog
 from llmlaunch.gateway.balance import Load, WaitingRoom, is_full
 from llmlaunch.gateway.body import BadBody, model_of
 from llmlaunch.gateway.errors import Reply
@@ -31,7 +33,10 @@ log = logging.getLogger(__name__)
 MAX_BODY_BYTES = 32 << 20
 START_GRACE_S = 5.0
 """Seconds after which a gateway calls itself up even if no controller has answered yet."""
+ACCESS_FLUSH_S = 0.1
 _PREFLIGHT_SECONDS = 600
+_TRACE = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
+"""W3C Trace Context, level 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,8 @@ class Options:
     max_body_bytes: int = MAX_BODY_BYTES
     cors_origins: tuple[str, ...] = ()
     """Origins that browsers may call from; ``*`` is every one."""
+    access_log: int | None = None
+    """The file descriptor that gets a JSON line for every request; None: no such log."""
 
 
 class Gateway:
@@ -69,6 +76,7 @@ class Gateway:
         self._date = (0, b"")
         self._draining: frozenset[str] = frozenset()
         self._chatty = log.isEnabledFor(logging.DEBUG)
+        self._access = None if options.access_log is None else AccessLog(options.access_log, self._flush_soon)
 
     # -- small services
 
@@ -110,6 +118,7 @@ class Gateway:
             name = self._keys.name_of(asked.authorization)
             if name is None:
                 return errors.wrong_key(missing=not asked.authorization)
+            asked.key = name
         if found.kind is Kind.NOWHERE:
             return errors.unknown_path(path.decode("latin-1"))
         if asked.method not in found.methods:
@@ -152,14 +161,42 @@ class Gateway:
         """``name`` when it is one of ours: metrics hold no others."""
         return name if name in self.table.serving or name in self.table.expected else ""
 
-    def ended(self, asked: Request, model: str, status: int) -> None:
+    def ended(self, asked: Request, model: str, status: int, exchange: Exchange | None = None) -> None:
+        """A request is over. ``exchange``: who tried to have it answered, if it came so far."""
         seconds = self.now() - asked.received
-        self.metrics.ended(asked.label, model, status, seconds)
+        replica = "" if exchange is None else exchange.replica_key
+        self.metrics.ended(asked.label, model, replica, asked.key, status, seconds)
+        if self._access is not None:
+            self._access.add(self._line(asked, model, status, seconds, exchange))
         if self._chatty:
             log.debug(
                 "%s %s %s model=%r %d %.3f s", asked.identity.decode(), asked.method.decode(), asked.label, model,
                 status, seconds,
             )  # fmt: skip
+
+    def _line(
+        self, asked: Request, model: str, status: int, seconds: float, exchange: Exchange | None
+    ) -> str:
+        trace = _TRACE.fullmatch(asked.field(b"traceparent"))
+        return access.line(
+            at=time.time(),
+            request_id=asked.identity,
+            trace_id=trace[1].decode() if trace else "",
+            key=asked.key,
+            method=asked.method,
+            path=asked.label,
+            model=exchange.name if exchange else model,
+            replica=exchange.replica_key if exchange else "",
+            status=status,
+            tokens=exchange.tokens if exchange else None,
+            first_byte_s=exchange.first_byte_s if exchange else None,
+            duration_s=seconds,
+            attempts=exchange.attempts if exchange else 0,
+        )
+
+    def _flush_soon(self) -> None:
+        if self._access is not None:
+            self.loop.call_later(ACCESS_FLUSH_S, self._access.flush)
 
     def _needs_key(self, asked: Request) -> bool:
         found = asked.endpoint
@@ -294,6 +331,11 @@ class Gateway:
         for connection in list(self.connections):
             connection.shut_down()
         self.pool.close()
+
+    def flush(self) -> None:
+        """Write what is still to be written to the access log."""
+        if self._access is not None:
+            self._access.flush()
 
 
 def _json(status: int, value: object) -> Reply:

@@ -31,8 +31,13 @@ class Histogram:
 
 @dataclass(slots=True)
 class Metrics:
-    requests: dict[tuple[str, str, int], int] = field(default_factory=dict)
-    """(path, model, status) → requests that ended. 499: the client left."""
+    requests: dict[tuple[str, str, str, str, int], int] = field(default_factory=dict)
+    """(path, model, replica, key, status) → requests that ended. 499: the client left."""
+    prompt_tokens: dict[Labels, int] = field(default_factory=dict)
+    """(model, key), as the usage of answers told."""
+    completion_tokens: dict[Labels, int] = field(default_factory=dict)
+    untold: dict[Labels, int] = field(default_factory=dict)
+    """(model,) → answers that should have told their usage and did not."""
     durations: dict[tuple[str, str], Histogram] = field(default_factory=dict)
     first_bytes: dict[tuple[str, str], Histogram] = field(default_factory=dict)
     retries: dict[Labels, int] = field(default_factory=dict)
@@ -40,10 +45,19 @@ class Metrics:
     upstream_errors: dict[Labels, int] = field(default_factory=dict)
     """(replica, kind)"""
 
-    def ended(self, path: str, model: str, status: int, seconds: float) -> None:
-        key = (path, model, status)
-        self.requests[key] = self.requests.get(key, 0) + 1
+    def ended(self, path: str, model: str, replica: str, key: str, status: int, seconds: float) -> None:
+        """``key`` is the name of an API key; ``replica`` is empty when none answered."""
+        labels = (path, model, replica, key, status)
+        self.requests[labels] = self.requests.get(labels, 0) + 1
         _histogram(self.durations, (path, model)).observe(seconds)
+
+    def used(self, model: str, key: str, tokens: tuple[int, int] | None) -> None:
+        if tokens is None:
+            self.untold[(model,)] = self.untold.get((model,), 0) + 1
+            return
+        labels = (model, key)
+        self.prompt_tokens[labels] = self.prompt_tokens.get(labels, 0) + tokens[0]
+        self.completion_tokens[labels] = self.completion_tokens.get(labels, 0) + tokens[1]
 
     def first_byte(self, path: str, model: str, seconds: float) -> None:
         _histogram(self.first_bytes, (path, model)).observe(seconds)
@@ -83,9 +97,16 @@ def _histogram(family: dict[tuple[str, str], Histogram], key: tuple[str, str]) -
 def render(metrics: Metrics, gauges: Gauges) -> bytes:
     """The whole page."""
     lines: list[str] = []
-    by_status = {(path, model, str(status)): n for (path, model, status), n in metrics.requests.items()}
+    by_status = {(*labels[:4], str(labels[4])): n for labels, n in metrics.requests.items()}
     _family(lines, "requests_total", "counter", "Requests that ended; status 499: the client left.",
-            ("path", "model", "status"), by_status)  # fmt: skip
+            ("path", "model", "replica", "key", "status"), by_status)  # fmt: skip
+    for name, text, counts in (
+        ("prompt_tokens_total", "As answers told.", metrics.prompt_tokens),
+        ("completion_tokens_total", "As answers told.", metrics.completion_tokens),
+    ):
+        _family(lines, name, "counter", text, ("model", "key"), counts)
+    _family(lines, "usage_untold_total", "counter", "Answers that told no usage, as streams do unless they are asked to.",
+            ("model",), metrics.untold)  # fmt: skip
     _histograms(
         lines, "request_duration_seconds", "From the request's head to the last byte.", metrics.durations
     )

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import deque
 from typing import TYPE_CHECKING
 
 from llmlaunch.gateway import errors, headers
@@ -27,6 +28,7 @@ from llmlaunch.gateway.framing import Body, Head
 from llmlaunch.gateway.restore import Restorer, restorer_for
 from llmlaunch.gateway.routes import Replica
 from llmlaunch.gateway.upstream import UpstreamConnection
+from llmlaunch.gateway.usage import PIECES, Tokens, tokens_in
 
 if TYPE_CHECKING:
     from llmlaunch.gateway.app import Gateway
@@ -44,7 +46,6 @@ class Exchange:
     """See the module. Implements ``upstream.AnswerTaker``."""
 
     __slots__ = (
-        "_attempts",
         "_body",
         "_client",
         "_fresh",
@@ -58,11 +59,16 @@ class Exchange:
         "_request",
         "_restorer",
         "_started",
+        "_tail",
         "_task",
         "_ticket",
         "_upstream",
+        "attempts",
         "decoding",
+        "first_byte_s",
         "name",
+        "replica_key",
+        "tokens",
         "tried",
     )  # fmt: skip
 
@@ -72,7 +78,14 @@ class Exchange:
         self._gateway = gateway
         self._client = client
         self._request = request
-        self._attempts = 0
+        self.attempts = 0
+        self.replica_key = ""
+        """The replica that was asked last."""
+        self.tokens: Tokens | None = None
+        """What the answer told that it took, once it is over."""
+        self.first_byte_s: float | None = None
+        """Seconds from the request's head to the first byte of its answer."""
+        self._tail: deque[bytes] = deque(maxlen=PIECES)
         self.tried: tuple[str, ...] = ()
         """Replicas that failed this request."""
         self._fresh = False
@@ -134,8 +147,9 @@ class Exchange:
 
     def _go(self, replica: Replica) -> None:
         gateway = self._gateway
-        self._attempts += 1
+        self.attempts += 1
         self._replica = replica
+        self.replica_key = replica.key
         self._load = gateway.load(replica.key)
         self._load.in_flight += 1
         self._holds = True
@@ -202,6 +216,7 @@ class Exchange:
             self._pending = self._client_head(head.length if sized else None, chunked)
 
     def answer_bytes(self, data: bytes) -> None:
+        self._tail.append(data)
         if self._restorer is not None:
             data = self._restorer.feed(data)
             if not data:
@@ -288,7 +303,8 @@ class Exchange:
     def _first_byte(self) -> None:
         self._started = True
         gateway, request = self._gateway, self._request
-        gateway.metrics.first_byte(request.label, self.name, gateway.now() - request.received)
+        self.first_byte_s = gateway.now() - request.received
+        gateway.metrics.first_byte(request.label, self.name, self.first_byte_s)
 
     def _note_failure(self, kind: str) -> None:
         self._gateway.metrics.upstream_error(self._replica.key, kind)
@@ -302,13 +318,13 @@ class Exchange:
         if stale:
             # The replica closed an idle connection just as it was taken; that says nothing about its health.
             self._fresh = True
-            self._attempts -= 1
+            self.attempts -= 1
             kind = "stale"
         else:
             self._note_failure(kind)
             self.tried += (self._replica.key,)
         self._release()
-        if self._attempts >= ATTEMPTS:
+        if self.attempts >= ATTEMPTS:
             self._refuse(errors.no_answer(self.name, why))
             return
         if self._others_exist():
@@ -319,7 +335,7 @@ class Exchange:
         """Whether a try after this one has a replica to go to."""
         tried = (*self.tried, self._replica.key) if self._holds else self.tried
         replicas = self._gateway.table.serving.get(self.name, ())
-        return self._attempts < ATTEMPTS and any(r.key not in tried for r in replicas)
+        return self.attempts < ATTEMPTS and any(r.key not in tried for r in replicas)
 
     def _interrupted(self, why: str, kind: str) -> None:
         self._note_failure(kind)
@@ -369,4 +385,7 @@ class Exchange:
         self._release()
         gateway, request = self._gateway, self._request
         model = self.name if status != 404 else gateway.known(self.name)
-        gateway.ended(request, model, status)
+        if status == 200 and request.endpoint.metered:
+            self.tokens = tokens_in(self._tail)
+            gateway.metrics.used(model, request.key, self.tokens)
+        gateway.ended(request, model, status, self)

@@ -35,6 +35,8 @@ class Endpoint:
     """The path at the worker."""
     name: str = ""
     """The model that the path itself names."""
+    metered: bool = False
+    """Its answers tell what tokens they took."""
 
     @property
     def allowed(self) -> str:
@@ -46,8 +48,8 @@ _GET = (b"GET", b"HEAD")
 _POST = (b"POST",)
 
 
-def _proxy(path: str, upstream: str = "") -> Endpoint:
-    return Endpoint(Kind.PROXY, _POST, path, upstream=(upstream or path).encode())
+def _proxy(path: str, upstream: str = "", *, metered: bool = True) -> Endpoint:
+    return Endpoint(Kind.PROXY, _POST, path, upstream=(upstream or path).encode(), metered=metered)
 
 
 _PATHS: dict[bytes, Endpoint] = {
@@ -59,8 +61,8 @@ _PATHS: dict[bytes, Endpoint] = {
         _proxy("/v1/responses"),
         _proxy("/v1/rerank"),
         _proxy("/v1/score"),
-        _proxy("/tokenize"),
-        _proxy("/detokenize"),
+        _proxy("/tokenize", metered=False),
+        _proxy("/detokenize", metered=False),
         # FastChat's clients know this one.
         _proxy("/api/v1/chat/completions", "/v1/chat/completions"),
         Endpoint(Kind.MODELS, _GET, "/v1/models"),
@@ -85,7 +87,7 @@ def endpoint(path: bytes) -> Endpoint:
         name = _text(path[len(_ENGINE) : -len(_ENGINE_END)])
         if name:
             label = "/v1/engines/{model}/embeddings"
-            return Endpoint(Kind.PROXY, _POST, label, upstream=b"/v1/embeddings", name=name)
+            return Endpoint(Kind.PROXY, _POST, label, upstream=b"/v1/embeddings", name=name, metered=True)
     return NOWHERE
 
 
@@ -114,6 +116,8 @@ class Request:
     endpoint: Endpoint = NOWHERE
     authorization: bytes = b""
     origin: bytes = b""
+    key: str = ""
+    """The name of the API key it came with."""
     local: bool = False
     """The client is on this machine."""
     named_by_connection: frozenset[bytes] = frozenset()

@@ -99,6 +99,7 @@ async def _serve(service: Service, sock: socket.socket, on_started: Callable[[],
     for task in background:
         task.cancel()
     await asyncio.gather(*background, return_exceptions=True)
+    gateway.flush()
     return code
 
 

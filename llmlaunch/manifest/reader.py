@@ -69,6 +69,7 @@ class Reader:
                 api.api_keys_env,
                 api.max_body,
                 tuple(api.cors_origins),
+                api.access_log,
             ),
             path=path,
             secrets=frozenset(self.tree.secrets),

@@ -62,6 +62,8 @@ class ApiPart(Part):
     """The largest request body that is accepted."""
     cors_origins: Texts = Field(default_factory=list, examples=[["https://chat.example.org"], "*"])
     """Web origins whose pages may call the endpoint, such as https://chat.example.org, or "*"."""
+    access_log: Flag = Field(default=False, examples=[True])
+    """Log every request as a JSON line: who, which model and replica, status, tokens and times. Never the text."""
 
 
 class Settings(Part):

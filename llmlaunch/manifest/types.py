@@ -90,6 +90,7 @@ class ApiSpec:
     """Name of an environment variable that holds keys, separated by commas."""
     max_body_bytes: int = 32 << 20
     cors_origins: tuple[str, ...] = ()
+    access_log: bool = False
 
 
 @dataclass(frozen=True, slots=True)

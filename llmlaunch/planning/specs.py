@@ -51,6 +51,8 @@ class Maker:
         argv += ["--max-body-bytes", str(wanted.max_body_bytes)]
         for origin in wanted.cors_origins:
             argv += ["--cors-origin", origin]
+        if wanted.access_log:
+            argv.append("--access-log")
         return self._own(naming.API, Component.API, argv, wanted.host, port, env)
 
     def worker(

@@ -269,14 +269,22 @@ class GatewayProcess:
         self.auth: dict[str, str] = {}
         self.log_lines: list[str] = []
         self.process = subprocess.Popen(
-            command, stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **(env or {})},
         )
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stderr is not None
-        self.log_lines.extend(self.process.stderr)
+        self.output_lines: list[str] = []
+        self._readers = [
+            threading.Thread(target=lines.extend, args=(stream,), daemon=True)
+            for lines, stream in (
+                (self.log_lines, self.process.stderr),
+                (self.output_lines, self.process.stdout),
+            )
+        ]
+        for reader in self._readers:
+            reader.start()
 
     @property
     def log(self) -> str:
@@ -306,9 +314,11 @@ class GatewayProcess:
             self.process.kill()
             raise
         finally:
-            self._reader.join(5)
-            if self.process.stderr is not None:
-                self.process.stderr.close()
+            for reader in self._readers:
+                reader.join(5)
+            for stream in (self.process.stdout, self.process.stderr):
+                if stream is not None:
+                    stream.close()
         return code
 
 

@@ -190,14 +190,14 @@ def test_what_is_restored(head: bytes, expected: str) -> None:
 def test_histograms_are_cumulative() -> None:
     metrics = Metrics()
     for seconds in (0.001, 0.02, 0.02, 1000.0):
-        metrics.ended("/p", "m", 200, seconds)
+        metrics.ended("/p", "m", "r", "alice", 200, seconds)
     page = render(metrics, Gauges({}, {}, {}, 0, True, 1, 0.0, 0)).decode()
     buckets = [
         int(line.rpartition(" ")[2]) for line in page.splitlines() if "duration_seconds_bucket" in line
     ]
     assert buckets == sorted(buckets)
     assert (buckets[0], buckets[2], buckets[-1]) == (1, 3, 4)
-    assert 'requests_total{path="/p",model="m",status="200"} 4' in page
+    assert 'requests_total{path="/p",model="m",replica="r",key="alice",status="200"} 4' in page
 
 
 # -- paths

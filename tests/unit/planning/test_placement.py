@@ -413,6 +413,7 @@ def test_the_controller_and_the_api() -> None:
             api_keys_env="LAB_KEYS",
             max_body_bytes=9,
             cors_origins=("https://a", "*"),
+            access_log=True,
         ),
     )
     made = plan(wanted, BARE, FACTS, World(python="/py", env={"LAB_KEYS": "sk-1"}))
@@ -425,6 +426,7 @@ def test_the_controller_and_the_api() -> None:
         "/py", "-m", "llmlaunch", "api", "--host", "::", "--port", "8000",
         "--controller-address", "http://127.0.0.1:21001", "--api-keys-file", "/k", "--api-keys-env", "LAB_KEYS",
         "--max-body-bytes", "9", "--cors-origin", "https://a", "--cors-origin", "*",
+        "--access-log",
     )  # fmt: skip
     assert api.address == "http://[::1]:8000"
     assert api.env["LAB_KEYS"] == "sk-1"
