@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from llmlaunch.worker import batching, scheduler
 from llmlaunch.worker.alone import OneAtATime
 from tests.unit.worker import tiny
 from tests.unit.worker.test_alone import unfit
@@ -85,10 +87,13 @@ LENGTHS = st.integers(1, NEW)
 ACTIONS = st.one_of(
     st.tuples(st.just("join"), WHICH, LENGTHS),
     st.tuples(st.just("join"), WHICH, LENGTHS),
+    st.tuples(st.just("open"), WHICH),
+    st.tuples(st.just("open"), WHICH),
     st.tuples(st.just("twins"), WHICH, LENGTHS),
     st.tuples(st.just("reader"), WHICH, st.integers(0, 3)),
     st.tuples(st.just("ends"), WHICH, LENGTHS, st.integers(0, NEW - 1)),
     st.tuples(st.just("dice"), WHICH, LENGTHS, st.sampled_from((0.7, 1.3))),
+    st.tuples(st.just("seeded"), WHICH, LENGTHS),
     st.tuples(st.just("bent"), WHICH, LENGTHS, st.integers(3, tiny.VOCABULARY - 1)),
     st.tuples(st.just("cancel"), st.integers(0, 30)),
     st.tuples(st.just("fault")),
@@ -99,6 +104,9 @@ HISTORIES = st.fixed_dictionaries(
         "rows": st.integers(1, 5),
         "share": st.sampled_from((0.0, 0.5, 1.0)),
         "budgets": st.lists(st.sampled_from((1, 3, 16, 17, 500)), min_size=1, max_size=4),
+        "strict": st.booleans(),
+        "expected": st.sampled_from((0, 1, 5)),
+        "growth": st.sampled_from((1, 3)),
         "reuse": st.sampled_from((True, True, True, False)),
         "actions": st.lists(ACTIONS, min_size=6, max_size=22),
     }
@@ -114,14 +122,25 @@ class Play:
         columns = 60 + NEW
         rows = history["rows"]
         tokens = columns + round((rows - 1) * columns * history["share"])
-        strategy = tiny.batching(model, rows=rows, columns=columns, reuse=history["reuse"], tokens=tokens)
+        strategy = tiny.batching(
+            model,
+            rows=rows,
+            columns=columns,
+            tokens=tokens,
+            reuse=history["reuse"],
+            strict_seeds=history["strict"],
+        )
         strategy._pacer = Paced(history["budgets"])  # type: ignore[assignment]
         self.run = tiny.Run(strategy)
         self.expected: dict[str, tuple[int, ...]] = {}
         self.lost: set[str] = set()
-        for action in history["actions"]:
-            self.act(*action)
-        self.run.finish()
+        with (
+            patch.object(batching, "EXPECTED_TOKENS", history["expected"]),
+            patch.object(scheduler, "GROWTH", history["growth"]),
+        ):
+            for action in history["actions"]:
+                self.act(*action)
+            self.run.finish()
 
     def act(self, kind: str, *values: Any) -> None:
         if kind == "step":
@@ -143,12 +162,16 @@ class Play:
         self.run.cancel(name)
         self.lost.add(name)
 
-    def join(self, kind: str, which: int, new: int, extra: Any = None) -> None:
+    def join(self, kind: str, which: int, new: int = NEW, extra: Any = None) -> None:
         known = self.known[which]
         name = f"r{len(self.run.tokens)}"
         asked = tiny.request(name, known.prompt, new)
         expected = known.answer[:new]
-        if kind == "reader":
+        if kind == "open":  # nobody bounded it: it may be sent back to make room
+            asked = replace(asked, ending=replace(asked.ending, open=True))
+        elif kind == "seeded":  # greedy all the same
+            asked = replace(asked, sampling=replace(asked.sampling, seed=which))
+        elif kind == "reader":
             asked = replace(asked, prompt_logprobs=1)
         elif kind == "ends":
             token = known.answer[extra]
@@ -180,7 +203,7 @@ class Play:
 
 
 QUICK = settings(
-    max_examples=15, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink),
+    max_examples=10, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )  # fmt: skip
 
