@@ -23,9 +23,10 @@ check: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The manifest's reference and JSON Schema, from the code.
+# The references of manifest and built-in engine, and the JSON Schema, from the code.
 docs: venv
 	$(BIN)/python docs/make_manifest.py
+	$(BIN)/python docs/make_worker.py
 
 # Speed, against a limit or a peer in the same run; the tables go to benchmarks/RESULTS.md.
 bench: venv

@@ -376,6 +376,8 @@ class Scheduler:
     def _clear(self, most: int) -> None:
         """Idle rows give up their memory, oldest first, until they keep ``most`` tokens or less."""
         kept = sum(idle.held for idle in self._idle.values())
+        if kept <= most:
+            return
         for row in sorted(self._idle, key=lambda row: self._idle[row].used):
             if kept <= most:
                 break

@@ -438,3 +438,28 @@ def test_the_best_of_several_is_chosen(client: openai.OpenAI) -> None:
     assert answer.usage.completion_tokens == 24
     with pytest.raises(openai.BadRequestError, match="best_of"):
         client.completions.create(model="smollm2", prompt="Once", n=2, best_of=1)
+
+
+def test_the_responses_api_answers_streams_and_remembers(client: openai.OpenAI) -> None:
+    first = client.responses.create(model="smollm2", input="My name is Ada. What is the capital of France?")
+    assert "Paris" in first.output_text
+    with client.responses.stream(
+        model="smollm2", input="What is my name?", previous_response_id=first.id, max_output_tokens=200
+    ) as stream:
+        told = "".join(event.delta for event in stream if event.type == "response.output_text.delta")
+        second = stream.get_final_response()
+    assert told == second.output_text
+    assert first.usage is not None
+    assert second.usage is not None
+    assert second.usage.input_tokens > first.usage.total_tokens
+    assert second.usage.input_tokens_details.cached_tokens > 0
+
+    class City(pydantic.BaseModel):
+        name: str
+        country: str
+
+    parsed = client.responses.parse(
+        model="smollm2", input="Tell me of Paris.", text_format=City, max_output_tokens=60
+    ).output_parsed
+    assert parsed is not None
+    assert parsed.name

@@ -96,3 +96,37 @@ def test_the_device_map_is_even_and_within_the_claim() -> None:
         assert placement.device_map("cuda", config) == {"device_map": {"": 0}}
     else:
         assert placement.device_map("cuda", config)["device_map"] == "balanced"
+
+
+@pytest.mark.parametrize("bits", ["8bit", "4bit"])
+def test_weights_are_packed_while_loading(bits: str) -> None:
+    pytest.importorskip("bitsandbytes")
+    with started(SMOLLM2, "--model-names", "smollm2", "--device", "cuda", "--load-in", bits) as worker:
+        answer = worker.chat(FRANCE, model="smollm2", temperature=0, max_tokens=20).json()
+        assert "Paris" in answer["choices"][0]["message"]["content"]
+
+
+def test_layers_that_do_not_fit_stay_in_main_memory() -> None:
+    limit = ("--cpu-offload", "--max-gpu-memory", "150MiB")
+    with started(SMOLLM2, "--model-names", "smollm2", "--device", "cuda", *limit) as worker:
+        answer = worker.chat(FRANCE, model="smollm2", temperature=0).json()
+        assert answer["choices"][0]["message"]["content"] == "The capital of France is Paris."
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_strict_seeds_give_the_same_bits_alone_and_in_a_crowd(dtype: torch.dtype) -> None:
+    model = tiny.fresh("Llama").to("cuda", dtype)
+    asked = tiny.request("x", [7 + at % 50 for at in range(40)], 30, temperature=1.0, seed=11, logprobs=1)
+    told = []
+    for crowd in (0, 12):
+        run = tiny.Run(tiny.batching(model, rows=8, prompt_tokens=16, strict_seeds=True))
+        for at in range(crowd):
+            run.add(tiny.request(f"r{at}", [5 + at] * (3 + 5 * at), 20, temperature=1.0))
+            run.step()
+        run.add(asked)
+        found: list[tuple[int, float]] = []
+        while run.strategy.busy:
+            for name, piece in run.step():
+                found += [(entry.token, entry.logprob) for entry in piece.logprobs if name == "x"]
+        told.append(found)
+    assert told[0] == told[1]

@@ -88,9 +88,13 @@ class Served:
 
 
 @contextlib.asynccontextmanager
-async def served(*texts: str, reasoning: bool = False, context: int = 4000) -> AsyncIterator[Served]:
-    """A worker that serves the model "m", which answers with ``texts``."""
-    codec = Codec(tiny.tokenizer())
+async def served(
+    *texts: str, reasoning: bool = False, context: int = 4000, opening: str = ""
+) -> AsyncIterator[Served]:
+    """A worker that serves the model "m", which answers with ``texts``. ``opening``: what its template ends with."""
+    tokenizer = tiny.tokenizer()
+    tokenizer.chat_template += opening
+    codec = Codec(tokenizer)
     script = Script(codec, texts)
     loop = asyncio.get_running_loop()
 

@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from llmlaunch.worker.codec import Codec
+from llmlaunch.worker.reasoning import thinks
+from tests.unit.worker import tiny
 from tests.unit.worker.scripted import Served, served
 
 THOUGHT = "<think>\nHm, a greeting.\n</think>\n\nHello."
@@ -84,6 +87,28 @@ def test_thoughts_that_the_prompt_opened_and_calls_behind_thoughts() -> None:
         '<think>I must call.</think>\n<tool_call>{"name": "f", "arguments": {}}</tool_call>',
     )
     run(work, *texts, reasoning=True)
+
+
+def test_a_template_that_opens_the_thoughts() -> None:
+    async def work(made: Served) -> None:
+        answer: Any = await made.openai.chat.completions.create(model="m", messages=SAID)
+        assert answer.choices[0].message.reasoning_content == "Hm."
+        assert answer.choices[0].message.content == "Hello."
+        assert made.script.prompts == ["u:Hi\na:<think>"]
+        responded = await made.openai.responses.create(model="m", input="Hi")
+        assert responded.output_text == "Hello."
+
+    run(work, "Hm.\n</think>\n\nHello.", reasoning=True, opening="<think>")
+
+
+def test_models_that_know_the_marks_think() -> None:
+    tokenizer = tiny.tokenizer()
+    assert not thinks(Codec(tokenizer))
+    tokenizer.add_tokens(["<think>", "</think>"])
+    assert thinks(Codec(tokenizer))
+    other = tiny.tokenizer()
+    other.chat_template += "{{ content.split('</think>')[-1] }}"
+    assert thinks(Codec(other))
 
 
 def test_fastchats_token_check() -> None:

@@ -1,0 +1,321 @@
+"""Make docs/worker.md from the code that reads requests and flags, and the words below.
+
+Run: ``make docs``. A test asserts that the file is what this prints; a field without words here is an error.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from llmlaunch.cli.worker import worker
+from llmlaunch.worker import protocol
+
+ROOT = Path(__file__).parents[1]
+REFERENCE = "docs/worker.md"
+
+HEAD = """\
+# The built-in engine
+
+<!-- Made by docs/make_worker.py from the code: change that, then run `make docs`. -->
+
+`engine: transformers`, the default, is llmlaunch's own server for any model that transformers can load, on GPUs and on CPUs.
+`llmlaunch up` starts it; by hand it is an ordinary foreground process:
+
+```console
+$ llmlaunch worker --model-path Qwen/Qwen2.5-0.5B-Instruct --port 21002
+$ curl localhost:21002/v1/chat/completions -d '{"model": "Qwen/Qwen2.5-0.5B-Instruct", "messages": [{"role": "user", "content": "Hi"}]}'
+```
+
+## Endpoints
+
+| address | what it does |
+|---|---|
+| `POST /v1/chat/completions` | a conversation in, an answer out: whole or streamed; tools, structured output, thoughts |
+| `POST /v1/completions` | text or token ids in, text out; several prompts in one call |
+| `POST /v1/responses` | OpenAI's Responses API: whole or streamed, functions, `previous_response_id` |
+| `GET`, `DELETE /v1/responses/{id}` | a response that is still remembered, at the worker itself |
+| `POST /v1/embeddings`, `/v1/engines/{model}/embeddings` | vectors, of embedding models |
+| `POST /v1/rerank`, `/v2/rerank`, `/rerank` | documents by how well they fit a query, of cross-encoders |
+| `POST /v1/score`, `/score` | scores of pairs of texts, of cross-encoders |
+| `GET /v1/models`, `/v1/models/{name}` | the names that are served, with `max_model_len` |
+| `POST /tokenize`, `/detokenize` | text or messages to token ids, and back |
+| `POST /api/v1/token_check`, `/count_token`, `/model_details`, `/worker_get_status` | as FastChat has them |
+| `GET /health` | 200 as soon as the port is open, with the progress of loading, the mode and the queue |
+| `GET /ready` | 200 when requests will be answered, else 503 with the reason |
+| `GET /metrics` | Prometheus, under vLLM's names |
+
+Unknown fields are ignored and `null` means the default, as OpenAI has it. Every refusal is OpenAI's envelope
+`{"error": {"message", "type", "param", "code"}}` and names the parameter.
+
+## Fields of a request
+
+`model` is one of the served names; another one is a 404. Fields beyond OpenAI's have vLLM's names and meanings.
+"""
+
+SAMPLING = """\
+### How a token is chosen
+
+- The model's own `generation_config.json` gives the defaults of `temperature`, `top_p`, `top_k`, `min_p` and `repetition_penalty`.
+- Where neither it nor the request speaks of chance, the likeliest token is taken, as transformers' `generate` does. A request that
+  gives `top_p`, `top_k`, `min_p`, `seed`, or `n` or `best_of` above 1 does speak of chance: its temperature is 1, as OpenAI's.
+- Order: biases and penalties, then temperature, `top_k`, `min_p`, `top_p`. `logprobs` are the model's own, from before all of that.
+- A model with sampling advice of its own can be asked greedily with `temperature: 0`.
+
+### Seeds
+
+A request with a `seed` is answered alike every time: its random numbers are its own, whatever else runs.
+
+- In float32 the answer is the same alone and in a crowd, up to rounding far below what decides a token.
+- In bfloat16 and float16 a crowd rounds otherwise, and now and then a near tie falls to another token. `--strict-seeds` computes
+  seeded requests by themselves, in pieces that are always the same: the same bits in every crowd. It costs them the batch: each
+  takes a pass of its own per token, and others wait for it. It holds for one model, dtype, device and version of PyTorch.
+- `--seed N` gives requests without one the seed N. With `n`, the i-th answer uses `seed + i`.
+- Seeded requests below float32, and all strict ones, do not reuse prefixes, because fewer computed tokens round otherwise.
+
+### Priorities, waiting and room
+
+Up to `--limit-worker-concurrency` requests run at once and join and leave at every step; up to `--max-queue` wait, further ones
+get a 429 with `Retry-After`. Lower `priority` goes first, equal ones in order of arrival. Whoever was passed over 64 times goes
+before all others, so a steady flow of urgent requests delays the rest and never stops them.
+
+A request that can never fit is a 400 with the numbers. One with `max_tokens` holds room for all of it from the start. One without
+holds room for its prompt and 512 tokens, and more as it grows. When memory runs out, the last in rank goes back into the queue
+with what it has said, and goes on later from there: nothing is lost, its stream only pauses (`vllm:num_preemptions_total`).
+
+Requests that share a beginning with an earlier one do not compute it again (`prompt_tokens_details.cached_tokens`;
+`--no-prefix-reuse` turns it off).
+
+### Structured output
+
+`response_format` (`json_object`, `json_schema`), `structured_outputs` or one of the `guided_*` fields: only tokens that keep to the form
+can come, so the answer always parses, unless `max_tokens` cuts it. Rows of the batch without a form pay nothing. JSON schemas, Python
+regular expressions, lists of choices and Lark grammars are read by llguidance. Such an answer has no room for thoughts.
+
+### Tools
+
+`tools` go to the model by its own chat template; a template that knows none gets them explained in the system message. Calls are read
+in the formats of Hermes and Qwen, Llama 3 and Mistral, and their arguments are streamed as they are written. `tool_choice: required`
+or a named function imposes the form of a call; `none` hides the tools; `parallel_tool_calls: false` allows one call at most when
+calls are imposed.
+
+### Thoughts
+
+Models that write `<think>…</think>` before their answer (those whose template or vocabulary knows the marks) have it told apart:
+`reasoning_content` in the message and in the stream's deltas, counted in `completion_tokens_details.reasoning_tokens`.
+`include_reasoning: false` leaves it out of the answer, `chat_template_kwargs: {"enable_thinking": false}` asks models that can to do
+without, and `--reasoning off` leaves everything in `content`.
+
+### Responses
+
+`/v1/responses` is chat in other words. `input` is a text or a list of items: messages, `function_call`, `function_call_output`;
+`reasoning` items are skipped. `previous_response_id` goes on from an earlier response; its `instructions` do not carry over. The worker
+keeps the newest 1,000 responses, 64 Mi characters at most, in memory: they end with it, another replica does not know them, and an
+unknown id is a 400 `previous_response_not_found`. With several replicas behind one name, send the whole conversation as `input`
+instead. `store: false` keeps nothing. Refused as unsupported: `background`, `conversation`, stored `prompt`s, tools that are no
+functions, parts that are no text.
+
+## Metrics
+
+"""
+
+FALLBACK = """
+## What runs slowly, and what does not run
+
+Batching needs a plain KV cache. What has none is found at the start, from the configuration and, for architectures that the tests do not
+compare with `generate`, by a trial; `/health` and the log say why. Such a model runs **one request at a time** through transformers' own
+`generate`, first come, first served, with all fields above but `echo` with `logprobs`:
+
+- encoder-decoders (T5, BART), models with code of their own (`--trust-remote-code`),
+- layers without a plain cache (Mamba, linear attention, hybrids), layers that share keys, chunked attention,
+- attention with capped scores (Gemma 2) or sinks (gpt-oss), and any architecture whose trial gives other logits.
+
+Sliding windows (Mistral, Gemma 3) and mixtures of experts are batched like everything else.
+
+Checkpoints that are quantised already are loaded where transformers can: GPTQ, AWQ, bitsandbytes, compressed-tensors and others need a
+package, which a refusal names before a byte is read; fp8 is unpacked on a CPU. `--load-in 8bit|4bit` packs a plain checkpoint while
+loading; the plan counts weights as stored, so tell it with `vram:` what a replica takes then. GGUF files are unpacked to bfloat16 once,
+into the cache. **Not yet run on a GPU:** `--load-in`, `--cpu-offload`, `--max-gpu-memory` and quantised checkpoints on CUDA; the tests
+for the first three are in [tests/gpu](../tests/gpu/worker/test_cuda.py).
+
+On GPUs the cache is allocated at the start, a whole context for each row: with a long context and little memory few rows fit.
+`--max-model-len` bounds the context and gives more rows.
+
+## Flags
+
+In a manifest these go under `engine_args` (`strict_seeds: true`), apart from those that have a key of their own there, such as `host`,
+`port`, `names` and `gpus`.
+
+"""
+
+WORDS = {
+    "model": "the served name",
+    "temperature": "0: the likeliest token; see below",
+    "top_p": "only the likeliest tokens that together weigh this much",
+    "top_k": "only so many of the likeliest tokens; 0 or -1: all",
+    "min_p": "only tokens at least this likely, relative to the likeliest",
+    "repetition_penalty": "divides the scores of tokens of prompt and answer (CTRL)",
+    "presence_penalty": "taken from the score of tokens that the answer has",
+    "frequency_penalty": "the same for each time that the answer has them",
+    "logit_bias": "token id → added to its score",
+    "seed": "makes chance repeatable; see below",
+    "n": "answers to each prompt",
+    "best_of": "so many are made, the `n` likeliest by token come back; not streamed",
+    "stop": "texts that end the answer, at most 16; not shown",
+    "stop_token_ids": "tokens that end the answer, beside the model's own",
+    "include_stop_str_in_output": "show the stop text",
+    "ignore_eos": "the model's own end tokens do not end the answer",
+    "min_tokens": "the answer does not end before",
+    "max_tokens": "longest answer. Chat: what the context leaves; completions: 16",
+    "max_completion_tokens": "OpenAI's newer name of `max_tokens`, which it overrides",
+    "skip_special_tokens": "default true: special tokens are not shown",
+    "stream": "server-sent events",
+    "stream_options": "`include_usage`: the counts at the end; `continuous_usage_stats`: in every chunk",
+    "priority": "lower goes first; see below",
+    "response_format": "`text`, `json_object` or `json_schema`",
+    "guided_json": "a JSON schema",
+    "guided_regex": "a regular expression",
+    "guided_choice": "one of these texts",
+    "guided_grammar": "a Lark grammar",
+    "structured_outputs": "vLLM's newer form of `guided_*`: `{json, regex, choice, grammar, json_object}`",
+    "user": "accepted, and not used",
+    "messages": "the conversation; content as text or as text parts",
+    "logprobs": "chat: true for the logprobs of the answer; completions: of so many likeliest tokens",
+    "top_logprobs": "of so many likeliest tokens; in chat with `logprobs`",
+    "tools": "functions that the model may call",
+    "tool_choice": "`auto`, `none`, `required`, or a function",
+    "parallel_tool_calls": "false: one call at most, when calls are imposed",
+    "add_generation_prompt": "default true: the template opens the assistant's turn",
+    "continue_final_message": "go on with the last message instead of answering it",
+    "include_reasoning": "false: thoughts are not sent",
+    "reasoning_effort": "handed to the chat template, where it knows it",
+    "chat_template_kwargs": "further arguments of the chat template",
+    "prompt": "text, token ids, or a list of either",
+    "echo": "the prompt comes before the answer; with `logprobs`, also those of its tokens",
+    "suffix": "refused: no model here fills in the middle",
+    "add_special_tokens": "default true: tokens that the model was trained to begin with",
+    "input": "what to work on: text, or a list (embeddings: also token ids; responses: items)",
+    "instructions": "the system message of this response alone",
+    "max_output_tokens": "longest answer, thoughts included",
+    "previous_response_id": "go on from there",
+    "store": "default true: remember this response",
+    "text": "`format`: `text`, `json_object` or `json_schema`",
+    "reasoning": "`effort`, handed to the chat template",
+    "include": "`message.output_text.logprobs`; others are accepted, and not used",
+    "truncation": "`auto`: leave out the oldest turns of a conversation that is too long; default: refuse it",
+    "metadata": "comes back with the response",
+    "background": "refused",
+    "conversation": "refused",
+    "encoding_format": "`float` or `base64` (little-endian float32)",
+    "dimensions": "cut vectors to so many numbers, and normalise them again",
+    "truncate": "cut what is too long; default: refuse it with the counts",
+    "query": "what the documents are compared with",
+    "documents": "texts, or objects with a `text`",
+    "top_n": "only the best",
+    "return_documents": "default true: the texts come back",
+    "text_1": "one text, or as many as `text_2`",
+    "text_2": "texts",
+}
+OWN_WORDS = {("/v1/responses", "prompt"): "refused: stored prompts are not known here"}
+
+METRICS = {
+    "vllm:num_requests_running": "requests that share the model now",
+    "vllm:num_requests_waiting": "requests that wait for a place",
+    "vllm:kv_cache_usage_perc": "share of the KV cache in use, 0 to 1",
+    "vllm:num_preemptions_total": "requests that made room and waited again",
+    "vllm:prompt_tokens_total": "tokens of prompts",
+    "vllm:prompt_tokens_cached_total": "of these, not computed again",
+    "vllm:generation_tokens_total": "tokens of answers",
+    "vllm:request_success_total": "requests that are over, by `finished_reason`",
+    "vllm:time_to_first_token_seconds": "histogram, from arrival",
+    "vllm:inter_token_latency_seconds": "histogram, between tokens",
+    "vllm:e2e_request_latency_seconds": "histogram, from arrival to the end",
+    "llmlaunch:embedded_tokens_total": "tokens embedded",
+}
+
+GENERATION = set(protocol.GenerationBody.model_fields)
+TABLES: tuple[tuple[str, str, type[BaseModel]], ...] = (
+    ("Every endpoint that writes text", "", protocol.GenerationBody),
+    ("`/v1/chat/completions`, beside these", "", protocol.ChatBody),
+    ("`/v1/completions`, beside these", "", protocol.CompletionBody),
+    ("`/v1/responses`, beside these", "/v1/responses", protocol.ResponsesBody),
+    ("`/v1/embeddings`", "", protocol.EmbeddingBody),
+    ("`/v1/rerank`", "", protocol.RerankBody),
+    ("`/v1/score`", "", protocol.ScoreBody),
+)
+
+
+def fields() -> Iterator[str]:
+    for title, place, body in TABLES:
+        yield f"\n### {title}\n\n| field | values | meaning |\n|---|---|---|\n"
+        shared = GENERATION if issubclass(body, protocol.GenerationBody) else {"model", "user"}
+        schema = body.model_json_schema()["properties"]
+        for name, field in body.model_fields.items():
+            if body is not protocol.GenerationBody and name in shared:
+                continue
+            needed = " (required)" if field.is_required() else ""
+            words = OWN_WORDS.get((place, name), WORDS[name])
+            yield f"| `{name}` | {_values(schema[name])} | {words}{needed} |\n"
+
+
+KINDS = {
+    "string": "text",
+    "number": "number",
+    "integer": "whole number",
+    "boolean": "true, false",
+    "array": "list",
+    "object": "object",
+}
+
+
+def _values(schema: dict[str, Any]) -> str:
+    """What a field may be, from its JSON Schema: kinds with their limits."""
+    options = [option for option in schema.get("anyOf", [schema]) if option.get("type") != "null"]
+    return " or ".join(dict.fromkeys(map(_kind, options)))
+
+
+def _kind(option: dict[str, Any]) -> str:
+    if "enum" in option:
+        return ", ".join(f"`{value}`" for value in option["enum"])
+    kind = KINDS[option.get("type", "object")]
+    low, high = option.get("minimum"), option.get("maximum")
+    if "exclusiveMinimum" in option:
+        return f"{kind} above {option['exclusiveMinimum']:g}, to {high:g}"
+    if low is not None and high is not None:
+        return f"{kind}, {low:g} to {high:g}"
+    return kind if low is None or low < -(2**62) else f"{kind} from {low:g}"
+
+
+def flags() -> Iterator[str]:
+    yield "| flag | default | meaning |\n|---|---|---|\n"
+    for name, parameter in inspect.signature(worker).parameters.items():
+        option: Any = parameter.default
+        flag = ", ".join(option.param_decls or ("--" + name.replace("_", "-"),)).replace("/", "`, `")
+        default = option.default
+        shown = "" if default in (None, "", False) else "required" if default is ... else f"`{default}`"
+        if default is True:
+            shown = "on"
+        words = option.help.replace("<think>", "`<think>`")
+        yield f"| `{flag}` | {shown} | {words} |\n"
+
+
+def page() -> str:
+    """The whole page. Raises KeyError for a field that has no words."""
+    rows = "".join(f"| `{name}` | {words} |\n" for name, words in METRICS.items())
+    return "".join(
+        [HEAD, *fields(), "\n", SAMPLING, "| metric | meaning |\n|---|---|\n", rows, FALLBACK, *flags()]
+    )
+
+
+def write(root: Path) -> None:
+    (root / REFERENCE).write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write(ROOT)
+    sys.stdout.write(f"{REFERENCE}\n")
