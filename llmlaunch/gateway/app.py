@@ -16,11 +16,12 @@ from typing import Any
 
 from llmlaunch.gateway import access, errors, metrics, request
 from llmlaunch.gateway.access import AccessLog
-from llmlaunch.gateway.balance import Load, WaitingRoom, is_full
+from llmlaunch.gateway.balance import WaitingRoom, is_full
 from llmlaunch.gateway.body import BadBody, model_of
 from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.http import ClientConnection
 from llmlaunch.gateway.keys import KeyRing
+from llmlaunch.gateway.load import Load, RetryBudget
 from llmlaunch.gateway.metrics import Metrics
 from llmlaunch.gateway.proxy import Exchange
 from llmlaunch.gateway.receive import Rules
@@ -61,6 +62,7 @@ class Gateway:
         self.loads: dict[str, Load] = {}
         self.room: WaitingRoom[Exchange] = WaitingRoom()
         self.metrics = Metrics()
+        self.retries = RetryBudget(at=self.now())
         self.pool = Pool()
         self.connections: set[ClientConnection] = set()
         self.stopping = False
@@ -243,7 +245,8 @@ class Gateway:
         gauges = metrics.Gauges(
             in_flight={key: load.in_flight for key, load in loads.items()},
             waiting={name: len(queue) for name, queue in self.room.queues.items()},
-            resting={key: int(load.resting_until > now) for key, load in loads.items()},
+            breakers={key: int(load.breaker(now)) for key, load in loads.items()},
+            retries_left=self.retries.level,
             connections=len(self.connections),
             controller_up=self.controller_up,
             routes_revision=self.table.rev,
@@ -268,11 +271,14 @@ class Gateway:
         """Use ``table`` from now on."""
         before = self.table
         self.table = table
-        self.heard = True
+        now = self.now()
         for replica in table.replicas.values():
-            self.load(replica.key).reported(replica.queue_length)
+            load = self.load(replica.key)
+            load.reported(replica.queue_length)
             if replica.key not in before.replicas:
-                self.load(replica.key).answered()  # whoever failed there before, this is a new one
+                joins = any(name in before.serving for name in replica.names)
+                load.joined(now if joins else None)
+        self.heard = True
         for key in [k for k, load in self.loads.items() if not load.in_flight and k not in table.replicas]:
             del self.loads[key]
         if table.serving.keys() != before.serving.keys():

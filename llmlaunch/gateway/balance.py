@@ -8,42 +8,13 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from llmlaunch.controller.dispatch import SHORTEST_QUEUE, Candidate, choose
+from llmlaunch.gateway.load import Load
 from llmlaunch.gateway.routes import Replica
 
-REST_FIRST_S = 0.25
-REST_MOST_S = 8.0
 WAITING_PER_SLOT = 4
 WAITING_BESIDE = 64
 UNCAPPED_MOST = 1024
 """Requests at once for a replica whose max_concurrency nobody knows: engines queue by themselves, up to a point."""
-
-
-@dataclass(slots=True)
-class Load:
-    """What the gateway knows of one replica beside its row in the table."""
-
-    in_flight: int = 0
-    """This gateway's own requests at it."""
-    others: int = 0
-    """Requests of others, as far as known."""
-    failures: int = 0
-    """In a row, without an answer in between."""
-    resting_until: float = 0.0
-    """It refused connections: left out until then while there are others."""
-
-    def reported(self, queue_length: int) -> None:
-        """The replica told how many requests it holds. Our own are among them and are counted exactly already."""
-        self.others = max(0, queue_length - self.in_flight)
-
-    def failed(self, now: float) -> None:
-        """A connection was refused or broke: rest, twice as long each time (seconds)."""
-        if now >= self.resting_until:  # several requests meet the same death; it is one failure
-            self.resting_until = now + min(REST_FIRST_S * 2 ** min(self.failures, 10), REST_MOST_S)
-            self.failures += 1
-
-    def answered(self) -> None:
-        self.failures = 0
-        self.resting_until = 0.0
 
 
 IDLE = Load()
@@ -69,12 +40,13 @@ def pick(
         return only if _has_slot(only, loads) else None
     if not replicas:
         raise LookupError("no replica is left")
-    awake = [r for r in replicas if loads.get(r.key, IDLE).resting_until <= now]
+    awake = [r for r in replicas if loads.get(r.key, IDLE).takes(now)]
     candidates = []
     for replica in awake or replicas:
         if _has_slot(replica, loads):
             load = loads.get(replica.key, IDLE)
-            candidates.append(Candidate(replica.key, replica.speed, load.in_flight + load.others))
+            speed = replica.speed if load.since is None else replica.speed * load.warmth(now)
+            candidates.append(Candidate(replica.key, speed, load.in_flight + load.others))
     if not candidates:
         return None
     key = candidates[0].key if len(candidates) == 1 else choose(dispatch, candidates, draw).key

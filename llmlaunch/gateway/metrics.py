@@ -78,8 +78,9 @@ class Gauges:
     """By replica."""
     waiting: Mapping[str, int]
     """By model."""
-    resting: Mapping[str, int]
-    """1 for a replica that is left out because it refused connections."""
+    breakers: Mapping[str, int]
+    """By replica: ``load.Breaker``."""
+    retries_left: float
     connections: int
     controller_up: bool
     routes_revision: int
@@ -120,9 +121,9 @@ def render(metrics: Metrics, gauges: Gauges) -> bytes:
         lines, "in_flight", "gauge", "Requests at a replica now.", ("replica",), _single(gauges.in_flight)
     )
     _family(lines, "waiting", "gauge", "Requests that wait for a slot.", ("model",), _single(gauges.waiting))
-    _family(
-        lines, "replica_resting", "gauge", "1: left out for a while.", ("replica",), _single(gauges.resting)
-    )
+    _family(lines, "breaker_state", "gauge", "0: closed, 1: half open (one request probes), 2: open (left out).",
+            ("replica",), _single(gauges.breakers))  # fmt: skip
+    _family(lines, "retry_budget", "gauge", "Retries that are left now.", (), {(): gauges.retries_left})
     _family(lines, "connections", "gauge", "Client connections.", (), {(): gauges.connections})
     _family(lines, "controller_up", "gauge", "1: its last answer came.", (), {(): int(gauges.controller_up)})
     _family(

@@ -21,10 +21,11 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from llmlaunch.gateway import errors, headers
-from llmlaunch.gateway.balance import Load, Ticket, pick, places_to_wait
+from llmlaunch.gateway.balance import Ticket, pick, places_to_wait
 from llmlaunch.gateway.body import BadBody, renamed
 from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.framing import Body, Head
+from llmlaunch.gateway.load import Load
 from llmlaunch.gateway.restore import Restorer, restorer_for
 from llmlaunch.gateway.routes import Replica
 from llmlaunch.gateway.upstream import UpstreamConnection
@@ -40,6 +41,8 @@ ATTEMPTS = 3
 WAIT_S = 30.0
 """Seconds a request may wait for a free slot."""
 CLIENT_LEFT = 499
+_OWN_FAULTS = frozenset((500, 502, 504))
+"""Answers that count against a replica's health."""
 
 
 class Exchange:
@@ -55,6 +58,7 @@ class Exchange:
         "_keep",
         "_load",
         "_pending",
+        "_probes",
         "_replica",
         "_request",
         "_restorer",
@@ -96,6 +100,8 @@ class Exchange:
         self._load: Load
         self._holds = False
         """A slot of the replica is ours."""
+        self._probes = False
+        """The replica's breaker is half open, and this request shows whether it closes."""
         self._upstream: UpstreamConnection | None = None
         self._head: Head
         self._body: Body
@@ -108,6 +114,7 @@ class Exchange:
     # -- finding a replica
 
     def start(self) -> None:
+        self._gateway.retries.request()
         self._admit("")
 
     def _admit(self, why: str) -> None:
@@ -150,8 +157,10 @@ class Exchange:
         self.attempts += 1
         self._replica = replica
         self.replica_key = replica.key
-        self._load = gateway.load(replica.key)
-        self._load.in_flight += 1
+        self._load = load = gateway.load(replica.key)
+        load.in_flight += 1
+        if load.failures and not load.probing:
+            load.probing = self._probes = True
         self._holds = True
         connection = None if self._fresh else gateway.pool.take(replica.key)
         if connection is not None:
@@ -202,7 +211,10 @@ class Exchange:
             self._drop_upstream()
             self._failed("it is not ready (503)", "unavailable", stale=False)
             return
-        self._load.answered()
+        if head.status in _OWN_FAULTS:
+            self._load.erred(self._gateway.now())
+        elif self._load.failures or self._load.errors:
+            self._load.answered()
         self._head, self._body = head, body
         engine_model = self._replica.engine_model
         if engine_model is not None and engine_model != self.name:
@@ -328,6 +340,9 @@ class Exchange:
             self._refuse(errors.no_answer(self.name, why))
             return
         if self._others_exist():
+            if not stale and not self._gateway.retries.take(self._gateway.now()):
+                self._refuse(errors.no_answer(self.name, f"{why}, and too many requests are retried already"))
+                return
             self._gateway.metrics.retried(kind)
         self._admit(why)
 
@@ -379,6 +394,8 @@ class Exchange:
         if self._holds:
             self._holds = False
             self._load.in_flight -= 1
+            if self._probes:
+                self._probes = self._load.probing = False
             self._gateway.freed(self._replica)
 
     def _over(self, status: int) -> None:

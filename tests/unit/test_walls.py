@@ -17,6 +17,7 @@ PURE_ROOMS = (
     "controller/dispatch.py",
     "gateway/routes.py",
     "gateway/balance.py",
+    "gateway/load.py",
     "gateway/usage.py",
 )
 IMPURE = {

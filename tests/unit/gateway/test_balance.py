@@ -5,14 +5,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlaunch.gateway.balance import (
-    REST_MOST_S,
     UNCAPPED_MOST,
-    Load,
     Ticket,
     WaitingRoom,
     is_full,
     pick,
     places_to_wait,
+)  # fmt: skip
+from llmlaunch.gateway.load import (
+    ERRORS_IN_A_ROW,
+    REST_MOST_S,
+    SLOW_START_S,
+    Breaker,
+    Load,
+    RetryBudget,
 )  # fmt: skip
 from llmlaunch.gateway.routes import Replica
 
@@ -145,3 +151,102 @@ def test_nobody_is_lost_in_the_waiting_room(history: list[tuple[str, int]]) -> N
         assert len(room) == len(inside)
         assert room.in_line("mn") == inside
         assert set(room.queues) == {ticket.name for ticket in inside}
+
+
+# -- the breaker
+
+
+def opened(now: float = 0.0) -> Load:
+    load = Load()
+    load.failed(now)
+    return load
+
+
+def test_half_open_lets_one_request_probe() -> None:
+    loads = {"a": opened(), "b": Load(in_flight=9)}
+    both = [replica("a"), replica("b")]
+    assert loads["a"].breaker(0.1) is Breaker.OPEN
+    assert loads["a"].breaker(1.0) is Breaker.HALF_OPEN
+    assert picked(both, loads, now=1.0) == "a"
+    loads["a"].probing = True
+    assert picked(both, loads, now=1.0) == "b"
+    loads["a"].answered()
+    assert loads["a"].breaker(1.0) is Breaker.CLOSED
+    assert picked(both, loads, now=1.0) == "a"
+
+
+def test_a_probe_that_fails_opens_it_for_longer() -> None:
+    load = opened()
+    load.probing = True
+    load.failed(1.0)
+    assert (load.probing, load.resting_until, load.breaker(1.2)) == (False, 1.5, Breaker.OPEN)
+    load.probing = True
+    load.erred(2.0)  # an error of its own is no recovery
+    assert (load.probing, load.resting_until) == (False, 3.0)
+
+
+def test_errors_in_a_row_open_it_and_a_good_answer_between_does_not() -> None:
+    load = Load()
+    for _ in range(ERRORS_IN_A_ROW - 1):
+        load.erred(0.0)
+    assert load.breaker(0.0) is Breaker.CLOSED
+    load.answered()
+    for _ in range(ERRORS_IN_A_ROW):
+        load.erred(0.0)
+    assert load.breaker(0.0) is Breaker.OPEN
+
+
+def test_when_all_breakers_are_open_somebody_is_asked_all_the_same() -> None:
+    assert picked([replica("a"), replica("b")], {"a": opened(), "b": opened()}, now=0.1) == "a"
+
+
+def test_a_replica_that_joins_gets_its_share_slowly() -> None:
+    both = [replica("old"), replica("new")]
+    loads = {"old": Load(in_flight=10), "new": Load()}
+    loads["new"].joined(0.0)
+
+    def filled(now: float) -> int:
+        """How many requests the new one gets until it counts as busy as the old one."""
+        loads["new"].in_flight = 0
+        while picked(both, loads, now=now) == "new":
+            loads["new"].in_flight += 1
+        return loads["new"].in_flight
+
+    # At an equal load per speed the first in the row gets the request.
+    assert [filled(now) for now in (0.0, 2.0, 5.0, SLOW_START_S)] == [1, 2, 5, 10]
+    assert loads["new"].since is None
+
+
+# -- the retry budget
+
+
+def test_retries_are_a_part_of_the_requests() -> None:
+    budget, done = RetryBudget(), 0
+    for _ in range(10_000):
+        budget.request()
+        done += budget.take(now=0.0)
+    # The reserve, a fifth of the requests, and what rounding makes of it.
+    assert 2095 <= done <= 2126
+
+
+def test_a_quiet_gateway_gets_retries_with_time_up_to_the_reserve() -> None:
+    budget = RetryBudget(level=0.0, at=0.0)
+    assert not budget.take(0.05)
+    assert budget.take(0.125)
+    assert not budget.take(0.125)
+    assert budget.take(1000.0)
+    assert budget.level == RetryBudget.RESERVE - 1
+
+
+@given(st.lists(st.one_of(st.none(), st.floats(0, 5)), max_size=300))
+def test_the_budget_is_never_overdrawn(history: list[float | None]) -> None:
+    budget, now, requests, taken = RetryBudget(), 0.0, 0, 0
+    for step in history:
+        if step is None:
+            budget.request()
+            requests += 1
+        else:
+            now += step
+            taken += budget.take(now)
+        assert 0 <= budget.level <= RetryBudget.MOST + 1
+        assert taken <= RetryBudget.RESERVE + RetryBudget.SHARE * requests + RetryBudget.PER_S * now + 1

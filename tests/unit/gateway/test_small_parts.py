@@ -191,7 +191,7 @@ def test_histograms_are_cumulative() -> None:
     metrics = Metrics()
     for seconds in (0.001, 0.02, 0.02, 1000.0):
         metrics.ended("/p", "m", "r", "alice", 200, seconds)
-    page = render(metrics, Gauges({}, {}, {}, 0, True, 1, 0.0, 0)).decode()
+    page = render(metrics, Gauges({}, {}, {}, 0.0, 0, True, 1, 0.0, 0)).decode()
     buckets = [
         int(line.rpartition(" ")[2]) for line in page.splitlines() if "duration_seconds_bucket" in line
     ]
