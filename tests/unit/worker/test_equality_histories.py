@@ -87,8 +87,8 @@ LENGTHS = st.integers(1, NEW)
 ACTIONS = st.one_of(
     st.tuples(st.just("join"), WHICH, LENGTHS),
     st.tuples(st.just("join"), WHICH, LENGTHS),
-    st.tuples(st.just("open"), WHICH),
-    st.tuples(st.just("open"), WHICH),
+    st.tuples(st.just("crowd"), WHICH),
+    st.tuples(st.just("crowd"), WHICH),
     st.tuples(st.just("twins"), WHICH, LENGTHS),
     st.tuples(st.just("reader"), WHICH, st.integers(0, 3)),
     st.tuples(st.just("ends"), WHICH, LENGTHS, st.integers(0, NEW - 1)),
@@ -101,8 +101,8 @@ ACTIONS = st.one_of(
 )
 HISTORIES = st.fixed_dictionaries(
     {
-        "rows": st.integers(1, 5),
-        "share": st.sampled_from((0.0, 0.5, 1.0)),
+        "rows": st.sampled_from((1, 2, 3, 5)),
+        "tokens": st.sampled_from((32, 32, 60, 100, 1000)),
         "budgets": st.lists(st.sampled_from((1, 3, 16, 17, 500)), min_size=1, max_size=4),
         "strict": st.booleans(),
         "expected": st.sampled_from((0, 1, 5)),
@@ -117,11 +117,11 @@ class Play:
     """One history on one engine; knows what every request must have said."""
 
     def __init__(self, kind: str, history: dict[str, Any]) -> None:
-        self.known = pool(kind)
         model = tiny.model(kind)
         columns = 60 + NEW
         rows = history["rows"]
-        tokens = columns + round((rows - 1) * columns * history["share"])
+        tokens = min(rows * columns, history["tokens"])
+        self.known = [known for known in pool(kind) if len(known.prompt) + NEW <= tokens]
         strategy = tiny.batching(
             model,
             rows=rows,
@@ -151,6 +151,9 @@ class Play:
             here = sorted(self.run.strategy.scheduler.requests())
             if here:
                 self.cancel(here[values[0] % len(here)])
+        elif kind == "crowd":
+            for next_one in range(3):
+                self.join("open", values[0] + next_one)
         elif kind == "fault":
             for name in list(self.run.strategy.scheduler.requests()):
                 self.cancel(name)
@@ -163,7 +166,7 @@ class Play:
         self.lost.add(name)
 
     def join(self, kind: str, which: int, new: int = NEW, extra: Any = None) -> None:
-        known = self.known[which]
+        known = self.known[which % len(self.known)]
         name = f"r{len(self.run.tokens)}"
         asked = tiny.request(name, known.prompt, new)
         expected = known.answer[:new]
