@@ -178,16 +178,11 @@ def _link_word(kind: LinkKind, nvlinks: int) -> str:
 
 
 def _rich(header: Sequence[str], rows: Rows) -> None:
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
+    from llmlaunch.cli.fitted import Fitted
     from llmlaunch.cli.tables import console
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
-    for title in header:
-        table.add_column(title.lower(), justify="right" if title in RIGHT else "left", overflow="fold")
     styles = ["red" if title == "REMARK" else "" for title in header]
-    for row in rows:
-        table.add_row(*(Text(cell, style=style) for cell, style in zip(row, styles, strict=True)))
-    console().print(table)
+    cells = [[Text(cell, style=style) for cell, style in zip(row, styles, strict=True)] for row in rows]
+    console().print(Fitted(header, cells, RIGHT, ("NAME", "REMARK")))

@@ -8,7 +8,6 @@ import typer
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-    from rich.table import Table
 
     from llmlaunch.planning.types import Plan, ProcessSpec
 
@@ -161,19 +160,10 @@ def _tables(made: Plan) -> RenderableType:
     return Group(*parts)
 
 
-def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:
-    from rich import box
-    from rich.table import Table
+def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> RenderableType:
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
-    for title in header:
-        table.add_column(
-            title.lower(),
-            justify="right" if title in ("VRAM", "TOTAL", "FREE", "PLANNED", "LEFT") else "left",
-            no_wrap=title not in ("MASK", "USED BY"),
-            overflow="fold",
-        )
-    for row in rows:
-        table.add_row(*map(Text, row))
-    return table
+    from llmlaunch.cli.fitted import Fitted
+
+    cells = [[Text(cell) for cell in row] for row in rows]
+    return Fitted(header, cells, ("VRAM", "TOTAL", "FREE", "PLANNED", "LEFT"), ("MASK", "USED BY"))

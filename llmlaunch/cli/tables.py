@@ -9,7 +9,7 @@ from llmlaunch.cli import render
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
-    from rich.table import Table
+    from rich.text import Text
 
     from llmlaunch.control.types import ComponentStatus, StatusReport
 
@@ -24,44 +24,29 @@ def console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=False)
 
 
-def _table(header: Sequence[str]) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
-    for title in header:
-        table.add_column(
-            title.lower(),
-            justify="right" if title in ("PID", "RESTARTS", "TOTAL", "USED", "FREE", "PLANNED") else "left",
-            no_wrap=title not in ("WHY", "PROGRESS", "NAME"),
-            overflow="fold",
-        )
-    return table
-
-
 def status(report: StatusReport, now: float) -> RenderableType:
     """``llmlaunch status`` on a terminal."""
     from rich.console import Group
     from rich.text import Text
+
+    from llmlaunch.cli.fitted import Fitted
 
     well = all(c.phase == "ready" for c in report.components) and not report.stopping
     parts: list[RenderableType] = [Text(render.headline(report, now), style="bold green" if well else "bold")]
     if report.api.url:
         parts.append(Text.assemble(("endpoint ", "dim"), (render.endpoint(report.api.url), "cyan")))
     parts.append(Text())
-    table = _table(render.COMPONENT_HEADER)
-    for component in report.components:
-        table.add_row(*_styled(component, render.component_row(component, report.gpus, now)))
-    parts.append(table)
+    rows = [_styled(c, render.component_row(c, report.gpus, now)) for c in report.components]
+    parts.append(
+        Fitted(render.COMPONENT_HEADER, rows, ("PID", "RESTARTS"), ("WHY",), ("PID", "VRAM", "SINCE", "GPU"))
+    )
     if report.gpus:
-        gpus = _table(render.GPU_HEADER)
-        for gpu in report.gpus:
-            gpus.add_row(*map(Text, render.gpu_row(gpu)))
-        parts += [Text(), gpus]
+        gpus = [[Text(cell) for cell in render.gpu_row(gpu)] for gpu in report.gpus]
+        parts += [Text(), Fitted(render.GPU_HEADER, gpus, ("TOTAL", "USED", "FREE", "PLANNED"))]
     return Group(*parts)
 
 
-def _styled(component: ComponentStatus, row: Sequence[str]) -> list[RenderableType]:
+def _styled(component: ComponentStatus, row: Sequence[str]) -> list[Text]:
     from rich.text import Text
 
     style = render.PHASE_STYLE.get(component.phase, "")

@@ -85,6 +85,24 @@ def test_a_terminal_gets_a_board_that_ends_in_the_last_state(terminal: pytest.Ca
     assert "\x1b[" in text
 
 
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 100, 160])
+def test_status_is_readable_at_every_width(width: int) -> None:
+    from rich.console import Console
+
+    out = io.StringIO()
+    sick = worker("sick-1", "backoff", cause="exited with code 1", restarts=3)
+    console = Console(file=out, width=width, markup=False, highlight=False, emoji=False)
+    console.print(tables.status(report(worker(), sick), NOW))
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    text = "".join("".join(lines).split())
+    for word in ("sick-1", "backoff", "http://127.0.0.1:21002", "smollm2-1"):
+        assert word in text
+    assert "exited" in text
+    is_table = any("name" in line and "phase" in line for line in lines)
+    assert is_table == (width >= 80)
+
+
 def test_tables_show_our_words_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     from rich.console import Console
 
