@@ -203,10 +203,9 @@ def _cuda(version: int | None) -> str:
 def _remarks(gpus: tuple[Gpu, ...]) -> list[str]:
     if not gpus:
         return ["the NVIDIA driver works but shows no GPU"]
-    remarks = [f"GPU {gpu.index} can not be used: {gpu.lost}" for gpu in gpus if gpu.lost]
     if any(gpu.processes is None and not gpu.lost for gpu in gpus):
-        remarks.append("the driver does not list the processes on every GPU here, as is usual in a container")
-    return remarks
+        return ["the driver does not list the processes on every GPU here, as is usual in a container"]
+    return []
 
 
 def _look(index: int) -> _Row:

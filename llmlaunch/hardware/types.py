@@ -85,7 +85,8 @@ class Inventory:
     driver: str = ""
     cuda: str = ""
     note: str = ""
-    """Why there is nothing, or less than all, to see, in one sentence: "no NVIDIA driver: …"."""
+    """Why there is nothing, or less than all, to see, in one sentence: "no NVIDIA driver: …". Of one GPU alone speaks
+    :attr:`Gpu.lost`."""
     simulated: bool = False
     visible: tuple[str, ...] | None = None
     """UUIDs (GPU and MIG) that a mask the program was started with allows; None: all."""

@@ -85,7 +85,8 @@ def survey(inventory: Inventory, world: World) -> Survey:
         for part in gpu.mig:
             hidden = _hidden(part.uuid, inventory)
             if gpu.lost or hidden:
-                unusable[part.uuid.lower()] = gpu.lost or hidden
+                why = f"can not be used: {gpu.lost}" if gpu.lost else f"is {hidden}"
+                unusable[part.uuid.lower()] = f"{part.uuid} on GPU {gpu.index} {why}"
             else:
                 devices.append(_slice(len(devices), gpu, part, world))
     by_name: dict[int | str, Device] = {d.uuid.lower(): d for d in devices}

@@ -126,7 +126,8 @@ def _pinned(request: Request, gpus: GpuPinned, pool: Pool) -> Outcome:
     found = [pool.survey.find(device) for device in gpus.devices]
     missing = [item for item in found if isinstance(item, str)]
     if missing:
-        return Refused("; ".join(missing) + _because(pool))
+        nothing_known = not pool.survey.devices and not pool.survey.unusable
+        return Refused("; ".join(missing) + (_because(pool) if nothing_known else ""))
     devices = tuple(item for item in found if isinstance(item, Device))
     if len(devices) > 1 and any(device.mig for device in devices):
         return Refused("CUDA lets a process use one MIG instance, so it can not span several devices")

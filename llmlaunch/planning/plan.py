@@ -195,11 +195,11 @@ def _spec(
 
 
 def _why_no_gpus(inventory: Inventory) -> str:
-    if inventory.note or not inventory.gpus:
+    if not inventory.gpus:
         return inventory.note
     if inventory.visible == ():
         return "the CUDA_VISIBLE_DEVICES that llmlaunch was started with hides every GPU"
-    return ""
+    return "; ".join(f"GPU {gpu.index} can not be used: {gpu.lost}" for gpu in inventory.gpus if gpu.lost)
 
 
 def _said(inventory: Inventory) -> tuple[str, ...]:

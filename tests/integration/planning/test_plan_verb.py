@@ -192,3 +192,14 @@ def test_what_runs_is_planned_where_it_runs(box: Cli) -> None:
         assert planned == running
     finally:
         box.run("down")
+
+
+def test_a_lost_gpu_is_told_once(mock_nvml: MockNvml) -> None:
+    mock_nvml.write("gpu\ngpu total=102400\nfail fn=nvmlDeviceGetMemoryInfo_v2 code=15 gpu=0\n")
+    with cli(**mock_nvml.env) as box:
+        write(box)
+        done = box.run("plan")
+    assert done.returncode == 1
+    assert [line for line in done.stdout.splitlines() if line.startswith("note: ")] == [
+        "note: GPU 0 (NVIDIA MOCK GPU) is left out: GPU is lost"
+    ]

@@ -291,7 +291,18 @@ def test_a_lost_gpu_is_left_out_with_a_note() -> None:
     made = planned(model(), on=inventory)
     assert workers(made) == {"llama-1": (uuid(1),)}
     assert made.notes == ("GPU 0 (NVIDIA A100-SXM4-80GB) is left out: GPU is lost",)
-    assert "GPU 0 can not be used: GPU is lost" in reason(planned(model(gpus=GpuPinned((0,))), on=inventory))
+    assert reason(planned(model(gpus=GpuPinned((0,))), on=inventory)) == "GPU 0 can not be used: GPU is lost"
+    both = reason(planned(model(gpus=GpuAuto(2)), on=inventory))
+    assert both == "needs 2 GPUs, and 1 GPU can be used (GPU 0 can not be used: GPU is lost)"
+
+
+def test_a_mig_instance_that_can_not_be_used_is_named() -> None:
+    part = uuid(0, "MIG")
+    pinned = model("smollm2", gpus=GpuPinned((part,)))
+    lost = box(replace(mig_gpu(0, 1), lost="GPU is lost"), gpu(1))
+    assert reason(planned(pinned, on=lost)) == f"{part} on GPU 0 can not be used: GPU is lost"
+    hidden = replace(box(mig_gpu(0, 1), gpu(1)), visible=(uuid(1),))
+    assert reason(planned(pinned, on=hidden)).startswith(f"{part} on GPU 0 is hidden by the CUDA_VISIBLE_DEV")
 
 
 def test_only_visible_devices_are_used_and_index_masks_stay_absolute() -> None:
