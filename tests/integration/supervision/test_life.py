@@ -131,7 +131,7 @@ def test_a_silent_start_ends_at_its_deadline(lab: World) -> None:
 
 
 def test_progress_in_the_probe_extends_the_deadline(lab: World) -> None:
-    client = lab.up(engine("slow", "--ready-after", "2", "--progress", start_timeout_s=0.9))
+    client = lab.up(engine("slow", "--ready-after", "4", "--progress", start_timeout_s=2.5))
     until_phase(client, "slow", "ready")
     assert component(client, "slow").restarts == 0
     shown = [e.component.progress for e in client.events(timeout_s=0.3) if e.component.progress]
@@ -141,7 +141,7 @@ def test_progress_in_the_probe_extends_the_deadline(lab: World) -> None:
 
 def test_progress_in_the_log_extends_the_deadline(lab: World) -> None:
     spec = engine(
-        "slow", "--ready-after", "2", "--log-progress", progress_patterns=(r"shard \d+",), start_timeout_s=0.9
+        "slow", "--ready-after", "4", "--log-progress", progress_patterns=(r"shard \d+",), start_timeout_s=2.5
     )
     client = lab.up(spec)
     until_phase(client, "slow", "ready")
