@@ -121,6 +121,8 @@ def component_row(component: ComponentStatus, gpus: Sequence[GpuStatus], now: fl
 
 def gpu_row(gpu: GpuStatus) -> tuple[str, ...]:
     sizes = (gpu.total_bytes, gpu.used_bytes, gpu.free_bytes, gpu.planned_bytes)
+    if gpu.lost:
+        return (str(gpu.index), f"{gpu.name}: {one_line(gpu.lost)}", "-", "-", "-", size(gpu.planned_bytes))
     return (str(gpu.index), gpu.name, *map(size, sizes))
 
 
@@ -149,6 +151,8 @@ def status_lines(report: StatusReport, now: float) -> list[str]:
         lines += ["", *columns([COMPONENT_HEADER, *rows])]
     if report.gpus:
         lines += ["", *columns([GPU_HEADER, *map(gpu_row, report.gpus)])]
+    if report.note:
+        lines += ["", f"GPUs: {one_line(report.note)}"]
     return lines
 
 

@@ -43,6 +43,8 @@ def status(report: StatusReport, now: float) -> RenderableType:
     if report.gpus:
         gpus = [[Text(cell) for cell in render.gpu_row(gpu)] for gpu in report.gpus]
         parts += [Text(), Fitted(render.GPU_HEADER, gpus, ("TOTAL", "USED", "FREE", "PLANNED"))]
+    if report.note:
+        parts += [Text(), Text(f"GPUs: {render.one_line(report.note)}", style="yellow")]
     return Group(*parts)
 
 

@@ -65,6 +65,8 @@ class GpuStatus:
     used_bytes: int
     free_bytes: int
     planned_bytes: int
+    lost: str = ""
+    """Why the GPU can not be used ("GPU is lost"), or empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,8 @@ class StatusReport:
     gpus: tuple[GpuStatus, ...] = ()
     manifest: str | None = None
     stopping: bool = False
+    note: str = ""
+    """Why there is nothing to see of the GPUs it uses: "the NVIDIA driver gave no answer within 5 s"."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,10 @@ class GpuBudget:
     planned_bytes: int
     """What the plan's processes will take."""
 
+    @property
+    def label(self) -> str:
+        return f"{self.uuid} on GPU {self.index}" if self.uuid.startswith("MIG-") else f"GPU {self.index}"
+
 
 @dataclass(frozen=True, slots=True)
 class Rejection:

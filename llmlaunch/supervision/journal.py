@@ -25,6 +25,7 @@ from llmlaunch.supervision.core.types import LIVE_PHASES, Phase
 _KEPT_EVENTS = 2000
 _TAIL_LINES = 20
 _FAILURES = frozenset({Phase.BACKOFF, Phase.FAILED})
+_LIVES = frozenset(phase.value for phase in LIVE_PHASES)
 
 
 class Journal:
@@ -48,7 +49,8 @@ class Journal:
         before = self._last.get(name)
         self._last[name] = status
         tail: list[str] = []
-        if slot.record.phase in _FAILURES and (before is None or before.phase != status.phase):
+        # From PENDING, nothing has run: the last log tells of an earlier, perhaps healthy life.
+        if slot.record.phase in _FAILURES and before is not None and before.phase in _LIVES:
             tail = logs.tail(self._where.log(name, slot.record.incarnation), _TAIL_LINES)
         self._seq += 1
         self._events.append(ProgressEvent(self._seq, time.time(), status, tuple(tail)))
@@ -117,6 +119,7 @@ class Journal:
             gpus=_gpu_rows(inventory, slots) if inventory else (),
             manifest=plan.manifest_path,
             stopping=stopping,
+            note=inventory.note if inventory and not inventory.gpus else "",
         )
 
 
@@ -125,7 +128,7 @@ def _gpu_rows(inventory: Inventory, slots: Mapping[str, Slot]) -> tuple[GpuStatu
 
     def row_of(part: Gpu | MigDevice, index: int) -> GpuStatus:
         sizes = (part.total_bytes, part.used_bytes, part.free_bytes, planned.get(part.uuid, 0))
-        return GpuStatus(index, part.uuid, part.name, *sizes)
+        return GpuStatus(index, part.uuid, part.name, *sizes, lost=part.lost if isinstance(part, Gpu) else "")
 
     for slot in slots.values():
         if slot.record.phase in LIVE_PHASES or slot.record.phase is Phase.PENDING:

@@ -104,6 +104,7 @@ class Supervisor:
         self._force = False
         self._queue: asyncio.Queue[tuple[str, Event] | _Request | None] = asyncio.Queue()
         self._free: Mapping[str, int] | None = None
+        self._labels: Mapping[str, str] = {}
         self._read_at = self._asked_at = self._gpus_changed_at = float("-inf")
         effects.attach(self.post, self._memory_read)
 
@@ -221,7 +222,7 @@ class Supervisor:
         if self.stopping:
             return Gate(False, "the deployment is being taken down")
         spec = self.slots[name].spec
-        verdict = gate(name, self.slots, None)
+        verdict = gate(name, self.slots, None, self._labels)
         if not verdict.is_open or not needs_memory_reading(spec):
             return verdict
         now = self._clock()
@@ -234,7 +235,7 @@ class Supervisor:
             return Gate(
                 False, waiting.waiting or "reading the GPUs' memory", timed=waiting.deadline is not None
             )
-        return gate(name, self.slots, self._free)
+        return gate(name, self.slots, self._free, self._labels)
 
     def _until_next_tick(self) -> float:
         now = self._clock()
@@ -253,6 +254,7 @@ class Supervisor:
             raise ControlError(f"{plan.deployment!r} is being taken down", hint="try again when it is gone")
         changes = reconcile(plan.processes, self.slots, restart_down)
         before, self.plan = self.slots, plan
+        self._labels = {gpu.uuid: gpu.label for gpu in plan.gpus}
         # Plan order, and what leaves at the end.
         wanted = {spec.name: spec for spec in plan.processes}
         self.slots = {n: before.get(n) or self._fresh(spec) for n, spec in wanted.items()}

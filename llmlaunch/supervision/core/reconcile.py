@@ -85,12 +85,18 @@ def reconcile(wanted: Sequence[ProcessSpec], slots: Mapping[str, Slot], restart_
     return Changes(tuple(start), tuple(restart), tuple(remove), tuple(keep))
 
 
-def gate(name: str, slots: Mapping[str, Slot], free: Mapping[str, int] | None) -> Gate:
+def gate(
+    name: str,
+    slots: Mapping[str, Slot],
+    free: Mapping[str, int] | None,
+    labels: Mapping[str, str] | None = None,
+) -> Gate:
     """Whether the PENDING component ``name`` may start now, or what it waits for.
 
-    ``free`` is free memory in bytes by GPU UUID; None: nobody can tell, and nobody waits for it.
+    ``free`` is free memory in bytes by GPU UUID; None: nobody can tell, and nobody waits for it. ``labels`` says how to
+    call a GPU, by UUID.
     """
-    spec = slots[name].spec
+    spec, labels = slots[name].spec, labels or {}
     for need in spec.needs:
         if need in slots and slots[need].record.phase is not Phase.READY:
             return Gate(False, f"waiting for {need}")
@@ -100,19 +106,24 @@ def gate(name: str, slots: Mapping[str, Slot], free: Mapping[str, int] | None) -
         shared = set(spec.gpus) & set(slot.spec.gpus)
         if shared and slot.record.phase is not Phase.READY:
             doing = "starts on" if slot.record.phase is Phase.STARTING else "leaves"
-            return Gate(False, f"waiting while {other} {doing} {min(shared)}")
+            return Gate(False, f"waiting while {other} {doing} {_label(min(shared), labels)}")
         going = slot.record.phase is Phase.STOPPING or slot.successor is not None
         if going and slot.spec.port == spec.port:
             return Gate(False, f"waiting for port {spec.port}, which {other} gives up")
-    return _memory_gate(spec, free)
+    return _memory_gate(spec, free, labels)
 
 
-def _memory_gate(spec: ProcessSpec, free: Mapping[str, int] | None) -> Gate:
+def _memory_gate(spec: ProcessSpec, free: Mapping[str, int] | None, labels: Mapping[str, str]) -> Gate:
     for uuid, needed in zip(spec.gpus, spec.vram_per_gpu, strict=False):
         has = (free or {}).get(uuid)
         if has is not None and has < needed:
-            return Gate(False, f"needs {size(needed)} on {uuid}, which has {size(has)} free", timed=True)
+            where = _label(uuid, labels)
+            return Gate(False, f"needs {size(needed)} on {where}, which has {size(has)} free", timed=True)
     return OPEN
+
+
+def _label(uuid: str, labels: Mapping[str, str]) -> str:
+    return labels.get(uuid, uuid)
 
 
 def needs_memory_reading(spec: ProcessSpec) -> bool:

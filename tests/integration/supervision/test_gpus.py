@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from llmlaunch.planning.types import ProcessSpec
+from llmlaunch.cli.render import status_lines
+from llmlaunch.planning.types import GpuBudget, ProcessSpec
 from llmlaunch.supervision.store import load_learned
 from tests.integration.supervision.world import World, component, engine, until_phase
 from tests.support.nvml import MockNvml
@@ -74,13 +75,31 @@ def test_a_start_waits_until_the_memory_is_back(lab: World, gpus: MockNvml) -> N
 
 
 def test_memory_that_does_not_come_back_fails_with_the_numbers(lab: World, gpus: MockNvml) -> None:
+    client = lab.up(on_gpu("big", "b", 20_000), gpus=(GpuBudget(1, "GPU-b", "NVIDIA L4", 0, 0, 0),))
+    until_phase(client, "big", "ready")
     describe(gpus, reserved=20_000)
-    client = lab.up(on_gpu("big", "b", 20_000))
+    client.command("restart", ["big"])
     failed = until_phase(client, "big", "failed")
-    assert failed.incarnation == 0, "it was never started"
+    assert failed.incarnation == 1, "it was not started again"
     assert (
-        "needs 19.5 GiB on GPU-b, which has 3.9 GiB free, and that has not changed for 0.5 s" in failed.cause
+        "needs 19.5 GiB on GPU 1, which has 3.9 GiB free, and that has not changed for 0.5 s" in failed.cause
     )
+    tails = [event.log_tail for event in client.events(timeout_s=0.5)]
+    assert not any(tails), "what its healthy life printed explains nothing"
+
+
+def test_status_tells_of_a_lost_gpu_and_of_a_driver_that_went_away(lab: World, gpus: MockNvml) -> None:
+    client = lab.up(on_gpu("w", "a", 7000))
+    until_phase(client, "w", "ready")
+    described = gpus.file.read_text()
+    gpus.write(described + "fail fn=nvmlDeviceGetMemoryInfo_v2 code=15 gpu=1\n")
+    wait_until(lambda: [g.lost for g in client.status().gpus] == ["", "GPU is lost"], 5)
+    assert "1    NVIDIA L4: GPU is lost  -" in "\n".join(status_lines(client.status(), 0))
+    gpus.write(described + "fail fn=nvmlInitWithFlags code=9\nfail fn=nvmlDeviceGetCount_v2 code=9\n")
+    wait_until(lambda: not client.status().gpus, 5)
+    assert component(client, "w").phase == "ready", "it serves on"
+    last = status_lines(client.status(), 0)[-1]
+    assert last == "GPUs: the NVIDIA driver is installed but not loaded"
 
 
 def test_status_shows_gpus_and_measured_memory_and_learns_it(lab: World, gpus: MockNvml) -> None:
