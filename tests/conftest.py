@@ -8,8 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from llmlaunch import paths
+
+# Its limit of 200 ms an example is a timing assert, and a busy machine breaks it.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 pytest_plugins = ("tests.support.nvml.fixtures",)
 

@@ -16,18 +16,20 @@ from typing import Any
 
 from llmlaunch.gateway import access, errors, metrics, request
 from llmlaunch.gateway.access import AccessLog
-from llmlaunch.gateway.balance import WaitingRoom, is_full
+from llmlaunch.gateway.balance import is_full
 from llmlaunch.gateway.body import BadBody, model_of
 from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.http import ClientConnection
 from llmlaunch.gateway.keys import KeyRing
+from llmlaunch.gateway.limits import BYTES_PER_TOKEN, FREE, Account
 from llmlaunch.gateway.load import Load, RetryBudget
 from llmlaunch.gateway.metrics import Metrics
-from llmlaunch.gateway.proxy import Exchange
+from llmlaunch.gateway.proxy import CLIENT_LEFT, Exchange
 from llmlaunch.gateway.receive import Rules
 from llmlaunch.gateway.request import Kind, Request
 from llmlaunch.gateway.routes import Replica, RouteTable
 from llmlaunch.gateway.upstream import Pool
+from llmlaunch.gateway.waiting import WaitingRoom
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +63,8 @@ class Gateway:
         self.controller_up = False
         self.loads: dict[str, Load] = {}
         self.room: WaitingRoom[Exchange] = WaitingRoom()
+        self.accounts: dict[str, Account] = {}
+        """By key name, of those that have limits."""
         self.metrics = Metrics()
         self.retries = RetryBudget(at=self.now())
         self.pool = Pool()
@@ -117,10 +121,10 @@ class Gateway:
         if asked.method == b"OPTIONS":
             return self._options(asked)
         if self._keys is not None and self._needs_key(asked):
-            name = self._keys.name_of(asked.authorization)
-            if name is None:
+            grant = self._keys.grant_of(asked.authorization)
+            if grant is None:
                 return errors.wrong_key(missing=not asked.authorization)
-            asked.key = name
+            asked.grant = grant
         if found.kind is Kind.NOWHERE:
             return errors.unknown_path(path.decode("latin-1"))
         if asked.method not in found.methods:
@@ -132,12 +136,16 @@ class Gateway:
         found = asked.endpoint
         if found.kind is Kind.PROXY:
             try:
-                return found.name or model_of(asked.body)
+                name = found.name or model_of(asked.body)
             except BadBody as error:
                 return errors.bad_request(error.message, error.param)
+            return name if asked.grant.limits is FREE else self._within_limits(asked, name)
         if found.kind is Kind.MODELS:
-            return _json(200, {"object": "list", "data": [self._model(name) for name in self.table.names]})
+            names = filter(asked.grant.limits.allows, self.table.names)
+            return _json(200, {"object": "list", "data": [self._model(name) for name in names]})
         if found.kind is Kind.MODEL:
+            if not asked.grant.limits.allows(found.name):
+                return errors.model_not_allowed(found.name)
             if found.name in self.table.serving:
                 return _json(200, self._model(found.name))
             return self.absent(found.name)
@@ -147,6 +155,30 @@ class Gateway:
             ready = bool(self.table.serving)
             return _json(200 if ready else 503, {"status": "ready" if ready else "not ready"})
         return self._metrics()
+
+    def _within_limits(self, asked: Request, name: str) -> Reply | str:
+        """``name``, with the request put down to its key's account; or why its key can not have it now."""
+        key, limits = asked.grant.name, asked.grant.limits
+        if not limits.allows(name):
+            return errors.model_not_allowed(name)
+        account = self.accounts.get(key)
+        if account is None:
+            account = self.accounts[key] = Account()
+        estimate = len(asked.body) // BYTES_PER_TOKEN
+        refusal = account.admit(limits, self.now(), estimate)
+        if refusal is not None:
+            self.metrics.was_limited(key, refusal.what)
+            return errors.limited(refusal.what, refusal.limit, refusal.wait_s)
+        asked.estimate = estimate
+        return name
+
+    def _settle(self, asked: Request, status: int, exchange: Exchange) -> None:
+        """The account of a key with limits gets what the request really took."""
+        estimate = asked.estimate or 0
+        used = 0
+        if status in (200, CLIENT_LEFT):
+            used = sum(exchange.tokens) if exchange.tokens else estimate + exchange.metered_tokens
+        self.accounts[asked.grant.name].settle(estimate, used)
 
     def absent(self, name: str) -> Reply:
         """Why nobody serves ``name`` now."""
@@ -167,7 +199,9 @@ class Gateway:
         """A request is over. ``exchange``: who tried to have it answered, if it came so far."""
         seconds = self.now() - asked.received
         replica = "" if exchange is None else exchange.replica_key
-        self.metrics.ended(asked.label, model, replica, asked.key, status, seconds)
+        self.metrics.ended(asked.label, model, replica, asked.grant.name, status, seconds)
+        if asked.estimate is not None and exchange is not None:
+            self._settle(asked, status, exchange)
         if self._access is not None:
             self._access.add(self._line(asked, model, status, seconds, exchange))
         if self._chatty:
@@ -184,7 +218,7 @@ class Gateway:
             at=time.time(),
             request_id=asked.identity,
             trace_id=trace[1].decode() if trace else "",
-            key=asked.key,
+            key=asked.grant.name,
             method=asked.method,
             path=asked.label,
             model=exchange.name if exchange else model,
@@ -244,7 +278,7 @@ class Gateway:
         loads = {key: self.loads.get(key, Load()) for key in keys}
         gauges = metrics.Gauges(
             in_flight={key: load.in_flight for key, load in loads.items()},
-            waiting={name: len(queue) for name, queue in self.room.queues.items()},
+            waiting={name: self.room.waiting(name) for name in self.room.names},
             breakers={key: int(load.breaker(now)) for key, load in loads.items()},
             retries_left=self.retries.level,
             connections=len(self.connections),
@@ -293,12 +327,12 @@ class Gateway:
         """One of its slots is free."""
         if replica.key in self._draining and not self.load(replica.key).in_flight:
             self.on_drained.set()
-        if self.room.queues:
+        if self.room:
             self._call(replica.names)
 
     def call_waiting(self) -> None:
         """Slots may be free for other reasons: a replica came, or its rest is over."""
-        for name in list(self.room.queues):
+        for name in self.room.names:
             self._call((name,))
 
     def _call(self, names: tuple[str, ...]) -> None:
@@ -310,6 +344,7 @@ class Gateway:
                     return
                 continue  # what is free has failed this one already; the next in line may take it
             if self.room.holds(ticket):
+                self.room.called(ticket)
                 ticket.item.called()
 
     # -- time and end

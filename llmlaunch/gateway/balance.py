@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
 
 from llmlaunch.controller.dispatch import SHORTEST_QUEUE, Candidate, choose
 from llmlaunch.gateway.load import Load
@@ -70,60 +67,3 @@ def _has_slot(replica: Replica, loads: Mapping[str, Load]) -> bool:
 def places_to_wait(replicas: Iterable[Replica]) -> int:
     """How many requests may wait for ``replicas``: some times what they can work on at once."""
     return sum(WAITING_PER_SLOT * (r.max_concurrency or 0) for r in replicas) + WAITING_BESIDE
-
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Ticket(Generic[T]):
-    """One request that waits."""
-
-    item: T
-    name: str
-    deadline: float
-    number: int
-
-
-@dataclass(slots=True)
-class WaitingRoom(Generic[T]):
-    """Requests that wait for a free slot: one bounded queue per served name, first come first served."""
-
-    queues: dict[str, OrderedDict[int, Ticket[T]]] = field(default_factory=dict)
-    _next: int = 0
-
-    def __len__(self) -> int:
-        return sum(map(len, self.queues.values()))
-
-    def waiting(self, name: str) -> int:
-        return len(self.queues.get(name, ()))
-
-    def enter(self, item: T, name: str, deadline: float, bound: int) -> Ticket[T] | None:
-        """A ticket, or None when ``bound`` requests wait for ``name`` already."""
-        if self.waiting(name) >= bound:
-            return None
-        self._next += 1
-        ticket = Ticket(item, name, deadline, self._next)
-        self.queues.setdefault(name, OrderedDict())[ticket.number] = ticket
-        return ticket
-
-    def leave(self, ticket: Ticket[T]) -> None:
-        """Give the place back. Twice does no harm."""
-        queue = self.queues.get(ticket.name)
-        if queue is not None:
-            queue.pop(ticket.number, None)
-            if not queue:
-                del self.queues[ticket.name]
-
-    def holds(self, ticket: Ticket[T]) -> bool:
-        return ticket.number in self.queues.get(ticket.name, ())
-
-    def in_line(self, names: Iterable[str]) -> list[Ticket[T]]:
-        """Who waits for one of ``names`` now, longest first; they keep their places."""
-        found = [ticket for name in names for ticket in self.queues.get(name, {}).values()]
-        return sorted(found, key=lambda ticket: ticket.number)
-
-    def late(self, now: float) -> list[Ticket[T]]:
-        """Everybody whose deadline is over, longest wait first; they keep their places."""
-        found = [t for queue in self.queues.values() for t in queue.values() if t.deadline <= now]
-        return sorted(found, key=lambda ticket: ticket.number)

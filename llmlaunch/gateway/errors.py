@@ -118,6 +118,34 @@ def waited_too_long(name: str, seconds: float) -> Reply:
     return error(429, message, kind="rate_limit_error", code="queue_timeout", fields=_retry(5))
 
 
+def model_not_allowed(name: str) -> Reply:
+    return error(
+        403, f"Your API key may not use the model `{name}`.", param="model", code="model_not_allowed"
+    )
+
+
+_LIMITS = {
+    "requests": ("{} requests a minute", "rate_limit_exceeded"),
+    "tokens": ("{} tokens a minute", "rate_limit_exceeded"),
+    "concurrency": ("{} requests at a time", "concurrency_limit_exceeded"),
+}
+
+
+def limited(what: str, limit: int, wait_s: int) -> Reply:
+    """``what``: see ``limits.Refusal``."""
+    text, code = _LIMITS[what]
+    message = f"Your API key is limited to {text.format(limit)}. Try again in {wait_s} s."
+    kind = "tokens" if what == "tokens" else "requests"
+    return error(429, message, kind=kind, code=code, fields=_retry(wait_s))
+
+
+def crowded_out(name: str) -> Reply:
+    message = (
+        f"All replicas of the model `{name}` are busy, and your other requests hold your share of the queue."
+    )
+    return error(429, message, kind="rate_limit_error", code="queue_full", fields=_retry(2))
+
+
 def not_started() -> Reply:
     message = "The gateway has not heard from its controller yet."
     return error(503, message, kind=SERVER, code="starting", fields=_retry(1))

@@ -1,7 +1,11 @@
 """API keys: read from a file or from an environment variable, kept and compared as keyed hashes only.
 
-A file holds one key a line, bare or as ``name: key``; ``#`` starts a comment. It is read again when it changes, so a key
-can be added or withdrawn while the gateway runs. Names go into logs, keys never.
+A file holds one key a line, bare or as ``name: key``, and behind it what the key may use::
+
+    alice: sk-...  rpm=60 tpm=100000 concurrency=4 models=llama,qwen priority=1
+
+``#`` starts a comment. It is read again when it changes, so a key can be added, limited or withdrawn while the gateway
+runs. Names go into logs, keys never.
 """
 
 from __future__ import annotations
@@ -11,37 +15,49 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from llmlaunch.errors import UsageError
+from llmlaunch.gateway.limits import FREE, Grant, Limits
 
 log = logging.getLogger(__name__)
 
-_LINE = re.compile(r"(?:(?P<name>[\w.@-]+)\s*:\s+)?(?P<key>[\x21-\x7e]+)")
+_LINE = re.compile(r"(?:(?P<name>[\w.@-]+)\s*:\s+)?(?P<key>[\x21-\x7e]+)(?P<limits>(?:\s+[a-z]+=\S*)*)")
+_NUMBERS = ("rpm", "tpm", "concurrency")
+_SYNTAX = "write NAME: KEY or a bare KEY without spaces in it, then limits: rpm=60 tpm=100000 concurrency=4 models=a,b"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of a file."""
+
+    key: str = field(repr=False)
+    limits: Limits = FREE
 
 
 class KeyRing:
     """Who may ask. Looking a key up takes a time that says nothing about the keys: only their hashes, keyed with a
     secret of this process, are ever compared."""
 
-    def __init__(self, keys: dict[str, str], file: Path | None = None) -> None:
-        """``keys``: name → key."""
+    def __init__(self, keys: Mapping[str, Entry], file: Path | None = None) -> None:
+        """``keys`` by name: those that do not come from ``file``."""
         self._secret = os.urandom(32)
-        self._fixed = {self._hash(key.encode()): name for name, key in keys.items()}
-        self._names = dict(self._fixed)
+        self._fixed = self._hashed(keys)
+        self._grants = dict(self._fixed)
         self._file = file
         self._seen: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._grants)
 
-    def name_of(self, authorization: bytes) -> str | None:
-        """The name of the key in ``Authorization: Bearer KEY``, None when it is no key of ours."""
+    def grant_of(self, authorization: bytes) -> Grant | None:
+        """Who sent ``Authorization: Bearer KEY``, None when it is no key of ours."""
         scheme, _, key = authorization.partition(b" ")
         if scheme.lower() != b"bearer":
             return None
-        return self._names.get(self._hash(key.strip()))
+        return self._grants.get(self._hash(key.strip()))
 
     def load(self) -> None:
         """Read the file the first time. Raises UsageError when it can not be used."""
@@ -52,7 +68,7 @@ class KeyRing:
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
             raise UsageError(f"API keys file {self._file}: {reason}") from error
-        if not self._names:
+        if not self._grants:
             raise UsageError(
                 f"API keys file {self._file} holds no key: nobody could ask anything",
                 hint="put one key a line into it, or leave --api-keys-file out to serve without keys",
@@ -72,8 +88,8 @@ class KeyRing:
                 log.warning("API keys stay as they were: %s", error)
             self._seen = now
             return
-        log.info("API keys read again: %d", len(self._names))
-        if not self._names:
+        log.info("API keys read again: %d", len(self._grants))
+        if not self._grants:
             log.warning("API keys file %s holds no key any more: every request is refused", self._file)
 
     def _read(self, file: Path) -> None:
@@ -83,7 +99,10 @@ class KeyRing:
         if about.st_mode & (stat.S_IROTH | stat.S_IWOTH):
             log.warning("API keys file %s can be read or written by everybody; chmod 600 it", file)
         self._seen = self._stamp(about)
-        self._names = self._fixed | {self._hash(key.encode()): name for name, key in keys.items()}
+        self._grants = self._fixed | self._hashed(keys)
+
+    def _hashed(self, keys: Mapping[str, Entry]) -> dict[bytes, Grant]:
+        return {self._hash(entry.key.encode()): Grant(name, entry.limits) for name, entry in keys.items()}
 
     @staticmethod
     def _stamp(about: os.stat_result) -> tuple[int, ...]:
@@ -93,9 +112,9 @@ class KeyRing:
         return hashlib.blake2b(key, key=self._secret, digest_size=32).digest()
 
 
-def parse(lines: Iterable[str], source: str) -> dict[str, str]:
-    """name → key. A key without a name is called ``key-N`` after its line. Raises UsageError with the line's number."""
-    found: dict[str, str] = {}
+def parse(lines: Iterable[str], source: str) -> dict[str, Entry]:
+    """Entries by name. A key without a name is called ``key-N`` after its line. Raises UsageError with the line's number."""
+    found: dict[str, Entry] = {}
     for number, line in enumerate(lines, 1):
         text = line.strip() if line.lstrip().startswith("#") else line.split(" #")[0].strip()
         if not text or text.startswith("#"):
@@ -105,13 +124,39 @@ def parse(lines: Iterable[str], source: str) -> dict[str, str]:
             # Never the line itself: it may be a key.
             raise UsageError(
                 f"{source}:{number}: this is no key",
-                hint="write NAME: KEY or a bare KEY, without spaces in it",
+                hint=_SYNTAX,
             )
         name = match["name"] or f"key-{number}"
         if name in found:
             raise UsageError(f"{source}:{number}: the name {name!r} is given twice")
-        found[name] = match["key"]
+        found[name] = Entry(match["key"], _limits(match["limits"], f"{source}:{number}"))
     return found
+
+
+def _limits(text: str, where: str) -> Limits:
+    """Raises UsageError; what it says holds nothing of the line but names of limits."""
+    given: dict[str, str] = {}
+    for word in text.split():
+        name, _, value = word.partition("=")
+        if name not in (*_NUMBERS, "models", "priority"):
+            raise UsageError(f"{where}: what follows the key is no limit that is known", hint=_SYNTAX)
+        if name in given:
+            raise UsageError(f"{where}: {name}= is given twice")
+        given[name] = value
+    numbers = {name: _number(given[name], 1, f"{where}: {name}=") for name in _NUMBERS if name in given}
+    models = None
+    if "models" in given:
+        models = frozenset(given["models"].split(","))
+        if "" in models:
+            raise UsageError(f"{where}: models= needs names with commas between", hint="models=llama,qwen")
+    priority = _number(given["priority"], -100, f"{where}: priority=") if "priority" in given else 0
+    return Limits(**numbers, models=models, priority=priority)
+
+
+def _number(text: str, least: int, what: str) -> int:
+    if re.fullmatch(r"-?[0-9]{1,9}", text) is None or int(text) < least:
+        raise UsageError(f"{what} needs a whole number from {least} on")
+    return int(text)
 
 
 def ring(file: Path | None, variable: str | None) -> KeyRing | None:
@@ -119,7 +164,7 @@ def ring(file: Path | None, variable: str | None) -> KeyRing | None:
 
     Raises UsageError when one is named and holds no key.
     """
-    keys: dict[str, str] = {}
+    keys: dict[str, Entry] = {}
     if variable:
         values = [part.strip() for part in os.environ.get(variable, "").split(",") if part.strip()]
         if not values:

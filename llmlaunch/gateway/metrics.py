@@ -38,6 +38,8 @@ class Metrics:
     completion_tokens: dict[Labels, int] = field(default_factory=dict)
     untold: dict[Labels, int] = field(default_factory=dict)
     """(model,) → answers that should have told their usage and did not."""
+    limited: dict[Labels, int] = field(default_factory=dict)
+    """(key, limit) → requests that the key's limits refused."""
     durations: dict[tuple[str, str], Histogram] = field(default_factory=dict)
     first_bytes: dict[tuple[str, str], Histogram] = field(default_factory=dict)
     retries: dict[Labels, int] = field(default_factory=dict)
@@ -58,6 +60,9 @@ class Metrics:
         labels = (model, key)
         self.prompt_tokens[labels] = self.prompt_tokens.get(labels, 0) + tokens[0]
         self.completion_tokens[labels] = self.completion_tokens.get(labels, 0) + tokens[1]
+
+    def was_limited(self, key: str, limit: str) -> None:
+        self.limited[(key, limit)] = self.limited.get((key, limit), 0) + 1
 
     def first_byte(self, path: str, model: str, seconds: float) -> None:
         _histogram(self.first_bytes, (path, model)).observe(seconds)
@@ -108,6 +113,14 @@ def render(metrics: Metrics, gauges: Gauges) -> bytes:
         _family(lines, name, "counter", text, ("model", "key"), counts)
     _family(lines, "usage_untold_total", "counter", "Answers that told no usage, as streams do unless they are asked to.",
             ("model",), metrics.untold)  # fmt: skip
+    _family(
+        lines,
+        "limited_total",
+        "counter",
+        "Requests beyond the limits of their key.",
+        ("key", "limit"),
+        metrics.limited,
+    )
     _histograms(
         lines, "request_duration_seconds", "From the request's head to the last byte.", metrics.durations
     )

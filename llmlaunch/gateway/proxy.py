@@ -21,15 +21,17 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from llmlaunch.gateway import errors, headers
-from llmlaunch.gateway.balance import Ticket, pick, places_to_wait
+from llmlaunch.gateway.balance import pick, places_to_wait
 from llmlaunch.gateway.body import BadBody, renamed
 from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.framing import Body, Head
+from llmlaunch.gateway.limits import Meter
 from llmlaunch.gateway.load import Load
 from llmlaunch.gateway.restore import Restorer, restorer_for
 from llmlaunch.gateway.routes import Replica
 from llmlaunch.gateway.upstream import UpstreamConnection
 from llmlaunch.gateway.usage import PIECES, Tokens, tokens_in
+from llmlaunch.gateway.waiting import Ticket
 
 if TYPE_CHECKING:
     from llmlaunch.gateway.app import Gateway
@@ -57,6 +59,7 @@ class Exchange:
         "_holds",
         "_keep",
         "_load",
+        "_meter",
         "_pending",
         "_probes",
         "_replica",
@@ -90,6 +93,7 @@ class Exchange:
         self.first_byte_s: float | None = None
         """Seconds from the request's head to the first byte of its answer."""
         self._tail: deque[bytes] = deque(maxlen=PIECES)
+        self._meter = None if request.grant.limits.tpm is None else Meter()
         self.tried: tuple[str, ...] = ()
         """Replicas that failed this request."""
         self._fresh = False
@@ -133,10 +137,15 @@ class Exchange:
         if chosen is not None:
             self._go(chosen)
             return
+        room, grant = gateway.room, self._request.grant
         bound = places_to_wait(replicas)
-        self._ticket = gateway.room.enter(self, self.name, now + WAIT_S, bound)
+        if room.waiting(self.name) >= bound:
+            crowding = room.crowding(self.name, grant.name)
+            if crowding is not None:
+                crowding.item.crowded_out()
+        self._ticket = room.enter(self, self.name, now + WAIT_S, bound, grant.name, grant.limits.priority)
         if self._ticket is None:
-            self._refuse(errors.too_many(self.name, gateway.room.waiting(self.name)))
+            self._refuse(errors.too_many(self.name, room.waiting(self.name)))
 
     def called(self) -> None:
         """A slot may be free: leave the queue and try."""
@@ -146,6 +155,11 @@ class Exchange:
     def waited_out(self) -> None:
         self._leave_queue()
         self._refuse(errors.waited_too_long(self.name, WAIT_S))
+
+    def crowded_out(self) -> None:
+        """Another key's request needs the place, and this key has most of them."""
+        self._leave_queue()
+        self._refuse(errors.crowded_out(self.name))
 
     def _leave_queue(self) -> None:
         if self._ticket is not None:
@@ -229,6 +243,8 @@ class Exchange:
 
     def answer_bytes(self, data: bytes) -> None:
         self._tail.append(data)
+        if self._meter is not None:
+            self._meter.saw(data)
         if self._restorer is not None:
             data = self._restorer.feed(data)
             if not data:
@@ -291,6 +307,11 @@ class Exchange:
     def started(self) -> bool:
         """Bytes of an answer went to the client."""
         return self._started
+
+    @property
+    def metered_tokens(self) -> int:
+        """About how many tokens of an answer came, when its key has a limit for them."""
+        return 0 if self._meter is None else self._meter.tokens
 
     # -- endings
 
@@ -404,5 +425,5 @@ class Exchange:
         model = self.name if status != 404 else gateway.known(self.name)
         if status == 200 and request.endpoint.metered:
             self.tokens = tokens_in(self._tail)
-            gateway.metrics.used(model, request.key, self.tokens)
+            gateway.metrics.used(model, request.grant.name, self.tokens)
         gateway.ended(request, model, status, self)

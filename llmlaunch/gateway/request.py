@@ -7,6 +7,7 @@ from enum import Enum, auto
 from urllib.parse import unquote_to_bytes
 
 from llmlaunch.gateway.errors import Reply
+from llmlaunch.gateway.limits import Grant
 
 Fields = list[tuple[bytes, bytes]]
 
@@ -43,6 +44,7 @@ class Endpoint:
         return ", ".join(method.decode() for method in (*self.methods, b"OPTIONS"))
 
 
+NOBODY = Grant("")
 NOWHERE = Endpoint(Kind.NOWHERE, (), "other")
 _GET = (b"GET", b"HEAD")
 _POST = (b"POST",)
@@ -116,8 +118,10 @@ class Request:
     endpoint: Endpoint = NOWHERE
     authorization: bytes = b""
     origin: bytes = b""
-    key: str = ""
-    """The name of the API key it came with."""
+    grant: Grant = NOBODY
+    """Who asks."""
+    estimate: int | None = None
+    """Tokens it was admitted with, when its key has limits."""
     local: bool = False
     """The client is on this machine."""
     named_by_connection: frozenset[bytes] = frozenset()

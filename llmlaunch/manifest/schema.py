@@ -55,7 +55,8 @@ class ApiPart(Part):
     port: Port | None = Field(default=None, examples=[8000])
     """Its port. Left out: 8000, or the next free one."""
     api_keys_file: Text | None = Field(default=None, examples=["keys.txt"])
-    """A file with one key a line, `name: key` or the bare key. Clients must then send one. It is read again when it changes."""
+    """A file with one key a line, `name: key` or the bare key; limits may follow: `rpm=60 tpm=100000 concurrency=4 models=a,b`.
+    Clients must then send a key. The file is read again when it changes."""
     api_keys_env: Variable | None = Field(default=None, examples=["LAB_API_KEYS"])
     """Name of an environment variable that holds keys, separated by commas."""
     max_body: Size = Field(default=32 << 20, examples=["32MiB"])

@@ -17,8 +17,10 @@ PURE_ROOMS = (
     "controller/dispatch.py",
     "gateway/routes.py",
     "gateway/balance.py",
+    "gateway/limits.py",
     "gateway/load.py",
     "gateway/usage.py",
+    "gateway/waiting.py",
 )
 IMPURE = {
     "asyncio", "concurrent", "http", "httpx", "httptools", "logging", "multiprocessing", "os", "psutil", "pynvml",

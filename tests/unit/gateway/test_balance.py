@@ -6,8 +6,6 @@ from hypothesis import strategies as st
 
 from llmlaunch.gateway.balance import (
     UNCAPPED_MOST,
-    Ticket,
-    WaitingRoom,
     is_full,
     pick,
     places_to_wait,
@@ -117,40 +115,6 @@ def test_full_is_not_the_same_as_nobody_left() -> None:
 
 def test_the_queue_has_some_places_for_every_slot() -> None:
     assert places_to_wait([replica("a", cap=2), replica("b", cap=3)]) == 4 * 5 + 64
-
-
-def test_the_waiting_room_is_bounded_and_in_order() -> None:
-    room: WaitingRoom[str] = WaitingRoom()
-    tickets = [room.enter(item, "m", 10.0 + n, bound=3) for n, item in enumerate("abcd")]
-    assert tickets[3] is None
-    assert (room.waiting("m"), room.waiting("n"), len(room)) == (3, 0, 3)
-    first = room.in_line(["m"])[0]
-    assert (first.item, room.holds(first)) == ("a", True)
-    room.leave(first)
-    room.leave(first)
-    assert (room.waiting("m"), room.holds(first)) == (2, False)
-    other = room.enter("z", "n", 5.0, bound=1)
-    assert other is not None
-    assert [ticket.item for ticket in room.in_line(["n", "m"])] == ["b", "c", "z"]
-    assert [ticket.item for ticket in room.late(11.5)] == ["b", "z"]
-    assert room.in_line(["unknown"]) == []
-
-
-@given(st.lists(st.tuples(st.sampled_from("mn"), st.integers(0, 5)), max_size=60))
-def test_nobody_is_lost_in_the_waiting_room(history: list[tuple[str, int]]) -> None:
-    room: WaitingRoom[int] = WaitingRoom()
-    inside: list[Ticket[int]] = []
-    for number, (name, action) in enumerate(history):
-        if action < 4:
-            ticket = room.enter(number, name, number, bound=4)
-            assert (ticket is None) == (sum(t.name == name for t in inside) >= 4)
-            if ticket is not None:
-                inside.append(ticket)
-        elif inside:
-            room.leave(inside.pop(0 if action == 4 else -1))
-        assert len(room) == len(inside)
-        assert room.in_line("mn") == inside
-        assert set(room.queues) == {ticket.name for ticket in inside}
 
 
 # -- the breaker

@@ -16,6 +16,7 @@ from llmlaunch.errors import UsageError
 from llmlaunch.gateway import errors, headers, keys
 from llmlaunch.gateway.follow import controller_address
 from llmlaunch.gateway.framing import parse_head
+from llmlaunch.gateway.limits import FREE, Grant, Limits
 from llmlaunch.gateway.metrics import Gauges, Metrics, render
 from llmlaunch.gateway.request import Kind, endpoint
 from llmlaunch.gateway.restore import EventRestorer, restored, restorer_for
@@ -78,15 +79,46 @@ def test_errors_are_openais_envelope() -> None:
 
 def test_keys_are_parsed() -> None:
     lines = ["# c\n", "\n", "alice: sk-a\n", "  sk-b  # why\n", "bob.x:   sk:with:colons\n", "sk:bare\n"]
-    assert keys.parse(lines, "f") == {
+    assert {name: entry.key for name, entry in keys.parse(lines, "f").items()} == {
         "alice": "sk-a", "key-4": "sk-b", "bob.x": "sk:with:colons", "key-6": "sk:bare",
     }  # fmt: skip
+
+
+def test_limits_follow_the_key() -> None:
+    lines = [
+        "alice: sk-a  rpm=60 concurrency=4 tpm=100000 models=a,b/c priority=-1  # hers\n",
+        "sk-bare== rpm=1\n",
+        "carol: rpm=3\n",
+    ]
+    found = keys.parse(lines, "f")
+    assert found["alice"].limits == Limits(60, 100000, 4, frozenset({"a", "b/c"}), -1)
+    assert (found["key-2"].key, found["key-2"].limits) == ("sk-bare==", Limits(rpm=1))
+    assert (found["carol"].key, found["carol"].limits) == ("rpm=3", FREE)
+    assert "sk-a" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        ("rpm=0", "rpm= needs a whole number from 1"), ("rpm=", "rpm= needs"), ("tpm=1.5", "tpm= needs"),
+        ("tpm=-3", "tpm= needs"), ("concurrency=x", "concurrency= needs"), ("priority=high", "priority= needs"),
+        ("models=", "models= needs names"), ("models=a,,b", "models= needs names"), ("rpm=1 rpm=2", "rpm= is given twice"),
+        ("secret=1", "no limit that is known"), ("rpm=1 secret", "no key"), ("rpm=١", "rpm= needs"), ("rpm=9999999999", "rpm="),
+    ],
+)  # fmt: skip
+def test_limits_that_are_none_are_named_by_line(limits: str, reason: str) -> None:
+    with pytest.raises(UsageError) as error:
+        keys.parse(["ok\n", f"alice: sk-a {limits}"], "f")
+    assert "f:2: " in error.value.message
+    assert reason in error.value.message
+    assert "secret" not in error.value.message + error.value.hint
+    assert "sk-a" not in error.value.message + error.value.hint
 
 
 @pytest.mark.parametrize("line", ["two words", "a: b c", "alice:", "ключ", "\x01"])
 def test_lines_that_are_no_keys_are_named_by_number_only(line: str) -> None:
     if line == "alice:":  # a bare key may hold a colon
-        assert keys.parse([line], "f") == {"key-1": "alice:"}
+        assert keys.parse([line], "f") == {"key-1": keys.Entry("alice:")}
         return
     with pytest.raises(UsageError) as error:
         keys.parse(["ok\n", line], "f")
@@ -100,10 +132,10 @@ def test_a_name_twice_is_an_error() -> None:
 
 
 def test_only_whole_keys_are_known() -> None:
-    ring = keys.KeyRing({"alice": "sk-a"})
-    assert ring.name_of(b"Bearer sk-a") == ring.name_of(b"bearer  sk-a ") == "alice"
+    ring = keys.KeyRing({"alice": keys.Entry("sk-a")})
+    assert ring.grant_of(b"Bearer sk-a") == ring.grant_of(b"bearer  sk-a ") == Grant("alice")
     for wrong in (b"", b"sk-a", b"Basic sk-a", b"Bearer sk-", b"Bearer sk-aa", b"Bearer", b"Bearer SK-A"):
-        assert ring.name_of(wrong) is None
+        assert ring.grant_of(wrong) is None
 
 
 def test_a_key_file_is_followed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -116,16 +148,19 @@ def test_a_key_file_is_followed(tmp_path: Path, caplog: pytest.LogCaptureFixture
     assert ring is not None
     file.write_text("b: second\n")
     ring.refresh()
-    assert (ring.name_of(b"Bearer one"), ring.name_of(b"Bearer second")) == (None, "b")
+    assert (ring.grant_of(b"Bearer one"), ring.grant_of(b"Bearer second")) == (None, Grant("b"))
+    file.write_text("b: second rpm=5\n")
+    ring.refresh()
+    assert ring.grant_of(b"Bearer second") == Grant("b", Limits(rpm=5))
     file.write_text("this is no key\n")
     ring.refresh()
-    assert ring.name_of(b"Bearer second") == "b"
+    assert ring.grant_of(b"Bearer second") == Grant("b", Limits(rpm=5))
     file.unlink()
     ring.refresh()
-    assert ring.name_of(b"Bearer second") == "b"
+    assert ring.grant_of(b"Bearer second") == Grant("b", Limits(rpm=5))
     file.write_text("# all withdrawn\n")
     ring.refresh()
-    assert ring.name_of(b"Bearer second") is None
+    assert ring.grant_of(b"Bearer second") is None
     assert "second" not in caplog.text
     assert "one" not in [word for record in caplog.records for word in record.getMessage().split()]
 

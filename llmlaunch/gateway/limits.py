@@ -1,0 +1,135 @@
+"""What one API key may use: requests and tokens a minute, requests at a time, models. Pure: time comes in.
+
+Rates are token buckets that hold a minute's worth, so a client may use its minute at once and then goes on steadily.
+Tokens are known only when an answer is over: a request is admitted on an estimate of its prompt, the difference is
+settled at its end, and what was used beyond the bucket is owed before the next request is admitted.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+BYTES_PER_TOKEN = 4
+"""For estimates, where nobody told a number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """None: no limit."""
+
+    rpm: int | None = None
+    """Requests a minute."""
+    tpm: int | None = None
+    """Tokens a minute, of prompts and completions together."""
+    concurrency: int | None = None
+    """Requests at a time, those that wait for a slot included."""
+    models: frozenset[str] | None = None
+    """Served names it may ask for."""
+    priority: int = 0
+    """In the queue for a busy model a higher one goes first."""
+
+    def allows(self, model: str) -> bool:
+        return self.models is None or model in self.models
+
+
+FREE = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Who asks, by the name of the key, and what it may use."""
+
+    name: str
+    limits: Limits = FREE
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Too much, for now."""
+
+    what: str
+    """"requests", "tokens" or "concurrency"."""
+    limit: int
+    wait_s: int
+    """Whole seconds after which another try can work."""
+
+
+@dataclass(slots=True)
+class Bucket:
+    """Full at first; filled again at an even rate."""
+
+    size: int
+    at: float
+    level: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.level = float(self.size)
+
+    def fill(self, per_minute: int, now: float) -> float:
+        """What is in it now. A bucket that has grown since the last time is as much fuller."""
+        self.level += max(0, per_minute - self.size)
+        self.size = per_minute
+        self.level = min(float(per_minute), self.level + max(0.0, now - self.at) * per_minute / 60)
+        self.at = now
+        return self.level
+
+
+@dataclass(slots=True)
+class Account:
+    """What one key uses. Survives a change of its limits."""
+
+    in_flight: int = 0
+    requests: Bucket | None = None
+    tokens: Bucket | None = None
+
+    def admit(self, limits: Limits, now: float, estimate: int) -> Refusal | None:
+        """Take one request of about ``estimate`` tokens on, or say what is used up; then nothing is taken.
+
+        A request larger than a whole minute's tokens is admitted once the bucket is full.
+        """
+        if limits.concurrency is not None and self.in_flight >= limits.concurrency:
+            return Refusal("concurrency", limits.concurrency, 1)
+        if limits.rpm is not None:
+            if self.requests is None:
+                self.requests = Bucket(limits.rpm, now)
+            missing = 1 - self.requests.fill(limits.rpm, now)
+            if missing > 0:
+                return Refusal("requests", limits.rpm, _seconds(missing, limits.rpm))
+        if limits.tpm is not None:
+            if self.tokens is None:
+                self.tokens = Bucket(limits.tpm, now)
+            missing = min(max(estimate, 1), limits.tpm) - self.tokens.fill(limits.tpm, now)
+            if missing > 0:
+                return Refusal("tokens", limits.tpm, _seconds(missing, limits.tpm))
+            self.tokens.level -= estimate
+        if self.requests is not None:
+            self.requests.level -= 1
+        self.in_flight += 1
+        return None
+
+    def settle(self, estimate: int, used: int) -> None:
+        """The request admitted with ``estimate`` is over and took ``used`` tokens."""
+        self.in_flight -= 1
+        if self.tokens is not None:
+            self.tokens.level += estimate - used
+
+
+def _seconds(missing: float, per_minute: int) -> int:
+    return max(1, math.ceil(missing * 60 / per_minute))
+
+
+@dataclass(slots=True)
+class Meter:
+    """An estimate of the tokens in an answer, for those that do not tell: one an event of a stream."""
+
+    size: int = 0
+    events: int = 0
+
+    def saw(self, data: bytes) -> None:
+        self.size += len(data)
+        self.events += data.count(b"data:")
+
+    @property
+    def tokens(self) -> int:
+        return self.events or self.size // BYTES_PER_TOKEN

@@ -1,0 +1,140 @@
+"""Requests that wait for a free slot: bounded per model, fair between API keys. Pure.
+
+Within a key, first come first served. Between keys, turn by turn: the key that was called longest ago goes first,
+however many requests another one has waiting. A higher priority goes before any lower one. When all places for a
+model are taken, a newcomer takes the place of the newest request of the key that has most of them, if that is fair.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ticket(Generic[T]):
+    """One request that waits."""
+
+    item: T
+    name: str
+    """The model it waits for."""
+    key: str
+    """Of whose key it is."""
+    deadline: float
+    number: int
+    priority: int
+
+
+_by_number = attrgetter("number")
+
+
+@dataclass(slots=True)
+class WaitingRoom(Generic[T]):
+    _queues: dict[str, dict[str, OrderedDict[int, Ticket[T]]]] = field(default_factory=dict)
+    """By model, by key."""
+    _called: dict[str, int] = field(default_factory=dict)
+    """Key → the turn in which it was called last. As many as there are keys in the keys file."""
+    _next: int = 0
+    _turn: int = 0
+
+    def __len__(self) -> int:
+        return sum(self.waiting(name) for name in self._queues)
+
+    def __bool__(self) -> bool:
+        return bool(self._queues)
+
+    @property
+    def names(self) -> list[str]:
+        """The models that somebody waits for."""
+        return list(self._queues)
+
+    def waiting(self, name: str) -> int:
+        return sum(map(len, self._queues.get(name, {}).values()))
+
+    def enter(
+        self, item: T, name: str, deadline: float, bound: int, key: str = "", priority: int = 0
+    ) -> Ticket[T] | None:
+        """A ticket, or None when ``bound`` requests wait for ``name`` already."""
+        if self.waiting(name) >= bound:
+            return None
+        self._next += 1
+        ticket = Ticket(item, name, key, deadline, self._next, priority)
+        self._queues.setdefault(name, {}).setdefault(key, OrderedDict())[ticket.number] = ticket
+        return ticket
+
+    def crowding(self, name: str, key: str) -> Ticket[T] | None:
+        """Whose place a newcomer with ``key`` may take: the newest of the key with most requests for ``name``.
+
+        None when ``key`` would then have as many as that one, or more.
+        """
+        queues = self._queues.get(name, {})
+        if not queues:
+            return None
+        largest = max(queues.values(), key=len)
+        if len(largest) < len(queues.get(key, ())) + 2:
+            return None
+        return next(reversed(largest.values()))
+
+    def leave(self, ticket: Ticket[T]) -> None:
+        """Give the place back. Twice does no harm."""
+        queues = self._queues.get(ticket.name, {})
+        queue = queues.get(ticket.key)
+        if queue is None:
+            return
+        queue.pop(ticket.number, None)
+        if not queue:
+            del queues[ticket.key]
+            if not queues:
+                del self._queues[ticket.name]
+
+    def holds(self, ticket: Ticket[T]) -> bool:
+        return ticket.number in self._queues.get(ticket.name, {}).get(ticket.key, ())
+
+    def called(self, ticket: Ticket[T]) -> None:
+        """It is this one's turn: its key comes last the next time."""
+        self._turn += 1
+        self._called[ticket.key] = self._turn
+
+    def in_line(self, names: Iterable[str]) -> Iterator[Ticket[T]]:
+        """Who waits for one of ``names`` now, in the order to call them; they keep their places.
+
+        Those who leave or come while this goes on make no difference to it.
+        """
+        found: dict[str, list[list[Ticket[T]]]] = {}
+        for name in names:
+            for key, queue in self._queues.get(name, {}).items():
+                found.setdefault(key, []).append(list(queue.values()))
+        lines = [list(heapq.merge(*queues, key=_by_number)) for queues in found.values()]
+        lines.sort(key=lambda line: (-line[0].priority, self._called.get(line[0].key, 0), line[0].number))
+        return _turn_by_turn(lines)
+
+    def late(self, now: float) -> list[Ticket[T]]:
+        """Everybody whose deadline is over, longest wait first; they keep their places."""
+        found = [
+            ticket
+            for queues in self._queues.values()
+            for queue in queues.values()
+            for ticket in queue.values()
+            if ticket.deadline <= now
+        ]
+        return sorted(found, key=_by_number)
+
+
+def _turn_by_turn(lines: list[list[Ticket[T]]]) -> Iterator[Ticket[T]]:
+    """One of each line, again and again; lines of equal priority stand together."""
+    at = 0
+    while at < len(lines):
+        priority = lines[at][0].priority
+        equal = [line for line in lines[at:] if line[0].priority == priority]
+        at += len(equal)
+        rounds = 0
+        while equal:
+            yield from (line[rounds] for line in equal)
+            rounds += 1
+            equal = [line for line in equal if len(line) > rounds]
