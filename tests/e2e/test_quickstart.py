@@ -132,7 +132,9 @@ def test_the_message_verb_and_the_chat_verb(served: tuple[Cli, str]) -> None:
     box, _ = served
     assert box.ok("test", "smollm2").strip()
     assert box.run("test", "nobody").returncode == 1
-    assert "Paris" in box.ok("chat", "smollm2", "--temperature", "0", stdin="What is the capital of France?\n/exit\n")
+    assert "Paris" in box.ok(
+        "chat", "smollm2", "--temperature", "0", stdin="What is the capital of France?\n/exit\n"
+    )
 
 
 def test_a_killed_worker_comes_back_and_its_twin_answers_meanwhile(served: tuple[Cli, str]) -> None:
