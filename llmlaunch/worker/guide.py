@@ -166,7 +166,7 @@ def _schema(value: Any, param: str) -> str:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BadRequest(f"{param}: no valid JSON: {error}", param=param) from error
     if not isinstance(value, dict):
         raise BadRequest(f"{param}: a JSON schema is an object", param=param)

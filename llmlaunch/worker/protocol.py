@@ -27,6 +27,8 @@ UNIONS = {
     "tool_choice": "a string or an object",
 }
 
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+
 Body = TypeVar("Body", bound="Request")
 
 
@@ -92,7 +94,7 @@ class ChatBody(GenerationBody):
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
     include_reasoning: bool | None = None
-    reasoning_effort: str | None = None
+    reasoning_effort: Effort | None = None
     chat_template_kwargs: dict[str, Any] | None = None
 
 

@@ -18,7 +18,7 @@ from llmlaunch.worker.errors import ApiError, BadRequest, MethodNotAllowed, NotF
 from llmlaunch.worker.flight import Flight
 from llmlaunch.worker.front import LONG_TEXT, Front
 from llmlaunch.worker.guide import asked
-from llmlaunch.worker.http import EventStream, Json, body_of, encode, guarded, refusal, while_connected
+from llmlaunch.worker.http import EventStream, Json, body_of, guarded, refusal, while_connected
 from llmlaunch.worker.loader import Loaded
 from llmlaunch.worker.prompts import known_tokens, plain_messages
 from llmlaunch.worker.protocol import (
@@ -81,9 +81,9 @@ def named(body: bytes, model: str) -> bytes:
     """``body`` with ``model``, where it is a JSON object; as it is otherwise, for the parser to refuse."""
     try:
         value = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return body
-    return encode(value | {"model": model}) if isinstance(value, dict) else body
+    return json.dumps(value | {"model": model}).encode() if isinstance(value, dict) else body
 
 
 def weight(body: GenerationBody, text: object) -> int:

@@ -24,6 +24,14 @@ _BARE = re.compile(r'\s*\{\s*"name"\s*:')
 _BARE_SO_FAR = '{"name":'
 
 
+def _unescaped(written: str) -> str:
+    """A JSON string without its quotes; as it is written where a model escapes what JSON does not know."""
+    try:
+        return str(json.loads(f'"{written}"', strict=False))
+    except ValueError:
+        return written
+
+
 @dataclass(frozen=True, slots=True)
 class Delta:
     """News of an answer: ``text``, or something of call ``index``; ``name`` is set at the call's beginning."""
@@ -147,7 +155,7 @@ class CallParser:
         if found:
             self._buffer = self._buffer[found.end() :]
             self._place, self._end = _Place.ARGUMENTS, JsonEnd()
-            return [self._begin(json.loads(f'"{found[1]}"', strict=False))]
+            return [self._begin(_unescaped(found[1]))]
         # Other orders of the keys are read when the object is whole.
         end = JsonEnd().find(self._buffer)
         if end is None:
@@ -163,7 +171,7 @@ class CallParser:
     def _whole(self, text: str) -> list[Delta]:
         try:
             call = json.loads(text, strict=False)
-        except ValueError:
+        except (ValueError, RecursionError):
             return [Delta(text=text)]
         if not isinstance(call, dict) or not isinstance(call.get("name"), str):
             return [Delta(text=text)]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 from llmlaunch.worker.errors import BadRequest
-from llmlaunch.worker.protocol import ChatBody, GenerationBody, Message, ResponsesBody
+from llmlaunch.worker.protocol import ChatBody, Effort, GenerationBody, Message, ResponsesBody
 
 ROLES = ("system", "developer", "user", "assistant")
 TEXTS = ("input_text", "output_text", "text", "refusal")
@@ -151,6 +151,7 @@ def _tool_choice(body: ResponsesBody) -> str | dict[str, Any] | None:
 
 def _effort(reasoning: dict[str, Any]) -> str | None:
     effort = reasoning.get("effort")
-    if effort is not None and not isinstance(effort, str):
-        raise BadRequest("reasoning.effort must be a string", param="reasoning")
+    if effort is not None and effort not in get_args(Effort):
+        known = ", ".join(get_args(Effort))
+        raise BadRequest(f"reasoning.effort: {effort!r} is not one of {known}", param="reasoning")
     return effort

@@ -14,6 +14,12 @@ import httpx
 import pydantic
 from openai.types import Completion, CreateEmbeddingResponse, Model
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.responses import (
+    Response,
+    ResponseCompletedEvent,
+    ResponseIncompleteEvent,
+    ResponseStreamEvent,
+)
 
 Kind = TypeVar("Kind", bound=pydantic.BaseModel)
 
@@ -30,15 +36,23 @@ REQUIRED = {
     Completion.model_fields["choices"].annotation.__args__[0]: {  # type: ignore[union-attr]
         "index", "text", "logprobs", "finish_reason",
     },
+    Response: {
+        "id", "object", "created_at", "status", "error", "incomplete_details", "instructions", "model", "tools",
+        "output", "parallel_tool_calls", "metadata", "tool_choice", "temperature", "top_p", "usage",
+    },
     CreateEmbeddingResponse: {"object", "data", "model", "usage"},
 }  # fmt: skip
 """Fields that the API reference requires, by the SDK's types."""
 OURS = {
     "Choice": {"stop_reason"},
     "CompletionChoice": {"stop_reason"},
+    "Response": {"store"},
+    "Logprob": {"bytes"},
+    "LogprobTopLogprob": {"bytes"},
+    "ResponseFunctionCallArgumentsDoneEvent": {"name"},
     "Model": {"root", "parent", "permission", "max_model_len"},
 }
-"""Fields beyond OpenAI's, all of them vLLM's, by the SDK's types."""
+"""Fields that the SDK's types do not have, by these: OpenAI tells those of responses all the same, the others are vLLM's."""
 USAGE = {"prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details"}
 
 
@@ -167,6 +181,38 @@ def _stream(values: list[dict[str, Any]], *, usage: bool) -> None:
 def embeddings(answer: httpx.Response) -> CreateEmbeddingResponse:
     found = conform(CreateEmbeddingResponse, _ok(answer))
     assert [item.index for item in found.data] == list(range(len(found.data)))
+    return found
+
+
+def response(answer: httpx.Response) -> Response:
+    found = conform(Response, _ok(answer))
+    assert found.status in ("completed", "incomplete")
+    assert found.usage is not None
+    assert found.usage.total_tokens == found.usage.input_tokens + found.usage.output_tokens
+    return found
+
+
+EVENTS: dict[str, type[pydantic.BaseModel]] = {
+    kind.model_fields["type"].annotation.__args__[0]: kind
+    for kind in ResponseStreamEvent.__origin__.__args__  # type: ignore[attr-defined]
+}
+
+
+def response_events(answer: httpx.Response) -> list[Any]:
+    """The events of a streamed response, named and numbered as they should be; the last one has all of it."""
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"].split(";")[0] == "text/event-stream"
+    parts = answer.content.decode().split("\n\n")
+    assert parts.pop() == ""
+    found = []
+    for number, part in enumerate(parts):
+        name, data = part.split("\n")
+        value = json.loads(data.removeprefix("data: "))
+        assert name == f"event: {value['type']}"
+        assert value["sequence_number"] == number
+        found.append(conform(EVENTS[name.removeprefix("event: ")], value))
+    assert [event.type for event in found[:2]] == ["response.created", "response.in_progress"]
+    assert isinstance(found[-1], ResponseCompletedEvent | ResponseIncompleteEvent)
     return found
 
 

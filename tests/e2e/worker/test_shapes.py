@@ -198,6 +198,83 @@ def test_any_completion_is_of_openais_type_and_streams_the_same(
         assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens
 
 
+CONVERSATIONS: list[Any] = [
+    "Hello",
+    [{"role": "user", "content": "Hello"}],
+    [
+        {"type": "message", "role": "developer", "content": [{"type": "input_text", "text": "Be brief."}]},
+        {"role": "user", "content": "Go."},
+        {"type": "function_call", "call_id": "c1", "name": "move", "arguments": '{"to": "up"}'},
+        {"type": "function_call_output", "call_id": "c1", "output": "done"},
+    ],
+]
+RESPONSES = st.builds(
+    lambda body, form: body | form,
+    st.fixed_dictionaries(
+        {"input": st.sampled_from(CONVERSATIONS), "max_output_tokens": st.integers(1, 14)},
+        optional={
+            "temperature": st.sampled_from((0, 1)),
+            "top_p": st.just(0.9),
+            "instructions": st.just("Speak."),
+            "store": st.booleans(),
+            "metadata": st.just({"a": "b"}),
+            "tools": st.just([{"type": "function"} | TOOL["function"] | {"strict": False}]),
+            "include": st.just(["message.output_text.logprobs"]),
+            "truncation": st.sampled_from(("auto", "disabled")),
+            "user": st.just("someone"),
+            "nobody_knows": st.just(1),
+        },
+    ),
+    st.sampled_from(
+        ({}, {"text": {"format": {"type": "json_schema", "name": "x", "schema": NUMBER, "strict": True}}})
+    ),
+)
+
+
+@given(body=RESPONSES)
+@QUICK
+def test_any_response_is_of_openais_type_and_streams_the_same(
+    client: httpx.Client, body: dict[str, Any]
+) -> None:
+    body = {"model": "tiny"} | body
+    answer = client.post("/v1/responses", json=body)
+    whole = shapes.response(answer)
+    events = shapes.response_events(client.post("/v1/responses", json=body | {"stream": True}))
+    last = events[-1].response
+    texts = "".join(event.delta for event in events if event.type == "response.output_text.delta")
+    assert texts == last.output_text
+    begun = [event.item.id for event in events if event.type == "response.output_item.added"]
+    ended = [event.item.id for event in events if event.type == "response.output_item.done"]
+    assert begun == ended == [item.id for item in last.output]
+    if body.get("temperature") == 0:
+        assert whole.output_text == last.output_text
+        assert whole.status == last.status
+        assert whole.usage is not None
+        assert last.usage.output_tokens == whole.usage.output_tokens
+    again = client.get(f"/v1/responses/{whole.id}")
+    if body.get("store") is False:
+        shapes.error(again)
+    else:
+        assert again.json() == answer.json()
+        assert shapes.response(client.post("/v1/responses", json=body | {"previous_response_id": whole.id}))
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "name": "move"}], ids=str)
+def test_calls_in_responses_are_of_openais_type(client: httpx.Client, choice: Any) -> None:
+    body = {
+        "model": "tiny", "input": "Hello", "tools": [{"type": "function"} | TOOL["function"]], "temperature": 0,
+        "tool_choice": choice, "parallel_tool_calls": False, "max_output_tokens": 400,
+    }  # fmt: skip
+    whole = shapes.response(client.post("/v1/responses", json=body))
+    assert whole.status == "completed"
+    calls: list[Any] = [item for item in whole.output if item.type == "function_call"]
+    assert [call.name for call in calls] == ["move"]
+    events = shapes.response_events(client.post("/v1/responses", json=body | {"stream": True}))
+    written = "".join(e.delta for e in events if e.type == "response.function_call_arguments.delta")
+    assert written == calls[0].arguments
+    assert json.loads(written)["to"] in ("up", "down")
+
+
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "move"}}], ids=str)
 @pytest.mark.parametrize("temperature", [0, 1])
 def test_calls_that_must_be_made_are_of_openais_type(
@@ -293,6 +370,9 @@ JUNK = st.one_of(
 GOOD: dict[str, dict[str, Any]] = {
     CHAT: {"model": "tiny", "messages": [USER], "max_tokens": 3},
     COMPLETIONS: {"model": "tiny", "prompt": "x", "max_tokens": 3},
+    "/v1/responses": {"model": "tiny", "input": "x", "max_output_tokens": 3},
+    "/v1/engines/tiny/embeddings": {"input": "x"},
+    "/api/v1/token_check": {"prompts": [{"model": "tiny", "prompt": "x", "max_tokens": 3}]},
     "/v1/embeddings": {"model": "tiny", "input": "x"},
     "/v1/rerank": {"model": "tiny", "query": "x", "documents": ["y"]},
     "/v1/score": {"model": "tiny", "text_1": "x", "text_2": "y"},
@@ -305,6 +385,8 @@ FIELDS = sorted(
     | {*SHARED, "temperature", "logprobs", "top_logprobs", "echo", "suffix", "best_of", "stream", "stream_options"}
     | {"tools", "tool_choice", "parallel_tool_calls", "response_format", "guided_json", "guided_regex", "guided_choice"}
     | {"guided_grammar", "structured_outputs", "max_completion_tokens", "min_tokens", "priority", "dimensions"}
+    | {"instructions", "max_output_tokens", "previous_response_id", "store", "text", "reasoning", "include"}
+    | {"truncation", "background", "conversation", "prompt", "reasoning_effort", "include_reasoning"}
     | {"encoding_format", "add_generation_prompt", "continue_final_message", "chat_template_kwargs"}
 )  # fmt: skip
 
@@ -321,7 +403,8 @@ def judge(answer: httpx.Response) -> None:
         assert answer.status_code in (400, 404), answer.text
         assert "Traceback" not in answer.text
     elif answer.headers["content-type"].startswith("text/event-stream"):
-        assert all("error" not in value for value in shapes.events(answer))
+        streamed = shapes.response_events if "event: response" in answer.text else shapes.events
+        assert all("error" not in value for value in streamed(answer))
 
 
 @given(path=st.sampled_from(sorted(GOOD)), field=st.sampled_from(FIELDS), value=JUNK)
@@ -329,7 +412,9 @@ def judge(answer: httpx.Response) -> None:
 def test_any_value_in_any_field_is_answered_or_refused_in_the_envelope(
     client: httpx.Client, path: str, field: str, value: Any
 ) -> None:
-    if field in ("max_tokens", "max_completion_tokens") and isinstance(value, int | None):
+    if field in ("max_tokens", "max_completion_tokens", "max_output_tokens") and isinstance(
+        value, int | None
+    ):
         value = (
             3 if value is None or value > 0 else value
         )  # a whole context of tokens is no mistake, only slow
@@ -346,6 +431,7 @@ DEEP: list[dict[str, Any]] = [
     {"messages": [USER, {"role": "assistant", "content": None, "tool_calls": calls}, USER]}
     for calls in (
         [{"function": None}], [{"function": {"name": 1}}], [{"function": {"name": "x", "arguments": "{"}}], [[]],
+        [{"function": {"name": "x", "arguments": "[" * 100_000}}],
         [{"id": 1, "type": "x", "function": {"name": "x", "arguments": {"a": 1}}}], "x",
     )
 ] + [
@@ -364,12 +450,41 @@ DEEP: list[dict[str, Any]] = [
     {"tools": [{"type": "function", "function": {"name": name}}]} for name in ("", "a b", "x" * 300, None, "\x00")
 ] + [
     {"guided_regex": "(a+)+$" * 20}, {"guided_regex": "a{1000000}"}, {"guided_grammar": "start: start"},
-    {"guided_grammar": ""}, {"guided_choice": []}, {"guided_choice": [""]}, {"guided_json": "{"},
+    {"guided_grammar": ""}, {"guided_choice": []}, {"guided_choice": [""]}, {"guided_json": "{"}, {"guided_json": "[" * 100_000},
     {"structured_outputs": {"regex": 1}}, {"structured_outputs": {"nothing": 1}},
     {"chat_template_kwargs": {"messages": 1}}, {"chat_template_kwargs": {"add_generation_prompt": 1}},
     {"chat_template_kwargs": {"conversation": 1}}, {"chat_template_kwargs": {"": 1}},
     {"stream_options": {"include_usage": "x"}}, {"stream": True, "stream_options": []},
 ]  # fmt: skip
+
+
+ITEMS: list[Any] = [
+    [], [1], [None], [{}], [[]], [{"role": "user"}], [{"role": "king", "content": "x"}], [{"type": "nonsense"}],
+    [{"type": "message"}], [{"type": "function_call"}], [{"type": "function_call_output"}],
+    [{"type": "function_call_output", "call_id": "nobody", "output": 5}],
+    [{"type": "function_call", "call_id": 1, "name": 1, "arguments": 1}], [{"type": "reasoning"}],
+    [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}], [{"role": "user", "content": [5]}],
+    [{"type": "item_reference", "id": "msg_1"}], [{"role": "user", "content": None}], [{"role": 5, "content": "x"}],
+]  # fmt: skip
+ELSE: list[dict[str, Any]] = [
+    {"tools": [{"type": "web_search"}]}, {"tools": [{"type": "function"}]}, {"tools": [{"type": "function", "name": 5}]},
+    {"tools": [5]}, {"tool_choice": {"type": "function", "name": "x"}}, {"tool_choice": "required"},
+    {"text": {"format": 5}}, {"text": {"format": {"type": "json_schema"}}}, {"text": {"format": {"type": "x"}}},
+    {"text": {"format": {"type": "json_schema", "name": "x", "schema": 5}}}, {"text": {"verbosity": 5}},
+    {"reasoning": {"effort": 5}}, {"reasoning": {"effort": "much"}}, {"reasoning": {"summary": []}},
+    {"previous_response_id": "resp_1"}, {"metadata": {"a": 1}}, {"include": ["nothing"]}, {"background": True},
+    {"conversation": "conv_1"}, {"prompt": {"id": "x"}}, {"truncation": "x"}, {"max_output_tokens": 0},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "change", [*({"input": items} for items in ITEMS), *ELSE], ids=lambda change: json.dumps(change)[:90]
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_mistakes_in_responses_are_answered_or_refused_in_the_envelope(
+    client: httpx.Client, change: dict[str, Any], stream: bool
+) -> None:
+    judge(client.post("/v1/responses", json=GOOD["/v1/responses"] | {"stream": stream} | change))
 
 
 @pytest.mark.parametrize("change", DEEP, ids=lambda change: json.dumps(change)[:90])
@@ -381,7 +496,19 @@ def test_mistakes_deep_inside_are_answered_or_refused_in_the_envelope(
 
 @pytest.mark.parametrize("path", sorted(GOOD))
 @pytest.mark.parametrize(
-    "raw", [b"", b"{", b"[]", b"\xff\xfe", b"null", b'"x"', b"[" * 100_000, b'{"model": NaN}']
+    "raw",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"\xff\xfe",
+        b"null",
+        b'"x"',
+        b"[" * 100_000,
+        b'{"model": NaN}',
+        b'{"input": NaN}',
+        b'{"a": "\\ud800"}',
+    ],
 )
 def test_a_body_that_is_no_object_is_refused_in_the_envelope(
     client: httpx.Client, path: str, raw: bytes

@@ -109,7 +109,11 @@ async def soak(worker: Worker, requests: int, seed: int) -> Counter[str]:
             for _ in left:
                 await client.one()
 
-        await asyncio.gather(*(lane() for _ in range(AT_ONCE)))
+        try:
+            await asyncio.gather(*(lane() for _ in range(AT_ONCE)))
+        except httpx.TransportError:
+            assert worker.process.poll() is None, worker.log.read_text()
+            raise
     return client.seen
 
 

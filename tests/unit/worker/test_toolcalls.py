@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlaunch.worker.toolcalls import CallParser, Delta
@@ -88,3 +88,33 @@ def test_an_imposed_form_needs_no_mark() -> None:
     text, calls = read(parser.push("[" + CALL + "," + CALL + "]") + parser.flush())
     assert text == ""
     assert [json.loads(arguments) for _, arguments in calls] == [ARGUMENTS] * 2
+
+
+PIECES = (
+    "<tool_call>", "</tool_call>", "\n", "{", "}", "[", "]", ",", ":", '"', "\\", "\\x", "\\u12", "5", "null", "hello", "<tool",
+    '{"name": "a\\x", "arguments": ', '{"name": "f", "arguments": ', '{"arguments": {}, "name": "g"}', '{"a": 1}',
+)  # fmt: skip
+
+
+@given(
+    st.lists(st.sampled_from(PIECES), max_size=14), st.lists(st.integers(1, 9), max_size=30), st.booleans()
+)
+@settings(max_examples=300, deadline=None)
+def test_whatever_a_model_writes_is_read_alike_however_it_is_cut(
+    pieces: list[str], sizes: list[int], marked: bool
+) -> None:
+    written = "".join(pieces)
+    parser = CallParser(marked=marked)
+    whole = read(parser.push(written) + parser.flush())
+    parser = CallParser(marked=marked)
+    deltas, rest = [], written
+    for size in sizes:
+        deltas += parser.push(rest[:size])
+        rest = rest[size:]
+    assert read(deltas + parser.push(rest) + parser.flush()) == whole
+
+
+def test_a_name_that_is_no_json_is_told_as_it_is_written() -> None:
+    parser = CallParser()
+    written = '<tool_call>{"name": "a\\x", "arguments": {}}</tool_call>'
+    assert read(parser.push(written) + parser.flush()) == ("", [("a\\x", "{}")])
