@@ -74,8 +74,10 @@ def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, tuple[Any, ...
 def _bind_error(error: OSError, host: str, port: int) -> LlmlaunchError:
     where = url(host, port).removeprefix("http://")
     if error.errno == errno.EADDRINUSE:
+        from llmlaunch.hardware.ports import holder_of
+
         return PortTakenError(
-            f"can not listen on {where}: port {port} is taken by {holder_of(port)}",
+            f"can not listen on {where}: port {port} is taken by {holder_of(host, port)}",
             hint="end that process, or choose another port with --port",
         )
     if error.errno == errno.EADDRNOTAVAIL:
@@ -89,23 +91,6 @@ def _bind_error(error: OSError, host: str, port: int) -> LlmlaunchError:
             hint="ports below 1024 need privileges; choose a higher one",
         )
     return UsageError(f"can not listen on {where}: {error.strerror or error}")
-
-
-def holder_of(port: int) -> str:
-    """Who holds the local TCP ``port``, in words: "python (pid 4711)". Outgoing connections count too."""
-    import psutil
-
-    try:
-        connections = psutil.net_connections("tcp")
-    except (psutil.Error, OSError):
-        connections = []
-    holders = [c for c in connections if c.laddr and c.laddr.port == port]
-    holders.sort(key=lambda c: (c.pid is None, c.status != psutil.CONN_LISTEN))
-    for connection in holders:
-        if connection.pid is not None:
-            with contextlib.suppress(psutil.Error):
-                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
-    return "a process that this user can not see"
 
 
 def url(host: str, port: int) -> str:

@@ -20,6 +20,7 @@ import psutil
 from llmlaunch.planning.types import Occupied
 
 UNKNOWN_HOLDER = "another user's process"
+UNNAMED_HOLDER = "a process that can not be named"  # bound, neither listening nor connected: in no table
 CLOSED_HOLDER = "a closed connection that the kernel keeps for a minute (TIME_WAIT)"
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -36,11 +37,7 @@ def occupied(hosts: Iterable[str]) -> tuple[Occupied, ...]:
     Hosts that are not this machine's give nothing. A port that is bound but neither listens nor is connected is in no
     table; :func:`can_bind` tells about those.
     """
-    table = [
-        (_plain(row.laddr.ip), row.laddr.port, row.pid, row.status)
-        for row in psutil.net_connections(kind="tcp")
-        if row.laddr
-    ]
+    table = _table()
     found = []
     names: dict[int, str] = {}
     for host in sorted(set(hosts)):
@@ -55,6 +52,17 @@ def occupied(hosts: Iterable[str]) -> tuple[Occupied, ...]:
     return tuple(found)
 
 
+def holder_of(host: str, port: int) -> str:
+    """Who holds the TCP ``port`` that ``host`` could not be bound to, in words: "python (pid 4711)"."""
+    addresses = _addresses(host)
+    rows = [
+        (pid, status)
+        for bound, taken, pid, status in _table()
+        if taken == port and any(_may_overlap(bound, address) for address in addresses)
+    ]
+    return _holder(rows, {}) if rows else UNNAMED_HOLDER
+
+
 def local_addresses() -> frozenset[str]:
     """Addresses and names by which this machine is called, the wildcards included."""
     names = {"localhost", "0.0.0.0", "::", "127.0.0.1", "::1", socket.gethostname()}  # noqa: S104
@@ -64,6 +72,15 @@ def local_addresses() -> frozenset[str]:
             if entry.family in (socket.AF_INET, socket.AF_INET6):
                 names.add(entry.address.partition("%")[0])
     return frozenset(names)
+
+
+def _table() -> list[tuple[_Address, int, int | None, str]]:
+    """The local end of every TCP socket: address, port, pid where it is known, status."""
+    return [
+        (_plain(row.laddr.ip), row.laddr.port, row.pid, row.status)
+        for row in psutil.net_connections(kind="tcp")
+        if row.laddr
+    ]
 
 
 def _taken(address: _Address, port: int, rows: list[tuple[int | None, str]]) -> bool:

@@ -147,13 +147,12 @@ def start_under_shim(
 
 def wait_for_port(host: str, port: int) -> str:
     """Empty when a server could listen there, else why not, with the holder's name. Blocks for half a second at most."""
-    from llmlaunch.hardware.ports import can_bind, occupied
+    from llmlaunch.hardware.ports import can_bind, holder_of
 
     end = time.monotonic() + _PORT_S
     while not can_bind(host, port):
         if time.monotonic() > end:
-            holders = [o.holder for o in occupied([host]) if o.port == port]
-            return f"port {port} on {host} is taken by {holders[0] if holders else 'a process that can not be named'}"
+            return f"port {port} on {host} is taken by {holder_of(host, port)}"
         time.sleep(0.05)
     return ""
 

@@ -46,6 +46,7 @@ def test_a_listener_takes_its_port_from_overlapping_hosts(stack: ExitStack, aske
     listen(stack, "127.0.0.1", port)
     assert not ports.can_bind(asked, port)
     assert f"(pid {os.getpid()})" in holder(asked, port)
+    assert ports.holder_of(asked, port) == holder(asked, port)
 
 
 def test_other_loopback_addresses_stay_free(stack: ExitStack) -> None:
@@ -111,3 +112,9 @@ def test_every_host_gets_its_own_row(stack: ExitStack) -> None:
     listen(stack, "127.0.0.1", port)
     rows = [o.host for o in ports.occupied(["127.0.0.1", "0.0.0.0", "127.0.0.9"]) if o.port == port]
     assert rows == ["0.0.0.0", "127.0.0.1"]
+
+
+def test_who_can_not_be_found_is_not_blamed_on_anybody(stack: ExitStack) -> None:
+    port = free_port()
+    listen(stack, "127.0.0.1", port, backlog=False)
+    assert ports.holder_of("127.0.0.1", port) == ports.UNNAMED_HOLDER
