@@ -47,16 +47,27 @@ _WHY_NOTHING = {
     18: "the NVIDIA driver was updated under a running kernel module (driver/library version mismatch): reboot, "
     "or reload the nvidia modules",
 }
+_PATIENCE_S = 60.0
+"""The first call may have to wake every GPU of a box, which takes seconds each without persistence mode."""
 _lock = threading.RLock()
 
 
-def probe(env: Mapping[str, str] = os.environ) -> Inventory:
+def probe(env: Mapping[str, str] = os.environ, patience_s: float = _PATIENCE_S) -> Inventory:
     """One look at the machine. Never raises: what is missing is said in ``Inventory.note``.
 
-    ``env`` holds the device mask that the program was started with.
+    ``env`` holds the device mask that the program was started with. A driver in trouble may never answer, and a call
+    into it can not be interrupted, not even by Ctrl-C: after ``patience_s`` seconds it is left alone in its thread.
     """
-    with Sampler(env) as sampler:
-        return sampler.sample()
+    found: list[Inventory] = []
+
+    def look() -> None:
+        with Sampler(env) as sampler:
+            found.append(sampler.sample())
+
+    looking = threading.Thread(target=look, name="nvml", daemon=True)
+    looking.start()
+    looking.join(patience_s)
+    return found[0] if found else Inventory(note=f"the NVIDIA driver gave no answer within {patience_s:g} s")
 
 
 def free_bytes(uuids: Iterable[str]) -> dict[str, int]:
