@@ -211,6 +211,42 @@ def test_raw_answers_and_legacy_completions(client: openai.OpenAI, writer: Worke
     assert asyncio.run(ask()) == [texts[0], texts[1]]
 
 
+def test_responses_are_told_streamed_parsed_and_continued(client: openai.OpenAI, writer: Worker) -> None:
+    rules: Any = {"model": "tiny", "input": "Hello", "temperature": 0, "max_output_tokens": 12}
+    whole = client.responses.create(**rules)
+    assert whole.status == "incomplete"
+    assert whole.output_text
+    streamed = client.responses.create(**rules, stream=True)
+    said = "".join(event.delta for event in streamed if event.type == "response.output_text.delta")
+    assert said == whole.output_text
+    assert client.responses.retrieve(whole.id).output_text == whole.output_text
+    after = client.responses.create(**rules, previous_response_id=whole.id)
+    assert after.usage is not None
+    assert whole.usage is not None
+    assert after.usage.input_tokens > whole.usage.input_tokens
+    seeded: Any = {"model": "tiny", "input": "Hello", "temperature": 1, "max_output_tokens": 600}
+    assert isinstance(client.responses.parse(**seeded, text_format=Walk).output_parsed, Walk)
+    with client.responses.stream(**seeded, text_format=Walk) as stream:
+        said = "".join(event.delta for event in stream if event.type == "response.output_text.delta")
+        final = stream.get_final_response()
+    assert said == final.output_text
+    assert isinstance(final.output_parsed, Walk)
+    tool: Any = {"type": "function", "name": "Turn", "parameters": Turn.model_json_schema(), "strict": False}
+    called = client.responses.create(
+        **seeded, tools=[tool], tool_choice={"type": "function", "name": "Turn"}
+    ).output[0]
+    assert called.type == "function_call"
+    assert Turn.model_validate_json(called.arguments)
+
+    async def ask() -> str:
+        async with asynchronous(writer) as other:
+            return (await other.responses.create(**rules)).output_text
+
+    assert asyncio.run(ask()) == whole.output_text
+    with pytest.raises(openai.BadRequestError, match="resp_none"):
+        client.responses.create(**rules, previous_response_id="resp_none")
+
+
 def test_errors_arrive_as_the_sdks_own(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as bad:
         client.chat.completions.create(model="tiny", messages=HELLO, temperature=3)
