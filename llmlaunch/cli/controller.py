@@ -10,6 +10,8 @@ import typer
 class DispatchMethod(StrEnum):
     shortest_queue = "shortest_queue"
     lottery = "lottery"
+    round_robin = "round_robin"
+    prefix = "prefix"
 
 
 class LogLevel(StrEnum):

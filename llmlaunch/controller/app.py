@@ -21,7 +21,6 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from pydantic import BaseModel
 from starlette.applications import Starlette
@@ -32,6 +31,7 @@ from starlette.routing import Route
 from llmlaunch import serve
 from llmlaunch.controller import registry
 from llmlaunch.controller.bodies import EXCEPTION_HANDLERS, Refused, number, read
+from llmlaunch.controller.dispatch import Method
 from llmlaunch.controller.registry import Table
 from llmlaunch.controller.verify import (
     ASK_S,
@@ -82,7 +82,7 @@ class Controller:
 
     def __init__(
         self,
-        dispatch: Literal["shortest_queue", "lottery"] = "shortest_queue",
+        dispatch: Method = "shortest_queue",
         *,
         token: str = "",
         open_registration: bool = False,
@@ -90,7 +90,8 @@ class Controller:
         ask_s: float = ASK_S,
     ) -> None:
         self.epoch = secrets.token_hex(8)
-        self._dispatch: Literal["shortest_queue", "lottery"] = dispatch
+        self._dispatch: Method = dispatch
+        self._assigned = 0
         self._token = token.encode()
         self._open = open_registration
         self._clock = clock
@@ -284,7 +285,10 @@ class Controller:
     async def get_worker_address(self, request: Request) -> Response:
         model = (await read(request, ModelQuery)).model
         now = self._clock()
-        table, address = registry.assign(self._table, model, self._dispatch, random.random(), now)
+        table, address = registry.assign(
+            self._table, model, self._dispatch, random.random(), now, self._assigned
+        )
+        self._assigned += 1
         self._update(table)
         return JSONResponse({"address": address})
 
@@ -370,9 +374,7 @@ def _words(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names[:8])) + (" …" if len(names) > 8 else "")
 
 
-def run(
-    sock: socket.socket, dispatch: Literal["shortest_queue", "lottery"], *, open_registration: bool
-) -> int:
+def run(sock: socket.socket, dispatch: Method, *, open_registration: bool) -> int:
     """Serve a controller on the listening ``sock`` until a signal ends it; return the process's exit code.
 
     The token is the value of the environment variable ``TOKEN_VARIABLE``; unset or empty means that there is none.

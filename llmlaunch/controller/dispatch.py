@@ -1,13 +1,31 @@
-"""Which of several replicas gets the next request. Pure: chance comes in as an argument."""
+"""Which of several replicas gets the next request. Pure: chance, turn and prefix come in as arguments.
+
+``shortest_queue`` takes the fewest requests per speed and settles ties by chance; ``lottery`` draws at random, weighted
+by speed. These two are the rules of FastChat's controller, except that its shortest queue always gave ties to the
+worker that registered first. ``round_robin`` goes round, and is weighted by speed too.
+
+``prefix`` sends what begins alike to the same replica, so that its KV cache serves again: rendezvous hashing weighted by
+speed (Thaler and Ravishankar 1998; Schindelhauer and Schomaker 2005), so that a replica that comes or goes moves only
+its own share, with bounded loads (Mirrokni, Thorup, Zadimoghaddam 2018): nobody gets more than LOAD_BOUND times an
+even share, and what is beyond goes to the next in the order of its hash.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+Method = Literal["shortest_queue", "lottery", "round_robin", "prefix"]
 SHORTEST_QUEUE = "shortest_queue"
 LOTTERY = "lottery"
-METHODS = (SHORTEST_QUEUE, LOTTERY)
+ROUND_ROBIN = "round_robin"
+PREFIX = "prefix"
+METHODS = (SHORTEST_QUEUE, LOTTERY, ROUND_ROBIN, PREFIX)
+LOAD_BOUND = 1.25
+_GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,26 +40,52 @@ class Candidate:
     """Requests it works on or holds, now."""
 
 
-def choose(dispatch: str, candidates: Sequence[Candidate], draw: float) -> Candidate:
+def choose(
+    dispatch: str, candidates: Sequence[Candidate], draw: float, turn: int = 0, prefix: bytes = b""
+) -> Candidate:
     """Return one of ``candidates``.
 
-    ``shortest_queue`` takes the fewest requests per speed and settles ties by ``draw``; ``lottery`` draws at random,
-    weighted by speed. ``draw`` is uniform in [0, 1). The two rules are those of FastChat's controller, except that
-    its shortest queue always gave ties to the worker that registered first.
+    ``draw`` is uniform in [0, 1); ``turn`` counts the choices made so far; ``prefix`` is the same for requests that begin
+    alike, and without one ``prefix`` is as ``shortest_queue``.
 
     Raises ValueError for an unknown method and when there is no candidate.
     """
     if not candidates:
         raise ValueError("no candidates to choose from")
-    if dispatch == SHORTEST_QUEUE:
+    if dispatch == PREFIX and prefix:
+        return _by_prefix(candidates, prefix)
+    if dispatch in (SHORTEST_QUEUE, PREFIX):
         least = min(c.queue / c.speed for c in candidates)
         best = [c for c in candidates if c.queue / c.speed == least]
         return best[int(draw * len(best))]
     if dispatch == LOTTERY:
-        mark = draw * sum(c.speed for c in candidates)
-        for candidate in candidates:
-            mark -= candidate.speed
-            if mark < 0:
-                return candidate
-        return candidates[-1]  # rounding left a crumb
+        return _at(candidates, draw)
+    if dispatch == ROUND_ROBIN:
+        if len({c.speed for c in candidates}) == 1:
+            return candidates[turn % len(candidates)]
+        # Multiples of the golden ratio fall as evenly as can be, wherever one stops (Weyl; Knuth, vol. 3, 6.4).
+        return _at(candidates, turn * _GOLDEN % 1.0)
     raise ValueError(f"unknown dispatch method {dispatch!r}; known: {', '.join(METHODS)}")
+
+
+def _at(candidates: Sequence[Candidate], part: float) -> Candidate:
+    """Who stands at ``part``, in [0, 1), of a line on which everybody has the length of its speed."""
+    mark = part * sum(c.speed for c in candidates)
+    for candidate in candidates:
+        mark -= candidate.speed
+        if mark < 0:
+            return candidate
+    return candidates[-1]  # rounding left a crumb
+
+
+def _by_prefix(candidates: Sequence[Candidate], prefix: bytes) -> Candidate:
+    share = LOAD_BOUND * (1 + sum(c.queue for c in candidates)) / sum(c.speed for c in candidates)
+    # Somebody is below: otherwise all together had more than there is.
+    below = [c for c in candidates if c.queue < math.ceil(share * c.speed)]
+    return max(below, key=lambda c: _score(c, prefix))
+
+
+def _score(candidate: Candidate, prefix: bytes) -> float:
+    digest = hashlib.blake2b(candidate.key.encode(), key=prefix[:64], digest_size=8).digest()
+    uniform = (int.from_bytes(digest) + 0.5) / 2**64
+    return candidate.speed / -math.log(uniform)

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from llmlaunch.controller.dispatch import Candidate, choose
+from llmlaunch.controller.dispatch import Candidate, Method, choose
 from llmlaunch.controller.wire import (
     EXPIRY_S,
     REPORT_EXPIRY_S,
@@ -201,8 +201,10 @@ def tick(table: Table, now: float) -> Table:
     return table
 
 
-def assign(table: Table, model: str, dispatch: str, draw: float, now: float) -> tuple[Table, str]:
-    """The address of a worker for one request for ``model``, "" when nobody serves it; ``draw`` as in dispatch.
+def assign(
+    table: Table, model: str, dispatch: str, draw: float, now: float, turn: int = 0
+) -> tuple[Table, str]:
+    """The address of a worker for one request for ``model``, "" when nobody serves it; ``draw`` and ``turn`` as in dispatch.
 
     The request counts in that worker's queue until its next heartbeat, as in FastChat: a burst of questions between
     two heartbeats shall not all get the same answer.
@@ -214,7 +216,7 @@ def assign(table: Table, model: str, dispatch: str, draw: float, now: float) -> 
     ]
     if not candidates:
         return table, ""
-    name = choose(dispatch, candidates, draw).key
+    name = choose(dispatch, candidates, draw, turn).key
     worker = table.workers[name]
     counted = {**table.workers, name: replace(worker, queue_length=worker.queue_length + 1)}
     return replace(table, workers=counted), name
@@ -232,7 +234,7 @@ def models(table: Table, *, multimodal: bool | None = None) -> list[str]:
     )
 
 
-def routes(table: Table, epoch: str, dispatch: Literal["shortest_queue", "lottery"]) -> Routes:
+def routes(table: Table, epoch: str, dispatch: Method) -> Routes:
     """The table as gateways get it, in a stable order."""
     replicas = [
         Replica(

@@ -28,6 +28,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
+from llmlaunch.controller.dispatch import Method
+
 HEARTBEAT_S = 5.0
 """Seconds between two heartbeats of a worker."""
 EXPIRY_S = 15.0
@@ -105,6 +107,6 @@ class Routes(BaseModel):
     rev: int
     settled: bool
     """False just after the controller started, while workers may not have found it yet: keep what you knew."""
-    dispatch: Literal["shortest_queue", "lottery"]
+    dispatch: Method
     replicas: list[Replica]
     expected: list[str]

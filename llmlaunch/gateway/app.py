@@ -66,6 +66,8 @@ class Gateway:
         self.accounts: dict[str, Account] = {}
         """By key name, of those that have limits."""
         self.metrics = Metrics()
+        self.turns: dict[str, int] = {}
+        """Model → requests that took a turn, where replicas are chosen in turn."""
         self.retries = RetryBudget(at=self.now())
         self.pool = Pool()
         self.connections: set[ClientConnection] = set()
@@ -292,6 +294,10 @@ class Gateway:
 
     # -- replicas
 
+    def turn(self, name: str) -> int:
+        found = self.turns[name] = self.turns.get(name, -1) + 1
+        return found
+
     def load(self, key: str) -> Load:
         found = self.loads.get(key)
         if found is None:
@@ -316,6 +322,7 @@ class Gateway:
         for key in [k for k, load in self.loads.items() if not load.in_flight and k not in table.replicas]:
             del self.loads[key]
         if table.serving.keys() != before.serving.keys():
+            self.turns.clear()
             log.info("serving %s", ", ".join(table.names) or "nothing yet")
         draining = frozenset(r.key for r in table.replicas.values() if r.draining)
         if draining - self._draining:

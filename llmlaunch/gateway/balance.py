@@ -24,10 +24,13 @@ def pick(
     dispatch: str,
     now: float,
     draw: float,
+    turn: int = 0,
+    prefix: bytes = b"",
 ) -> Replica | None:
     """The replica for one request, or None when every one that may take it is at its max_concurrency.
 
-    ``tried`` are keys that failed this request already; they are not asked again. ``draw`` is uniform in [0, 1).
+    ``tried`` are keys that failed this request already; they are not asked again. ``draw``, ``turn`` and
+    ``prefix``: see ``controller.dispatch``.
     Raises LookupError when no replica is left to ask.
     """
     if tried:
@@ -46,7 +49,7 @@ def pick(
             candidates.append(Candidate(replica.key, speed, load.in_flight + load.others))
     if not candidates:
         return None
-    key = candidates[0].key if len(candidates) == 1 else choose(dispatch, candidates, draw).key
+    key = candidates[0].key if len(candidates) == 1 else choose(dispatch, candidates, draw, turn, prefix).key
     return next(r for r in replicas if r.key == key)
 
 

@@ -18,9 +18,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from llmlaunch.controller.dispatch import PREFIX, ROUND_ROBIN
 from llmlaunch.gateway import errors, headers
+from llmlaunch.gateway.affinity import prefix_of
 from llmlaunch.gateway.balance import pick, places_to_wait
 from llmlaunch.gateway.body import BadBody, renamed
 from llmlaunch.gateway.errors import Reply
@@ -130,7 +133,7 @@ class Exchange:
             return
         now = gateway.now()
         try:
-            chosen = pick(replicas, gateway.loads, self.tried, gateway.table.dispatch, now, random.random())
+            chosen = self._pick(replicas, now)
         except LookupError:
             self._refuse(errors.no_answer(self.name, why or "every one was tried"))
             return
@@ -146,6 +149,13 @@ class Exchange:
         self._ticket = room.enter(self, self.name, now + WAIT_S, bound, grant.name, grant.limits.priority)
         if self._ticket is None:
             self._refuse(errors.too_many(self.name, room.waiting(self.name)))
+
+    def _pick(self, replicas: Sequence[Replica], now: float) -> Replica | None:
+        gateway = self._gateway
+        dispatch = gateway.table.dispatch
+        turn = gateway.turn(self.name) if dispatch == ROUND_ROBIN else 0
+        prefix = prefix_of(self._request.body) if dispatch == PREFIX and len(replicas) > 1 else b""
+        return pick(replicas, gateway.loads, self.tried, dispatch, now, random.random(), turn, prefix)
 
     def called(self) -> None:
         """A slot may be free: leave the queue and try."""

@@ -43,8 +43,11 @@ class ControllerPart(Part):
     """Where the controller listens."""
     port: Port | None = Field(default=None, examples=[21001])
     """Its port. Left out: 21001, or the next free one."""
-    dispatch: Literal["shortest_queue", "lottery"] = Field(default="shortest_queue", examples=["lottery"])
-    """How a replica is chosen: shortest_queue takes the least busy one, lottery draws by speed."""
+    dispatch: Literal["shortest_queue", "lottery", "round_robin", "prefix"] = Field(
+        default="shortest_queue", examples=["prefix"]
+    )
+    """How a replica is chosen: shortest_queue takes the least busy one, lottery draws by speed, round_robin goes round,
+    prefix keeps a conversation at one replica, whose KV cache then serves again, as long as that is not too busy."""
     open_registration: Flag = Field(default=False, examples=[True])
     """Let workers register that do not have this deployment's token (ones that you start by hand)."""
 

@@ -24,6 +24,8 @@ class EngineName(StrEnum):
 class Dispatch(StrEnum):
     SHORTEST_QUEUE = "shortest_queue"
     LOTTERY = "lottery"
+    ROUND_ROBIN = "round_robin"
+    PREFIX = "prefix"
 
 
 class Source(StrEnum):

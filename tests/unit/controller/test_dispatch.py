@@ -1,4 +1,4 @@
-"""The two ways to choose a replica."""
+"""The ways to choose a replica."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlaunch.controller.dispatch import LOTTERY, METHODS, SHORTEST_QUEUE, Candidate, choose
+from llmlaunch.controller.dispatch import (
+    LOAD_BOUND,
+    LOTTERY,
+    METHODS,
+    PREFIX,
+    ROUND_ROBIN,
+    SHORTEST_QUEUE,
+    Candidate,
+    choose,
+)
 
 draws = st.floats(min_value=0, max_value=1, exclude_max=True)
 candidate_lists = st.lists(
@@ -65,3 +74,61 @@ def test_lottery_always_gives_one_of_them(candidates: list[Candidate], draw: flo
 def test_nobody_is_less_loaded_than_the_shortest_queue(candidates: list[Candidate], draw: float) -> None:
     chosen = choose(SHORTEST_QUEUE, candidates, draw)
     assert all(chosen.queue / chosen.speed <= c.queue / c.speed for c in candidates)
+
+
+# -- round robin
+
+
+def test_round_robin_goes_round() -> None:
+    three = [Candidate(key, 2.0, 0) for key in "abc"]
+    assert "".join(choose(ROUND_ROBIN, three, 0.5, turn).key for turn in range(7)) == "abcabca"
+
+
+def test_round_robin_by_speed_is_even_over_any_stretch() -> None:
+    candidates = [Candidate("slow", 1, 0), Candidate("fast", 3, 99)]
+    for start in range(0, 1000, 37):
+        keys = [choose(ROUND_ROBIN, candidates, 0.5, turn).key for turn in range(start, start + 40)]
+        assert 8 <= keys.count("slow") <= 12
+
+
+# -- prefix
+
+
+def prefixes(count: int) -> list[bytes]:
+    return [number.to_bytes(16) for number in range(count)]
+
+
+def test_the_same_prefix_goes_to_the_same_replica_and_others_are_spread_by_speed() -> None:
+    candidates = [Candidate("a", 1, 0), Candidate("b", 1, 0), Candidate("c", 2, 0)]
+    found = Counter(choose(PREFIX, candidates, 0.5, 0, prefix).key for prefix in prefixes(4000))
+    assert found == Counter(choose(PREFIX, candidates[::-1], 0.1, 9, prefix).key for prefix in prefixes(4000))
+    assert abs(found["a"] - 1000) < 150
+    assert abs(found["c"] - 2000) < 150
+
+
+def test_a_replica_that_goes_moves_only_its_own() -> None:
+    candidates = [Candidate(key, 1, 0) for key in "abcd"]
+    for prefix in prefixes(500):
+        before = choose(PREFIX, candidates, 0.5, 0, prefix).key
+        after = choose(PREFIX, [c for c in candidates if c.key != "d"], 0.5, 0, prefix).key
+        assert before in (after, "d")
+
+
+@given(candidate_lists, st.binary(min_size=1, max_size=80))
+def test_nobody_gets_more_than_the_bound(candidates: list[Candidate], prefix: bytes) -> None:
+    chosen = choose(PREFIX, candidates, 0.5, 0, prefix)
+    share = chosen.speed / sum(c.speed for c in candidates)
+    assert chosen.queue < LOAD_BOUND * share * (1 + sum(c.queue for c in candidates)) + 1
+
+
+def test_one_popular_prefix_is_shared_out() -> None:
+    queues = dict.fromkeys("abc", 0)
+    for _ in range(300):
+        candidates = [Candidate(key, 1, queue) for key, queue in queues.items()]
+        queues[choose(PREFIX, candidates, 0.5, 0, b"popular").key] += 1
+    assert max(queues.values()) <= 300 * LOAD_BOUND / 3 + 1
+    assert min(queues.values()) > 0
+
+
+def test_without_a_prefix_the_shortest_queue_counts() -> None:
+    assert spread(PREFIX, [Candidate("a", 1, 3), Candidate("b", 1, 1)]) == {"b": 1000}
