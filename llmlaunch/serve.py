@@ -20,6 +20,9 @@ from typing import Any
 from llmlaunch.errors import LlmlaunchError, PortTakenError, StartError, UsageError
 
 BACKLOG = 1024
+KEEP_ALIVE_S = 75
+"""An idle connection stays open for longer than clients keep it (httpx: 5 s): who closes first must not be the server,
+or a request that is already on its way is answered by a reset."""
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 log = logging.getLogger(__name__)
@@ -224,6 +227,7 @@ def run_app(
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=math.ceil(grace_s) + 1,
+        timeout_keep_alive=KEEP_ALIVE_S,
     )
     server = Server(config)
     try:
