@@ -13,7 +13,8 @@ def api(
     port: int = typer.Option(8000, min=0, max=65535, help="Port to listen on."),
     controller_address: str = typer.Option("http://127.0.0.1:21001", help="The controller to follow."),
     api_keys_file: Optional[Path] = typer.Option(  # noqa: UP045  # typer reads it at run time
-        None, help="File of API keys, one a line: KEY or NAME: KEY, limits behind it. Read again when it changes."
+        None,
+        help="File of API keys, one a line: KEY or NAME: KEY, limits behind it. Read again when it changes.",
     ),
     api_keys_env: Optional[str] = typer.Option(  # noqa: UP045
         None, metavar="VARIABLE", help="Environment variable with API keys, commas between."
