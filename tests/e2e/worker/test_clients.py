@@ -143,7 +143,7 @@ def test_an_answer_that_was_cut_is_told_to_the_parser(client: openai.OpenAI) -> 
         ({"type": "function", "function": {"name": "Step"}}, {"Step"}),
         ({"type": "function", "function": {"name": "Turn"}}, {"Turn"}),
     ],
-    ids=str,
+    ids=["required", "named-Step", "named-Turn"],
 )
 def test_tools_that_must_be_called(
     client: openai.OpenAI, writer: Worker, choice: Any, names: set[str]
