@@ -20,6 +20,10 @@ class World:
         self.said: dict[str, list[int]] = {}
         self.tickets: dict[str, Ticket] = {}
         self.order: list[str] = []
+        """Names as their prompts began; those of one step by row."""
+        self.began: dict[str, int] = {}
+        """The step in which each prompt began."""
+        self.steps = 0
 
     def add(self, name: str, prompt: list[int], max_new: int = 4, **fields: object) -> None:
         ticket = Ticket(name, tuple(prompt), max_new, **fields)  # type: ignore[arg-type]
@@ -29,6 +33,7 @@ class World:
 
     def step(self) -> list[str]:
         """Names that sampled a token."""
+        self.steps += 1
         step = self.scheduler.step(self.budget)
         for move in step.moves:
             if isinstance(move, Copy):
@@ -55,6 +60,7 @@ class World:
             assert span.samples == (len(self.rows[span.row]) == len(whole))
             if span.prompt and span.request_id not in self.order:
                 self.order.append(span.request_id)
+                self.began[span.request_id] = self.steps
             if span.samples:
                 sampled.append(span.request_id)
         assert sum(self.held.values()) <= self.capacity.tokens, "takes more memory than the cache has"
