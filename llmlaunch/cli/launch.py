@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from llmlaunch.cli import render
 from llmlaunch.cli.board import Board
 from llmlaunch.cli.session import Interrupted, Session, SupervisorGone
-from llmlaunch.cli.views import PlainView, TerminalView, view
+from llmlaunch.cli.views import PlainView, TerminalView, let_go_of_terminal, view
 from llmlaunch.errors import DeadlineError, NotRunningError, PlanError, PortTakenError, StartError
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def _stay(launched: Launched) -> int:
         session.wait(board.hopeless, None, str)
     except Interrupted as interrupted:
         if interrupted.signum == signal.SIGHUP:
-            _let_go_of_terminal()
+            let_go_of_terminal()
         take_down(launched, f"stopping {launched.plan.deployment}; Ctrl-C again kills")
         return interrupted.exit_code
     except SupervisorGone:
@@ -253,14 +253,6 @@ def _shut_down(client: ControlClient, *, force: bool) -> None:
     # It may end just now, of itself or because of the first signal: then there is nothing to tell it.
     with contextlib.suppress(NotRunningError):
         client.shutdown(force=force)
-
-
-def _let_go_of_terminal() -> None:
-    """It was closed: printing there would fail, and what is left to do is more than printing."""
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (1, 2):
-        os.dup2(nowhere, descriptor)
-    os.close(nowhere)
 
 
 def _gone(launched: Launched) -> int:

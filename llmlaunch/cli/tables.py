@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from llmlaunch.cli import render
 
@@ -17,11 +17,11 @@ SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 MARKS = {"ready": "✔", "failed": "✘"}
 
 
-def console(*, stderr: bool = False) -> Console:
-    """A console that leaves our words alone: no highlighting, no markup, no emoji codes."""
+def console(file: IO[str] | None = None) -> Console:
+    """A console on ``file`` (stdout) that leaves our words alone: no highlighting, no markup, no emoji codes."""
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=False)
+    return Console(file=file, highlight=False, markup=False, emoji=False, soft_wrap=False)
 
 
 def status(report: StatusReport, now: float) -> RenderableType:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from llmlaunch.cli import render
 
@@ -70,7 +73,7 @@ class TerminalView:
     def __init__(self) -> None:
         from llmlaunch.cli import tables
 
-        self._console = tables.console()
+        self._console = tables.console(cast(IO[str], _Outliving(sys.stdout)))
         self._live: Any = None
         self._shown: dict[str, str] = {}
         self._tails = _Tails()
@@ -108,6 +111,43 @@ class TerminalView:
         self._shown[component.name] = line
         for printed in self._tails.of(event):
             self.say(f"  | {printed}", "dim")
+
+
+class _Outliving:
+    """A terminal's stream that takes no harm when the terminal is closed: the signal that says so comes a little later."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with _until_closed():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with _until_closed():
+            self._stream.flush()
+
+
+@contextlib.contextmanager
+def _until_closed() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        let_go_of_terminal()
+
+
+def let_go_of_terminal() -> None:
+    """It was closed: printing there would fail, and what is left to do is more than printing."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (1, 2):
+        os.dup2(nowhere, descriptor)
+    os.close(nowhere)
 
 
 def view() -> PlainView | TerminalView:

@@ -140,19 +140,23 @@ def piped(cli: Cli, *words: str) -> Iterator[Running]:
     yield from _managed(Running(process, read_end))
 
 
-TAKE_TERMINAL = """
-import fcntl, os, sys, termios
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+RUN = """
+import os, sys
 os.execv(sys.executable, [sys.executable, "-m", "llmlaunch", *sys.argv[1:]])
+"""
+TAKE_TERMINAL = f"""
+import fcntl, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+{RUN}
 """
 
 
 @contextmanager
-def on_terminal(cli: Cli, *words: str) -> Iterator[Running]:
-    """Run a verb on a terminal of its own, which is also the controlling one: Ctrl-C typed there is SIGINT."""
+def on_terminal(cli: Cli, *words: str, controlling: bool = True) -> Iterator[Running]:
+    """Run a verb on a terminal of its own, usually the controlling one: Ctrl-C typed there is SIGINT."""
     main, end = os.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-c", TAKE_TERMINAL, *words],
+        [sys.executable, "-c", TAKE_TERMINAL if controlling else RUN, *words],
         stdin=end,
         stdout=end,
         stderr=end,

@@ -69,6 +69,20 @@ def test_a_terminal_that_is_closed_takes_everything_down_gracefully(cli: Cli) ->
     assert "by force" not in log
 
 
+def test_what_is_printed_after_a_terminal_was_closed_is_no_fault(cli: Cli) -> None:
+    """The signal comes a little later than the first error, and to some processes not at all."""
+    write(cli, Fake("tiny"))
+    with on_terminal(cli, "up", controlling=False) as up:
+        up.until("stop      Ctrl-C")
+        up.hang_up()
+        before = cli.component("tiny-1")
+        os.kill(before["pid"], signal.SIGKILL)
+        wait_until(lambda: cli.component("tiny-1")["incarnation"] > before["incarnation"])
+        up.signal(signal.SIGTERM)
+        assert up.end() == 0
+    assert cli.processes() == []
+
+
 def test_nothing_outlives_a_terminal_that_was_killed(cli: Cli) -> None:
     write(cli, Fake("tiny", ["--ignore-term", "--spawn-grandchild", "--own-session"]))
     with piped(cli, "up") as up:
