@@ -85,7 +85,7 @@ def devices(component: ComponentStatus, gpus: Sequence[GpuStatus]) -> str:
     """The GPUs of a component by index, or by the start of the UUID when no index is known; ``cpu`` without any."""
     if component.component != "worker":
         return "-"
-    index = {gpu.uuid: str(gpu.index) for gpu in gpus}
+    index = {gpu.uuid: _number(gpu) for gpu in gpus}
     return ",".join(index.get(uuid, uuid[:12]) for uuid in component.gpus) or "cpu"
 
 
@@ -122,8 +122,13 @@ def component_row(component: ComponentStatus, gpus: Sequence[GpuStatus], now: fl
 def gpu_row(gpu: GpuStatus) -> tuple[str, ...]:
     sizes = (gpu.total_bytes, gpu.used_bytes, gpu.free_bytes, gpu.planned_bytes)
     if gpu.lost:
-        return (str(gpu.index), f"{gpu.name}: {one_line(gpu.lost)}", "-", "-", "-", size(gpu.planned_bytes))
-    return (str(gpu.index), gpu.name, *map(size, sizes))
+        return (_number(gpu), f"{gpu.name}: {one_line(gpu.lost)}", "-", "-", "-", size(gpu.planned_bytes))
+    return (_number(gpu), gpu.name, *map(size, sizes))
+
+
+def _number(gpu: GpuStatus) -> str:
+    """``1``; ``1 MIG-5c1e07a4`` for a MIG instance on GPU 1."""
+    return f"{gpu.index} {gpu.uuid[:12]}" if gpu.uuid.startswith("MIG-") else str(gpu.index)
 
 
 def headline(report: StatusReport, now: float) -> str:

@@ -19,7 +19,7 @@ from llmlaunch.hardware.types import Gpu, GpuProcess, Inventory, Link, LinkKind,
 FORMAT = 1
 MAX_GPUS = 512
 _MIB = 1 << 20
-_ENTRY = re.compile(r"^(?:(?P<count>\d{1,6})\s*[x*]\s*)?(?P<name>.+)$", re.IGNORECASE)
+_ENTRY = re.compile(r"^(?:(?P<count>\d{1,18})\s*[x*]\s*)?(?P<name>.+)$", re.IGNORECASE)
 _SIZE = re.compile(r"^(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>GiB|GB|MiB|MB|G|M)$", re.IGNORECASE)
 _T = TypeVar("_T")
 
@@ -87,14 +87,14 @@ def parse(text: str) -> Inventory:
 
     Equal GPUs that have NVLink are joined by it, all others by their host. Raises HardwareError.
     """
-    if text.strip() in ("0", "none", ""):
+    if text.strip() in ("0", "none"):
         return Inventory(note="a simulated box without GPUs", simulated=True)
     models: list[Model] = []
     for part in text.split(","):
         count, model = _entry(part.strip())
-        models += [model] * count
-        if len(models) > MAX_GPUS:
+        if len(models) + count > MAX_GPUS:
             raise HardwareError(f"--gpus {text!r}: more than {MAX_GPUS} GPUs")
+        models += [model] * count
     gpus = tuple(_gpu(index, model) for index, model in enumerate(models))
     links = tuple(
         _link(gpus[i], gpus[j], models[i], models[j])
@@ -145,7 +145,8 @@ def _entry(part: str) -> tuple[int, Model]:
     count = int(match["count"] or 1) if match else 0
     if not name or count < 1:
         raise HardwareError(
-            f"--gpus: {part!r} is not COUNTxNAME", hint="for example 4xA100-80GB,2xL4 or 2x24GiB"
+            f"--gpus: {part!r} is not COUNTxNAME",
+            hint="for example 4xA100-80GB,2xL4 or 2x24GiB; none for a box without GPUs",
         )
     size = _SIZE.match(name)
     if size:

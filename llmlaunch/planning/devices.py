@@ -39,7 +39,7 @@ class Device:
 
     @property
     def label(self) -> str:
-        return f"MIG {self.uuid[:12]}… on GPU {self.index}" if self.mig else f"GPU {self.index}"
+        return f"{self.uuid[:12]}… on GPU {self.index}" if self.mig else f"GPU {self.index}"
 
 
 @dataclass(frozen=True, slots=True)

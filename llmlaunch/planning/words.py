@@ -14,9 +14,10 @@ def size(count: int) -> str:
 
 
 def sizes(parts: Sequence[tuple[str, int]], total: int) -> str:
-    """``weights 12.6 + KV cache 1.5 + context 0.8``, all in the unit that ``size(total)`` uses."""
-    unit, digits = (_GiB, 1) if total >= _GiB else (_MiB, 0)
-    return " + ".join(f"{name} {count / unit:.{digits}f}" for name, count in parts)
+    """``weights 12.6 + KV cache 1.5 + context 0.8`` in GiB; of a small ``total`` in MiB, which is said then."""
+    if total >= 4 * _GiB:
+        return " + ".join(f"{name} {count / _GiB:.1f}" for name, count in parts)
+    return " + ".join(f"{name} {count / _MiB:.0f}" for name, count in parts) + " MiB"
 
 
 def listed(items: Sequence[str], last: str = "and") -> str:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -72,6 +73,10 @@ def test_devices() -> None:
     assert render.devices(worker(), (GPU,)) == "cpu"
     assert render.devices(worker(gpus=(GPU.uuid,)), (GPU,)) == "0"
     assert render.devices(worker(gpus=("MIG-12345678-9abc",)), (GPU,)) == "MIG-12345678"
+    part = replace(GPU, index=1, uuid="MIG-12345678-9abc")
+    assert (
+        render.devices(worker(gpus=(part.uuid,)), (GPU, part)) == render.gpu_row(part)[0] == "1 MIG-12345678"
+    )
 
 
 def test_a_stopping_deployment_says_so() -> None:

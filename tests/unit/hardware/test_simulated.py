@@ -81,7 +81,7 @@ def test_bare_sizes(text: str, size: int) -> None:
     assert simulated.parse(text).gpus[0].total_bytes == size
 
 
-@pytest.mark.parametrize("text", ["0", "none", " "])
+@pytest.mark.parametrize("text", ["0", "none", " none "])
 def test_a_box_without_gpus(text: str) -> None:
     assert simulated.parse(text) == Inventory(note="a simulated box without GPUs", simulated=True)
 
@@ -90,7 +90,8 @@ def test_a_box_without_gpus(text: str) -> None:
     ("text", "words"),
     [
         ("4xA101", "nearest: A10"), ("2xL4,", "is not COUNTxNAME"), ("0xL4", "is not COUNTxNAME"), ("x", "is no GPU"),
-        ("9999xL4", "more than"), ("-1xL4", "is no GPU"), ("L4-80GB", "is no GPU"), ("1x0GiB", "is no size"),
+        ("9999xL4", "more than"), ("99999999xL4", "more than"), (" ", "is not COUNTxNAME"),
+        ("-1xL4", "is no GPU"), ("L4-80GB", "is no GPU"), ("1x0GiB", "is no size"),
         ("A100-60GB", "is no GPU"), ("1x99999999TiB", "is no GPU"), ("1x9999999999GiB", "is no size"),
     ],
 )  # fmt: skip

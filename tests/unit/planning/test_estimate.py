@@ -22,6 +22,7 @@ from llmlaunch.planning.estimate import (
     need,
     weight_bytes,
 )
+from llmlaunch.planning.words import sizes
 from tests.unit.planning.worlds import DEEPSEEK, LLAMA, SMOLLM, GiB, MiB, model
 
 VLLM = registry.get("vllm")
@@ -202,3 +203,11 @@ def test_any_facts_give_a_sensible_need_or_none(facts: ModelFacts, engine: Engin
     if found is not None:
         assert found.per_gpu >= 500 * MiB
         assert sum(size for _, size in found.parts) == found.per_gpu
+
+
+def test_the_parts_of_a_small_need_are_told_in_mebibytes() -> None:
+    mib = 1 << 20
+    assert (
+        sizes([("weights", 40 * mib), ("context", 2000 * mib)], 2040 * mib) == "weights 40 + context 2000 MiB"
+    )
+    assert sizes([("weights", 7000 * mib), ("context", 512 * mib)], 7512 * mib) == "weights 6.8 + context 0.5"
