@@ -1,9 +1,9 @@
 """Every path on disk, in one place.
 
-With ``LLMLAUNCH_HOME`` set, everything lives under it. Otherwise the XDG folders are used: state in
+With ``LLMLAUNCH_HOME`` set, everything lives under it. Otherwise the XDG folders are used: state and locks in
 ``$XDG_STATE_HOME/llmlaunch``, sockets in ``$XDG_RUNTIME_DIR/llmlaunch`` (the state folder when there is none,
-as in most containers), caches in ``$XDG_CACHE_HOME/llmlaunch``. ``LLMLAUNCH_CACHE`` moves the cache alone, so
-that several homes can share converted models.
+as in most containers), caches in ``$XDG_CACHE_HOME/llmlaunch``. ``LLMLAUNCH_CACHE`` moves the cache alone, so that
+several homes can share converted models. Locks stay with the state, because the runtime folder goes when a user logs out.
 
 Functions here compute paths; :func:`private_dir` is the only one that creates something.
 """
@@ -14,16 +14,30 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmlaunch.errors import UsageError
+
+SYSTEMD_FOLDERS = "/run/user"
+
 
 def _xdg(variable: str, default: str) -> Path:
     value = os.environ.get(variable, "")
     # The XDG specification tells programs to ignore relative values.
-    return Path(value) if value.startswith("/") else Path.home() / default
+    return Path(value) if value.startswith("/") else _expanded("~") / default
 
 
 def _home() -> Path | None:
     value = os.environ.get("LLMLAUNCH_HOME", "")
-    return Path(value).expanduser().absolute() if value else None
+    return _expanded(value) if value else None
+
+
+def _expanded(value: str) -> Path:
+    try:
+        return Path(value).expanduser().absolute()
+    except RuntimeError:
+        raise UsageError(
+            f"there is no home folder for {value.partition('/')[0]}",
+            hint="set LLMLAUNCH_HOME to a folder for state, logs and caches",
+        ) from None
 
 
 def state_root() -> Path:
@@ -33,11 +47,15 @@ def state_root() -> Path:
 
 
 def run_root() -> Path:
-    """Where control sockets and locks live; lost at reboot when the system offers such a place."""
+    """Where control sockets live; lost at reboot when the system offers such a place.
+
+    Shells that cron or sudo start lack the variable: then systemd's folder of this user is meant, so that they find the
+    same deployments.
+    """
     home = _home()
     if home:
         return home / "run"
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    runtime = os.environ.get("XDG_RUNTIME_DIR") or f"{SYSTEMD_FOLDERS}/{os.getuid()}"
     if runtime.startswith("/") and os.access(runtime, os.W_OK):
         return Path(runtime) / "llmlaunch"
     return state_root() / "run"
@@ -47,7 +65,7 @@ def cache_root() -> Path:
     """Where things live that can be made again: converted models, downloads of our own."""
     value = os.environ.get("LLMLAUNCH_CACHE", "")
     if value:
-        return Path(value).expanduser().absolute()
+        return _expanded(value)
     home = _home()
     return home / "cache" if home else _xdg("XDG_CACHE_HOME", ".cache") / "llmlaunch"
 
@@ -68,7 +86,7 @@ class DeploymentPaths:
 
     @property
     def lock(self) -> Path:
-        return self.run / "lock"
+        return self.state / "lock"
 
     @property
     def state(self) -> Path:
@@ -93,8 +111,10 @@ class DeploymentPaths:
 
 def known_deployments() -> list[str]:
     """Names that have a run folder, alive or not, sorted."""
-    root = run_root()
-    return sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
+    try:
+        return sorted(p.name for p in run_root().iterdir() if p.is_dir())
+    except OSError:  # there is none yet, or this user may not look into it
+        return []
 
 
 def private_dir(path: Path) -> Path:

@@ -95,6 +95,11 @@ def guarded(verb: Callable[..., Any]) -> Callable[..., Any]:
             raise typer.Exit(130) from None
         except BrokenPipeError:
             reader_left()
+        except OSError as error:
+            # A folder that may not be entered, a disk that is full: what the system says is the whole story.
+            if error.filename is None:
+                raise
+            raise typer.Exit(fail(LlmlaunchError(f"{error.filename}: {error.strerror}"))) from None
 
     return run_verb
 

@@ -214,8 +214,14 @@ def ensure_supervisor(name: str, *, lifeline_fd: int | None = None) -> tuple[Con
 def _start(name: str, lifeline_fd: int | None, end: float) -> tuple[ControlClient, bool] | None:
     """Start a supervisor and wait until one answers; None when the lock was taken and nobody does."""
     where = paths.DeploymentPaths(name)
-    paths.private_dir(where.logs)
-    log = os.open(where.supervisor_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        paths.private_dir(where.logs)
+        log = os.open(where.supervisor_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    except OSError as error:
+        raise ControlError(
+            f"can not keep state and logs in {where.state}: {error.strerror}",
+            hint="set LLMLAUNCH_HOME to a folder that you may write to",
+        ) from None
     try:
         said_before = os.fstat(log).st_size
         process = subprocess.Popen(
@@ -232,7 +238,8 @@ def _start(name: str, lifeline_fd: int | None, end: float) -> tuple[ControlClien
 
 
 def _daemon_argv(name: str, lifeline_fd: int | None) -> list[str]:
-    argv = [sys.executable, "-m", "llmlaunch.supervision", "--name", name]
+    # -P: a json.py in the folder that `up` is called in must not become a part of the supervisor.
+    argv = [sys.executable, "-P", "-m", "llmlaunch.supervision", "--name", name]
     return argv if lifeline_fd is None else [*argv, "--lifeline-fd", str(lifeline_fd)]
 
 

@@ -70,6 +70,13 @@ class _Server(uvicorn.Server):
     async def main_loop(self) -> None:
         await self.ended.wait()
 
+    async def listen_also(self, sock: socket.socket) -> None:
+        def connection() -> asyncio.Protocol:
+            return _OwnerOnly(config=self.config, server_state=self.server_state, app_state={})
+
+        listener = await asyncio.get_running_loop().create_server(connection, sock=sock)
+        self.servers.append(listener)
+
 
 class Daemon:
     """Ties the loop, its effects, its journal and the socket together."""
@@ -98,9 +105,11 @@ class Daemon:
         asyncio.get_running_loop().call_later(self._policy.unused_s, self._end_if_unused)
         serving = asyncio.create_task(server.serve(sockets=[sock]))
         registering = asyncio.create_task(self.effects.registrar.run())
+        reachable = asyncio.create_task(self._stay_reachable(server))
         try:
             await self.supervisor.run()
         finally:
+            reachable.cancel()
             self.where.socket.unlink(missing_ok=True)
             self.journal.close()
             registering.cancel()
@@ -112,6 +121,23 @@ class Daemon:
         """Shut down; a second request for it, or ``force``, kills."""
         self._asked_to_stop = True
         self.supervisor.shutdown(force)
+
+    async def _stay_reachable(self, server: _Server) -> None:
+        """Make the socket again when somebody removed it.
+
+        The runtime folder goes when its user logs out, and cleaners of /tmp take what is old; the deployment goes on.
+        """
+        while True:
+            await asyncio.sleep(self._policy.look_for_socket_s)
+            if self.where.socket.exists():
+                continue
+            try:
+                paths.private_dir(self.where.run)
+                sock = store.bind_socket(self.where)
+            except OSError:
+                continue  # the folder above is gone, too; it comes back when the user does
+            log.warning("the control socket was removed; made it again")
+            await server.listen_also(sock)
 
     def _end_if_unused(self) -> None:
         if not self.supervisor.plan.processes and not self.supervisor.slots:

@@ -6,10 +6,12 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
 from typing import Any
 
 from llmlaunch import paths
 from llmlaunch.errors import StartError
+from llmlaunch.manifest.types import EngineName
 from llmlaunch.planning.types import Plan, ProcessSpec
 from llmlaunch.supervision import logs, probe, procs, store, vram
 from llmlaunch.supervision.core.reconcile import Slot
@@ -135,12 +137,15 @@ class ProcessEffects:
         }
         # Python buffers what it prints to a file: the reason of a crash would be lost, and progress come late.
         env = {"PYTHONUNBUFFERED": "1", **os.environ, **spec.env, **marks, TOKEN_VARIABLE: self._token}
+        if spec.engine != EngineName.COMMAND:
+            # `python -m` would import a json.py or a tokenizers.py that lies beside the manifest.
+            env.setdefault("PYTHONSAFEPATH", "1")
         try:
             output = logs.open_log(self._where.name, spec.name, incarnation)
         except OSError as error:
             raise StartError(f"can not write its log: {error}") from None
         try:
-            tree = start_under_shim(spec.argv, env, self._workdir or os.getcwd(), output, marks)  # noqa: PTH109
+            tree = start_under_shim(spec.argv, env, self._folder(spec), output, marks)
         finally:
             os.close(output)
         self._trees[key] = tree
@@ -156,6 +161,13 @@ class ProcessEffects:
             tree.kill()
         return tree
 
+    def _folder(self, spec: ProcessSpec) -> str:
+        """Where it runs: the manifest's folder. Only a command may need that one; the others serve on when it is gone."""
+        folder = self._workdir or str(self._where.state)
+        return (
+            folder if spec.engine == EngineName.COMMAND or Path(folder).is_dir() else str(self._where.state)
+        )
+
     async def _drain(self, spec: ProcessSpec, incarnation: int, grace_s: float) -> None:
         key = (spec.name, incarnation)
         await self.registrar.drain(spec.address, grace_s, lambda: key in self._draining)
@@ -163,7 +175,11 @@ class ProcessEffects:
 
     def _last_line(self, name: str, incarnation: int) -> str:
         lines = logs.tail(self._where.log(name, incarnation), 20)
-        return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")
+        said = next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")
+        if logs.disk_is_full(self._where.logs):
+            # What it had to say may be lost with it, and it may have died of this.
+            said += f"{said and '; '}no space is left on the disk with its logs ({self._where.logs})"
+        return said
 
     # ── what follows the state ──────────────────────────────────────────────────────────────────────────────────────
 

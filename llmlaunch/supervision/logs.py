@@ -11,6 +11,7 @@ from llmlaunch import paths
 KEPT = 10
 """Files kept for each component."""
 _TAIL_BYTES = 64 << 10
+_ROOM_BYTES = 16 << 10
 _NAME = re.compile(r"(?P<component>.+)\.(?P<incarnation>\d{6,})\.log")
 
 
@@ -33,6 +34,15 @@ def open_log(name: str, component: str, incarnation: int) -> int:
         old.unlink(missing_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
     return os.open(where.log(component, incarnation), flags, 0o600)
+
+
+def disk_is_full(folder: Path) -> bool:
+    """Whether nothing more can be written there."""
+    try:
+        room = os.statvfs(folder)
+    except OSError:
+        return False
+    return room.f_bavail * room.f_frsize < _ROOM_BYTES
 
 
 def tail(path: Path, lines: int) -> list[str]:

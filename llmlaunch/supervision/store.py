@@ -55,7 +55,7 @@ class Taken(ControlError):
 
 def take_lock(where: paths.DeploymentPaths) -> int:
     """Become the deployment's only supervisor, for as long as the returned descriptor is open. Raises Taken."""
-    paths.private_dir(where.run)
+    paths.private_dir(where.state)
     lock = os.open(where.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

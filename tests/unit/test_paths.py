@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
 import pytest
 
 from llmlaunch import paths
+from llmlaunch.errors import UsageError
 
 
 @pytest.fixture(autouse=True)
@@ -15,6 +17,7 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("LLMLAUNCH_HOME", "LLMLAUNCH_CACHE", "XDG_STATE_HOME", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(paths, "SYSTEMD_FOLDERS", str(tmp_path / "user"))
 
 
 def test_everything_is_under_home_when_it_is_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -47,8 +50,17 @@ def test_no_runtime_dir_falls_back_to_the_state_folder(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert paths.run_root() == paths.state_root() / "run"
+    ours = tmp_path / "user" / str(os.getuid())
+    ours.mkdir(parents=True)
+    assert paths.run_root() == ours / "llmlaunch", "the same as in a login shell, which has the variable"
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "absent"))
     assert paths.run_root() == paths.state_root() / "run"
+
+
+def test_a_home_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMLAUNCH_HOME", "~nosuchuser/x")
+    with pytest.raises(UsageError, match="no home folder for ~nosuchuser"):
+        paths.state_root()
 
 
 def test_the_cache_can_be_shared_between_homes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -171,6 +172,26 @@ def test_a_supervisor_that_nobody_uses_ends(lab: World, monkeypatch: pytest.Monk
     until_phase(client, "tiny", "ready")
     wait_until(lambda: time.time() - client.status().supervisor.started_at > 0.5, 5)
     assert component(client, "tiny").phase == "ready"
+
+
+def test_a_socket_that_somebody_removes_is_made_again(lab: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A logout takes the runtime folder; no second supervisor may start meanwhile, and this one must be found again."""
+    monkeypatch.setenv("LLMLAUNCH_SUPERVISION", '{"look_for_socket_s": 0.5}')
+    client = lab.up(engine("tiny"))
+    pid = until_phase(client, "tiny", "ready").pid
+    shutil.rmtree(paths.run_root())
+    found, created = ensure_supervisor("lab")
+    assert (found.supervisor_pid, created) == (client.supervisor_pid, False)
+    assert component(found, "tiny").pid == pid
+    assert paths.DeploymentPaths("lab").socket.stat().st_mode & 0o777 == 0o600
+
+
+def test_state_that_can_not_be_kept_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMLAUNCH_HOME", "/dev/null")
+    with pytest.raises(
+        ControlError, match="can not keep state and logs in /dev/null/state/lab: Not a directory"
+    ):
+        ensure_supervisor("lab")
 
 
 def test_why_a_supervisor_did_not_start_is_told(lab: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import sys
+from dataclasses import replace
 
 from llmlaunch.control.types import ComponentStatus
 from tests.integration.supervision.world import (
@@ -17,6 +19,7 @@ from tests.integration.supervision.world import (
     until_dead,
     until_phase,
 )
+from tests.support.ports import free_port
 from tests.support.waiting import wait_until
 
 
@@ -165,6 +168,25 @@ def test_the_environment_of_a_component(lab: World) -> None:
     for file in where.rglob("*"):
         assert not file.is_file() or env["LLMLAUNCH_TOKEN"] not in file.read_text()
     assert env["LLMLAUNCH_TOKEN"] not in str(client.status_json())
+
+
+def test_our_own_components_need_no_folder_and_import_nothing_from_it(lab: World) -> None:
+    folder = lab.home / "manifest"
+    folder.mkdir()
+    (folder / "json.py").write_text("raise RuntimeError('imported from beside the manifest')")
+    port = free_port()
+    argv = (sys.executable, "-m", "llmlaunch", "controller", "--port", str(port))
+    ours = engine("ours", port=port, argv=argv, engine="")
+    client = lab.supervisor()
+    plan = replace(lab.plan(ours, engine("command")), workdir=str(folder))
+    client.apply(plan)
+    until_phase(client, "ours", "ready")
+    until_phase(client, "command", "ready")
+    shutil.rmtree(folder)
+    client.command("restart", ["ours", "command"])
+    wait_until(lambda: component(client, "ours").incarnation == 2, 10)
+    until_phase(client, "ours", "ready")
+    assert "the folder to start in is gone" in until_phase(client, "command", "failed").cause
 
 
 def test_needs_gate_the_start_and_nothing_else(lab: World) -> None:

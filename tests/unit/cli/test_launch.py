@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from llmlaunch import assemble, cli
 from llmlaunch.cli import app, launch
@@ -48,6 +49,16 @@ def test_a_second_ctrl_c_may_come_when_there_is_nothing_left_to_kill() -> None:
     client = _Ending()
     launch._shut_down(client, force=True)  # type: ignore[arg-type]
     assert client.asked == [True]
+
+
+def test_what_the_system_refuses_is_one_message(capsys: pytest.CaptureFixture[str]) -> None:
+    def verb() -> None:
+        Path("/dev/null/x").read_text()
+
+    with pytest.raises(typer.Exit) as end:
+        app.guarded(verb)()
+    assert end.value.exit_code == 1
+    assert capsys.readouterr().err == "error: /dev/null/x: Not a directory\n"
 
 
 def test_ctrl_c_while_modules_are_imported_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

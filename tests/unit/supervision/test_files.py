@@ -122,3 +122,11 @@ def test_process_identity() -> None:
     assert procs.identify(2**22 + 1) is None
     assert procs.environment(2**22 + 1) == {}
     assert os.getpid() in procs.descendants(os.getppid())
+
+
+def test_a_full_disk_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not logs.disk_is_full(tmp_path)
+    assert not logs.disk_is_full(tmp_path / "nothing")
+    full = os.statvfs_result((4096, 4096, 16, 0, 0, 0, 0, 0, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda path: full)
+    assert logs.disk_is_full(tmp_path)
