@@ -59,6 +59,7 @@ def replan(
     inventory = _inventory(gpus, env)
     if not inventory.simulated:
         _check_keys_file(manifest)
+        _check_certificate(manifest)
     facts = inspect_models(manifest, env)
     return inventory, plan(manifest, inventory, facts, _world(manifest, inventory, running, env))
 
@@ -128,6 +129,19 @@ def _check_keys_file(manifest: Manifest) -> None:
 
     try:
         ring(Path(manifest.api.api_keys_file), None)
+    except UsageError as error:
+        raise PlanError(error.message, hint=error.hint) from None
+
+
+def _check_certificate(manifest: Manifest) -> None:
+    """Raise PlanError when the gateway could not serve with these files."""
+    api = manifest.api
+    if api.tls_cert is None or api.tls_key is None:
+        return
+    from llmlaunch.gateway.tls import Certificate
+
+    try:
+        Certificate(Path(api.tls_cert), Path(api.tls_key))
     except UsageError as error:
         raise PlanError(error.message, hint=error.hint) from None
 

@@ -25,6 +25,10 @@ def api(
         metavar="ORIGIN",
         help="Origin whose pages may call from a browser; '*' for every one. Repeat for more.",
     ),
+    tls_cert: Optional[Path] = typer.Option(  # noqa: UP045
+        None, help="PEM file with the certificate chain: serve https. Read again when it changes."
+    ),
+    tls_key: Optional[Path] = typer.Option(None, help="PEM file with its private key."),  # noqa: UP045
     access_log: bool = typer.Option(
         False,
         "--access-log",
@@ -44,11 +48,13 @@ def api(
     from llmlaunch.gateway.app import Options
     from llmlaunch.gateway.follow import controller_address as checked
     from llmlaunch.gateway.keys import ring
+    from llmlaunch.gateway.tls import certificate
     from llmlaunch.serve import bind, configure_logging, url
 
     configure_logging(log_level)
     checked(controller_address)
     keys = ring(api_keys_file, api_keys_env)
+    tls = certificate(tls_cert, tls_key)
     sock = bind(host, port)
     bound = sock.getsockname()[1]
     service = server.Service(
@@ -60,8 +66,8 @@ def api(
             access_log=sys.stdout.fileno() if access_log else None,
         ),
         keys=keys,
+        tls=tls,
     )
-    code = server.run(
-        service, sock, on_started=lambda: typer.echo(f"listening on {url(host, bound)}", err=True)
-    )
+    address = url(host, bound) if tls is None else url(host, bound).replace("http:", "https:", 1)
+    code = server.run(service, sock, on_started=lambda: typer.echo(f"listening on {address}", err=True))
     raise typer.Exit(code)

@@ -49,7 +49,7 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_current", "_gateway", "_half_closed", "_idle_since", "_lingering", "_now", "_paused_reading", "_probe",
-        "_receiver", "_serving", "_stalled_since", "_turning", "transport",
+        "_receiver", "_secure", "_serving", "_stalled_since", "_turning", "transport",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway) -> None:
@@ -62,6 +62,7 @@ class ClientConnection(asyncio.Protocol):
         """By whom, when a replica is needed for it."""
         self._lingering = False
         self._half_closed = False
+        self._secure = False
         self._turning = False
         self._paused_reading = False
         self._stalled_since = 0.0
@@ -73,6 +74,8 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=WRITE_HIGH)
+        # TLS has no half-closed connections to wait with: whoever ends one has left.
+        self._secure = transport.get_extra_info("sslcontext") is not None
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -90,7 +93,7 @@ class ClientConnection(asyncio.Protocol):
         """True keeps the connection for what is still to be written."""
         self._half_closed = True
         serving, current = self._serving, self._current
-        if serving is None or current is None or self._receiver.amid:
+        if serving is None or current is None or self._receiver.amid or self._secure:
             return False
         if serving.started or not current.http11 or not hasattr(socket, "TCP_INFO"):
             return False

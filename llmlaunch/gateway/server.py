@@ -23,6 +23,7 @@ from llmlaunch.gateway.app import Gateway, Options
 from llmlaunch.gateway.follow import Follower
 from llmlaunch.gateway.http import ClientConnection
 from llmlaunch.gateway.keys import KeyRing
+from llmlaunch.gateway.tls import HANDSHAKE_S, SHUTDOWN_S, Certificate
 from llmlaunch.serve import BACKLOG
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class Service:
     token: str = ""
     options: Options = field(default_factory=Options)
     keys: KeyRing | None = None
+    tls: Certificate | None = None
     grace_s: float = GRACE_S
 
 
@@ -79,10 +81,18 @@ async def _serve(service: Service, sock: socket.socket, on_started: Callable[[],
     follower = Follower(gateway, service.controller_url, service.token)
     signalled: asyncio.Future[int] = loop.create_future()
     _listen_for_signals(loop, signalled)
-    server = await loop.create_server(lambda: ClientConnection(gateway), sock=sock, backlog=BACKLOG)
+    tls = service.tls
+    server = await loop.create_server(
+        lambda: ClientConnection(gateway),
+        sock=sock,
+        backlog=BACKLOG,
+        ssl=tls.context if tls else None,
+        ssl_handshake_timeout=HANDSHAKE_S if tls else None,
+        ssl_shutdown_timeout=SHUTDOWN_S if tls else None,
+    )
     background = [
         loop.create_task(follower.run(), name="follow"),
-        loop.create_task(_sweep(gateway), name="sweep"),
+        loop.create_task(_sweep(gateway, tls), name="sweep"),
         loop.create_task(_pass_on(gateway, follower), name="report"),
     ]
     for task in background:
@@ -134,11 +144,13 @@ async def _emptied(gateway: Gateway, seconds: float) -> bool:
     return True
 
 
-async def _sweep(gateway: Gateway) -> None:
+async def _sweep(gateway: Gateway, tls: Certificate | None) -> None:
     while True:
         await asyncio.sleep(SWEEP_S)
         try:
             gateway.sweep()
+            if tls is not None:
+                tls.refresh()
         except Exception:
             log.exception("a sweep failed")
 

@@ -92,6 +92,13 @@ def ports(
             taken.setdefault(claim.port, []).append(claim)
 
 
+def tls(tree: Tree, api: ApiPart) -> None:
+    """A certificate and its key come together."""
+    for given, missing in (("tls_cert", "tls_key"), ("tls_key", "tls_cert")):
+        if getattr(api, given) is not None and getattr(api, missing) is None:
+            tree.problem(("api", given), f"{given} is given without {missing}", expected="both", key=True)
+
+
 def _servers(controller: ControllerPart | None, api: ApiPart | None) -> list[_Claim]:
     found = []
     for part, who, default in (

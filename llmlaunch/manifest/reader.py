@@ -56,6 +56,8 @@ class Reader:
             entries,
         )
         check.names(self.tree, entries)
+        if not no_api & {"tls_cert", "tls_key"}:
+            check.tls(self.tree, api)
         return Manifest(
             name=head.name or resolve.deployment_name(path),
             models=tuple(specs),
@@ -70,6 +72,8 @@ class Reader:
                 api.max_body,
                 tuple(api.cors_origins),
                 api.access_log,
+                self._file(api.tls_cert, ("api", "tls_cert")),
+                self._file(api.tls_key, ("api", "tls_key")),
             ),
             path=path,
             secrets=frozenset(self.tree.secrets),

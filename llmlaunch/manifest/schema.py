@@ -68,6 +68,10 @@ class ApiPart(Part):
     """Web origins whose pages may call the endpoint, such as https://chat.example.org, or "*"."""
     access_log: Flag = Field(default=False, examples=[True])
     """Log every request as a JSON line: who, which model and replica, status, tokens and times. Never the text."""
+    tls_cert: Text | None = Field(default=None, examples=["cert.pem"])
+    """A PEM file with a certificate chain: serve https. It is read again when it changes."""
+    tls_key: Text | None = Field(default=None, examples=["key.pem"])
+    """A PEM file with the private key of `tls_cert`."""
 
 
 class Settings(Part):

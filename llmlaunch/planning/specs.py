@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from llmlaunch.engines.types import DeviceClaim, Engine, LaunchRequest
 from llmlaunch.manifest.types import EngineName, Manifest, ModelSpec
@@ -53,7 +54,12 @@ class Maker:
             argv += ["--cors-origin", origin]
         if wanted.access_log:
             argv.append("--access-log")
-        return self._own(naming.API, Component.API, argv, wanted.host, port, env)
+        if wanted.tls_cert and wanted.tls_key:
+            argv += ["--tls-cert", wanted.tls_cert, "--tls-key", wanted.tls_key]
+        spec = self._own(naming.API, Component.API, argv, wanted.host, port, env)
+        if wanted.tls_cert:
+            spec = replace(spec, address=spec.address.replace("http:", "https:", 1))
+        return spec
 
     def worker(
         self,

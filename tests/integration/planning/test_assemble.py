@@ -63,7 +63,14 @@ def test_what_a_plan_passes_on_is_understood_by_the_components(home: Path) -> No
         trust_remote_code=True,
         engine_args={"threads": 1},
     )
-    api = ApiSpec(api_keys_file="/keys", api_keys_env="KEYS", cors_origins=("*",), access_log=True)
+    api = ApiSpec(
+        api_keys_file="/keys",
+        api_keys_env="KEYS",
+        cors_origins=("*",),
+        access_log=True,
+        tls_cert="/c",
+        tls_key="/k",
+    )
     _, made = assemble.replan(manifest(wanted, api=api), env={**os.environ, "KEYS": "k"}, gpus="1xL4")
     for spec in made.processes:
         verb, words = spec.argv[3], spec.argv[4:]

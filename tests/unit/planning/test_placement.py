@@ -425,6 +425,8 @@ def test_the_controller_and_the_api() -> None:
             max_body_bytes=9,
             cors_origins=("https://a", "*"),
             access_log=True,
+            tls_cert="/c",
+            tls_key="/k2",
         ),
     )
     made = plan(wanted, BARE, FACTS, World(python="/py", env={"LAB_KEYS": "sk-1"}))
@@ -437,9 +439,9 @@ def test_the_controller_and_the_api() -> None:
         "/py", "-m", "llmlaunch", "api", "--host", "::", "--port", "8000",
         "--controller-address", "http://127.0.0.1:21001", "--api-keys-file", "/k", "--api-keys-env", "LAB_KEYS",
         "--max-body-bytes", "9", "--cors-origin", "https://a", "--cors-origin", "*",
-        "--access-log",
+        "--access-log", "--tls-cert", "/c", "--tls-key", "/k2",
     )  # fmt: skip
-    assert api.address == "http://[::1]:8000"
+    assert api.address == "https://[::1]:8000"
     assert api.env["LAB_KEYS"] == "sk-1"
     assert api.shown_env["LAB_KEYS"] == "***"
     assert all(s.needs == () for s in made.processes)

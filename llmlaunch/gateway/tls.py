@@ -1,0 +1,106 @@
+"""The gateway's certificate: read at the start, and again when its files change, as renewals do."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from pathlib import Path
+
+from llmlaunch.errors import UsageError
+
+log = logging.getLogger(__name__)
+
+HANDSHAKE_S = 10.0
+"""Seconds in which a client has to complete a handshake."""
+SHUTDOWN_S = 2.0
+"""Seconds in which a client has to answer the end of one."""
+
+
+class Certificate:
+    """``context`` serves the certificate chain of ``cert`` with the private key of ``key`` (both PEM)."""
+
+    def __init__(self, cert: Path, key: Path) -> None:
+        """Raises UsageError when the files can not be used."""
+        self._cert = cert
+        self._key = key
+        self._seen = self._stamps()
+        self.context = _context()
+        _load(self.context, cert, key)
+
+    def refresh(self) -> None:
+        """Use the files for new connections if they changed. Files that do not fit together leave all as it was.
+
+        A renewal writes one file after the other, so such a moment is usual; the next change is looked at again.
+        """
+        seen = self._stamps()
+        if seen == self._seen:
+            return
+        self._seen = seen
+        try:
+            # Tried apart: a context is left with half of a pair that does not fit.
+            _load(_context(), self._cert, self._key)
+            _load(self.context, self._cert, self._key)
+        except UsageError as error:
+            log.warning("the certificate stays as it was: %s", error.message)
+        else:
+            log.info("certificate read again: %s", self._cert)
+
+    def _stamps(self) -> list[tuple[int, ...]]:
+        found: list[tuple[int, ...]] = []
+        for file in (self._cert, self._key):
+            try:
+                about = file.stat()
+            except OSError:
+                found.append((0,))
+            else:
+                found.append((about.st_mtime_ns, about.st_size, about.st_ino))
+        return found
+
+
+def _context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _load(context: ssl.SSLContext, cert: Path, key: Path) -> None:
+    for file in (cert, key):
+        try:
+            file.open("rb").close()
+        except OSError as error:
+            raise UsageError(f"TLS file {file}: {error.strerror}") from None
+    asked = False
+
+    def password() -> bytes:
+        # Else OpenSSL asks at the terminal, and a server waits there for ever.
+        nonlocal asked
+        asked = True
+        return b""
+
+    try:
+        context.load_cert_chain(cert, key, password)
+    except (ssl.SSLError, ValueError) as error:
+        if asked:
+            reason, hint = (
+                "the key is encrypted",
+                f"openssl pkey -in {key} -out plain-key.pem makes one that is not",
+            )
+        elif getattr(error, "reason", "") == "KEY_VALUES_MISMATCH":
+            reason, hint = (
+                "the key is not that of the certificate",
+                "name the two files that were made together",
+            )
+        else:
+            reason, hint = "no PEM of a certificate and its private key", "both files begin with -----BEGIN"
+        raise UsageError(f"TLS files {cert} and {key}: {reason}", hint=hint) from None
+
+
+def certificate(cert: Path | None, key: Path | None) -> Certificate | None:
+    """None when neither is named. Raises UsageError when one is, or when they can not be used."""
+    if cert is None and key is None:
+        return None
+    if cert is None or key is None:
+        given, missing = ("--tls-cert", "--tls-key") if key is None else ("--tls-key", "--tls-cert")
+        raise UsageError(f"{given} is given without {missing}", hint="TLS needs both")
+    return Certificate(cert, key)
