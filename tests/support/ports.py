@@ -1,25 +1,60 @@
-"""Free TCP ports for tests, outside the range the kernel hands to outgoing connections."""
+"""Free TCP ports for tests, below the range the kernel hands to outgoing connections and beside llmlaunch's own defaults.
+
+A port is free until its user binds it, and another test run may look in between. So every port that was handed out is noted in
+a file of this user, under a lock, until the process that got it ends.
+"""
 
 from __future__ import annotations
 
-import itertools
+import fcntl
 import os
 import socket
+import tempfile
+from pathlib import Path
 
-_counter = itertools.count()
+from llmlaunch.supervision import procs
+
+PORTS = range(22000, 32000)
+_NOTES = Path(tempfile.gettempdir()) / f"llmlaunch-test-ports.{os.getuid()}"
 
 
-def free_port(host: str = "127.0.0.1") -> int:
-    """A port nobody listens on; two calls never give the same one, nor do two test workers (pytest-xdist)."""
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
-    base = 20000 + worker * 1000
-    for _ in range(1000):
-        port = base + (os.getpid() + next(_counter)) % 1000
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        with socket.socket(family) as sock:
-            try:
-                sock.bind((host, port))
-            except OSError:
-                continue
+def free_port(host: str = "127.0.0.1", notes: Path = _NOTES) -> int:
+    """A port nobody listens on; two calls never give the same one, in whatever process of this user, while both live."""
+    with os.fdopen(
+        os.open(notes, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600), "r+"
+    ) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        noted = [_note(line) for line in file]
+        last = noted[-1][0] if noted else PORTS[os.getpid() % len(PORTS)]
+        alive = {who for who in {who for _, who in noted} if who.alive}
+        kept = [(port, who) for port, who in noted if who in alive]
+        port = _next(host, last, {port for port, _ in kept})
+        kept.append((port, procs.identify(os.getpid()) or procs.ProcessId(os.getpid(), 0)))
+        file.seek(0)
+        file.truncate()
+        file.writelines(f"{port} {who.pid} {who.started}\n" for port, who in kept)
+        return port
+
+
+def _next(host: str, last: int, held: set[int]) -> int:
+    """The first usable port after ``last``: the longer ago a port was used, the surer it is free again."""
+    for step in range(1, len(PORTS)):
+        port = PORTS[(last - PORTS.start + step) % len(PORTS)]
+        if port not in held and _can_bind(host, port):
             return port
-    raise AssertionError("no free port in 1000 tries")
+    raise AssertionError(f"no free port in {PORTS}")
+
+
+def _can_bind(host: str, port: int) -> bool:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as sock:
+        try:
+            sock.bind((host, port))
+        except OSError:
+            return False
+        return True
+
+
+def _note(line: str) -> tuple[int, procs.ProcessId]:
+    """A port and its user; a line that somebody left unfinished counts as nobody's."""
+    fields = [*map(int, line.split()), 0, 0, 0]
+    return fields[0] if fields[0] in PORTS else PORTS.start, procs.ProcessId(fields[1], fields[2])
