@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 import typer
+import typer.core
 
 from llmlaunch import __version__
 from llmlaunch.cli.quick import StatusOptions, status_options
@@ -64,6 +65,13 @@ def root(
     """Options that stand before the verb."""
 
 
+class Verb(typer.core.TyperCommand):
+    """A command whose usage line reads like other programs': typer writes ``{MODEL}`` for what must be given."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]
+
+
 def build(verbs: Iterable[str] = tuple(VERBS)) -> typer.Typer:
     """The command with these verbs. A pipe gets plain help and errors, a terminal gets panels."""
     app = typer.Typer(
@@ -78,7 +86,7 @@ def build(verbs: Iterable[str] = tuple(VERBS)) -> typer.Typer:
     app.callback()(root)
     for verb in verbs:
         module = importlib.import_module(f"llmlaunch.cli.{verb}")
-        app.command(verb, rich_help_panel=VERBS[verb])(guarded(getattr(module, verb)))
+        app.command(verb, cls=Verb, rich_help_panel=VERBS[verb])(guarded(getattr(module, verb)))
     return app
 
 

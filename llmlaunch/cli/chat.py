@@ -8,7 +8,9 @@ from llmlaunch.cli.select import FILE, NAME, complete_model
 
 
 def chat(
-    model: str = typer.Argument(help="A name that the deployment serves.", autocompletion=complete_model),
+    model: str = typer.Argument(
+        help="A name that the deployment serves.", metavar="MODEL", autocompletion=complete_model
+    ),
     system: str | None = typer.Option(
         None, "--system", help="A system message to begin with.", metavar="TEXT"
     ),

@@ -26,7 +26,7 @@ def down(
     names: list[str] = typer.Argument(
         None,
         help="Components, or models (all their replicas). Default: everything, the supervisor too.",
-        metavar="NAME...",
+        metavar="NAME",
         autocompletion=complete_component,
     ),
     component: Part | None = typer.Option(None, "--component", help="All components of this kind."),

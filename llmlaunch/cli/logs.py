@@ -11,7 +11,7 @@ def logs(
     names: list[str] = typer.Argument(
         None,
         help="Components, or models (all their replicas), or `supervisor`. Default: all components.",
-        metavar="NAME...",
+        metavar="NAME",
         autocompletion=complete_component,
     ),
     follow: bool = typer.Option(False, "-f", "--follow", help="Go on as more is printed, across restarts."),

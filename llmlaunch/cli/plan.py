@@ -16,7 +16,7 @@ GPU_HEADER = ("GPU", "NAME", "TOTAL", "FREE", "PLANNED", "LEFT", "USED BY")
 
 
 def plan(
-    file: str = typer.Argument("deploy.yaml", metavar="[FILE]", help="The manifest."),
+    file: str = typer.Argument("deploy.yaml", metavar="FILE", help="The manifest."),
     gpus: str | None = typer.Option(
         None,
         "--gpus",

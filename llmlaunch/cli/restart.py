@@ -11,7 +11,7 @@ from llmlaunch.errors import StartError
 def restart(
     names: list[str] = typer.Argument(
         help="Components, or models (all their replicas).",
-        metavar="NAME...",
+        metavar="NAME",
         autocompletion=complete_component,
     ),
     file: str | None = FILE,

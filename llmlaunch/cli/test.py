@@ -16,7 +16,9 @@ TIMEOUT_S = 120.0
 
 
 def test(
-    model: str = typer.Argument(help="A name that the deployment serves.", autocompletion=complete_model),
+    model: str = typer.Argument(
+        help="A name that the deployment serves.", metavar="MODEL", autocompletion=complete_model
+    ),
     message: str = typer.Option("Say hello in one short sentence.", "-m", "--message", help="What to say."),
     file: str | None = FILE,
     name: str | None = NAME,

@@ -13,7 +13,7 @@ from llmlaunch.errors import ManifestError
 
 
 def validate(
-    file: Path = typer.Argument(Path("deploy.yaml"), help="The manifest."),
+    file: Path = typer.Argument(Path("deploy.yaml"), metavar="FILE", help="The manifest."),
     as_json: bool = typer.Option(False, "--json", help='Print {"ok", "problems": [...]}.'),
 ) -> None:
     """Check a manifest: every mistake at once, with line and column. Starts nothing."""

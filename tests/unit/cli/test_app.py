@@ -18,6 +18,24 @@ def test_every_verb_has_its_help() -> None:
         assert "Usage:" in alone.output
 
 
+@pytest.mark.parametrize(
+    ("verb", "usage"),
+    [
+        ("up", "[FILE]"),
+        ("plan", "[FILE]"),
+        ("validate", "[FILE]"),
+        ("down", "[NAME]..."),
+        ("logs", "[NAME]..."),
+        ("restart", "NAME..."),
+        ("test", "MODEL"),
+        ("chat", "MODEL"),
+    ],
+)
+def test_usage_lines_have_no_raw_placeholders(verb: str, usage: str) -> None:
+    alone = CliRunner().invoke(app.build([verb, "schema"]), [verb, "-h"])
+    assert alone.output.lstrip().splitlines()[0].endswith(f"{verb} [OPTIONS] {usage}")
+
+
 def test_the_version() -> None:
     assert CliRunner().invoke(app.build(), ["--version"]).output.startswith("llmlaunch 0.")
 
