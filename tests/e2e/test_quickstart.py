@@ -157,8 +157,8 @@ def test_a_killed_worker_comes_back_and_its_twin_answers_meanwhile(served: tuple
 
 def test_quickstart_in_the_foreground_ends_with_ctrl_c() -> None:
     """What ``make up`` does: the summary's own curl line answers, and Ctrl-C leaves no process and no port."""
-    curl = shutil.which("curl")
-    assert curl
+    if shutil.which("curl") is None:
+        pytest.skip("the summary's line is a curl command, and curl is not on the PATH")
     makefile = (ROOT / "Makefile").read_text()
     assert re.search(r"^up: venv\n\t\$\(BIN\)/llmlaunch up examples/quickstart.yaml$", makefile, re.M)
     with cli() as box:
