@@ -266,12 +266,13 @@ class Supervisor:
             else:
                 slot = replace(slot, spec=spec, successor=None, leaving=False)
             self._put(name, slot)
-        for verb, names in ((Verb.START, changes.start), (Verb.RESTART, changes.restart)):
-            for name in names:
-                self._step(name, Commanded(verb))
+        for name in changes.start:
+            self._step(name, Commanded(Verb.START))
+        for name in changes.restart:
+            self._step(name, Commanded(Verb.RESTART, reason="restarted: its plan changed"))
         for name in changes.remove:
             self.slots[name] = replace(self.slots[name], leaving=True)
-            self._step(name, Commanded(Verb.STOP))
+            self._step(name, Commanded(Verb.STOP, reason="removed from the manifest"))
             if name in self.slots:
                 self._put(name, self.slots[name])
         return ApplyResult(changes.start, changes.restart, changes.remove, changes.keep)
@@ -305,9 +306,11 @@ class Supervisor:
         for name in names:
             record = self.slots[name].record
             if self._force and record.stage is not Stage.KILL:
-                self._step(name, Commanded(Verb.KILL))
+                self._step(name, Commanded(Verb.KILL, reason="the deployment is being taken down"))
             elif record.wanted or record.phase in DOWN_PHASES - {Phase.STOPPED}:
-                self._step(name, Commanded(Verb.STOP, drain=False))
+                self._step(
+                    name, Commanded(Verb.STOP, drain=False, reason="the deployment is being taken down")
+                )
 
     def _log(self, name: str, before: Record, after: Record) -> None:
         if before.phase is not after.phase:

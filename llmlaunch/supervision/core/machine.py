@@ -107,8 +107,11 @@ def _pending_tick(record: Record, event: Tick, now: _Now) -> _Result:
         return replace(record, deadline=now.time + now.policy.memory_wait_s), ()
     if now.time < record.deadline:
         return record, ()
-    waited = f"{gate.reason}, and that has not changed for {now.policy.memory_wait_s:g} s"
-    return _after_death(replace(record, cause=Cause(Why.MEMORY, waited)), now)
+    # Nothing ran, so a further try would be this same wait again.
+    waited = (
+        f"gave up after {now.policy.memory_wait_s:g} s of {gate.reason}; `llmlaunch gpus` names who holds it"
+    )
+    return _after_death(replace(record, cause=Cause(Why.MEMORY, waited, permanent=True)), now)
 
 
 def _spawn(record: Record, now: _Now) -> _Result:
@@ -286,19 +289,26 @@ def _after_death(record: Record, now: _Now) -> _Result:
 
 # ── commands of people ──────────────────────────────────────────────────────────────────────────────────────────────
 
-_BY_COMMAND = Cause(Why.COMMAND, "stopped by command")
-_RESTART = Cause(Why.COMMAND, "restarted by command")
+
+def _stopped(event: Commanded) -> Cause:
+    return Cause(Why.COMMAND, event.reason or "stopped by command")
+
+
+def _restarted(event: Commanded) -> Cause:
+    return Cause(Why.COMMAND, event.reason or "restarted by command")
 
 
 def _command_live(record: Record, event: Commanded, now: _Now) -> _Result:
     """In STARTING and READY."""
     match event.verb:
         case Verb.STOP:
-            return _stop(replace(record, wanted=False), _BY_COMMAND, now, event.drain)
+            return _stop(replace(record, wanted=False), _stopped(event), now, event.drain)
         case Verb.RESTART:
-            return _stop(replace(record, wanted=True), _RESTART, now, event.drain)
+            return _stop(replace(record, wanted=True), _restarted(event), now, event.drain)
         case Verb.KILL:
-            record = replace(record, wanted=False, phase=Phase.STOPPING, cause=_BY_COMMAND, stop_by=now.time)
+            record = replace(
+                record, wanted=False, phase=Phase.STOPPING, cause=_stopped(event), stop_by=now.time
+            )
             return _kill(record, now)
     return record, ()
 
@@ -306,18 +316,18 @@ def _command_live(record: Record, event: Commanded, now: _Now) -> _Result:
 def _command_stopping(record: Record, event: Commanded, now: _Now) -> _Result:
     match event.verb:
         case Verb.STOP:
-            return replace(record, wanted=False, cause=_BY_COMMAND), ()
+            return replace(record, wanted=False, cause=_stopped(event)), ()
         case Verb.KILL:
-            return _kill(replace(record, wanted=False, cause=_BY_COMMAND), now)
+            return _kill(replace(record, wanted=False, cause=_stopped(event)), now)
         case Verb.START if record.wanted:
             return record, ()
-    return replace(record, wanted=True, cause=_RESTART), ()
+    return replace(record, wanted=True, cause=_restarted(event)), ()
 
 
 def _command_at_rest(record: Record, event: Commanded, now: _Now) -> _Result:
     """In PENDING, BACKOFF, STOPPED and FAILED: no process exists."""
     if event.verb in (Verb.STOP, Verb.KILL):
-        cause = record.cause if record.phase is Phase.FAILED else _BY_COMMAND
+        cause = record.cause if record.phase is Phase.FAILED else _stopped(event)
         return replace(
             record, wanted=False, phase=Phase.STOPPED, cause=cause, deadline=None, waiting="", progress=""
         ), ()

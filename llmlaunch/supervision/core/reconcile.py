@@ -118,7 +118,8 @@ def _memory_gate(spec: ProcessSpec, free: Mapping[str, int] | None, labels: Mapp
         has = (free or {}).get(uuid)
         if has is not None and has < needed:
             where = _label(uuid, labels)
-            return Gate(False, f"needs {size(needed)} on {where}, which has {size(has)} free", timed=True)
+            words = f"waiting for VRAM: needs {size(needed)} on {where}, which has {size(has)} free"
+            return Gate(False, words, timed=True)
     return OPEN
 
 

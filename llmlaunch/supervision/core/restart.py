@@ -26,8 +26,8 @@ class Policy:
     least_term_grace_s: float = 3.0
     """What the process gets to end itself after draining used up the grace."""
     kill_again_s: float = 2.0
-    memory_wait_s: float = 60.0
-    """How long a start may wait for GPU memory to come back."""
+    memory_wait_s: float = 90.0
+    """How long a start may wait for GPU memory to come back, then FAILED: somebody else has taken it."""
     unused_s: float = 60.0
     """A supervisor that was never told what to run ends by itself after this: whoever started it has failed."""
     look_for_socket_s: float = 5.0

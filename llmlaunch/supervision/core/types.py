@@ -163,6 +163,8 @@ class Verb(StrEnum):
 class Commanded:
     verb: Verb
     drain: bool = True
+    reason: str = ""
+    """Where the command comes from, in words, when nobody gave it to this component by name."""
 
 
 @dataclass(frozen=True, slots=True)

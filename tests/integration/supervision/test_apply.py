@@ -34,6 +34,9 @@ def test_one_changed_spec_touches_that_one_alone(lab: World) -> None:
     wait_until(lambda: component(client, "b").incarnation == 2, 10)
     until_phase(client, "b", "ready")
     wait_until(lambda: [x.name for x in client.status().components] == ["a", "b", "d"], 10)
+    causes = {(e.component.name, e.component.phase): e.component.cause for e in client.events(timeout_s=0.2)}
+    assert causes["b", "stopping"] == "restarted: its plan changed"
+    assert causes["c", "stopped"] == "removed from the manifest"
     assert component(client, "a").pid == before["a"]
     assert component(client, "b").restarts == 0
     assert client.specs() == (replace(a, reason="other numbers, same process"), changed, fresh)

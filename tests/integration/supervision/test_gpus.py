@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from llmlaunch.cli.render import status_lines
 from llmlaunch.planning.types import GpuBudget, ProcessSpec
 from llmlaunch.supervision.store import load_learned
-from tests.integration.supervision.world import World, component, engine, until_phase
+from tests.integration.supervision.world import QUICK, World, component, engine, until_phase
 from tests.support.nvml import MockNvml
 from tests.support.waiting import wait_until
 
@@ -64,13 +65,17 @@ def test_loads_on_one_gpu_take_turns(lab: World, gpus: MockNvml) -> None:
     assert any("other" in both and len(both) == 2 for both in together), "another GPU waits for nobody"
 
 
-def test_a_start_waits_until_the_memory_is_back(lab: World, gpus: MockNvml) -> None:
+def test_a_start_waits_until_the_memory_is_back(
+    lab: World, gpus: MockNvml, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLMLAUNCH_SUPERVISION", json.dumps(QUICK | {"memory_wait_s": 30}))
     describe(gpus, reserved=20_000)
     client = lab.up(on_gpu("big", "b", 20_000))
     wait_until(lambda: "needs" in component(client, "big").cause, 5)
-    assert component(client, "big").cause.startswith("needs 19.5 GiB on GPU-b, which has 3.9 GiB free")
+    assert component(client, "big").cause.startswith(
+        "waiting for VRAM: needs 19.5 GiB on GPU-b, which has 3.9 GiB free"
+    )
     describe(gpus)
-    client.command("start", ["big"])  # it may have given up in the meantime
     assert until_phase(client, "big", "ready").incarnation == 1
 
 
@@ -81,8 +86,10 @@ def test_memory_that_does_not_come_back_fails_with_the_numbers(lab: World, gpus:
     client.command("restart", ["big"])
     failed = until_phase(client, "big", "failed")
     assert failed.incarnation == 1, "it was not started again"
-    assert (
-        "needs 19.5 GiB on GPU 1, which has 3.9 GiB free, and that has not changed for 0.5 s" in failed.cause
+    assert failed.restarts == 0
+    assert failed.cause == (
+        "gave up after 0.5 s of waiting for VRAM: needs 19.5 GiB on GPU 1, which has 3.9 GiB free; "
+        "`llmlaunch gpus` names who holds it"
     )
     tails = [event.log_tail for event in client.events(timeout_s=0.5)]
     assert not any(tails), "what its healthy life printed explains nothing"

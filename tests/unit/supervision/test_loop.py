@@ -240,8 +240,10 @@ def test_memory_that_does_not_come_back_is_a_failure_with_the_numbers() -> None:
         supervisor.handle()
     record = supervisor.slots["big"].record
     assert record.incarnation == 0
+    assert record.phase is Phase.FAILED
     assert "needs 0 MiB on GPU-0, which has 0 MiB free" in record.cause.text
     world.ghosts["GPU-0"] = 0
+    supervisor.command_now(Verb.START, ("big",))
     for _ in range(60):
         history.now += 0.3
         supervisor.handle()

@@ -72,8 +72,20 @@ def test_waiting_for_memory_is_bounded_and_fails_with_the_numbers() -> None:
     record, commands = play((0.0, Tick(shut)), (4.9, Tick(shut)))
     assert (record.phase, commands) == (Phase.PENDING, [])
     record, _ = play((5.1, Tick(shut)), record=record)
-    assert (record.phase, record.cause.why) == (Phase.BACKOFF, Why.MEMORY)
+    assert (record.phase, record.cause.why) == (Phase.FAILED, Why.MEMORY)
     assert "needs 5.0 GiB on GPU-1, which has 1.0 GiB free" in record.cause.text
+    record, commands = play((6.0, Commanded(Verb.START)), (6.1, Tick()), record=record)
+    assert (record.phase, commands) == (Phase.STARTING, [Spawn(1)])
+
+
+def test_a_default_wait_for_memory_ends_within_a_minute_and_a_half() -> None:
+    shut, policy, now = Gate(False, "memory", timed=True), Policy(), 0.0
+    record = Record()
+    while record.phase is not Phase.FAILED:
+        record, _ = step(record, Tick(shut), spec(), now, 0.5, policy)
+        now += 0.25
+        assert now < 100
+    assert now > 60
 
 
 def test_waiting_for_a_turn_does_not_use_up_the_wait_for_memory() -> None:
@@ -152,6 +164,16 @@ def test_the_stages_of_a_stop() -> None:
     assert commands == [Kill(1), Kill(1)], "again and again"
     record, commands = play((12.0, Exited(1, -9)), record=record)
     assert (record.phase, commands, record.cause.text) == (Phase.STOPPED, [], "stopped by command")
+
+
+@pytest.mark.parametrize("history", [(), READY, (*READY, (2.0, Commanded(Verb.RESTART)))])
+def test_a_stop_says_why_it_came(history: tuple[tuple[float, Event], ...]) -> None:
+    record, _ = play(*history, (3.0, Commanded(Verb.STOP, reason="removed from the manifest")))
+    if history:
+        assert record.phase is Phase.STOPPING
+        assert record.cause.text == "removed from the manifest"
+        record, _ = play((4.0, Exited(1, 0)), record=record)
+    assert (record.phase, record.cause.text) == (Phase.STOPPED, "removed from the manifest")
 
 
 def test_who_serves_nobody_is_not_drained() -> None:

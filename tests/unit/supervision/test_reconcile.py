@@ -106,10 +106,10 @@ def test_memory_gates() -> None:
     assert (shut.is_open, shut.timed, shut.reason) == (
         False,
         True,
-        "needs 2.0 GiB on GPU-1, which has 1.0 GiB free",
+        "waiting for VRAM: needs 2.0 GiB on GPU-1, which has 1.0 GiB free",
     )
     named = gate("w", slots(pending), {"GPU-0": 2 * gib, "GPU-1": gib}, {"GPU-1": "GPU 1"})
-    assert named.reason == "needs 2.0 GiB on GPU 1, which has 1.0 GiB free"
+    assert named.reason == "waiting for VRAM: needs 2.0 GiB on GPU 1, which has 1.0 GiB free"
     assert gate("w", slots(pending), {"GPU-0": 2 * gib, "GPU-1": 2 * gib}).is_open
     assert gate("w", slots(pending), {"GPU-0": 2 * gib}).is_open, "nobody can tell about the other"
     assert gate("w", slots(pending), None).is_open
