@@ -365,8 +365,8 @@ class Gateway:
             ticket.item.waited_out()
         self.call_waiting()
         self.pool.sweep(now, set(self.table.replicas))
-        if self._keys is not None:
-            self._keys.refresh()
+        if self._keys is not None and self._keys.refresh():
+            self.rules.seen.forget()
 
     def stop(self) -> None:
         """Take no further request on any connection; what is being answered goes on."""

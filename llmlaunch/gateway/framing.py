@@ -7,7 +7,10 @@ pieces a second; a piece of a stream is nearly always one whole chunk, and to se
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
+
+from llmlaunch.gateway.headers import for_client
+from llmlaunch.gateway.seen import Seen, key_of
 
 HEAD_LIMIT = 64 << 10
 """Bytes of a head beyond which it is taken for nonsense."""
@@ -16,6 +19,7 @@ _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e\x80-\xf
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?\r\n")
 _CHUNK_HEAD_LIMIT = 1024
 _FILL_LIMIT = 1 << 20
+_BODILESS = (204, 304)
 _SIZES: dict[bytes, int] = {}
 """Size lines seen before and found right: the events of a stream are nearly all of a few lengths."""
 _SIZES_MOST = 4096
@@ -25,9 +29,11 @@ class BadAnswer(ValueError):
     """What a worker sent is no HTTP/1.1."""
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The head of an answer. Names of fields are lower case."""
+class Head(NamedTuple):
+    """The head of an answer; a tuple, for one is made per answer. Names of fields are lower case.
+
+    Of heads that are alike but for their length, ``fields`` may show the length of another: ``length`` is right.
+    """
 
     status: int
     reason: bytes
@@ -36,9 +42,30 @@ class Head:
     length: int | None
     """Content-Length in bytes; 0 where the status allows no body."""
     chunked: bool
+    onward: bytes
+    """The lines that go on to the client."""
 
     def get(self, name: bytes) -> bytes:
         return next((value for key, value in self.fields if key == name), b"")
+
+
+def read_head(data: bytes, end: int, seen: Seen[Head]) -> Head:
+    """The head in front of the empty line at ``end``, by what is known of heads like it. Raises BadAnswer."""
+    found = key_of(data, end)
+    if found is None:
+        return parse_head(data[: end + 4])
+    key, length = found
+    known = seen.get(key)
+    if known is None:
+        known = parse_head(data[: end + 4])
+        lengths = sum(name == b"content-length" for name, _ in known.fields)
+        if known.status >= 200 and known.status not in _BODILESS and lengths <= 1:
+            seen.put(key, known)
+        return known
+    if length is None or length == known.length:
+        return known
+    status, reason, fields, keep_alive, _, chunked, onward = known
+    return Head(status, reason, fields, keep_alive, length, chunked, onward)
 
 
 def parse_head(data: bytes) -> Head:
@@ -66,7 +93,7 @@ def parse_head(data: bytes) -> Head:
     status = int(start[2])
     if codings and (codings != b"chunked" or length is not None):
         raise BadAnswer("a Transfer-Encoding that is not understood, or not alone")
-    bodiless = status < 200 or status in (204, 304)
+    bodiless = status < 200 or status in _BODILESS
     keep_alive = b"close" not in connection if start[1] == b"1" else b"keep-alive" in connection
     return Head(
         status=status,
@@ -75,6 +102,7 @@ def parse_head(data: bytes) -> Head:
         keep_alive=keep_alive,
         length=0 if bodiless else length,
         chunked=bool(codings) and not bodiless,
+        onward=for_client(fields, connection),
     )
 
 

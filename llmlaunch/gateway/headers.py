@@ -9,8 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from llmlaunch.gateway.framing import Head
-
 Fields = Iterable[tuple[bytes, bytes]]
 
 _HOP_BY_HOP = frozenset(
@@ -36,38 +34,34 @@ def named_by_connection(value: bytes) -> frozenset[bytes]:
     return frozenset(token.strip() for token in value.lower().split(b",") if token.strip())
 
 
-def to_worker(
-    path: bytes,
-    host: bytes,
-    fields: Fields,
-    identity: bytes,
-    body: bytes,
-    named: frozenset[bytes],
-    plain: bool,
-) -> bytes:
-    """The whole request for a worker. ``fields`` have lower-case names; ``plain`` asks for an uncompressed answer."""
-    lines = [
-        b"POST %b HTTP/1.1\r\nhost: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n"
-        % (path, host, len(body), identity)
-    ]
+def for_worker(fields: Fields, named: frozenset[bytes], plain: bool) -> bytes:
+    """The lines of a request that go on to a worker. ``fields`` have lower-case names, ``named`` are those that
+    ``Connection`` names; ``plain`` asks for an uncompressed answer."""
     dropped = _NOT_TO_WORKERS | named if named else _NOT_TO_WORKERS
     if plain:
         dropped |= {b"accept-encoding"}
-    lines += [b"%b: %b\r\n" % field for field in fields if field[0] not in dropped]
-    lines.append(b"\r\n")
-    lines.append(body)
-    return b"".join(lines)
+    return b"".join([b"%b: %b\r\n" % field for field in fields if field[0] not in dropped])
 
 
-def to_client(head: Head, identity: bytes, extra: bytes, framing: bytes) -> bytes:
-    """The head of an answer as the client gets it. ``framing`` says length and connection, ``extra`` is whole lines."""
-    lines = [b"HTTP/1.1 %d %b\r\nx-request-id: %b\r\n" % (head.status, head.reason, identity)]
-    named = named_by_connection(head.get(b"connection"))
-    for name, value in head.fields:
-        if name in _NOT_TO_CLIENTS or name in named or name.startswith(b"access-control-"):
-            continue
-        lines.append(b"%b: %b\r\n" % (name, value))
-    lines.append(extra)
-    lines.append(framing)
-    lines.append(b"\r\n")
-    return b"".join(lines)
+def to_worker(path: bytes, host: bytes, lines: bytes, identity: bytes, length: int) -> bytes:
+    """The head of a request as a worker gets it. ``lines`` are those of :func:`for_worker`."""
+    return b"POST %b HTTP/1.1\r\nhost: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b\r\n" % (
+        path, host, length, identity, lines,
+    )  # fmt: skip
+
+
+def for_client(fields: Fields, connection: bytes) -> bytes:
+    """The lines of an answer that go on to a client; ``connection`` is the value of its ``Connection``."""
+    named = named_by_connection(connection) if connection else frozenset()
+    return b"".join(
+        [
+            b"%b: %b\r\n" % (name, value)
+            for name, value in fields
+            if not (name in _NOT_TO_CLIENTS or name in named or name.startswith(b"access-control-"))
+        ]
+    )
+
+
+def to_client(status: int, reason: bytes, lines: bytes, identity: bytes, framing: bytes) -> bytes:
+    """The head of an answer as a client gets it. ``lines`` are whole ones; ``framing`` says length and connection."""
+    return b"HTTP/1.1 %d %b\r\nx-request-id: %b\r\n%b%b\r\n" % (status, reason, identity, lines, framing)

@@ -74,23 +74,24 @@ class KeyRing:
                 hint="put one key a line into it, or leave --api-keys-file out to serve without keys",
             )
 
-    def refresh(self) -> None:
-        """Read the file again if it changed. A file that can not be read leaves the keys as they were."""
+    def refresh(self) -> bool:
+        """Read the file again if it changed; True when it did. A file that can not be read leaves the keys as they were."""
         if self._file is None:
-            return
+            return False
         try:
             if self._stamp(self._file.stat()) == self._seen:
-                return
+                return False
             self._read(self._file)
         except (OSError, UnicodeDecodeError, UsageError) as error:
             now = (0,)
             if self._seen != now:
                 log.warning("API keys stay as they were: %s", error)
             self._seen = now
-            return
+            return False
         log.info("API keys read again: %d", len(self._grants))
         if not self._grants:
             log.warning("API keys file %s holds no key any more: every request is refused", self._file)
+        return True
 
     def _read(self, file: Path) -> None:
         with file.open(encoding="utf-8") as stream:

@@ -217,15 +217,9 @@ class Exchange:
                 self._refuse(errors.bad_request(error.message, error.param))
                 return
         path = replica.prefix + request.upstream_path
-        host = b"[%b]:%d" if ":" in replica.host else b"%b:%d"
+        head = headers.to_worker(path, connection.host, request.onward(plain), request.identity, len(body))
         self._upstream = connection
-        connection.send(
-            self,
-            headers.to_worker(
-                path, host % (replica.host.encode(), replica.port), request.fields, request.identity, body,
-                request.named_by_connection, plain,
-            ),
-        )  # fmt: skip
+        connection.send(self, head, body)
 
     # -- the answer (upstream.AnswerTaker)
 
@@ -331,8 +325,9 @@ class Exchange:
             framing += b"transfer-encoding: chunked\r\n"
         elif length is not None and self._head.status not in (204, 304):
             framing += b"content-length: %d\r\n" % length
-        extra = self._gateway.cors_fields(self._request.origin)
-        return headers.to_client(self._head, self._request.identity, extra, framing)
+        head, request = self._head, self._request
+        framing += self._gateway.cors_fields(request.origin)
+        return headers.to_client(head.status, head.reason, head.onward, request.identity, framing)
 
     def _restored_end(self, restorer: Restorer) -> bytes:
         data = restorer.end()

@@ -6,6 +6,9 @@ checked here: one Host, no transfer coding but chunked, sizes. A request that is
 it stands in line with its reply settled, and nothing behind it is read.
 
 A body is taken in whole before its request goes on, so that it can be sent again to another replica.
+
+A head that was parsed and found good once is not parsed again (``seen``): clients say the same one over and over.
+Then only the length is read, and the parser does not see that message at all.
 """
 
 from __future__ import annotations
@@ -13,14 +16,15 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import httptools
 
 from llmlaunch.gateway import errors
 from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.headers import named_by_connection, request_id
-from llmlaunch.gateway.request import Fields, Request
+from llmlaunch.gateway.request import Fields, Kind, Request
+from llmlaunch.gateway.seen import Seen, key_of
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +39,8 @@ _NOTED = frozenset(
     (b"host", b"authorization", b"connection", b"content-length", b"expect", b"origin", b"transfer-encoding", b"x-request-id")
 )  # fmt: skip
 _ONCE = frozenset((b"host", b"authorization", b"content-length"))
+_NOT_AGAIN = frozenset((b"transfer-encoding", b"expect"))
+"""A head with one of these says more than how long its body is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +53,16 @@ class Rules:
     now: Callable[[], float]
     """Seconds."""
     max_body_bytes: int
+    seen: Seen[Request] = field(default_factory=Seen)
+    """Of heads that were let through. To be forgotten when ``screen`` may judge otherwise than before."""
 
 
 class Receiver:
     """One connection's input. :meth:`feed` it; take complete requests from :attr:`ready`, in order."""
 
     __slots__ = (
-        "_began_fresh", "_declared", "_doubled", "_fed", "_fields", "_fresh", "_last", "_local", "_noted",
-        "_on_expect", "_parser", "_parts", "_request", "_rules", "_size", "_url", "deaf", "in_head",
+        "_began_fresh", "_declared", "_doubled", "_fed", "_fields", "_fresh", "_key", "_last", "_left", "_local",
+        "_noted", "_on_expect", "_parser", "_parts", "_request", "_rules", "_size", "_url", "deaf", "in_head",
         "ready", "since",
     )  # fmt: skip
 
@@ -66,6 +74,7 @@ class Receiver:
         self._parser = httptools.HttpRequestParser(self)
         self._request: Request | None = None
         """Its head is read, its body is not."""
+        self._parts: list[bytes | bytearray] = []
         self._fed = 0
         """Bytes read since a head began or content came: llhttp keeps an unfinished field or trailer to itself."""
         self._fresh = True
@@ -73,6 +82,10 @@ class Receiver:
         self.in_head = False
         self._last = False
         """The client said that nothing follows its last request."""
+        self._key: bytes | None = None
+        """What the head that begins what is fed would be remembered by."""
+        self._left = 0
+        """Bytes to come of a body that the parser does not see."""
         self.deaf = False
         """What still comes is not read any more."""
         self.ready: deque[Request] = deque()
@@ -86,7 +99,12 @@ class Receiver:
 
     def feed(self, data: bytes) -> None:
         """Never raises: what can not be understood becomes a request whose reply says so."""
-        if self.deaf:
+        while data and not self.deaf and (self._left or not (self.amid or self._last)):
+            rest = self._known_body(data) if self._left else self._known_head(data)
+            if rest is None:
+                break
+            data = rest
+        if not data or self.deaf:
             return
         self._fresh = not self.amid
         if self._fresh:
@@ -101,6 +119,55 @@ class Receiver:
             self._parse_error(error)
         if self.amid and self._fed > HEAD_LIMIT and not self.deaf:
             self.refuse_rest(errors.header_too_large(HEAD_LIMIT))
+
+    def _known_head(self, data: bytes) -> bytes | None:
+        """Take a request off ``data`` if its head is a known one, and return what follows; None: it is not."""
+        self._key = None
+        end = data.find(b"\r\n\r\n")
+        found = key_of(data, end) if end > 0 else None
+        if found is None:
+            return None
+        key, length = found
+        if length is None:
+            return None
+        rules = self._rules
+        known = rules.seen.get(key)
+        if known is None or length > rules.max_body_bytes:
+            self._key = key
+            return None
+        self.since = now = rules.now()
+        request = known.again(now, known.identity or rules.new_identity(), self._local)
+        begin = end + 4
+        stop = begin + length
+        if len(data) < stop:
+            self._request = request
+            self._parts = [data[begin:]]
+            self._left = stop - len(data)
+            return b""
+        request.body = data[begin:stop]
+        self.ready.append(request)
+        return data[stop:]
+
+    def _known_body(self, data: bytes) -> bytes:
+        """As :meth:`_known_head`, in the middle of a body."""
+        left = self._left
+        self._keep(data[:left])
+        self._left = max(0, left - len(data))
+        if self._left:
+            self.since = self._rules.now()
+        else:
+            self.on_message_complete()
+        return data[left:]
+
+    def _remember(self, request: Request, own_identity: bytes) -> None:
+        """The head that ``_key`` stands for was let through: it will be again, with whatever length."""
+        key, self._key = self._key, None
+        if key is None or not self._began_fresh or request.endpoint.kind is not Kind.PROXY:
+            return
+        if request.http11 and request.keep_alive and not self._noted.keys() & _NOT_AGAIN:
+            known = request.again(0.0, own_identity, False)
+            known.onward(plain=False)
+            self._rules.seen.put(key, known)
 
     def refuse_rest(self, reply: Reply) -> None:
         """Answer what is half received with ``reply``, and read nothing more."""
@@ -152,28 +219,31 @@ class Receiver:
         connection = noted.get(b"connection")
         path, query = _path(self._url)
         rules = self._rules
+        own_identity = request_id(noted.get(b"x-request-id", b""), b"")
         request = self._request = Request(
             parser.get_method(),
             path,
             query,
             parser.get_http_version() == "1.1",
             parser.should_keep_alive(),
-            self._rules.now(),
-            request_id(noted.get(b"x-request-id", b""), b"") or rules.new_identity(),
-            self._fields,
+            rules.now(),
+            own_identity or rules.new_identity(),
+            [line for line in self._fields if line[0] != b"content-length"],
         )
         request.local = self._local
         request.authorization = noted.get(b"authorization", b"")
         request.origin = noted.get(b"origin", b"")
         if connection is not None:
             request.named_by_connection = named_by_connection(connection)
-        self._parts: list[bytes | bytearray] = []
+        self._parts = []
         self._size = 0
         # The parser let only digits through.
         self._declared = int(noted.get(b"content-length", b"0"))
         request.reply = self._fault(request) or rules.screen(request)
-        if request.reply is None and self._declared > rules.max_body_bytes:
-            request.reply = errors.body_too_large(rules.max_body_bytes)
+        if request.reply is None:
+            self._remember(request, own_identity)
+            if self._declared > rules.max_body_bytes:
+                request.reply = errors.body_too_large(rules.max_body_bytes)
         self._before_body(request)
 
     def on_body(self, data: bytes) -> None:

@@ -7,6 +7,7 @@ from enum import Enum, auto
 from urllib.parse import unquote_to_bytes
 
 from llmlaunch.gateway.errors import Reply
+from llmlaunch.gateway.headers import for_worker
 from llmlaunch.gateway.limits import Grant
 
 Fields = list[tuple[bytes, bytes]]
@@ -114,7 +115,7 @@ class Request:
     identity: bytes
     """x-request-id: the client's own, or ours."""
     fields: Fields = field(default_factory=list)
-    """Names in lower case."""
+    """Names in lower case. Without Content-Length: the body says it."""
     endpoint: Endpoint = NOWHERE
     authorization: bytes = b""
     origin: bytes = b""
@@ -128,6 +129,24 @@ class Request:
     body: bytes = b""
     reply: Reply | None = None
     """Settled before its turn: what the request gets."""
+    lines: bytes | None = None
+    """:meth:`onward`, once it was made."""
+
+    def again(self, received: float, identity: bytes, local: bool) -> Request:
+        """Another request with the same head, before its body came."""
+        return Request(
+            self.method, self.path, self.query, self.http11, self.keep_alive, received, identity, self.fields,
+            self.endpoint, self.authorization, self.origin, self.grant, None, local,
+            self.named_by_connection, b"", None, self.lines,
+        )  # fmt: skip
+
+    def onward(self, plain: bool) -> bytes:
+        """The lines of its head that go on to a worker. ``plain``: ask for an uncompressed answer."""
+        if plain:
+            return for_worker(self.fields, self.named_by_connection, plain=True)
+        if self.lines is None:
+            self.lines = for_worker(self.fields, self.named_by_connection, plain=False)
+        return self.lines
 
     @property
     def label(self) -> str:

@@ -12,14 +12,17 @@ import socket
 import time
 from typing import Protocol, cast
 
-from llmlaunch.gateway.framing import HEAD_LIMIT, BadAnswer, Body, Head, parse_head
+from llmlaunch.gateway.framing import HEAD_LIMIT, BadAnswer, Body, Head, read_head
 from llmlaunch.gateway.routes import Replica
+from llmlaunch.gateway.seen import Seen
 
 CONNECT_TIMEOUT_S = 3.0
 IDLE_S = 4.0
 """Seconds a connection may lie idle. uvicorn, under most engines, closes them after 5."""
 IDLE_MOST = 256
 """Idle connections kept for one replica."""
+_WORTH_NO_COPY = 16 << 10
+"""Bytes of a body from which a gathering write is cheaper than a copy."""
 
 
 class AnswerTaker(Protocol):
@@ -51,6 +54,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_paused",
         "_transport",
         "closed",
+        "host",
         "idle_since",
         "key",
         "pool",
@@ -58,9 +62,11 @@ class UpstreamConnection(asyncio.Protocol):
         "user",
     )  # fmt: skip
 
-    def __init__(self, pool: Pool, key: str) -> None:
+    def __init__(self, pool: Pool, replica: Replica) -> None:
         self.pool = pool
-        self.key = key
+        self.key = replica.key
+        self.host = (b"[%b]:%d" if ":" in replica.host else b"%b:%d") % (replica.host.encode(), replica.port)
+        """As the ``Host`` of requests."""
         self.user: AnswerTaker | None = None
         self.used = False
         self.closed = False
@@ -76,9 +82,12 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         _prepare(transport.get_extra_info("socket"))
 
-    def send(self, user: AnswerTaker, request: bytes) -> None:
+    def send(self, user: AnswerTaker, head: bytes, body: bytes) -> None:
         self.user = user
-        self._transport.write(request)
+        if len(body) < _WORTH_NO_COPY:
+            self._transport.write(head + body)
+        else:
+            self._transport.writelines((head, body))
 
     def drop(self) -> None:
         """Close at once: the answer is not wanted any more. The user hears nothing more."""
@@ -132,7 +141,7 @@ class UpstreamConnection(asyncio.Protocol):
                     raise BadAnswer(f"its head is larger than {HEAD_LIMIT} bytes")
                 self._held = data
                 return b""
-            head = parse_head(data[: end + 4])
+            head = read_head(data, end, self.pool.heads)
             data = data[end + 4 :]
             if head.status >= 200:
                 break
@@ -191,6 +200,7 @@ class Pool:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._idle: dict[str, list[UpstreamConnection]] = {}
+        self.heads: Seen[Head] = Seen()
 
     def take(self, key: str) -> UpstreamConnection | None:
         idle = self._idle.get(key)
@@ -204,7 +214,7 @@ class Pool:
         """A new connection. Raises OSError (TimeoutError is one)."""
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             _, protocol = await self._loop.create_connection(
-                lambda: UpstreamConnection(self, replica.key), replica.host, replica.port
+                lambda: UpstreamConnection(self, replica), replica.host, replica.port
             )
         return protocol
 
