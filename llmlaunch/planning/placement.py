@@ -25,9 +25,10 @@ class Request:
     """From (number of GPUs, GPU's name); None: nothing tells."""
     unsuited: Callable[[int], str]
     """Why the engine can not run it on so many GPUs (0: the CPU), or empty."""
-    auto_cpu: bool
-    """Whether ``auto`` may mean the CPU where there is no GPU."""
-    engine: str
+    needs_gpu: str
+    """Why ``auto`` may not mean the CPU where there is no GPU; empty: it may."""
+    without_gpu: str
+    """What the user can do then."""
     cpu_words: str
     """What it needs of the CPU's memory, for the reason."""
 
@@ -115,10 +116,8 @@ def _auto_without_gpus(request: Request, count: int | None, pool: Pool) -> Outco
     why = pool.note or "this machine has none"
     if count is not None:
         return Refused(f"needs {_gpus(count)} (gpu_count), and no GPU can be used: {why}")
-    if not request.auto_cpu:
-        return Refused(
-            f"{request.engine} needs a GPU, and none can be used: {why}; engine transformers runs on the CPU"
-        )
+    if request.needs_gpu:
+        return Refused(f"{request.needs_gpu}, and none can be used: {why}; {request.without_gpu}")
     return _on_cpu(request, "because no GPU can be used")
 
 

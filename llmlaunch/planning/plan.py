@@ -161,16 +161,27 @@ def _request(replica: _Replica, world: World) -> placement.Request:
         return estimate.need(model, facts, engine, count, gpu_name, world.learned)
 
     weights = estimate.weight_bytes(model, facts, engine.memory) if facts else None
+    needs_gpu, without_gpu = _needs_gpu(model, engine)
     return placement.Request(
         name=replica.name,
         group=replica.group,
         gpus=model.gpus,
         need=need,
         unsuited=lambda count: engine.unsuited(facts, count) if facts else "",
-        auto_cpu=engine.auto_cpu,
-        engine=engine.name,
+        needs_gpu=needs_gpu,
+        without_gpu=without_gpu,
         cpu_words=f": weights {size(weights)} of main memory" if weights else "",
     )
+
+
+def _needs_gpu(model: ModelSpec, engine: Engine) -> tuple[str, str]:
+    """Why ``auto`` may not mean the CPU, and what to do on a machine without GPUs."""
+    if not engine.auto_cpu:
+        return f"{engine.name} needs a GPU", "engine transformers runs on the CPU"
+    if model.engine is EngineName.COMMAND and model.vram_bytes:
+        # Nothing else is known of a command: one that claims VRAM is made for a GPU.
+        return f"needs a GPU, {size(model.vram_bytes)} of it (vram)", "gpus: cpu starts it without one"
+    return "", ""
 
 
 def _spec(

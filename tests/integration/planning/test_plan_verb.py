@@ -81,9 +81,19 @@ def test_what_does_not_fit_is_exit_code_1_with_the_numbers(box: Cli) -> None:
 
 
 def test_without_a_gpu_commands_run_on_the_cpu_with_a_note(box: Cli) -> None:
-    write(box, ", gpu_count: 2", "")
+    manifest = MANIFEST.replace(", vram: 60GiB, gpu_count: 2", "").replace("    vram: 10GiB\n", "")
+    (box.cwd / "deploy.yaml").write_text(manifest.replace("@PORT@", str(free_port())))
     text = box.ok("plan", "--gpus", "none")
     assert "note: small runs on the CPU" in text
+    assert "note: wide runs on the CPU" in text
+
+
+def test_without_a_gpu_a_command_that_claims_vram_is_refused(box: Cli) -> None:
+    write(box, ", gpu_count: 2", "")
+    done = box.run("plan", "--gpus", "none")
+    assert done.returncode == 1
+    assert "does not fit: wide: needs a GPU, 60.0 GiB of it (vram)" in done.stdout
+    assert "gpus: cpu starts it without one" in done.stdout
 
 
 @pytest.mark.parametrize(

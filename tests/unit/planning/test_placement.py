@@ -253,6 +253,17 @@ def test_a_command_runs_anywhere_and_claims_what_it_says() -> None:
     assert (claims.gpus, claims.vram_bytes, claims.mask) == ((uuid(0),), GiB, "0")
 
 
+def test_a_command_that_claims_vram_is_not_started_without_a_gpu() -> None:
+    run = model(engine=EngineName.COMMAND, command=("serve", "{port}"), vram_bytes=18 * GiB)
+    assert reason(planned(run, on=BARE)) == (
+        "needs a GPU, 18.0 GiB of it (vram), and none can be used: no NVIDIA driver: libnvidia-ml.so.1 not found; "
+        "gpus: cpu starts it without one"
+    )
+    assert planned(replace(run, gpus=GpuCpu()), on=BARE).fits
+    # Of the built-in engine it is known that it runs on the CPU, and vram is only a bound on what it takes of a GPU.
+    assert planned(model("smollm2", vram_bytes=GiB), on=BARE).fits
+
+
 def test_a_probe_of_ones_own_is_for_readiness_alone() -> None:
     worker = spec(planned(model(probe="/warm", start_timeout_s=7, stop_grace_s=3), on=BARE), "llama-1")
     assert (worker.ready_path, worker.live_path) == ("/warm", "/health")
