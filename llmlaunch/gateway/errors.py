@@ -62,6 +62,10 @@ def transfer_coding() -> Reply:
     return error(501, "The only Transfer-Encoding understood is chunked.", code="transfer_encoding")
 
 
+def wrong_version() -> Reply:
+    return error(505, "This server speaks HTTP/1.1 and HTTP/1.0.", code="http_version")
+
+
 def request_timeout() -> Reply:
     return error(408, "The request did not arrive in time.", code="request_timeout")
 

@@ -15,7 +15,8 @@ from llmlaunch.gateway.seen import Seen, key_of
 HEAD_LIMIT = 64 << 10
 """Bytes of a head beyond which it is taken for nonsense."""
 _STATUS = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?\r\n")
-_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*?)[ \t]*\r\n")
+# White space around the value is left to strip(): a pattern for it would try every way to divide a long run of it.
+_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([\t\x20-\x7e\x80-\xff]*)\r\n")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?\r\n")
 _CHUNK_HEAD_LIMIT = 1024
 _FILL_LIMIT = 1 << 20
@@ -23,6 +24,8 @@ _BODILESS = (204, 304)
 _SIZES: dict[bytes, int] = {}
 """Size lines seen before and found right: the events of a stream are nearly all of a few lengths."""
 _SIZES_MOST = 4096
+_SIZES_LONGEST = 16
+"""Bytes of a line that is remembered: extensions can make them endless."""
 
 
 class BadAnswer(ValueError):
@@ -82,7 +85,7 @@ def parse_head(data: bytes) -> Head:
         if line is None:
             raise BadAnswer("a header field that is none")
         at = line.end()
-        name, value = line[1].lower(), line[2]
+        name, value = line[1].lower(), line[2].strip(b" \t")
         fields.append((name, value))
         if name == b"content-length":
             length = _length(value, length)
@@ -94,7 +97,9 @@ def parse_head(data: bytes) -> Head:
     if codings and (codings != b"chunked" or length is not None):
         raise BadAnswer("a Transfer-Encoding that is not understood, or not alone")
     bodiless = status < 200 or status in _BODILESS
-    keep_alive = b"close" not in connection if start[1] == b"1" else b"keep-alive" in connection
+    keep_alive = (
+        b"close" not in connection if start[1] == b"1" else b"keep-alive" in connection and not codings
+    )
     return Head(
         status=status,
         reason=start[3] or b"",
@@ -128,16 +133,18 @@ class Body:
         self.done = not self.chunked and not self.until_close and self._left == 0
 
     def feed(self, data: bytes) -> None:
-        """Take note of ``data``. Raises BadAnswer for broken chunks and for bytes behind the end."""
+        """Take note of ``data``. Raises BadAnswer for broken chunks and for bytes behind the end.
+
+        After that all is as if ``data`` had not come: nobody passes it on.
+        """
         if self.chunked:
             if self._left or self._line or self._trailers or self.done or not self._is_whole_chunks(data):
-                self._walk(data, None)
-        elif self._left:
+                self._walk_or_stay(data, None)
+        elif not self.until_close:
+            if len(data) > self._left:
+                raise BadAnswer("bytes after the end of the answer")
             self._left -= len(data)
-            if self._left <= 0:
-                self._end(-self._left)
-        elif not self.until_close and data:
-            raise BadAnswer("bytes after the end of the answer")
+            self.done = self._left == 0
 
     def decode(self, data: bytes) -> bytes:
         """As :meth:`feed`, and returns the content without its framing."""
@@ -145,7 +152,7 @@ class Body:
             self.feed(data)
             return data
         content: list[bytes] = []
-        self._walk(data, content)
+        self._walk_or_stay(data, content)
         return b"".join(content)
 
     def before_interruption(self) -> bytes | None:
@@ -177,18 +184,20 @@ class Body:
                 size = int(line[1], 16)
                 if not size:
                     return False
-                if len(_SIZES) < _SIZES_MOST:
+                if len(_SIZES) < _SIZES_MOST and line_end - at <= _SIZES_LONGEST:
                     _SIZES[data[at:line_end]] = size
             at = line_end + size + 4
             if data[at - 2 : at] != b"\r\n":
                 return False
         return at == end
 
-    def _end(self, extra: int) -> None:
-        self.done = True
-        self._left = 0
-        if extra:
-            raise BadAnswer("bytes after the end of the answer")
+    def _walk_or_stay(self, data: bytes, content: list[bytes] | None) -> None:
+        before = self._left, self._line, self._trailers, self.done
+        try:
+            self._walk(data, content)
+        except BadAnswer:
+            self._left, self._line, self._trailers, self.done = before
+            raise
 
     def _walk(self, data: bytes, content: list[bytes] | None) -> None:
         if self._line:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, cast
 from llmlaunch.gateway import errors
 from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.proxy import Exchange
-from llmlaunch.gateway.receive import Receiver
+from llmlaunch.gateway.receive import AHEAD_LIMIT, Receiver
 from llmlaunch.gateway.request import Request
 
 if TYPE_CHECKING:
@@ -31,10 +31,9 @@ BODY_TIMEOUT_S = 30.0
 """Seconds without a byte of a body."""
 IDLE_TIMEOUT_S = 75.0
 STALLED_TIMEOUT_S = 120.0
-"""Seconds in which a client takes nothing of what waits for it."""
-AHEAD_LIMIT = 16
-"""Requests sent ahead of their turn before reading stops; so do the bytes of their bodies beyond AHEAD_BYTES."""
+"""Seconds in which a client takes nothing of what waits for it, or not the rest before a connection closes."""
 AHEAD_BYTES = 256 << 10
+"""Bytes in the bodies of requests sent ahead of their turn before reading stops; or AHEAD_LIMIT requests."""
 LINGER_S = 2.0
 """Seconds to read on after a last answer: closing on unread bytes would reset it away (RFC 9112 §9.6)."""
 WRITE_HIGH = 256 << 10
@@ -81,7 +80,7 @@ class ClientConnection(asyncio.Protocol):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         peer = transport.get_extra_info("peername")
         local = bool(peer) and _is_loopback(str(peer[0]))
-        self._receiver = Receiver(self._gateway.rules, local, self._expected)
+        self._receiver = Receiver(self._gateway.rules, local)
         self._idle_since = self._now()
         self._gateway.connections.add(self)
 
@@ -102,6 +101,7 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._receiver.deaf = True
+        self._receiver.unread = b""
         self._receiver.ready.clear()
         self._gateway.connections.discard(self)
         if self._probe is not None:
@@ -126,8 +126,13 @@ class ClientConnection(asyncio.Protocol):
         if self._turning:
             return
         self._turning = True
-        ahead = self._receiver.ready
-        while ahead and not (self._serving or self._stalled_since or self.transport.is_closing()):
+        receiver = self._receiver
+        ahead = receiver.ready
+        while not (self._serving or self._stalled_since or self.transport.is_closing()):
+            if not ahead:
+                receiver.go_on()
+                if not ahead:
+                    break
             self._current = request = ahead.popleft()
             answer = request.reply or self._gateway.answer(request)
             if isinstance(answer, Reply):
@@ -139,7 +144,11 @@ class ClientConnection(asyncio.Protocol):
                 if self._half_closed and self._serving is not None:
                     self._look_for_peer(0)
         self._turning = False
+        if receiver.expecting and not (ahead or self._serving):
+            receiver.expecting = False
+            self.write(_CONTINUE)
         full = bool(ahead) and (len(ahead) >= AHEAD_LIMIT or sum(len(r.body) for r in ahead) > AHEAD_BYTES)
+        full = full or bool(receiver.unread)
         if full != self._paused_reading and not self.transport.is_closing() and not self._half_closed:
             self._paused_reading = full
             if full:
@@ -148,10 +157,6 @@ class ClientConnection(asyncio.Protocol):
                 self.transport.resume_reading()
 
     # -- writing
-
-    def _expected(self) -> None:
-        if self._serving is None:
-            self.write(_CONTINUE)
 
     def write(self, data: bytes) -> None:
         if not self.transport.is_closing():
@@ -187,6 +192,7 @@ class ClientConnection(asyncio.Protocol):
     def cut(self, hard: bool) -> None:
         """End in the middle of an answer, so that the client can tell. ``hard``: its framing does not say so itself."""
         self._serving = self._current = None
+        self._idle_since = self._now()
         self._receiver.deaf = True
         if hard:
             self.transport.abort()
@@ -211,8 +217,10 @@ class ClientConnection(asyncio.Protocol):
         if self._stalled_since:
             if now - self._stalled_since > STALLED_TIMEOUT_S:
                 self.transport.abort()
-        elif self._lingering:
-            if now - self._idle_since > LINGER_S:
+        elif self._lingering or self.transport.is_closing():
+            # What is still to be written would keep it open for as long as the client likes.
+            limit = STALLED_TIMEOUT_S if self.transport.get_write_buffer_size() else LINGER_S
+            if now - self._idle_since > limit:
                 self.transport.abort()
         elif receiver.amid:
             limit = HEAD_TIMEOUT_S if receiver.in_head else BODY_TIMEOUT_S

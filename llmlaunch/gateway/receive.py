@@ -14,6 +14,7 @@ Then only the length is read, and the parser does not see that message at all.
 from __future__ import annotations
 
 import logging
+import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -33,12 +34,18 @@ HEAD_LIMIT = 32 << 10
 FIELDS_LIMIT = 128
 SWALLOW_LIMIT = 64 << 10
 """A body that is not wanted is read up to here to keep the connection; beyond, it is closed."""
+AHEAD_LIMIT = 16
+"""Requests that stand in line before no more are read."""
+PIECE = 16 << 10
+"""Bytes that are parsed at a time, if more came and requests may begin among them."""
 PARTS_LIMIT = 64
 """Pieces of a body that are kept apart; more of them, and small ones would weigh more than what they hold."""
 _NOTED = frozenset(
     (b"host", b"authorization", b"connection", b"content-length", b"expect", b"origin", b"transfer-encoding", b"x-request-id")
 )  # fmt: skip
 _ONCE = frozenset((b"host", b"authorization", b"content-length"))
+_HOST = re.compile(rb"(?:\[[0-9A-Za-z:._~%!$&'()*+,;=-]+\]|[0-9A-Za-z._~%!$&'()*+,;=-]*)(?::[0-9]*)?")
+"""RFC 3986's host and port: what names, and nothing that could be taken for a path or a user."""
 _NOT_AGAIN = frozenset((b"transfer-encoding", b"expect"))
 """A head with one of these says more than how long its body is."""
 
@@ -61,17 +68,17 @@ class Receiver:
     """One connection's input. :meth:`feed` it; take complete requests from :attr:`ready`, in order."""
 
     __slots__ = (
-        "_began_fresh", "_declared", "_doubled", "_fed", "_fields", "_fresh", "_key", "_last", "_left", "_local",
-        "_noted", "_on_expect", "_parser", "_parts", "_request", "_rules", "_size", "_url", "deaf", "in_head",
-        "ready", "since",
+        "_began_fresh", "_declared", "_doubled", "_fed", "_fields", "_fresh", "_host", "_key", "_last", "_left",
+        "_local", "_noted", "_parser", "_parts", "_request", "_rules", "_size", "_url", "deaf", "expecting",
+        "in_head", "ready", "since", "unread",
     )  # fmt: skip
 
-    def __init__(self, rules: Rules, local: bool, on_expect: Callable[[], None]) -> None:
-        """``on_expect`` is called when a client waits for ``100 Continue`` and shall have it."""
+    def __init__(self, rules: Rules, local: bool) -> None:
         self._rules = rules
         self._local = local
-        self._on_expect = on_expect
         self._parser = httptools.HttpRequestParser(self)
+        self._host = b""
+        """Seen before on this connection, and right."""
         self._request: Request | None = None
         """Its head is read, its body is not."""
         self._parts: list[bytes | bytearray] = []
@@ -88,6 +95,10 @@ class Receiver:
         """Bytes to come of a body that the parser does not see."""
         self.deaf = False
         """What still comes is not read any more."""
+        self.expecting = False
+        """The client waits for ``100 Continue`` with its body, and shall have it."""
+        self.unread = b""
+        """Came behind AHEAD_LIMIT requests that stand in line: bytes weigh less than what they become."""
         self.ready: deque[Request] = deque()
         self.since = rules.now()
         """When the present wait began: for a head, for its rest, for more of a body."""
@@ -99,24 +110,35 @@ class Receiver:
 
     def feed(self, data: bytes) -> None:
         """Never raises: what can not be understood becomes a request whose reply says so."""
-        while data and not self.deaf and (self._left or not (self.amid or self._last)):
-            rest = self._known_body(data) if self._left else self._known_head(data)
+        self.unread = self.unread + data if self.unread else data
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Read what is unread, as far as there is room for requests in line."""
+        data, self.unread = self.unread, b""
+        while data and not self.deaf:
+            if len(self.ready) >= AHEAD_LIMIT:
+                self.unread = data
+                return
+            rest = None
+            if self._left:
+                rest = self._known_body(data)
+            elif not (self.amid or self._last):
+                rest = self._known_head(data)
             if rest is None:
-                break
+                awaited = 0 if self._request is None else self._declared - self._size
+                size = max(PIECE, awaited)
+                self._feed(data[:size])
+                rest = data[size:]
             data = rest
-        if not data or self.deaf:
-            return
+
+    def _feed(self, data: bytes) -> None:
         self._fresh = not self.amid
         if self._fresh:
             self.since = self._rules.now()
             self._fed = 0
         self._fed += len(data)
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._without_upgrade(data[upgrade.args[0] :])
-        except httptools.HttpParserError as error:
-            self._parse_error(error)
+        self._parse(data)
         if self.amid and self._fed > HEAD_LIMIT and not self.deaf:
             self.refuse_rest(errors.header_too_large(HEAD_LIMIT))
 
@@ -169,15 +191,29 @@ class Receiver:
             known.onward(plain=False)
             self._rules.seen.put(key, known)
 
+    def _parse(self, rest: bytes | memoryview) -> None:
+        while rest and not self.deaf:
+            try:
+                self._parser.feed_data(rest)
+            except httptools.HttpParserUpgrade as upgrade:
+                rest = memoryview(rest)[upgrade.args[0] :]
+                self._without_upgrade()
+            except httptools.HttpParserError as error:
+                self._parse_error(error)
+                return
+            else:
+                return
+
     def refuse_rest(self, reply: Reply) -> None:
-        """Answer what is half received with ``reply``, and read nothing more."""
+        """Answer what is half received with ``reply``, or as it is settled already, and read nothing more."""
         rules = self._rules
         request = self._request or Request(b"GET", b"", b"", True, False, rules.now(), rules.new_identity())
-        request.reply = reply
+        if request.reply is None:
+            request.reply = reply
         self.in_head = False
         self._last_word(request)
 
-    def _without_upgrade(self, rest: bytes) -> None:
+    def _without_upgrade(self) -> None:
         """No upgrade is offered, so ``Upgrade`` means nothing (RFC 9110 §7.8): read on as if it were not there.
 
         llhttp has left HTTP behind at that point, body and all, so a new parser gets the head again without the field.
@@ -191,7 +227,10 @@ class Receiver:
         fields = [b"%b: %b\r\n" % field for field in self._fields if field[0] != b"upgrade"]
         start = b"%b %b HTTP/%b\r\n" % (parser.get_method(), self._url, parser.get_http_version().encode())
         self._parser = httptools.HttpRequestParser(self)
-        self.feed(start + b"".join(fields) + b"\r\n" + rest)
+        try:
+            self._parser.feed_data(start + b"".join(fields) + b"\r\n")
+        except httptools.HttpParserError as error:
+            self._parse_error(error)
 
     # -- called by httptools
 
@@ -220,12 +259,13 @@ class Receiver:
         path, query = _path(self._url)
         rules = self._rules
         own_identity = request_id(noted.get(b"x-request-id", b""), b"")
+        http11 = parser.get_http_version() == "1.1"
         request = self._request = Request(
             parser.get_method(),
             path,
             query,
-            parser.get_http_version() == "1.1",
-            parser.should_keep_alive(),
+            http11,
+            parser.should_keep_alive() and http11,
             rules.now(),
             own_identity or rules.new_identity(),
             [line for line in self._fields if line[0] != b"content-length"],
@@ -250,8 +290,10 @@ class Receiver:
         request = self._request
         if request is None or self.deaf:
             return
+        self.expecting = False
         self._size += len(data)
         if request.reply is not None:
+            self._fed = 0
             if self._size > SWALLOW_LIMIT:
                 self._last_word(request)
         elif self._size > self._rules.max_body_bytes:
@@ -275,6 +317,7 @@ class Receiver:
         request, self._request = self._request, None
         if request is None or self.deaf:
             return
+        self.expecting = False
         parts, self._parts = self._parts, []
         request.body = bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
         self._last = not request.keep_alive
@@ -308,28 +351,41 @@ class Receiver:
         if len(self._fields) > FIELDS_LIMIT or self._head_size() > HEAD_LIMIT:
             request.keep_alive = False
             return errors.header_too_large(HEAD_LIMIT)
+        reply = self._odd_host(request.http11) or self._odd_framing(request.http11)
+        if reply is not None:
+            request.keep_alive = False
+        return reply
+
+    def _odd_host(self, http11: bool) -> Reply | None:
+        """RFC 9112 §3.2."""
         if self._doubled:
-            request.keep_alive = False
             return errors.bad_http(f"{self._doubled.decode()} is given twice")
-        if request.http11 and b"host" not in self._noted:
-            request.keep_alive = False
-            return errors.bad_http("an HTTP/1.1 request needs a Host")
-        coding = self._noted.get(b"transfer-encoding")
-        if coding is None:
-            return None
-        if not request.http11:
-            request.keep_alive = False
-            return errors.bad_http("HTTP/1.0 has no Transfer-Encoding")
-        if coding.strip(b" \t").lower() != b"chunked":
-            request.keep_alive = False
-            return errors.transfer_coding()
+        host = self._noted.get(b"host")
+        if host is None:
+            return errors.bad_http("an HTTP/1.1 request needs a Host") if http11 else None
+        if host != self._host:
+            if _HOST.fullmatch(host) is None:
+                return errors.bad_http("its Host is no host")
+            self._host = host
         return None
+
+    def _odd_framing(self, http11: bool) -> Reply | None:
+        """RFC 9112 §2.3 and §6."""
+        if not http11 and self._parser.get_http_version() != "1.0":
+            return errors.wrong_version()
+        coding = self._noted.get(b"transfer-encoding")
+        if coding is None or (http11 and coding.lower() == b"chunked"):
+            return None
+        if not http11:
+            return errors.bad_http("HTTP/1.0 has no Transfer-Encoding")
+        if coding.lower().rpartition(b",")[2].strip(b" \t") != b"chunked":
+            return errors.bad_http("its last Transfer-Encoding is not chunked")
+        return errors.transfer_coding()
 
     def _before_body(self, request: Request) -> None:
         expects = self._noted.get(b"expect", b"").lower() == b"100-continue" and request.http11
         if request.reply is None:
-            if expects and not self.ready:
-                self._on_expect()
+            self.expecting = expects
         elif expects or self._declared > SWALLOW_LIMIT or not request.keep_alive:
             self._last_word(request)
 
@@ -338,7 +394,9 @@ class Receiver:
         self._parts = []
         request.keep_alive = False
         self._request = None
+        self.expecting = False
         self.deaf = True
+        self.unread = b""
         self.ready.append(request)
 
     def _parse_error(self, error: Exception) -> None:

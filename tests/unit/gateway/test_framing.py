@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlaunch.gateway.framing import BadAnswer, Body, parse_head
+from llmlaunch.gateway.framing import _SIZES, BadAnswer, Body, parse_head
 
 CHUNKED = parse_head(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
 
@@ -122,6 +122,13 @@ def test_a_head_is_read() -> None:
         (b"HTTP/1.1 204 No Content\r\n\r\n", True, 0, False),
         (b"HTTP/1.1 304 Not Modified\r\ncontent-length: 10\r\n\r\n", True, 0, False),
         (b"HTTP/1.1 200 OK\r\nTRANSFER-ENCODING: Chunked\r\n\r\n", True, None, True),
+        # RFC 9112 §6.1: its framing is faulty, so nothing may follow it.
+        (
+            b"HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ntransfer-encoding: chunked\r\n\r\n",
+            False,
+            None,
+            True,
+        ),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\ncontent-length: 3\r\n\r\n", True, 3, False),
     ],
 )
@@ -160,3 +167,49 @@ def test_a_body_until_close_has_no_end_of_its_own() -> None:
     body = Body(parse_head(b"HTTP/1.0 200 OK\r\n\r\n"))
     body.feed(b"anything")
     assert (body.done, body.until_close, body.before_interruption()) == (False, True, b"")
+
+
+@given(
+    contents,
+    places,
+    st.integers(0, 10_000),
+    st.sampled_from([b"zz\r\n", b"3\r\nabcd\r\n", b"0\r\n\r\nx", b"\n"]),
+)
+def test_what_was_refused_was_never_passed_on(
+    pieces: list[bytes], at: list[int], where: int, nonsense: bytes
+) -> None:
+    """A read that holds nonsense does not reach the client, and the error event has to fit what did."""
+    whole = chunks(pieces)[:-5]
+    where %= len(whole) + 1
+    sent, refused = whole[:where], whole[where:] + nonsense
+    watcher = Body(CHUNKED)
+    for piece in cut(sent, at):
+        watcher.feed(piece)
+    with pytest.raises(BadAnswer):
+        watcher.feed(refused)
+    filler = watcher.before_interruption()
+    if filler is None:
+        return
+    event = b"data: error\n\n"
+    content = Body(CHUNKED).decode(sent + filler + b"%x\r\n%b\r\n" % (len(event), event))
+    assert content.endswith(event)
+    assert content.startswith(Body(CHUNKED).decode(sent))
+
+
+def test_a_field_of_white_space_is_read_in_one_pass() -> None:
+    """Backtracking would take 64 KiB squared steps, with everybody waiting."""
+    value = b"a" + b" \t" * 30_000 + b"b"
+    assert parse_head(b"HTTP/1.1 200 OK\r\nx: \t%b \t\r\n\r\n" % value).fields == ((b"x", value),)
+    with pytest.raises(BadAnswer):
+        parse_head(b"HTTP/1.1 200 OK\r\nx: " + b" " * 60_000 + b"\0\r\n\r\n")
+    body = Body(CHUNKED)
+    body.feed(b"0\r\nx: %b\r\n\r\n" % value)
+    assert body.done
+
+
+def test_what_is_remembered_of_size_lines_is_small() -> None:
+    body = Body(CHUNKED)
+    for number in range(100):
+        body.feed(b"1;%d%b\r\nx\r\n" % (number, b"a" * 900))
+        body.feed(b"%x%b\r\nx\r\n" % (1, b" " * 100))
+    assert max(map(len, _SIZES)) <= 16

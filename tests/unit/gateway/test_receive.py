@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import random
 
 import h11
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from llmlaunch.gateway import errors
 from llmlaunch.gateway.errors import Reply
-from llmlaunch.gateway.receive import HEAD_LIMIT, Receiver, Rules
+from llmlaunch.gateway.receive import AHEAD_LIMIT, HEAD_LIMIT, PIECE, Receiver, Rules
 from llmlaunch.gateway.request import Request, endpoint
 
 
@@ -21,8 +24,8 @@ def screen(request: Request) -> Reply | None:
 RULES = Rules(screen, lambda: b"id", lambda: 0.0, 1000)
 
 
-def receiver() -> Receiver:
-    return Receiver(RULES, False, lambda: None)
+def receiver(rules: Rules = RULES) -> Receiver:
+    return Receiver(rules, False)
 
 
 def received(data: bytes, cuts: list[int]) -> list[tuple[object, ...]]:
@@ -151,8 +154,66 @@ def test_limits_are_kept_however_slowly_it_comes() -> None:
 
 def test_a_large_pipelined_body_does_not_count_as_the_next_head() -> None:
     rules = Rules(screen, lambda: b"id", lambda: 0.0, 1 << 20)
-    reader = Receiver(rules, False, lambda: None)
+    reader = Receiver(rules, False)
     body = bytes(100_000)
     reader.feed(b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 100000\r\n\r\n" + body + b"GET / HT")
     reader.feed(b"TP/1.1\r\nhost: h\r\n\r\n")
     assert [(r.method, r.reply) for r in reader.ready] == [(b"POST", None), (b"GET", None)]
+
+
+def test_a_refusal_stays_what_it_was_while_an_unwanted_body_comes() -> None:
+    def refuse(request: Request) -> Reply | None:
+        return errors.wrong_key(missing=True)
+
+    reader = receiver(Rules(refuse, lambda: b"id", lambda: 0.0, 1 << 20))
+    reader.feed(b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 50000\r\n\r\n")
+    for _ in range(5):
+        reader.feed(bytes(10_000))
+    assert [(r.reply.status, r.keep_alive) for r in reader.ready if r.reply] == [(401, True)]
+    reader.feed(b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 50000\r\n\r\nx")
+    reader.refuse_rest(errors.request_timeout())
+    assert [(r.reply.status, r.keep_alive) for r in reader.ready if r.reply] == [(401, True), (401, False)]
+
+
+def test_thousands_of_upgrades_in_one_read_are_thousands_of_requests() -> None:
+    one = b"GET / HTTP/1.1\r\nhost: h\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n"
+    reader = receiver()
+    reader.feed(one * 3000)
+    assert taken(reader) == [None] * 3000
+
+
+def taken(reader: Receiver) -> list[Reply | None]:
+    """The replies of all requests, taken in turn as they come."""
+    found = []
+    while reader.ready:
+        found.append(reader.ready.popleft().reply)
+        if not reader.ready:
+            reader.go_on()
+    return found
+
+
+@pytest.mark.parametrize(
+    "one", [b"GET / HTTP/1.1\r\nhost:\r\n\r\n", b"GET /" + b"a" * 3000 + b" HTTP/1.1\r\nhost:\r\n\r\n"]
+)
+def test_requests_far_ahead_of_their_turn_stay_bytes(one: bytes) -> None:
+    reader = receiver()
+    count = (256 << 10) // len(one)
+    reader.feed(one * count)
+    assert len(reader.ready) <= PIECE // len(one) + AHEAD_LIMIT
+    reader.feed(one)
+    assert taken(reader) == [None] * (count + 1)
+    assert not reader.unread
+
+
+def test_a_large_body_behind_many_requests_is_whole() -> None:
+    reader = receiver(Rules(screen, lambda: b"id", lambda: 0.0, 1 << 20))
+    small, body = b"GET / HTTP/1.1\r\nhost:\r\n\r\n", random.Random(1).randbytes(300_000)
+    large = b"POST / HTTP/1.1\r\nhost:\r\ncontent-length: 300000\r\n\r\n" + body
+    reader.feed(small * 1000 + large[:200_000])
+    reader.feed(large[200_000:] + small)
+    found = []
+    while reader.ready:
+        found.append(reader.ready.popleft())
+        if not reader.ready:
+            reader.go_on()
+    assert [request.body for request in found] == [b""] * 1000 + [body, b""]

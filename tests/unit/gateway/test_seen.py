@@ -89,7 +89,7 @@ class Screen:
 
 def receiver(screen: Screen, rules: Rules | None = None) -> tuple[Receiver, Rules]:
     rules = rules or Rules(screen, lambda: b"ours", lambda: 0.0, 1000)
-    return Receiver(rules, True, lambda: None), rules
+    return Receiver(rules, True), rules
 
 
 def message(body: bytes, *fields: bytes) -> bytes:
