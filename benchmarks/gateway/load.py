@@ -1,55 +1,34 @@
-"""A load of keep-alive connections, each with one request at a time. Talks to this machine only."""
+"""The mock upstream and the load maker, compiled from C; and sockets that only hold a connection. This machine only."""
 
 from __future__ import annotations
 
-import asyncio
-import statistics
-import time
-from typing import cast
+import contextlib
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
 
 
-class Client(asyncio.Protocol):
-    """Sends the same request again as soon as the answer before has ended."""
+@dataclass(frozen=True, slots=True)
+class Times:
+    """What one run of the load maker found."""
 
-    def __init__(self, request: bytes, stream: bool, times: list[float], until: float) -> None:
-        self.request, self.stream, self.times, self.until = request, stream, times, until
-        self.tail = b""
-        self.expected = -1
-        self.done = asyncio.get_running_loop().create_future()
+    answers: int
+    median_ms: float
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-        self.ask()
 
-    def ask(self) -> None:
-        self.began = time.perf_counter()
-        self.transport.write(self.request)
-
-    def data_received(self, data: bytes) -> None:
-        self.tail = (self.tail + data)[-4096:] if self.stream else self.tail + data
-        if self.stream:
-            if not self.tail.endswith(b"0\r\n\r\n"):
-                return
-        else:
-            head, found, body = self.tail.partition(b"\r\n\r\n")
-            if not found or len(body) < int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]):
-                return
-            if not head.startswith(b"HTTP/1.1 200"):
-                self.done.set_exception(RuntimeError(f"answered {self.tail[:300]!r}"))
-                self.transport.close()
-                return
-        self.tail = b""
-        now = time.perf_counter()
-        self.times.append(now - self.began)
-        if now < self.until:
-            self.ask()
-        else:
-            self.transport.close()
-            self.done.set_result(None)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if not self.done.done():
-            self.done.set_exception(RuntimeError(f"connection lost: {exc}; got {self.tail[:300]!r}"))
+def compiled(name: str, folder: Path) -> str:
+    """The path of the program ``name``.c, made in ``folder``."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        raise SystemExit("the mock upstream and the load maker need a C compiler (gcc)")
+    binary = folder / name
+    subprocess.run([compiler, "-O2", "-o", str(binary), str(HERE / f"{name}.c")], check=True)
+    return str(binary)
 
 
 def request(port: int, body: bytes, key: str) -> bytes:
@@ -69,17 +48,33 @@ def request(port: int, body: bytes, key: str) -> bytes:
     return head.encode() + body
 
 
-async def run(port: int, message: bytes, stream: bool, connections: int, seconds: float) -> list[float]:
-    """Seconds each request took, in order of their ends."""
-    loop = asyncio.get_running_loop()
-    times: list[float] = []
-    until = time.perf_counter() + seconds
-    clients = [Client(message, stream, times, until) for _ in range(connections)]
-    for client in clients:
-        await loop.create_connection(lambda client=client: client, "127.0.0.1", port)  # type: ignore[misc]
-    await asyncio.gather(*[client.done for client in clients])
-    return times
+@dataclass(frozen=True, slots=True)
+class Load:
+    program: str
+    folder: Path
+
+    def run(self, port: int, message: bytes, connections: int, seconds: float) -> Times:
+        file = self.folder / "message"
+        file.write_bytes(message)
+        command = [self.program, str(port), str(file), str(connections), str(seconds)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60)
+        if done.returncode:
+            raise SystemExit(f"port {port}: {done.stderr.strip()}")
+        answers, median_us, _ = map(int, done.stdout.split())
+        return Times(answers, median_us / 1000)
 
 
-def median_ms(times: list[float]) -> float:
-    return statistics.median(times) * 1000
+@contextlib.contextmanager
+def held(port: int, count: int, message: bytes = b"") -> Iterator[None]:
+    """Keep ``count`` connections open, each with ``message`` sent and, if there is one, the first bytes of its answer come."""
+    with contextlib.ExitStack() as stack:
+        sockets = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
+            for _ in range(count)
+        ]
+        if message:
+            for sock in sockets:
+                sock.sendall(message)
+            for sock in sockets:
+                sock.recv(64)
+        yield

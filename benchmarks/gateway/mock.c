@@ -1,17 +1,20 @@
-/* The cheapest upstream: one thread, epoll, canned answers. A body with "stream":true gets 64 server-sent events, one
- * per turn and connection, so that they reach a proxy apart from each other as tokens do; any other gets a small chat.
+/* The cheapest upstream: one thread, epoll, canned answers. A body with "stream":true gets 64 server-sent events; any
+ * other gets a small chat. "seed":N is the pace: an event each N microseconds, so that they reach a proxy apart from each
+ * other as tokens do; without it one per turn and connection, as fast as they go.
  * Usage: mock PORT. Bodies must carry a Content-Length; enough for a benchmark, and for nothing else. */
 #define _GNU_SOURCE
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
-#define MAX_FD 4096
+#define MAX_FD 8192
 #define ROOM (128 << 10)
 #define EVENTS 64
 
@@ -29,9 +32,26 @@ static int chat_size, event_size;
 
 struct connection {
     char *room;
-    int have, left; /* bytes held; events still to send */
+    int have, left;    /* bytes held; events still to send */
+    int64_t pace, due; /* ns between two of them; when the next is due */
 } connections[MAX_FD];
 static int streams[MAX_FD], stream_count;
+
+static int64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1000000000LL + t.tv_nsec;
+}
+
+static int says(const char *body, int size, const char *key, const char *value)
+{
+    const char *at = memmem(body, size, key, strlen(key));
+    if (!at)
+        return 0;
+    at += strlen(key) + strspn(at + strlen(key), " ");
+    return *value ? strncmp(at, value, strlen(value)) == 0 : atoi(at);
+}
 
 static void forget(int fd)
 {
@@ -68,7 +88,8 @@ static int answer(int fd)
     *end = '\r';
     if (c->have < size + body)
         return 0;
-    int stream = memmem(c->room + size, body, "\"stream\":true", 13) != NULL;
+    int stream = says(c->room + size, body, "\"stream\":", "true");
+    c->pace = stream ? says(c->room + size, body, "\"seed\":", "") * 1000LL : 0;
     memmove(c->room, c->room + size + body, c->have - size - body);
     c->have -= size + body;
     if (!stream)
@@ -76,22 +97,38 @@ static int answer(int fd)
     if (put(fd, STREAM_HEAD, sizeof STREAM_HEAD - 1))
         return -1;
     c->left = EVENTS;
+    c->due = c->pace ? now_ns() + c->pace : 0;
     streams[stream_count++] = fd;
     return 1;
 }
 
-static void advance_streams(void)
+/* Send what is due; returns the ns until something will be, -1: nothing will. */
+static int64_t advance_streams(void)
 {
+    int64_t now = stream_count ? now_ns() : 0, next = -1;
     for (int i = 0; i < stream_count; i++) {
-        int fd = streams[i], last = --connections[fd].left == 0;
+        int fd = streams[i];
+        struct connection *c = &connections[fd];
+        int64_t rest = c->due - now;
+        if (c->due && rest > 0) {
+            if (next < 0 || rest < next)
+                next = rest;
+            continue;
+        }
+        int last = --c->left == 0;
         int failed = put(fd, event_chunk, event_size) || (last && put(fd, "0\r\n\r\n", 5));
         if (failed) {
             forget(fd);
             i--;
         } else if (last) {
             streams[i--] = streams[--stream_count];
+        } else {
+            c->due += c->pace;
+            if (next < 0 || c->pace < next)
+                next = c->pace;
         }
     }
+    return next;
 }
 
 int main(int count, char **words)
@@ -109,8 +146,10 @@ int main(int count, char **words)
     }
     struct epoll_event wanted = {.events = EPOLLIN, .data.fd = listener}, ready[256];
     epoll_ctl(poll, EPOLL_CTL_ADD, listener, &wanted);
+    int64_t rest = -1;
     for (;;) {
-        int found = epoll_wait(poll, ready, 256, stream_count ? 0 : -1);
+        struct timespec limit = {.tv_sec = rest / 1000000000, .tv_nsec = rest % 1000000000};
+        int found = epoll_pwait2(poll, ready, 256, rest < 0 ? NULL : &limit, NULL);
         for (int i = 0; i < found; i++) {
             int fd = ready[i].data.fd;
             if (fd == listener) {
@@ -140,6 +179,6 @@ int main(int count, char **words)
             if (done < 0)
                 forget(fd);
         }
-        advance_streams();
+        rest = advance_streams();
     }
 }
