@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 MAX_BODY_BYTES = 32 << 20
 START_GRACE_S = 5.0
 """Seconds after which a gateway calls itself up even if no controller has answered yet."""
+FIRST_TABLE_S = 2.0
+"""Seconds in which requests wait for the first route table; then they are answered without one."""
 ACCESS_FLUSH_S = 0.1
 _PREFLIGHT_SECONDS = 600
 _TRACE = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
@@ -60,6 +62,9 @@ class Gateway:
         self.table = RouteTable()
         self.heard = False
         """The controller has answered once."""
+        self.early: set[ClientConnection] | None = set()
+        """Whose next request waits for the first route table; None: nobody has to any more."""
+        self.loop.call_later(FIRST_TABLE_S, self.begin)
         self.controller_up = False
         self.loads: dict[str, Load] = {}
         self.room: WaitingRoom[Exchange] = WaitingRoom()
@@ -132,6 +137,16 @@ class Gateway:
         if asked.method not in found.methods:
             return errors.wrong_method(asked.method.decode(), path.decode("latin-1"), found.allowed)
         return None
+
+    def is_early(self, asked: Request) -> bool:
+        """Whether ``asked`` should wait for the first route table, which is moments away after most starts."""
+        return self.early is not None and asked.reply is None and asked.endpoint.kind is not Kind.METRICS
+
+    def begin(self) -> None:
+        """Answer what came early: there is a table, or none is waited for any longer."""
+        early, self.early = self.early, None
+        for connection in early or ():
+            connection.turn()
 
     def answer(self, asked: Request) -> Reply | str:
         """The gateway's own answer, or the name of the model whose replicas have to answer."""
@@ -329,6 +344,7 @@ class Gateway:
             self.on_drained.set()
         self._draining = draining
         self.call_waiting()
+        self.begin()
 
     def freed(self, replica: Replica) -> None:
         """One of its slots is free."""
@@ -371,6 +387,7 @@ class Gateway:
     def stop(self) -> None:
         """Take no further request on any connection; what is being answered goes on."""
         self.stopping = True
+        self.begin()
         for connection in list(self.connections):
             connection.stop()
 

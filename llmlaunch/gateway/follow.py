@@ -26,6 +26,8 @@ WAIT_S = 30.0
 """Seconds one long poll is held by the controller."""
 ANSWER_S = 5.0
 RETRY_FIRST_S, RETRY_MOST_S = 0.1, 2.0
+RETRY_EARLY_S = 0.25
+"""At most, until the first table came: requests may wait for it."""
 REPORT_S = 1.0
 REPORT_ANYWAY_S = 4.0
 """The controller forgets a report after 10 s: requests in flight are told again."""
@@ -82,15 +84,15 @@ class Follower:
                 failures += 1
                 self._tell(f"the controller at {self._url} is not usable: {error or type(error).__name__}")
                 self._gateway.controller_up = False
+                most = RETRY_MOST_S if self._gateway.heard else RETRY_EARLY_S
                 await asyncio.sleep(
-                    min(RETRY_FIRST_S * 2 ** min(failures, 10), RETRY_MOST_S) * random.uniform(0.5, 1)
+                    min(RETRY_FIRST_S * 2 ** min(failures, 10), most) * random.uniform(0.5, 1)
                 )
                 continue
             first, failures = failures > 0 or not self._told, 0
             self._tell("")
             if first:
                 log.info("following the controller at %s", self._url)
-            self._gateway.controller_up = True
             if not news and time.monotonic() - began < POLL_AT_LEAST_S:
                 await asyncio.sleep(POLL_AT_LEAST_S)
 
@@ -101,6 +103,7 @@ class Follower:
         new, complaints = routes.parse(await self._call("GET", path, None, wait_s + ANSWER_S))
         for complaint in complaints:
             log.warning("%s", complaint)
+        self._gateway.controller_up = True
         news = (new.epoch, new.rev, new.settled) != (table.epoch, table.rev, table.settled)
         if news or not self._gateway.heard:
             self._gateway.adopt(routes.merge(table, new))

@@ -86,11 +86,13 @@ class ClientConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._receiver.feed(data)
-        self._turn()
+        self.turn()
 
     def eof_received(self) -> bool:
         """True keeps the connection for what is still to be written."""
         self._half_closed = True
+        if self._gateway.early is not None and self in self._gateway.early:
+            return not self._secure
         serving, current = self._serving, self._current
         if serving is None or current is None or self._receiver.amid or self._secure:
             return False
@@ -119,27 +121,30 @@ class ClientConnection(asyncio.Protocol):
         self._stalled_since = 0.0
         if self._serving is not None:
             self._serving.resume()
-        self._turn()
+        self.turn()
 
-    def _turn(self) -> None:
+    def turn(self) -> None:
         """Answer what can be answered now, in order."""
         if self._turning:
             return
         self._turning = True
-        receiver = self._receiver
+        gateway, receiver = self._gateway, self._receiver
         ahead = receiver.ready
         while not (self._serving or self._stalled_since or self.transport.is_closing()):
             if not ahead:
                 receiver.go_on()
                 if not ahead:
                     break
+            if gateway.early is not None and gateway.is_early(ahead[0]):
+                gateway.early.add(self)
+                break
             self._current = request = ahead.popleft()
-            answer = request.reply or self._gateway.answer(request)
+            answer = request.reply or gateway.answer(request)
             if isinstance(answer, Reply):
-                self._gateway.ended(request, "", answer.status)
+                gateway.ended(request, "", answer.status)
                 self.reply(request, answer)
             else:
-                self._serving = exchange = Exchange(self._gateway, self, request, answer)
+                self._serving = exchange = Exchange(gateway, self, request, answer)
                 exchange.start()
                 if self._half_closed and self._serving is not None:
                     self._look_for_peer(0)
@@ -187,7 +192,7 @@ class ClientConnection(asyncio.Protocol):
         elif self._half_closed and not self._receiver.ready:
             self.transport.close()
         else:
-            self._turn()
+            self.turn()
 
     def cut(self, hard: bool) -> None:
         """End in the middle of an answer, so that the client can tell. ``hard``: its framing does not say so itself."""
@@ -226,7 +231,7 @@ class ClientConnection(asyncio.Protocol):
             limit = HEAD_TIMEOUT_S if receiver.in_head else BODY_TIMEOUT_S
             if now - receiver.since > limit and not self._paused_reading:
                 receiver.refuse_rest(errors.request_timeout())
-                self._turn()
+                self.turn()
         elif self._serving is None and now - self._idle_since > IDLE_TIMEOUT_S:
             self.transport.close()
 

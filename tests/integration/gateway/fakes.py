@@ -26,11 +26,14 @@ HOST = "127.0.0.1"
 class FakeController:
     """Serves whatever routes a test sets, holds long polls, and counts what it is asked."""
 
-    def __init__(self, port: int | None = None, token: str = "", epoch: str = "one", rev: int = 0) -> None:
+    def __init__(
+        self, port: int | None = None, token: str = "", epoch: str = "one", rev: int = 0, **routes: Any
+    ) -> None:
         self.token = token
         self.changed = threading.Condition()
         self.routes: dict[str, Any] = {
             "epoch": epoch, "rev": rev, "settled": True, "dispatch": "shortest_queue", "replicas": [], "expected": [],
+            **routes,
         }  # fmt: skip
         self.reports: list[dict[str, int]] = []
         self.calls: list[str] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import time
 
@@ -14,8 +15,10 @@ from tests.integration.gateway.fakes import (
     Client,
     FakeController,
     FakeWorker,
+    GatewayProcess,
     Seen,
     Talk,
+    ask,
     chat,
     running,
 )
@@ -263,8 +266,6 @@ def test_a_new_controller_that_is_not_settled_takes_nothing_away(bench: Bench) -
 
 
 def test_a_gateway_without_a_controller_says_so_and_recovers() -> None:
-    from tests.integration.gateway.fakes import GatewayProcess, ask
-
     port = free_port()
     gateway = GatewayProcess(f"http://127.0.0.1:{port}")
     try:
@@ -282,6 +283,50 @@ def test_a_gateway_without_a_controller_says_so_and_recovers() -> None:
             controller.close()
     finally:
         assert gateway.stop() == 0
+
+
+def test_requests_right_after_a_start_wait_for_the_first_routes() -> None:
+    """A client that was served before the gateway was restarted must not be refused because it is quick."""
+    port = free_port()
+    gateway = GatewayProcess(f"http://127.0.0.1:{port}")
+    worker = FakeWorker()
+    controller: FakeController | None = None
+    try:
+        gateway.until_up()
+        with Client(gateway.port) as one, Client(gateway.port) as half_closed, Client(gateway.port) as models:
+            one.post({"model": "m"})
+            half_closed.post({"model": "m"})
+            half_closed.sock.shutdown(socket.SHUT_WR)
+            models.send(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\nGET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n")
+            # Metrics tell how it is, whatever it waits for; and what is wrong anyhow need not wait.
+            assert ask(gateway.port, "GET", "/metrics").status == 200
+            assert ask(gateway.port, "GET", "/nothing").status == 404
+            controller = FakeController(port, replicas=[worker.replica("m")], expected=["m"])
+            assert one.answer().status == 200
+            assert half_closed.answer().status == 200
+            assert models.answer().json["status"] == "ok"
+            assert [model["id"] for model in models.answer().json["data"]] == ["m"]
+    finally:
+        worker.close()
+        code = gateway.stop()
+        if controller is not None:
+            controller.close()
+    assert code == 0
+
+
+def test_a_stop_answers_what_waits_for_the_first_routes() -> None:
+    gateway = GatewayProcess(f"http://127.0.0.1:{free_port()}")
+    try:
+        gateway.until_up()
+        with Client(gateway.port) as client:
+            client.post({"model": "m"})
+            assert ask(gateway.port, "GET", "/metrics").status == 200
+            gateway.process.send_signal(signal.SIGTERM)
+            assert client.answer().status == 503
+        assert gateway.finish() == 0
+    finally:
+        if gateway.process.poll() is None:
+            gateway.stop(signal.SIGKILL)
 
 
 def test_counts_in_flight_reach_the_controller(bench: Bench) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from tests.integration.gateway.fakes import Bench, Client, Seen, Talk, ask
+from tests.integration.gateway.fakes import Bench, Client, Seen, Talk, ask, running
 from tests.support.waiting import wait_until
 
 BODY = b'{"model":"m"}'
@@ -241,6 +243,45 @@ def test_cors_for_the_origins_that_were_named(bench: Bench) -> None:
         assert answer.headers["access-control-allow-origin"] == "https://app.example"
     stranger = ask(bench.port, "POST", "/v1/completions", {"model": "m"}, {"Origin": "https://evil.example"})
     assert "access-control-allow-origin" not in stranger.headers
+
+
+# What OpenAI's JavaScript SDK sends with every request from a page (openai-node, dangerouslyAllowBrowser).
+_SDK_FIELDS = (
+    "authorization,content-type,openai-organization,openai-project,x-stainless-arch,x-stainless-helper-method,"
+    "x-stainless-lang,x-stainless-os,x-stainless-package-version,x-stainless-retry-count,x-stainless-runtime,"
+    "x-stainless-runtime-version,x-stainless-timeout"
+)
+
+
+def test_an_openai_sdk_in_a_browser_gets_through(tmp_path: Path) -> None:
+    """A browser sends no key with its preflight, and shows a page only the fields that are exposed."""
+    keys = tmp_path / "keys"
+    keys.write_text("page: sk-page\n")
+    keys.chmod(0o600)
+    key, origin = {"Authorization": "Bearer sk-page"}, {"Origin": "https://app.example"}
+    stainless = dict.fromkeys(_SDK_FIELDS.split(",")[4:], "js")
+    with running("--cors-origin", "*", "--api-keys-file", str(keys)) as bench:
+        bench.gateway.auth = key
+        bench.controller.set(bench.worker().replica("m"))
+        bench.gateway.until_serving("m")
+        for method, path in (
+            ("POST", "/v1/chat/completions"), ("POST", "/v1/responses"), ("GET", "/v1/models"), ("GET", "/v1/models/m"),
+        ):  # fmt: skip
+            asked = {"Access-Control-Request-Method": method, "Access-Control-Request-Headers": _SDK_FIELDS}
+            preflight = ask(bench.port, "OPTIONS", path, headers=origin | asked)
+            assert preflight.status == 204
+            assert method in preflight.headers["access-control-allow-methods"].split(", ")
+            allowed = preflight.headers["access-control-allow-headers"].lower().replace(" ", "").split(",")
+            assert set(_SDK_FIELDS.split(",")) <= set(allowed)
+            body = {"model": "m", "messages": []} if method == "POST" else None
+            served = ask(bench.port, method, path, body, origin | key | stainless)
+            refused = ask(bench.port, method, path, body, origin | stainless)
+            assert (served.status, refused.status) == (200, 401)
+            for answer in (served, refused):
+                assert answer.headers["access-control-allow-origin"] == "https://app.example"
+                exposed = answer.headers["access-control-expose-headers"].split(", ")
+                assert {"x-request-id", "retry-after"} <= set(exposed)
+                assert answer.headers["x-request-id"]
 
 
 def test_a_workers_own_cors_fields_do_not_pass(bench: Bench) -> None:
