@@ -76,7 +76,7 @@ other way round. `model`, `names`, `port` and `command` belong to one model and 
 
 | you write | a replica gets |
 |---|---|
-| nothing, or `gpus: auto` | one GPU, chosen by free VRAM; the CPU on a machine without GPUs, unless the engine needs one (vLLM, SGLang, a `command` with `vram`) |
+| nothing, or `gpus: auto` | one GPU, chosen by free VRAM; the CPU where there is none (but for vLLM, SGLang and a `command` with `vram`) |
 | `gpu_count: 2` | two GPUs, the set with the best links (tensor parallel) |
 | `gpus: 2` | the GPU with index 2 |
 | `gpus: [0, 1]` | the GPUs 0 and 1 |
