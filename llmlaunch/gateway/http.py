@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 import time
 from typing import TYPE_CHECKING, cast
 
@@ -40,6 +41,8 @@ WRITE_HIGH = 256 << 10
 _PROBES_S = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5)
 _PROBE_AGAIN_S = 2.0
 _TCP_CLOSED = 7
+_INTERNET = (socket.AF_INET, socket.AF_INET6)
+_RESET = struct.pack("ii", 1, 0)
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -76,7 +79,7 @@ class ClientConnection(asyncio.Protocol):
         # TLS has no half-closed connections to wait with: whoever ends one has left.
         self._secure = transport.get_extra_info("sslcontext") is not None
         sock = transport.get_extra_info("socket")
-        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+        if sock is not None and sock.family in _INTERNET:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         peer = transport.get_extra_info("peername")
         local = bool(peer) and _is_loopback(str(peer[0]))
@@ -200,6 +203,9 @@ class ClientConnection(asyncio.Protocol):
         self._idle_since = self._now()
         self._receiver.deaf = True
         if hard:
+            sock = self.transport.get_extra_info("socket")
+            if sock is not None and sock.family in _INTERNET:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)  # abort() alone ends like a last byte
             self.transport.abort()
         else:
             self.transport.close()

@@ -26,6 +26,7 @@ from llmlaunch.gateway import errors, headers
 from llmlaunch.gateway.affinity import prefix_of
 from llmlaunch.gateway.balance import pick, places_to_wait
 from llmlaunch.gateway.body import BadBody, renamed
+from llmlaunch.gateway.ends import is_whole
 from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.framing import Body, Head
 from llmlaunch.gateway.limits import Meter
@@ -261,6 +262,9 @@ class Exchange:
         self._client.write(data)
 
     def answer_ended(self) -> None:
+        if self._body.until_close and not is_whole(self._head.get(b"content-type"), b"".join(self._tail)):
+            self.answer_broke("its connection closed", "reset", began=True)
+            return
         self._upstream = None
         data = b"" if self._started else self._pending
         if self._restorer is not None:
@@ -361,6 +365,9 @@ class Exchange:
         else:
             self._note_failure(kind)
             self.tried += (self._replica.key,)
+            serving = self._gateway.table.serving.get(self.name, ())
+            if len(serving) > 1 and all(replica.key in self.tried for replica in serving):
+                self.tried = (self._replica.key,)  # who failed before this one may be back
         self._release()
         if self.attempts >= ATTEMPTS:
             self._refuse(errors.no_answer(self.name, why))
@@ -427,7 +434,8 @@ class Exchange:
     def _over(self, status: int) -> None:
         self._release()
         gateway, request = self._gateway, self._request
-        model = self.name if status != 404 else gateway.known(self.name)
+        # A name that no replica was asked for may be anything, and metrics never forget one.
+        model = self.name if self.attempts else gateway.known(self.name)
         if status == 200 and request.endpoint.metered:
             self.tokens = tokens_in(self._tail)
             gateway.metrics.used(model, request.grant.name, self.tokens)

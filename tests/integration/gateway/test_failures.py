@@ -94,6 +94,16 @@ def test_a_request_that_kills_its_replica_does_not_kill_them_all(bench: Bench) -
     assert sum(len(worker.seen) for worker in workers) == 3
 
 
+def test_whoever_came_back_is_asked_again_when_the_other_fails_too(bench: Bench) -> None:
+    def once(talk: Talk, seen: Seen) -> None:
+        talk.reset() if len(first.seen) == 1 else talk.reply({"ok": True})
+
+    first, second = bench.worker(once), bench.worker(reset)
+    bench.serve(first.replica("m"), second.replica("m", queue_length=50))
+    assert chat(bench.port, "m").json == {"ok": True}
+    assert (len(first.seen), len(second.seen)) == (2, 1)
+
+
 def test_the_only_replica_that_drains_passes_its_503_on(bench: Bench) -> None:
     bench.serve(bench.worker(draining).replica("m"))
     answer = chat(bench.port, "m")
@@ -163,6 +173,62 @@ def test_a_stream_that_breaks_ends_in_an_error_event_and_a_close(bench: Bench, c
     last = [event for event in content.split(b"\n\n") if event.strip()][-1].strip()
     error = json.loads(last.removeprefix(b"data: "))["error"]
     assert error["code"] == "stream_interrupted"
+
+
+ENDED_BY_CLOSE = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\n\r\n"
+STREAM, JSON = b"text/event-stream", b"application/json; charset=utf-8"
+
+
+@pytest.mark.parametrize("death", ["closes", "resets"])
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        (STREAM, b'data: {"n": 1}\n\n'),
+        (STREAM, b'data: {"n": 1}\n\ndata: {"n'),
+        (JSON, b'{"model": "m", "choi'),
+    ],
+    ids=["between events", "within an event", "JSON"],
+)
+def test_an_answer_without_a_length_that_breaks_is_told(
+    bench: Bench, kind: bytes, content: bytes, death: str
+) -> None:
+    def behave(talk: Talk, seen: Seen) -> None:
+        talk.send(ENDED_BY_CLOSE % kind + content)
+        wait_until(lambda: arrived)
+        talk.hang_up() if death == "closes" else talk.reset()
+
+    arrived: list[bool] = []
+    bench.serve(bench.worker(behave).replica("m"))
+    with Client(bench.port) as client:
+        client.post({"model": "m", "stream": kind == STREAM})
+        assert client.head()[0] == 200
+        client.until(content)
+        arrived.append(True)
+        if kind == STREAM:
+            *_, last = client.to_the_end().strip().split(b"\n\n")
+            assert json.loads(last.removeprefix(b"data: "))["error"]["code"] == "stream_interrupted"
+        else:
+            with pytest.raises(ConnectionResetError):
+                client.to_the_end()
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [(STREAM, b'data: {"n": 1}\n\ndata: [DONE]\n\n'), (JSON, b'{"model": "m"}\n'), (b"text/plain", b"any")],
+    ids=["stream", "JSON", "another type"],
+)
+def test_an_answer_without_a_length_that_is_whole_is_left_alone(
+    bench: Bench, kind: bytes, content: bytes
+) -> None:
+    def behave(talk: Talk, seen: Seen) -> None:
+        talk.send(ENDED_BY_CLOSE % kind + content)
+        talk.hang_up()
+
+    bench.serve(bench.worker(behave).replica("m"))
+    with Client(bench.port) as client:
+        client.post({"model": "m"})
+        client.head()
+        assert client.to_the_end() == content
 
 
 def test_the_openai_client_raises_on_a_broken_stream(bench: Bench) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from llmlaunch.errors import UsageError
 from llmlaunch.gateway import errors, headers, keys
+from llmlaunch.gateway.ends import is_whole
 from llmlaunch.gateway.follow import controller_address
 from llmlaunch.gateway.framing import parse_head
 from llmlaunch.gateway.limits import FREE, Grant, Limits
@@ -257,3 +258,24 @@ def test_paths(path: bytes, kind: Kind, name: str) -> None:
 def test_controller_addresses_that_are_none(url: str) -> None:
     with pytest.raises(UsageError, match="http://host:port"):
         controller_address(url)
+
+
+@pytest.mark.parametrize(
+    ("kind", "tail", "whole"),
+    [
+        (b"text/event-stream", b"data: [DONE]\n\n", True),
+        (b"Text/Event-Stream; charset=utf-8", b"data: [DONE]\r\n\r\n", True),
+        (b"text/event-stream", b'event: response.completed\ndata: {"type": "response.completed"}\n\n', True),
+        (b"text/event-stream", b'data: {"error": {}}\n\n', True),
+        (b"text/event-stream", b"data: [DONE]", False),
+        (b"text/event-stream", b"data: {}\n\n", False),
+        (b"text/event-stream", b"", False),
+        (b"application/json", b"{}\n", True),
+        (b"application/json", b"[1]", True),
+        (b"application/json", b'{"a": "b"', False),
+        (b"application/json", b"", False),
+        (b"", b"", True),
+    ],
+)
+def test_an_answer_that_is_whole_shows_it(kind: bytes, tail: bytes, whole: bool) -> None:
+    assert is_whole(kind, tail) is whole
