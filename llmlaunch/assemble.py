@@ -7,36 +7,36 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+from llmlaunch.control.types import Deployed
 from llmlaunch.errors import ModelError, PlanError, UsageError
-from llmlaunch.hardware.types import Gpu, Inventory
+from llmlaunch.hardware.types import Inventory
 from llmlaunch.manifest.types import EngineName, Manifest, ModelSpec
 from llmlaunch.models.facts import ModelFacts
 from llmlaunch.planning.plan import plan
-from llmlaunch.planning.types import Plan, ProcessSpec, World
+from llmlaunch.planning.types import Plan, World
 
 # Headers are read over the network for models that are not downloaded yet.
 _INSPECTIONS_AT_ONCE = 8
-# A driver holds some of a GPU's memory for itself; more than this belongs to a process.
-_IDLE_BYTES = 1 << 30
+NOTHING = Deployed()
 
 
 def assemble(
     path: str | Path,
     *,
     env: Mapping[str, str] = os.environ,
-    running: Sequence[ProcessSpec] = (),
+    deployed: Deployed = NOTHING,
     gpus: str | None = None,
     name: str | None = None,
 ) -> tuple[Manifest, Inventory, Plan]:
     """Read the manifest at ``path`` and plan it for this machine, or for the one that ``gpus`` describes.
 
     ``name`` replaces the manifest's own name of the deployment.
-    ``running`` is what the deployment's supervisor runs now. ``gpus`` is a text like ``4xA100-80GB,2xL4`` or the path of a saved
+    ``deployed`` is what the deployment's supervisor runs now. ``gpus`` is a text like ``4xA100-80GB,2xL4`` or the path of a saved
     ``llmlaunch gpus --json``. Raises ManifestError, ModelError, HardwareError, PlanError or PortTakenError.
     """
     from llmlaunch.manifest.load import load
@@ -44,7 +44,7 @@ def assemble(
     manifest = load(path, env)
     if name is not None:
         manifest = replace(manifest, name=name)
-    inventory, made = replan(manifest, env=env, running=running, gpus=gpus)
+    inventory, made = replan(manifest, env=env, deployed=deployed, gpus=gpus)
     return manifest, inventory, made
 
 
@@ -52,7 +52,7 @@ def replan(
     manifest: Manifest,
     *,
     env: Mapping[str, str] = os.environ,
-    running: Sequence[ProcessSpec] = (),
+    deployed: Deployed = NOTHING,
     gpus: str | None = None,
 ) -> tuple[Inventory, Plan]:
     """Plan a manifest that is already read, as ``scale`` does after it changed a number of replicas."""
@@ -61,7 +61,7 @@ def replan(
         _check_keys_file(manifest)
         _check_certificate(manifest)
     facts = inspect_models(manifest, env)
-    return inventory, plan(manifest, inventory, facts, _world(manifest, inventory, running, env))
+    return inventory, plan(manifest, inventory, facts, _world(manifest, inventory, deployed, env))
 
 
 def inspect_models(manifest: Manifest, env: Mapping[str, str]) -> dict[str, ModelFacts]:
@@ -102,21 +102,26 @@ def _inventory(gpus: str | None, env: Mapping[str, str]) -> Inventory:
     return from_spec(gpus)
 
 
-def _world(
-    manifest: Manifest, inventory: Inventory, running: Sequence[ProcessSpec], env: Mapping[str, str]
-) -> World:
+def _world(manifest: Manifest, inventory: Inventory, deployed: Deployed, env: Mapping[str, str]) -> World:
+    from llmlaunch.hardware.held import held_by_component
     from llmlaunch.hardware.ports import local_addresses, occupied
+    from llmlaunch.neighbours import look, ports_of, promises_to
     from llmlaunch.supervision.store import load_learned
 
     hosts = {manifest.controller.host, manifest.api.host, *(model.host for model in manifest.models)}
+    # What is taken here says nothing about the other machine that a simulated box stands for.
+    here = not inventory.simulated
+    others = look(manifest.name) if here else {}
     return World(
-        # Which ports are taken here says nothing about the other machine that a simulated box stands for.
-        occupied=() if inventory.simulated else occupied(sorted(hosts)),
-        running=tuple(running),
+        occupied=(*occupied(sorted(hosts)), *ports_of(others)) if here else (),
+        deployment=manifest.name,
+        running=deployed.specs,
+        idle=deployed.idle,
+        promised=promises_to(others, inventory),
         learned=load_learned(),
         python=sys.executable,
         local_addresses=local_addresses(),
-        held={} if inventory.simulated else held_by_component(inventory, manifest.name, running),
+        held=held_by_component(inventory, manifest.name, deployed.specs) if here else {},
         env=_api_keys(manifest, env),
     )
 
@@ -156,44 +161,3 @@ def _api_keys(manifest: Manifest, env: Mapping[str, str]) -> dict[str, str]:
             hint=f"export {variable}=KEY[,KEY…], or leave api_keys_env out to serve without keys",
         )
     return {variable: env[variable]}
-
-
-def held_by_component(
-    inventory: Inventory, deployment: str, running: Sequence[ProcessSpec]
-) -> dict[str, dict[str, int]]:
-    """Bytes that each running component's processes hold, by component and device.
-
-    A component appears only when that is sure on every GPU it runs on. In containers the driver's list is often missing, without
-    sizes, or full of another namespace's pids; then nothing is said, and the planner goes by the claims.
-    """
-    by_gpu = {gpu.uuid: owners for gpu in inventory.gpus if (owners := _owners(gpu, deployment)) is not None}
-    return {
-        spec.name: {uuid: by_gpu[uuid].get(spec.name, 0) for uuid in spec.gpus}
-        for spec in running
-        if spec.gpus and all(uuid in by_gpu for uuid in spec.gpus)
-    }
-
-
-def _owners(gpu: Gpu, deployment: str) -> dict[str, int] | None:
-    """Bytes on ``gpu`` by component of ``deployment``; None when the driver's list can not be trusted."""
-    if gpu.processes is None or gpu.mig_enabled or (not gpu.processes and gpu.used_bytes > _IDLE_BYTES):
-        return None
-    sums: dict[str, int] = {}
-    for process in gpu.processes:
-        if process.used_bytes is None or not Path(f"/proc/{process.pid}").exists():
-            return None
-        component = _component_of(process.pid, deployment)
-        sums[component] = sums.get(component, 0) + process.used_bytes
-    return sums
-
-
-def _component_of(pid: int, deployment: str) -> str:
-    """The component of ``deployment`` that a process belongs to by its environment, which its children inherit."""
-    try:
-        raw = Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:
-        return ""
-    env = dict(entry.partition(b"=")[::2] for entry in raw.split(b"\0") if b"=" in entry)
-    if env.get(b"LLMLAUNCH_DEPLOYMENT") != os.fsencode(deployment):
-        return ""
-    return os.fsdecode(env.get(b"LLMLAUNCH_COMPONENT", b""))

@@ -49,6 +49,11 @@ class Board:
         """What is waited for and FAILED."""
         return [name for name in self.wanted if self._in(name, "failed")]
 
+    def shut_out(self) -> list[str]:
+        """What is waited for and can not start, because somebody else holds its port."""
+        waiting = [name for name in self.wanted if self._in(name, "backoff", "failed")]
+        return [name for name in waiting if self.rows[name].why == "port"]
+
     def standing(self) -> list[str]:
         """What is waited for and not down yet."""
         return [name for name in self.wanted if self._up(name)]

@@ -6,26 +6,30 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from llmlaunch.cli import render
 from llmlaunch.cli.board import Board
+from llmlaunch.cli.moving import elsewhere, lives_that_count
 from llmlaunch.cli.session import Interrupted, Session, SupervisorGone
 from llmlaunch.cli.views import PlainView, TerminalView, let_go_of_terminal, view
 from llmlaunch.errors import DeadlineError, NotRunningError, PlanError, PortTakenError, StartError
 
 if TYPE_CHECKING:
     from llmlaunch.control.client import ControlClient
-    from llmlaunch.control.types import ApplyResult
+    from llmlaunch.control.types import ApplyResult, Deployed
     from llmlaunch.manifest.types import Manifest
-    from llmlaunch.planning.types import Plan, ProcessSpec
+    from llmlaunch.planning.types import Plan
 
 OLD_ONE_DEADLINE_S = 60.0
 """So long may a deployment that is going down take, before a new one is refused."""
 GONE_DEADLINE_S = 10.0
 """Everything is down and the socket is closed: so long may the supervisor take to end itself."""
+MOST_MOVES = 10
+"""So often may components be moved to other ports: somebody who takes one after the other does so on purpose."""
 NAMES_DEADLINE_S = 30.0
 """Every replica is READY: so long may the endpoint take to list all their names."""
 
@@ -39,6 +43,13 @@ class Request:
     detach: bool
     wait: bool
     timeout_s: float | None
+
+    @property
+    def deployment(self) -> str:
+        """The name that was given, else the manifest's. Raises ManifestError for a file without a readable one."""
+        from llmlaunch.cli.select import name_of
+
+        return self.name or name_of(self.file)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,45 +83,60 @@ def launch(request: Request) -> int:
     Raises ManifestError, ModelError, PlanError … before anything starts; StartError and DeadlineError afterwards.
     """
     began, shown = time.monotonic(), view()
-    manifest, plan, running = _plan(request, shown)
-    with _supervised(plan.deployment, foreground=not request.detach) as (client, created):
-        if not created and client.specs() != running:
-            # Another `up` was at work meanwhile. Ports that this plan found taken may be the deployment's own.
+    with contextlib.ExitStack() as until_the_end:
+        launched = _hand_over(request, shown, began, until_the_end)
+        if not request.wait:
+            shown.say(
+                f"{launched.plan.deployment}: starting in the background; "
+                f"see: llmlaunch status{launched.selector}"
+            )
+            return 0
+        launched.session.open()
+        with launched.session.signals():
+            return _stay(launched) if launched.attached else _until_ready(launched)
+
+
+def _hand_over(
+    request: Request,
+    shown: PlainView | TerminalView,
+    began: float,
+    until_the_end: contextlib.ExitStack,
+) -> Launched:
+    """Plan, and have a supervisor accept the plan; a new one is started for it where there is none."""
+    from llmlaunch.control.turn import turn
+
+    _deployed(request, shown)  # one that is going down is waited for here, not while others wait for us
+    with turn(lambda: shown.say("waiting while another `llmlaunch up` makes its plan")):
+        manifest, plan, deployed = _plan(request, shown)
+        client, created = until_the_end.enter_context(
+            _supervised(request.deployment, foreground=not request.detach)
+        )
+        if not created and client.specs() != deployed.specs:
+            # Something was at work meanwhile. Ports that this plan found taken may be the deployment's own.
             manifest, plan, _ = _plan(request, shown)
         for note in plan.notes:
             shown.say(f"note: {note}", "dim")
         before = {c.name: c for c in client.status().components}
         ordered_at = time.time()
         result = client.apply(plan)
-        if not created:
-            shown.say(_difference(result))
-        again = {name: before[name].incarnation + 1 for name in result.restarted if name in before}
-        board = Board({p.name: again.get(p.name, 0) for p in plan.processes}, result.removed)
-        session = Session(client, board, shown, since=ordered_at)
-        attached = created and not request.detach
-        launched = Launched(request, manifest, plan, client, session, shown, attached, began)
-        if not request.wait:
-            shown.say(
-                f"{plan.deployment}: starting in the background; see: llmlaunch status{launched.selector}"
-            )
-            return 0
-        session.open()
-        with session.signals():
-            return _stay(launched) if attached else _until_ready(launched)
+    if not created:
+        shown.say(_difference(result))
+    wanted = dict.fromkeys((spec.name for spec in plan.processes), 0)
+    board = Board(wanted | lives_that_count(result.restarted, before), result.removed)
+    session = Session(client, board, shown, since=ordered_at)
+    return Launched(request, manifest, plan, client, session, shown, created and not request.detach, began)
 
 
-def _plan(
-    request: Request, shown: PlainView | TerminalView
-) -> tuple[Manifest, Plan, tuple[ProcessSpec, ...]]:
+def _plan(request: Request, shown: PlainView | TerminalView) -> tuple[Manifest, Plan, Deployed]:
     """The plan, and what ran when it was made. Raises what ``assemble`` does, and PlanError for a plan that does not fit."""
     from llmlaunch.assemble import assemble
-    from llmlaunch.cli.select import name_of
 
-    name = request.name or name_of(request.file)
-    running = _running(name, request, shown)
+    deployed = _deployed(request, shown)
     while True:
         try:
-            manifest, _, plan = assemble(request.file, env=os.environ, running=running, name=name)
+            manifest, _, plan = assemble(
+                request.file, env=os.environ, deployed=deployed, name=request.deployment
+            )
             if plan.rejections:
                 raise PlanError(
                     "\n".join(f"{r.model}: {r.reason}" for r in plan.rejections),
@@ -118,25 +144,26 @@ def _plan(
                 )
         except (PlanError, PortTakenError):
             # Another `up` of the same deployment may have been quicker: then its ports and memory are ours, too.
-            now = _running(name, request, shown)
-            if now == running:
+            now = _deployed(request, shown)
+            if now.specs == deployed.specs:
                 raise
-            running = now
+            deployed = now
             continue
-        return manifest, plan, running
+        return manifest, plan, deployed
 
 
-def _running(name: str, request: Request, shown: PlainView | TerminalView) -> tuple[ProcessSpec, ...]:
-    """What the supervisor of ``name`` was told to run. One that is going down is waited for, and runs nothing."""
+def _deployed(request: Request, shown: PlainView | TerminalView) -> Deployed:
+    """What the deployment's supervisor was told to run. One that is going down is waited for, and runs nothing."""
+    from llmlaunch.assemble import NOTHING
     from llmlaunch.control.client import ControlClient
 
     with contextlib.suppress(NotRunningError):
-        client = ControlClient.connect(name)
+        client = ControlClient.connect(request.deployment)
         if not client.status().stopping:
-            return client.specs()
-        shown.say(f"waiting until {name}, which is going down, is gone")
+            return client.deployed()
+        shown.say(f"waiting until {request.deployment}, which is going down, is gone")
         client.wait_gone(request.timeout_s or OLD_ONE_DEADLINE_S)
-    return ()
+    return NOTHING
 
 
 @contextlib.contextmanager
@@ -172,12 +199,10 @@ def _difference(result: ApplyResult) -> str:
 
 def _until_ready(launched: Launched) -> int:
     """Wait for every component, in a deployment that goes on without this process."""
-    session, board = launched.session, launched.session.board
+    board = launched.session.board
     try:
         with launched.shown.moving(board):
-            session.wait(
-                lambda: bool(board.failed()) or board.settled(), launched.deadline, lambda: _missing(launched)
-            )
+            launched = _wait(launched, lambda: bool(board.failed()) or board.settled(), launched.deadline)
             if not board.failed():
                 _names_ready(launched)
     except Interrupted as interrupted:
@@ -202,17 +227,15 @@ def _until_ready(launched: Launched) -> int:
 
 def _stay(launched: Launched) -> int:
     """Show the start, then whatever changes, until Ctrl-C, a signal, or the end of everything that can serve."""
-    session, board, shown = launched.session, launched.session.board, launched.shown
+    board, shown = launched.session.board, launched.shown
     try:
         with shown.moving(board):
-            session.wait(
-                lambda: board.settled() or board.hopeless(), launched.deadline, lambda: _missing(launched)
-            )
+            launched = _wait(launched, lambda: board.settled() or board.hopeless(), launched.deadline)
             if not board.missing():
                 _names_ready(launched)
         if not board.hopeless():
             _summary(launched)
-        session.wait(board.hopeless, None, str)
+        launched = _wait(launched, board.hopeless, None)
     except Interrupted as interrupted:
         if interrupted.signum == signal.SIGHUP:
             let_go_of_terminal()
@@ -226,6 +249,26 @@ def _stay(launched: Launched) -> int:
     reasons = "\n".join(map(board.reason, board.failed()))
     take_down(launched, f"nothing is left that can serve: stopping {launched.plan.deployment}")
     raise StartError(reasons, hint=f"llmlaunch logs NAME{launched.selector} shows all that it printed")
+
+
+def _wait(launched: Launched, done: Callable[[], bool], deadline: float | None) -> Launched:
+    """Wait until ``done``; what somebody else shuts out of its port meanwhile is moved to another, where the manifest allows."""
+    session, board = launched.session, launched.session.board
+    waiting_for, stuck = partial(_missing, launched), set[str]()
+
+    def shut_out() -> bool:
+        return not stuck.issuperset(board.shut_out())
+
+    for _ in range(MOST_MOVES):
+        session.wait(lambda: shut_out() or done(), deadline, waiting_for)
+        if not shut_out():
+            return launched
+        moved = elsewhere(launched)
+        if moved is None:
+            stuck.update(board.shut_out())
+        launched = moved or launched
+    session.wait(done, deadline, waiting_for)
+    return launched
 
 
 def take_down(launched: Launched, why: str) -> None:

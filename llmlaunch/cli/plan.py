@@ -9,6 +9,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from llmlaunch.control.types import Deployed
     from llmlaunch.planning.types import Plan, ProcessSpec
 
 PROCESS_HEADER = ("NAME", "ADDRESS", "ENGINE", "GPU", "MASK", "VRAM")
@@ -42,22 +43,23 @@ def plan(
     manifest = load(file, os.environ)
     if name is not None:
         manifest = replace(manifest, name=check_name(name))
-    running = () if gpus is not None else _running(manifest.name)
-    _, made = assemble.replan(manifest, env=os.environ, running=running, gpus=gpus)
+    deployed = assemble.NOTHING if gpus is not None else _deployed(manifest.name)
+    _, made = assemble.replan(manifest, env=os.environ, deployed=deployed, gpus=gpus)
     _show(made, as_json=json)
     if not made.fits:
         raise typer.Exit(1)
 
 
-def _running(name: str) -> tuple[ProcessSpec, ...]:
+def _deployed(name: str) -> Deployed:
     """What a supervisor of that name runs now; its replicas keep their places."""
+    from llmlaunch.assemble import NOTHING
     from llmlaunch.control.client import ControlClient
     from llmlaunch.errors import ControlError, NotRunningError
 
     try:
-        return ControlClient.connect(name).specs()
+        return ControlClient.connect(name).deployed()
     except (NotRunningError, ControlError):
-        return ()
+        return NOTHING
 
 
 def _show(made: Plan, *, as_json: bool) -> None:

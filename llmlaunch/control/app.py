@@ -76,8 +76,10 @@ class _Routes:
         return JSONResponse(codec.status_to_json(report))
 
     async def specs(self, request: Request) -> Response:
-        specs = [spec_to_json(slot.successor or slot.spec) for slot in self._host.supervisor.slots.values()]
-        return JSONResponse({"processes": specs})
+        slots = self._host.supervisor.slots
+        specs = [spec_to_json(slot.successor or slot.spec) for slot in slots.values()]
+        phases = {name: slot.record.phase.value for name, slot in slots.items()}
+        return JSONResponse({"processes": specs, "phases": phases})
 
     async def apply(self, request: Request) -> Response:
         body = await _body(request)

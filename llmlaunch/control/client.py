@@ -21,7 +21,7 @@ from typing import Any
 
 from llmlaunch import paths
 from llmlaunch.control import codec
-from llmlaunch.control.types import ApplyResult, ProgressEvent, StatusReport
+from llmlaunch.control.types import ApplyResult, Deployed, ProgressEvent, StatusReport
 from llmlaunch.errors import ControlError, NotRunningError
 from llmlaunch.planning.types import Plan, ProcessSpec
 
@@ -58,9 +58,14 @@ class ControlClient:
 
     def specs(self) -> tuple[ProcessSpec, ...]:
         """What the supervisor was last told to run, environments and their secrets included."""
+        return self.deployed().specs
+
+    def deployed(self) -> Deployed:
+        """What the supervisor was last told to run, and what has become of it."""
         from llmlaunch.planning.codec import spec_from_json
 
-        return tuple(spec_from_json(item) for item in self._call("GET", "/specs")["processes"])
+        answer = self._call("GET", "/specs")
+        return Deployed(tuple(map(spec_from_json, answer["processes"])), dict(answer.get("phases", {})))
 
     def apply(self, plan: Plan, restart_down: bool = True) -> ApplyResult:
         """Bring the deployment to ``plan``. Returns at once; watch :meth:`events` for what becomes of it.

@@ -6,7 +6,8 @@ The supervisor speaks HTTP over a unix socket (see ``paths.DeploymentPaths.socke
 method   path                request                                    answer
 =======  ==================  =========================================  =====================================
 GET      /status             –                                          :class:`StatusReport`
-GET      /specs              –                                          {"processes": [ProcessSpec…]}, env included
+GET      /specs              –                                          {"processes": [ProcessSpec…], env included,
+                                                                        "phases": {name: phase}}
 POST     /apply              {"plan": Plan, "restart_down": bool}       :class:`ApplyResult`
 POST     /command            {"verb": stop|start|restart, "names": […]}  {"names": […]}
 POST     /shutdown           {"force": bool}                            {} at once; the process ends when all is down
@@ -18,7 +19,14 @@ Times are seconds since the epoch.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from llmlaunch.planning.types import ProcessSpec
+
+_NO_PROCESS = ("pending", "backoff", "stopped", "failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +51,21 @@ class ComponentStatus:
     progress: str
     """The last sign of progress while starting: "loading weights 120 MiB of 260 MiB"."""
     incarnation: int
+    why: str = ""
+    """The kind of the cause, for programs: command, start_timeout, unhealthy, exit, spawn, port, memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """What a supervisor was last told to run, environments and their secrets included, and each component's phase."""
+
+    specs: tuple[ProcessSpec, ...] = ()
+    phases: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def idle(self) -> frozenset[str]:
+        """Components that have no process now."""
+        return frozenset(name for name, phase in self.phases.items() if phase in _NO_PROCESS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psutil
 
+from llmlaunch.hardware.owners import owner
 from llmlaunch.planning.types import Occupied
 
 UNKNOWN_HOLDER = "another user's process"
@@ -39,7 +40,7 @@ def occupied(hosts: Iterable[str]) -> tuple[Occupied, ...]:
     """
     table = _table()
     found = []
-    names: dict[int, str] = {}
+    names: dict[int, tuple[str, str]] = {}
     for host in sorted(set(hosts)):
         addresses = _addresses(host, local_only=True)
         holders: dict[int, list[tuple[int | None, str]]] = {}
@@ -48,19 +49,22 @@ def occupied(hosts: Iterable[str]) -> tuple[Occupied, ...]:
                 holders.setdefault(port, []).append((pid, status))
         for port, rows in sorted(holders.items()):
             if any(_taken(address, port, rows) for address in addresses):
-                found.append(Occupied(host, port, _holder(rows, names)))
+                found.append(Occupied(host, port, *_holder(rows, names)))
     return tuple(found)
 
 
 def holder_of(host: str, port: int) -> str:
-    """Who holds the TCP ``port`` that ``host`` could not be bound to, in words: "python (pid 4711)"."""
+    """Who holds the TCP ``port`` that ``host`` could not be bound to, in words: "python (pid 4711)".
+
+    A process of a deployment is called by its component: "tiny-1 of deployment lab (pid 4711)".
+    """
     addresses = _addresses(host)
     rows = [
         (pid, status)
         for bound, taken, pid, status in _table()
         if taken == port and any(_may_overlap(bound, address) for address in addresses)
     ]
-    return _holder(rows, {}) if rows else UNNAMED_HOLDER
+    return _holder(rows, {})[0] if rows else UNNAMED_HOLDER
 
 
 def local_addresses() -> frozenset[str]:
@@ -159,19 +163,23 @@ def _resolve(host: str) -> tuple[_Address, ...]:
     return tuple(a for a in found if a.version == 4 or _bind_error(a, 0) == 0)
 
 
-def _holder(rows: list[tuple[int | None, str]], names: dict[int, str]) -> str:
+def _holder(rows: list[tuple[int | None, str]], names: dict[int, tuple[str, str]]) -> tuple[str, str]:
+    """In words, and as :func:`owner` calls it. ``names`` remembers both by pid."""
     for pid, _ in sorted(rows, key=lambda row: row[1] != psutil.CONN_LISTEN):
         if pid is not None:
             if pid not in names:
                 names[pid] = _process(pid)
             return names[pid]
     if all(status == psutil.CONN_TIME_WAIT for _, status in rows):
-        return CLOSED_HOLDER
-    return UNKNOWN_HOLDER
+        return CLOSED_HOLDER, ""
+    return UNKNOWN_HOLDER, ""
 
 
-def _process(pid: int) -> str:
+def _process(pid: int) -> tuple[str, str]:
+    if ours := owner(pid):
+        deployment, _, component = ours.partition("/")
+        return f"{component} of deployment {deployment} (pid {pid})", ours
     try:
-        return f"{psutil.Process(pid).name()} (pid {pid})"
+        return f"{psutil.Process(pid).name()} (pid {pid})", ""
     except psutil.Error:
-        return f"pid {pid}"
+        return f"pid {pid}", ""

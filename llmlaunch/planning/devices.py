@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from llmlaunch.hardware.types import Gpu, GpuProcess, Inventory, LinkKind, MigDevice
-from llmlaunch.planning.types import ProcessSpec, World
+from llmlaunch.planning.types import ProcessSpec, Promise, World
 from llmlaunch.planning.words import listed, size
 
 LINK_WORDS = {
@@ -32,7 +32,7 @@ class Device:
     name: str
     total: int
     free: int
-    """What this deployment may use: free now, plus what its own running components hold."""
+    """What this deployment may use: free now, plus what its own running components hold, less what others were promised."""
     mig: bool = False
     holders: str = ""
     """Who else is on it, in words, as far as the driver tells."""
@@ -113,9 +113,8 @@ def _hidden(uuid: str, inventory: Inventory) -> str:
 
 def _whole(position: int, gpu: Gpu, world: World) -> Device:
     free = _free(gpu.uuid, gpu.total_bytes - gpu.reserved_bytes, gpu.free_bytes, world)
-    return Device(
-        position, gpu.uuid, gpu.index, gpu.name, gpu.total_bytes, free, holders=_holders(gpu.processes)
-    )
+    holders = _holders(gpu.processes, [promise for promise in world.promised if promise.uuid == gpu.uuid])
+    return Device(position, gpu.uuid, gpu.index, gpu.name, gpu.total_bytes, free, holders=holders)
 
 
 def _slice(position: int, gpu: Gpu, part: MigDevice, world: World) -> Device:
@@ -124,7 +123,7 @@ def _slice(position: int, gpu: Gpu, part: MigDevice, world: World) -> Device:
 
 
 def _free(uuid: str, most: int, free: int, world: World) -> int:
-    """Free bytes as if nothing of this deployment ran; never more than ``most``, all that processes can have.
+    """Free bytes as if nothing of this deployment ran, and all others had loaded; never more than ``most``, all there is.
 
     What a running component holds is known when the driver tells; if not, it is what its spec claims. A replica that is still
     loading has not taken its claim yet: the bound keeps it from making memory appear.
@@ -134,7 +133,8 @@ def _free(uuid: str, most: int, free: int, world: World) -> int:
         if uuid in spec.gpus:
             claims = dict(zip(spec.gpus, spec.vram_per_gpu, strict=False))
             ours += world.held.get(spec.name, claims).get(uuid, 0)
-    return max(0, min(most, free + ours))
+    promised = sum(promise.size_bytes for promise in world.promised if promise.uuid == uuid)
+    return max(0, min(most, free + ours) - promised)
 
 
 def reserved(spec: ProcessSpec, world: World) -> dict[str, int]:
@@ -143,11 +143,10 @@ def reserved(spec: ProcessSpec, world: World) -> dict[str, int]:
     return {u: max(c, held.get(u, 0)) for u, c in zip(spec.gpus, spec.vram_per_gpu, strict=False)}
 
 
-def _holders(processes: Sequence[GpuProcess] | None) -> str:
-    if not processes:
-        return ""
-    largest = sorted(processes, key=lambda p: (-(p.used_bytes or 0), p.pid))
-    words = [
+def _holders(processes: Sequence[GpuProcess] | None, promised: Sequence[Promise]) -> str:
+    words = [f"{promise.who}, which has yet to load {size(promise.size_bytes)}" for promise in promised]
+    largest = sorted(processes or (), key=lambda p: (-(p.used_bytes or 0), p.pid))
+    words += [
         f"{p.name or 'a process'} (pid {p.pid})" + (f" {size(p.used_bytes)}" if p.used_bytes else "")
         for p in largest[:3]
     ]

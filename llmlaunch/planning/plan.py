@@ -41,7 +41,8 @@ def plan(manifest: Manifest, inventory: Inventory, facts: Mapping[str, ModelFact
     _refuse_wrong(manifest)
     ports.refuse_foreign_hosts(manifest, world)
     stems = naming.stems(manifest.models, world.running)
-    assigned = ports.assign(ports.wishes(manifest, stems), world)
+    wishes = ports.wishes(manifest, stems)
+    assigned = ports.assign(wishes, world)
     replicas = _replicas(manifest, facts, stems, assigned)
     controller_url = ports.address(manifest.controller.host, assigned[naming.CONTROLLER])
     make = specs.Maker(manifest, world, controller_url)
@@ -69,7 +70,12 @@ def plan(manifest: Manifest, inventory: Inventory, facts: Mapping[str, ModelFact
         gpus=_budgets(survey, tuple(workers.values())),
         rejections=_rejections(replicas, outcomes),
         served_names=manifest.served_names,
-        notes=(*_said(inventory), *survey.notes, *_notes(replicas, workers, pool)),
+        notes=(
+            *_said(inventory),
+            *survey.notes,
+            *_notes(replicas, workers, pool),
+            *ports.moved(wishes, assigned, world),
+        ),
         manifest_path=manifest.path,
         workdir=str(PurePath(manifest.path).parent) if manifest.path else "",
     )

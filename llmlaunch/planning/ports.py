@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from llmlaunch.errors import PlanError, PortTakenError
 from llmlaunch.manifest.types import DEFAULT_API_PORT, DEFAULT_CONTROLLER_PORT, DEFAULT_WORKER_PORT, Manifest
 from llmlaunch.planning import naming
-from llmlaunch.planning.types import Occupied, World
+from llmlaunch.planning.types import Occupied, ProcessSpec, World
 from llmlaunch.planning.words import listed
 
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104  # compared with, never bound
@@ -56,20 +56,20 @@ def wishes(manifest: Manifest, stems: Sequence[str]) -> tuple[Wish, ...]:
 def assign(wanted: Sequence[Wish], world: World) -> dict[str, int]:
     """A port for each name, no two alike on overlapping hosts.
 
-    A running component keeps its port unless the manifest asks for another. Raises PortTakenError when a port that was asked for is
-    held by somebody else, and PlanError when there is none left.
+    A running component keeps its port unless the manifest asks for another, or a stranger took it while nothing of the component
+    ran. Raises PortTakenError when a port that was asked for is held by somebody else, and PlanError when there is none left.
     """
-    _refuse_taken(wanted, world)
+    taken = _Taken(world)
+    _refuse_taken(wanted, taken)
     ports = {wish.name: wish.port for wish in wanted if wish.port is not None}
     used = set(ports.values())
-    before = {spec.name: spec for spec in world.running}
+    before = {spec.name: spec for spec in world.running if not taken.by_strangers(spec)}
     for wish in wanted:
         old = before.get(wish.name)
         if wish.name not in ports and old and old.host == wish.host and old.port not in used:
             ports[wish.name] = old.port
             used.add(old.port)
     used |= {spec.port for spec in world.running}
-    taken = _Taken(world.occupied)
     cursor: dict[int, int] = {}
     for wish in wanted:
         if wish.name in ports:
@@ -84,16 +84,47 @@ def assign(wanted: Sequence[Wish], world: World) -> dict[str, int]:
     return ports
 
 
+def moved(wanted: Sequence[Wish], assigned: Mapping[str, int], world: World) -> tuple[str, ...]:
+    """In words, which well-known default ports were taken, so that the plan has others now."""
+    taken, before = _Taken(world), {(spec.name, spec.port) for spec in world.running}
+    found = []
+    for wish in wanted:
+        port = assigned[wish.name]
+        told_already = wish.port is not None or port == wish.start or (wish.name, port) in before
+        if told_already or wish.name not in (naming.CONTROLLER, naming.API):
+            continue
+        holder = taken.on(wish.host, wish.start)
+        why = f"{holder.holder} holds" if holder else "another component has"
+        found.append(f"{wish.name} listens on port {port}, because {why} {wish.start}")
+    return tuple(found)
+
+
 class _Taken:
     """Look-ups in a long list of occupied ports."""
 
-    def __init__(self, occupied: Iterable[Occupied]) -> None:
+    def __init__(self, world: World) -> None:
         self._rows: dict[int, list[Occupied]] = {}
-        for row in occupied:
+        for row in world.occupied:
             self._rows.setdefault(row.port, []).append(row)
+        self._own = {f"{world.deployment}/{spec.name}": spec for spec in world.running}
+        self._idle = world.idle
 
     def on(self, host: str, port: int) -> Occupied | None:
         return next((row for row in self._rows.get(port, ()) if overlap(row.host, host)), None)
+
+    def by_strangers(self, spec: ProcessSpec) -> bool:
+        """Whether somebody else holds the port of ``spec``, which is one of the deployment's own."""
+        if spec.name not in self._idle:
+            return False
+        holder = self.on(spec.host, spec.port)
+        return holder is not None and holder.owner not in self._own
+
+    def by_ours(self, wish: Wish) -> bool:
+        """Whether the deployment itself holds the port that was asked for."""
+        return any(
+            spec.port == wish.port and overlap(spec.host, wish.host) and not self.by_strangers(spec)
+            for spec in self._own.values()
+        )
 
 
 def overlap(a: str, b: str) -> bool:
@@ -102,13 +133,11 @@ def overlap(a: str, b: str) -> bool:
     return a == b or a in _WILDCARDS or b in _WILDCARDS
 
 
-def _refuse_taken(wanted: Sequence[Wish], world: World) -> None:
-    taken = _Taken(world.occupied)
+def _refuse_taken(wanted: Sequence[Wish], taken: _Taken) -> None:
     found = []
     for wish in wanted:
         holder = taken.on(wish.host, wish.port) if wish.port is not None else None
-        ours = any(spec.port == wish.port and overlap(spec.host, wish.host) for spec in world.running)
-        if holder and not ours:
+        if holder and not taken.by_ours(wish):
             found.append(f"{wish.name} asks for port {wish.port} on {wish.host}, which {holder.holder} holds")
     if found:
         raise PortTakenError(

@@ -111,6 +111,18 @@ class Occupied:
     host: str
     port: int
     holder: str
+    owner: str = ""
+    """``deployment/component`` of a holder that a supervisor started; empty for everybody else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """Memory of a GPU that a component of another deployment has not taken yet, and will."""
+
+    uuid: str
+    size_bytes: int
+    who: str
+    """``deployment/component``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +130,14 @@ class World:
     """What the planner must know of the machine beside its GPUs."""
 
     occupied: tuple[Occupied, ...] = ()
+    deployment: str = ""
+    """The one that is planned, as :attr:`Occupied.owner` calls it."""
     running: tuple[ProcessSpec, ...] = ()
     """What this deployment's supervisor runs now; unchanged replicas keep their place and port."""
+    idle: frozenset[str] = frozenset()
+    """Those of ``running``, by name, that have no process now: whoever holds their port is a stranger."""
+    promised: tuple[Promise, ...] = ()
+    """To other deployments."""
     learned: Mapping[str, int] = field(default_factory=dict)
     """Measured VRAM (bytes per replica) by ``planning.estimate.learning_key``."""
     python: str = "python3"

@@ -10,13 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from llmlaunch import paths
-from llmlaunch.errors import StartError
+from llmlaunch.errors import PortTakenError, StartError
 from llmlaunch.manifest.types import EngineName
 from llmlaunch.planning.types import Plan, ProcessSpec
 from llmlaunch.supervision import logs, probe, procs, store, vram
 from llmlaunch.supervision.core.reconcile import Slot
 from llmlaunch.supervision.core.restart import Policy
-from llmlaunch.supervision.core.types import Drained, Exited, Phase, Probed, Progressed, Spawned, SpawnFailed
+from llmlaunch.supervision.core.types import (
+    Drained,
+    Exited,
+    Phase,
+    Probed,
+    Progressed,
+    Spawned,
+    SpawnFailed,
+    Why,
+)
 from llmlaunch.supervision.loop import Post
 from llmlaunch.supervision.registrar import Registrar
 from llmlaunch.supervision.spawn import Tree, reap_strangers, start_under_shim, wait_for_port
@@ -110,8 +119,9 @@ class ProcessEffects:
         key = (spec.name, incarnation)
         try:
             tree = await self._start(spec, incarnation)
-        except StartError as error:
-            self._post(spec.name, SpawnFailed(incarnation, error.message))
+        except (StartError, PortTakenError) as error:
+            why = Why.PORT if isinstance(error, PortTakenError) else Why.SPAWN
+            self._post(spec.name, SpawnFailed(incarnation, error.message, why=why))
             return
         except Exception as error:
             log.exception("starting %s", spec.name)
@@ -127,7 +137,7 @@ class ProcessEffects:
 
     async def _start(self, spec: ProcessSpec, incarnation: int) -> Tree:
         if taken := await asyncio.to_thread(wait_for_port, spec.host, spec.port):
-            raise StartError(taken)
+            raise PortTakenError(taken)
         key = (spec.name, incarnation)
         marks = {
             store.RUN_VARIABLE: self._run,

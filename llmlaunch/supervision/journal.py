@@ -20,7 +20,7 @@ from llmlaunch.hardware.types import Gpu, Inventory, MigDevice
 from llmlaunch.planning.types import Component, Plan
 from llmlaunch.supervision import logs
 from llmlaunch.supervision.core.reconcile import Slot
-from llmlaunch.supervision.core.types import LIVE_PHASES, Phase
+from llmlaunch.supervision.core.types import LIVE_PHASES, Phase, Why
 
 _KEPT_EVENTS = 2000
 _TAIL_LINES = 20
@@ -98,6 +98,7 @@ class Journal:
             cause=(record.waiting if pending else "") or record.cause.text,
             progress=record.progress,
             incarnation=record.incarnation,
+            why="" if record.cause.why is Why.NONE else record.cause.why.value,
         )
 
     def report(

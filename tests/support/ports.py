@@ -18,8 +18,11 @@ PORTS = range(22000, 32000)
 _NOTES = Path(tempfile.gettempdir()) / f"llmlaunch-test-ports.{os.getuid()}"
 
 
-def free_port(host: str = "127.0.0.1", notes: Path = _NOTES) -> int:
-    """A port nobody listens on; two calls never give the same one, in whatever process of this user, while both live."""
+def free_port(host: str = "127.0.0.1", notes: Path = _NOTES, together: int = 1) -> int:
+    """A port nobody listens on; two calls never give the same one, in whatever process of this user, while both live.
+
+    ``together``: the first of so many in a row.
+    """
     with os.fdopen(
         os.open(notes, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600), "r+"
     ) as file:
@@ -28,19 +31,25 @@ def free_port(host: str = "127.0.0.1", notes: Path = _NOTES) -> int:
         last = noted[-1][0] if noted else PORTS[os.getpid() % len(PORTS)]
         alive = {who for who in {who for _, who in noted} if who.alive}
         kept = [(port, who) for port, who in noted if who in alive]
-        port = _next(host, last, {port for port, _ in kept})
-        kept.append((port, procs.identify(os.getpid()) or procs.ProcessId(os.getpid(), 0)))
+        port = _next(host, last, {port for port, _ in kept}, together)
+        me = procs.identify(os.getpid()) or procs.ProcessId(os.getpid(), 0)
+        kept += [(port + number, me) for number in range(together)]
         file.seek(0)
         file.truncate()
         file.writelines(f"{port} {who.pid} {who.started}\n" for port, who in kept)
         return port
 
 
-def _next(host: str, last: int, held: set[int]) -> int:
+def _next(host: str, last: int, held: set[int], together: int) -> int:
     """The first usable port after ``last``: the longer ago a port was used, the surer it is free again."""
     for step in range(1, len(PORTS)):
         port = PORTS[(last - PORTS.start + step) % len(PORTS)]
-        if port not in held and _can_bind(host, port):
+        wanted = range(port, port + together)
+        if (
+            wanted.stop <= PORTS.stop
+            and not held.intersection(wanted)
+            and all(_can_bind(host, p) for p in wanted)
+        ):
             return port
     raise AssertionError(f"no free port in {PORTS}")
 

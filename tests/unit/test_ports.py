@@ -42,6 +42,13 @@ def test_threads_at_once_get_different_ports(tmp_path: Path) -> None:
     assert len(set(ports)) == 100
 
 
+def test_ports_in_a_row_are_all_kept(tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    first = free_port(notes=notes, together=3)
+    assert free_port(notes=notes) not in range(first, first + 3)
+    assert len(notes.read_text().splitlines()) == 4
+
+
 def test_what_an_ended_process_had_comes_free_and_is_not_given_again_at_once(tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     done = subprocess.run(

@@ -201,7 +201,7 @@ def _live_exited(record: Record, event: Exited, now: _Now) -> _Result:
 
 def _spawn_failed(record: Record, event: SpawnFailed, now: _Now) -> _Result:
     if record.phase is Phase.STARTING:
-        record = replace(record, cause=Cause(Why.SPAWN, event.reason, event.permanent))
+        record = replace(record, cause=Cause(event.why, event.reason, event.permanent))
     return _after_death(record, now)
 
 

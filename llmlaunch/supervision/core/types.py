@@ -39,6 +39,8 @@ class Why(StrEnum):
     UNHEALTHY = "unhealthy"
     EXIT = "exit"
     SPAWN = "spawn"
+    PORT = "port"
+    """Somebody else holds the port."""
     MEMORY = "memory"
 
 
@@ -118,6 +120,7 @@ class SpawnFailed:
     incarnation: int
     reason: str
     permanent: bool = False
+    why: Why = Why.SPAWN
 
 
 @dataclass(frozen=True, slots=True)

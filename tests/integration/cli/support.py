@@ -33,7 +33,7 @@ class Fake:
 
     def __post_init__(self) -> None:
         if not self.port:  # the replicas take the ports after the first
-            self.port, *_ = [free_port() for _ in range(self.replicas)]
+            self.port = free_port(together=self.replicas)
 
     def entry(self) -> dict[str, Any]:
         command = [sys.executable, "-I", "-S", str(ENGINE), "--host", "{host}", "--port", "{port}"]

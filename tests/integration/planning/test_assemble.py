@@ -14,6 +14,7 @@ import pytest
 
 from llmlaunch import assemble, paths
 from llmlaunch.errors import HardwareError, ModelError, PlanError, PortTakenError
+from llmlaunch.hardware.held import held_by_component
 from llmlaunch.hardware.types import Gpu, GpuProcess, Inventory
 from llmlaunch.manifest.types import ApiSpec, EngineName, GpuCpu, Manifest, ModelSpec, Position
 from llmlaunch.planning.estimate import effective_args, learning_key
@@ -83,7 +84,7 @@ def test_what_a_plan_passes_on_is_understood_by_the_components(home: Path) -> No
 
 
 def test_a_port_in_use_is_skipped_or_named_with_its_holder(home: Path) -> None:
-    port = free_port()
+    port = free_port(together=2) + 1
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", port))
         taken.listen()
@@ -204,7 +205,7 @@ def test_memory_is_told_apart_by_the_component_that_holds_it(home: Path) -> None
         )
 
         def held(*gpus: Gpu) -> dict[str, dict[str, int]]:
-            return assemble.held_by_component(Inventory(gpus), "planning-test", [spec])
+            return held_by_component(Inventory(gpus), "planning-test", [spec])
 
         assert held(card, idle) == {"m-1": {"GPU-a": 3 * GiB, "GPU-b": 0}}
         for blind in (

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 
@@ -47,6 +49,26 @@ def test_a_listener_takes_its_port_from_overlapping_hosts(stack: ExitStack, aske
     assert not ports.can_bind(asked, port)
     assert f"(pid {os.getpid()})" in holder(asked, port)
     assert ports.holder_of(asked, port) == holder(asked, port)
+
+
+def test_a_component_of_a_deployment_is_called_by_its_name() -> None:
+    port = free_port()
+    program = f"import socket; s = socket.create_server(('127.0.0.1', {port})); print(flush=True); input()"
+    marks = {"LLMLAUNCH_DEPLOYMENT": "lab", "LLMLAUNCH_COMPONENT": "tiny-1"}
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, **marks},
+    ) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            (row,) = [o for o in ports.occupied(["127.0.0.1"]) if o.port == port]
+            assert (row.holder, row.owner) == (f"tiny-1 of deployment lab (pid {process.pid})", "lab/tiny-1")
+            assert ports.holder_of("127.0.0.1", port) == row.holder
+        finally:
+            process.kill()
 
 
 def test_other_loopback_addresses_stay_free(stack: ExitStack) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlaunch.errors import PlanError, PortTakenError
-from llmlaunch.manifest.types import ApiSpec, ControllerSpec, ModelSpec
+from llmlaunch.manifest.types import ApiSpec, ControllerSpec, GpuCpu, ModelSpec
 from llmlaunch.planning.naming import slug, stems
 from llmlaunch.planning.plan import plan
 from llmlaunch.planning.ports import address, overlap
@@ -107,6 +107,51 @@ def test_a_running_component_keeps_its_port_and_that_is_no_conflict() -> None:
     after = planned(model("deepseek"), model(), model("smollm2", port=21010), world=world)
     assert {name: after[name] for name in before} == before
     assert after["deepseek-1"].port == 21003
+
+
+def test_a_stranger_on_the_port_of_what_is_down_moves_it() -> None:
+    before = planned(model(), model("smollm2"))
+    stranger = (Occupied("127.0.0.1", before["llama-1"].port, "nginx (pid 80)"),)
+    world = World(running=tuple(before.values()), occupied=stranger, idle=frozenset({"llama-1"}))
+    after = planned(model(), model("smollm2"), world=world)
+    assert after["llama-1"].port == 21004
+    assert str(before["llama-1"].port) not in after["llama-1"].argv
+    assert {name: after[name] for name in after if name != "llama-1"} == {
+        name: before[name] for name in before if name != "llama-1"
+    }
+
+
+def test_its_own_process_is_no_stranger() -> None:
+    """It came back between the look at the supervisor and the look at the ports."""
+    before = planned(model())
+    own = (Occupied("127.0.0.1", 21002, "llama-1 of deployment lab (pid 9)", "lab/llama-1"),)
+    world = World(deployment="lab", running=tuple(before.values()), occupied=own, idle=frozenset(before))
+    assert planned(model(), world=world) == before
+    asked = planned(model(port=21002), world=world)
+    assert asked["llama-1"].port == 21002
+
+
+def test_a_port_that_was_asked_for_is_refused_also_to_what_ran_there_before() -> None:
+    before = planned(model(port=21002))
+    stranger = (Occupied("127.0.0.1", 21002, "nginx (pid 80)"),)
+    world = World(running=tuple(before.values()), occupied=stranger, idle=frozenset({"llama-1"}))
+    with pytest.raises(PortTakenError, match="which nginx"):
+        planned(model(port=21002), world=world)
+
+
+def test_a_default_port_that_moved_is_told_once() -> None:
+    taken = (Occupied("127.0.0.1", 8000, "python (pid 7)"), Occupied("127.0.0.1", 21002, "nginx (pid 80)"))
+    first = plan(manifest(model(gpus=GpuCpu())), box(), FACTS, World(occupied=taken))
+    assert first.notes == ("api listens on port 8001, because python (pid 7) holds 8000",)
+    again = plan(manifest(model(gpus=GpuCpu())), box(), FACTS, World(occupied=taken, running=first.processes))
+    assert again.notes == ()
+    asked = plan(manifest(model(gpus=GpuCpu()), api=ApiSpec(port=8001)), box(), FACTS, World(occupied=taken))
+    assert asked.notes == ()
+
+
+def test_a_default_port_that_another_component_asked_for_is_told_too() -> None:
+    made = plan(manifest(model(port=8000, gpus=GpuCpu())), box(), FACTS, World())
+    assert made.notes == ("api listens on port 8001, because another component has 8000",)
 
 
 def test_a_changed_component_keeps_the_port_it_had() -> None:

@@ -11,7 +11,7 @@ from llmlaunch.hardware.types import Gpu, GpuProcess, Inventory
 from llmlaunch.manifest.types import ApiSpec, ControllerSpec, EngineName, GpuAuto, GpuCpu, GpuPinned, Position
 from llmlaunch.planning.estimate import effective_args, learning_key
 from llmlaunch.planning.plan import plan
-from llmlaunch.planning.types import Plan, ProcessSpec, World
+from llmlaunch.planning.types import Plan, ProcessSpec, Promise, World
 from tests.unit.planning.worlds import (
     FACTS,
     GiB,
@@ -268,6 +268,20 @@ def test_a_probe_of_ones_own_is_for_readiness_alone() -> None:
     worker = spec(planned(model(probe="/warm", start_timeout_s=7, stop_grace_s=3), on=BARE), "llama-1")
     assert (worker.ready_path, worker.live_path) == ("/warm", "/health")
     assert (worker.start_timeout_s, worker.stop_grace_s) == (7, 3)
+
+
+# other deployments ----------------------------------------------------------------------------------------------------
+
+
+def test_what_was_promised_to_others_is_not_given_away() -> None:
+    run = model(engine=EngineName.COMMAND, command=("serve",), vram_bytes=20 * GiB)
+    free = box(gpu(0, total=24), gpu(1, total=24))
+    promised = (Promise(uuid(0), 10 * GiB, "other/llama-1"),)
+    assert spec(planned(run, on=free, world=World(promised=promised)), "llama-1").gpus == (uuid(1),)
+    full = (*promised, Promise(uuid(1), 5 * GiB, "other/llama-2"))
+    text = reason(planned(run, on=free, world=World(promised=full)))
+    assert "other/llama-1, which has yet to load 10.0 GiB" in text
+    assert "other/llama-2, which has yet to load 5.0 GiB" in text
 
 
 # MIG, lost, masked ----------------------------------------------------------------------------------------------------
