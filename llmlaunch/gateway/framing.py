@@ -146,6 +146,14 @@ class Body:
             self._left -= len(data)
             self.done = self._left == 0
 
+    def is_next_chunk(self, data: bytes) -> bool:
+        """Whether ``data`` is one whole chunk, of a size seen before, where one is awaited: nothing to take note of."""
+        if self._left or self._line or self._trailers or self.done:
+            return False
+        at = data.find(b"\r\n")
+        size = _SIZES.get(data[:at])
+        return size is not None and at + size + 4 == len(data) and data.endswith(b"\r\n")
+
     def decode(self, data: bytes) -> bytes:
         """As :meth:`feed`, and returns the content without its framing."""
         if not self.chunked:

@@ -135,7 +135,8 @@ class ClientConnection(asyncio.Protocol):
         ahead = receiver.ready
         while not (self._serving or self._stalled_since or self.transport.is_closing()):
             if not ahead:
-                receiver.go_on()
+                if receiver.unread:
+                    receiver.go_on()
                 if not ahead:
                     break
             if gateway.early is not None and gateway.is_early(ahead[0]):
@@ -152,6 +153,13 @@ class ClientConnection(asyncio.Protocol):
                 if self._half_closed and self._serving is not None:
                     self._look_for_peer(0)
         self._turning = False
+        if ahead or receiver.unread or receiver.expecting or self._paused_reading:
+            self._pace()
+
+    def _pace(self) -> None:
+        """Ask for a body that waits for it, and read as far ahead as there is room."""
+        receiver = self._receiver
+        ahead = receiver.ready
         if receiver.expecting and not (ahead or self._serving):
             receiver.expecting = False
             self.write(_CONTINUE)
@@ -205,7 +213,9 @@ class ClientConnection(asyncio.Protocol):
         if hard:
             sock = self.transport.get_extra_info("socket")
             if sock is not None and sock.family in _INTERNET:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)  # abort() alone ends like a last byte
+                sock.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, _RESET
+                )  # abort() alone ends like a last byte
             self.transport.abort()
         else:
             self.transport.close()

@@ -256,10 +256,13 @@ class Exchange:
                 return
             if self._request.http11:
                 data = b"%x\r\n%b\r\n" % (len(data), data)
-        if not self._started:
-            self._first_byte()
-            data = self._pending + data
-        self._client.write(data)
+        if self._started:
+            self._client.write(data)
+            return
+        self._first_byte()
+        self._client.write(self._pending + data)
+        if self._body.chunked and not self.decoding and self._meter is None and self._upstream is not None:
+            self._upstream.pass_chunks(self._tail.append, self._client.transport.write)
 
     def answer_ended(self) -> None:
         if self._body.until_close and not is_whole(self._head.get(b"content-type"), b"".join(self._tail)):

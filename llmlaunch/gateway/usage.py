@@ -17,6 +17,11 @@ _WINDOW = 1 << 10
 _KEY = b'"usage"'
 _BEGINS = re.compile(rb'"usage"\s*:\s*\{')
 _COUNT = re.compile(rb'"(prompt|input|completion|output|total)_tokens"\s*:\s*(\d{1,15})(?=[\s,}])')
+_USUAL = re.compile(
+    rb'"usage"\s*:\s*\{\s*"prompt_tokens"\s*:\s*(\d{1,15})\s*,\s*(?:"total_tokens"\s*:\s*\d{1,15}\s*,\s*)?'
+    rb'"completion_tokens"\s*:\s*(\d{1,15})(?=[\s,}])'
+)
+"""How OpenAI and all engines that follow it write a chat's account: read at once."""
 _BACKSLASH = 0x5C
 
 Tokens = tuple[int, int]
@@ -41,9 +46,13 @@ def tokens_in(pieces: Sequence[bytes]) -> Tokens | None:
 def _tokens(tail: bytes) -> Tokens | None:
     at = tail.rfind(_KEY)
     while at >= 0:
-        begins = _BEGINS.match(tail, at)
-        if begins is not None and not (at and tail[at - 1] == _BACKSLASH):
-            return _counts(tail, begins.end())
+        if not (at and tail[at - 1] == _BACKSLASH):
+            usual = _USUAL.match(tail, at)
+            if usual is not None:
+                return int(usual[1]), int(usual[2])
+            begins = _BEGINS.match(tail, at)
+            if begins is not None:
+                return _counts(tail, begins.end())
         at = tail.rfind(_KEY, 0, at)
     return None
 

@@ -38,6 +38,40 @@ def test_chunks_are_decoded_however_they_are_cut(pieces: list[bytes], at: list[i
     assert decoder.done
 
 
+@given(contents, places)
+def test_what_is_the_next_chunk_needs_no_note(pieces: list[bytes], at: list[int]) -> None:
+    """One reader skips such pieces, another takes note of them: they stay together to the end."""
+    whole = chunks(pieces)
+    skipping, noting = Body(CHUNKED), Body(CHUNKED)
+    for piece in [*cut(whole, at), b"rubbish"]:
+        if noting.done:
+            assert not skipping.is_next_chunk(piece)
+            break
+        if not skipping.is_next_chunk(piece):
+            skipping.feed(piece)
+        noting.feed(piece)
+        assert skipping.done == noting.done
+        assert skipping.before_interruption() == noting.before_interruption()
+
+
+def test_sizes_seen_before_make_the_next_chunk() -> None:
+    body = Body(CHUNKED)
+    body.feed(b"3\r\nabc\r\n")
+    assert body.is_next_chunk(b"3\r\nxyz\r\n")
+    for other in (
+        b"3\r\nab\r\n",
+        b"3\r\nabcd\r\n",
+        b"3\r\nabcde",
+        b"0\r\n\r\n",
+        b"3\r\nabc\r\n3\r\nabc\r\n",
+        b"",
+        b"3",
+    ):
+        assert not body.is_next_chunk(other)
+    body.feed(b"3\r\na")
+    assert not body.is_next_chunk(b"3\r\nabc\r\n")
+
+
 @given(contents, places, st.integers(0, 10_000))
 def test_an_interruption_leaves_room_for_one_more_chunk(
     pieces: list[bytes], at: list[int], where: int

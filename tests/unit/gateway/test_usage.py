@@ -24,6 +24,8 @@ CHAT = {
         ({"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}, (11, 7)),
         ({"input_tokens": 11, "output_tokens": 7, "total_tokens": 18}, (11, 7)),
         ({"prompt_tokens": 11, "total_tokens": 11}, (11, 0)),
+        ({"prompt_tokens": 11, "total_tokens": 18, "completion_tokens": 7}, (11, 7)),
+        ({"prompt_tokens": 11, "completion_tokens": 7.5}, (11, 0)),
         ({"total_tokens": 5}, (5, 0)),
         ({"prompt_tokens": 0, "completion_tokens": 3}, (0, 3)),
         ({"prompt_tokens_details": {"cached_tokens": 4}, "prompt_tokens": 5, "completion_tokens": 6}, (5, 6)),
