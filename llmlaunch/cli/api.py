@@ -29,6 +29,12 @@ def api(
         None, help="PEM file with the certificate chain: serve https. Read again when it changes."
     ),
     tls_key: Optional[Path] = typer.Option(None, help="PEM file with its private key."),  # noqa: UP045
+    processes: int = typer.Option(
+        1,
+        min=1,
+        max=64,
+        help="Processes that share the port, and what is limited; one is enough until its CPU is full.",
+    ),
     access_log: bool = typer.Option(
         False,
         "--access-log",
@@ -53,7 +59,7 @@ def api(
 
     configure_logging(log_level)
     checked(controller_address)
-    keys = ring(api_keys_file, api_keys_env)
+    keys = ring(api_keys_file, api_keys_env, processes)
     tls = certificate(tls_cert, tls_key)
     sock = bind(host, port)
     bound = sock.getsockname()[1]
@@ -67,6 +73,7 @@ def api(
         ),
         keys=keys,
         tls=tls,
+        processes=processes,
     )
     address = url(host, bound) if tls is None else url(host, bound).replace("http:", "https:", 1)
     code = server.run(service, sock, on_started=lambda: typer.echo(f"listening on {address}", err=True))

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 
 log = logging.getLogger(__name__)
 
 FLUSH_AT = 64 << 10
 """Bytes that are written without waiting for the next flush."""
+WRITE_MOST = 4096
+"""Bytes of whole lines that are written at once: up to PIPE_BUF a pipe keeps together what each of several processes
+writes."""
 NAME_MOST = 200
 """Characters of a model's name that are logged: unknown ones may be anything a client sent."""
 
@@ -74,13 +77,30 @@ class AccessLog:
         """Write what waits. A reader that is gone costs its lines, not the service."""
         if not self._lines:
             return
-        data = memoryview("".join(f"{text}\n" for text in self._lines).encode())
+        lines = [f"{text}\n".encode() for text in self._lines]
         self._lines.clear()
         self._size = 0
         try:
-            while data:
-                data = data[os.write(self._descriptor, data) :]
+            for data in _together(lines):
+                rest = memoryview(data)
+                while rest:
+                    rest = rest[os.write(self._descriptor, rest) :]
         except OSError as error:
             if not self._broken:
                 log.warning("the access log can not be written: %s", error.strerror)
             self._broken = True
+
+
+def _together(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """``lines``, as many in one as WRITE_MOST allows."""
+    found: list[bytes] = []
+    size = 0
+    for text in lines:
+        if found and size + len(text) > WRITE_MOST:
+            yield b"".join(found)
+            found.clear()
+            size = 0
+        found.append(text)
+        size += len(text)
+    if found:
+        yield b"".join(found)

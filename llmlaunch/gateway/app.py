@@ -17,6 +17,7 @@ from typing import Any
 from llmlaunch.gateway import access, errors, metrics, request
 from llmlaunch.gateway.access import AccessLog
 from llmlaunch.gateway.balance import is_full
+from llmlaunch.gateway.board import Crew, alone
 from llmlaunch.gateway.body import BadBody, model_of
 from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.http import ClientConnection
@@ -56,7 +57,7 @@ class Options:
 class Gateway:
     """One gateway process. Lives in one event loop; nothing here is touched from anywhere else."""
 
-    def __init__(self, options: Options, keys: KeyRing | None = None) -> None:
+    def __init__(self, options: Options, keys: KeyRing | None = None, crew: Crew | None = None) -> None:
         self.loop = asyncio.get_running_loop()
         self.now = time.monotonic  # uvloop's own clock stands still within one turn of the loop
         self.table = RouteTable()
@@ -70,7 +71,8 @@ class Gateway:
         self.room: WaitingRoom[Exchange] = WaitingRoom()
         self.accounts: dict[str, Account] = {}
         """By key name, of those that have limits."""
-        self.metrics = Metrics()
+        self.crew = crew or alone()
+        self.metrics = Metrics(self.crew.own)
         self.turns: dict[str, int] = {}
         """Model → requests that took a turn, where replicas are chosen in turn."""
         self.retries = RetryBudget(at=self.now())
@@ -185,7 +187,7 @@ class Gateway:
         refusal = account.admit(limits, self.now(), estimate)
         if refusal is not None:
             self.metrics.was_limited(key, refusal.what)
-            return errors.limited(refusal.what, refusal.limit, refusal.wait_s)
+            return errors.limited(refusal.what, asked.grant.whole.of(refusal.what), refusal.wait_s)
         asked.estimate = estimate
         return name
 
@@ -289,11 +291,17 @@ class Gateway:
         return _json(200 if up else 503, value)
 
     def _metrics(self) -> Reply:
+        self._publish()
+        body = metrics.render(self.crew.boards)
+        return Reply(200, body, content_type=b"text/plain; version=0.0.4; charset=utf-8")
+
+    def _publish(self) -> None:
+        """Tell the other processes, and whoever asks one of them, how it is here."""
         used = resource.getrusage(resource.RUSAGE_SELF)
         now = self.now()
         keys = self.table.replicas.keys() | self.loads.keys()
         loads = {key: self.loads.get(key, Load()) for key in keys}
-        gauges = metrics.Gauges(
+        now_here = metrics.Gauges(
             in_flight={key: load.in_flight for key, load in loads.items()},
             waiting={name: self.room.waiting(name) for name in self.room.names},
             breakers={key: int(load.breaker(now)) for key, load in loads.items()},
@@ -304,8 +312,7 @@ class Gateway:
             cpu_seconds=used.ru_utime + used.ru_stime,
             resident_bytes=_resident_bytes(),
         )
-        body = metrics.render(self.metrics, gauges)
-        return Reply(200, body, content_type=b"text/plain; version=0.0.4; charset=utf-8")
+        self.metrics.publish(now_here)
 
     # -- replicas
 
@@ -344,6 +351,7 @@ class Gateway:
             self.on_drained.set()
         self._draining = draining
         self.call_waiting()
+        self._publish()
         self.begin()
 
     def freed(self, replica: Replica) -> None:
@@ -381,6 +389,8 @@ class Gateway:
             ticket.item.waited_out()
         self.call_waiting()
         self.pool.sweep(now, set(self.table.replicas))
+        if self.crew.size > 1:
+            self._publish()
         if self._keys is not None and self._keys.refresh():
             self.rules.seen.forget()
 

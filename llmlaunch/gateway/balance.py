@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from llmlaunch.controller.dispatch import SHORTEST_QUEUE, Candidate, choose
+from llmlaunch.gateway.limits import part
 from llmlaunch.gateway.load import Load
 from llmlaunch.gateway.routes import Replica
 
@@ -67,6 +68,8 @@ def _has_slot(replica: Replica, loads: Mapping[str, Load]) -> bool:
     return loads.get(replica.key, IDLE).in_flight < (replica.max_concurrency or UNCAPPED_MOST)
 
 
-def places_to_wait(replicas: Iterable[Replica]) -> int:
-    """How many requests may wait for ``replicas``: some times what they can work on at once."""
-    return sum(WAITING_PER_SLOT * (r.max_concurrency or 0) for r in replicas) + WAITING_BESIDE
+def places_to_wait(replicas: Iterable[Replica], processes: int = 1) -> int:
+    """How many requests may wait for ``replicas`` in one process: some times what they can work on at once."""
+    return sum(WAITING_PER_SLOT * (r.max_concurrency or 0) for r in replicas) + part(
+        WAITING_BESIDE, processes
+    )

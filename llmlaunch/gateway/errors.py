@@ -135,7 +135,7 @@ _LIMITS = {
 }
 
 
-def limited(what: str, limit: int, wait_s: int) -> Reply:
+def limited(what: str, limit: int | None, wait_s: int) -> Reply:
     """``what``: see ``limits.Refusal``."""
     text, code = _LIMITS[what]
     message = f"Your API key is limited to {text.format(limit)}. Try again in {wait_s} s."

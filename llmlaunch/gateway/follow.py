@@ -100,7 +100,9 @@ class Follower:
         """Ask once; return whether something changed."""
         table = self._gateway.table
         path = f"/routes?since={table.rev}&epoch={quote(table.epoch)}&wait={wait_s:g}"
-        new, complaints = routes.parse(await self._call("GET", path, None, wait_s + ANSWER_S))
+        new, complaints = routes.parse(
+            await self._call("GET", path, None, wait_s + ANSWER_S), self._gateway.crew.size
+        )
         for complaint in complaints:
             log.warning("%s", complaint)
         self._gateway.controller_up = True

@@ -41,8 +41,9 @@ class KeyRing:
     """Who may ask. Looking a key up takes a time that says nothing about the keys: only their hashes, keyed with a
     secret of this process, are ever compared."""
 
-    def __init__(self, keys: Mapping[str, Entry], file: Path | None = None) -> None:
-        """``keys`` by name: those that do not come from ``file``."""
+    def __init__(self, keys: Mapping[str, Entry], file: Path | None = None, processes: int = 1) -> None:
+        """``keys`` by name: those that do not come from ``file``. ``processes`` share what each key may use."""
+        self._processes = processes
         self._secret = os.urandom(32)
         self._fixed = self._hashed(keys)
         self._grants = dict(self._fixed)
@@ -103,7 +104,13 @@ class KeyRing:
         self._grants = self._fixed | self._hashed(keys)
 
     def _hashed(self, keys: Mapping[str, Entry]) -> dict[bytes, Grant]:
-        return {self._hash(entry.key.encode()): Grant(name, entry.limits) for name, entry in keys.items()}
+        return {
+            self._hash(entry.key.encode()): Grant(name, self._part(entry.limits), entry.limits)
+            for name, entry in keys.items()
+        }
+
+    def _part(self, limits: Limits) -> Limits:
+        return FREE if limits == FREE else limits.part(self._processes)
 
     @staticmethod
     def _stamp(about: os.stat_result) -> tuple[int, ...]:
@@ -160,7 +167,7 @@ def _number(text: str, least: int, what: str) -> int:
     return int(text)
 
 
-def ring(file: Path | None, variable: str | None) -> KeyRing | None:
+def ring(file: Path | None, variable: str | None, processes: int = 1) -> KeyRing | None:
     """The keys of a file and of the comma-separated environment ``variable``; None when neither is named.
 
     Raises UsageError when one is named and holds no key.
@@ -176,6 +183,6 @@ def ring(file: Path | None, variable: str | None) -> KeyRing | None:
         keys = parse(values, f"${variable}")
     if file is None and not variable:
         return None
-    found = KeyRing(keys, file)
+    found = KeyRing(keys, file, processes)
     found.load()
     return found

@@ -8,10 +8,15 @@ settled at its end, and what was used beyond the bucket is owed before the next 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 BYTES_PER_TOKEN = 4
 """For estimates, where nobody told a number."""
+
+
+def part(limit: int, processes: int) -> int:
+    """Each of ``processes``' part of ``limit``, rounded up: nobody may end up with nothing."""
+    return -(-limit // processes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,15 @@ class Limits:
     def allows(self, model: str) -> bool:
         return self.models is None or model in self.models
 
+    def part(self, processes: int) -> Limits:
+        """What each of ``processes`` may let through."""
+        rpm, tpm, concurrency = (n and part(n, processes) for n in (self.rpm, self.tpm, self.concurrency))
+        return replace(self, rpm=rpm, tpm=tpm, concurrency=concurrency)
+
+    def of(self, what: str) -> int | None:
+        """The number behind ``Refusal.what``."""
+        return {"requests": self.rpm, "tokens": self.tpm, "concurrency": self.concurrency}[what]
+
 
 FREE = Limits()
 
@@ -42,6 +56,9 @@ class Grant:
 
     name: str
     limits: Limits = FREE
+    """In this process."""
+    whole: Limits = FREE
+    """In all processes of the gateway together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +67,6 @@ class Refusal:
 
     what: str
     """"requests", "tokens" or "concurrency"."""
-    limit: int
     wait_s: int
     """Whole seconds after which another try can work."""
 
@@ -89,19 +105,19 @@ class Account:
         A request larger than a whole minute's tokens is admitted once the bucket is full.
         """
         if limits.concurrency is not None and self.in_flight >= limits.concurrency:
-            return Refusal("concurrency", limits.concurrency, 1)
+            return Refusal("concurrency", 1)
         if limits.rpm is not None:
             if self.requests is None:
                 self.requests = Bucket(limits.rpm, now)
             missing = 1 - self.requests.fill(limits.rpm, now)
             if missing > 0:
-                return Refusal("requests", limits.rpm, _seconds(missing, limits.rpm))
+                return Refusal("requests", _seconds(missing, limits.rpm))
         if limits.tpm is not None:
             if self.tokens is None:
                 self.tokens = Bucket(limits.tpm, now)
             missing = min(max(estimate, 1), limits.tpm) - self.tokens.fill(limits.tpm, now)
             if missing > 0:
-                return Refusal("tokens", limits.tpm, _seconds(missing, limits.tpm))
+                return Refusal("tokens", _seconds(missing, limits.tpm))
             self.tokens.level -= estimate
         if self.requests is not None:
             self.requests.level -= 1

@@ -142,7 +142,7 @@ class Exchange:
             self._go(chosen)
             return
         room, grant = gateway.room, self._request.grant
-        bound = places_to_wait(replicas)
+        bound = places_to_wait(replicas, gateway.crew.size)
         if room.waiting(self.name) >= bound:
             crowding = room.crowding(self.name, grant.name)
             if crowding is not None:

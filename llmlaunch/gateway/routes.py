@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from llmlaunch.controller.dispatch import METHODS, SHORTEST_QUEUE
+from llmlaunch.gateway.limits import part
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class Replica:
     engine_model: str | None = None
     """The only name the engine knows; None: it answers to all of ``names``."""
     max_concurrency: int | None = None
+    """This process's part of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +100,10 @@ def _indexed(
     )
 
 
-def parse(answer: object) -> tuple[RouteTable, list[str]]:
+def parse(answer: object, processes: int = 1) -> tuple[RouteTable, list[str]]:
     """Read the controller's answer to ``GET /routes`` (``controller.wire.Routes``).
 
+    ``processes`` share what a replica can do at a time.
     Returns the table to :func:`merge`, and a sentence for each replica that had to be left out. Raises ValueError
     when the answer as a whole can not be understood: the caller then keeps the table it has.
     """
@@ -113,7 +116,7 @@ def parse(answer: object) -> tuple[RouteTable, list[str]]:
     complaints: list[str] = []
     for row in _field(answer, "replicas", list):
         try:
-            replica = _replica(row)
+            replica = _replica(row, processes)
         except ValueError as error:
             name = row.get("worker_name") if isinstance(row, dict) else row
             complaints.append(f"replica {name!r} is left out: {error}")
@@ -130,7 +133,7 @@ def parse(answer: object) -> tuple[RouteTable, list[str]]:
     return table, complaints
 
 
-def _replica(row: object) -> Replica:
+def _replica(row: object, processes: int) -> Replica:
     if not isinstance(row, dict):
         raise ValueError("it is no object")
     key = _field(row, "worker_name", str)
@@ -151,7 +154,7 @@ def _replica(row: object) -> Replica:
         queue_length=max(0, _field(row, "queue_length", int, 0)),
         draining=_field(row, "draining", bool, False),
         engine_model=_field(row, "engine_model", (str, type(None)), None),
-        max_concurrency=cap,
+        max_concurrency=None if cap is None else part(cap, processes),
     )
 
 

@@ -19,7 +19,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from llmlaunch.gateway import group
 from llmlaunch.gateway.app import Gateway, Options
+from llmlaunch.gateway.board import Crew, alone
 from llmlaunch.gateway.follow import Follower
 from llmlaunch.gateway.http import ClientConnection
 from llmlaunch.gateway.keys import KeyRing
@@ -44,17 +46,31 @@ class Service:
     keys: KeyRing | None = None
     tls: Certificate | None = None
     grace_s: float = GRACE_S
+    processes: int = 1
+    """How many share the port."""
 
 
-def run(service: Service, sock: socket.socket, on_started: Callable[[], None] | None = None) -> int:
+def run(service: Service, sock: socket.socket, on_started: Callable[[], None] = lambda: None) -> int:
     """Serve on the listening ``sock`` until SIGTERM (returns 0) or SIGINT (130). Call it in the main thread.
 
     At the first signal it stops to accept, requests in flight finish within the grace; a second signal ends the
-    process at once.
+    process at once. Raises UsageError when several processes can not share a port here.
     """
+    if service.processes == 1:
+        return _run(service, sock, alone(), on_started)
+    _loop_factory()  # imports once, for all
+
+    def serve(sock: socket.socket, crew: Crew, on_started: Callable[[], None]) -> int:
+        return _run(service, sock, crew, on_started)
+
+    sockets = group.listeners(sock, service.processes)
+    return group.Group(sockets, serve, service.grace_s, on_started).run()
+
+
+def _run(service: Service, sock: socket.socket, crew: Crew, on_started: Callable[[], None]) -> int:
     _raise_file_limit()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_serve(service, sock, on_started))
+        return runner.run(_serve(service, sock, crew, on_started))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -75,9 +91,9 @@ def _raise_file_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-async def _serve(service: Service, sock: socket.socket, on_started: Callable[[], None] | None) -> int:
+async def _serve(service: Service, sock: socket.socket, crew: Crew, on_started: Callable[[], None]) -> int:
     loop = asyncio.get_running_loop()
-    gateway = Gateway(service.options, service.keys)
+    gateway = Gateway(service.options, service.keys, crew)
     follower = Follower(gateway, service.controller_url, service.token)
     signalled: asyncio.Future[int] = loop.create_future()
     _listen_for_signals(loop, signalled)
@@ -100,8 +116,7 @@ async def _serve(service: Service, sock: socket.socket, on_started: Callable[[],
     # What is alive now lives as long as the process: the collector need not walk through it again.
     gc.collect()
     gc.freeze()
-    if on_started is not None:
-        on_started()
+    on_started()
     code = await signalled
     log.info("stopping: %d connections", len(gateway.connections))
     server.close()
@@ -118,10 +133,15 @@ def _listen_for_signals(loop: asyncio.AbstractEventLoop, signalled: asyncio.Futu
         for other in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(other)
             signal.signal(other, signal.SIG_DFL)  # the second one ends the process, whatever happens here
-        signalled.set_result(130 if number == signal.SIGINT else 0)
+        told_to_stop(130 if number == signal.SIGINT else 0)
+
+    def told_to_stop(code: int) -> None:
+        if not signalled.done():
+            signalled.set_result(code)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number)
+    loop.add_signal_handler(group.STOP, told_to_stop, 0)
 
 
 async def _drain(gateway: Gateway, grace_s: float) -> None:

@@ -72,6 +72,7 @@ class Reader:
                 api.max_body,
                 tuple(api.cors_origins),
                 api.access_log,
+                api.processes,
                 self._file(api.tls_cert, ("api", "tls_cert")),
                 self._file(api.tls_key, ("api", "tls_key")),
             ),

@@ -20,6 +20,7 @@ from llmlaunch.manifest.values import (
     Patience,
     Port,
     ProbePath,
+    Processes,
     Replicas,
     Size,
     Text,
@@ -68,6 +69,8 @@ class ApiPart(Part):
     """Web origins whose pages may call the endpoint, such as https://chat.example.org, or "*"."""
     access_log: Flag = Field(default=False, examples=[True])
     """Log every request as a JSON line: who, which model and replica, status, tokens and times. Never the text."""
+    processes: Processes = Field(default=1, examples=[4])
+    """How many processes share the port. One is enough until its CPU is full; limits are shared out among them, rounded up."""
     tls_cert: Text | None = Field(default=None, examples=["cert.pem"])
     """A PEM file with a certificate chain: serve https. It is read again when it changes."""
     tls_key: Text | None = Field(default=None, examples=["key.pem"])

@@ -93,6 +93,8 @@ class ApiSpec:
     max_body_bytes: int = 32 << 20
     cors_origins: tuple[str, ...] = ()
     access_log: bool = False
+    processes: int = 1
+    """How many share the port."""
     tls_cert: str | None = None
     """Absolute path; with ``tls_key``: serve https."""
     tls_key: str | None = None

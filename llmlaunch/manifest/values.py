@@ -133,6 +133,7 @@ Port = Annotated[int, Field(ge=1, le=65535), RETYPED]
 Replicas = Annotated[int, Field(ge=1, le=1024), RETYPED]
 GpuCount = Annotated[int, Field(ge=1, le=64), RETYPED]
 Concurrency = Annotated[int, Field(ge=1, le=100_000), RETYPED]
+Processes = Annotated[int, Field(ge=1, le=64), RETYPED]
 Tokens = Annotated[int, Field(ge=1, le=1 << 30), RETYPED]
 Size = Annotated[
     int, BeforeValidator(_size), WithJsonSchema({"type": ["string", "integer"], "format": "size"})

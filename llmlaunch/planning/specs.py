@@ -54,6 +54,8 @@ class Maker:
             argv += ["--cors-origin", origin]
         if wanted.access_log:
             argv.append("--access-log")
+        if wanted.processes > 1:
+            argv += ["--processes", str(wanted.processes)]
         if wanted.tls_cert and wanted.tls_key:
             argv += ["--tls-cert", wanted.tls_cert, "--tls-key", wanted.tls_key]
         spec = self._own(naming.API, Component.API, argv, wanted.host, port, env)

@@ -115,6 +115,7 @@ def test_full_is_not_the_same_as_nobody_left() -> None:
 
 def test_the_queue_has_some_places_for_every_slot() -> None:
     assert places_to_wait([replica("a", cap=2), replica("b", cap=3)]) == 4 * 5 + 64
+    assert places_to_wait([replica("a", cap=2)], processes=3) == 4 * 2 + 22
 
 
 # -- the breaker

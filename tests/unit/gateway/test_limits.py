@@ -14,7 +14,7 @@ def test_a_minute_of_requests_at_once_then_steadily() -> None:
     assert [account.admit(limits, 0.0, 1) for _ in range(60)] == [None] * 60
     refusal = account.admit(limits, 0.5, 1)
     assert refusal is not None
-    assert (refusal.what, refusal.limit, refusal.wait_s) == ("requests", 60, 1)
+    assert (refusal.what, refusal.wait_s) == ("requests", 1)
     assert account.admit(limits, 1.0, 1) is None
     assert account.admit(limits, 1.5, 1) is not None
     assert [account.admit(limits, 100.0, 1) is None for _ in range(61)] == [True] * 60 + [False]
@@ -102,3 +102,10 @@ def test_an_answer_that_tells_nothing_is_estimated(pieces: list[bytes], tokens: 
     for piece in pieces:
         meter.saw(piece)
     assert meter.tokens == tokens
+
+
+def test_processes_share_what_is_limited_and_none_gets_nothing() -> None:
+    limits = Limits(rpm=60, tpm=1001, concurrency=2, models=frozenset("m"), priority=3)
+    assert limits.part(1) == limits
+    assert limits.part(4) == Limits(rpm=15, tpm=251, concurrency=1, models=frozenset("m"), priority=3)
+    assert Limits(rpm=1).part(64) == Limits(rpm=1)

@@ -162,3 +162,12 @@ def test_nobody_is_invented_and_nobody_seen_is_missing(history: list[tuple[bool,
 )
 def test_addresses(url: str, parts: tuple[str, int, bytes]) -> None:
     assert address(url) == parts
+
+
+def test_processes_share_what_a_replica_can_do() -> None:
+    answer = {
+        "epoch": "a", "rev": 1, "settled": True, "dispatch": "lottery", "expected": [],
+        "replicas": [row(1, "m", max_concurrency=8), row(2, "m", max_concurrency=1), row(3, "m")],
+    }  # fmt: skip
+    parsed, _ = parse(answer, processes=3)
+    assert [replica.max_concurrency for replica in parsed.replicas.values()] == [3, 1, None]

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from llmlaunch.errors import UsageError
 from llmlaunch.gateway import errors, headers, keys
+from llmlaunch.gateway.board import Board
 from llmlaunch.gateway.ends import is_whole
 from llmlaunch.gateway.follow import controller_address
 from llmlaunch.gateway.framing import parse_head
 from llmlaunch.gateway.limits import FREE, Grant, Limits
-from llmlaunch.gateway.metrics import Gauges, Metrics, render
+from llmlaunch.gateway.metrics import Metrics, render
 from llmlaunch.gateway.request import Kind, endpoint
 from llmlaunch.gateway.restore import EventRestorer, restored, restorer_for
 
@@ -151,13 +152,13 @@ def test_a_key_file_is_followed(tmp_path: Path, caplog: pytest.LogCaptureFixture
     assert (ring.grant_of(b"Bearer one"), ring.grant_of(b"Bearer second")) == (None, Grant("b"))
     file.write_text("b: second rpm=5\n")
     ring.refresh()
-    assert ring.grant_of(b"Bearer second") == Grant("b", Limits(rpm=5))
+    assert ring.grant_of(b"Bearer second") == Grant("b", Limits(rpm=5), Limits(rpm=5))
     file.write_text("this is no key\n")
     ring.refresh()
-    assert ring.grant_of(b"Bearer second") == Grant("b", Limits(rpm=5))
+    assert ring.grant_of(b"Bearer second") == Grant("b", Limits(rpm=5), Limits(rpm=5))
     file.unlink()
     ring.refresh()
-    assert ring.grant_of(b"Bearer second") == Grant("b", Limits(rpm=5))
+    assert ring.grant_of(b"Bearer second") == Grant("b", Limits(rpm=5), Limits(rpm=5))
     file.write_text("# all withdrawn\n")
     ring.refresh()
     assert ring.grant_of(b"Bearer second") is None
@@ -223,10 +224,11 @@ def test_what_is_restored(head: bytes, expected: str) -> None:
 
 
 def test_histograms_are_cumulative() -> None:
-    metrics = Metrics()
+    board = Board()
+    metrics = Metrics(board)
     for seconds in (0.001, 0.02, 0.02, 1000.0):
         metrics.ended("/p", "m", "r", "alice", 200, seconds)
-    page = render(metrics, Gauges({}, {}, {}, 0.0, 0, True, 1, 0.0, 0)).decode()
+    page = render([board]).decode()
     buckets = [
         int(line.rpartition(" ")[2]) for line in page.splitlines() if "duration_seconds_bucket" in line
     ]

@@ -123,7 +123,7 @@ def test_everything_said() -> None:
         runtime: local
         controller: {host: "::1", port: 7001, dispatch: lottery, open_registration: true}
         api: {host: 0.0.0.0, port: 7000, api_keys_file: k, api_keys_env: K, max_body: 1MiB, cors_origins: "*", access_log: true,
-              tls_cert: c.pem, tls_key: /k.pem}
+              processes: 3, tls_cert: c.pem, tls_key: /k.pem}
         models:
           - model: org/m
             names: [a, b c]
@@ -159,7 +159,7 @@ def test_everything_said() -> None:
         "K",
     )
     assert found.api.api_keys_file == "/nowhere/k"
-    assert found.api.access_log
+    assert (found.api.access_log, found.api.processes) == (True, 3)
     assert (found.api.tls_cert, found.api.tls_key) == ("/nowhere/c.pem", "/k.pem")
     assert (spec.names, spec.engine, spec.host, spec.gpus) == (
         ("a", "b c"),

@@ -450,6 +450,7 @@ def test_the_controller_and_the_api() -> None:
             max_body_bytes=9,
             cors_origins=("https://a", "*"),
             access_log=True,
+            processes=3,
             tls_cert="/c",
             tls_key="/k2",
         ),
@@ -464,7 +465,7 @@ def test_the_controller_and_the_api() -> None:
         "/py", "-m", "llmlaunch", "api", "--host", "::", "--port", "8000",
         "--controller-address", "http://127.0.0.1:21001", "--api-keys-file", "/k", "--api-keys-env", "LAB_KEYS",
         "--max-body-bytes", "9", "--cors-origin", "https://a", "--cors-origin", "*",
-        "--access-log", "--tls-cert", "/c", "--tls-key", "/k2",
+        "--access-log", "--processes", "3", "--tls-cert", "/c", "--tls-key", "/k2",
     )  # fmt: skip
     assert api.address == "https://[::1]:8000"
     assert api.env["LAB_KEYS"] == "sk-1"
