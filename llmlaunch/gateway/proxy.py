@@ -56,7 +56,9 @@ class Exchange:
 
     __slots__ = (
         "_body",
+        "_chunked",
         "_client",
+        "_framed",
         "_fresh",
         "_gateway",
         "_head",
@@ -114,6 +116,10 @@ class Exchange:
         self._head: Head
         self._body: Body
         self._restorer: Restorer | None = None
+        self._chunked = False
+        """The client gets the answer in chunks."""
+        self._framed = False
+        """And can tell by them, or by its length, whether it is whole."""
         self._pending = b""
         """The head of the answer until its first content."""
         self._started = False
@@ -241,8 +247,9 @@ class Exchange:
         http11 = self._request.http11
         self.decoding = self._restorer is not None or (body.chunked and not http11)
         sized = head.length is not None and self._restorer is None
-        chunked = http11 and (self._restorer is not None or body.chunked)
-        self._keep = self._keep and (sized or chunked) and not self._gateway.stopping
+        self._chunked = chunked = http11 and (self._restorer is not None or body.chunked)
+        self._framed = sized or chunked
+        self._keep = self._keep and self._framed and not self._gateway.stopping
         if self._restorer is None or self._restorer.streams:
             self._pending = self._client_head(head.length if sized else None, chunked)
 
@@ -398,14 +405,12 @@ class Exchange:
         self._over(self._head.status)
         event = errors.stream_error(f"The answer was interrupted: {why}.")
         streams = self._head.get(b"content-type").startswith(b"text/event-stream")
-        filler = b"" if self._restorer is not None else self._body.before_interruption()
+        filler = b"" if self.decoding else self._body.before_interruption()
         if not streams or filler is None:
-            self._client.cut(
-                hard=not (self._body.chunked and self._request.http11) and self._head.length is None
-            )
+            self._client.cut(hard=not self._framed)
             return
         event = b"\n\n" + event  # ends an event that was cut; between events it means nothing
-        if self._request.http11 and not self._body.until_close:
+        if self._chunked:
             event = filler + b"%x\r\n%b\r\n" % (len(event), event)
         self._client.write(event)
         self._client.finished(keep=False)

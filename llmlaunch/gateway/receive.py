@@ -235,6 +235,8 @@ class Receiver:
     # -- called by httptools
 
     def on_message_begin(self) -> None:
+        if self.deaf:
+            return
         self._url = b""
         self._fields: Fields = []
         self._began_fresh = self._fresh

@@ -231,6 +231,53 @@ def test_an_answer_without_a_length_that_is_whole_is_left_alone(
         assert client.to_the_end() == content
 
 
+STREAM_HEADS = {
+    "chunked": b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n10\r\n%b\r\n",
+    "sized": b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 1000\r\n\r\n%b",
+    "ended by close": b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n%b",
+}
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize("framing", STREAM_HEADS)
+@pytest.mark.parametrize("engine_model", [None, "own-name"])
+def test_a_stream_that_breaks_is_told_in_every_framing(
+    bench: Bench, version: str, framing: str, engine_model: str | None
+) -> None:
+    """By an error event, wherever its framing has room for one; and never by what looks like an end."""
+
+    def behave(talk: Talk, seen: Seen) -> None:
+        talk.send(STREAM_HEADS[framing] % b'data: {"n": 1}\n\n')
+        wait_until(lambda: arrived)
+        talk.hang_up()
+
+    arrived: list[bool] = []
+    bench.serve(bench.worker(behave).replica("m", engine_model=engine_model))
+    with Client(bench.port) as client:
+        body = b'{"model": "m", "stream": true}'
+        client.send(
+            b"POST /v1/completions HTTP/%b\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b"
+            % (version.encode(), len(body), body)
+        )
+        _, fields = client.head()
+        if fields.get("transfer-encoding") == "chunked":
+            content = client.chunk()
+            arrived.append(True)
+            while b"stream_interrupted" not in content:
+                content += client.chunk()
+            assert client.to_the_end() == b""  # no last chunk
+        else:
+            content = client.until(b"\n\n")
+            arrived.append(True)
+            content += client.to_the_end()
+    if framing == "sized" and engine_model is None:
+        assert content == b'data: {"n": 1}\n\n'
+        assert int(fields["content-length"]) > len(content)
+    else:
+        *_, last = content.strip().split(b"\n\n")
+        assert json.loads(last.removeprefix(b"data: "))["error"]["code"] == "stream_interrupted"
+
+
 def test_the_openai_client_raises_on_a_broken_stream(bench: Bench) -> None:
     def behave(talk: Talk, seen: Seen) -> None:
         talk.start_stream()
