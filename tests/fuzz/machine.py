@@ -235,8 +235,9 @@ class Machine:
                 size += 1
             out = out[size:]
             if not body.done:
-                last = number == len(told) - 1 and not out
-                assert last and not whole, "an answer without its end"
+                assert number == len(told) - 1, "an answer behind one that was cut"
+                assert not out
+                assert not whole, "an answer without its end"
         while out.startswith(b"HTTP/1.1 100"):
             out = out.partition(b"\r\n\r\n")[2]
         if out:  # what is being answered now: one more, begun

@@ -58,10 +58,10 @@ EXCHANGES = [
 ]
 WORDS = [
     b"\r\n", b"\n", b"\r", b"\0", b" ", b"\t", b":", b";", b",", b"\r\n\r\n", b"0\r\n\r\n", b"0", b"-1", b"+1", b"0x1", b"f" * 16,
-    b"1", b"5\r\nhello\r\n", b"Content-Length: 5\r\n", b"content-length: 0\r\n", b"Content-Length: 99999\r\n", 
+    b"1", b"5\r\nhello\r\n", b"Content-Length: 5\r\n", b"content-length: 0\r\n", b"Content-Length: 99999\r\n",
     b"Transfer-Encoding: chunked\r\n",
     b"transfer-encoding: identity\r\n", b"Connection: close\r\n", b"Connection: keep-alive\r\n", b"Connection: upgrade\r\nUpgrade: x\r\n",
-    b"Expect: 100-continue\r\n", b"Host: h\r\n", b"HTTP/1.1", b"HTTP/1.0", b"HTTP/2.0", b"GET / HTTP/1.1\r\n", 
+    b"Expect: 100-continue\r\n", b"Host: h\r\n", b"HTTP/1.1", b"HTTP/1.0", b"HTTP/2.0", b"GET / HTTP/1.1\r\n",
     b"POST /v1/completions HTTP/1.1\r\n",
     b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 100 Continue\r\n\r\n", b'"model"', b'{"model": "m"}', b"\xff", b"chunked", PART,
     b"Content-Type: text/event-stream\r\n", b"Content-Type: application/json\r\n", b"data: ", b"\n\n", b"data: [DONE]\n\n",
