@@ -117,6 +117,7 @@ def run_app(
     on_started: Callable[[], None] | None = None,
     on_stopping: Callable[[], None] | None = None,
     drain: Callable[[], Awaitable[None]] | None = None,
+    end: asyncio.Event | None = None,
     grace_s: float = 10.0,
     loop: str = "auto",
 ) -> int:
@@ -125,7 +126,8 @@ def run_app(
     Both callbacks are called once, inside the running event loop (they may create tasks): ``on_started`` when
     requests are answered, ``on_stopping`` at the first signal, while requests in flight go on. These have ``grace_s``
     seconds; then their connections are cut and their tasks cancelled. With ``drain`` new requests still reach the app
-    (which should refuse them) until it is done, within the same grace. ``loop`` is uvicorn's: "auto" takes uvloop
+    (which should refuse them) until it is done, within the same grace. Setting ``end`` ends it as a SIGTERM does, for a
+    reason that its setter tells. ``loop`` is uvicorn's: "auto" takes uvloop
     when it is installed, "asyncio" is smaller.
 
     Must run in the main thread, where signals arrive. Raises StartError when the app's lifespan fails to start.
@@ -142,6 +144,7 @@ def run_app(
             self.stopping = asyncio.Event()
             self.deadline = 0.0
             self.draining: asyncio.Future[None] | None = None
+            self.waiting: asyncio.Future[None] | None = None
 
         @contextlib.contextmanager
         def capture_signals(self) -> Iterator[None]:
@@ -151,12 +154,15 @@ def run_app(
             yield
 
         def stop(self, number: signal.Signals) -> None:
+            log.info("%s: stopping", number.name)
+            self.code = 130 if number == signal.SIGINT else 0
+            self.begin_end()
+
+        def begin_end(self) -> None:
             running = asyncio.get_running_loop()
             for other in (signal.SIGTERM, signal.SIGINT):
                 running.remove_signal_handler(other)
                 signal.signal(other, signal.SIG_DFL)
-            log.info("%s: stopping", number.name)
-            self.code = 130 if number == signal.SIGINT else 0
             self.deadline = running.time() + grace_s
             if on_stopping is not None:
                 on_stopping()
@@ -185,6 +191,13 @@ def run_app(
             await super().startup(sockets)
             if on_started is not None and not self.should_exit:
                 on_started()
+            if end is not None:
+                self.waiting = asyncio.ensure_future(self.until(end))
+
+        async def until(self, end: asyncio.Event) -> None:
+            await end.wait()
+            if not self.deadline:  # no signal was there before
+                self.begin_end()
 
         async def main_loop(self) -> None:
             while not await self.on_tick(0):  # keeps the Date header right
@@ -195,6 +208,8 @@ def run_app(
             cut = asyncio.get_running_loop().call_later(self.left(), self.cut)
             await super().shutdown(sockets)
             cut.cancel()
+            if self.waiting is not None:
+                self.waiting.cancel()
 
         def left(self) -> float:
             """Seconds of the grace; all of it when no signal came."""

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import socket
 import threading
 from typing import Any
@@ -37,6 +36,7 @@ def run(config: WorkerConfig, sock: socket.socket) -> int:
         on_started=worker.started,
         on_stopping=worker.stopping,
         drain=worker.drained,
+        end=worker.end,
         grace_s=config.stop_grace_s,
     )
     worker.close()
@@ -51,6 +51,7 @@ class _Worker:
         self.state = State(needs_controller=bool(config.controller_address))
         self.front = Front(config, self.state)
         self.failure: LlmlaunchError | None = None
+        self.end = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._registering: asyncio.Task[None] | None = None
 
@@ -119,7 +120,7 @@ class _Worker:
         self.failure = error
         self.state.status = Status.FAILED
         self.state.note = error.message
-        signal.raise_signal(signal.SIGTERM)  # the server's own way to end
+        self.end.set()
 
     async def _stay_registered(self, loaded: loader.Loaded) -> None:
         client = ControllerClient(self.config.controller_address, token=os.environ.get(TOKEN_VARIABLE, ""))

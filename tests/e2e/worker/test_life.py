@@ -198,6 +198,7 @@ def test_what_no_retry_can_mend_is_one_message_and_exit_code_2(
     assert done.returncode == code, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+    assert "SIGTERM" not in done.stderr, "nobody sent one"
 
 
 def test_a_taken_port_is_told_with_its_holder_before_anything_is_loaded(model: Path) -> None:
