@@ -36,13 +36,15 @@ class Pacer:
         """Tokens. Nobody waits while nothing decodes: then it is always the same, so that rounding is, too."""
         if not decoding:
             return self._most
-        if not (self._decode_s and self._prompt_token_s):
-            return min(self._most, 4 * SMALLEST_CHUNK)
+        if not self._decode_s:
+            return 1  # as good as a step that only decodes, which may never come while prompts do
+        if not self._prompt_token_s:
+            return SMALLEST_CHUNK
         tokens = int((PATIENCE - 1) * self._decode_s / self._prompt_token_s)
         return max(SMALLEST_CHUNK, min(self._most, tokens))
 
     def learn(self, decoded: int, prompt: int, seconds: float) -> None:
-        if decoded and not prompt:
+        if decoded and prompt <= 1:
             self._decode_s = _blend(self._decode_s, seconds)
         elif prompt >= SMALLEST_CHUNK:
             beside = self._decode_s if decoded else 0.0
