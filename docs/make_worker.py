@@ -128,7 +128,7 @@ FALLBACK = """
 ## What runs slowly, and what does not run
 
 Batching needs a plain KV cache. What has none is found at the start, from the configuration and, for architectures that the tests do not
-compare with `generate`, by a trial; `/health` and the log say why. Such a model runs **one request at a time** through transformers' own
+compare with `generate`, by a trial; `llmlaunch status`, `/health` and the log say why. Such a model runs **one request at a time** through transformers' own
 `generate`, first come, first served, with all fields above but `echo` with `logprobs`:
 
 - encoder-decoders (T5, BART), models with code of their own (`--trust-remote-code`),

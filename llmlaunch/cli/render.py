@@ -99,10 +99,10 @@ def vram(component: ComponentStatus) -> str:
 
 
 def explanation(component: ComponentStatus) -> str:
-    """Why it is as it is: the progress of a start, or the cause of anything that is not well."""
+    """Why it is as it is: the progress of a start, the cause of anything that is not well, what it says of itself."""
     if component.phase in ("starting", "pending"):
         return one_line(component.progress or component.cause)
-    return one_line(component.cause)
+    return one_line(component.cause or component.note)
 
 
 def component_row(component: ComponentStatus, gpus: Sequence[GpuStatus], now: float) -> tuple[str, ...]:

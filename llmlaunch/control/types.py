@@ -53,6 +53,8 @@ class ComponentStatus:
     incarnation: int
     why: str = ""
     """The kind of the cause, for programs: command, start_timeout, unhealthy, exit, spawn, port, memory."""
+    note: str = ""
+    """What it says of itself, ready: "requests run one at a time, because it is an encoder-decoder"."""
 
 
 @dataclass(frozen=True, slots=True)

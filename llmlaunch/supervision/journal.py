@@ -99,6 +99,7 @@ class Journal:
             progress=record.progress,
             incarnation=record.incarnation,
             why="" if record.cause.why is Why.NONE else record.cause.why.value,
+            note=record.remark if record.phase is Phase.READY else "",
         )
 
     def report(

@@ -35,9 +35,9 @@ async def watch(
 async def _until_ready(spec: ProcessSpec, incarnation: int, log: Path, policy: Policy, emit: Emit) -> None:
     pause, seen, signs = _FIRST_S, "", _LogSigns(log, spec.progress_patterns)
     while True:
-        ok, detail, response = await _probe(spec.address + spec.ready_path, policy)
+        ok, _, response = await _probe(spec.address + spec.ready_path, policy)
         if ok:
-            emit(Probed(incarnation, True, detail))
+            emit(Probed(incarnation, True, _remark(response)))
             return
         told = _progress(response)
         if told and told != seen:
@@ -55,6 +55,13 @@ async def _probe(url: str, policy: Policy) -> tuple[bool, str, Response | None]:
     except RequestFailed as error:
         return False, error.message, None
     return response.ok, "" if response.ok else f"status {response.status}", response
+
+
+def _remark(response: Response | None) -> str:
+    """What a server that is ready wants people to know of how it runs: ``{"warning": …}``."""
+    body = response.json() if response else None
+    told = body.get("warning") if isinstance(body, dict) else None
+    return told[:_LINE_CHARACTERS] if isinstance(told, str) else ""
 
 
 def _progress(response: Response | None) -> str:

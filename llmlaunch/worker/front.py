@@ -149,5 +149,6 @@ class Front:
                 "dtype": loaded.dtype,
                 "max_model_len": loaded.context,
                 "detail": loaded.note,
+                "warning": loaded.warning,
             }
         return report

@@ -37,7 +37,7 @@ def load(
     codec = Codec(AutoTokenizer.from_pretrained(path, trust_remote_code=config.trust_remote_code))
     model = _weights(config, settings, path, device, progress)
     context = _context(model, config)
-    strategy, context, note = _strategy(model, config, device, context)
+    strategy, context, note, warning = _strategy(model, config, device, context)
     ends = end_tokens(model, codec)
     engine = Engine(
         strategy,
@@ -65,6 +65,7 @@ def load(
         reads_prompts=isinstance(strategy, Batching),
         mode=strategy.mode,
         note=note,
+        warning=warning,
     )
 
 
@@ -141,7 +142,8 @@ def _context(model: Any, config: WorkerConfig) -> int:
     return config.max_model_len
 
 
-def _strategy(model: Any, config: WorkerConfig, device: str, context: int) -> tuple[Strategy, int, str]:
+def _strategy(model: Any, config: WorkerConfig, device: str, context: int) -> tuple[Strategy, int, str, str]:
+    """How requests share the model, the context that leaves, how that is in words, and what should not surprise."""
     why = fitness.why_not_slots(model)
     if not why:
         model.set_attn_implementation(ATTENTION)
@@ -150,9 +152,9 @@ def _strategy(model: Any, config: WorkerConfig, device: str, context: int) -> tu
     if why:
         from llmlaunch.worker.alone import OneAtATime
 
-        log.warning("requests run one at a time, because %s", why)
         model.set_attn_implementation("sdpa" if getattr(model, "_supports_sdpa", False) else "eager")
-        return OneAtATime(model), context, f"one request at a time: {why}"
+        warning = f"requests run one at a time, because {why}"
+        return OneAtATime(model), context, warning, warning
     room, words = placement.capacity(model, config, device, context)
     log.info("%s", words)
     tokens = placement.CPU_PROMPT_TOKENS if device == "cpu" else placement.GPU_PROMPT_TOKENS
@@ -166,6 +168,7 @@ def _strategy(model: Any, config: WorkerConfig, device: str, context: int) -> tu
         ),
         min(context, room.columns),
         words,
+        "",
     )
 
 

@@ -51,7 +51,9 @@ class Loaded:
     """Whether thoughts are told apart from answers."""
     mode: str = ""
     note: str = ""
-    """What a person should know about how it runs."""
+    """How it runs, for people."""
+    warning: str = ""
+    """Where that is not as one might expect; ``status`` tells it."""
 
 
 def settle() -> None:
@@ -95,22 +97,25 @@ def load(config: WorkerConfig, progress: Progress, deliver: Deliver) -> Loaded:
 
     device = placement.choose(config)
     placement.set_threads(config.threads)
-    note = quantised.check(facts, device)
-    if note:
-        log.warning("%s", note)
+    warning = quantised.check(facts, device)
     if config.load_in:
         quantised.check_load_in(config.load_in, facts, device)
     placement.check_limit(facts.weight_bytes, config)
     with reasons(config.model):
         if facts.kind is ModelKind.GENERATE:
-            return generator.load(config, facts, path, device, progress, deliver)
-        if facts.kind is ModelKind.RERANK:
+            loaded = generator.load(config, facts, path, device, progress, deliver)
+        elif facts.kind is ModelKind.RERANK:
             from llmlaunch.worker import reranker
 
-            return reranker.load(config, facts, path, device, progress)
-        from llmlaunch.worker import embedder
+            loaded = reranker.load(config, facts, path, device, progress)
+        else:
+            from llmlaunch.worker import embedder
 
-        return embedder.load(config, facts, path, device, progress)
+            loaded = embedder.load(config, facts, path, device, progress)
+    loaded.warning = "; ".join(filter(None, (loaded.warning, warning)))
+    if loaded.warning:
+        log.warning("%s", loaded.warning)
+    return loaded
 
 
 @contextlib.contextmanager

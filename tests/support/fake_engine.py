@@ -147,7 +147,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.state.sick:
             return self._json(500, {"status": "sick"})
         if self.state.loaded:
-            return self._json(200, {"status": "ok"})
+            return self._json(200, {"status": "ok", "warning": self.state.options.warning})
         waited = time.monotonic() - self.state.started
         share = min(int(waited / self.state.options.ready_after * 100), 99)
         body = {"status": "loading"} | (
@@ -287,6 +287,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--names", default="fake", help="comma separated")
     parser.add_argument("--ready-after", type=float, default=0.0, help="seconds of 503 on /health")
     parser.add_argument("--progress", action="store_true", help="/health shows progress while loading")
+    parser.add_argument("--warning", default="", help="what /health says of how it runs")
     parser.add_argument(
         "--log-progress", action="store_true", help="prints 'shard N' ten times a second while loading"
     )

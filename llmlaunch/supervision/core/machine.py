@@ -126,6 +126,7 @@ def _spawn(record: Record, now: _Now) -> _Result:
         stage=Stage.NONE,
         waiting="",
         progress="",
+        remark="",
     )
     return record, (Spawn(record.incarnation),)
 
@@ -159,6 +160,7 @@ def _starting_probed(record: Record, event: Probed, now: _Now) -> _Result:
         failed_probes=0,
         cause=Cause(),
         progress="",
+        remark=event.detail,
     ), ()
 
 

@@ -90,6 +90,8 @@ class Record:
     waiting: str = ""
     """What a PENDING component waits for."""
     progress: str = ""
+    remark: str = ""
+    """What it said of itself when it became ready: that it runs otherwise than one might expect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,7 @@ class Probed:
     incarnation: int
     ok: bool
     detail: str = ""
+    """Why not, or what it remarks on becoming ready."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,11 +72,13 @@ class Worker:
         return self.process.wait(30)
 
 
-def start(model: str, *arguments: str, **environment: str) -> Worker:
-    """A worker that has just been started; the caller ends it. Two threads compute."""
+def start(
+    model: str, *arguments: str, program: tuple[str, ...] = ("-m", "llmlaunch"), **environment: str
+) -> Worker:
+    """A worker that has just been started; the caller ends it. ``program``: what Python runs."""
     port = free_port()
     log = Path(tempfile.mkstemp(prefix="worker-", suffix=".log")[1])
-    command = [sys.executable, "-m", "llmlaunch", "worker", "--model-path", model, "--port", str(port)]
+    command = [sys.executable, *program, "worker", "--model-path", model, "--port", str(port)]
     with log.open("wb") as opened:
         process = subprocess.Popen(
             [*command, *arguments],
@@ -89,9 +91,15 @@ def start(model: str, *arguments: str, **environment: str) -> Worker:
 
 
 @contextlib.contextmanager
-def started(model: str, *arguments: str, ready: bool = True, **environment: str) -> Iterator[Worker]:
+def started(
+    model: str,
+    *arguments: str,
+    ready: bool = True,
+    program: tuple[str, ...] = ("-m", "llmlaunch"),
+    **environment: str,
+) -> Iterator[Worker]:
     """A worker for the time of a test."""
-    worker = start(model, *arguments, **environment)
+    worker = start(model, *arguments, program=program, **environment)
     try:
         if ready:
             worker.wait_ready()

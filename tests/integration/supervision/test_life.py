@@ -34,6 +34,11 @@ def test_starts_probes_and_goes_down_cleanly(lab: World) -> None:
     assert not lab.processes()
 
 
+def test_how_it_runs_is_told_where_that_may_surprise(lab: World) -> None:
+    client = lab.up(engine("tiny", "--warning", "requests run one at a time"))
+    assert until_phase(client, "tiny", "ready").note == "requests run one at a time"
+
+
 def test_killed_worker_comes_back(lab: World) -> None:
     client = lab.up(engine("tiny"))
     first = until_phase(client, "tiny", "ready")

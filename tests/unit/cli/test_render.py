@@ -93,6 +93,8 @@ def test_progress_is_told_while_starting_and_the_cause_otherwise() -> None:
     loading = worker(phase="starting", progress="loading weights 120 of 260 MiB", cause="start 2")
     assert render.change_line(loading) == "smollm2-1: starting: loading weights 120 of 260 MiB"
     assert render.change_line(worker()) == "smollm2-1: ready"
+    assert render.change_line(worker(note="runs slowly")) == "smollm2-1: ready: runs slowly"
+    assert render.change_line(worker(note="runs slowly", cause="unhealthy")) == "smollm2-1: ready: unhealthy"
 
 
 @given(st.text(min_size=1), st.booleans())

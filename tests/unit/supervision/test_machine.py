@@ -62,6 +62,13 @@ def test_from_pending_to_ready() -> None:
     assert (record.phase, record.pid, record.since) == (Phase.READY, 77, 1.0)
 
 
+def test_what_it_remarks_on_becoming_ready_is_of_this_process_alone() -> None:
+    record, _ = play(*START, (1.0, Probed(1, True, "runs slowly")), (2.0, Probed(1, True)))
+    assert record.remark == "runs slowly"
+    record, _ = play((3.0, Exited(1, 1)), (9.0, Tick()), (9.1, Tick()), record=record)
+    assert (record.phase, record.remark) == (Phase.STARTING, "")
+
+
 def test_a_closed_gate_says_what_it_waits_for() -> None:
     record, commands = play((0.0, Tick(Gate(False, "waiting for controller"))))
     assert (record.phase, record.waiting, commands) == (Phase.PENDING, "waiting for controller", [])

@@ -104,7 +104,7 @@ def test_probes_tell_progress_readiness_and_health(tmp_path: Path) -> None:
         ok({"progress": {"done_bytes": 0, "total_bytes": 0, "text": "warming up"}}, 503),
         ok({"progress": {}, "note": "waiting for the controller"}, 503),
         ok([], 503),
-        ok({}),
+        ok({"warning": "requests run one at a time"}),
         ok({}, 500),
         None,
     ]
@@ -132,7 +132,7 @@ def test_probes_tell_progress_readiness_and_health(tmp_path: Path) -> None:
         Progressed(1, "converting 31 of 98 MiB"),
         Progressed(1, "warming up"),
         Progressed(1, "waiting for the controller"),
-        Probed(1, True, ""),
+        Probed(1, True, "requests run one at a time"),
         Probed(1, False, "status 500"),
         Probed(1, False, "no answer within 0.1 s"),
     ]

@@ -30,10 +30,10 @@ UNFIT: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 
 
-def unfit(kind: str) -> Any:
+def unfit(kind: str, **settings: Any) -> Any:
     config, model, values = UNFIT[kind]
     torch.manual_seed(0)
-    return getattr(transformers, model)(getattr(transformers, config)(**values)).eval()
+    return getattr(transformers, model)(getattr(transformers, config)(**values | settings)).eval()
 
 
 @pytest.mark.parametrize("kind", sorted(UNFIT))
