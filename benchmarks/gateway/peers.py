@@ -7,7 +7,6 @@ import json
 import os
 import re
 import resource
-import shutil
 import subprocess
 import sys
 import time
@@ -228,7 +227,3 @@ def version(binary: str) -> str:
         found = re.search(r"\d+(\.\d+)+", told)
         return found[0] if found else ""
     return ""
-
-
-def find(name: str, given: str | None) -> str | None:
-    return shutil.which(given or name)
