@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
+from json.encoder import encode_basestring_ascii as _quoted
+from queue import SimpleQueue
+from threading import Thread
 
 log = logging.getLogger(__name__)
 
@@ -15,6 +18,8 @@ FLUSH_AT = 64 << 10
 WRITE_MOST = 4096
 """Bytes of whole lines that are written at once: up to PIPE_BUF a pipe keeps together what each of several processes
 writes."""
+WAITING_MOST = 4 << 20
+"""Bytes that wait for whoever reads the log before lines are lost."""
 NAME_MOST = 200
 """Characters of a model's name that are logged: unknown ones may be anything a client sent."""
 
@@ -36,34 +41,49 @@ def line(
     attempts: int,
 ) -> str:
     """One line without its end. ``at``: when it ended, seconds since 1970. What is not known is left out."""
-    value: dict[str, object] = {
-        "time": datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "request_id": request_id.decode("latin-1"),
-        "trace_id": trace_id,
-        "key": key,
-        "method": method.decode("latin-1"),
-        "path": path,
-        "model": model[:NAME_MOST],
-        "replica": replica,
-        "status": status,
-        "prompt_tokens": tokens and tokens[0],
-        "completion_tokens": tokens and tokens[1],
-        "first_byte_s": None if first_byte_s is None else round(first_byte_s, 6),
-        "duration_s": round(duration_s, 6),
-        "attempts": attempts or None,
-    }
-    return json.dumps({name: item for name, item in value.items() if item is not None and item != ""})
+    rest = ""
+    if tokens is not None:
+        rest = f', "prompt_tokens": {tokens[0]}, "completion_tokens": {tokens[1]}'
+    if first_byte_s is not None:
+        rest += f', "first_byte_s": {first_byte_s:.6f}'
+    rest += f', "duration_s": {duration_s:.6f}'
+    if attempts:
+        rest += f', "attempts": {attempts}'
+    return (
+        f'{{"time": "{_moment(at)}", "request_id": {_quoted(request_id.decode("latin-1"))}{_known("trace_id", trace_id)}'
+        f'{_known("key", key)}, "method": {_quoted(method.decode("latin-1"))}, "path": {_quoted(path)}'
+        f'{_known("model", model[:NAME_MOST])}{_known("replica", replica)}, "status": {status}{rest}}}'
+    )
+
+
+def _known(name: str, value: str) -> str:
+    return f', "{name}": {_quoted(value)}' if value else ""
+
+
+def _moment(at: float) -> str:
+    second, milliseconds = divmod(int(at * 1000), 1000)
+    return f"{_second(second)}.{milliseconds:03d}Z"
+
+
+@lru_cache(maxsize=2)
+def _second(at: int) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 class AccessLog:
-    """Writes lines to a file descriptor, many at a time. ``later`` is called when there is something to flush."""
+    """Lines for a file descriptor, many at a time. ``later`` is called when there is something to flush.
+
+    A thread writes them: a pipe that nobody empties, or a slow disk, holds up that thread and no request.
+    """
 
     def __init__(self, descriptor: int, later: Callable[[], None]) -> None:
-        self._descriptor = descriptor
         self._later = later
         self._lines: list[str] = []
         self._size = 0
-        self._broken = False
+        self._handed = 0
+        """Bytes handed to the writer so far."""
+        self._lost = 0
+        self._writer = _Writer(descriptor)
 
     def add(self, text: str) -> None:
         if not self._lines:
@@ -74,17 +94,68 @@ class AccessLog:
             self.flush()
 
     def flush(self) -> None:
-        """Write what waits. A reader that is gone costs its lines, not the service."""
+        """Hand over what waits. What a writer that is stuck could not hold is lost, and counted."""
         if not self._lines:
             return
         lines = [f"{text}\n".encode() for text in self._lines]
+        size = sum(map(len, lines))
         self._lines.clear()
         self._size = 0
-        try:
+        # Once lines are lost, half of the room has to be free: a log with many small holes tells less than one large one.
+        room = WAITING_MOST // 2 if self._lost else WAITING_MOST
+        if self._handed + size - self._writer.done > room:
+            if not self._lost:
+                log.warning("nobody reads the access log: its lines are lost from here on")
+            self._lost += len(lines)
+            return
+        if self._lost:
+            log.warning("%d lines of the access log were lost", self._lost)
+            self._lost = 0
+        self._handed += size
+        self._writer.give(lines)
+
+    def close(self, seconds: float) -> None:
+        """Write the rest; give up after ``seconds``."""
+        self.flush()
+        self._writer.end(seconds)
+
+
+class _Writer:
+    """The thread, which begins with the first lines: a process that forks before has none."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._waiting: SimpleQueue[list[bytes] | None] = SimpleQueue()
+        self._thread: Thread | None = None
+        self._broken = False
+        self.done = 0
+        """Bytes that are written or given up. Set by the thread alone."""
+
+    def give(self, lines: list[bytes]) -> None:
+        if self._thread is None:
+            self._thread = Thread(target=self._run, name="access log", daemon=True)
+            self._thread.start()
+        self._waiting.put(lines)
+
+    def end(self, seconds: float) -> None:
+        if self._thread is not None:
+            self._waiting.put(None)
+            self._thread.join(seconds)
+            if self._thread.is_alive():
+                log.warning("nobody reads the access log: its last lines are lost")
+
+    def _run(self) -> None:
+        while (lines := self._waiting.get()) is not None:
             for data in _together(lines):
-                rest = memoryview(data)
-                while rest:
-                    rest = rest[os.write(self._descriptor, rest) :]
+                self._write(data)
+                self.done += len(data)
+
+    def _write(self, data: bytes) -> None:
+        """A reader that is gone costs its lines, not the service."""
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
         except OSError as error:
             if not self._broken:
                 log.warning("the access log can not be written: %s", error.strerror)

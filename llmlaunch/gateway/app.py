@@ -407,10 +407,10 @@ class Gateway:
             connection.shut_down()
         self.pool.close()
 
-    def flush(self) -> None:
-        """Write what is still to be written to the access log."""
+    def close_log(self, seconds: float) -> None:
+        """Write what is still to be written to the access log; give up after ``seconds``."""
         if self._access is not None:
-            self._access.flush()
+            self._access.close(seconds)
 
 
 def _json(status: int, value: object) -> Reply:

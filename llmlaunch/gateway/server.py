@@ -124,7 +124,7 @@ async def _serve(service: Service, sock: socket.socket, crew: Crew, on_started: 
     for task in background:
         task.cancel()
     await asyncio.gather(*background, return_exceptions=True)
-    gateway.flush()
+    gateway.close_log(_LAST_WRITES_S)
     return code
 
 

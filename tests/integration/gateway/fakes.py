@@ -262,7 +262,10 @@ class FakeWorker:
 class GatewayProcess:
     """``llmlaunch api`` as a user runs it."""
 
-    def __init__(self, controller_url: str, *options: str, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, controller_url: str, *options: str, env: dict[str, str] | None = None, read_output: bool = True
+    ) -> None:
+        """Without ``read_output`` what it prints stays in the pipe."""
         self.port = free_port()
         self.url = f"http://{HOST}:{self.port}"
         command = [
@@ -283,7 +286,7 @@ class GatewayProcess:
             threading.Thread(target=lines.extend, args=(stream,), daemon=True)
             for lines, stream in (
                 (self.log_lines, self.process.stderr),
-                (self.output_lines, self.process.stdout),
+                (self.output_lines, self.process.stdout if read_output else []),
             )
         ]
         for reader in self._readers:
@@ -483,9 +486,11 @@ def metric(page: str, name: str, **labels: str) -> float:
 
 
 @contextlib.contextmanager
-def running(*options: str, env: dict[str, str] | None = None, token: str = "") -> Iterator[Bench]:
+def running(
+    *options: str, env: dict[str, str] | None = None, token: str = "", read_output: bool = True
+) -> Iterator[Bench]:
     controller = FakeController(token=token)
-    gateway = GatewayProcess(controller.url, *options, env=env)
+    gateway = GatewayProcess(controller.url, *options, env=env, read_output=read_output)
     bench = Bench(controller, gateway)
     try:
         gateway.until_up()

@@ -127,3 +127,13 @@ def test_the_last_lines_are_written_before_the_end() -> None:
         ask(bench.port, "POST", "/v1/chat/completions", {"model": "m"}, {"x-request-id": "last"})
         assert bench.gateway.stop() == 0
         assert '"last"' in bench.gateway.output_lines[-1]
+
+
+def test_an_access_log_that_nobody_reads_holds_up_no_request() -> None:
+    with running("--access-log", read_output=False) as bench:
+        bench.serve(bench.worker().replica("m"))
+        for _ in range(400):  # of 400 bytes and more: twice what a pipe holds
+            assert chat(bench.port, "x" * 300).status == 404
+        assert chat(bench.port, "m").status == 200
+        assert bench.gateway.stop() == 0
+        assert "its last lines are lost" in bench.gateway.log
