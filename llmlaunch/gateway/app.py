@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Any
 
+from llmlaunch.controller.marks import giver, is_marked
 from llmlaunch.gateway import access, errors, metrics, request
 from llmlaunch.gateway.access import AccessLog
 from llmlaunch.gateway.balance import is_full
 from llmlaunch.gateway.board import Crew, alone
-from llmlaunch.gateway.body import BadBody, model_of
+from llmlaunch.gateway.body import BadBody, model_of, model_of_prompts, previous_response
 from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.http import ClientConnection
 from llmlaunch.gateway.keys import KeyRing
@@ -41,6 +42,8 @@ FIRST_TABLE_S = 2.0
 """Seconds in which requests wait for the first route table; then they are answered without one."""
 ACCESS_FLUSH_S = 0.1
 _PREFLIGHT_SECONDS = 600
+_PROXIED = frozenset((Kind.PROXY, Kind.CHECK, Kind.RESPONSE))
+_RESPONSES = b"/v1/responses"
 _TRACE = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
 """W3C Trace Context, level 1."""
 
@@ -153,11 +156,13 @@ class Gateway:
     def answer(self, asked: Request) -> Reply | str:
         """The gateway's own answer, or the name of the model whose replicas have to answer."""
         found = asked.endpoint
-        if found.kind is Kind.PROXY:
+        if found.kind in _PROXIED:
             try:
-                name = found.name or model_of(asked.body)
+                name = self._wanted(asked)
             except BadBody as error:
                 return errors.bad_request(error.message, error.param)
+            if name is None:
+                return errors.unknown_response(found.name)
             return name if asked.grant.limits is FREE else self._within_limits(asked, name)
         if found.kind is Kind.MODELS:
             names = filter(asked.grant.limits.allows, self.table.names)
@@ -174,6 +179,35 @@ class Gateway:
             ready = bool(self.table.serving)
             return _json(200 if ready else 503, {"status": "ready" if ready else "not ready"})
         return self._metrics()
+
+    def _wanted(self, asked: Request) -> str | None:
+        """The model whose replicas answer ``asked``; None when nobody has what it is about. Raises BadBody."""
+        found = asked.endpoint
+        if found.kind is Kind.CHECK:
+            return model_of_prompts(asked.body)
+        if found.kind is Kind.RESPONSE:
+            return self._hold(asked, found.name)
+        name = found.name or model_of(asked.body)
+        if found.upstream == _RESPONSES:
+            previous = previous_response(asked.body)
+            if previous:
+                serving = self.table.serving.get(name, ())
+                asked.holder = giver(previous, (replica.key for replica in serving)) or ""
+        return name
+
+    def _hold(self, asked: Request, response: str) -> str | None:
+        """Send ``asked`` to the replica that gave ``response``; a name of it that the key may use, None if there is none.
+
+        An id that does not tell who gave it comes from another engine. Then it can only be found where there is one.
+        """
+        replicas = {key: r for key, r in self.table.replicas.items() if not r.draining}
+        key = giver(response, replicas)
+        if key is None and len(replicas) == 1 and not is_marked(response):
+            key = next(iter(replicas))
+        if key is None:
+            return None
+        asked.holder = key
+        return next((name for name in replicas[key].names if asked.grant.limits.allows(name)), None)
 
     def _within_limits(self, asked: Request, name: str) -> Reply | str:
         """``name``, with the request put down to its key's account; or why its key can not have it now."""
@@ -370,8 +404,8 @@ class Gateway:
         for ticket in self.room.in_line(names):
             tried = ticket.item.tried
             replicas = self.table.serving.get(ticket.name)
-            if replicas and is_full(replicas, self.loads, tried, self.now()):
-                if not tried:
+            if replicas and is_full(ticket.item.among(replicas), self.loads, tried, self.now()):
+                if not tried and not ticket.item.holder:
                     return
                 continue  # what is free has failed this one already; the next in line may take it
             if self.room.holds(ticket):

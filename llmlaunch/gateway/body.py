@@ -39,6 +39,31 @@ def model_of(body: bytes) -> str:
     return _name(parse(body))
 
 
+_PREVIOUS = b"previous_response_id"
+
+
+def previous_response(body: bytes) -> str:
+    """The response that a body for /v1/responses goes on from; empty when there is none."""
+    if _PREVIOUS not in body:
+        return ""
+    try:
+        found = parse(body).get(_PREVIOUS.decode())
+    except BadBody:  # the worker says so
+        return ""
+    return found if isinstance(found, str) else ""
+
+
+def model_of_prompts(body: bytes) -> str:
+    """The one ``model`` of all ``prompts``, as FastChat's token_check has them. Raises BadBody."""
+    prompts = parse(body).get("prompts")
+    if not isinstance(prompts, list) or not prompts or not all(isinstance(item, dict) for item in prompts):
+        raise BadBody("prompts must be a list of objects, with at least one.", "prompts")
+    names = {_name(item) for item in prompts}
+    if len(names) > 1:
+        raise BadBody("All prompts must name the same model; send one request for each.", "prompts")
+    return names.pop()
+
+
 def parse(body: bytes) -> dict[str, object]:
     """``body`` as a JSON object. Raises BadBody."""
     if not body:

@@ -93,6 +93,11 @@ def unknown_model(name: str) -> Reply:
     return error(404, f"The model `{name}` does not exist.", param="model", code="model_not_found")
 
 
+def unknown_response(identity: str) -> Reply:
+    message = f"There is no response `{identity}` here: its worker is gone, or does not say in its ids who keeps them."
+    return error(404, message, code="response_not_found")
+
+
 def _retry(seconds: int) -> bytes:
     return b"retry-after: %d\r\n" % seconds
 

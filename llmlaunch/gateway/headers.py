@@ -43,10 +43,10 @@ def for_worker(fields: Fields, named: frozenset[bytes], plain: bool) -> bytes:
     return b"".join([b"%b: %b\r\n" % field for field in fields if field[0] not in dropped])
 
 
-def to_worker(path: bytes, host: bytes, lines: bytes, identity: bytes, length: int) -> bytes:
+def to_worker(method: bytes, path: bytes, host: bytes, lines: bytes, identity: bytes, length: int) -> bytes:
     """The head of a request as a worker gets it. ``lines`` are those of :func:`for_worker`."""
-    return b"POST %b HTTP/1.1\r\nhost: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b\r\n" % (
-        path, host, length, identity, lines,
+    return b"%b %b HTTP/1.1\r\nhost: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b\r\n" % (
+        method, path, host, length, identity, lines,
     )  # fmt: skip
 
 

@@ -31,6 +31,7 @@ from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.framing import Body, Head
 from llmlaunch.gateway.limits import Meter
 from llmlaunch.gateway.load import Load
+from llmlaunch.gateway.request import Kind, Request
 from llmlaunch.gateway.restore import Restorer, restorer_for
 from llmlaunch.gateway.routes import Replica
 from llmlaunch.gateway.upstream import UpstreamConnection
@@ -40,7 +41,6 @@ from llmlaunch.gateway.waiting import Ticket
 if TYPE_CHECKING:
     from llmlaunch.gateway.app import Gateway
     from llmlaunch.gateway.http import ClientConnection
-    from llmlaunch.gateway.request import Request
 
 ATTEMPTS = 3
 """Replicas one request may meet. Bounded, or a request that kills its replica would kill them all."""
@@ -134,8 +134,10 @@ class Exchange:
     def _admit(self, why: str) -> None:
         """Take a replica or a place in the queue. ``why``: what the last try said."""
         gateway = self._gateway
-        replicas = gateway.table.serving.get(self.name)
+        replicas = self.among(gateway.table.serving.get(self.name, ()))
         if not replicas:
+            if self.holder:
+                why = "the one that holds the response is gone"
             self._refuse(errors.no_answer(self.name, why) if why else gateway.absent(self.name))
             return
         now = gateway.now()
@@ -156,6 +158,16 @@ class Exchange:
         self._ticket = room.enter(self, self.name, now + WAIT_S, bound, grant.name, grant.limits.priority)
         if self._ticket is None:
             self._refuse(errors.too_many(self.name, room.waiting(self.name)))
+
+    @property
+    def holder(self) -> str:
+        """The only replica that can answer this request, by key; empty when any can."""
+        return self._request.holder
+
+    def among(self, replicas: tuple[Replica, ...]) -> tuple[Replica, ...]:
+        """Those of ``replicas`` that can answer this request."""
+        holder = self.holder
+        return replicas if not holder else tuple(r for r in replicas if r.key == holder)
 
     def _pick(self, replicas: Sequence[Replica], now: float) -> Replica | None:
         gateway = self._gateway
@@ -214,7 +226,7 @@ class Exchange:
         request = self._request
         body = request.body
         plain = replica.engine_model is not None and replica.engine_model != self.name
-        if plain or request.model_in_path:
+        if (plain or request.model_in_path) and request.endpoint.kind is Kind.PROXY:
             try:
                 body = renamed(body, replica.engine_model or self.name)
             except (
@@ -224,7 +236,9 @@ class Exchange:
                 self._refuse(errors.bad_request(error.message, error.param))
                 return
         path = replica.prefix + request.upstream_path
-        head = headers.to_worker(path, connection.host, request.onward(plain), request.identity, len(body))
+        head = headers.to_worker(
+            request.method, path, connection.host, request.onward(plain), request.identity, len(body)
+        )
         self._upstream = connection
         connection.send(self, head, body)
 
@@ -392,7 +406,7 @@ class Exchange:
     def _others_exist(self) -> bool:
         """Whether a try after this one has a replica to go to."""
         tried = (*self.tried, self._replica.key) if self._holds else self.tried
-        replicas = self._gateway.table.serving.get(self.name, ())
+        replicas = self.among(self._gateway.table.serving.get(self.name, ()))
         return self.attempts < ATTEMPTS and any(r.key not in tried for r in replicas)
 
     def _interrupted(self, why: str, kind: str) -> None:

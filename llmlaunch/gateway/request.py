@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from urllib.parse import unquote_to_bytes
@@ -15,6 +16,9 @@ Fields = list[tuple[bytes, bytes]]
 
 class Kind(Enum):
     PROXY = auto()
+    CHECK = auto()
+    """As PROXY, and the models stand in a list."""
+    RESPONSE = auto()
     MODELS = auto()
     MODEL = auto()
     HEALTH = auto()
@@ -36,7 +40,7 @@ class Endpoint:
     upstream: bytes = b""
     """The path at the worker."""
     name: str = ""
-    """The model that the path itself names."""
+    """The model that the path itself names, or the response."""
     metered: bool = False
     """Its answers tell what tokens they took."""
 
@@ -63,11 +67,15 @@ _PATHS: dict[bytes, Endpoint] = {
         _proxy("/v1/embeddings"),
         _proxy("/v1/responses"),
         _proxy("/v1/rerank"),
+        _proxy("/v2/rerank"),
+        _proxy("/rerank", "/v1/rerank"),
         _proxy("/v1/score"),
+        _proxy("/score", "/v1/score"),
         _proxy("/tokenize", metered=False),
         _proxy("/detokenize", metered=False),
-        # FastChat's clients know this one.
+        # FastChat's clients know these two.
         _proxy("/api/v1/chat/completions", "/v1/chat/completions"),
+        Endpoint(Kind.CHECK, _POST, "/api/v1/token_check", upstream=b"/api/v1/token_check"),
         Endpoint(Kind.MODELS, _GET, "/v1/models"),
         Endpoint(Kind.HEALTH, _GET, "/health", guarded=False),
         Endpoint(Kind.READY, _GET, "/ready", guarded=False),
@@ -75,6 +83,7 @@ _PATHS: dict[bytes, Endpoint] = {
     )
 }
 _MODEL = b"/v1/models/"
+_RESPONSE = re.compile(rb"/v1/responses/([A-Za-z0-9_-]{1,200})")
 _ENGINE, _ENGINE_END = b"/v1/engines/", b"/embeddings"
 
 
@@ -86,6 +95,10 @@ def endpoint(path: bytes) -> Endpoint:
     if path.startswith(_MODEL) and len(path) > len(_MODEL):
         name = _text(path[len(_MODEL) :])
         return Endpoint(Kind.MODEL, _GET, "/v1/models/{id}", name=name) if name else NOWHERE
+    response = _RESPONSE.fullmatch(path)
+    if response is not None:
+        methods, identity = (b"GET", b"DELETE"), response[1].decode()
+        return Endpoint(Kind.RESPONSE, methods, "/v1/responses/{id}", upstream=path, name=identity)
     if path.startswith(_ENGINE) and path.endswith(_ENGINE_END) and len(path) > len(_ENGINE + _ENGINE_END):
         name = _text(path[len(_ENGINE) : -len(_ENGINE_END)])
         if name:
@@ -129,6 +142,8 @@ class Request:
     body: bytes = b""
     reply: Reply | None = None
     """Settled before its turn: what the request gets."""
+    holder: str = ""
+    """The only replica that can answer it, by key: it holds what the request is about."""
     lines: bytes | None = None
     """:meth:`onward`, once it was made."""
 
@@ -137,7 +152,7 @@ class Request:
         return Request(
             self.method, self.path, self.query, self.http11, self.keep_alive, received, identity, self.fields,
             self.endpoint, self.authorization, self.origin, self.grant, None, local,
-            self.named_by_connection, b"", None, self.lines,
+            self.named_by_connection, b"", None, "", self.lines,
         )  # fmt: skip
 
     def onward(self, plain: bool) -> bytes:
@@ -158,7 +173,7 @@ class Request:
 
     @property
     def model_in_path(self) -> bool:
-        return bool(self.endpoint.name)
+        return bool(self.endpoint.name) and self.endpoint.kind is Kind.PROXY
 
     def field(self, name: bytes) -> bytes:
         return next((value for key, value in self.fields if key == name), b"")

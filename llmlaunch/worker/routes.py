@@ -94,7 +94,7 @@ def weight(body: GenerationBody, text: object) -> int:
 class Routes:
     def __init__(self, front: Front) -> None:
         self.front = front
-        self.turns = responses.Store()
+        self.turns = responses.Store(front.config.address)
 
     # -- how it is -----------------------------------------------------------------------------------------------
 

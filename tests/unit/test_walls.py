@@ -15,6 +15,7 @@ PURE_ROOMS = (
     "supervision/core",
     "controller/registry.py",
     "controller/dispatch.py",
+    "controller/marks.py",
     "gateway/affinity.py",
     "gateway/routes.py",
     "gateway/balance.py",

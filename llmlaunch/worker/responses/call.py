@@ -35,8 +35,11 @@ class Call:
     messages: list[dict[str, Any]]
     """The conversation so far, without instructions."""
     store: Store
-    id: str = field(default_factory=lambda: _id("resp"))
+    id: str = field(init=False)
     created: int = field(default_factory=lambda: int(time.time()))
+
+    def __post_init__(self) -> None:
+        self.id = self.store.new_id()
 
     @property
     def requests(self) -> list[GenerationRequest]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
+
+from llmlaunch.controller.marks import response_id
 
 MOST_TURNS = 1000
 MOST_CHARACTERS = 64 << 20
@@ -23,7 +26,10 @@ class Turn:
 class Store:
     """The newest and most used turns by the id of their response. Used in the event loop alone."""
 
-    def __init__(self, most_turns: int = MOST_TURNS, most_characters: int = MOST_CHARACTERS) -> None:
+    def __init__(
+        self, worker_name: str = "", most_turns: int = MOST_TURNS, most_characters: int = MOST_CHARACTERS
+    ) -> None:
+        self._worker_name = worker_name
         self._most_turns = most_turns
         self._most_characters = most_characters
         self._turns: OrderedDict[str, tuple[Turn, int]] = OrderedDict()
@@ -31,6 +37,10 @@ class Store:
 
     def __len__(self) -> int:
         return len(self._turns)
+
+    def new_id(self) -> str:
+        """An id that leads others to this worker, who has what belongs to it."""
+        return response_id(self._worker_name, secrets.token_bytes(20))
 
     def put(self, turn: Turn) -> None:
         """Keep ``turn``; forget the longest unused ones where it is too much."""

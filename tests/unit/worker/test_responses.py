@@ -10,6 +10,7 @@ from typing import Any
 import openai
 import pytest
 
+from llmlaunch.controller.marks import is_marked
 from llmlaunch.worker.responses import Store, Turn
 from tests.unit.worker.scripted import FAULT, Served, served
 
@@ -99,6 +100,7 @@ def test_a_stream_tells_every_step_and_ends_with_the_whole() -> None:
 def test_what_was_said_before_is_remembered_by_its_id_and_instructions_are_not() -> None:
     async def work(made: Served) -> None:
         first = await made.openai.responses.create(model="m", input="One", instructions="Once.")
+        assert is_marked(first.id)
         events = await streamed(made, input="Two", previous_response_id=first.id)
         second = events[-1].response
         assert second.previous_response_id == first.id
