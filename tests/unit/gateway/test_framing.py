@@ -243,6 +243,7 @@ def test_a_field_of_white_space_is_read_in_one_pass() -> None:
 
 def test_what_is_remembered_of_size_lines_is_small() -> None:
     body = Body(CHUNKED)
+    body.feed(b"1\r\nx\r\n")
     for number in range(100):
         body.feed(b"1;%d%b\r\nx\r\n" % (number, b"a" * 900))
         body.feed(b"%x%b\r\nx\r\n" % (1, b" " * 100))
