@@ -160,6 +160,11 @@ def not_started() -> Reply:
     return error(503, message, kind=SERVER, code="starting", fields=_retry(1))
 
 
+def out_of_files() -> Reply:
+    message = "The gateway holds as many connections as it may (its limit of open files). Try again soon."
+    return error(503, message, kind=SERVER, code="too_many_connections", fields=_retry(1))
+
+
 def stopping() -> Reply:
     return error(503, "The gateway is shutting down.", kind=SERVER, code="stopping", fields=_retry(1))
 

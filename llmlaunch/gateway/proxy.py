@@ -16,6 +16,7 @@ wherever it is; closing the connection is how every engine learns that nobody re
 from __future__ import annotations
 
 import asyncio
+import errno
 import random
 from collections import deque
 from collections.abc import Sequence
@@ -216,6 +217,9 @@ class Exchange:
             connection = await self._gateway.pool.connect(replica)
         except OSError as error:
             self._task = None
+            if error.errno in (errno.EMFILE, errno.ENFILE):  # no fault of the replica's
+                self._refuse(errors.out_of_files())
+                return
             kind = "timeout" if isinstance(error, TimeoutError) else "refused"
             self._failed(f"it did not accept a connection ({error.strerror or kind})", kind, stale=False)
         else:

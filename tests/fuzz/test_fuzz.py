@@ -9,7 +9,7 @@ import pytest
 from tests.fuzz import machine, parsers, seeds
 from tests.fuzz.mutate import mutations
 
-INPUTS = 5000
+INPUTS = 3000
 
 
 @pytest.fixture(autouse=True)
