@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import logging
 import os
 import random
@@ -20,7 +19,6 @@ import secrets
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
 
 from pydantic import BaseModel
 from starlette.applications import Starlette
@@ -31,19 +29,20 @@ from starlette.routing import Route
 from llmlaunch import serve
 from llmlaunch.controller import registry
 from llmlaunch.controller.bodies import EXCEPTION_HANDLERS, Refused, number, read
+from llmlaunch.controller.callers import Caller, Callers, address_for
 from llmlaunch.controller.dispatch import Method
-from llmlaunch.controller.registry import Table
+from llmlaunch.controller.fastchat import FastChatWorkers, accepted, is_form, recognised
+from llmlaunch.controller.registry import OPEN_SETTLE_S, SETTLE_S, Table
 from llmlaunch.controller.verify import (
     ASK_S,
     Address,
     Asker,
-    BadAddressError,
+    NobodyThereError,
     NoStatusError,
-    is_loopback,
-    is_own,
     parse_address,
 )
 from llmlaunch.controller.wire import (
+    FASTCHAT,
     TOKEN_VARIABLE,
     Expected,
     GatewayReport,
@@ -67,13 +66,6 @@ class ModelQuery(BaseModel):
     model: str
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
-    ip: str
-    trusted: bool
-    """It showed the token."""
-
-
 class Controller:
     """The table and those who wait for it to change.
 
@@ -92,13 +84,13 @@ class Controller:
         self.epoch = secrets.token_hex(8)
         self._dispatch: Method = dispatch
         self._assigned = 0
-        self._token = token.encode()
-        self._open = open_registration
+        self._callers = Callers(token, open_registration=open_registration)
         self._clock = clock
-        self._table = registry.empty(clock())
+        self._table = registry.empty(clock(), OPEN_SETTLE_S if open_registration else SETTLE_S)
         self._changed = asyncio.Event()
         self._stopping = False
         self._asker = Asker(ask_s)
+        self._fastchat = FastChatWorkers(self._asker, clock, lambda: self._table, self._update)
         self._routes_json: tuple[int, bytes] = (-1, b"")
 
     def app(self) -> Starlette:
@@ -147,11 +139,11 @@ class Controller:
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
-        ticking = asyncio.create_task(self._tick_for_ever())
+        tasks = [asyncio.create_task(work) for work in (self._tick_for_ever(), self._fastchat.run())]
         yield
-        ticking.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await ticking
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _tick_for_ever(self) -> None:
         while True:
@@ -164,13 +156,25 @@ class Controller:
     # -- what workers say --------------------------------------------------------------------------------------------
 
     async def register_worker(self, request: Request) -> Response:
-        caller = self._caller(request)
+        caller = self._callers.caller(request)
         body = await read(request, RegisterWorker)
-        address = self._address(caller, body.worker_name)
+        address = address_for(caller, body.worker_name)
         body = body.model_copy(update={"worker_name": str(address)})
+        self._guard(caller, str(address))
         status = body.worker_status
         if status is None or not (body.verified and caller.trusted):
-            status = await self._verified_status(address, status)
+            try:
+                own = await self._asker.status(address)
+            except NobodyThereError as error:
+                if not (is_form(body) and self._fastchat.wait_for(body, trusted=caller.trusted)):
+                    raise _unverified(error) from error
+                return JSONResponse(
+                    {"registered": False, "why": f"{error}; it is asked again until it answers"}
+                )
+            except NoStatusError as error:
+                raise _unverified(error) from error
+            body = await recognised(self._asker, body, own)
+            status = _believable(address, body, own)
             if await request.is_disconnected():
                 # Its own unregistering may have been here already; a worker that still runs registers again.
                 log.info("%s was gone before it could be registered", address)
@@ -178,44 +182,30 @@ class Controller:
         self._guard(caller, str(address))
         worker = registry.worker_from(body, status, self._clock(), trusted=caller.trusted)
         self._update(registry.register(self._table, worker))
+        self._fastchat.arrived(worker.name)
         log.info("%s serves %s", worker.name, ", ".join(worker.model_names))
         return JSONResponse(None)
 
-    async def _verified_status(self, address: Address, claimed: WorkerStatus | None) -> WorkerStatus:
-        try:
-            own = await self._asker.status(address)
-        except NoStatusError as error:
-            raise Refused(422, f"registration refused: {error}", param="worker_name") from error
-        if claimed is None:
-            return own
-        if set(claimed.model_names) != set(own.model_names):
-            raise Refused(
-                422,
-                f"registration refused: {address} says that it serves {_words(own.model_names)}, "
-                f"the registration says {_words(claimed.model_names)}",
-                param="worker_status.model_names",
-            )
-        return claimed
-
     async def receive_heart_beat(self, request: Request) -> Response:
-        caller = self._caller(request)
+        caller = self._callers.caller(request)
         body = await read(request, HeartBeat)
         name = self._own_name(caller, body.worker_name)
         table, exist = registry.heartbeat(self._table, name, body.queue_length, self._clock())
         self._update(table)
-        return JSONResponse({"exist": exist})
+        return JSONResponse({"exist": exist or self._fastchat.awaits(name)})
 
     async def unregister_worker(self, request: Request) -> Response:
-        caller = self._caller(request)
+        caller = self._callers.caller(request)
         name = self._own_name(caller, (await read(request, WorkerName)).worker_name)
         table, exist = registry.unregister(self._table, name)
         self._update(table)
+        self._fastchat.arrived(name)
         if exist:
             log.info("%s has left", name)
         return JSONResponse({"exist": exist})
 
     async def drain_worker(self, request: Request) -> Response:
-        caller = self._caller(request)
+        caller = self._callers.caller(request)
         name = self._own_name(caller, (await read(request, WorkerName)).worker_name)
         now = self._clock()
         table, exist = registry.drain(self._table, name, now)
@@ -223,7 +213,7 @@ class Controller:
         return JSONResponse({"exist": exist, "in_flight": registry.in_flight(table, name, now)})
 
     async def refresh_all_workers(self, request: Request) -> Response:
-        self._caller(request)
+        self._callers.caller(request)
         asked = [w for w in self._table.workers.values() if not w.verified]
         answers = await asyncio.gather(
             *(self._asker.status(parse_address(w.name)) for w in asked), return_exceptions=True
@@ -244,18 +234,18 @@ class Controller:
     # -- what the supervisor and gateways say and ask ------------------------------------------------------------------
 
     async def set_expected(self, request: Request) -> Response:
-        self._caller(request)
+        self._callers.caller(request)
         self._update(registry.expect(self._table, (await read(request, Expected)).names))
         return JSONResponse(None)
 
     async def gateway_report(self, request: Request) -> Response:
-        self._caller(request)
+        self._callers.caller(request)
         body = await read(request, GatewayReport)
         self._update(registry.report(self._table, body.gateway, body.in_flight, self._clock()))
         return JSONResponse(None)
 
     async def routes(self, request: Request) -> Response:
-        self._caller(request)
+        self._callers.caller(request)
         since = number(request, "since", -1, int)
         wait_s = min(number(request, "wait", 0.0, float), LONGEST_WAIT_S)
         if request.query_params.get("epoch", "") == self.epoch:
@@ -320,43 +310,6 @@ class Controller:
 
     # -- who may ---------------------------------------------------------------------------------------------------
 
-    def _caller(self, request: Request) -> Caller:
-        """Who calls. Raises Refused when this caller may not change the table or read the routes."""
-        ip = request.client.host if request.client else ""
-        scheme, _, shown = request.headers.get("authorization", "").partition(" ")
-        if self._token and scheme.lower() == "bearer":
-            if hmac.compare_digest(shown.strip().encode(), self._token):
-                return Caller(ip, trusted=True)
-            raise Refused(401, "the token is not this controller's", code="invalid_token")
-        if "origin" in request.headers:  # a page in somebody's browser reaches loopback addresses, too
-            raise Refused(403, "browsers may not do this", code="forbidden")
-        if self._open or (not self._token and is_loopback(ip)):
-            return Caller(ip, trusted=False)
-        if self._token:
-            raise Refused(
-                401, f"show the token: Authorization: Bearer ${TOKEN_VARIABLE}", code="missing_token"
-            )
-        raise Refused(
-            403,
-            f"without a token this is open to this machine alone: set {TOKEN_VARIABLE} for the controller and for {ip}, "
-            "or start the controller with --open-registration",
-            code="forbidden",
-        )
-
-    def _address(self, caller: Caller, text: str) -> Address:
-        try:
-            address = parse_address(text)
-        except BadAddressError as error:
-            raise Refused(422, str(error), param="worker_name") from error
-        if not caller.trusted and not is_own(address, caller.ip):
-            raise Refused(
-                403,
-                f"without the token, {caller.ip} may only speak for workers at its own IP address, not for {address}",
-                param="worker_name",
-                code="forbidden",
-            )
-        return address
-
     def _guard(self, caller: Caller, name: str) -> None:
         worker = self._table.workers.get(name)
         if worker is not None and worker.trusted and not caller.trusted:
@@ -365,9 +318,28 @@ class Controller:
             )
 
     def _own_name(self, caller: Caller, text: str) -> str:
-        name = str(self._address(caller, text))
+        name = str(address_for(caller, text))
         self._guard(caller, name)
         return name
+
+
+def _unverified(error: NoStatusError) -> Refused:
+    return Refused(422, f"registration refused: {error}", param="worker_name")
+
+
+def _believable(address: Address, body: RegisterWorker, own: WorkerStatus) -> WorkerStatus:
+    """What is to be listed of a worker that claims one status and answers with its ``own``. Raises Refused."""
+    claimed = body.worker_status
+    if claimed is None or (body.engine == FASTCHAT and accepted(body, own)):
+        return own
+    if set(claimed.model_names) != set(own.model_names):
+        raise Refused(
+            422,
+            f"registration refused: {address} says that it serves {_words(own.model_names)}, "
+            f"the registration says {_words(claimed.model_names)}",
+            param="worker_status.model_names",
+        )
+    return claimed
 
 
 def _words(names: Sequence[str]) -> str:

@@ -8,7 +8,7 @@
         │                  │  │ └────────────────────────────┼──────┘ at the same address
         │                  │  └─ heartbeat, every 5 s        │
         └──────────────────┴─────────────────────────────────┘
-           unregister, or no heartbeat for EXPIRY_S
+           unregister, or no heartbeat for its lease
 
 Every function returns a new table; ``rev`` grows whenever what gateways route by has changed.
 """
@@ -22,6 +22,8 @@ from typing import Literal
 from llmlaunch.controller.dispatch import Candidate, Method, choose
 from llmlaunch.controller.wire import (
     EXPIRY_S,
+    FASTCHAT,
+    FASTCHAT_EXPIRY_S,
     REPORT_EXPIRY_S,
     RegisterWorker,
     Replica,
@@ -31,6 +33,8 @@ from llmlaunch.controller.wire import (
 
 SETTLE_S = EXPIRY_S
 """Seconds after its start in which a controller can not tell a dead worker from one that has not found it yet."""
+OPEN_SETTLE_S = 60.0
+"""The same where FastChat's own workers may be about: they notice a new controller by their next heartbeat."""
 PAUSE_S = 5.0
 """A longer time between two ticks means that the controller itself stood still, and could hear no heartbeat."""
 DRAIN_NEWS_S = 1.5
@@ -58,6 +62,11 @@ class Worker:
     kind: Literal["generate", "embed", "rerank"] | None = None
     max_concurrency: int | None = None
 
+    @property
+    def lease_s(self) -> float:
+        """Seconds without a heartbeat after which it is forgotten."""
+        return FASTCHAT_EXPIRY_S if self.engine == FASTCHAT else EXPIRY_S
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -71,6 +80,7 @@ class Report:
 class Table:
     started_at: float
     ticked_at: float
+    settle_s: float = SETTLE_S
     rev: int = 1
     workers: Mapping[str, Worker] = field(default_factory=dict)
     expected: tuple[str, ...] = ()
@@ -80,8 +90,8 @@ class Table:
     """Queue lengths that the current revision does not show yet."""
 
 
-def empty(now: float) -> Table:
-    return Table(started_at=now, ticked_at=now)
+def empty(now: float, settle_s: float = SETTLE_S) -> Table:
+    return Table(started_at=now, ticked_at=now, settle_s=settle_s)
 
 
 def worker_from(request: RegisterWorker, status: WorkerStatus, now: float, *, trusted: bool) -> Worker:
@@ -191,10 +201,10 @@ def tick(table: Table, now: float) -> Table:
         }
     reports = {g: r for g, r in table.reports.items() if now - r.at <= REPORT_EXPIRY_S}
     table = replace(table, workers=workers, reports=reports, ticked_at=now)
-    silent = {n for n, w in workers.items() if w.check_heart_beat and now - w.last_seen > EXPIRY_S}
+    silent = {n for n, w in workers.items() if w.check_heart_beat and now - w.last_seen > w.lease_s}
     if silent:
         table = _without(table, silent)
-    if not table.settled and now - table.started_at >= SETTLE_S:
+    if not table.settled and now - table.started_at >= table.settle_s:
         table = replace(table, settled=True, rev=table.rev + 1)
     if table.loads_changed:
         table = replace(table, loads_changed=False, rev=table.rev + 1)

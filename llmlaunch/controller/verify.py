@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import json
 import ssl
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -30,6 +31,10 @@ class BadAddressError(ValueError):
 
 class NoStatusError(Exception):
     """The address does not answer /worker_get_status as a worker does. The text says why."""
+
+
+class NobodyThereError(NoStatusError):
+    """Nobody listens at the address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +110,8 @@ class Asker:
         try:
             async with asyncio.timeout(2 * self._seconds), self._turns, asyncio.timeout(self._seconds):
                 status, body = await _post(address, "/worker_get_status")
+        except _Unconnected as error:
+            raise NobodyThereError(f"{address} could not be asked for its status: {error}") from error
         except TimeoutError:
             raise NoStatusError(f"{address} did not answer within {self._seconds:g} s") from None
         except (OSError, ValueError, EOFError, asyncio.LimitOverrunError) as error:
@@ -117,16 +124,39 @@ class Asker:
         except ValidationError:
             raise NoStatusError(f"{address}/worker_get_status did not answer as a worker does") from None
 
+    async def has_template(self, address: Address, model: str) -> bool:
+        """Whether POST ``address``/worker_get_conv_template answers for ``model`` as FastChat's workers do."""
+        question = json.dumps({"model": model}).encode()
+        try:
+            async with asyncio.timeout(2 * self._seconds), self._turns, asyncio.timeout(self._seconds):
+                status, body = await _post(address, "/worker_get_conv_template", question)
+            answer = json.loads(body)
+        except (OSError, ValueError, EOFError, RecursionError, asyncio.LimitOverrunError):
+            return False
+        return status == 200 and isinstance(answer, dict) and isinstance(answer.get("conv"), dict)
 
-async def _post(address: Address, path: str) -> tuple[int, bytes]:
-    """One HTTP/1.1 POST of ``{}``: status and body. A client library would be a tenth of the controller's memory."""
+
+class _Unconnected(OSError):
+    """No connection was made. Of a name with several addresses, at none of them."""
+
+
+async def _post(address: Address, path: str, body: bytes = b"{}") -> tuple[int, bytes]:
+    """One HTTP/1.1 POST: status and body. A client library would be a tenth of the controller's memory."""
     context = ssl.create_default_context() if address.scheme == "https" else None
-    reader, writer = await asyncio.open_connection(address.host, address.port, ssl=context, limit=32 << 10)
+    try:
+        reader, writer = await asyncio.open_connection(
+            address.host, address.port, ssl=context, limit=32 << 10
+        )
+    except (TimeoutError, ssl.SSLError):
+        raise
+    except OSError as error:
+        raise _Unconnected(str(error)) from error
     try:
         authority = str(address).partition("://")[2]
         writer.write(
             f"POST {path} HTTP/1.1\r\nHost: {authority}\r\nContent-Type: application/json\r\n"
-            "Content-Length: 2\r\nAccept: application/json\r\nConnection: close\r\n\r\n{}".encode()
+            f"Content-Length: {len(body)}\r\nAccept: application/json\r\nConnection: close\r\n\r\n".encode()
+            + body
         )
         await writer.drain()
         head = await reader.readuntil(b"\r\n\r\n")

@@ -4,7 +4,8 @@
 =====================  =======================================  ==================================================
 POST (unless noted)    request                                  answer
 =====================  =======================================  ==================================================
-/register_worker       :class:`RegisterWorker`                  null; 401/403/422 with an error envelope if refused
+/register_worker       :class:`RegisterWorker`                  null; {"registered": false, "why"} for a FastChat worker that
+                                                                does not listen yet; 401/403/422 with an error envelope if refused
 /receive_heart_beat    :class:`HeartBeat`                       {"exist": bool}; false: register again
 /unregister_worker     :class:`WorkerName`                      {"exist": bool}
 /drain_worker          :class:`WorkerName`                      {"exist": bool, "in_flight": int}
@@ -34,6 +35,10 @@ HEARTBEAT_S = 5.0
 """Seconds between two heartbeats of a worker."""
 EXPIRY_S = 15.0
 """Seconds without a heartbeat after which a worker is forgotten."""
+FASTCHAT = "fastchat"
+"""The ``engine`` of FastChat's own workers: gateways translate for them."""
+FASTCHAT_EXPIRY_S = 100.0
+"""The same for FastChat's own workers, which send one every 45 s."""
 REPORT_EXPIRY_S = 10.0
 """Seconds after which a gateway's report of its requests in flight does not count any more."""
 TOKEN_VARIABLE = "LLMLAUNCH_TOKEN"  # noqa: S105  # the name of a variable, not a secret

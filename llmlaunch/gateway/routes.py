@@ -14,6 +14,9 @@ from urllib.parse import urlsplit
 from llmlaunch.controller.dispatch import METHODS, SHORTEST_QUEUE
 from llmlaunch.gateway.limits import part
 
+FASTCHAT = "fastchat"
+"""The ``engine`` of workers that speak FastChat's protocol; all others speak OpenAI's."""
+
 
 @dataclass(frozen=True, slots=True)
 class Replica:
@@ -35,6 +38,7 @@ class Replica:
     """The only name the engine knows; None: it answers to all of ``names``."""
     max_concurrency: int | None = None
     """This process's part of it."""
+    engine: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +159,7 @@ def _replica(row: object, processes: int) -> Replica:
         draining=_field(row, "draining", bool, False),
         engine_model=_field(row, "engine_model", (str, type(None)), None),
         max_concurrency=None if cap is None else part(cap, processes),
+        engine=_field(row, "engine", str, ""),
     )
 
 

@@ -11,11 +11,14 @@ import contextlib
 import socket
 import time
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from llmlaunch.gateway.framing import HEAD_LIMIT, BadAnswer, Body, Head, read_head
-from llmlaunch.gateway.routes import Replica
+from llmlaunch.gateway.routes import FASTCHAT, Replica
 from llmlaunch.gateway.seen import Seen
+
+if TYPE_CHECKING:
+    from llmlaunch.gateway.fastchat.worker import Worker
 
 CONNECT_TIMEOUT_S = 3.0
 IDLE_S = 4.0
@@ -220,6 +223,7 @@ class Pool:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._idle: dict[str, list[UpstreamConnection]] = {}
+        self._translators: dict[str, Worker] = {}
         self.heads: Seen[Head] = Seen()
 
     def take(self, key: str) -> UpstreamConnection | None:
@@ -232,11 +236,25 @@ class Pool:
 
     async def connect(self, replica: Replica) -> UpstreamConnection:
         """A new connection. Raises OSError (TimeoutError is one)."""
+        if replica.engine == FASTCHAT:
+            return self._translated(replica)
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             _, protocol = await self._loop.create_connection(
                 lambda: UpstreamConnection(self, replica), replica.host, replica.port
             )
         return protocol
+
+    def _translated(self, replica: Replica) -> UpstreamConnection:
+        """To a worker that needs a translator. Those are rare: nobody else pays for its import."""
+        from llmlaunch.gateway.fastchat.transport import Translation
+        from llmlaunch.gateway.fastchat.worker import Worker
+
+        worker = self._translators.get(replica.key)
+        if worker is None:
+            worker = self._translators[replica.key] = Worker(replica.host, replica.port)
+        connection = UpstreamConnection(self, replica)
+        connection.connection_made(Translation(connection, worker))
+        return connection
 
     def give(self, connection: UpstreamConnection) -> None:
         idle = self._idle.setdefault(connection.key, [])
@@ -253,6 +271,8 @@ class Pool:
 
     def sweep(self, now: float, known: set[str]) -> None:
         """Close what lay idle too long, and everything idle to replicas that are gone."""
+        for key in self._translators.keys() - known:
+            del self._translators[key]
         for key, idle in list(self._idle.items()):
             keep_from = now - IDLE_S if key in known else now + 1
             for connection in [c for c in idle if c.idle_since < keep_from]:

@@ -29,11 +29,11 @@ TOKEN = "a-token-of-this-test"
 
 
 class RealController:
-    def __init__(self, port: int | None = None) -> None:
+    def __init__(self, port: int | None = None, *options: str) -> None:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "llmlaunch", "controller", "--port", str(self.port)],
+            [sys.executable, "-m", "llmlaunch", "controller", "--port", str(self.port), *options],
             env={**os.environ, "LLMLAUNCH_TOKEN": TOKEN},
             stderr=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

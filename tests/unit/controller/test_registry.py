@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlaunch.controller import registry
-from llmlaunch.controller.registry import DRAIN_NEWS_S, SETTLE_S, Table, Worker
+from llmlaunch.controller.registry import DRAIN_NEWS_S, OPEN_SETTLE_S, SETTLE_S, Table, Worker
 from llmlaunch.controller.wire import (
     EXPIRY_S,
+    FASTCHAT,
+    FASTCHAT_EXPIRY_S,
     HEARTBEAT_S,
     REPORT_EXPIRY_S,
     RegisterWorker,
@@ -301,3 +303,16 @@ def test_any_changed_field_is_news(field: str) -> None:
     other = {"speed": 3.0, "engine_model": "x", "max_concurrency": 2, "trusted": True}[field]
     t = table(worker(A))
     assert registry.register(t, replace(worker(A), **{field: other})).rev == t.rev + 1  # type: ignore[arg-type]
+
+
+def test_fastchats_own_workers_have_two_of_their_heartbeats_time() -> None:
+    t = run(table(worker(A, engine=FASTCHAT), worker(B)), EXPIRY_S + 1)
+    assert set(t.workers) == {A}
+    assert run(t, 2 * 45 - EXPIRY_S).workers.keys() == {A}
+    assert run(t, FASTCHAT_EXPIRY_S).workers == {}
+
+
+def test_a_controller_that_waits_for_them_settles_later() -> None:
+    t = registry.empty(0, OPEN_SETTLE_S)
+    assert not run(t, OPEN_SETTLE_S - 1).settled
+    assert run(t, OPEN_SETTLE_S).settled

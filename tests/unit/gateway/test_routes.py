@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlaunch.controller import wire
-from llmlaunch.gateway.routes import RouteTable, address, merge, parse
+from llmlaunch.gateway.routes import FASTCHAT, RouteTable, address, merge, parse
 
 
 def table(*replicas: dict[str, Any], **more: Any) -> RouteTable:
@@ -42,13 +42,14 @@ def test_what_the_controllers_own_models_write_is_read_whole() -> None:
     (found,) = parsed.replicas.values()
     assert (found.host, found.port, found.prefix, found.names) == ("::1", 8001, b"/base", ("m", "n"))
     assert (found.speed, found.queue_length, found.draining) == (2.5, 3, True)
-    assert (found.engine_model, found.max_concurrency) == ("x", 4)
+    assert (found.engine_model, found.max_concurrency, found.engine) == ("x", 4, "vllm")
+    assert FASTCHAT == wire.FASTCHAT
 
 
 def test_fields_a_replica_may_leave_out_have_the_wires_defaults() -> None:
     (found,) = table(row(1, "m")).replicas.values()
     expected = wire.Replica(worker_name=found.key, model_names=["m"])
-    for name in ("speed", "queue_length", "draining", "engine_model", "max_concurrency"):
+    for name in ("speed", "queue_length", "draining", "engine_model", "max_concurrency", "engine"):
         assert getattr(found, name) == getattr(expected, name)
 
 
@@ -58,7 +59,7 @@ def test_fields_a_replica_may_leave_out_have_the_wires_defaults() -> None:
         {"worker_name": "ftp://x"}, {"worker_name": "http://"}, {"worker_name": "http://a b"}, {"worker_name": 5},
         {"worker_name": "http://u@x"}, {"worker_name": "http://x:99999"}, {"worker_name": "http://x/?q"},
         {"worker_name": "http://x\r\ny"}, {"speed": 0}, {"speed": -1}, {"speed": "fast"}, {"speed": True},
-        {"model_names": "m"}, {"model_names": [1]}, {"max_concurrency": 0}, {"draining": "no"},
+        {"model_names": "m"}, {"model_names": [1]}, {"max_concurrency": 0}, {"draining": "no"}, {"engine": 5},
     ],
 )  # fmt: skip
 def test_a_replica_that_makes_no_sense_is_left_out_alone(bad: dict[str, Any]) -> None:

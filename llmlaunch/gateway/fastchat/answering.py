@@ -1,0 +1,225 @@
+"""What a FastChat worker says, in OpenAI's form. Pure.
+
+Each piece of a worker's stream is a JSON object ``{"text", "error_code", "usage", "finish_reason", "logprobs"}`` whose
+text is the whole answer so far. Errors come as such pieces too, under status 200.
+"""
+
+from __future__ import annotations
+
+import base64
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+UNFINISHED = "\ufffd"
+"""What a tokenizer puts where bytes of a character are still to come."""
+_OUT_OF_MEMORY = 50002
+_NOISE = "**NETWORK ERROR DUE TO HIGH TRAFFIC. PLEASE REGENERATE OR REFRESH THIS PAGE.**"
+"""FastChat puts this in front of every error, whatever it is."""
+
+
+class WorkerError(Exception):
+    """The worker said no. ``status`` is HTTP's, ``code`` OpenAI's."""
+
+    def __init__(self, status: int, message: str, code: str | None = None) -> None:
+        super().__init__(message)
+        self.status, self.message, self.code = status, message, code
+
+
+def check(piece: object) -> dict[str, Any]:
+    """``piece`` as an object that tells no error. Raises WorkerError.
+
+    FastChat's codes (``fastchat/constants.py``) begin with an HTTP status, not always the one that fits.
+    """
+    if not isinstance(piece, dict):
+        raise WorkerError(502, "FastChat's worker sent what is no object", "bad_answer")
+    number = piece.get("error_code", 0)
+    if not number:
+        return piece
+    text = str(piece.get("text", "")).replace(_NOISE, "").strip()
+    if text.startswith("(") and text.endswith(")"):
+        text = text[1:-1]
+    message = f"FastChat's worker failed: {text or f'error {number}'}"
+    if number == _OUT_OF_MEMORY:
+        # Another replica, or this one in a moment, may have the memory.
+        raise WorkerError(503, message, "out_of_memory")
+    told = number // 100 if isinstance(number, int) else 0
+    status = 429 if told == 429 else 400 if 400 <= told < 500 else 500
+    raise WorkerError(status, message, f"fastchat_{number}")
+
+
+@dataclass(slots=True)
+class Delta:
+    """What is new."""
+
+    text: str = ""
+    finish: str | None = None
+    logprobs: dict[str, Any] | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.text or self.finish)
+
+
+@dataclass(slots=True)
+class Choice:
+    """One answer as it comes."""
+
+    index: int
+    prompt: int
+    """Which of the request's prompts it answers."""
+    asked: int
+    """Tokens it may have."""
+    text: str = ""
+    finish: str | None = None
+    usage: dict[str, int] = field(default_factory=dict)
+    logprobs: dict[str, Any] | None = None
+    from_zero: bool = False
+    """The worker numbers tokens from 0 and tells the number of the last, not how many there are."""
+    _sent: int = 0
+    _logprobs_sent: int = 0
+
+    def take(self, piece: dict[str, Any]) -> Delta:
+        """What ``piece`` adds. Raises WorkerError for a piece that is none."""
+        text = piece.get("text")
+        if not isinstance(text, str):
+            raise WorkerError(502, "FastChat's worker sent a piece without text", "bad_answer")
+        self.text = text
+        told = piece.get("usage")
+        if isinstance(told, dict) and type(told.get("completion_tokens")) is int:
+            self.usage = told
+            self.from_zero = self.from_zero or told["completion_tokens"] == 0
+        if isinstance(piece.get("logprobs"), dict):
+            self.logprobs = piece["logprobs"]
+        if piece.get("finish_reason") is not None:
+            self.finish = "length" if piece["finish_reason"] == "length" else "stop"
+        # The end of the text may still change while its last character is not complete.
+        return self._new(text if self.finish else text.rstrip(UNFINISHED))
+
+    def end(self) -> Delta:
+        """The worker has closed its answer in order; workers of some models give no reason for it."""
+        if self.finish is not None:
+            return Delta()
+        self.finish = "stop"
+        return self._new(self.text)
+
+    def _new(self, text: str) -> Delta:
+        """A text that became shorter, cut at a stop string, adds nothing."""
+        new, self._sent = text[self._sent :], max(self._sent, len(text))
+        return Delta(new, self.finish, self._new_logprobs() if new else None)
+
+    def _new_logprobs(self) -> dict[str, Any] | None:
+        if self.logprobs is None:
+            return None
+        at, lists = self._logprobs_sent, {k: v for k, v in self.logprobs.items() if isinstance(v, list)}
+        self._logprobs_sent = max(map(len, lists.values()), default=0)
+        return {name: values[at:] for name, values in lists.items()}
+
+    @property
+    def prompt_tokens(self) -> int | None:
+        """None: the worker did not tell."""
+        told = self.usage.get("prompt_tokens")
+        return told if type(told) is int else None
+
+    @property
+    def completion_tokens(self) -> int | None:
+        told = self.usage.get("completion_tokens")
+        if told is None:
+            return None
+        # A full answer shows it as well, when the first piece was held back by a beginning stop string.
+        return told + (self.from_zero or (self.finish == "length" and told == self.asked - 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What all pieces of one answer have in common."""
+
+    identity: str
+    created: int
+    model: str
+    chat: bool
+    include_usage: bool = False
+
+    def whole(self, choices: Sequence[Choice], usage: dict[str, int]) -> dict[str, Any]:
+        kind = "chat.completion" if self.chat else "text_completion"
+        return {**self._frame(kind), "choices": [self._finished(c) for c in choices], "usage": usage}
+
+    def role(self, index: int) -> dict[str, Any]:
+        """The first event of a chat's choice."""
+        return self._event(index, {"delta": {"role": "assistant", "content": ""}}, None)
+
+    def events(self, index: int, delta: Delta) -> list[dict[str, Any]]:
+        events = []
+        if delta.text:
+            said = {"delta": {"content": delta.text}} if self.chat else {"text": delta.text}
+            events.append(self._event(index, said, None, delta.logprobs))
+        if delta.finish:
+            events.append(self._event(index, {"delta": {}} if self.chat else {"text": ""}, delta.finish))
+        return events
+
+    def used(self, usage: dict[str, int]) -> dict[str, Any]:
+        """The last event, for clients that asked for it."""
+        return {**self._frame(self._kind), "choices": [], "usage": usage}
+
+    @property
+    def _kind(self) -> str:
+        return "chat.completion.chunk" if self.chat else "text_completion"
+
+    def _frame(self, kind: str) -> dict[str, Any]:
+        return {"id": self.identity, "object": kind, "created": self.created, "model": self.model}
+
+    def _event(
+        self, index: int, said: dict[str, Any], finish: str | None, logprobs: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        choice = {"index": index, **said, "logprobs": logprobs, "finish_reason": finish}
+        frame = self._frame(self._kind)
+        return {**frame, "choices": [choice], **({"usage": None} if self.include_usage else {})}
+
+    def _finished(self, choice: Choice) -> dict[str, Any]:
+        message = {"role": "assistant", "content": choice.text, "refusal": None}
+        said = {"message": message} if self.chat else {"text": choice.text}
+        logprobs = None if self.chat else choice.logprobs
+        return {"index": choice.index, **said, "logprobs": logprobs, "finish_reason": choice.finish}
+
+
+def usage(choices: Sequence[Choice], counted: Sequence[int], texts: Sequence[int]) -> dict[str, int]:
+    """OpenAI's usage: each prompt counts once, however many answers it has.
+
+    ``counted`` are the tokens of each prompt and ``texts`` those of each answer, for workers that do not tell.
+    """
+    prompts = dict(enumerate(counted))
+    prompts |= {c.prompt: c.prompt_tokens for c in choices if c.prompt_tokens is not None}
+    made = sum(
+        text if c.completion_tokens is None else c.completion_tokens
+        for c, text in zip(choices, texts, strict=True)
+    )
+    asked = sum(prompts.values())
+    return {"prompt_tokens": asked, "completion_tokens": made, "total_tokens": asked + made}
+
+
+def vectors(answer: dict[str, Any]) -> tuple[list[list[float]], int]:
+    """Of /worker_get_embeddings: vectors, and the tokens they took. Raises WorkerError."""
+    rows, tokens = answer.get("embedding"), answer.get("token_num")
+    if (
+        not isinstance(rows, list)
+        or not isinstance(tokens, int)
+        or not all(isinstance(row, list) and all(isinstance(x, int | float) for x in row) for row in rows)
+    ):
+        raise WorkerError(502, "FastChat's worker sent what are no embeddings", "bad_answer")
+    return rows, tokens
+
+
+def embeddings(
+    model: str, rows: Sequence[Sequence[float]], tokens: int, *, in_base64: bool
+) -> dict[str, Any]:
+    """The answer of /v1/embeddings; base64 is of 32-bit little-endian floats, as OpenAI's clients read it."""
+    data = [
+        {"object": "embedding", "index": i, "embedding": _base64(row) if in_base64 else row}
+        for i, row in enumerate(rows)
+    ]
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    return {"object": "list", "data": data, "model": model, "usage": usage}
+
+
+def _base64(row: Sequence[float]) -> str:
+    return base64.b64encode(struct.pack(f"<{len(row)}f", *row)).decode()

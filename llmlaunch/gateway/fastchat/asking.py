@@ -1,0 +1,302 @@
+"""OpenAI's requests, read for a FastChat worker. Pure.
+
+Nothing reaches the worker that it can not take: an exception that its code does not expect costs it one of its slots
+for good (``docs/fastchat.md``). What it would ignore although the answer depends on it is refused, not dropped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from llmlaunch.gateway.fastchat import conversation
+from llmlaunch.gateway.fastchat.conversation import Template
+
+MOST_ANSWERS = 128
+"""Choices of one request, over all its prompts."""
+COMPLETION_TOKENS = 16
+"""OpenAI's default for ``max_tokens`` of completions."""
+
+
+class Unfit(Exception):
+    """The request can not be answered like this; the client gets ``status`` and the rest in OpenAI's envelope."""
+
+    def __init__(
+        self, message: str, param: str | None = None, *, code: str | None = None, status: int = 400
+    ) -> None:
+        super().__init__(message)
+        self.message, self.param, self.code, self.status = message, param, code, status
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A chat or a completion that is asked for."""
+
+    model: str
+    chat: bool
+    prompts: tuple[str, ...] = ()
+    """Of a completion."""
+    system: str | None = None
+    """Of a chat; None: the template's own."""
+    turns: tuple[tuple[bool, str], ...] = ()
+    """Of a chat: (is the user's, message)."""
+    n: int = 1
+    stream: bool = False
+    include_usage: bool = False
+    max_tokens: int | None = None
+    """None: what the context leaves."""
+    stops: tuple[str, ...] = ()
+    logprobs: int | None = None
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    """Further parameters under the worker's names."""
+
+    def texts(self, template: Template) -> tuple[str, ...]:
+        """The prompts as the model gets them."""
+        return (conversation.prompt(template, self.system, self.turns),) if self.chat else self.prompts
+
+    def parameters(self, template: Template, prompt: str, max_new_tokens: int) -> dict[str, Any]:
+        """The body of /worker_generate_stream for one answer to ``prompt``."""
+        stops = self.stops + template.stops if self.chat else self.stops
+        return {
+            "model": self.model,
+            "prompt": prompt,
+            "max_new_tokens": max_new_tokens,
+            "echo": False,
+            "stop": list(dict.fromkeys(stops)),
+            "stop_token_ids": list(template.stop_token_ids),
+            "logprobs": self.logprobs,
+            **self.sampling,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    model: str
+    inputs: tuple[str, ...]
+    base64: bool
+
+
+_NUMBERS: dict[str, tuple[float, float, float | None]] = {
+    "temperature": (0.0, 2.0, 1.0),
+    "top_p": (0.0, 1.0, 1.0),
+    "presence_penalty": (-2.0, 2.0, 0.0),
+    "frequency_penalty": (-2.0, 2.0, 0.0),
+    "repetition_penalty": (1.0, 10.0, None),
+}
+"""Least, most, and what is sent when the client names none (None: nothing)."""
+_NO_EFFECT: dict[str, tuple[object, ...]] = {
+    "tools": ([],),
+    "tool_choice": ("none", "auto"),
+    "functions": ([],),
+    "function_call": ("none", "auto"),
+    "logit_bias": ({},),
+    "suffix": ("",),
+    "dimensions": (),
+    "min_p": (0, 0.0),
+    "min_tokens": (0,),
+    "guided_json": (),
+    "guided_regex": (),
+    "guided_choice": (),
+    "guided_grammar": (),
+    "structured_outputs": (),
+    "audio": (),
+    "prediction": (),
+}
+"""What FastChat's protocol has no word for, and the values that ask for nothing."""
+
+
+def chat(value: dict[str, Any]) -> Generation:
+    """The body of /v1/chat/completions. Raises Unfit."""
+    messages = value.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise Unfit("messages must be a list with at least one message.", "messages")
+    if value.get("logprobs"):
+        raise Unfit("This model's worker (FastChat's) has no logprobs for chats.", "logprobs")
+    systems: list[str] = []
+    turns: list[tuple[bool, str]] = []
+    for i, message in enumerate(messages):
+        where = f"messages[{i}]"
+        if not isinstance(message, dict):
+            raise Unfit(f"{where} must be an object.", "messages")
+        role, content = message.get("role"), _content(message.get("content"), where)
+        if role in ("system", "developer"):
+            systems.append(content)
+        elif role in ("user", "assistant") and not message.get("tool_calls"):
+            turns.append((role == "user", content))
+        else:
+            raise Unfit(
+                f"{where}: this model's worker (FastChat's) knows messages of system, user and assistant alone, "
+                "and no calls of tools.",
+                "messages",
+            )
+    asked = value.get("max_completion_tokens")
+    name = "max_tokens" if asked is None else "max_completion_tokens"
+    return Generation(
+        chat=True,
+        system="\n".join(systems) if systems else None,
+        turns=tuple(turns),
+        max_tokens=_whole(value, name, 1),
+        **_common(value, answers=1),
+    )
+
+
+def completion(value: dict[str, Any]) -> Generation:
+    """The body of /v1/completions. Raises Unfit."""
+    prompts = _texts(value.get("prompt"), "prompt")
+    logprobs = _whole(value, "logprobs", 0, 5)
+    if value.get("echo"):
+        raise Unfit(
+            "This model's worker (FastChat's) is asked without echo; put the prompt in front.", "echo"
+        )
+    if _whole(value, "best_of", 1) not in (None, value.get("n") or 1):
+        raise Unfit("best_of beyond n is not there with FastChat's workers.", "best_of")
+    asked = _whole(value, "max_tokens", 1)
+    return Generation(
+        chat=False,
+        prompts=prompts,
+        max_tokens=COMPLETION_TOKENS if asked is None else asked,
+        logprobs=logprobs,
+        **_common(value, answers=len(prompts)),
+    )
+
+
+def embedding(value: dict[str, Any]) -> Embedding:
+    """The body of /v1/embeddings. Raises Unfit."""
+    _refuse_unknown(value)
+    form = value.get("encoding_format")
+    if form not in (None, "float", "base64"):
+        raise Unfit("encoding_format must be float or base64.", "encoding_format")
+    return Embedding(value["model"], _texts(value.get("input"), "input"), form == "base64")
+
+
+def _common(value: dict[str, Any], answers: int) -> dict[str, Any]:
+    _refuse_unknown(value)
+    form = value.get("response_format")
+    if form is not None and form != {"type": "text"}:
+        raise Unfit("This model's worker (FastChat's) answers as text alone.", "response_format")
+    n = _whole(value, "n", 1, MOST_ANSWERS) or 1
+    if n * answers > MOST_ANSWERS:
+        raise Unfit(f"The request asks for {n * answers} answers; {MOST_ANSWERS} are the most.", "n")
+    options = value.get("stream_options")
+    if options is not None and not isinstance(options, dict):
+        raise Unfit("stream_options must be an object.", "stream_options")
+    return {
+        "model": value["model"],
+        "n": n,
+        "stream": _flag(value, "stream"),
+        "include_usage": _flag(options or {}, "include_usage"),
+        "stops": _stops(value.get("stop")),
+        "sampling": _sampling(value),
+    }
+
+
+def _refuse_unknown(value: dict[str, Any]) -> None:
+    for name, idle in _NO_EFFECT.items():
+        given = value.get(name)
+        if given is not None and given not in idle:
+            raise Unfit(f"This model's worker (FastChat's) does not know {name}.", name)
+
+
+def _sampling(value: dict[str, Any]) -> dict[str, Any]:
+    sampling: dict[str, Any] = {}
+    for name, (least, most, default) in _NUMBERS.items():
+        given = value.get(name)
+        if given is None:
+            given = default
+        elif isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given):
+            raise Unfit(f"{name} must be a number.", name)
+        elif not least <= given <= most:
+            raise Unfit(f"{name} must be between {least:g} and {most:g}.", name)
+        if given is not None:
+            sampling[name] = float(given)
+    top_k = _whole(value, "top_k", -1)
+    sampling["top_k"] = top_k or -1
+    return sampling
+
+
+def _whole(value: dict[str, Any], name: str, least: int, most: int | None = None) -> int | None:
+    given = value.get(name)
+    if given is None:
+        return None
+    if type(given) is not int:
+        raise Unfit(f"{name} must be a whole number.", name)
+    if given < least or (most is not None and given > most):
+        bounds = f"at least {least}" if most is None else f"between {least} and {most}"
+        raise Unfit(f"{name} must be {bounds}.", name)
+    return given
+
+
+def _flag(value: dict[str, Any], name: str) -> bool:
+    given = value.get(name)
+    if given is not None and not isinstance(given, bool):
+        raise Unfit(f"{name} must be true or false.", name)
+    return bool(given)
+
+
+def _stops(given: object) -> tuple[str, ...]:
+    stops = [given] if isinstance(given, str) else given or []
+    if not isinstance(stops, list) or not all(isinstance(stop, str) and stop for stop in stops):
+        raise Unfit("stop must be a string or a list of strings, none of them empty.", "stop")
+    return tuple(_sound(stop, "stop") for stop in stops)
+
+
+def _texts(given: object, name: str) -> tuple[str, ...]:
+    texts = [given] if isinstance(given, str) else given
+    if not isinstance(texts, list) or not texts:
+        raise Unfit(f"{name} must be a string or a list of strings.", name)
+    if not all(isinstance(text, str) for text in texts):
+        raise Unfit(f"{name} must be text: this model's worker (FastChat's) takes no token ids.", name)
+    if not all(texts):
+        raise Unfit(f"{name} must not be empty.", name)
+    if len(texts) > MOST_INPUTS:
+        raise Unfit(f"{name} holds {len(texts)} texts; {MOST_INPUTS} are the most.", name)
+    return tuple(_sound(text, name) for text in texts)
+
+
+MOST_INPUTS = 2048
+"""OpenAI's bound on the inputs of one request for embeddings."""
+
+
+def _content(given: object, where: str) -> str:
+    if given is None:
+        return ""
+    if isinstance(given, str):
+        return _sound(given, "messages")
+    if not isinstance(given, list):
+        raise Unfit(f"{where}.content must be a string or a list of parts.", "messages")
+    return "\n".join(_part(part, where) for part in given)
+
+
+def _part(part: object, where: str) -> str:
+    if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str):
+        return _sound(part["text"], "messages")
+    raise Unfit(f"{where}.content: FastChat's workers get text parts alone here.", "messages")
+
+
+def _sound(text: str, name: str) -> str:
+    """``text``, if it is text: a tokenizer fails at half of a surrogate pair, which JSON can spell."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Unfit(f"{name} holds half of a surrogate pair, which is no character.", name) from None
+    return text
+
+
+def room(context: int, prompt: int, asked: int | None, param: str) -> int:
+    """Tokens an answer may have. Raises Unfit when the prompt leaves none.
+
+    One is kept free: the worker cuts a prompt from its beginning to what the answer leaves less one.
+    """
+    left = context - prompt - 1
+    if prompt < 1:
+        raise Unfit("The prompt holds no token.", param)
+    if left < 1:
+        raise Unfit(
+            f"This model's maximum context length is {context} tokens. However, your request has {prompt} "
+            "in its prompt and needs 1 at least for the answer.",
+            param,
+            code="context_length_exceeded",
+        )
+    return left if asked is None else min(asked, left)

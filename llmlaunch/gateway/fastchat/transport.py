@@ -1,0 +1,242 @@
+"""A connection to a FastChat worker that looks, from the gateway, like one to a worker that speaks OpenAI's API.
+
+::
+
+    Exchange ── UpstreamConnection ── Translation ═ worker.Worker ── HTTP ── FastChat's worker
+                   (as always)        (this module)
+
+The place of the socket's transport is taken by a :class:`Translation`: it reads the request that is written to it,
+asks the worker, and hands the answer back as the bytes of an HTTP answer. So admission, retries, cancelling, draining,
+metrics and limits are the gateway's usual ones, and requests to other workers pay nothing for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from llmlaunch.gateway import body, errors
+from llmlaunch.gateway.body import BadBody, dump
+from llmlaunch.gateway.fastchat import answering, asking
+from llmlaunch.gateway.fastchat.answering import Choice, Delta, Shape, WorkerError
+from llmlaunch.gateway.fastchat.asking import Embedding, Generation, Unfit
+from llmlaunch.gateway.fastchat.worker import Worker
+from llmlaunch.gateway.framing import BadAnswer
+
+if TYPE_CHECKING:
+    from llmlaunch.gateway.upstream import UpstreamConnection
+
+log = logging.getLogger(__name__)
+
+_EVENTS = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n"
+    b"transfer-encoding: chunked\r\nconnection: close\r\n\r\n"
+)
+_READERS: dict[bytes, Callable[[dict[str, Any]], Generation | Embedding]] = {
+    b"/v1/chat/completions": asking.chat,
+    b"/v1/completions": asking.completion,
+    b"/v1/embeddings": asking.embedding,
+}
+
+
+class Translation(asyncio.Transport):
+    """One request and its answer."""
+
+    def __init__(self, connection: UpstreamConnection, worker: Worker) -> None:
+        super().__init__()
+        self._connection = connection
+        self._worker = worker
+        self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[None] | None = None
+        self._began = False
+        """Bytes of an answer were given."""
+        self._closing = False
+        self._wanted = asyncio.Event()
+        """The reader takes more."""
+        self._wanted.set()
+
+    # -- asyncio.Transport, as far as UpstreamConnection uses it
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self._task = self._loop.create_task(self._serve(bytes(data)))
+
+    def pause_reading(self) -> None:
+        self._wanted.clear()
+
+    def resume_reading(self) -> None:
+        self._wanted.set()
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def close(self) -> None:
+        self._lose(None)
+
+    def abort(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        self._lose(None)
+
+    def _lose(self, error: Exception | None) -> None:
+        if not self._closing:
+            self._closing = True
+            self._loop.call_soon(self._connection.connection_lost, error)
+
+    # -- the request
+
+    async def _serve(self, request: bytes) -> None:
+        head, _, content = request.partition(b"\r\n\r\n")
+        path = head.split(b" ", 2)[1].partition(b"?")[0]
+        try:
+            await self._answer(path, content)
+        except (Unfit, BadBody) as error:
+            status = error.status if isinstance(error, Unfit) else 400
+            code = error.code if isinstance(error, Unfit) else None
+            self._refuse(status, error.message, error.param, code)
+        except WorkerError as error:
+            self._refuse(error.status, f"{error.message}.", None, error.code)
+        except BadAnswer as error:
+            self._refuse(502, f"FastChat's worker sent what is no valid answer: {error}.", None, "bad_answer")
+        except TimeoutError:
+            self._lose(TimeoutError("it did not answer in time"))
+        except OSError as error:
+            self._lose(error)
+        except Exception:
+            log.exception(
+                "an answer of FastChat's worker at %s could not be translated", self._connection.key
+            )
+            self._refuse(500, "A fault of the gateway's own; its log says more.", None, None)
+
+    async def _answer(self, path: bytes, content: bytes) -> None:
+        reader = _READERS.get(path)
+        if reader is None:
+            raise Unfit(
+                f"This model's worker (FastChat's) does not serve {path.decode('latin-1')}.",
+                code="unsupported",
+                status=404,
+            )
+        asked = reader(body.parse(content))
+        if isinstance(asked, Embedding):
+            await self._embed(asked)
+        else:
+            await self._generate(asked)
+
+    async def _embed(self, asked: Embedding) -> None:
+        """One text a call: in a batch, a worker's padding would change the vectors of the shorter texts."""
+        rows: list[list[float]] = []
+        tokens = 0
+        for text in asked.inputs:
+            found, took = answering.vectors(await self._worker.embed(asked.model, text))
+            rows += found
+            tokens += took
+        if len(rows) != len(asked.inputs):
+            raise BadAnswer("it has not one vector for each input")
+        self._reply(200, dump(answering.embeddings(asked.model, rows, tokens, in_base64=asked.base64)))
+
+    async def _generate(self, asked: Generation) -> None:
+        worker = self._worker
+        details = await worker.details(asked.model)
+        texts = asked.texts(details.template)
+        counts = await asyncio.gather(*(worker.count(asked.model, text) for text in texts))
+        param = "messages" if asked.chat else "prompt"
+        rooms = [asking.room(details.context, count, asked.max_tokens, param) for count in counts]
+        choices = [
+            Choice(i * asked.n + k, i, rooms[i], from_zero=worker.counts_from_zero)
+            for i in range(len(texts))
+            for k in range(asked.n)
+        ]
+        name = ("chatcmpl-" if asked.chat else "cmpl-") + os.urandom(12).hex()
+        shape = Shape(name, int(time.time()), asked.model, asked.chat, asked.include_usage)
+        answer = _Answer(self, shape, asked.stream)
+        bodies = [asked.parameters(details.template, texts[c.prompt], c.asked) for c in choices]
+        await _all(answer.follow(worker, c, body) for c, body in zip(choices, bodies, strict=True))
+        worker.counts_from_zero = worker.counts_from_zero or any(c.from_zero for c in choices)
+        untold = [
+            await worker.count(asked.model, c.text) if c.completion_tokens is None and c.text else 0
+            for c in choices
+        ]
+        answer.end(choices, answering.usage(choices, counts, untold))
+
+    # -- the answer
+
+    async def event(self, *values: object) -> None:
+        """Server-sent events, once the reader wants them."""
+        await self._wanted.wait()
+        self.events(*values)
+
+    def events(self, *values: object, end: bool = False) -> None:
+        data = b"".join(b"data: %b\n\n" % (v if isinstance(v, bytes) else dump(v)) for v in values)
+        chunk = b"%x\r\n%b\r\n" % (len(data), data) + (b"0\r\n\r\n" if end else b"")
+        if not self._began:
+            self._began = True
+            chunk = _EVENTS + chunk
+        self._give(chunk)
+
+    def reply(self, value: object) -> None:
+        self._reply(200, dump(value))
+
+    def _refuse(self, status: int, message: str, param: str | None, code: str | None) -> None:
+        if self._began:
+            self._lose(ConnectionResetError(message.rstrip(".")))
+            return
+        kind = "rate_limit_error" if status == 429 else errors.SERVER if status >= 500 else errors.INVALID
+        self._reply(status, errors.envelope(message, kind, param, code))
+
+    def _reply(self, status: int, content: bytes) -> None:
+        again = b"retry-after: 1\r\n" if status in (429, 503) else b""
+        self._began = True
+        self._give(
+            b"HTTP/1.1 %d \r\ncontent-type: application/json\r\ncontent-length: %d\r\n%bconnection: close\r\n\r\n%b"
+            % (status, len(content), again, content)
+        )
+
+    def _give(self, data: bytes) -> None:
+        if not self._closing:
+            self._connection.data_received(data)
+
+
+class _Answer:
+    """Events as they come, or one document at the end."""
+
+    def __init__(self, out: Translation, shape: Shape, streams: bool) -> None:
+        self._out, self._shape, self._streams = out, shape, streams
+
+    async def follow(self, worker: Worker, choice: Choice, body: dict[str, Any]) -> None:
+        """One choice to its end. Nothing is told before the worker has said something that is no error."""
+        begun = False
+        async with contextlib.aclosing(worker.generate(body)) as pieces:
+            async for piece in pieces:
+                delta = choice.take(piece)
+                if self._streams and self._shape.chat and not begun:
+                    await self._out.event(self._shape.role(choice.index))
+                begun = True
+                await self._tell(choice, delta)
+        if not begun:
+            raise ConnectionResetError("FastChat's worker gave an empty answer")
+        await self._tell(choice, choice.end())
+
+    async def _tell(self, choice: Choice, delta: Delta) -> None:
+        if self._streams and delta:
+            await self._out.event(*self._shape.events(choice.index, delta))
+
+    def end(self, choices: Sequence[Choice], usage: dict[str, int]) -> None:
+        if not self._streams:
+            self._out.reply(self._shape.whole(choices, usage))
+            return
+        last: list[object] = [self._shape.used(usage)] if self._shape.include_usage else []
+        self._out.events(*last, b"[DONE]", end=True)
+
+
+async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Everything at once; the first failure ends the rest."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for one in work:
+                group.create_task(one)
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None

@@ -1,0 +1,141 @@
+"""Calls to one FastChat worker. Its endpoints are those of ``fastchat/serve/base_model_worker.py`` (fschat 0.2.36).
+
+Answers are always asked for as a stream, the whole ones too: only a stream ends at the worker when its client leaves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncGenerator, Awaitable
+from dataclasses import dataclass
+from typing import Any
+
+from llmlaunch.gateway.body import dump
+from llmlaunch.gateway.fastchat import conversation
+from llmlaunch.gateway.fastchat.answering import WorkerError, check
+from llmlaunch.gateway.fastchat.conversation import Template
+from llmlaunch.gateway.fetch import call
+from llmlaunch.gateway.framing import HEAD_LIMIT, BadAnswer, Body, parse_head
+
+CONNECT_S = 3.0
+CALL_S = 60.0
+"""Seconds for a small question: a worker answers nothing while it computes embeddings."""
+SILENCE_S = 600.0
+"""Seconds without a byte of an answer. Requests wait inside the worker for one of its slots."""
+KNOWN_S = 30.0
+"""Seconds for which a worker's template and context are taken for known."""
+PIECE_LIMIT = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    template: Template
+    context: int
+    """Tokens of prompt and answer together."""
+
+
+class Worker:
+    """One worker. All methods raise OSError when it is not reached, BadAnswer when it does not speak its protocol,
+    WorkerError when it says no."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.host, self.port = host, port
+        self.counts_from_zero = False
+        """Once seen of one of its answers, it is so for all."""
+        self._known: dict[str, tuple[float, Details]] = {}
+        """By model: a worker may have several."""
+
+    async def details(self, model: str) -> Details:
+        found = self._known.get(model)
+        if found is not None and time.monotonic() - found[0] < KNOWN_S:
+            return found[1]
+        conv, size = await asyncio.gather(
+            self._call("/worker_get_conv_template", {"model": model}),
+            self._call("/model_details", {"model": model}),
+        )
+        context = size.get("context_length")
+        if not isinstance(context, int):
+            raise BadAnswer("FastChat's worker does not tell its context length")
+        try:
+            details = Details(conversation.parse(conv.get("conv")), context)
+        except ValueError as error:
+            raise WorkerError(501, f"FastChat's worker can not be used: {error}", "template") from None
+        self._known[model] = (time.monotonic(), details)
+        return details
+
+    async def count(self, model: str, text: str) -> int:
+        """Tokens of ``text``, with those that the tokenizer adds."""
+        count = (await self._call("/count_token", {"model": model, "prompt": text})).get("count")
+        if not isinstance(count, int):
+            raise BadAnswer("FastChat's worker does not count tokens")
+        return count
+
+    async def embed(self, model: str, text: str) -> dict[str, Any]:
+        return await self._call("/worker_get_embeddings", {"model": model, "input": [text]}, SILENCE_S)
+
+    async def _call(self, path: str, body: dict[str, Any], timeout_s: float = CALL_S) -> dict[str, Any]:
+        status, value = await call(
+            self.host, self.port, "POST", path, token="", body=body, timeout_s=timeout_s
+        )
+        _good(status, path)
+        return check(value)
+
+    async def generate(self, parameters: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+        """Pieces of one answer as they come. An answer that is cut raises ConnectionResetError.
+
+        Leaving the iterator closes the connection, which ends the worker's work.
+        """
+        path = "/worker_generate_stream"
+        async with asyncio.timeout(CONNECT_S):
+            reader, writer = await asyncio.open_connection(self.host, self.port, limit=HEAD_LIMIT)
+        try:
+            writer.write(self._request(path, dump(parameters)))
+            head = parse_head(await _within_silence(reader.readuntil(b"\r\n\r\n")))
+            _good(head.status, path)
+            body, rest = Body(head), b""
+            while not body.done:
+                data = await _within_silence(reader.read(1 << 16))
+                if not data:
+                    raise ConnectionResetError("FastChat's worker broke off its answer")
+                *pieces, rest = (rest + body.decode(data)).split(b"\0")
+                if len(rest) > PIECE_LIMIT:
+                    raise BadAnswer("a piece of its answer is too large")
+                for piece in filter(None, pieces):
+                    yield check(_json(piece))
+        except asyncio.IncompleteReadError:
+            raise ConnectionResetError("FastChat's worker closed its connection") from None
+        except asyncio.LimitOverrunError:
+            raise BadAnswer("its head is too large") from None
+        finally:
+            writer.transport.abort()
+
+    def _request(self, path: str, content: bytes) -> bytes:
+        authority = f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        head = (
+            f"POST {path} HTTP/1.1\r\nhost: {authority}\r\nconnection: close\r\n"
+            f"content-type: application/json\r\ncontent-length: {len(content)}\r\n\r\n"
+        )
+        return head.encode() + content
+
+
+async def _within_silence(reading: Awaitable[bytes]) -> bytes:
+    async with asyncio.timeout(SILENCE_S):
+        return await reading
+
+
+def _good(status: int, path: str) -> None:
+    if status == 404:
+        raise WorkerError(400, f"this kind of FastChat worker has no {path}", "unsupported")
+    if status != 200:
+        raise WorkerError(
+            502, f"FastChat's worker answered {status} to {path}; its log says why", "bad_answer"
+        )
+
+
+def _json(piece: bytes) -> object:
+    try:
+        return json.loads(piece)
+    except ValueError:
+        raise BadAnswer("a piece of its answer is no JSON") from None
