@@ -39,7 +39,7 @@ $ curl localhost:21002/v1/chat/completions -d '{"model": "Qwen/Qwen2.5-0.5B-Inst
 | `POST /v1/chat/completions` | a conversation in, an answer out: whole or streamed; tools, structured output, thoughts |
 | `POST /v1/completions` | text or token ids in, text out; several prompts in one call |
 | `POST /v1/responses` | OpenAI's Responses API: whole or streamed, functions, `previous_response_id` |
-| `GET`, `DELETE /v1/responses/{id}` | a response that is still remembered, at the worker itself |
+| `GET`, `DELETE /v1/responses/{id}` | a response that is still remembered (the gateway asks the replica that gave it) |
 | `POST /v1/embeddings`, `/v1/engines/{model}/embeddings` | vectors, of embedding models |
 | `POST /v1/rerank`, `/v2/rerank`, `/rerank` | documents by how well they fit a query, of cross-encoders |
 | `POST /v1/score`, `/score` | scores of pairs of texts, of cross-encoders |
@@ -116,8 +116,7 @@ without, and `--reasoning off` leaves everything in `content`.
 `/v1/responses` is chat in other words. `input` is a text or a list of items: messages, `function_call`, `function_call_output`;
 `reasoning` items are skipped. `previous_response_id` goes on from an earlier response; its `instructions` do not carry over. The worker
 keeps the newest 1,000 responses, 64 Mi characters at most, in memory: they end with it, another replica does not know them, and an
-unknown id is a 400 `previous_response_not_found`. With several replicas behind one name, send the whole conversation as `input`
-instead. `store: false` keeps nothing. Refused as unsupported: `background`, `conversation`, stored `prompt`s, tools that are no
+unknown id is a 400 `previous_response_not_found`. The id says which replica gave it, and the gateway asks that one. `store: false` keeps nothing. Refused as unsupported: `background`, `conversation`, stored `prompt`s, tools that are no
 functions, parts that are no text.
 
 ## Metrics

@@ -30,6 +30,7 @@ from llmlaunch.gateway.proxy import CLIENT_LEFT, Exchange
 from llmlaunch.gateway.receive import Rules
 from llmlaunch.gateway.request import Kind, Request
 from llmlaunch.gateway.routes import Replica, RouteTable
+from llmlaunch.gateway.tracing import Tracing
 from llmlaunch.gateway.upstream import Pool
 from llmlaunch.gateway.waiting import WaitingRoom
 
@@ -60,7 +61,13 @@ class Options:
 class Gateway:
     """One gateway process. Lives in one event loop; nothing here is touched from anywhere else."""
 
-    def __init__(self, options: Options, keys: KeyRing | None = None, crew: Crew | None = None) -> None:
+    def __init__(
+        self,
+        options: Options,
+        keys: KeyRing | None = None,
+        crew: Crew | None = None,
+        tracing: Tracing | None = None,
+    ) -> None:
         self.loop = asyncio.get_running_loop()
         self.now = time.monotonic  # uvloop's own clock stands still within one turn of the loop
         self.table = RouteTable()
@@ -74,6 +81,7 @@ class Gateway:
         self.room: WaitingRoom[Exchange] = WaitingRoom()
         self.accounts: dict[str, Account] = {}
         """By key name, of those that have limits."""
+        self.tracing = tracing
         self.crew = crew or alone()
         self.metrics = Metrics(self.crew.own)
         self.turns: dict[str, int] = {}
@@ -255,8 +263,9 @@ class Gateway:
         self.metrics.ended(asked.label, model, replica, asked.grant.name, status, seconds)
         if asked.estimate is not None and exchange is not None:
             self._settle(asked, status, exchange)
+        trace = "" if self.tracing is None else self.tracing.ended(asked, model, status, exchange)
         if self._access is not None:
-            self._access.add(self._line(asked, model, status, seconds, exchange))
+            self._access.add(self._line(asked, model, status, seconds, exchange, trace))
         if self._chatty:
             log.debug(
                 "%s %s %s model=%r %d %.3f s", asked.identity.decode(), asked.method.decode(), asked.label, model,
@@ -264,13 +273,13 @@ class Gateway:
             )  # fmt: skip
 
     def _line(
-        self, asked: Request, model: str, status: int, seconds: float, exchange: Exchange | None
+        self, asked: Request, model: str, status: int, seconds: float, exchange: Exchange | None, trace: str
     ) -> str:
-        trace = _TRACE.fullmatch(asked.field(b"traceparent"))
+        parent = _TRACE.fullmatch(asked.field(b"traceparent"))
         return access.line(
             at=time.time(),
             request_id=asked.identity,
-            trace_id=trace[1].decode() if trace else "",
+            trace_id=trace or (parent[1].decode() if parent else ""),
             key=asked.grant.name,
             method=asked.method,
             path=asked.label,

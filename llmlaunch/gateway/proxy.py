@@ -240,9 +240,9 @@ class Exchange:
                 self._refuse(errors.bad_request(error.message, error.param))
                 return
         path = replica.prefix + request.upstream_path
-        head = headers.to_worker(
-            request.method, path, connection.host, request.onward(plain), request.identity, len(body)
-        )
+        tracing = self._gateway.tracing
+        lines = request.onward(plain) if tracing is None else tracing.onward(request, plain)
+        head = headers.to_worker(request.method, path, connection.host, lines, request.identity, len(body))
         self._upstream = connection
         connection.send(self, head, body)
 

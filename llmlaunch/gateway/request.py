@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from llmlaunch.gateway.errors import Reply
@@ -146,6 +147,8 @@ class Request:
     """The only replica that can answer it, by key: it holds what the request is about."""
     lines: bytes | None = None
     """:meth:`onward`, once it was made."""
+    span: Any = None
+    """OpenTelemetry's, where it is in use."""
 
     def again(self, received: float, identity: bytes, local: bool) -> Request:
         """Another request with the same head, before its body came."""

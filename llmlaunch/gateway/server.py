@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import resource
 import signal
 import socket
@@ -19,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmlaunch.gateway import group
+from llmlaunch.gateway import group, tracing
 from llmlaunch.gateway.app import Gateway, Options
 from llmlaunch.gateway.board import Crew, alone
 from llmlaunch.gateway.follow import Follower
@@ -93,7 +94,10 @@ def _raise_file_limit() -> None:
 
 async def _serve(service: Service, sock: socket.socket, crew: Crew, on_started: Callable[[], None]) -> int:
     loop = asyncio.get_running_loop()
-    gateway = Gateway(service.options, service.keys, crew)
+    spans = tracing.from_environment(
+        os.environ
+    )  # in this process: the SDK has a thread, which no fork takes along
+    gateway = Gateway(service.options, service.keys, crew, spans)
     follower = Follower(gateway, service.controller_url, service.token)
     signalled: asyncio.Future[int] = loop.create_future()
     _listen_for_signals(loop, signalled)
@@ -125,6 +129,8 @@ async def _serve(service: Service, sock: socket.socket, crew: Crew, on_started: 
         task.cancel()
     await asyncio.gather(*background, return_exceptions=True)
     gateway.close_log(_LAST_WRITES_S)
+    if spans is not None:
+        await spans.close()
     return code
 
 
