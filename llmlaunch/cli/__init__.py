@@ -1,10 +1,12 @@
 """The command line: one file a verb. Each parses, makes one call, renders."""
 
+import os
 import sys
 
 
 def main() -> None:
     """Entry point of the ``llmlaunch`` command."""
+    _fill_closed_streams()
     try:
         from llmlaunch.cli.app import run
 
@@ -12,3 +14,14 @@ def main() -> None:
     except KeyboardInterrupt:
         # Ctrl-C may come while modules are still imported; a traceback would tell nobody anything.
         sys.exit(130)
+
+
+def _fill_closed_streams() -> None:
+    """Who closed one of the standard streams (``>&-``) wants to hear nothing there.
+
+    Without this, the next file or socket that is opened would take the stream's place.
+    """
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+            setattr(sys, name, os.fdopen(descriptor, "w" if descriptor else "r", closefd=False))

@@ -8,6 +8,7 @@ that costs as much again as the verb itself.
 
 from __future__ import annotations
 
+import errno
 import functools
 import importlib
 import os
@@ -26,6 +27,7 @@ DEPLOY = "Deployments"
 LOOK = "Before you start"
 TALK = "Talk to it"
 PARTS = "Components by hand"
+DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 VERBS = {
     "up": DEPLOY,
@@ -96,7 +98,10 @@ def guarded(verb: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(verb)
     def run_verb(*args: Any, **kwargs: Any) -> Any:
         try:
-            return verb(*args, **kwargs)
+            try:
+                return verb(*args, **kwargs)
+            finally:
+                sys.stdout.flush()  # here it can still be told when that fails
         except LlmlaunchError as error:
             raise typer.Exit(fail(error)) from None
         except KeyboardInterrupt:
@@ -114,9 +119,14 @@ def guarded(verb: Callable[..., Any]) -> Callable[..., Any]:
 
 def reader_left() -> NoReturn:
     """End quietly, as ``head`` expects of what it reads from."""
+    give_up_stdout()
+    raise typer.Exit(141)
+
+
+def give_up_stdout() -> None:
+    """Print nowhere from here on."""
     # The interpreter flushes stdout once more when it ends; that must not fail a second time.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    raise typer.Exit(141)
 
 
 def fail(error: LlmlaunchError) -> int:
@@ -136,9 +146,15 @@ def fail(error: LlmlaunchError) -> int:
 def run() -> None:
     """Run the verb that ``sys.argv`` names, and exit."""
     words = sys.argv[1:]
-    if options := status_options(words):
-        sys.exit(_status(options))
-    build(words[:1] if words and words[0] in VERBS else VERBS)()
+    try:
+        if options := status_options(words):
+            sys.exit(_status(options))
+        build(words[:1] if words and words[0] in VERBS else VERBS)()
+    except OSError as error:
+        if error.errno not in DISK_IS_FULL or error.filename is not None:
+            raise
+        give_up_stdout()
+        sys.exit(fail(LlmlaunchError(f"can not print: {error.strerror}")))
 
 
 def _status(options: StatusOptions) -> int:

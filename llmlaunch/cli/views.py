@@ -152,6 +152,17 @@ def let_go_of_terminal() -> None:
 
 def view() -> PlainView | TerminalView:
     """The one that fits stdout."""
+    return TerminalView() if render.on_terminal() else PlainView(_echo)
+
+
+def _echo(line: str) -> None:
+    """Print ``line``. On a full disk it is lost: that is no reason to take down what runs."""
     import typer
 
-    return TerminalView() if render.on_terminal() else PlainView(typer.echo)
+    from llmlaunch.cli.app import DISK_IS_FULL
+
+    try:
+        typer.echo(line)
+    except OSError as error:
+        if error.errno not in DISK_IS_FULL:
+            raise
