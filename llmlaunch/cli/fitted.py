@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-_GAP = 2
+_GAP = 3
+"""Between columns: the padding of both and the border, which is blank."""
+_INDENT = 2
 _FOLDED = 24
 """Cells that a column needs at least which may be folded."""
-_NOTHING = {"", "-", "0"}
+_NOTHING = {"", "-"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,8 @@ class Fitted:
     """Rows of cells under ``header``, in as many columns as the width allows. The first column names its row.
 
     ``right``: titles of columns whose cells end at the right. ``folds``: of columns that may be broken over lines.
-    ``spare``: of columns that are left out first, in this order, when there is not enough room.
+    ``spare``: of columns that are left out first, in this order, when there is not enough room. ``counts``: of columns in which a 0
+    says nothing; elsewhere it is the name of a GPU.
     """
 
     header: Sequence[str]
@@ -31,6 +34,7 @@ class Fitted:
     right: Collection[str] = ()
     folds: Collection[str] = ()
     spare: Sequence[str] = ()
+    counts: Collection[str] = ()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         titles = self._that_fit(options.max_width)
@@ -52,7 +56,10 @@ class Fitted:
         return [row[index] for row in self.rows]
 
     def _is_empty(self, title: str) -> bool:
-        return all(cell.plain in _NOTHING for cell in self._cells(title))
+        return all(self._says_nothing(title, cell) for cell in self._cells(title))
+
+    def _says_nothing(self, title: str, cell: Text) -> bool:
+        return cell.plain in _NOTHING or (cell.plain == "0" and title in self.counts)
 
     def _width(self, titles: Sequence[str]) -> int:
         widths = []
@@ -82,12 +89,12 @@ class Fitted:
         from rich.table import Table
         from rich.text import Text
 
-        grid = Table(box=None, pad_edge=False, show_header=False, padding=(0, _GAP, 0, 0))
+        grid = Table(box=None, pad_edge=False, show_header=False, padding=(0, _INDENT, 0, 0))
         grid.add_column(no_wrap=True)
         grid.add_column(overflow="fold")
         for row in self.rows:
             grid.add_row(Text(self.header[0].lower(), style="dim"), row[0])
             for title, cell in zip(self.header[1:], row[1:], strict=True):
-                if cell.plain not in _NOTHING:
+                if not self._says_nothing(title, cell):
                     grid.add_row(Text(f"  {title.lower()}", style="dim"), cell)
         return grid

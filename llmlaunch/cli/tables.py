@@ -38,7 +38,14 @@ def status(report: StatusReport, now: float) -> RenderableType:
     parts.append(Text())
     rows = [_styled(c, render.component_row(c, report.gpus, now)) for c in report.components]
     parts.append(
-        Fitted(render.COMPONENT_HEADER, rows, ("PID", "RESTARTS"), ("WHY",), ("PID", "VRAM", "SINCE", "GPU"))
+        Fitted(
+            render.COMPONENT_HEADER,
+            rows,
+            ("PID", "RESTARTS"),
+            ("WHY",),
+            ("PID", "VRAM", "SINCE", "GPU"),
+            ("RESTARTS",),
+        )
     )
     if report.gpus:
         gpus = [[Text(cell) for cell in render.gpu_row(gpu)] for gpu in report.gpus]
