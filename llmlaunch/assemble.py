@@ -75,9 +75,11 @@ def inspect_models(manifest: Manifest, env: Mapping[str, str]) -> dict[str, Mode
 
     def look(model: ModelSpec) -> ModelFacts | ModelError:
         try:
-            return inspect(
+            found = inspect(
                 model.model, source=model.source, revision=model.revision, env={**env, **model.env}
             )
+            _check_tokenizer(model, found)
+            return found
         except ModelError as error:
             return error
 
@@ -92,6 +94,20 @@ def inspect_models(manifest: Manifest, env: Mapping[str, str]) -> dict[str, Mode
     return {model: facts for model, facts in found.items() if isinstance(facts, ModelFacts)}
 
 
+def _check_tokenizer(model: ModelSpec, facts: ModelFacts) -> None:
+    """Raise ModelError for a folder that the built-in engine could not serve, for want of a tokenizer."""
+    from llmlaunch.models.tokenizer import has_tokenizer
+
+    folder = Path(facts.path)
+    if model.engine is not EngineName.TRANSFORMERS or facts.format == "gguf" or not folder.is_dir():
+        return
+    if not has_tokenizer(folder):
+        raise ModelError(
+            f"{folder} has no tokenizer: there is neither tokenizer.json nor tokenizer.model nor another in it",
+            hint="copy the tokenizer's files into the model's folder, too",
+        )
+
+
 def _inventory(gpus: str | None, env: Mapping[str, str]) -> Inventory:
     if gpus is None:
         from llmlaunch.hardware.nvml import probe
@@ -104,6 +120,7 @@ def _inventory(gpus: str | None, env: Mapping[str, str]) -> Inventory:
 
 def _world(manifest: Manifest, inventory: Inventory, deployed: Deployed, env: Mapping[str, str]) -> World:
     from llmlaunch.hardware.held import held_by_component
+    from llmlaunch.hardware.memory import main_memory
     from llmlaunch.hardware.ports import local_addresses, occupied
     from llmlaunch.neighbours import look, ports_of, promises_to
     from llmlaunch.supervision.store import load_learned
@@ -117,6 +134,7 @@ def _world(manifest: Manifest, inventory: Inventory, deployed: Deployed, env: Ma
         deployment=manifest.name,
         running=deployed.specs,
         idle=deployed.idle,
+        main_memory=main_memory() if here else None,
         promised=promises_to(others, inventory),
         learned=load_learned(),
         python=sys.executable,

@@ -168,7 +168,7 @@ def _auto(request: Request, count: int, pool: Pool) -> Outcome:
     device = min(fitting, key=lambda d: _tightness(d, by_name[d.name], request.group, pool))
     why = "the only one that fits" if len(fitting) == 1 else f"the best of {len(fitting)} that fit"
     if by_name[device.name].origin is Origin.NOTHING:
-        why = "the emptiest; it says no vram, so nothing is reserved for it"
+        why = "the emptiest"
     return _placed((device,), [by_name[device.name]], pool, why)
 
 
@@ -204,7 +204,7 @@ def _need_words(needs: Sequence[Need]) -> str:
         case Origin.LEARNED:
             return f"needs {amount} (measured in an earlier run)"
         case Origin.NOTHING:
-            return "reserves nothing"
+            return "it says no vram, so nothing is reserved for it"
         case Origin.ESTIMATE:
             return f"needs {amount}: {sizes(need.parts, need.per_gpu)}"
 

@@ -166,6 +166,10 @@ def _request(replica: _Replica, world: World) -> placement.Request:
     def need(count: int, gpu_name: str) -> estimate.Need | None:
         return estimate.need(model, facts, engine, count, gpu_name, world.learned)
 
+    def unsuited(count: int) -> str:
+        problem = engine.unsuited(facts, count) if facts else ""
+        return problem or ("" if count else _too_large(model, weights, world))
+
     weights = estimate.weight_bytes(model, facts, engine.memory) if facts else None
     needs_gpu, without_gpu = _needs_gpu(model, engine)
     return placement.Request(
@@ -173,7 +177,7 @@ def _request(replica: _Replica, world: World) -> placement.Request:
         group=replica.group,
         gpus=model.gpus,
         need=need,
-        unsuited=lambda count: engine.unsuited(facts, count) if facts else "",
+        unsuited=unsuited,
         needs_gpu=needs_gpu,
         without_gpu=without_gpu,
         cpu_words=f": weights {size(weights)} of main memory" if weights else "",
@@ -188,6 +192,15 @@ def _needs_gpu(model: ModelSpec, engine: Engine) -> tuple[str, str]:
         # Nothing else is known of a command: one that claims VRAM is made for a GPU.
         return f"needs a GPU, {size(model.vram_bytes)} of it (vram)", "gpus: cpu starts it without one"
     return "", ""
+
+
+def _too_large(model: ModelSpec, weights: int | None, world: World) -> str:
+    # llama.cpp maps its file, and reads again what did not fit.
+    if model.engine is not EngineName.TRANSFORMERS or not weights or not world.main_memory:
+        return ""
+    if weights <= world.main_memory:
+        return ""
+    return f"its weights need {size(weights)} of main memory on the CPU, and this machine has {size(world.main_memory)}"
 
 
 def _spec(

@@ -146,5 +146,7 @@ class World:
     held: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Bytes that a running component holds now, by its name and then by device UUID. A component that is missing here
     is taken to hold what its spec claims, as far as the device's used memory allows."""
+    main_memory: int | None = None
+    """Bytes of main memory; None: nobody can tell."""
     env: Mapping[str, str] = field(default_factory=dict)
     """Environment variables that the manifest names, as far as they are set: the one of ``api.api_keys_env``."""

@@ -19,6 +19,7 @@ from llmlaunch.hardware.types import Gpu, GpuProcess, Inventory
 from llmlaunch.manifest.types import ApiSpec, EngineName, GpuCpu, Manifest, ModelSpec, Position
 from llmlaunch.planning.estimate import effective_args, learning_key
 from llmlaunch.planning.types import Component, ProcessSpec
+from tests.support.model_files import llama_folder
 from tests.support.nvml import MockNvml
 from tests.support.ports import free_port
 from tests.support.waiting import wait_until
@@ -40,6 +41,17 @@ def test_a_real_model_is_planned_for_this_machine(home: Path) -> None:
     assert Path(worker.argv[worker.argv.index("--model-path") + 1]).exists()
     assert "weights 257 MiB of main memory" in worker.reason
     assert not (home / "run").exists(), "a plan leaves nothing behind"
+
+
+def test_a_folder_without_a_tokenizer_is_told_by_the_plan(home: Path, tmp_path: Path) -> None:
+    folder = llama_folder(tmp_path / "m")
+    wanted = ModelSpec(str(folder), ("m",), gpus=GpuCpu())
+    assemble.replan(manifest(wanted), env=os.environ)
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(ModelError, match="has no tokenizer"):
+        assemble.replan(manifest(wanted), env=os.environ)
+    (folder / "spiece.model").write_text("")
+    assemble.replan(manifest(wanted), env=os.environ)
 
 
 def test_a_keys_file_that_can_not_serve_is_told_by_the_plan(home: Path, tmp_path: Path) -> None:

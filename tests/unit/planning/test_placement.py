@@ -223,6 +223,16 @@ def test_auto_without_gpus_is_the_cpu_with_a_note() -> None:
     assert made.notes == ("smollm2 runs on the CPU: no NVIDIA driver: libnvidia-ml.so.1 not found",)
 
 
+def test_weights_larger_than_main_memory_are_refused_on_the_cpu() -> None:
+    small = World(main_memory=8 * GiB)
+    assert reason(planned(model(), on=BARE, world=small)) == (
+        "its weights need 15.0 GiB of main memory on the CPU, and this machine has 8.0 GiB"
+    )
+    assert not planned(model(gpus=GpuCpu()), on=box(gpu(0)), world=small).fits
+    assert planned(model(), on=box(gpu(0)), world=small).fits
+    assert planned(model(), on=BARE, world=World(main_memory=16 * GiB)).fits
+
+
 def test_cpu_on_a_box_with_gpus_is_no_note() -> None:
     made = planned(model("smollm2", gpus=GpuCpu()), on=box(gpu(0)))
     assert made.notes == ()
@@ -248,7 +258,7 @@ def test_a_command_runs_anywhere_and_claims_what_it_says() -> None:
     assert (bare.ready_path, bare.live_path) == ("/up", "/up")
     nothing = spec(planned(run, on=box(gpu(0, used=9), gpu(1))), "llama-1")
     assert (nothing.gpus, nothing.vram_bytes) == ((uuid(1),), 0)
-    assert "nothing is reserved for it" in nothing.reason
+    assert "the emptiest: it says no vram, so nothing is reserved for it; 79.5 GiB free" in nothing.reason
     claims = spec(planned(replace(run, vram_bytes=GiB), on=box(gpu(0, used=9), gpu(1))), "llama-1")
     assert (claims.gpus, claims.vram_bytes, claims.mask) == ((uuid(0),), GiB, "0")
 
