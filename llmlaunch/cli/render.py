@@ -100,6 +100,8 @@ def vram(component: ComponentStatus) -> str:
 
 def explanation(component: ComponentStatus) -> str:
     """Why it is as it is: the progress of a start, the cause of anything that is not well, what it says of itself."""
+    if component.phase == "starting" and component.cause and not component.progress:
+        return f"the last time: {one_line(component.cause)}"
     if component.phase in ("starting", "pending"):
         return one_line(component.progress or component.cause)
     return one_line(component.cause or component.note)

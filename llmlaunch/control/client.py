@@ -127,6 +127,11 @@ class ControlClient:
             return self.supervisor_pid > 0 and _process_alive(self.supervisor_pid)
         return True
 
+    def _last_resort(self) -> str:
+        return (
+            f"; kill -9 {self.supervisor_pid} ends it with all its processes" if self.supervisor_pid else ""
+        )
+
     def _open(self) -> socket.socket:
         where = paths.DeploymentPaths(self.name)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
@@ -167,7 +172,7 @@ class ControlClient:
         except TimeoutError:
             raise ControlError(
                 f"the supervisor of {self.name!r} gave no answer in {_ANSWER_S:g} s",
-                hint=f"see {paths.DeploymentPaths(self.name).supervisor_log}",
+                hint=f"see {paths.DeploymentPaths(self.name).supervisor_log}" + self._last_resort(),
             ) from None
         except (ConnectionError, http.client.HTTPException):
             raise NotRunningError(f"the supervisor of {self.name!r} ended while it was asked") from None

@@ -306,11 +306,9 @@ class Supervisor:
         for name in names:
             record = self.slots[name].record
             if self._force and record.stage is not Stage.KILL:
-                self._step(name, Commanded(Verb.KILL, reason="the deployment is being taken down"))
+                self._step(name, Commanded(Verb.KILL, reason="the deployment goes down"))
             elif record.wanted or record.phase in DOWN_PHASES - {Phase.STOPPED}:
-                self._step(
-                    name, Commanded(Verb.STOP, drain=False, reason="the deployment is being taken down")
-                )
+                self._step(name, Commanded(Verb.STOP, drain=False, reason="the deployment goes down"))
 
     def _log(self, name: str, before: Record, after: Record) -> None:
         if before.phase is not after.phase:

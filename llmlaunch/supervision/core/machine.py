@@ -196,7 +196,9 @@ def _live_exited(record: Record, event: Exited, now: _Now) -> _Result:
     starting = record.phase is Phase.STARTING
     text = _exit_words(event.code) + (" while starting" if starting else "")
     if event.last_line:
-        text += f": {event.last_line}"
+        # Who is killed has no last words: the line may be of the best of times.
+        own_end = event.code is not None and event.code >= 0
+        text += f": {event.last_line}" if own_end else f"; its last line: {event.last_line}"
     hopeless = starting and own and event.code == USAGE_EXIT_CODE
     return _after_death(replace(record, cause=Cause(Why.EXIT, text, hopeless)), now)
 

@@ -90,6 +90,10 @@ def test_a_cause_never_breaks_the_line_or_the_terminal(text: str) -> None:
 
 
 def test_progress_is_told_while_starting_and_the_cause_otherwise() -> None:
+    again = worker(phase="starting", cause="exited with code 2 while starting")
+    assert (
+        render.change_line(again) == "smollm2-1: starting: the last time: exited with code 2 while starting"
+    )
     loading = worker(phase="starting", progress="loading weights 120 of 260 MiB", cause="start 2")
     assert render.change_line(loading) == "smollm2-1: starting: loading weights 120 of 260 MiB"
     assert render.change_line(worker()) == "smollm2-1: ready"

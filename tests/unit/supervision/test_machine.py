@@ -133,6 +133,11 @@ def test_the_exit_in_words(code: int | None, words: str) -> None:
     assert words in record.cause.text
 
 
+def test_the_last_line_of_one_that_was_killed_is_not_given_as_the_reason() -> None:
+    record, _ = play(*READY, (2.0, Exited(1, -9, "INFO all is well")))
+    assert record.cause.text == "was killed by SIGKILL; its last line: INFO all is well"
+
+
 @pytest.mark.parametrize(
     ("changes", "phase"),
     [
