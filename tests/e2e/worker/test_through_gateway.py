@@ -1,0 +1,113 @@
+"""openai's client again, with a gateway and a controller between it and the worker: all is as without them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import httpx
+import openai
+import pytest
+
+from tests.e2e.worker.server import Worker
+from tests.e2e.worker.test_clients import (  # noqa: F401  # they run again here, with this module's writer and embedder
+    asynchronous,
+    client,
+    test_an_answer_that_was_cut_is_told_to_the_parser,
+    test_embeddings,
+    test_errors_arrive_as_the_sdks_own,
+    test_parsed_answers,
+    test_raw_answers_and_legacy_completions,
+    test_responses_are_told_streamed_parsed_and_continued,
+    test_the_streaming_helper_follows_an_answer,
+    test_tools_that_may_be_called,
+    test_tools_that_must_be_called,
+    test_tools_that_must_not_be_called,
+    test_whoever_stops_reading_frees_the_place,
+    test_whole_and_streamed_answers_say_the_same_to_every_kind_of_client,
+)
+from tests.integration.gateway.fakes import GatewayProcess
+from tests.integration.gateway.test_with_controller import TOKEN, RealController
+
+
+@dataclass
+class Fronted(Worker):
+    """A worker whose clients speak to a gateway."""
+
+    behind: Worker
+    gateway: GatewayProcess
+
+    @property
+    def url(self) -> str:
+        return self.gateway.url
+
+    def metric(self, name: str) -> float:
+        return self.behind.metric(name)
+
+    def idle(self) -> bool:
+        return self.behind.idle()
+
+
+@dataclass
+class Front:
+    controller: RealController
+    gateway: GatewayProcess
+
+    def put_before(self, worker: Worker, *names: str) -> Fronted:
+        self.controller.register(worker.url, *names, check_heart_beat=False)
+        self.gateway.until_serving(*names)
+        return Fronted(worker.process, worker.port, worker.log, worker, self.gateway)
+
+
+@pytest.fixture(scope="module")
+def front() -> Iterator[Front]:
+    controller = RealController()
+    gateway = GatewayProcess(controller.url, env={"LLMLAUNCH_TOKEN": TOKEN})
+    try:
+        controller.until_up()
+        controller.call("/set_expected", {"names": ["tiny", "other", "minilm"]})
+        gateway.until_up()
+        yield Front(controller, gateway)
+        assert gateway.stop() == 0
+        assert "Traceback" not in gateway.log
+    finally:
+        try:
+            gateway.stop()
+        finally:
+            controller.kill()
+
+
+@pytest.fixture(scope="module")
+def writer(writer: Worker, front: Front) -> Worker:
+    return front.put_before(writer, "tiny", "other")
+
+
+@pytest.fixture(scope="module")
+def embedder(embedder: Worker, front: Front) -> Worker:
+    return front.put_before(embedder, "minilm")
+
+
+def test_models(client: openai.OpenAI, writer: Worker) -> None:  # noqa: F811
+    names = [model.id for model in client.models.list()]
+    assert {"other", "tiny"} <= set(names)
+    assert names == sorted(names)
+    assert client.models.retrieve("tiny").id == "tiny"
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("nobody")
+
+    async def ask() -> list[str]:
+        async with asynchronous(writer) as other:
+            return [model.id async for model in other.models.list()]
+
+    assert asyncio.run(ask()) == names
+
+
+def test_an_answer_names_its_request(client: openai.OpenAI, writer: Worker) -> None:  # noqa: F811
+    answer = client.completions.with_raw_response.create(
+        model="other", prompt="a", max_tokens=1, extra_headers={"x-request-id": "mine"}
+    )
+    assert answer.headers["x-request-id"] == "mine"
+    assert answer.parse().model == "other"
+    with httpx.Client(base_url=writer.url, trust_env=False) as http:
+        assert "llmlaunch_gateway_requests_total" in http.get("/metrics").text
