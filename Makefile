@@ -23,10 +23,11 @@ check: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The references of manifest and built-in engine, and the JSON Schema, from the code.
+# The references of manifest and built-in engine, the JSON Schema and the Grafana board, from the code.
 docs: venv
 	$(BIN)/python docs/make_manifest.py
 	$(BIN)/python docs/make_worker.py
+	$(BIN)/python docs/make_grafana.py
 
 # Speed, against a limit or a peer in the same run; the tables go to benchmarks/RESULTS.md.
 bench: venv

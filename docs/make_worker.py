@@ -116,8 +116,9 @@ without, and `--reasoning off` leaves everything in `content`.
 `/v1/responses` is chat in other words. `input` is a text or a list of items: messages, `function_call`, `function_call_output`;
 `reasoning` items are skipped. `previous_response_id` goes on from an earlier response; its `instructions` do not carry over. The worker
 keeps the newest 1,000 responses, 64 Mi characters at most, in memory: they end with it, another replica does not know them, and an
-unknown id is a 400 `previous_response_not_found`. The id says which replica gave it, and the gateway asks that one. `store: false` keeps nothing. Refused as unsupported: `background`, `conversation`, stored `prompt`s, tools that are no
-functions, parts that are no text.
+unknown id is a 400 `previous_response_not_found`. The id says which replica gave it, and the gateway asks that one. `store: false`
+keeps nothing. Refused as unsupported: `background`, `conversation`, stored `prompt`s, tools that are no functions, parts that are no
+text.
 
 ## Metrics
 

@@ -98,6 +98,7 @@ class Metrics:
         """Of prompts and of completions, by model and key."""
         self._others: dict[Name, int] = {}
         """Places by family and labels."""
+        self._place(PREFIX + "process_exits_total", ())
         # A process before this one may have had the board.
         self._cpu_before = self._values[self._place("process_cpu_seconds_total", ())]
 
