@@ -24,6 +24,8 @@ _BODILESS = (204, 304)
 _SIZES: dict[bytes, int] = {}
 """Size lines seen before and found right: the events of a stream are nearly all of a few lengths."""
 _SIZES_MOST = 4096
+_CHUNKS: dict[int, bytes] = {}
+"""Bytes of a whole chunk → its size line, as nearly everybody writes it: of those sizes."""
 _SIZES_LONGEST = 16
 """Bytes of a line that is remembered: extensions can make them endless."""
 
@@ -120,7 +122,7 @@ def _length(value: bytes, before: int | None) -> int:
 class Body:
     """Where one answer's body is: :meth:`feed` sees every byte that follows the head, once and in order."""
 
-    __slots__ = ("_left", "_line", "_trailers", "chunked", "done", "until_close")
+    __slots__ = ("_between", "_left", "_line", "_trailers", "chunked", "done", "until_close")
 
     def __init__(self, head: Head) -> None:
         self.chunked = head.chunked
@@ -130,6 +132,8 @@ class Body:
         self._line = b""
         """A size line or trailer that is not complete yet."""
         self._trailers = False
+        self._between = head.chunked
+        """A chunk is awaited, and nothing of it has come."""
         self.done = not self.chunked and not self.until_close and self._left == 0
 
     def feed(self, data: bytes) -> None:
@@ -138,7 +142,7 @@ class Body:
         After that all is as if ``data`` had not come: nobody passes it on.
         """
         if self.chunked:
-            if self._left or self._line or self._trailers or self.done or not self._is_whole_chunks(data):
+            if not self._between or not self._is_whole_chunks(data):
                 self._walk_or_stay(data, None)
         elif not self.until_close:
             if len(data) > self._left:
@@ -148,11 +152,8 @@ class Body:
 
     def is_next_chunk(self, data: bytes) -> bool:
         """Whether ``data`` is one whole chunk, of a size seen before, where one is awaited: nothing to take note of."""
-        if self._left or self._line or self._trailers or self.done:
-            return False
-        at = data.find(b"\r\n")
-        size = _SIZES.get(data[:at])
-        return size is not None and at + size + 4 == len(data) and data.endswith(b"\r\n")
+        line = _CHUNKS.get(len(data))
+        return line is not None and self._between and data[: len(line)] == line and data[-2:] == b"\r\n"
 
     def decode(self, data: bytes) -> bytes:
         """As :meth:`feed`, and returns the content without its framing."""
@@ -194,6 +195,8 @@ class Body:
                     return False
                 if len(_SIZES) < _SIZES_MOST and line_end - at <= _SIZES_LONGEST:
                     _SIZES[data[at:line_end]] = size
+                    usual = b"%x\r\n" % size
+                    _CHUNKS[len(usual) + size + 2] = usual
             at = line_end + size + 4
             if data[at - 2 : at] != b"\r\n":
                 return False
@@ -221,6 +224,7 @@ class Body:
                 at = self._trailer(data, at)
             else:
                 at = self._size_line(data, at)
+        self._between = not (self._left or self._line or self._trailers or self.done)
 
     def _through_chunk(self, data: bytes, at: int, content: list[bytes] | None) -> int:
         step = min(self._left, len(data) - at)

@@ -192,6 +192,18 @@ def test_what_is_not_simply_let_through_is_judged_every_time(fields: list[bytes]
         assert screen.asked == n * asked
 
 
+def test_a_refused_head_is_not_taken_for_one_that_is_let_through() -> None:
+    screen = Screen()
+    reader, rules = receiver(screen)
+    reader.feed(message(b"x"))
+    refused = b"Authorization: Bearer wrong"
+    reader.feed(message(b"x", refused))
+    reader.feed(message(b"x" * 1001))  # known, and judged again for its size
+    reader, _ = receiver(screen, rules)
+    reader.feed(message(b"x", refused))
+    assert [r.reply and r.reply.status for r in reader.ready] == [401]
+
+
 def test_what_was_let_through_can_be_forgotten() -> None:
     screen = Screen()
     reader, rules = receiver(screen)
