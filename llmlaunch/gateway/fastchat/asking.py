@@ -78,6 +78,14 @@ class Embedding:
     base64: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Check:
+    """FastChat's question whether prompts fit: (prompt, tokens of its answer)."""
+
+    model: str
+    prompts: tuple[tuple[str, int], ...]
+
+
 _NUMBERS: dict[str, tuple[float, float, float | None]] = {
     "temperature": (0.0, 2.0, 1.0),
     "top_p": (0.0, 1.0, 1.0),
@@ -169,6 +177,17 @@ def embedding(value: dict[str, Any]) -> Embedding:
     if form not in (None, "float", "base64"):
         raise Unfit("encoding_format must be float or base64.", "encoding_format")
     return Embedding(value["model"], _texts(value.get("input"), "input"), form == "base64")
+
+
+def check(value: dict[str, Any]) -> Check:
+    """The body of /api/v1/token_check, whose prompts all name one model. Raises Unfit."""
+    prompts = []
+    for item in value["prompts"]:
+        text = item.get("prompt")
+        if not isinstance(text, str):
+            raise Unfit("prompts: each must have a prompt, which is a string.", "prompts")
+        prompts.append((_sound(text, "prompts"), _whole(item, "max_tokens", 0) or 0))
+    return Check(value["prompts"][0]["model"], tuple(prompts))
 
 
 def _common(value: dict[str, Any], answers: int) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from llmlaunch.gateway import body, errors
 from llmlaunch.gateway.body import BadBody, dump
 from llmlaunch.gateway.fastchat import answering, asking
 from llmlaunch.gateway.fastchat.answering import Choice, Delta, Shape, WorkerError
-from llmlaunch.gateway.fastchat.asking import Embedding, Generation, Unfit
+from llmlaunch.gateway.fastchat.asking import Check, Embedding, Generation, Unfit
 from llmlaunch.gateway.fastchat.worker import Worker
 from llmlaunch.gateway.framing import BadAnswer
 
@@ -37,10 +37,11 @@ _EVENTS = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n"
     b"transfer-encoding: chunked\r\nconnection: close\r\n\r\n"
 )
-_READERS: dict[bytes, Callable[[dict[str, Any]], Generation | Embedding]] = {
+_READERS: dict[bytes, Callable[[dict[str, Any]], Generation | Embedding | Check]] = {
     b"/v1/chat/completions": asking.chat,
     b"/v1/completions": asking.completion,
     b"/v1/embeddings": asking.embedding,
+    b"/api/v1/token_check": asking.check,
 }
 
 
@@ -123,6 +124,8 @@ class Translation(asyncio.Transport):
         asked = reader(body.parse(content))
         if isinstance(asked, Embedding):
             await self._embed(asked)
+        elif isinstance(asked, Check):
+            await self._check(asked)
         else:
             await self._generate(asked)
 
@@ -136,7 +139,15 @@ class Translation(asyncio.Transport):
             tokens += took
         if len(rows) != len(asked.inputs):
             raise BadAnswer("it has not one vector for each input")
-        self._reply(200, dump(answering.embeddings(asked.model, rows, tokens, in_base64=asked.base64)))
+        self.reply(answering.embeddings(asked.model, rows, tokens, in_base64=asked.base64))
+
+    async def _check(self, asked: Check) -> None:
+        context = (await self._worker.details(asked.model)).context
+        rows = []
+        for text, answer in asked.prompts:
+            count = await self._worker.count(asked.model, text)
+            rows.append({"fits": count + answer <= context, "tokenCount": count, "contextLength": context})
+        self.reply({"prompts": rows})
 
     async def _generate(self, asked: Generation) -> None:
         worker = self._worker

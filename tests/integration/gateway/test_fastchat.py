@@ -146,6 +146,17 @@ def test_embeddings(bench: Bench, openai: OpenAI, workers: Workers) -> None:
     assert struct.unpack("<2f", base64.b64decode(answer.json["data"][0]["embedding"])) == (1.0, 1.0)
 
 
+def test_token_check(bench: Bench, workers: Workers) -> None:
+    workers(context=10)
+    prompts = [{"model": "fc", "prompt": "a b c", "max_tokens": n} for n in (7, 8)]
+    answer = ask(bench.port, "POST", "/api/v1/token_check", {"prompts": prompts})
+    assert answer.json == {
+        "prompts": [{"fits": fits, "tokenCount": 3, "contextLength": 10} for fits in (True, False)]
+    }
+    bad = ask(bench.port, "POST", "/api/v1/token_check", {"prompts": [{"model": "fc", "prompt": 5}]})
+    assert (bad.status, bad.error["param"]) == (400, "prompts")
+
+
 def test_the_worker_is_asked_for_its_template_once(bench: Bench, workers: Workers) -> None:
     worker = workers()
     for _ in range(3):
