@@ -7,6 +7,7 @@ text is the whole answer so far. Errors come as such pieces too, under status 20
 from __future__ import annotations
 
 import base64
+import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,9 @@ from typing import Any
 UNFINISHED = "\ufffd"
 """What a tokenizer puts where bytes of a character are still to come."""
 _OUT_OF_MEMORY = 50002
+_FLOAT32_MOST = (2 - 2**-23) * 2.0**127
+_IMPOSSIBLE = -9999.0
+"""The logprob of what can not be, for which JSON has no number; vLLM's."""
 _NOISE = "**NETWORK ERROR DUE TO HIGH TRAFFIC. PLEASE REGENERATE OR REFRESH THIS PAGE.**"
 """FastChat puts this in front of every error, whatever it is."""
 
@@ -90,7 +94,7 @@ class Choice:
             self.usage = told
             self.from_zero = self.from_zero or told["completion_tokens"] == 0
         if isinstance(piece.get("logprobs"), dict):
-            self.logprobs = piece["logprobs"]
+            self.logprobs = _logprobs(piece["logprobs"])
         if piece.get("finish_reason") is not None:
             self.finish = "length" if piece["finish_reason"] == "length" else "stop"
         # The end of the text may still change while its last character is not complete.
@@ -111,9 +115,8 @@ class Choice:
     def _new_logprobs(self) -> dict[str, Any] | None:
         if self.logprobs is None:
             return None
-        at, lists = self._logprobs_sent, {k: v for k, v in self.logprobs.items() if isinstance(v, list)}
-        self._logprobs_sent = max(map(len, lists.values()), default=0)
-        return {name: values[at:] for name, values in lists.items()}
+        at, self._logprobs_sent = self._logprobs_sent, len(self.logprobs["tokens"])
+        return {name: values[at:] for name, values in self.logprobs.items()}
 
     @property
     def prompt_tokens(self) -> int | None:
@@ -128,6 +131,22 @@ class Choice:
             return None
         # A full answer shows it as well, when the first piece was held back by a beginning stop string.
         return told + (self.from_zero or (self.finish == "length" and told == self.asked - 1))
+
+
+def _logprobs(told: dict[str, Any]) -> dict[str, list[Any]]:
+    """The worker's, in OpenAI's form; FastChat's workers know no other tokens than those of the answer."""
+    tokens = told.get("tokens")
+    values, offsets = told.get("token_logprobs"), told.get("text_offset")
+    if not (isinstance(tokens, list) and isinstance(values, list) and len(values) == len(tokens)):
+        raise WorkerError(502, "FastChat's worker sent logprobs that do not fit its tokens", "bad_answer")
+    return {
+        "tokens": [str(token) for token in tokens],
+        "token_logprobs": [
+            v if isinstance(v, int | float) and math.isfinite(v) else _IMPOSSIBLE for v in values
+        ],
+        "top_logprobs": [{} for _ in tokens],
+        "text_offset": [x if type(x) is int else 0 for x in offsets] if isinstance(offsets, list) else [],
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,10 +222,15 @@ def vectors(answer: dict[str, Any]) -> tuple[list[list[float]], int]:
     if (
         not isinstance(rows, list)
         or not isinstance(tokens, int)
-        or not all(isinstance(row, list) and all(isinstance(x, int | float) for x in row) for row in rows)
+        or not all(isinstance(row, list) and all(map(_is_float32, row)) for row in rows)
     ):
         raise WorkerError(502, "FastChat's worker sent what are no embeddings", "bad_answer")
     return rows, tokens
+
+
+def _is_float32(x: object) -> bool:
+    """JSON has no NaN, although Python's reads and writes it."""
+    return isinstance(x, int | float) and abs(x) <= _FLOAT32_MOST
 
 
 def embeddings(

@@ -128,8 +128,8 @@ def parse(conv: object) -> Template:
         examples=tuple((_text(role), _text(message)) for role, message in _pairs(conv.get("messages"))),
         sep=_text(conv.get("sep")),
         sep2=_text(conv.get("sep2")),
-        stops=tuple(s for s in ([stops] if isinstance(stops, str) else stops or ()) if _text(s)),
-        stop_token_ids=tuple(t for t in conv.get("stop_token_ids") or () if type(t) is int),
+        stops=tuple(s for s in _list([stops] if isinstance(stops, str) else stops) if _text(s)),
+        stop_token_ids=tuple(t for t in _list(conv.get("stop_token_ids")) if type(t) is int),
     )
 
 
@@ -141,10 +141,16 @@ def _role(conv: dict[str, Any], which: int) -> str:
 
 
 def _pairs(messages: object) -> Sequence[tuple[object, object]]:
-    rows = messages if isinstance(messages, list) else []
+    rows = _list(messages)
     if not all(isinstance(row, list) and len(row) == 2 for row in rows):
         raise ValueError("its template has messages that are no pairs")
     return [(row[0], row[1]) for row in rows]
+
+
+def _list(value: object) -> list[Any]:
+    if value is not None and not isinstance(value, list):
+        raise ValueError(f"its template holds {value!r} where a list belongs")
+    return value or []
 
 
 def _text(value: object) -> str:
