@@ -1,81 +1,78 @@
-"""From nothing to ready: a worker against the same work by a plain script (import, load, one token), and their memory.
-
-python benchmarks/worker/startup.py [ROUNDS]
-"""
+"""Ready, and memory: a worker against a plain script that imports, loads and generates one token."""
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
 import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-import httpx
 import psutil
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
-from tests.e2e.worker.server import SMOLLM2, started
+from benchmarks.worker.servers import OFFLINE, worker
 
 PLAIN = """
 import sys, torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
-model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype="auto")
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.bfloat16)
+print("loaded", flush=True)
 ids = tokenizer("Hello", return_tensors="pt").input_ids
-model.generate(ids, max_new_tokens=1, do_sample=False)
-print(int(open("/proc/self/statm").read().split()[1]) * 4096)
+with torch.inference_mode():
+    model.generate(ids, max_new_tokens=1, do_sample=False)
+print("done", flush=True)
+sys.stdin.readline()
 """
 
 
 def plain(folder: str) -> tuple[float, int]:
+    """Seconds until the model is loaded, and bytes resident after one token."""
     began = time.perf_counter()
-    environment = os.environ | {"TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", PLAIN, folder], env=environment, capture_output=True, text=True, check=True
-    )
-    return time.perf_counter() - began, int(done.stdout)
+    with subprocess.Popen(
+        [sys.executable, "-c", PLAIN, folder],
+        env=os.environ | OFFLINE,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdin is not None
+        if child.stdout.readline() != b"loaded\n":
+            raise SystemExit("the plain script failed")
+        loaded = time.perf_counter() - began
+        child.stdout.readline()
+        resident = psutil.Process(child.pid).memory_info().rss
+        child.stdin.close()
+        return loaded, resident
 
 
-def ours() -> tuple[float, float, int]:
-    """Seconds until /health answers, until /ready does, and bytes resident after one token."""
+def ours(folder: str) -> tuple[float, int]:
+    """Seconds until the worker is ready, and bytes resident after one token."""
     began = time.perf_counter()
-    healthy = 0.0
-    with started(SMOLLM2, "--model-names", "m", ready=False) as worker:
-        with worker.client() as client:
-            while True:
-                try:
-                    answer = client.get("/ready")
-                except httpx.TransportError:
-                    time.sleep(0.005)
-                    continue
-                healthy = healthy or time.perf_counter() - began
-                if answer.status_code == 200:
-                    break
-                time.sleep(0.02)
+    with worker(folder, "--dtype", "bfloat16") as (process, port):
         ready = time.perf_counter() - began
-        worker.chat("Hello", model="m", max_tokens=1)
-        return healthy, ready, psutil.Process(worker.process.pid).memory_info().rss
+        body = {"model": "m", "prompt": "Hello", "max_tokens": 1, "temperature": 0}
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
+        if connection.getresponse().status != 200:
+            raise SystemExit("the worker does not answer")
+        connection.close()
+        return ready, psutil.Process(process.pid).memory_info().rss
 
 
-def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
-    prepared = subprocess.run(
-        [sys.executable, "-m", "llmlaunch", "worker", "--prepare", "--model-path", SMOLLM2],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    folder = prepared.stdout.strip().rsplit(": ", 1)[1]
-    scripts, workers = [], []
-    for _ in range(rounds):
-        scripts.append(plain(folder))
-        workers.append(ours())
-    seconds, size = (statistics.median(column) for column in zip(*scripts, strict=True))
-    healthy, ready, resident = (statistics.median(column) for column in zip(*workers, strict=True))
-    print(f"plain script   {seconds:5.2f} s to one token   {int(size) >> 20} MiB")
-    print(f"worker         {ready:5.2f} s to ready ({healthy:.2f} s to /health)   {int(resident) >> 20} MiB")
-
-
-if __name__ == "__main__":
-    main()
+def measure(folder: str, rounds: int) -> list[list[object]]:
+    """Rows of a table: what, worker, plain script, ratio. In turns; the first pair only warms the file cache."""
+    pairs = [(ours(folder), plain(folder)) for _ in range(rounds + 1)][1:]
+    ready = [statistics.median(pair[side][0] for pair in pairs) for side in (0, 1)]
+    resident = [statistics.median(pair[side][1] for pair in pairs) / 2**20 for side in (0, 1)]
+    return [
+        ["ready / import + load, s", *(f"{value:.2f}" for value in ready), f"{ready[0] / ready[1]:.2f}"],
+        [
+            "RSS after a token, MiB",
+            *(f"{value:.0f}" for value in resident),
+            f"{resident[0] / resident[1]:.2f}",
+        ],
+    ]

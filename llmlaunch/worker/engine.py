@@ -37,13 +37,18 @@ class Engine:
         ends: frozenset[int],
         deliver: Deliver,
         most: int = 1 << 30,
+        before_step: Callable[[], None] = lambda: None,
     ) -> None:
-        """``decode(tokens, skip_special)`` → text; ``ends``: the model's end tokens; ``most``: requests at once, waiting ones too."""
+        """``decode(tokens, skip_special)`` → text; ``ends``: the model's end tokens; ``most``: requests at once, waiting ones too.
+
+        ``before_step`` is called in the engine's thread.
+        """
         self._strategy = strategy
         self._decode = decode
         self._ends = ends
         self._deliver = deliver
         self._most = most
+        self._before_step = before_step
         self._inbox: queue.SimpleQueue[tuple[Answer, Sink] | None] = queue.SimpleQueue()
         self._cancelled: set[str] = set()
         self._pending: dict[str, Sink] = {}
@@ -108,6 +113,7 @@ class Engine:
             if not self._strategy.busy:
                 continue
             try:
+                self._before_step()
                 news = self._strategy.step()
             except Exception as error:
                 self._fault(error)

@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
 from llmlaunch.models.facts import ModelFacts, ModelKind
-from llmlaunch.worker import fitness, placement, reasoning
+from llmlaunch.worker import fitness, packed, placement, reasoning
 from llmlaunch.worker.batching import Batching
 from llmlaunch.worker.codec import Codec
 from llmlaunch.worker.config import WorkerConfig
@@ -45,6 +45,7 @@ def load(
         ends=ends,
         deliver=deliver,
         most=config.max_concurrency + config.max_queue,
+        before_step=placement.sharing(config, device),
     )
     engine.start()
     log.info(
@@ -76,14 +77,14 @@ def _weights(config: WorkerConfig, settings: Any, path: Path, device: str, progr
 
         automatic = AutoModelForSeq2SeqLM
     dtype: Any = "auto" if config.dtype == "auto" else getattr(torch, config.dtype)
-    packed: dict[str, Any] = {}
+    quantised: dict[str, Any] = {}
     if config.load_in:
         from transformers import BitsAndBytesConfig
 
         bits: dict[str, Any] = {LOAD_IN[config.load_in]: True}
         if config.cpu_offload:
             bits["llm_int8_enable_fp32_cpu_offload"] = True
-        packed["quantization_config"] = BitsAndBytesConfig(**bits)
+        quantised["quantization_config"] = BitsAndBytesConfig(**bits)
     with counted(path, progress):
         model = automatic.from_pretrained(
             path,
@@ -91,7 +92,7 @@ def _weights(config: WorkerConfig, settings: Any, path: Path, device: str, progr
             dtype=dtype,
             trust_remote_code=config.trust_remote_code,
             **placement.device_map(device, config),
-            **packed,
+            **quantised,
         )
     return model.eval()
 
@@ -155,6 +156,8 @@ def _strategy(model: Any, config: WorkerConfig, device: str, context: int) -> tu
         model.set_attn_implementation("sdpa" if getattr(model, "_supports_sdpa", False) else "eager")
         warning = f"requests run one at a time, because {why}"
         return OneAtATime(model), context, warning, warning
+    if packed.pays(model):
+        packed.pack(model)
     room, words = placement.capacity(model, config, device, context)
     log.info("%s", words)
     tokens = placement.CPU_PROMPT_TOKENS if device == "cpu" else placement.GPU_PROMPT_TOKENS

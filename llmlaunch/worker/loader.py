@@ -58,9 +58,12 @@ class Loaded:
 
 def settle() -> None:
     """Set what libraries read from the environment when they are imported: no bars, no advice, no spinning."""
-    # Threads of OpenMP spin while they wait for each other. As soon as another process wants the cores, they spin away
-    # the time in which that one would have finished: decoding gets three to twelve times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Threads of OpenMP wait for each other hundreds of times in a step. Waking them takes as long as a small product, so
+    # they spin first; but not for longer than that (GNU's count is about 10 ns each): beside other processes they would
+    # spin away the time in which those would have finished. ``share`` then goes down to threads that do not wait.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

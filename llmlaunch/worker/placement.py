@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from llmlaunch.worker.config import WorkerConfig
 from llmlaunch.worker.errors import CanNotServe
 from llmlaunch.worker.scheduler import Capacity
+from llmlaunch.worker.share import Share
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +54,17 @@ def set_threads(threads: int | None) -> None:
     if threads is None and os.environ.get("OMP_NUM_THREADS", "").isdigit():
         return
     torch.set_num_threads(threads or usable_cores())
+
+
+def sharing(config: WorkerConfig, device: str) -> Callable[[], None]:
+    """What a computing thread calls now and then, so that it leaves the cores that others use to them.
+
+    Does nothing where the number of threads was told, or must stay the same for the sake of seeds.
+    """
+    told = config.threads is not None or os.environ.get("OMP_NUM_THREADS", "").isdigit()
+    if device != "cpu" or told or config.strict_seeds:
+        return lambda: None
+    return Share(torch.get_num_threads()).adjust
 
 
 def usable_cores() -> int:
