@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +27,9 @@ FIRST, SECOND = (CERTIFICATES / f"{name}.pem" for name in ("first", "second"))
 class Secure(Client):
     def __init__(self, port: int, trusted: Path, name: str = "localhost") -> None:
         super().__init__(port)
-        self.sock = ssl.create_default_context(cafile=trusted).wrap_socket(self.sock, server_hostname=name)
+        context = ssl.create_default_context(cafile=trusted)
+        # An end without close_notify is an error, as it is for most clients.
+        self.sock = context.wrap_socket(self.sock, server_hostname=name, suppress_ragged_eofs=False)
 
 
 def install(folder: Path, name: str) -> None:
@@ -101,6 +105,136 @@ def test_who_does_not_speak_tls_is_dropped_and_harms_nobody(bench: Bench) -> Non
         assert client.sock.version() in ("TLSv1.2", "TLSv1.3")  # type: ignore[attr-defined]
         client.post({"model": "m"})
         assert client.answer().status == 200
+
+
+def test_a_handshake_that_stands_still_holds_up_nobody(bench: Bench) -> None:
+    serve(bench)
+    with contextlib.ExitStack() as stack:
+        for number in range(60):
+            silent = stack.enter_context(Client(bench.port))
+            if number % 2:
+                silent.send(b"\x16\x03\x01\x02\x00\x01\x00")  # the beginning of a hello
+        with Secure(bench.port, FIRST) as client:
+            client.post({"model": "m"})
+            assert client.answer().status == 200
+        # What does not complete a handshake is no connection, and is not waited for at the end either.
+        assert bench.gateway.stop() == 0
+
+
+def test_http_at_the_port_of_https_gets_no_answer_in_clear(bench: Bench) -> None:
+    serve(bench)
+    with Client(bench.port) as client:
+        client.send(b"GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n")
+        said = b""
+        with contextlib.suppress(ConnectionResetError):
+            said = client.to_the_end()
+    assert not said.startswith(b"HTTP")
+
+
+def test_a_slow_reader_holds_up_its_replica_and_gets_everything(bench: Bench) -> None:
+    sent: list[int] = []
+
+    def behave(talk: Talk, seen: Seen) -> None:
+        talk.start_stream()
+        for _ in range(3000):
+            talk.event({"choices": [], "pad": "x" * 10_000})
+            sent.append(1)
+        talk.end_stream()
+
+    serve(bench, behave)
+    with Secure(bench.port, FIRST) as client:
+        client.post({"model": "m", "stream": True})
+        client.head()
+        assert client.chunk()
+        stood = -1
+
+        def stands_still() -> bool:
+            nonlocal stood
+            before, stood = stood, len(sent)
+            return before == stood
+
+        wait_until(stands_still, every_s=0.3)
+        assert len(sent) < 2500  # of 30 MB, what sockets and their buffers hold
+        events = 1
+        while client.chunk():
+            events += 1
+        assert events == 3001
+    assert len(sent) == 3000
+
+
+def test_who_ends_its_side_in_the_middle_of_a_stream_has_left(bench: Bench) -> None:
+    def behave(talk: Talk, seen: Seen) -> None:
+        talk.start_stream()
+        talk.event({"choices": []})
+        talk.wait_for_peer_to_leave()
+
+    serve(bench, behave)
+    worker = bench.workers[0]
+    for number, leave in enumerate((half_close, unwrap, reset_by_peer), 1):
+        with Secure(bench.port, FIRST) as client:
+            client.post({"model": "m", "stream": True})
+            client.head()
+            client.chunk()
+            leave(client)
+            wait_until(lambda number=number: len(worker.left) == number)  # type: ignore[misc]
+
+
+def half_close(client: Client) -> None:
+    """Without TLS knowing, as a cut connection looks."""
+    socket.socket.shutdown(client.sock, socket.SHUT_WR)
+
+
+def unwrap(client: Client) -> None:
+    """By the rules: close_notify."""
+    client.sock.settimeout(2)
+    with contextlib.suppress(OSError):
+        client.sock.unwrap()  # type: ignore[attr-defined]
+
+
+def reset_by_peer(client: Client) -> None:
+    client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    client.sock.close()
+
+
+def test_a_stream_that_breaks_is_told_over_tls_too(bench: Bench) -> None:
+    def behave(talk: Talk, seen: Seen) -> None:
+        if seen.json.get("stream"):
+            talk.start_stream()
+            talk.send(b"5\r\ndata:\r\n")
+        else:
+            talk.send(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{")
+        wait_until(lambda: arrived)
+        talk.hang_up()
+
+    arrived: list[bool] = []
+    serve(bench, behave)
+    with Secure(bench.port, FIRST) as client:
+        client.post({"model": "m", "stream": True})
+        client.head()
+        client.chunk()
+        arrived.append(True)
+        assert b"stream_interrupted" in client.chunk()
+        assert client.to_the_end() == b""
+    arrived.clear()
+    with Secure(bench.port, FIRST) as client:
+        client.post({"model": "m"})
+        client.head()
+        client.until(b"{")
+        arrived.append(True)
+        with pytest.raises((ConnectionResetError, ssl.SSLError)):  # no close_notify: it was cut
+            client.to_the_end()
+
+
+def test_requests_sent_ahead_and_in_small_pieces(bench: Bench) -> None:
+    serve(bench)
+    body = b'{"model": "m"}'
+    one = b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+    with Secure(bench.port, FIRST) as client:
+        for byte in one:
+            client.send(bytes((byte,)))
+        assert client.answer().status == 200
+        client.send(one * 300)
+        assert {client.answer().status for _ in range(300)} == {200}
 
 
 def test_a_renewed_certificate_is_used_and_a_broken_one_is_not(bench: Bench, folder: Path) -> None:

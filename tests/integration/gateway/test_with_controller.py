@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import itertools
 import json
 import os
+import statistics
 import subprocess
 import sys
+import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from llmlaunch.controller.client import ControllerClient, keep_registered
+from llmlaunch.controller.wire import RegisterWorker, WorkerStatus
 from tests.integration.gateway.fakes import (
     Bench,
     Client,
     FakeController,
+    FakeWorker,
     GatewayProcess,
     Seen,
     Talk,
@@ -135,3 +144,80 @@ def test_a_controller_that_is_killed_and_comes_back(
         assert chat(gateway.port, "m").status == chat(gateway.port, "n").status == 200
     finally:
         again.kill()
+
+
+class Registered(threading.Thread):
+    """A worker that keeps itself registered, as the built-in engine does."""
+
+    def __init__(self, controller_url: str, address: str) -> None:
+        super().__init__(daemon=True)
+        self._controller_url, self._address = controller_url, address
+        self._loop = asyncio.new_event_loop()
+        self._end = asyncio.Event()
+
+    def run(self) -> None:
+        self._loop.run_until_complete(self._keep())
+        self._loop.close()
+
+    async def _keep(self) -> None:
+        client = ControllerClient(self._controller_url, TOKEN, timeout_s=2)
+        status = WorkerStatus(model_names=["m"])
+        row = RegisterWorker(worker_name=self._address, worker_status=status, verified=True)
+        task = asyncio.create_task(
+            keep_registered(client, lambda: row, lambda: 0, heartbeat_s=0.2, on_state=lambda *_: None)
+        )
+        await self._end.wait()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await client.aclose()
+
+    def end(self) -> None:
+        if self.is_alive():
+            self._loop.call_soon_threadsafe(self._end.set)
+            self.join(10)
+
+
+@pytest.mark.parametrize(
+    "order", [*itertools.permutations(("controller", "gateway", "worker"))], ids=" ".join
+)
+def test_they_find_each_other_in_any_order(order: tuple[str, ...]) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with contextlib.ExitStack() as stack:
+        for who in order:
+            if who == "controller":
+                controller = RealController(port)
+                stack.callback(controller.kill)
+                controller.until_up()
+            elif who == "worker":
+                worker = FakeWorker()
+                stack.callback(worker.close)
+                registered = Registered(url, worker.url)
+                registered.start()
+                stack.callback(registered.end)
+            else:
+                gateway = GatewayProcess(url, env={"LLMLAUNCH_TOKEN": TOKEN})
+                stack.callback(gateway.stop)
+                gateway.until_up()
+        gateway.until_serving("m")
+        assert chat(gateway.port, "m").status == 200
+        registered.end()
+        wait_until(lambda: chat(gateway.port, "m").status in (404, 503))
+        assert gateway.stop() == 0
+        assert "Traceback" not in gateway.log
+
+
+def test_a_change_reaches_the_gateway_while_it_waits_for_one(
+    together: tuple[RealController, GatewayProcess, Bench],
+) -> None:
+    """Aimed at 50 ms; a busy machine gets more, but no poll of half a minute is waited for."""
+    controller, gateway, bench = together
+    times = []
+    for number in range(10):
+        worker = bench.worker()
+        began = time.monotonic()
+        controller.register(worker.url, f"m{number}")
+        wait_until(lambda name=f"m{number}": chat(gateway.port, name).status == 200, 5, every_s=0.001)  # type: ignore[misc]
+        times.append(time.monotonic() - began)
+    print(f"median {statistics.median(times) * 1000:.0f} ms from the call to an answer")
+    assert max(times) < 5
