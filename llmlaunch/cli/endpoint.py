@@ -6,7 +6,7 @@ import contextlib
 import http.client
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +45,17 @@ class Endpoint:
         """The JSON at ``path``. Raises RequestError and DeadlineError."""
         with self._client() as client:
             return _json(client.get(self.url + path))
+
+    def names(self) -> list[str] | None:
+        """The models it lists, sorted; None when it has no such list. Raises RequestError and DeadlineError."""
+        try:
+            return sorted(str(item["id"]) for item in self.get("/models")["data"])
+        except RequestError as error:
+            if error.status in (404, 405):
+                return None
+            raise
+        except (LookupError, TypeError):
+            return None
 
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
         """The JSON that answers ``body``. Raises RequestError and DeadlineError."""
@@ -93,6 +104,14 @@ class Endpoint:
             raise RequestError(f"{self.url}: {error}") from None
         except json.JSONDecodeError:
             raise RequestError(f"{self.url} answered with something that is not JSON") from None
+
+
+def nearest(model: str, names: Sequence[str]) -> str:
+    """A hint for who asked for ``model``: the name that was meant, perhaps, and all there are."""
+    import difflib
+
+    near = difflib.get_close_matches(model, names, 1, 0.5)
+    return (f"did you mean {near[0]!r}? " if near else "") + f"ready: {', '.join(names) or 'none'}"
 
 
 def _json(response: httpx.Response) -> Any:
@@ -168,14 +187,17 @@ def _first_key(specs: tuple[ProcessSpec, ...]) -> str:
 
 
 def _key_in(file: str) -> str:
+    """Its first key without limits, or the first of all; empty when there is none."""
+    from llmlaunch.gateway.keys import parse
+    from llmlaunch.gateway.limits import FREE
+
     try:
         lines = Path(file).read_text(encoding="utf-8").splitlines() if file else []
-    except (OSError, UnicodeDecodeError):
+        entries = list(parse(lines, file).values())
+    except (OSError, UnicodeDecodeError, UsageError):
         return ""
-    for line in map(str.strip, lines):
-        if line and not line.startswith("#"):
-            return line.rpartition(":")[2].strip()
-    return ""
+    free = [entry for entry in entries if entry.limits == FREE]
+    return next((entry.key for entry in (*free, *entries)), "")
 
 
 def _connection(scheme: str, host: str, port: int | None) -> http.client.HTTPConnection:

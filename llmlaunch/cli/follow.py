@@ -140,7 +140,14 @@ def show(
     follow: bool,
     out: Callable[[str], None],
 ) -> None:
-    """Print what ``names`` printed; with ``follow`` until the deployment is down (or Ctrl-C)."""
+    """Print what ``names`` printed; with ``follow`` until the deployment is down (or Ctrl-C).
+
+    Of several, ``previous`` leaves out those that had no earlier life. Raises UsageError when none had one.
+    """
+    if previous and len(names) > 1:
+        names = [name for name in names if len(_files(deployment, name)) > 1]
+        if not names:
+            raise UsageError("none of these has an earlier life that left a log")
     tails = [Tail(deployment, name) for name in names]
     width = max(map(len, names), default=0)
 

@@ -9,29 +9,16 @@ from typing import Any
 import typer
 
 from llmlaunch.cli.conversation import HELP, Command, Conversation, parse
-from llmlaunch.cli.endpoint import Endpoint, RequestError
+from llmlaunch.cli.endpoint import Endpoint, RequestError, nearest
 from llmlaunch.cli.render import printable
 from llmlaunch.errors import LlmlaunchError, UsageError
 
 
 def check_model(endpoint: Endpoint, model: str) -> None:
     """Raise UsageError with the nearest name when the endpoint does not serve ``model`` now."""
-    import difflib
-
-    try:
-        listed = [str(item["id"]) for item in endpoint.get("/models")["data"]]
-    except RequestError as error:
-        if error.status in (404, 405):  # an endpoint without such a list
-            return
-        raise
-    except (LookupError, TypeError):
-        return
-    if model not in listed:
-        near = difflib.get_close_matches(model, listed, 1, 0.5)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UsageError(
-            f"{model!r} is not served now", hint=f"{hint}ready: {', '.join(sorted(listed)) or 'none'}"
-        )
+    listed = endpoint.names()
+    if listed is not None and model not in listed:
+        raise UsageError(f"{model!r} is not served now", hint=nearest(model, listed))
 
 
 def talk(endpoint: Endpoint, conversation: Conversation) -> int:

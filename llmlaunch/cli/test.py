@@ -10,7 +10,7 @@ import typer
 from llmlaunch.cli.select import FILE, NAME, complete_model, timeout_option
 
 if TYPE_CHECKING:
-    from llmlaunch.cli.endpoint import Endpoint
+    from llmlaunch.cli.endpoint import Endpoint, RequestError
 
 TIMEOUT_S = 120.0
 
@@ -47,12 +47,25 @@ def ask(endpoint: Endpoint, model: str, message: str) -> str:
     try:
         text = _text(endpoint.post("/chat/completions", body))
     except RequestError as error:
+        if error.status == 404:
+            raise _with_names(error, endpoint, model) from None
         if error.status != 400:
             raise
         return _embedded(endpoint, model, message, error)
     if not text.strip():
         raise RequestError(f"{model} answered, with an empty text")
     return printable(text.strip())
+
+
+def _with_names(refusal: RequestError, endpoint: Endpoint, model: str) -> RequestError:
+    from llmlaunch.cli.endpoint import RequestError, nearest
+    from llmlaunch.errors import DeadlineError
+
+    try:
+        names = endpoint.names()
+    except (RequestError, DeadlineError):
+        return refusal
+    return refusal if names is None else RequestError(refusal.message, status=404, hint=nearest(model, names))
 
 
 def _embedded(endpoint: Endpoint, model: str, message: str, refusal: Exception) -> str:

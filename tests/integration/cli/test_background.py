@@ -232,7 +232,8 @@ def test_test_and_chat_go_through_the_endpoint(lab: Lab) -> None:
     assert "word0" in lab.cli.ok("chat", "other", stdin="hello\n")
     done = lab.cli.run("test", "tyny")
     assert done.returncode == 1
-    assert "tyny" in done.stderr
+    assert "`tyny`" in done.stderr
+    assert "did you mean 'tiny'? ready: other, tiny" in done.stderr
 
 
 def test_restart_ends_one_life_and_begins_another_while_logs_follow(lab: Lab) -> None:
@@ -248,6 +249,9 @@ def test_restart_ends_one_life_and_begins_another_while_logs_follow(lab: Lab) ->
         assert "Traceback" not in follow.text
     assert {name for name in before if before[name] != after[name]} == {"tiny-1"}
     assert lab.cli.ok("logs", "tiny-1", "--previous") != lab.cli.ok("logs", "tiny-1")
+    # tiny-2 has had one life only: of its model, there is the one of tiny-1.
+    assert lab.cli.ok("logs", "tiny", "--previous") == lab.cli.ok("logs", "tiny-1", "--previous")
+    assert lab.cli.run("logs", "tiny-2", "other-1", "--previous").returncode == 2
 
 
 def test_restart_of_nobody(lab: Lab) -> None:

@@ -131,7 +131,9 @@ def test_two_ups_at_once_start_one(cli: Cli, ports: str) -> None:
 
 def test_keys_are_kept_and_used(cli: Cli) -> None:
     keys = cli.cwd / "keys.txt"
-    keys.write_text("# for tests\nfirst: sk-secret-one\nsk-secret-two\n")
+    keys.write_text(
+        "# for tests\nfirst: sk-secret-one models=nothing\nsk-secret-two concurrency=9 # for tests\nlast: sk-secret-free\n"
+    )
     write(cli, Fake("tiny"), api={"port": free_port(), "api_keys_file": "keys.txt"})
     out = cli.ok("up", "-d")
     assert '-H "Authorization: Bearer $KEY"' in out
