@@ -33,9 +33,9 @@ class Account:
         self._warm = 0.0
 
     def __call__(self, data: bytes) -> None:
-        began = time.monotonic()
+        began = time.process_time()
         self._target(data)
-        self._slowest = max(self._slowest, time.monotonic() - began)
+        self._slowest = max(self._slowest, time.process_time() - began)
         self.inputs += 1
         if self.inputs == 10_000:
             self._warm = resident_mib()

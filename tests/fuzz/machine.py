@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from llmlaunch.gateway import routes
 from llmlaunch.gateway.app import Gateway, Options
@@ -19,7 +19,7 @@ from llmlaunch.gateway.http import ClientConnection
 from llmlaunch.gateway.load import RetryBudget
 from llmlaunch.gateway.proxy import CLIENT_LEFT, Exchange
 from llmlaunch.gateway.request import Request
-from llmlaunch.gateway.routes import Replica
+from llmlaunch.gateway.routes import Replica, RouteTable
 from llmlaunch.gateway.upstream import UpstreamConnection
 from tests.fuzz.seeds import PART
 
@@ -49,6 +49,9 @@ class Wire(asyncio.Transport):
         self.lost = False
         self.ended = False
         self.paused = False
+        self.aborted = False
+        self.stalled = False
+        """Its writer was told to pause."""
         self._on_write = on_write
         protocol.connection_made(self)
 
@@ -85,6 +88,7 @@ class Wire(asyncio.Transport):
         self._end(None)
 
     def abort(self) -> None:
+        self.aborted = True
         self._end(None)
 
     def _end(self, error: Exception | None) -> None:
@@ -151,7 +155,8 @@ class Machine:
             }
         )
         assert not complaints
-        gateway.adopt(routes.merge(gateway.table, table))
+        self.table = routes.merge(gateway.table, table)
+        gateway.adopt(self.table)
         gateway.pool.connect = self._connect  # type: ignore[method-assign]
         self._ended = gateway.ended
         gateway.ended = self._note_end  # type: ignore[method-assign]
@@ -189,36 +194,69 @@ class Machine:
         client = Wire(ClientConnection(self.gateway))
         self.peers.append(Peer(client, sent, self.schedule[0], self.schedule[2]))
         await self._play(client)
+        if client.stalled:
+            self._resume(client)
+            await self._play(client)
         over = (client.closing or client.ended) and not any(
             status == CLIENT_LEFT for _, status in self.statuses
         )
         out = bytes(client.written)
-        self._look(out, whole=not over)
+        self._look(out, whole=not over, aborted=client.aborted)
         client.lose(None)
         for _ in range(4):
             await asyncio.sleep(0)
         self._nothing_left()
         self._forget()
 
+    def _resume(self, client: Wire) -> None:
+        client.stalled = False
+        client.protocol.resume_writing()
+
+    def _happen(self, client: Wire, turn: int) -> None:
+        """What comes from neither side: a client that reads slowly, time, changes of routes, the end."""
+        order = self.schedule[7]
+        if client.closing:
+            return
+        if not client.stalled and turn % 8 == order & 7:
+            client.stalled = True
+            client.protocol.pause_writing()
+        elif client.stalled and turn % 4 == order >> 3 & 3:
+            self._resume(client)
+        if turn != self.schedule[6] & 15:
+            return
+        match self.schedule[6] >> 4:
+            case 1:
+                self.gateway.stop()
+            case 2:
+                self.gateway.shut_down()
+            case 3:
+                cast(ClientConnection, client.protocol).sweep(self.gateway.now() + 1000)
+            case 4:
+                self.gateway.adopt(RouteTable(settled=True))
+            case 5:
+                for ticket in self.gateway.room.late(self.gateway.now() + 1000):
+                    ticket.item.waited_out()
+
     async def _play(self, client: Wire) -> None:
         order = int.from_bytes(self.schedule[5:8], "big")
         for turn in range(MOST_TURNS):
+            self._happen(client, turn)
             count = len(self.peers)
             at = (order >> (turn % 24)) % count
             acted = any(self.peers[(at + n) % count].act() for n in range(count))
-            if turn % 8 == order & 7 and not client.closing:
-                client.protocol.pause_writing()
-                client.protocol.resume_writing()
             await asyncio.sleep(0)
-            if not acted and count == len(self.peers) and turn > 3 and not self.gateway._tasks:
+            if not acted and count == len(self.peers) and turn > 16 and not self.gateway._tasks:
                 return
 
-    def _look(self, out: bytes, whole: bool) -> None:
-        """``whole``: the connection goes on, and only what is still being answered may lack its end."""
+    def _look(self, out: bytes, whole: bool, aborted: bool) -> None:
+        """``whole``: the connection goes on, and only what is still being answered may lack its end. ``aborted``: it was
+        given up, and who was answered in the same moment got nothing."""
         told = [entry for entry in self.statuses if entry[1] != CLIENT_LEFT]
         for number, (method, status) in enumerate(told):
             while True:
                 end = out.find(b"\r\n\r\n")
+                if end < 0 and aborted and not out:
+                    return
                 assert end >= 0, f"no answer for {told[number:]}"
                 head = parse_head(out[: end + 4])
                 out = out[end + 4 :]
@@ -267,6 +305,8 @@ class Machine:
 
     def _forget(self) -> None:
         self.gateway.pool.close()
+        self.gateway.stopping = False
+        self.gateway.adopt(self.table)
         for load in self.gateway.loads.values():
             load.joined(None)
         self.gateway.retries = RetryBudget(at=self.gateway.now())
