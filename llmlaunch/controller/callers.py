@@ -40,7 +40,10 @@ class Callers:
             return Caller(ip, trusted=False)
         if self._token:
             raise Refused(
-                401, f"show the token: Authorization: Bearer ${TOKEN_VARIABLE}", code="missing_token"
+                401,
+                f"show the token: Authorization: Bearer ${TOKEN_VARIABLE}; or let workers without it register: "
+                "controller: {open_registration: true}",
+                code="missing_token",
             )
         raise Refused(
             403,

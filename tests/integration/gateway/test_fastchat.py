@@ -146,6 +146,13 @@ def test_embeddings(bench: Bench, openai: OpenAI, workers: Workers) -> None:
     assert struct.unpack("<2f", base64.b64decode(answer.json["data"][0]["embedding"])) == (1.0, 1.0)
 
 
+def test_a_long_prompt_arrives_whole(openai: OpenAI, workers: Workers) -> None:
+    worker = workers()
+    text = "é" * 25_000
+    openai.completions.create(model="fc", prompt=text, max_tokens=1)
+    assert worker.asked("/worker_generate_stream")[0]["prompt"] == text
+
+
 def test_token_check(bench: Bench, workers: Workers) -> None:
     workers(context=10)
     prompts = [{"model": "fc", "prompt": "a b c", "max_tokens": n} for n in (7, 8)]
