@@ -1,4 +1,4 @@
-"""Ports that are free to choose: nobody else's, also when others choose at the same moment or take one later."""
+"""Ports and GPUs that are free to choose: nobody else's, also when others choose at the same moment or take one later."""
 
 from __future__ import annotations
 
@@ -9,10 +9,18 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
+
 from tests.integration.cli.support import NO_PATIENCE, Fake, ask, piped, write
 from tests.support.deployment import Cli
+from tests.support.nvml import MockNvml
 from tests.support.waiting import wait_until
 
+GPUS = """\
+sys driver=580.95.05 cuda=13000 procdir={procdir}
+gpu name="NVIDIA L4" uuid=GPU-a total=24000 reserved=0
+gpu name="NVIDIA L4" uuid=GPU-b total=24000 reserved=0
+"""
 CHOOSE: dict[str, Any] = {"controller": {}, "api": {}}
 
 
@@ -64,6 +72,26 @@ def test_two_deployments_started_at_once_get_different_ports(cli: Cli) -> None:
     assert "api listens on port" in first.text + second.text, (
         "at most one of them has the default, and that is told"
     )
+    cli.ok("down", "--name", "a")
+    cli.ok("down", "--name", "b")
+
+
+def test_two_deployments_started_at_once_share_out_the_gpus(
+    cli: Cli, mock_nvml: MockNvml, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a replica claims and has not loaded is on no GPU yet: only its supervisor knows."""
+    for key, value in mock_nvml.env.items():
+        monkeypatch.setenv(key, value)
+    mock_nvml.write(GPUS.format(procdir=mock_nvml.procdir()))
+    for name in "abc":
+        write(cli, Free("m", more={"vram": "15GiB"}), file=f"{name}.yaml", name=name, **CHOOSE)
+    with piped(cli, "up", "-d", "a.yaml") as first, piped(cli, "up", "-d", "b.yaml") as second:
+        assert (first.end(), second.end()) == (0, 0), first.text + second.text
+    places = [c["gpus"] for name in "ab" for c in cli.status("--name", name)["components"] if c["gpus"]]
+    assert sorted(places) == [["GPU-a"], ["GPU-b"]]
+    done = cli.run("up", "-d", "c.yaml")
+    assert done.returncode == 1
+    assert "a/m-1, which has yet to load 15.0 GiB" in done.stderr
     cli.ok("down", "--name", "a")
     cli.ok("down", "--name", "b")
 
