@@ -103,6 +103,7 @@ class Gateway:
         self._draining: frozenset[str] = frozenset()
         self._chatty = log.isEnabledFor(logging.DEBUG)
         self._access = None if options.access_log is None else AccessLog(options.access_log, self._flush_soon)
+        self._publish()  # else a process without a table would not count among those whose oldest is told
 
     # -- small services
 

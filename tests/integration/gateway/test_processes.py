@@ -69,6 +69,15 @@ def psutil_metric(bench: Bench, name: str) -> float:
     return next(float(line.split()[1]) for line in page.splitlines() if line.startswith(f"{name} "))
 
 
+def test_figures_begin_when_a_process_does() -> None:
+    """A process that has not heard from the controller yet counts with the oldest routes: none."""
+    with running("--processes", "2", token="not ours") as bench:
+        page = ask(bench.port, "GET", "/metrics").body.decode()
+        assert "llmlaunch_gateway_processes 2" in page
+        assert "llmlaunch_gateway_routes_revision 0" in page
+        assert "llmlaunch_gateway_controller_up 0" in page
+
+
 def test_gauges_are_those_of_all_and_go_with_their_process(group: Bench) -> None:
     ready = threading.Event()
 
@@ -114,7 +123,7 @@ def test_a_signal_drains_them_all(group: Bench, number: signal.Signals, code: in
     try:
         for client in clients:
             client.post({"model": "m", "stream": True})
-            client.head()
+            assert client.head()[0] == 200
             client.chunk()
         tree = [*children(group), psutil.Process(group.gateway.process.pid)]
         for process in tree if everybody else tree[-1:]:
