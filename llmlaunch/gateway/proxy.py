@@ -272,9 +272,7 @@ class Exchange:
             self._pending = self._client_head(head.length if sized else None, chunked)
 
     def answer_bytes(self, data: bytes) -> None:
-        self._tail.append(data)
-        if self._meter is not None:
-            self._meter.saw(data)
+        self._note(data)
         if self._restorer is not None:
             data = self._restorer.feed(data)
             if not data:
@@ -286,8 +284,15 @@ class Exchange:
             return
         self._first_byte()
         self._client.write(self._pending + data)
-        if self._body.chunked and not self.decoding and self._meter is None and self._upstream is not None:
-            self._upstream.pass_chunks(self._tail.append, self._client.transport.write)
+        if self._body.chunked and not self.decoding and self._upstream is not None:
+            note = self._tail.append if self._meter is None else self._note
+            self._upstream.pass_chunks(note, self._client.transport.write)
+
+    def _note(self, data: bytes) -> None:
+        """Keep what may tell how many tokens it took."""
+        self._tail.append(data)
+        if self._meter is not None:
+            self._meter.saw(data)
 
     def answer_ended(self) -> None:
         if self._body.until_close and not is_whole(self._head.get(b"content-type"), b"".join(self._tail)):

@@ -163,7 +163,7 @@ class Receiver:
         stop = begin + length
         if len(data) < stop:
             self._request = request
-            self._parts = [data[begin:]]
+            self._parts = [data[begin:]] if len(data) > begin else []
             self._left = stop - len(data)
             return b""
         request.body = data[begin:stop]
