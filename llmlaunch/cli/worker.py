@@ -46,7 +46,7 @@ def worker(
         False, "--cpu-offload", help="Keep layers that do not fit the GPUs in main memory: slow, but it runs."
     ),
     load_in: str = typer.Option(
-        "", help="8bit or 4bit: pack the weights while loading (CUDA, with bitsandbytes)."
+        "", help="8bit or 4bit: pack the weights while loading (bitsandbytes; 8bit on a CPU: torchao)."
     ),
     kv_cache_bytes: int | None = typer.Option(
         None, min=1, help="Memory for keys and values, in bytes. Default: what is left."

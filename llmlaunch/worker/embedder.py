@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from llmlaunch.models.facts import ModelFacts, ModelKind
-from llmlaunch.worker import placement, pooling
+from llmlaunch.worker import placement, pooling, quantised
 from llmlaunch.worker.codec import Codec
 from llmlaunch.worker.config import WorkerConfig
 from llmlaunch.worker.generator import counted
@@ -35,6 +35,7 @@ def load(config: WorkerConfig, facts: ModelFacts, path: Path, device: str, progr
             dtype=dtype,
             trust_remote_code=config.trust_remote_code,
             **placement.device_map(device, config),
+            **quantised.packing(config, device),
         ).eval()
     text = model.config.get_text_config()
     own = getattr(text, "max_position_embeddings", None) or DEFAULT_CONTEXT

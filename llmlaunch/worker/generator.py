@@ -14,14 +14,13 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
 from llmlaunch.models.facts import ModelFacts, ModelKind
-from llmlaunch.worker import fitness, packed, placement, reasoning
+from llmlaunch.worker import fitness, packed, placement, quantised, reasoning
 from llmlaunch.worker.batching import Batching
 from llmlaunch.worker.codec import Codec
 from llmlaunch.worker.config import WorkerConfig
 from llmlaunch.worker.engine import Deliver, Engine
 from llmlaunch.worker.guide import Guides
 from llmlaunch.worker.loader import DEFAULT_CONTEXT, Loaded, Progress, default_sampling, end_tokens
-from llmlaunch.worker.quantised import LOAD_IN
 from llmlaunch.worker.slots import ATTENTION
 from llmlaunch.worker.strategy import Strategy
 
@@ -77,14 +76,6 @@ def _weights(config: WorkerConfig, settings: Any, path: Path, device: str, progr
 
         automatic = AutoModelForSeq2SeqLM
     dtype: Any = "auto" if config.dtype == "auto" else getattr(torch, config.dtype)
-    quantised: dict[str, Any] = {}
-    if config.load_in:
-        from transformers import BitsAndBytesConfig
-
-        bits: dict[str, Any] = {LOAD_IN[config.load_in]: True}
-        if config.cpu_offload:
-            bits["llm_int8_enable_fp32_cpu_offload"] = True
-        quantised["quantization_config"] = BitsAndBytesConfig(**bits)
     with counted(path, progress):
         model = automatic.from_pretrained(
             path,
@@ -92,7 +83,7 @@ def _weights(config: WorkerConfig, settings: Any, path: Path, device: str, progr
             dtype=dtype,
             trust_remote_code=config.trust_remote_code,
             **placement.device_map(device, config),
-            **quantised,
+            **quantised.packing(config, device),
         )
     return model.eval()
 

@@ -1,18 +1,29 @@
 """Models whose weights are packed: what loading them takes, told before a byte of them is read.
 
 Checked from the model's facts alone. What passes here is loaded by transformers, which knows the formats themselves.
+Plain weights can be packed while they are loaded (``--load-in``), by a package that can do it on the device.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from llmlaunch.models.facts import ModelFacts
+from llmlaunch.worker.config import WorkerConfig
 from llmlaunch.worker.errors import CanNotServe
 
-LOAD_IN = {"8bit": "load_in_8bit", "4bit": "load_in_4bit"}
+PACKERS = {
+    ("8bit", "cuda"): "bitsandbytes",
+    ("4bit", "cuda"): "bitsandbytes",
+    # On a CPU bitsandbytes rounds what goes into its 8-bit layers, too, and takes twice the time; torchao has no 4 bits.
+    ("8bit", "cpu"): "torchao",
+    ("4bit", "cpu"): "bitsandbytes",
+}
+"""Who packs plain weights while they are loaded; importable, and pip's, names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,18 +104,42 @@ def check_load_in(
     bits: str, facts: ModelFacts, device: str, installed: Callable[[str], bool] = _installed
 ) -> None:
     """Raises CanNotServe where ``--load-in`` (8bit or 4bit) can not be done."""
-    if device == "cpu":
-        raise CanNotServe(
-            f"--load-in {bits} is for CUDA GPUs, and this worker runs on the CPU",
-            hint="on a CPU, a GGUF file or --dtype bfloat16 saves memory",
-        )
     if facts.quantisation:
         raise CanNotServe(
             f"--load-in {bits}: the weights of {facts.source} are quantised already, with {facts.quantisation}",
             hint="leave out --load-in (load_in in engine_args)",
         )
-    if not installed("bitsandbytes"):
+    package = PACKERS[bits, device]
+    if not installed(package):
+        where = "CPU" if device == "cpu" else "GPU"
         raise CanNotServe(
-            f"--load-in {bits} needs the package bitsandbytes",
-            hint="pip install bitsandbytes, in the environment llmlaunch runs in",
+            f"--load-in {bits} on a {where} needs the package {package}",
+            hint=f"pip install {package}, in the environment llmlaunch runs in",
         )
+
+
+def packing(config: WorkerConfig, device: str) -> dict[str, Any]:
+    """Arguments for ``from_pretrained`` that pack the weights as ``--load-in`` asks; none where it does not."""
+    if not config.load_in:
+        return {}
+    if PACKERS[config.load_in, device] == "torchao":
+        # It tells of every kernel for GPUs that it can not load.
+        logging.getLogger("torchao").setLevel(logging.ERROR)
+        from torchao.quantization import Int8WeightOnlyConfig
+        from transformers import TorchAoConfig
+
+        return {"quantization_config": TorchAoConfig(Int8WeightOnlyConfig())}
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if config.load_in == "8bit":
+        packed = BitsAndBytesConfig(load_in_8bit=True, llm_int8_enable_fp32_cpu_offload=config.cpu_offload)
+    else:
+        computing = torch.bfloat16 if config.dtype == "auto" else getattr(torch, config.dtype)
+        packed = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_compute_dtype=computing,
+            llm_int8_enable_fp32_cpu_offload=config.cpu_offload,
+        )
+    return {"quantization_config": packed}

@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from llmlaunch.models.facts import ModelFacts, ModelKind
-from llmlaunch.worker import placement
+from llmlaunch.worker import placement, quantised
 from llmlaunch.worker.codec import Codec, Pair
 from llmlaunch.worker.config import WorkerConfig
 from llmlaunch.worker.errors import CanNotServe
@@ -39,6 +39,7 @@ def load(config: WorkerConfig, facts: ModelFacts, path: Path, device: str, progr
             dtype=dtype,
             trust_remote_code=config.trust_remote_code,
             **placement.device_map(device, config),
+            **quantised.packing(config, device),
         ).eval()
     if model.config.num_labels != 1:
         raise CanNotServe(

@@ -174,7 +174,7 @@ def test_the_grace_ends_what_does_not_end(model: Path) -> None:
         (("--model-path", "{model}", "--no-such-flag"), 2, "no-such-flag"),
         (("--model-path", "{model}", "--source", "floppy"), 2, "--source"),
         (("--model-path", "{model}", "--max-gpu-memory", "lots"), 2, "--max-gpu-memory"),
-        (("--model-path", "{model}", "--device", "cpu", "--load-in", "4bit"), 2, "runs on the CPU"),
+        (("--model-path", "{model}", "--device", "cpu", "--cpu-offload"), 2, "runs on the CPU"),
         (("--model-path", "{broken}"), 2, "config.json"),
         (("--model-path", "{strange}"), 2, "no_such_type"),
         (("--model-path", "{gguf}"), 2, "gguf"),

@@ -14,9 +14,10 @@ import torch
 
 from llmlaunch.models.facts import ModelFacts
 from llmlaunch.worker import loader, placement
+from llmlaunch.worker.batching import Batching
 from llmlaunch.worker.config import WorkerConfig, check
 from llmlaunch.worker.errors import CanNotServe
-from llmlaunch.worker.quantised import NEEDS, check_load_in
+from llmlaunch.worker.quantised import NEEDS, PACKERS, check_load_in, packing
 from llmlaunch.worker.quantised import check as check_packed
 from tests.unit.worker import tiny
 
@@ -70,14 +71,49 @@ def test_every_method_is_one_that_transformers_reads() -> None:
     assert set(NEEDS) - ours <= set(AUTO_QUANTIZER_MAPPING)
 
 
-def test_load_in_is_for_cuda_and_for_weights_that_are_not_packed() -> None:
-    with pytest.raises(CanNotServe, match="runs on the CPU"):
-        check_load_in("4bit", PLAIN, "cpu", everything)
+@pytest.mark.parametrize(("bits", "device"), sorted(PACKERS))
+def test_load_in_is_for_weights_that_are_not_packed_and_names_the_package_it_needs(
+    bits: str, device: str
+) -> None:
     with pytest.raises(CanNotServe, match="already, with gptq"):
-        check_load_in("8bit", packed("gptq"), "cuda", everything)
-    with pytest.raises(CanNotServe, match="bitsandbytes"):
-        check_load_in("8bit", PLAIN, "cuda", nothing)
-    check_load_in("8bit", PLAIN, "cuda", everything)
+        check_load_in(bits, packed("gptq"), device, everything)
+    package = PACKERS[bits, device]
+    with pytest.raises(CanNotServe, match=package) as caught:
+        check_load_in(bits, PLAIN, device, nothing)
+    assert f"pip install {package}" in (caught.value.hint or "")
+    check_load_in(bits, PLAIN, device, everything)
+
+
+def test_without_load_in_nothing_is_packed() -> None:
+    assert packing(CONFIG, "cpu") == packing(CONFIG, "cuda") == {}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("bits", "error"), [("8bit", 0.02), ("4bit", 0.2)])
+def test_weights_are_packed_on_a_cpu_and_answer_in_a_batch(bits: str, error: float, tmp_path: Path) -> None:
+    """Runs where the package is installed."""
+    pytest.importorskip(PACKERS[bits, "cpu"])
+    model = tiny.fresh("Llama", hidden_size=128, head_dim=32, intermediate_size=256)
+    folder = tiny.save(model, tmp_path / "m")
+    config = replace(CONFIG, model=str(folder), device="cpu", load_in=bits, max_concurrency=2)
+    loaded = loader.load(config, lambda *_: None, lambda _: None)
+    assert loaded.engine is not None
+    try:
+        assert loaded.mode == Batching.mode
+        made = loaded.engine._strategy._model  # type: ignore[attr-defined]
+        assert type(made.model.layers[0].mlp.up_proj.weight) is not torch.nn.Parameter
+        x = torch.randn(3, 128, generator=torch.Generator().manual_seed(1))
+        with torch.inference_mode():
+            wanted = model.model.layers[0].mlp.up_proj(x)
+            got = made.model.layers[0].mlp.up_proj(x.to(made.dtype)).float()
+        assert (got - wanted).abs().mean() < error * wanted.abs().mean()
+        run = tiny.Run(tiny.batching(made, rows=2))
+        for at in range(3):
+            run.add(tiny.request(f"r{at}", [5 + at] * 9, 6))
+        run.finish()
+        assert all(len(tokens) == 6 for tokens in run.tokens.values())
+    finally:
+        loaded.engine.stop()
 
 
 def test_settings_of_gpus_need_one() -> None:
