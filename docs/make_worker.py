@@ -128,8 +128,8 @@ FALLBACK = """
 ## What runs slowly, and what does not run
 
 Batching needs a plain KV cache. What has none is found at the start, from the configuration and, for architectures that the tests do not
-compare with `generate`, by a trial; `llmlaunch status`, `/health` and the log say why. Such a model runs **one request at a time** through transformers' own
-`generate`, first come, first served, with all fields above but `echo` with `logprobs`:
+compare with `generate`, by a trial; `llmlaunch status`, `/health` and the log say why. Such a model runs **one request at a time** through
+transformers' own `generate`, first come, first served, with all fields above but `echo` with `logprobs`:
 
 - encoder-decoders (T5, BART), models with code of their own (`--trust-remote-code`),
 - layers without a plain cache (Mamba, linear attention, hybrids), layers that share keys, chunked attention,
@@ -139,12 +139,23 @@ Sliding windows (Mistral, Gemma 3) and mixtures of experts are batched like ever
 
 Checkpoints that are quantised already are loaded where transformers can: GPTQ, AWQ, bitsandbytes, compressed-tensors and others need a
 package, which a refusal names before a byte is read; fp8 is unpacked on a CPU. `--load-in 8bit|4bit` packs a plain checkpoint while
-loading; the plan counts weights as stored, so tell it with `vram:` what a replica takes then. GGUF files are unpacked to bfloat16 once,
-into the cache. **Not yet run on a GPU:** `--load-in`, `--cpu-offload`, `--max-gpu-memory` and quantised checkpoints on CUDA; the tests
-for the first three are in [tests/gpu](../tests/gpu/worker/test_cuda.py).
+loading, on GPUs with the package bitsandbytes, on CPUs with torchao (8bit) or bitsandbytes (4bit); the plan counts weights as stored, so
+tell it with `vram:` what a replica takes then. GGUF files are unpacked to bfloat16 once, into the cache.
 
-On GPUs the cache is allocated at the start, a whole context for each row: with a long context and little memory few rows fit.
-`--max-model-len` bounds the context and gives more rows.
+## On GPUs
+
+The cache is allocated at the start, a whole context for each row. Where memory does not hold 32 rows (`--limit-worker-concurrency`) of the
+model's whole context, rows get shorter until there are eight, but no shorter than 4,096 tokens; `--max-model-len` says how long they must
+be instead. A step that runs out of memory answers the requests that were in it with a 503 `out_of_memory`; the worker goes on.
+
+**Not yet run on a GPU.** What follows is written, and tested as far as a CPU can; [tests/gpu](../tests/gpu/worker/test_cuda.py) holds a
+test of each, to be run with `pytest -m gpu tests/gpu` where there is a GPU:
+
+- answers in float32 equal `generate`'s; float16 and bfloat16 answer; strict seeds give the same bits alone and in a crowd,
+- the cache is taken at the start, and all of it stays within the plan's claim; long prompts in pieces take no memory beyond it,
+- a device out of memory is answered, and the worker lives (on CPUs tested with an injected fault),
+- one model over several GPUs, `--max-gpu-memory`, `--cpu-offload`,
+- `--load-in 8bit|4bit` with bitsandbytes; GPTQ, AWQ, compressed-tensors and fp8 checkpoints (their tests need the path of one).
 
 ## Flags
 

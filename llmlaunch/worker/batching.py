@@ -105,6 +105,14 @@ class Batching:
         self._cache = SlotCache(layers, self._capacity.rows, self._capacity.columns)
         self.scheduler = Scheduler(self._capacity)
 
+    @torch.inference_mode()
+    def reserve(self) -> None:
+        """Take the cache's memory now, rather than when the first request comes and it may be gone.
+
+        Computes one token: its keys show their shape, and what the device's libraries take is taken, too.
+        """
+        self._cache.run(self._model, [Span("reserve", 0, 0, (0,), samples=True, prompt=True)])
+
     @property
     def busy(self) -> bool:
         return self.scheduler.busy

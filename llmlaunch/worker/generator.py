@@ -151,19 +151,16 @@ def _strategy(model: Any, config: WorkerConfig, device: str, context: int) -> tu
         packed.pack(model)
     room, words = placement.capacity(model, config, device, context)
     log.info("%s", words)
-    tokens = placement.CPU_PROMPT_TOKENS if device == "cpu" else placement.GPU_PROMPT_TOKENS
-    return (
-        Batching(
-            model,
-            room,
-            reuse=config.prefix_reuse,
-            prompt_tokens=tokens,
-            strict_seeds=config.strict_seeds,
-        ),
-        min(context, room.columns),
-        words,
-        "",
+    batching = Batching(
+        model,
+        room,
+        reuse=config.prefix_reuse,
+        prompt_tokens=placement.prompt_tokens(device, context),
+        strict_seeds=config.strict_seeds,
     )
+    if device != "cpu":
+        batching.reserve()
+    return batching, min(context, room.columns), words, ""
 
 
 def _name(dtype: torch.dtype) -> str:

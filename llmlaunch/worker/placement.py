@@ -25,9 +25,15 @@ GPU_SHARE = 0.9
 OFFLOAD_SHARE = 0.7
 """Of a GPU that shares a model with main memory: for weights. The rest is for keys, values and activations."""
 GPU_RESERVE = 512 << 20
-"""Bytes per GPU for the context and activations beside weights and cache."""
-CPU_PROMPT_TOKENS = 2048
-GPU_PROMPT_TOKENS = 8192
+"""Bytes per GPU for the context of CUDA and its libraries."""
+PROMPT_TOKENS = 2048
+"""That one step computes of prompts, at most; the plan counts with as many (``engines.types.MemoryRule``)."""
+SHARING_ROWS = 8
+SHARING_COLUMNS = 4096
+"""On a GPU memory goes to so many rows before it goes to longer ones, and to rows of such length before more of them: what
+the plan counts with where the manifest gives neither (``engines.types.MemoryRule``)."""
+MASK_ELEMENTS = 64 << 20
+"""Of the mask of one piece of a prompt on a GPU: tokens times all that stand before them."""
 
 
 def choose(config: WorkerConfig) -> str:
@@ -146,14 +152,34 @@ def token_bytes(model: Any) -> int:
     return int(2 * text.num_hidden_layers * heads * dim * model.dtype.itemsize)
 
 
+def prompt_tokens(device: str, context: int) -> int:
+    """How many tokens of prompts one step computes at most."""
+    return PROMPT_TOKENS if device == "cpu" else max(128, min(PROMPT_TOKENS, MASK_ELEMENTS // context))
+
+
+def working_bytes(model: Any, rows: int, prompt: int, context: int) -> int:
+    """What a step with ``prompt`` tokens of prompts takes beside weights and cache, on one GPU.
+
+    Activations and logits as the plan estimates them (``planning.estimate``), and the mask.
+    """
+    text = model.config.get_text_config()
+    inner = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
+    size = model.dtype.itemsize
+    activations = prompt * (4 * text.hidden_size + 2 * inner) * size
+    return int(1.2 * (activations + rows * text.vocab_size * 12) + prompt * context * size)
+
+
 def capacity(model: Any, config: WorkerConfig, device: str, context: int) -> tuple[Capacity, str]:
     """How many rows and columns the cache gets, and why in words. Raises CanNotServe when not one token fits."""
     each = token_bytes(model)
-    room = config.kv_cache_bytes or (_cpu_room() if device == "cpu" else _gpu_room(config))
+    working = working_bytes(model, config.max_concurrency, prompt_tokens(device, context), context)
+    room = config.kv_cache_bytes or (_cpu_room() if device == "cpu" else _gpu_room(config, working))
     tokens = room // each
     columns = min(context, tokens)
     rows = config.max_concurrency
     if device != "cpu":  # there every row is really there, all of it
+        if config.max_model_len is None:
+            columns = _shared(tokens, columns, min(rows, SHARING_ROWS))
         rows = max(1, min(rows, tokens // max(1, columns)))
         tokens = rows * columns
     if columns < 1:
@@ -163,23 +189,36 @@ def capacity(model: Any, config: WorkerConfig, device: str, context: int) -> tup
         )
     words = f"KV cache: {rows} rows of up to {columns} tokens, at most {tokens} in all ({tokens * each >> 20} MiB)"
     if columns < context:
-        words += f"; the model could take {context} tokens, memory allows {columns}"
+        words += f"; the model could take {context} tokens, memory allows {columns} (--max-model-len: more, in fewer rows)"
     return Capacity(rows=rows, columns=columns, tokens=min(tokens, rows * columns)), words
+
+
+def _shared(tokens: int, columns: int, rows: int) -> int:
+    """Columns of each row, where nobody asked for a length: as many as leave ``rows`` of them, but not too few."""
+    return min(columns, max(tokens // rows, SHARING_COLUMNS))
 
 
 def _cpu_room() -> int:
     return int(psutil.virtual_memory().available * CPU_SHARE)
 
 
-def _gpu_room(config: WorkerConfig) -> int:
+def _gpu_room(config: WorkerConfig, working: int) -> int:
     """Bytes for keys and values over all GPUs: bounded by the plan's claim, and by the fullest GPU."""
     count = torch.cuda.device_count()
+    claim = config.vram_bytes // count if config.vram_bytes else None
     rooms = []
     for index in range(count):
         free, _ = torch.cuda.mem_get_info(index)
-        taken = torch.cuda.memory_reserved(index)
-        room = int((free - GPU_RESERVE) * GPU_SHARE)
-        if config.vram_bytes:
-            room = min(free - GPU_RESERVE, config.vram_bytes // count - taken - GPU_RESERVE)
-        rooms.append(max(0, room))
+        rooms.append(room_within(free, torch.cuda.memory_reserved(index), claim, working))
     return min(rooms) * count
+
+
+def room_within(free: int, taken: int, claim: int | None, working: int) -> int:
+    """Bytes for keys and values on a GPU with ``free`` bytes where the loaded weights took ``taken``.
+
+    ``claim``: what the plan gives this worker there, all in all; None: nobody planned. ``working``: what a step takes.
+    """
+    if claim is None:
+        # The context is there already.
+        return max(0, int((free - working) * GPU_SHARE))
+    return max(0, min(free - working, claim - taken - GPU_RESERVE - working))

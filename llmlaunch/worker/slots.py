@@ -310,18 +310,33 @@ def attend(
         out[group.first : group.last] = result.reshape(len(group.lengths), heads, -1)
     for index, chunk in enumerate(layout.chunks):
         mask = layout.chunk_mask(index, sliding_window, query.device)
-        end = chunk.start + chunk.last - chunk.first
-        result = functional.scaled_dot_product_attention(
-            query[:, :, chunk.first : chunk.last],
-            key[chunk.row : chunk.row + 1, :, :end],
-            value[chunk.row : chunk.row + 1, :, :end],
-            attn_mask=mask,
-            is_causal=mask is None,
-            scale=scaling,
-            enable_gqa=shared > 1,
-        )
-        out[chunk.first : chunk.last] = result[0].transpose(0, 1)
+        result = _chunk_attention(query, key, value, chunk, mask, scaling)
+        out[chunk.first : chunk.last] = result.transpose(0, 1)
     return out[None], None
+
+
+def _chunk_attention(
+    query: Tensor, key: Tensor, value: Tensor, chunk: Chunk, mask: Tensor | None, scaling: float | None
+) -> Tensor:
+    """Attention of a piece of a prompt: ``[heads, tokens, dim]``."""
+    asking = query[:, :, chunk.first : chunk.last]
+    end = chunk.start + chunk.last - chunk.first
+    keys, values = key[chunk.row, :, :end], value[chunk.row, :, :end]
+    shared = query.shape[1] // key.shape[1]
+    if mask is None:
+        return functional.scaled_dot_product_attention(
+            asking, keys[None], values[None], is_causal=True, scale=scaling, enable_gqa=shared > 1
+        )[0]
+    # With a mask and heads that share keys CUDA has only the kernel that writes out every score, gigabytes of them. So
+    # heads of keys stand where a batch would, and each is seen, not copied, by those that share it.
+    heads, size, dim = asking.shape[1:]
+    return functional.scaled_dot_product_attention(
+        asking[0].reshape(-1, shared, size, dim),
+        keys[:, None].expand(-1, shared, -1, -1),
+        values[:, None].expand(-1, shared, -1, -1),
+        attn_mask=mask,
+        scale=scaling,
+    ).reshape(heads, size, -1)
 
 
 AttentionInterface.register(ATTENTION, attend)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 
 import pytest
@@ -65,6 +66,32 @@ def test_the_cache_stays_within_the_claim() -> None:
         assert used_bytes(worker.process.pid) <= claim
 
 
+def test_the_cache_is_taken_before_the_first_request_comes() -> None:
+    room = 2 << 30
+    with started(
+        SMOLLM2, "--model-names", "smollm2", "--device", "cuda", "--kv-cache-bytes", str(room)
+    ) as worker:
+        before = used_bytes(worker.process.pid)
+        assert before > room
+        assert worker.chat(FRANCE, model="smollm2", max_tokens=5).status_code == 200
+        assert used_bytes(worker.process.pid) < before + (256 << 20)
+
+
+def test_a_long_prompt_in_pieces_does_not_write_out_its_scores() -> None:
+    """With heads that share keys, a mask sends PyTorch to a kernel that needs tokens x columns of every head."""
+    model = tiny.fresh("Llama", hidden_size=1024, num_attention_heads=16, num_key_value_heads=2,
+                       num_hidden_layers=1, max_position_embeddings=16384).to("cuda", torch.bfloat16)  # fmt: skip
+    run = tiny.Run(tiny.batching(model, rows=1, columns=16384, prompt_tokens=2048))
+    run.strategy.reserve()
+    run.add(tiny.request("long", [5 + at % 80 for at in range(16000)], 2))
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    run.finish()
+    scores = 16 * 2048 * 16000 * 2
+    assert torch.cuda.max_memory_allocated() - before < scores / 2
+
+
 def test_out_of_memory_is_an_answer_and_the_worker_lives() -> None:
     """Somebody else takes the GPU's memory after the worker has loaded."""
     with started(
@@ -96,6 +123,17 @@ def test_the_device_map_is_even_and_within_the_claim() -> None:
         assert placement.device_map("cuda", config) == {"device_map": {"": 0}}
     else:
         assert placement.device_map("cuda", config)["device_map"] == "balanced"
+
+
+@pytest.mark.parametrize("method", ["gptq", "awq", "compressed-tensors", "fp8"])
+def test_a_quantised_checkpoint_answers(method: str) -> None:
+    """``LLMLAUNCH_GPTQ=/models/some-gptq pytest -m gpu …``: there is no small one that could be made here."""
+    name = "LLMLAUNCH_" + method.upper().replace("-", "_")
+    if name not in os.environ:
+        pytest.skip(f"{name} names no checkpoint")
+    with started(os.environ[name], "--model-names", "packed", "--device", "cuda") as worker:
+        answer = worker.chat(FRANCE, model="packed", temperature=0, max_tokens=30).json()
+        assert "Paris" in answer["choices"][0]["message"]["content"]
 
 
 @pytest.mark.parametrize("bits", ["8bit", "4bit"])
