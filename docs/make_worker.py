@@ -49,6 +49,7 @@ $ curl localhost:21002/v1/chat/completions -d '{"model": "Qwen/Qwen2.5-0.5B-Inst
 | `GET /health` | 200 as soon as the port is open, with the progress of loading, the mode and the queue |
 | `GET /ready` | 200 when requests will be answered, else 503 with the reason |
 | `GET /metrics` | Prometheus, under vLLM's names |
+| `GET /openapi.json` | all of this for programs, with the bodies' fields; there is no page of it |
 
 Unknown fields are ignored and `null` means the default, as OpenAI has it. Every refusal is OpenAI's envelope
 `{"error": {"message", "type", "param", "code"}}` and names the parameter.

@@ -143,6 +143,12 @@ class EmbeddingBody(Request):
     user: str | None = None
 
 
+class NamedEmbeddingBody(EmbeddingBody):
+    """At the address that names the model."""
+
+    model: str = ""
+
+
 class RerankBody(Request):
     model: str
     query: str = Field(min_length=1)

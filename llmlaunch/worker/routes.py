@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from typing import Any
@@ -18,7 +19,7 @@ from llmlaunch.worker.errors import ApiError, BadRequest, MethodNotAllowed, NotF
 from llmlaunch.worker.flight import Flight
 from llmlaunch.worker.front import LONG_TEXT, Front
 from llmlaunch.worker.guide import asked
-from llmlaunch.worker.http import EventStream, Json, body_of, guarded, refusal, while_connected
+from llmlaunch.worker.http import EventStream, Handler, Json, body_of, guarded, refusal, while_connected
 from llmlaunch.worker.loader import Loaded
 from llmlaunch.worker.prompts import known_tokens, plain_messages
 from llmlaunch.worker.protocol import (
@@ -28,6 +29,7 @@ from llmlaunch.worker.protocol import (
     DetokenizeBody,
     EmbeddingBody,
     GenerationBody,
+    NamedEmbeddingBody,
     RerankBody,
     ResponsesBody,
     ScoreBody,
@@ -35,35 +37,16 @@ from llmlaunch.worker.protocol import (
     TokenizeBody,
     parse,
 )
+from llmlaunch.worker.protocol import Request as RequestBody
 
 
 def application(front: Front) -> Starlette:
     """The ASGI application of one worker."""
     routes = Routes(front)
-    table: list[tuple[str, str, Any]] = [
-        ("GET", "/health", routes.health),
-        ("GET", "/ready", routes.ready),
-        ("GET", "/metrics", routes.metrics),
-        ("GET", "/v1/models", routes.models),
-        ("GET", "/v1/models/{name:path}", routes.model),
-        ("POST", "/v1/chat/completions", routes.chat),
-        ("POST", "/v1/completions", routes.completions),
-        ("POST", "/v1/responses", routes.respond),
-        ("GET", "/v1/responses/{id}", routes.response),
-        ("DELETE", "/v1/responses/{id}", routes.forget_response),
-        ("POST", "/v1/embeddings", routes.embeddings),
-        ("POST", "/v1/engines/{name:path}/embeddings", routes.embeddings),
-        *(("POST", path, routes.rerank) for path in ("/v1/rerank", "/v2/rerank", "/rerank")),
-        *(("POST", path, routes.score) for path in ("/v1/score", "/score")),
-        ("POST", "/tokenize", routes.tokenize),
-        ("POST", "/detokenize", routes.detokenize),
-        ("POST", "/count_token", routes.count_token),
-        ("POST", "/api/v1/token_check", routes.token_check),
-        ("POST", "/worker_get_status", routes.worker_get_status),
-        ("POST", "/model_details", routes.model_details),
-    ]
     return Starlette(
-        routes=[Route(path, guarded(handler), methods=[method]) for method, path, handler in table],
+        routes=[
+            Route(path, guarded(handler), methods=[method]) for method, path, handler, _ in routes.table()
+        ],
         exception_handlers={HTTPException: _http_error},
     )
 
@@ -95,6 +78,33 @@ class Routes:
     def __init__(self, front: Front) -> None:
         self.front = front
         self.turns = responses.Store(front.config.address)
+        self._described: dict[str, Any] | None = None
+
+    def table(self) -> list[tuple[str, str, Handler, type[RequestBody] | None]]:
+        """Method, path, what answers, and the body that it takes."""
+        return [
+            ("GET", "/health", self.health, None),
+            ("GET", "/ready", self.ready, None),
+            ("GET", "/metrics", self.metrics, None),
+            ("GET", "/openapi.json", self.openapi, None),
+            ("GET", "/v1/models", self.models, None),
+            ("GET", "/v1/models/{name:path}", self.model, None),
+            ("POST", "/v1/chat/completions", self.chat, ChatBody),
+            ("POST", "/v1/completions", self.completions, CompletionBody),
+            ("POST", "/v1/responses", self.respond, ResponsesBody),
+            ("GET", "/v1/responses/{id}", self.response, None),
+            ("DELETE", "/v1/responses/{id}", self.forget_response, None),
+            ("POST", "/v1/embeddings", self.embeddings, EmbeddingBody),
+            ("POST", "/v1/engines/{name:path}/embeddings", self.embeddings, NamedEmbeddingBody),
+            *(("POST", path, self.rerank, RerankBody) for path in ("/v1/rerank", "/v2/rerank", "/rerank")),
+            *(("POST", path, self.score, ScoreBody) for path in ("/v1/score", "/score")),
+            ("POST", "/tokenize", self.tokenize, TokenizeBody),
+            ("POST", "/detokenize", self.detokenize, DetokenizeBody),
+            ("POST", "/count_token", self.count_token, CountBody),
+            ("POST", "/api/v1/token_check", self.token_check, TokenCheckBody),
+            ("POST", "/worker_get_status", self.worker_get_status, None),
+            ("POST", "/model_details", self.model_details, None),
+        ]
 
     # -- how it is -----------------------------------------------------------------------------------------------
 
@@ -111,6 +121,18 @@ class Routes:
             self.front.metrics.text(self.front.config.names[0], self.front.load()),
             media_type="text/plain; version=0.0.4",
         )
+
+    async def openapi(self, _: Request) -> Response:
+        """All of this, for programs."""
+        if self._described is None:
+            self._described = await asyncio.to_thread(self._describe)
+        return Json(self._described)
+
+    def _describe(self) -> dict[str, Any]:
+        from llmlaunch import __version__
+        from llmlaunch.worker.openapi import Address, describe
+
+        return describe([Address(*row) for row in self.table()], __version__)
 
     async def worker_get_status(self, _: Request) -> Response:
         return Json(self.front.worker_status())
