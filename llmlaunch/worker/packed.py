@@ -63,8 +63,8 @@ def pack(model: Any) -> int:
     count = 0
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
-            # Subclasses compute something of their own; hooks move weights about.
-            if type(child) is nn.Linear and child.weight.dtype == torch.bfloat16 and not _hooked(child):
+            # Subclasses, of weights as well, compute something of their own; hooks move weights about.
+            if type(child) is nn.Linear and _plain(child.weight) and not _hooked(child):
                 setattr(parent, name, PackedLinear(child))
                 count += 1
     released = release()
@@ -72,6 +72,10 @@ def pack(model: Any) -> int:
         "packed the weights of %d linear layers, %d MiB of the file are no longer held", count, released >> 20
     )
     return count
+
+
+def _plain(weight: Tensor) -> bool:
+    return type(weight) is nn.Parameter and weight.dtype == torch.bfloat16
 
 
 def _hooked(module: nn.Module) -> bool:

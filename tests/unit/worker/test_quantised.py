@@ -95,7 +95,9 @@ def test_weights_are_packed_on_a_cpu_and_answer_in_a_batch(bits: str, error: flo
     pytest.importorskip(PACKERS[bits, "cpu"])
     model = tiny.fresh("Llama", hidden_size=128, head_dim=32, intermediate_size=256)
     folder = tiny.save(model, tmp_path / "m")
-    config = replace(CONFIG, model=str(folder), device="cpu", load_in=bits, max_concurrency=2)
+    config = replace(
+        CONFIG, model=str(folder), device="cpu", dtype="bfloat16", load_in=bits, max_concurrency=2
+    )
     loaded = loader.load(config, lambda *_: None, lambda _: None)
     assert loaded.engine is not None
     try:
