@@ -55,7 +55,8 @@ def header_too_large(limit: int) -> Reply:
 
 
 def body_too_large(limit: int) -> Reply:
-    return error(413, f"The request's body is larger than {limit} bytes.", code="body_too_large")
+    shown = f"{limit >> 20} MiB" if limit % (1 << 20) == 0 else f"{limit} bytes"
+    return error(413, f"The request's body is larger than {shown}.", code="body_too_large")
 
 
 def transfer_coding() -> Reply:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any, Literal
 
@@ -245,6 +246,50 @@ def test_responses_are_told_streamed_parsed_and_continued(client: openai.OpenAI,
     assert asyncio.run(ask()) == whole.output_text
     with pytest.raises(openai.BadRequestError, match="resp_none"):
         client.responses.create(**rules, previous_response_id="resp_none")
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "words"),
+    [
+        ({"suffix": " end"}, "suffix", "not supported"),
+        ({"n": 3, "best_of": 2}, "best_of", "less than n"),
+        ({"best_of": 2, "stream": True}, "best_of", "streamed"),
+        ({"prompt": [1, 10**6]}, "prompt", "no token"),
+        ({"prompt": ["x"] * 65, "n": 2}, "prompt", "130|65 prompts"),
+        ({"max_tokens": 0}, "max_tokens", "echo"),
+        ({"prompt": [5] * 2000, "max_tokens": 100}, "prompt", "2100.*2000 in the prompt and 100"),
+    ],
+    ids=["suffix", "best_of below n", "best_of streamed", "no token", "many", "nothing", "context"],
+)
+def test_completions_that_can_not_be_are_refused_by_their_parameter(
+    writer: Worker, body: dict[str, Any], param: str, words: str
+) -> None:
+    answer = writer.post("/v1/completions", **({"model": "tiny", "prompt": "x", "max_tokens": 2} | body))
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == param
+    assert re.search(words, answer.json()["error"]["message"])
+
+
+def test_fields_that_mean_nothing_here_are_taken(writer: Worker) -> None:
+    extra = {
+        "user": "u",
+        "metadata": {"a": "b"},
+        "store": True,
+        "service_tier": "auto",
+        "suffix": None,
+        "x": 1,
+    }
+    assert writer.chat(max_tokens=2, **extra).status_code == 200
+    completed = writer.post("/v1/completions", model="tiny", prompt="x", max_tokens=2, **extra)
+    assert completed.status_code == 200
+
+
+def test_a_shared_beginning_is_counted_as_cached(writer: Worker) -> None:
+    prompt = "Everybody begins with the same words, which are computed once. "
+    asked = {"model": "tiny", "max_tokens": 2}
+    writer.post("/v1/completions", prompt=prompt + "One.", **asked)
+    again = writer.post("/v1/completions", prompt=prompt + "Two.", **asked).json()["usage"]
+    assert len(prompt) <= again["prompt_tokens_details"]["cached_tokens"] < again["prompt_tokens"]
 
 
 def test_errors_arrive_as_the_sdks_own(client: openai.OpenAI) -> None:
