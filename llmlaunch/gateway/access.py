@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii as _quoted
 from queue import SimpleQueue
 from threading import Thread
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from llmlaunch.gateway.proxy import Exchange
+    from llmlaunch.gateway.request import Request
 
 log = logging.getLogger(__name__)
+
+_TRACE = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
+"""W3C Trace Context, level 1."""
 
 FLUSH_AT = 64 << 10
 """Bytes that are written without waiting for the next flush."""
@@ -68,6 +77,28 @@ def _moment(at: float) -> str:
 @lru_cache(maxsize=2)
 def _second(at: int) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def line_of(
+    asked: Request, exchange: Exchange | None, model: str, status: int, seconds: float, trace: str, at: float
+) -> str:
+    """:func:`line` of a request that is over. ``trace``: the id of our own, if there is one."""
+    parent = _TRACE.fullmatch(asked.field(b"traceparent"))
+    return line(
+        at=at,
+        request_id=asked.identity,
+        trace_id=trace or (parent[1].decode() if parent else ""),
+        key=asked.grant.name,
+        method=asked.method,
+        path=asked.label,
+        model=exchange.name if exchange else model,
+        replica=exchange.replica_key if exchange else "",
+        status=status,
+        tokens=exchange.tokens if exchange else None,
+        first_byte_s=exchange.first_byte_s if exchange else None,
+        duration_s=seconds,
+        attempts=exchange.attempts if exchange else 0,
+    )
 
 
 class AccessLog:

@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 import os
-import re
 import resource
 import time
 from collections.abc import Coroutine
@@ -14,12 +13,11 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Any
 
-from llmlaunch.controller.marks import giver, is_marked
 from llmlaunch.gateway import access, errors, metrics, request
 from llmlaunch.gateway.access import AccessLog
 from llmlaunch.gateway.balance import is_full
 from llmlaunch.gateway.board import Crew, alone
-from llmlaunch.gateway.body import BadBody, model_of, model_of_prompts, previous_response
+from llmlaunch.gateway.body import BadBody
 from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.http import ClientConnection
 from llmlaunch.gateway.keys import KeyRing
@@ -30,6 +28,7 @@ from llmlaunch.gateway.proxy import CLIENT_LEFT, Exchange
 from llmlaunch.gateway.receive import Rules
 from llmlaunch.gateway.request import Kind, Request
 from llmlaunch.gateway.routes import Replica, RouteTable
+from llmlaunch.gateway.target import target
 from llmlaunch.gateway.tracing import Tracing
 from llmlaunch.gateway.upstream import Pool
 from llmlaunch.gateway.waiting import WaitingRoom
@@ -44,9 +43,6 @@ FIRST_TABLE_S = 2.0
 ACCESS_FLUSH_S = 0.1
 _PREFLIGHT_SECONDS = 600
 _PROXIED = frozenset((Kind.PROXY, Kind.CHECK, Kind.RESPONSE))
-_RESPONSES = b"/v1/responses"
-_TRACE = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
-"""W3C Trace Context, level 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +99,7 @@ class Gateway:
         self._draining: frozenset[str] = frozenset()
         self._chatty = log.isEnabledFor(logging.DEBUG)
         self._access = None if options.access_log is None else AccessLog(options.access_log, self._flush_soon)
+        self._told_full = False
         self._publish()  # else a process without a table would not count among those whose oldest is told
 
     # -- small services
@@ -167,7 +164,7 @@ class Gateway:
         found = asked.endpoint
         if found.kind in _PROXIED:
             try:
-                name = self._wanted(asked)
+                name = target(asked, self.table)
             except BadBody as error:
                 return errors.bad_request(error.message, error.param)
             if name is None:
@@ -188,35 +185,6 @@ class Gateway:
             ready = bool(self.table.serving)
             return _json(200 if ready else 503, {"status": "ready" if ready else "not ready"})
         return self._metrics()
-
-    def _wanted(self, asked: Request) -> str | None:
-        """The model whose replicas answer ``asked``; None when nobody has what it is about. Raises BadBody."""
-        found = asked.endpoint
-        if found.kind is Kind.CHECK:
-            return model_of_prompts(asked.body)
-        if found.kind is Kind.RESPONSE:
-            return self._hold(asked, found.name)
-        name = found.name or model_of(asked.body)
-        if found.upstream == _RESPONSES:
-            previous = previous_response(asked.body)
-            if previous:
-                serving = self.table.serving.get(name, ())
-                asked.holder = giver(previous, (replica.key for replica in serving)) or ""
-        return name
-
-    def _hold(self, asked: Request, response: str) -> str | None:
-        """Send ``asked`` to the replica that gave ``response``; a name of it that the key may use, None if there is none.
-
-        An id that does not tell who gave it comes from another engine. Then it can only be found where there is one.
-        """
-        replicas = {key: r for key, r in self.table.replicas.items() if not r.draining}
-        key = giver(response, replicas)
-        if key is None and len(replicas) == 1 and not is_marked(response):
-            key = next(iter(replicas))
-        if key is None:
-            return None
-        asked.holder = key
-        return next((name for name in replicas[key].names if asked.grant.limits.allows(name)), None)
 
     def _within_limits(self, asked: Request, name: str) -> Reply | str:
         """``name``, with the request put down to its key's account; or why its key can not have it now."""
@@ -266,32 +234,12 @@ class Gateway:
             self._settle(asked, status, exchange)
         trace = "" if self.tracing is None else self.tracing.ended(asked, model, status, exchange)
         if self._access is not None:
-            self._access.add(self._line(asked, model, status, seconds, exchange, trace))
+            self._access.add(access.line_of(asked, exchange, model, status, seconds, trace, time.time()))
         if self._chatty:
             log.debug(
                 "%s %s %s model=%r %d %.3f s", asked.identity.decode(), asked.method.decode(), asked.label, model,
                 status, seconds,
             )  # fmt: skip
-
-    def _line(
-        self, asked: Request, model: str, status: int, seconds: float, exchange: Exchange | None, trace: str
-    ) -> str:
-        parent = _TRACE.fullmatch(asked.field(b"traceparent"))
-        return access.line(
-            at=time.time(),
-            request_id=asked.identity,
-            trace_id=trace or (parent[1].decode() if parent else ""),
-            key=asked.grant.name,
-            method=asked.method,
-            path=asked.label,
-            model=exchange.name if exchange else model,
-            replica=exchange.replica_key if exchange else "",
-            status=status,
-            tokens=exchange.tokens if exchange else None,
-            first_byte_s=exchange.first_byte_s if exchange else None,
-            duration_s=seconds,
-            attempts=exchange.attempts if exchange else 0,
-        )
 
     def _flush_soon(self) -> None:
         if self._access is not None:
@@ -435,6 +383,9 @@ class Gateway:
         self.pool.sweep(now, set(self.table.replicas))
         if self.crew.size > 1:
             self._publish()
+        if self.crew.own.full and not self._told_full:
+            self._told_full = True
+            log.warning("there is no room for more figures: new names and replicas are not counted")
         if self._keys is not None and self._keys.refresh():
             self.rules.seen.forget()
 
