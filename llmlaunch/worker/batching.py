@@ -17,6 +17,8 @@ from llmlaunch.worker.values import Load, Piece
 
 PATIENCE = 2.0
 """A step that also computes prompts may take this many times as long as one that only decodes."""
+MOST_BURST_S = 0.5
+"""Seconds that a step may take on at most so that many prompts at once get their first tokens."""
 SMALLEST_CHUNK = 16
 EXPECTED_TOKENS = 512
 """Of an answer that nobody bounded: room is held for so many, and taken as it grows beyond them."""
@@ -42,6 +44,23 @@ class Pacer:
             return SMALLEST_CHUNK
         tokens = int((PATIENCE - 1) * self._decode_s / self._prompt_token_s)
         return max(SMALLEST_CHUNK, min(self._most, tokens))
+
+    def burst(self, decoding: int, left: Sequence[int]) -> int:
+        """Tokens, so that the first of the prompts that have ``left`` tokens each are complete in this step.
+
+        Each first token that comes of it is worth as much as an ordinary pause of one running stream: when thirty short
+        prompts arrive beside one stream, it waits once, rather than thirty others for as many steps. Prompts that do not
+        come to their end buy nothing.
+        """
+        if not (decoding and self._decode_s and self._prompt_token_s):
+            return 0
+        most, total = 0, 0
+        for complete, tokens in enumerate(left, 1):
+            total += tokens
+            worth = min(MOST_BURST_S, (PATIENCE - 1) * self._decode_s * complete / decoding)
+            if total <= self._most and total * self._prompt_token_s <= worth:
+                most = total
+        return most
 
     def learn(self, decoded: int, prompt: int, seconds: float) -> None:
         if decoded and prompt <= 1:
@@ -154,9 +173,13 @@ class Batching:
     @torch.inference_mode()
     def step(self) -> list[tuple[str, Piece]]:
         began = time.perf_counter()
-        budget = self._pacer.budget(self.scheduler.decoding())
+        decoding = self.scheduler.decoding()
+        budget = self._pacer.budget(decoding)
         # Logits of whole prompts are large: a vocabulary for every token.
-        step = self.scheduler.step(min(budget, READING_TOKENS) if self._reading else budget)
+        if self._reading:
+            step = self.scheduler.step(min(budget, READING_TOKENS))
+        else:
+            step = self.scheduler.step(budget, lambda left: self._pacer.burst(decoding, left))
         self._move(step)
         if not step.spans:
             return []

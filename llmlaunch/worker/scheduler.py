@@ -21,7 +21,7 @@ all that were not, so a steady flow of urgent requests delays the others and nev
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 LEAST_REUSE = 8
@@ -263,17 +263,19 @@ class Scheduler:
 
     # -- the decision --------------------------------------------------------------------------------------------
 
-    def step(self, prompt_budget: int) -> Step:
+    def step(self, prompt_budget: int, burst: Callable[[Sequence[int]], int] = lambda left: 0) -> Step:
         """The next step. ``prompt_budget``: how many tokens of prompts it may compute beside the decodes.
 
-        The budget is at least one token, so that prompts always move on. The caller must compute every span.
+        ``burst`` may raise that, told how many tokens each prompt has left, first in rank first. The budget is at least
+        one token, so that prompts always move on. The caller must compute every span.
         """
         self._ticks += 1
         self._grow()
         self._admit()
-        budget = max(1, prompt_budget)
+        ranked = sorted(self._running.values(), key=lambda r: r.rank)
+        budget = max(1, prompt_budget, burst([r.left for r in ranked if not r.decoding]))
         spans: list[Span] = []
-        for running in sorted(self._running.values(), key=lambda r: r.rank):
+        for running in ranked:
             size = 1 if running.decoding else self._chunk(running, budget)
             if not running.decoding:
                 budget -= size

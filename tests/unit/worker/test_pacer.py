@@ -1,0 +1,71 @@
+"""How much of the prompts a step takes on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from llmlaunch.worker.batching import MOST_BURST_S, Pacer
+from llmlaunch.worker.scheduler import Capacity, Scheduler, Ticket
+
+DECODE_S = 0.03
+TOKEN_S = 0.001
+
+
+@pytest.fixture
+def pacer() -> Pacer:
+    """Of a machine that takes 30 ms to decode, and 1 ms for each token of a prompt."""
+    pacer = Pacer(2048)
+    pacer.learn(decoded=1, prompt=0, seconds=DECODE_S)
+    pacer.learn(decoded=0, prompt=100, seconds=100 * TOKEN_S)
+    return pacer
+
+
+@pytest.mark.parametrize(
+    ("decoding", "left", "tokens"),
+    [
+        (1, [20] * 8, 160),  # eight first tokens for one pause of 160 ms
+        (1, [20] * 40, 500),  # never more than half a second
+        (1, [4000], 0),  # one long prompt: the ordinary budget
+        (1, [4000] * 30, 0),  # many long ones: none would be complete
+        (8, [20] * 8, 0),  # as many wait as speak: 160 ms for what 30 ms are worth
+        (8, [3] * 8, 24),
+        (1, [4000, 20, 20], 0),  # those behind a long one do not pass it
+        (1, [10, 4000], 10),
+        (1, [], 0),
+        (0, [20] * 8, 0),  # nobody is held up: the ordinary budget is all there is
+    ],
+)
+def test_a_burst_buys_first_tokens(pacer: Pacer, decoding: int, left: list[int], tokens: int) -> None:
+    assert pacer.burst(decoding, left) == tokens
+    assert tokens * TOKEN_S <= MOST_BURST_S
+
+
+def test_nothing_is_bought_before_the_price_is_known() -> None:
+    assert Pacer(2048).burst(1, [20] * 8) == 0
+
+
+def test_a_burst_keeps_to_the_longest_step() -> None:
+    pacer = Pacer(64)
+    pacer.learn(decoded=1, prompt=0, seconds=DECODE_S)
+    pacer.learn(decoded=0, prompt=100, seconds=1e-6)
+    assert pacer.burst(1, [20] * 8) == 60
+
+
+def test_the_scheduler_tells_what_is_left_and_takes_the_larger_budget() -> None:
+    scheduler = Scheduler(Capacity(rows=4, columns=64, tokens=256))
+    for at in range(3):
+        scheduler.add(Ticket(f"r{at}", tuple(range(at * 20, at * 20 + 10 + at)), 4))
+    told: list[list[int]] = []
+
+    def burst(left: Sequence[int]) -> int:
+        told.append(list(left))
+        return 21
+
+    step = scheduler.step(4, burst)
+    assert told == [[10, 11, 12]]
+    assert [(span.request_id, len(span.tokens), span.samples) for span in step.spans] == [
+        ("r0", 10, True),
+        ("r1", 11, True),
+    ]
