@@ -33,6 +33,7 @@ docs: venv
 bench: venv
 	$(BIN)/python -m benchmarks.plan
 	$(BIN)/python -m benchmarks.lifecycle
+	$(BIN)/python -m benchmarks.worker --record
 
 venv: $(STAMP)
 

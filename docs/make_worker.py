@@ -143,6 +143,12 @@ package, which a refusal names before a byte is read; fp8 is unpacked on a CPU. 
 loading, on GPUs with the package bitsandbytes, on CPUs with torchao (8bit) or bitsandbytes (4bit); the plan counts weights as stored, so
 tell it with `vram:` what a replica takes then. GGUF files are unpacked to bfloat16 once, into the cache.
 
+## On CPUs
+
+Where the CPU computes bfloat16, the weights of linear layers are kept in the order in which it reads them (the results are the
+same); replicas of one model then hold a copy each. A worker computes with as many threads as there are cores that nobody else
+uses, looked at twice a second; `--threads`, `OMP_NUM_THREADS` and `--strict-seeds` keep the number as it is.
+
 ## On GPUs
 
 The cache is allocated at the start, a whole context for each row. Where memory does not hold 32 rows (`--limit-worker-concurrency`) of the
