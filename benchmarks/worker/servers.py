@@ -112,7 +112,7 @@ def vllm(folder: str, binary: str) -> Iterator[Target]:
     """vLLM for CPUs, from an environment of its own."""
     port = free_port()
     command = [
-        binary, "serve", folder, "--dtype", "bfloat16", "--max-model-len", "2048", "--max-num-seqs", "64", "--enforce-eager",
+        binary, "serve", folder, "--dtype", "bfloat16", "--max-model-len", "4096", "--max-num-seqs", "64", "--enforce-eager",
         "--host", "127.0.0.1", "--port", str(port), "--served-model-name", "m",
     ]  # fmt: skip
     env = {
