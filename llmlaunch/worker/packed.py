@@ -78,15 +78,8 @@ def _plain(weight: Tensor) -> bool:
     return type(weight) is nn.Parameter and weight.dtype == torch.bfloat16
 
 
-def _plain(module: nn.Module) -> bool:
-    """Subclasses compute something of their own, hooks move weights about, and quantised weights are tensors of their own kind."""
-    hooked = module._forward_hooks or module._forward_pre_hooks or hasattr(module, "_hf_hook")
-    return (
-        type(module) is nn.Linear
-        and not hooked
-        and type(module.weight) is nn.Parameter
-        and module.weight.dtype == torch.bfloat16
-    )
+def _hooked(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks or hasattr(module, "_hf_hook"))
 
 
 def release() -> int:
