@@ -225,16 +225,16 @@ def test_responses_are_told_streamed_parsed_and_continued(client: openai.OpenAI,
     assert after.usage is not None
     assert whole.usage is not None
     assert after.usage.input_tokens > whole.usage.input_tokens
-    seeded: Any = {"model": "tiny", "input": "Hello", "temperature": 1, "max_output_tokens": 600}
-    assert isinstance(client.responses.parse(**seeded, text_format=Walk).output_parsed, Walk)
-    with client.responses.stream(**seeded, text_format=Walk) as stream:
+    greedy: Any = {"model": "tiny", "input": "Hello", "temperature": 0, "max_output_tokens": 600}
+    assert isinstance(client.responses.parse(**greedy, text_format=Walk).output_parsed, Walk)
+    with client.responses.stream(**greedy, text_format=Walk) as stream:
         said = "".join(event.delta for event in stream if event.type == "response.output_text.delta")
         final = stream.get_final_response()
     assert said == final.output_text
     assert isinstance(final.output_parsed, Walk)
     tool: Any = {"type": "function", "name": "Turn", "parameters": Turn.model_json_schema(), "strict": False}
     called = client.responses.create(
-        **seeded, tools=[tool], tool_choice={"type": "function", "name": "Turn"}
+        **greedy, tools=[tool], tool_choice={"type": "function", "name": "Turn"}
     ).output[0]
     assert called.type == "function_call"
     assert Turn.model_validate_json(called.arguments)
