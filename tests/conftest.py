@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,11 @@ from llmlaunch import paths
 # Its limit of 200 ms an example is a timing assert, and a busy machine breaks it.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+# A shell without job control starts what it puts in the background with SIGINT ignored, and children inherit that: the
+# Ctrl-C of tests would do nothing. A handler of our own becomes the default action in them.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ("tests.support.nvml.fixtures",)
 
