@@ -14,6 +14,10 @@ from llmlaunch.worker.values import Sampling, TokenLogprob
 
 CANDIDATES = 256
 """The nucleus is looked for among this many likeliest tokens first; only where it is larger is everything sorted."""
+FEW_CANDIDATES = 64
+"""Enough where every row's top_k is no more."""
+GROUP = 32
+"""Neighbouring tokens of which only the likeliest is looked at first, while the candidates are searched."""
 
 
 class Form(Protocol):
@@ -53,7 +57,7 @@ def sample(logits: Tensor, voices: Sequence[Voice]) -> tuple[list[int], list[Tok
     tokens = [0] * len(voices)
     greedy = [row for row, voice in enumerate(voices) if voice.rules.greedy]
     if greedy:
-        picked = (shaped if len(greedy) == len(voices) else shaped[greedy]).argmax(-1).tolist()
+        picked = likeliest_one(shaped if len(greedy) == len(voices) else shaped[greedy]).tolist()
         for row, token in zip(greedy, picked, strict=True):
             tokens[row] = token
     drawn = [row for row, voice in enumerate(voices) if not voice.rules.greedy]
@@ -106,63 +110,101 @@ def _reshape_row(logits: Tensor, voice: Voice) -> None:
 def _draw(logits: Tensor, voices: Sequence[Voice]) -> list[int]:
     """One uniform number a row, put through the inverse of the row's cumulative distribution."""
     rules = [voice.rules for voice in voices]
-    temperatures = torch.tensor([r.temperature for r in rules], device=logits.device)
     chances = torch.tensor([[v.chance.random()] for v in voices], dtype=torch.float64, device=logits.device)
-    scaled = (logits - logits.amax(-1, keepdim=True)) / temperatures[:, None]
     tokens = [0] * len(voices)
     whole = [row for row, r in enumerate(rules) if r.top_p >= 1 and not r.top_k and not r.min_p]
     cut = [row for row in range(len(rules)) if row not in whole]
-    if whole:
-        mass = scaled[whole].softmax(-1).to(torch.float64).cumsum(-1)
-        for row, token in zip(whole, _invert(mass, chances[whole]).tolist(), strict=True):
-            tokens[row] = token
-    if cut:
-        picked = _draw_cut(scaled[cut], [rules[row] for row in cut], chances[cut])
-        for row, token in zip(cut, picked, strict=True):
+    for rows, draw in ((whole, _draw_whole), (cut, _draw_cut)):
+        if not rows:
+            continue
+        if len(rows) == len(rules):
+            return draw(logits, rules, chances)
+        picked = draw(logits[rows], [rules[row] for row in rows], chances[rows])
+        for row, token in zip(rows, picked, strict=True):
             tokens[row] = token
     return tokens
 
 
-def _draw_cut(scaled: Tensor, rules: Sequence[Sampling], chances: Tensor) -> list[int]:
+def _draw_whole(logits: Tensor, rules: Sequence[Sampling], chances: Tensor) -> list[int]:
+    """Draw from all tokens."""
+    scaled = _scaled(logits, logits.amax(-1, keepdim=True), _column([r.temperature for r in rules], logits))
+    picked: list[int] = _invert(scaled.softmax(-1).to(torch.float64).cumsum(-1), chances).tolist()
+    return picked
+
+
+def _draw_cut(logits: Tensor, rules: Sequence[Sampling], chances: Tensor) -> list[int]:
     """Draw where top_k, min_p or top_p leave only the likeliest tokens; in this order, as vLLM applies them."""
-    vocabulary = scaled.shape[-1]
-    most = min(vocabulary, max([CANDIDATES, *(r.top_k for r in rules)]))
-    values, tokens = scaled.topk(most, -1)
-    device = scaled.device
-    limits = torch.tensor([[min(r.top_k, vocabulary) or vocabulary] for r in rules], device=device)
-    nucleus = torch.tensor([[r.top_p] for r in rules], device=device)
-    floors = torch.tensor([[r.min_p] for r in rules], device=device)
-    inside = torch.arange(most, device=device)[None] < limits
+    vocabulary = logits.shape[-1]
+    top_k = [min(r.top_k, vocabulary) or vocabulary for r in rules]
+    few = max(top_k) <= FEW_CANDIDATES
+    most = min(vocabulary, FEW_CANDIDATES if few else max([CANDIDATES, *(r.top_k for r in rules)]))
+    values, tokens = likeliest(logits, most)
+    temperatures = _column([r.temperature for r in rules], logits)
+    scaled = _scaled(values, values[:, :1], temperatures)
+    limits, nucleus = _column(top_k, logits), _column([r.top_p for r in rules], logits)
+    floors = _column([r.min_p for r in rules], logits)
+    inside = torch.arange(most, device=logits.device)[None] < limits
     # What all tokens that top_k leaves weigh together: the whole vocabulary for rows without it.
-    total = torch.where(
-        limits < vocabulary,
-        values.masked_fill(~inside, float("-inf")).logsumexp(-1, keepdim=True),
-        scaled.logsumexp(-1, keepdim=True),
-    )
-    weights = (values - total).exp() * inside
+    total = scaled.masked_fill(~inside, float("-inf")).logsumexp(-1, keepdim=True)
+    open_rows = [row for row, limit in enumerate(top_k) if limit == vocabulary]
+    if open_rows:
+        everything = _scaled(logits[open_rows], values[open_rows, :1], temperatures[open_rows])
+        total[open_rows] = everything.logsumexp(-1, keepdim=True)
+    weights = (scaled - total).exp() * inside
     before = weights.cumsum(-1) - weights
     kept = weights * (before < nucleus) * (weights >= floors * weights[:, :1])
-    # A nucleus (or floor) that reaches beyond the candidates: that row looks at everything, which is rare and slow.
-    beyond = (limits > most) & (kept[:, -1:] > 0)
-    if most < vocabulary and bool(beyond.any()):
-        return _draw_cut_slowly(scaled, rules, chances, beyond, kept, tokens)
-    return tokens.gather(1, _invert(kept.to(torch.float64).cumsum(-1), chances)[:, None])[:, 0].tolist()
-
-
-def _draw_cut_slowly(
-    scaled: Tensor, rules: Sequence[Sampling], chances: Tensor, beyond: Tensor, kept: Tensor, tokens: Tensor
-) -> list[int]:
     picked: list[int] = tokens.gather(1, _invert(kept.to(torch.float64).cumsum(-1), chances)[:, None])[
         :, 0
     ].tolist()
-    for row in beyond[:, 0].nonzero()[:, 0].tolist():
-        values, order = scaled[row].sort(descending=True)
-        weights = values.softmax(-1)
-        weights *= (weights.cumsum(-1) - weights) < rules[row].top_p
-        weights *= weights >= rules[row].min_p * weights[0]
-        mass = weights.to(torch.float64).cumsum(-1)[None]
-        picked[row] = int(order[_invert(mass, chances[row : row + 1])[0]])
+    if open_rows and most < vocabulary:
+        # A nucleus (or floor) that reaches beyond the candidates: that row looks at everything, which is rare and slow.
+        for row in ((limits > most) & (kept[:, -1:] > 0))[:, 0].nonzero()[:, 0].tolist():
+            picked[row] = _draw_slowly(logits[row], rules[row], chances[row : row + 1])
     return picked
+
+
+def _draw_slowly(logits: Tensor, rules: Sampling, chance: Tensor) -> int:
+    """Draw for one row, with all its tokens in order."""
+    values, order = logits.sort(descending=True)
+    weights = _scaled(values, values[:1], rules.temperature).softmax(-1)
+    weights *= (weights.cumsum(-1) - weights) < rules.top_p
+    weights *= weights >= rules.min_p * weights[0]
+    return int(order[_invert(weights.to(torch.float64).cumsum(-1)[None], chance)[0]])
+
+
+def _column(values: Sequence[float], like: Tensor) -> Tensor:
+    return torch.tensor(values, device=like.device)[:, None]
+
+
+def _scaled(logits: Tensor, highest: Tensor, temperature: Tensor | float) -> Tensor:
+    """Logits by temperature, from 0 downwards: dividing by a low one would leave the range of floats otherwise."""
+    return (logits - highest) / temperature
+
+
+def likeliest_one(logits: Tensor) -> Tensor:
+    """As ``argmax``, the first of several alike; several times as fast for a large vocabulary."""
+    rows, vocabulary = logits.shape
+    if vocabulary % GROUP:
+        return logits.argmax(-1)
+    grouped = logits.reshape(rows, -1, GROUP)
+    best = grouped.amax(-1).argmax(-1)
+    return best * GROUP + grouped[torch.arange(rows, device=logits.device), best].argmax(-1)
+
+
+def likeliest(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """As ``topk``, and several times as fast for a few of a large vocabulary.
+
+    The highest ``count`` lie in the ``count`` groups with the highest maxima: only these are looked at one by one.
+    """
+    rows, vocabulary = logits.shape
+    groups = vocabulary // GROUP
+    if count > FEW_CANDIDATES or count * GROUP * 4 > vocabulary or vocabulary % GROUP:
+        values, tokens = logits.topk(count, -1)
+        return values, tokens
+    grouped = logits.reshape(rows, groups, GROUP)
+    best = grouped.amax(-1).topk(count, -1).indices
+    values, at = grouped.gather(1, best[:, :, None].expand(-1, -1, GROUP)).view(rows, -1).topk(count, -1)
+    return values, best.gather(1, at // GROUP) * GROUP + at % GROUP
 
 
 def _invert(mass: Tensor, chances: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlaunch.worker.sampler import CANDIDATES, Voice, sample
+from llmlaunch.worker.sampler import CANDIDATES, FEW_CANDIDATES, Voice, likeliest, likeliest_one, sample
 from llmlaunch.worker.values import Sampling
 
 
@@ -185,3 +185,30 @@ def test_a_penalty_beyond_all_measure_still_draws_what_it_favours(penalty: float
     voice = Voice.of(Sampling(repetition_penalty=penalty, top_p=top_p, seed=1), (1,))
     voice.banned = (4,)
     assert sample(torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0]]), [voice])[0] == [1]
+
+
+@pytest.mark.parametrize("vocabulary", [40, 4099, 64 * 32, 4 * 64 * 32, 49152])
+@pytest.mark.parametrize("spread", [0.0, 3.0])
+def test_the_search_for_the_likeliest_finds_what_sorting_finds(vocabulary: int, spread: float) -> None:
+    torch.manual_seed(3)
+    logits = (torch.randn(3, vocabulary) * spread).bfloat16().float()  # some are alike
+    logits[1, :] = float("-inf")
+    logits[1, vocabulary // 2] = 0.0
+    assert torch.equal(likeliest_one(logits), logits.argmax(-1))
+    for count in (1, min(vocabulary, FEW_CANDIDATES), min(vocabulary, CANDIDATES)):
+        values, tokens = likeliest(logits, count)
+        assert torch.equal(values, logits.sort(-1, descending=True).values[:, :count])
+        assert torch.equal(values, logits.gather(1, tokens))
+        assert all(len(set(row)) == count for row in tokens.tolist())
+
+
+def test_a_seed_means_the_same_whatever_others_ask_for() -> None:
+    """The others decide how many candidates are looked at."""
+    torch.manual_seed(4)
+    logits = torch.randn(2, 8192) * 3
+    wide = Sampling(top_p=0.999, temperature=2.0)
+    for seed in range(100):
+        mine = Sampling(top_k=40, top_p=0.9, seed=seed)
+        alone, _ = sample(logits[:1], [Voice.of(mine, ())])
+        together, _ = sample(logits, [Voice.of(mine, ()), Voice.of(wide, ())])
+        assert together[0] == alone[0]
