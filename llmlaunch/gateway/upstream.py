@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, cast
 
+from llmlaunch.gateway.coalesce import Coalescer
 from llmlaunch.gateway.framing import HEAD_LIMIT, BadAnswer, Body, Head, read_head
 from llmlaunch.gateway.routes import FASTCHAT, Replica
 from llmlaunch.gateway.seen import Seen
@@ -29,7 +30,7 @@ _WORTH_NO_COPY = 16 << 10
 """Bytes of a body from which a gathering write is cheaper than a copy."""
 
 
-_Lane = tuple[Callable[[bytes], bool], Callable[[bytes], None], Callable[[bytes], None]]
+_Lane = tuple[Callable[[bytes], bool], Callable[[bytes], None], Callable[[bytes], None], Coalescer]
 
 
 class AnswerTaker(Protocol):
@@ -104,7 +105,9 @@ class UpstreamConnection(asyncio.Protocol):
         The events of a stream are nearly all such chunks: on this lane one costs little more than its two system calls.
         """
         if self._body is not None:
-            self._lane = (self._body.is_next_chunk, note, write)
+            events = self.pool.events
+            self._lane = (self._body.is_next_chunk, note, write, events)
+            events.look()
 
     def drop(self) -> None:
         """Close at once: the answer is not wanted any more. The user hears nothing more."""
@@ -124,10 +127,11 @@ class UpstreamConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._lane is not None:
-            is_next_chunk, note, write = self._lane
+            is_next_chunk, note, write, events = self._lane
             if is_next_chunk(data):
                 note(data)
                 write(data)
+                events.passed += 1
                 return
         user = self.user
         if user is None:  # it spoke without being asked
@@ -225,6 +229,7 @@ class Pool:
         self._idle: dict[str, list[UpstreamConnection]] = {}
         self._translators: dict[str, Worker] = {}
         self.heads: Seen[Head] = Seen()
+        self.events = Coalescer(self._loop.call_soon)
 
     def take(self, key: str) -> UpstreamConnection | None:
         idle = self._idle.get(key)
@@ -270,7 +275,8 @@ class Pool:
             idle.remove(connection)
 
     def sweep(self, now: float, known: set[str]) -> None:
-        """Close what lay idle too long, and everything idle to replicas that are gone."""
+        """About once a second: close what lay idle too long, and everything idle to replicas that are gone."""
+        self.events.look()
         for key in self._translators.keys() - known:
             del self._translators[key]
         for key, idle in list(self._idle.items()):
