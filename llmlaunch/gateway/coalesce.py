@@ -9,9 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-GATHER_S = 0.0005
+GATHER_S = 0.0008
 """The longest that an event waits for others. Tokens of one answer are many times that apart."""
-WORTH = 2
+WORTH = 3
 """Events that must be expected in that time before it is waited for them."""
 TURNS = 16
 """Between two judgements whether it still pays."""
