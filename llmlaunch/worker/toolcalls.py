@@ -4,6 +4,7 @@ Models write calls as JSON objects with a name and arguments, behind a mark of t
 
     Hermes, Qwen    <tool_call>{"name": "f", "arguments": {…}}</tool_call>
     Mistral         [TOOL_CALLS] [{"name": "f", "arguments": {…}}, …]
+                    [TOOL_CALLS]f[ARGS]{…}[TOOL_CALLS]g[ARGS]{…}  (since its eleventh tokenizer; some with [CALL_ID]…)
     Llama 3         {"name": "f", "parameters": {…}}            (the whole answer), or behind <|python_tag|>
 
 What stands between the objects differs, and carries no meaning: it is skipped.
@@ -18,8 +19,13 @@ from enum import Enum, auto
 
 from llmlaunch.worker.stops import StopHolder
 
-MARKS = ("<tool_call>", "[TOOL_CALLS]", "<|python_tag|>")
+_NAMES = "[TOOL_CALLS]"
+"""Behind this mark a name may stand outside of the object, which then is the arguments alone."""
+MARKS = ("<tool_call>", _NAMES, "<|python_tag|>")
 _HEAD = re.compile(r'\s*\{\s*"name"\s*:\s*"((?:[^"\\]|\\.)*)"\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\S)')
+_NAME = re.compile(r"(?:^|\[TOOL_CALLS\])\s*([\w.-]+)\s*(?:\[CALL_ID\]\s*\w*\s*)?(?:\[ARGS\]\s*)?$")
+_NAME_LIMIT = 512
+"""Characters in which the name of a call is looked for."""
 _BARE = re.compile(r'\s*\{\s*"name"\s*:')
 _BARE_SO_FAR = '{"name":'
 
@@ -87,6 +93,10 @@ class CallParser:
         self._begun = ""
         self._buffer = ""
         self._end = JsonEnd()
+        self._names = False
+        """Names may stand outside."""
+        self._after = _Place.TAIL
+        """Where the present call's arguments lead."""
         self.calls = 0
 
     def push(self, text: str) -> list[Delta]:
@@ -122,6 +132,7 @@ class CallParser:
         deltas = [Delta(text=shown)] if shown else []
         if self._marks.hit is not None:
             self._place = _Place.BETWEEN
+            self._names = self._marks.hit == _NAMES
             self._buffer = self._marks.rest
             deltas += self._inside()
         return deltas
@@ -131,17 +142,14 @@ class CallParser:
         while self._buffer:
             before = (self._place, self._buffer)
             if self._place is _Place.BETWEEN:
-                at = self._buffer.find("{")
-                self._buffer = self._buffer[at:] if at >= 0 else ""
-                if at >= 0:
-                    self._place, self._end = _Place.HEAD, JsonEnd()
+                deltas += self._between()
             elif self._place is _Place.HEAD:
                 deltas += self._head()
             elif self._place is _Place.ARGUMENTS:
                 end = self._end.find(self._buffer)
                 piece, self._buffer = self._buffer[:end], "" if end is None else self._buffer[end:]
                 deltas.append(Delta(index=self.calls - 1, arguments=piece))
-                self._place = _Place.ARGUMENTS if end is None else _Place.TAIL
+                self._place = _Place.ARGUMENTS if end is None else self._after
             else:
                 at = self._buffer.find("}")
                 self._buffer = self._buffer[at + 1 :] if at >= 0 else ""
@@ -149,6 +157,21 @@ class CallParser:
             if before == (self._place, self._buffer):
                 break
         return deltas
+
+    def _between(self) -> list[Delta]:
+        """Find where the next object begins, and what it is."""
+        at = self._buffer.find("{")
+        if at < 0:
+            self._buffer = self._buffer[-_NAME_LIMIT:] if self._names else ""
+            return []
+        before, self._buffer = self._buffer[:at], self._buffer[at:]
+        self._end = JsonEnd()
+        name = _NAME.search(before) if self._names else None
+        if name is None:
+            self._place, self._after = _Place.HEAD, _Place.TAIL
+            return []
+        self._place, self._after = _Place.ARGUMENTS, _Place.BETWEEN
+        return [self._begin(name[1])]
 
     def _head(self) -> list[Delta]:
         found = _HEAD.match(self._buffer)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from llmlaunch.worker.toolcalls import CallParser, Delta
 
 CALL = '{"name": "weather", "arguments": {"city": "Pa\\"ris}", "days": [1, {"x": "]"}]}}'
+BARE = CALL.partition('"arguments": ')[2][:-1]
 ARGUMENTS = {"city": 'Pa"ris}', "days": [1, {"x": "]"}]}
 TWO = [("weather", ARGUMENTS), ("weather", ARGUMENTS)]
 
@@ -19,6 +20,12 @@ WRITTEN: list[tuple[str, str, list[tuple[str, Any]]]] = [
     ("<tool_call>\n" + CALL + "\n</tool_call>", "", TWO[:1]),
     ("Let me see. <tool_call>" + CALL + "</tool_call>\n<tool_call>" + CALL + "</tool_call>", "Let me see. ", TWO),
     ("[TOOL_CALLS] [" + CALL + ", " + CALL + "]", "", TWO),
+    ("[TOOL_CALLS]weather[ARGS]" + BARE, "", TWO[:1]),
+    ("So: [TOOL_CALLS]weather[ARGS]" + BARE + "[TOOL_CALLS]weather[ARGS]" + BARE, "So: ", TWO),
+    ("[TOOL_CALLS]weather[CALL_ID]a1B2c3D4e[ARGS]" + BARE + "[TOOL_CALLS] weather" + BARE, "", TWO),
+    ('[TOOL_CALLS]my.tool-2[ARGS]{}', "", [("my.tool-2", {})]),
+    ('[TOOL_CALLS]f[ARGS]{"a": 1', "", [("f", None)]),
+    ("[TOOL_CALLS]f[ARGS]", "", []),
     (CALL.replace("arguments", "parameters"), "", TWO[:1]),
     ("<|python_tag|>" + CALL + "; " + CALL, "", TWO),
     ("  \n" + CALL, "", TWO[:1]),
