@@ -121,6 +121,9 @@ def worker(
         return
     sock = serve.bind(host, port)  # before anything heavy is imported: a taken port is told at once
 
+    from llmlaunch.worker import imports
+
+    imports.begin()
     from llmlaunch.worker.run import run
 
     raise typer.Exit(run(config, sock))

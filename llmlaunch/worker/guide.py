@@ -10,14 +10,14 @@ import json
 import re
 import threading
 from collections import OrderedDict
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from llmlaunch.worker.codec import Codec
 from llmlaunch.worker.errors import BadRequest
 from llmlaunch.worker.protocol import GenerationBody
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 KEPT = 64
 """Compiled forms that are kept for the next request with the same one."""
@@ -34,6 +34,8 @@ class Guide:
 
     def restrict(self, logits: Tensor) -> None:
         """Make impossible in ``logits`` ``[vocabulary]`` what may not come next. Something always may: the end does."""
+        import torch  # requests are understood before it is there
+
         if self._matcher.is_stopped():  # the form is complete, or the matcher gave up
             allowed = torch.zeros(len(logits), dtype=torch.bool, device=logits.device)
         else:

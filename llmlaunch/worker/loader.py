@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmlaunch.models.facts import ModelFacts, ModelKind
+from llmlaunch.worker import imports
 from llmlaunch.worker.codec import Codec
 from llmlaunch.worker.config import WorkerConfig
 from llmlaunch.worker.errors import CanNotServe
@@ -98,6 +99,7 @@ def load(config: WorkerConfig, progress: Progress, deliver: Deliver) -> Loaded:
     progress(0, 0, "starting torch")
     from llmlaunch.worker import generator, placement, quantised
 
+    imports.done()
     device = placement.choose(config)
     placement.set_threads(config.threads)
     warning = quantised.check(facts, device)

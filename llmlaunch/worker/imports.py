@@ -1,0 +1,205 @@
+"""Importing torch and transformers for a worker, without what a worker does not use.
+
+Half of the time that this takes goes into four things: the collector of cycles, which looks again and again at objects
+that stay; ``torch.distributed.tensor`` with sympy, for models spread over processes; ``torch._dynamo``, the compiler,
+for a few decorators; and transformers' list of its models, which it reads from their sources, twice. So the collector
+waits, transformers is told that nothing is distributed, the compiler is loaded when somebody compiles, and the list is
+made once. A library that has changed so that one of these does not fit is left as it is.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any
+
+COMPILER = "torch._dynamo"
+TRACED = "torch._dynamo._trace_wrapped_higher_order_op"
+"""Its module that transformers takes something from for other purposes; it needs none of the others."""
+LIST = "transformers.utils.import_utils"
+
+
+def begin() -> None:
+    """Call before torch or transformers are imported, and :func:`done` after."""
+    gc.disable()
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
+
+
+def done() -> None:
+    """What is there now stays: the collector runs again, and does not look at it. Does nothing without a beginning."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
+
+
+class _Finder(MetaPathFinder):
+    """Finds the two modules that are changed, and nothing else."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name.startswith(COMPILER + ".") and name != TRACED:
+            return _inside(name, path)
+        if name not in (COMPILER, LIST):
+            return None
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is not None and isinstance(spec.loader, SourceFileLoader):
+            changed = _Later if name == COMPILER else _Shorter
+            spec.loader = changed(spec.loader.name, spec.loader.path)
+        return spec
+
+
+# -- the compiler, later ---------------------------------------------------------------------------------------------
+
+
+class _Later(SourceFileLoader):
+    """Leaves a package empty until something in it is asked for."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__class__ = _Unloaded
+
+
+class _There(Loader):
+    """Of a module that is imported already."""
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return sys.modules[spec.name]
+
+    def exec_module(self, module: ModuleType) -> None: ...
+
+
+def _inside(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
+    """Finds a module of the package, which is loaded first: its modules need each other in the package's order."""
+    package = sys.modules.get(COMPILER)
+    if isinstance(package, _Unloaded) and not package._loading_here():
+        package._load()
+        if name in sys.modules:
+            return ModuleSpec(name, _There())
+    return None
+
+
+class _Unloaded(ModuleType):
+    """``torch._dynamo`` as long as nobody compiles: its marks can be given, and are made up for."""
+
+    _lock = threading.RLock()
+    _loading = False
+    _marked: list[tuple[str, Any]] = []  # noqa: RUF012 - of the only one there is
+
+    def __getattribute__(self, name: str) -> Any:
+        # What another thread is loading is not to be seen half done.
+        if _Unloaded._loading and not object.__getattribute__(self, "_loading_here")():
+            with _Unloaded._lock:
+                pass
+        return ModuleType.__getattribute__(self, name)
+
+    def __getattr__(self, name: str) -> Any:
+        if type(self) is not _Unloaded:  # another thread has loaded it
+            return getattr(self, name)
+        if name.startswith("__") or self._loading_here():
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        if name in ("allow_in_graph", "assume_constant_result"):
+            return functools.partial(self._mark, name)
+        if name == "disable":
+            return self._disable
+        self._load()
+        return getattr(self, name)
+
+    def _loading_here(self) -> bool:
+        return _Unloaded._loading and _Unloaded._lock._is_owned()  # type: ignore[attr-defined]
+
+    def _mark(self, name: str, function: Any) -> Any:
+        """What marks say is for the compiler alone: it hears of them when it is loaded."""
+        self._marked.append((name, function))
+        return function
+
+    def _disable(self, fn: Any = None, recursive: bool = True, **others: Any) -> Any:
+        """As torch.compiler.disable: ``fn``, which the compiler will not look into."""
+        if fn is None:
+            return functools.partial(self._disable, recursive=recursive, **others)
+        if not isinstance(fn, FunctionType):
+            self._load()
+            return self.disable(fn, recursive, **others)
+        disabled: list[Any] = []
+
+        @functools.wraps(fn)
+        def either(*arguments: Any, **keywords: Any) -> Any:
+            if type(self) is _Unloaded:  # so nothing is being compiled
+                return fn(*arguments, **keywords)
+            if not disabled:
+                disabled.append(self.disable(fn, recursive, **others))
+            return disabled[0](*arguments, **keywords)
+
+        return either
+
+    def _load(self) -> None:
+        """Make this the module that it stands for. Other threads wait."""
+        with self._lock:
+            spec = self.__spec__
+            if type(self) is not _Unloaded or spec is None or not isinstance(spec.loader, _Later):
+                return
+            _Unloaded._loading = True
+            try:
+                SourceFileLoader(spec.loader.name, spec.loader.path).exec_module(self)
+                module: ModuleType = self
+                module.__class__ = ModuleType
+            finally:
+                _Unloaded._loading = False
+            for name, function in _Unloaded._marked:
+                getattr(module, name)(function)
+
+
+# -- transformers' list of its models --------------------------------------------------------------------------------
+
+
+class _Shorter(SourceFileLoader):
+    """Runs the module, and replaces what takes long."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        super().exec_module(module)
+        shorten(module)
+
+
+def shorten(module: Any) -> None:
+    """Make ``transformers.utils.import_utils`` read the sources of a folder once, and hold nothing to be distributed."""
+    if hasattr(module, "is_torch_distributed_available"):  # as in a torch that is built without
+        module.is_torch_distributed_available = lambda: False
+    if hasattr(module, "create_import_structure_from_path"):
+        module.create_import_structure_from_path = _once(module.create_import_structure_from_path)
+    if hasattr(module, "fetch__all__"):
+        module.fetch__all__ = _from_the_last(module.fetch__all__)
+
+
+def _once(structure: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """``structure``, which reads all sources in a folder (or beside a file), with a memory."""
+    known: dict[Path, Any] = {}
+
+    def of(path: Any) -> Any:
+        given = Path(path)
+        folder = given if given.is_dir() else given.parent
+        if folder not in known:
+            known[folder] = structure(path)
+        return _copy(known[folder])
+
+    return of
+
+
+def _copy(value: Any) -> Any:
+    return {key: _copy(inner) for key, inner in value.items()} if isinstance(value, dict) else value
+
+
+def _from_the_last(fetch: Callable[[str], list[str]]) -> Callable[[str], list[str]]:
+    """``fetch``, which goes through all lines of a source for the last that begins with ``__all__``, from there on."""
+
+    def names(source: str) -> list[str]:
+        at = source.rfind("\n__all__")
+        return fetch(source[at + 1 :] if at > 0 else source)
+
+    return names
