@@ -232,6 +232,7 @@ WORDS = {
     "encoding_format": "`float` or `base64` (little-endian float32)",
     "dimensions": "cut vectors to so many numbers, and normalise them again",
     "truncate": "cut what is too long; default: refuse it with the counts",
+    "truncate_prompt_tokens": "cut to so many tokens, -1: to what fits (prompts lose their beginning, other texts their end)",
     "query": "what the documents are compared with",
     "documents": "texts, or objects with a `text`",
     "top_n": "only the best",

@@ -58,11 +58,13 @@ def prepare(body: ChatBody, loaded: Loaded) -> Call:
     tokens = loaded.codec.encode(text, special=False)  # the template writes its own special tokens
     if not tokens:
         raise BadRequest("the chat template wrote nothing for these messages", param="messages")
+    asked = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
+    tokens = prompts.shortened(body.truncate_prompt_tokens, tokens, asked, loaded.context)
     end = prompts.ending(
         body,
         loaded.codec,
         prompt=len(tokens),
-        asked=body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens,
+        asked=asked,
         context=loaded.context,
         param="messages",
     )

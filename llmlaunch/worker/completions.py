@@ -56,6 +56,10 @@ def prepare(body: CompletionBody, loaded: Loaded) -> Call:
     found = prompts.token_lists(
         body.prompt, loaded.codec, "prompt", special=body.add_special_tokens is not False
     )
+    asked = 16 if body.max_tokens is None else body.max_tokens  # OpenAI's default here
+    found = [
+        prompts.shortened(body.truncate_prompt_tokens, tokens, asked, loaded.context) for tokens in found
+    ]
     count = max(body.n or 1, body.best_of or 1)
     if len(found) * count > MOST_CHOICES:
         raise BadRequest(
@@ -68,7 +72,7 @@ def prepare(body: CompletionBody, loaded: Loaded) -> Call:
             body,
             loaded.codec,
             prompt=len(tokens),
-            asked=16 if body.max_tokens is None else body.max_tokens,  # OpenAI's default here
+            asked=asked,
             context=loaded.context,
             param="prompt",
         )

@@ -12,7 +12,7 @@ from llmlaunch.worker.codec import Codec
 from llmlaunch.worker.errors import BadRequest, ContextOverflow
 from llmlaunch.worker.front import Front
 from llmlaunch.worker.loader import Loaded
-from llmlaunch.worker.prompts import token_lists
+from llmlaunch.worker.prompts import cut_to, token_lists
 from llmlaunch.worker.protocol import EmbeddingBody
 
 MOST_INPUTS = 2048
@@ -47,24 +47,25 @@ def inputs(body: EmbeddingBody, loaded: Loaded) -> list[list[int]]:
     found = token_lists(given, loaded.codec, "input", prefix=embedder.prefix)
     if len(found) > MOST_INPUTS:
         raise BadRequest(f"input: {len(found)} are more than the {MOST_INPUTS} of one call", param="input")
-    return [_fitted(tokens, at, body, loaded.codec, loaded.context) for at, tokens in enumerate(found)]
+    most = cut_to(body, loaded.context)
+    return [_fitted(tokens, at, most, loaded.codec, loaded.context) for at, tokens in enumerate(found)]
 
 
 def _lower(item: Any) -> Any:
     return item.lower() if isinstance(item, str) else item
 
 
-def _fitted(tokens: list[int], at: int, body: EmbeddingBody, codec: Codec, context: int) -> list[int]:
-    if len(tokens) <= context:
+def _fitted(tokens: list[int], at: int, most: int | None, codec: Codec, context: int) -> list[int]:
+    if len(tokens) <= (most or context):
         return tokens
-    if not body.truncate:
+    if most is None:
         raise ContextOverflow(
             f"input[{at}] has {len(tokens)} tokens, this model takes {context}; pass truncate: true to cut it",
             param="input",
         )
     # What the tokenizer puts at the end ([SEP]) belongs there after cutting, too.
-    tail = tokens[-1:] if tokens[-1] in codec.special else []
-    return tokens[: context - len(tail)] + tail
+    tail = tokens[-1:] if most > 1 and tokens[-1] in codec.special else []
+    return tokens[: most - len(tail)] + tail
 
 
 def _base64(vector: Sequence[float]) -> str:

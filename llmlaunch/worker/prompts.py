@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from llmlaunch.worker.codec import Codec
 from llmlaunch.worker.errors import BadRequest, ContextOverflow
 from llmlaunch.worker.loader import Loaded
-from llmlaunch.worker.protocol import GenerationBody, Message
+from llmlaunch.worker.protocol import CuttingBody, GenerationBody, Message
 from llmlaunch.worker.values import Ending, GenerationRequest, Sampling
 
 Value = TypeVar("Value")
@@ -104,6 +104,34 @@ def token_lists(
     if not found:
         raise BadRequest(f"{param} is empty", param=param)
     return found
+
+
+def shortened(asked: int | None, tokens: list[int], answer: int | None, context: int) -> list[int]:
+    """The end of a prompt, as far as truncate_prompt_tokens (``asked``) lets it go; ``answer``: tokens asked for.
+
+    Raises BadRequest.
+    """
+    if asked is None:
+        return tokens
+    most = max(1, context - (1 if answer is None else answer)) if asked == -1 else longest(asked, context)
+    return tokens[-most:]
+
+
+def longest(asked: int, context: int) -> int:
+    """What truncate_prompt_tokens means to a model of ``context`` tokens. Raises BadRequest."""
+    if asked == 0 or asked > context:
+        raise BadRequest(
+            f"truncate_prompt_tokens: {asked} is neither -1 nor from 1 to the {context} tokens of this model's context",
+            param="truncate_prompt_tokens",
+        )
+    return context if asked == -1 else asked
+
+
+def cut_to(body: CuttingBody, context: int) -> int | None:
+    """To how many tokens a text is cut; None: one that is too long is refused. Raises BadRequest."""
+    if body.truncate_prompt_tokens is not None:
+        return longest(body.truncate_prompt_tokens, context)
+    return context if body.truncate else None
 
 
 def known_tokens(ids: Sequence[int], codec: Codec, where: str) -> list[int]:

@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from llmlaunch.worker.errors import BadRequest
 
 Tokens = Annotated[int, Field(ge=0)]
+Longest = Annotated[int, Field(ge=-1)]
+"""Tokens of a text that are kept; -1: all that fit."""
 MOST_CHOICES = 128
 MOST_STOPS = 16
 MOST_TOP_LOGPROBS = 20
@@ -88,6 +90,7 @@ class ChatBody(GenerationBody):
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=MOST_TOP_LOGPROBS)
+    truncate_prompt_tokens: Longest | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
@@ -131,15 +134,22 @@ class CompletionBody(GenerationBody):
     echo: bool | None = None
     suffix: str | None = None
     best_of: int | None = Field(None, ge=1, le=MOST_CHOICES)
+    truncate_prompt_tokens: Longest | None = None
     add_special_tokens: bool | None = None
 
 
-class EmbeddingBody(Request):
+class CuttingBody(Request):
+    """Whose texts may be cut."""
+
+    truncate: bool | None = None
+    truncate_prompt_tokens: Longest | None = None
+
+
+class EmbeddingBody(CuttingBody):
     model: str
     input: str | list[int] | list[str] | list[list[int]]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: int | None = Field(None, ge=1)
-    truncate: bool | None = None
     user: str | None = None
 
 
@@ -149,20 +159,18 @@ class NamedEmbeddingBody(EmbeddingBody):
     model: str = ""
 
 
-class RerankBody(Request):
+class RerankBody(CuttingBody):
     model: str
     query: str = Field(min_length=1)
     documents: list[str | dict[str, Any]] = Field(min_length=1)
     top_n: int | None = Field(None, ge=1)
     return_documents: bool | None = None
-    truncate: bool | None = None
 
 
-class ScoreBody(Request):
+class ScoreBody(CuttingBody):
     model: str
     text_1: str | Annotated[list[str], Field(min_length=1)]
     text_2: str | Annotated[list[str], Field(min_length=1)]
-    truncate: bool | None = None
 
 
 class TokenizeBody(Request):

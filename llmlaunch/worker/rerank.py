@@ -9,7 +9,7 @@ from llmlaunch.worker.codec import Pair
 from llmlaunch.worker.errors import BadRequest, ContextOverflow
 from llmlaunch.worker.front import Front
 from llmlaunch.worker.loader import Loaded
-from llmlaunch.worker.prompts import new_id
+from llmlaunch.worker.prompts import cut_to, new_id
 from llmlaunch.worker.protocol import RerankBody, ScoreBody
 
 MOST_PAIRS = 2048
@@ -19,7 +19,7 @@ async def rerank(body: RerankBody, loaded: Loaded, front: Front) -> dict[str, An
     """Documents in the order of their scores, best first. Raises ApiError."""
     texts = [_text(document, index) for index, document in enumerate(body.documents)]
     pairs = [(body.query, text) for text in texts]
-    total, scores = await _scores(pairs, loaded, front, truncate=bool(body.truncate), param="documents")
+    total, scores = await _scores(pairs, loaded, front, most=cut_to(body, loaded.context), param="documents")
     order = sorted(range(len(scores)), key=lambda index: -scores[index])[: body.top_n]
     results: list[dict[str, Any]] = []
     for index in order:
@@ -38,7 +38,7 @@ async def score(body: ScoreBody, loaded: Loaded, front: Front) -> dict[str, Any]
     if len(left) != len(right):
         raise BadRequest(f"text_1 has {len(left)} texts, text_2 has {len(right)}", param="text_2")
     pairs = list(zip(left, right, strict=True))
-    total, scores = await _scores(pairs, loaded, front, truncate=bool(body.truncate), param="text_2")
+    total, scores = await _scores(pairs, loaded, front, most=cut_to(body, loaded.context), param="text_2")
     data = [{"index": index, "object": "score", "score": value} for index, value in enumerate(scores)]
     usage = {"prompt_tokens": total, "total_tokens": total}
     return {"id": new_id("score"), "object": "list", "model": body.model, "data": data, "usage": usage}
@@ -54,7 +54,7 @@ def _text(document: Any, index: int) -> str:
 
 
 async def _scores(
-    texts: Sequence[tuple[str, str]], loaded: Loaded, front: Front, *, truncate: bool, param: str
+    texts: Sequence[tuple[str, str]], loaded: Loaded, front: Front, *, most: int | None, param: str
 ) -> tuple[int, list[float]]:
     if len(texts) > MOST_PAIRS:
         raise BadRequest(f"{param}: {len(texts)} are more than the {MOST_PAIRS} of one call", param=param)
@@ -62,7 +62,12 @@ async def _scores(
     def pairs() -> list[Pair]:
         found = []
         for index, (left, right) in enumerate(texts):
-            pair = loaded.codec.encode_pair(left, right, loaded.context if truncate else None)
+            pair = loaded.codec.encode_pair(left, right, most)
+            if most is not None and len(pair.tokens) > most:  # the tokenizer cuts only what it can
+                raise BadRequest(
+                    f"truncate_prompt_tokens: {most} leaves no room for the texts beside the model's own tokens",
+                    param="truncate_prompt_tokens",
+                )
             if len(pair.tokens) > loaded.context:
                 raise ContextOverflow(
                     f"{param}[{index}] makes {len(pair.tokens)} tokens with what it is compared to, this model "

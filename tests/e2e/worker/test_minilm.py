@@ -83,6 +83,20 @@ def test_too_long_a_text_is_refused_with_counts_or_cut_when_asked(worker: Worker
     assert cut.json()["usage"]["prompt_tokens"] == 256
 
 
+def test_a_text_is_cut_to_the_length_that_is_asked_for(worker: Worker) -> None:
+    ask = {"model": "minilm", "input": "word " * 300}
+    for asked, tokens in ((-1, 256), (256, 256), (10, 10), (1, 1)):
+        cut = worker.post("/v1/embeddings", **ask, truncate_prompt_tokens=asked).json()
+        assert cut["usage"]["prompt_tokens"] == tokens
+    eight = worker.post("/v1/embeddings", **ask, truncate_prompt_tokens=10).json()
+    same = worker.post("/v1/embeddings", model="minilm", input="word " * 8).json()
+    assert eight["data"][0]["embedding"] == pytest.approx(same["data"][0]["embedding"], abs=1e-5)
+    for wrong in (0, -2, 257, 10.5):
+        refused = worker.post("/v1/embeddings", **ask, truncate_prompt_tokens=wrong)
+        assert refused.status_code == 400
+        assert refused.json()["error"]["param"] == "truncate_prompt_tokens"
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -207,6 +207,41 @@ def test_a_context_that_is_too_small_tells_the_counts(worker: Worker) -> None:
     assert "8200" in error["message"]
 
 
+def test_a_prompt_is_cut_to_the_length_that_is_asked_for(worker: Worker) -> None:
+    ask = {"model": "smollm2", "prompt": [5] * 8190 + [6, 7], "max_tokens": 4, "temperature": 0, "echo": True}
+    whole = worker.post("/v1/completions", **ask | {"prompt": [5, 6, 7]}).json()
+    cut = worker.post("/v1/completions", **ask, truncate_prompt_tokens=3).json()
+    assert cut["usage"]["prompt_tokens"] == 3
+    assert cut["choices"][0]["text"] == whole["choices"][0]["text"]
+    chat = {"model": "smollm2", "messages": FRANCE, "max_tokens": 1}
+    assert (
+        worker.post("/v1/chat/completions", **chat, truncate_prompt_tokens=5).json()["usage"]["prompt_tokens"]
+        == 5
+    )
+    own = worker.post("/v1/chat/completions", **chat).json()["usage"]["prompt_tokens"]
+    fits = worker.post("/v1/chat/completions", **chat, truncate_prompt_tokens=-1).json()["usage"][
+        "prompt_tokens"
+    ]
+    assert fits == own
+    for wrong in (0, -2, 8193):
+        refused = worker.post("/v1/completions", **ask, truncate_prompt_tokens=wrong)
+        assert refused.status_code == 400
+        assert refused.json()["error"]["param"] == "truncate_prompt_tokens"
+
+
+def test_a_prompt_is_cut_to_what_fits() -> None:
+    from llmlaunch.worker.prompts import shortened
+
+    tokens = list(range(100))
+    assert shortened(None, tokens, 5, 50) == tokens
+    assert shortened(-1, tokens, 5, 50) == tokens[-45:]
+    assert shortened(-1, tokens, None, 50) == tokens[-49:]
+    assert shortened(-1, tokens, 60, 50) == tokens[-1:], (
+        "the answer alone is too long, which is told elsewhere"
+    )
+    assert shortened(7, tokens, 5, 50) == tokens[-7:]
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b"null", b'"x"'])
 def test_bad_json_is_a_400(worker: Worker, body: bytes) -> None:
     with worker.client() as client:

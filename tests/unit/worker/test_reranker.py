@@ -124,7 +124,16 @@ def test_a_worker_reranks(folder: Path) -> None:
             refused = worker.post(path, **wrong)
             assert refused.status_code == 400, refused.text
             assert refused.json()["error"]["param"] == param
-        assert (
-            worker.post("/v1/rerank", **ask | {"documents": ["city " * 50], "truncate": True}).status_code
-            == 200
-        )
+        for cut, tokens in (
+            ({"truncate": True}, 24),
+            ({"truncate_prompt_tokens": -1}, 24),
+            ({"truncate_prompt_tokens": 12}, 12),
+            ({"truncate_prompt_tokens": 4}, 4),
+        ):
+            found = worker.post("/v1/rerank", **ask | {"documents": ["city " * 50]} | cut)
+            assert found.status_code == 200, found.text
+            assert found.json()["usage"]["total_tokens"] == tokens
+        for wrong in (0, 1, 2, -2, 25, "4"):
+            refused = worker.post("/v1/rerank", **ask | {"truncate_prompt_tokens": wrong})
+            assert refused.status_code == 400, refused.text
+            assert refused.json()["error"]["param"] == "truncate_prompt_tokens"
