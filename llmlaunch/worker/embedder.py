@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from llmlaunch.models.facts import ModelFacts, ModelKind
-from llmlaunch.worker import placement, pooling, quantised
+from llmlaunch.worker import packed, placement, pooling, quantised
 from llmlaunch.worker.codec import Codec
 from llmlaunch.worker.config import WorkerConfig
 from llmlaunch.worker.generator import counted
@@ -37,6 +37,8 @@ def load(config: WorkerConfig, facts: ModelFacts, path: Path, device: str, progr
             **placement.device_map(device, config),
             **quantised.packing(config, device),
         ).eval()
+    if packed.pays(model, last_bits=False):
+        packed.pack(model, model.dtype)
     text = model.config.get_text_config()
     own = getattr(text, "max_position_embeddings", None) or DEFAULT_CONTEXT
     context = min(value for value in (own, recipe.longest, config.max_model_len) if value)

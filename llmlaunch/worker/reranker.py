@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from llmlaunch.models.facts import ModelFacts, ModelKind
-from llmlaunch.worker import placement, quantised
+from llmlaunch.worker import packed, placement, quantised
 from llmlaunch.worker.codec import Codec, Pair
 from llmlaunch.worker.config import WorkerConfig
 from llmlaunch.worker.errors import CanNotServe
@@ -41,6 +41,8 @@ def load(config: WorkerConfig, facts: ModelFacts, path: Path, device: str, progr
             **placement.device_map(device, config),
             **quantised.packing(config, device),
         ).eval()
+    if packed.pays(model, last_bits=False):
+        packed.pack(model, model.dtype)
     if model.config.num_labels != 1:
         raise CanNotServe(
             f"{config.model} tells {model.config.num_labels} classes apart; a reranker gives one score",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import platform
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+from transformers import BertConfig, BertModel
 
 from llmlaunch.worker import packed
 from tests.unit.worker import tiny
@@ -46,8 +48,29 @@ def test_a_packed_model_says_what_it_said(family: str) -> None:
     torch.testing.assert_close(changed(ids).logits, model(ids).logits, rtol=0.02, atol=0.02)
 
 
-def test_float32_stays_as_it_is() -> None:
+def test_float32_stays_as_it_is_where_the_last_bits_matter() -> None:
     assert not packed.pays(tiny.fresh("Llama"))
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="packed on x86 alone")
+@torch.inference_mode()
+def test_float32_is_packed_where_they_do_not() -> None:
+    torch.manual_seed(0)
+    size = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    model = BertModel(BertConfig(vocab_size=50, **size)).eval()
+    changed = copy.deepcopy(model)
+    assert packed.pays(changed, last_bits=False)
+    assert packed.pack(changed, torch.float32) > 0
+    assert not any(type(module) is nn.Linear for module in changed.modules())
+    ids = torch.tensor([[5, 9, 11, 3], [7, 1, 0, 0]])
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
+    found, wanted = (m(input_ids=ids, attention_mask=mask) for m in (changed, model))
+    torch.testing.assert_close(found.last_hidden_state, wanted.last_hidden_state, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found.pooler_output, wanted.pooler_output, rtol=1e-5, atol=1e-5)
+
+
+def test_half_precision_of_the_other_kind_is_left_alone() -> None:
+    assert not packed.pays(tiny.fresh("Llama").to(torch.float16), last_bits=False)
 
 
 class Own(nn.Linear):
