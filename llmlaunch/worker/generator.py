@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
 from llmlaunch.models.facts import ModelFacts, ModelKind
-from llmlaunch.worker import fitness, packed, placement, quantised, reasoning
+from llmlaunch.worker import fitness, fused, packed, placement, quantised, reasoning
 from llmlaunch.worker.batching import Batching
 from llmlaunch.worker.codec import Codec
 from llmlaunch.worker.config import WorkerConfig
@@ -147,6 +147,8 @@ def _strategy(model: Any, config: WorkerConfig, device: str, context: int) -> tu
         model.set_attn_implementation("sdpa" if getattr(model, "_supports_sdpa", False) else "eager")
         warning = f"requests run one at a time, because {why}"
         return OneAtATime(model), context, warning, warning
+    if device == "cpu":
+        fused.fuse(model)
     if packed.pays(model):
         packed.pack(model)
     room, words = placement.capacity(model, config, device, context)

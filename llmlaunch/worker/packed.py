@@ -13,9 +13,9 @@ import ctypes
 import logging
 import mmap
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -26,15 +26,27 @@ EXPECTED_TOKENS = 32
 """Of a pass: what oneDNN chooses the blocks for. Others work as well, and nearly as fast."""
 
 
-class PackedLinear(nn.Module):
-    """A linear layer of which only the reordered weights are kept."""
+class Joined(nn.Module):
+    """Linear layers that read the same; their outputs one behind the other."""
 
-    def __init__(self, linear: nn.Linear) -> None:
+    def __init__(self, parts: Sequence[nn.Linear]) -> None:
         super().__init__()
-        self.in_features, self.out_features = linear.in_features, linear.out_features
-        self.bias = linear.bias
+        self.parts = nn.ModuleList(parts)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.cat([part(inputs) for part in self.parts], -1)
+
+
+class PackedLinear(nn.Module):
+    """Linear layers, one or several that read the same, of which only the reordered weights are kept."""
+
+    def __init__(self, *parts: nn.Linear) -> None:
+        super().__init__()
+        self.in_features, self.out_features = parts[0].in_features, sum(part.out_features for part in parts)
+        self.bias = _joined_bias(parts)
+        weight = parts[0].weight if len(parts) == 1 else torch.cat([part.weight for part in parts])
         # Neither a parameter nor a buffer: tensors in this layout can not be viewed, moved or stored.
-        self._packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), EXPECTED_TOKENS)
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), EXPECTED_TOKENS)
 
     @property
     def weight(self) -> Tensor:
@@ -65,13 +77,7 @@ def pack(model: Any, dtype: torch.dtype = torch.bfloat16) -> int:
 
     Weights that are also used elsewhere (an output layer tied to the embedding) stay there, too.
     """
-    count = 0
-    for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
-            # Subclasses, of weights as well, compute something of their own; hooks move weights about.
-            if type(child) is nn.Linear and _plain(child.weight, dtype) and not _hooked(child):
-                setattr(parent, name, PackedLinear(child))
-                count += 1
+    count = _pack_inside(model, dtype)
     released = release()
     log.info(
         "packed the weights of %d linear layers, %d MiB of the file are no longer held", count, released >> 20
@@ -79,12 +85,39 @@ def pack(model: Any, dtype: torch.dtype = torch.bfloat16) -> int:
     return count
 
 
-def _plain(weight: Tensor, dtype: torch.dtype) -> bool:
-    return type(weight) is nn.Parameter and weight.dtype == dtype
+def _pack_inside(parent: nn.Module, dtype: torch.dtype) -> int:
+    count = 0
+    for name, child in list(parent.named_children()):
+        parts = list(child.parts) if isinstance(child, Joined) else [child]
+        plain = [part for part in parts if _plain(part, dtype)]
+        if len(plain) == len(parts):
+            setattr(parent, name, PackedLinear(*plain))
+            count += len(parts)
+        else:
+            count += _pack_inside(child, dtype)
+    return count
 
 
-def _hooked(module: nn.Module) -> bool:
+def _plain(layer: nn.Module, dtype: torch.dtype) -> TypeGuard[nn.Linear]:
+    """Subclasses, of weights as well, compute something of their own; hooks move weights about."""
+    return (
+        type(layer) is nn.Linear
+        and type(layer.weight) is nn.Parameter
+        and layer.weight.dtype == dtype
+        and not hooked(layer)
+    )
+
+
+def hooked(module: nn.Module) -> bool:
     return bool(module._forward_hooks or module._forward_pre_hooks or hasattr(module, "_hf_hook"))
+
+
+def _joined_bias(parts: Sequence[nn.Linear]) -> Tensor | None:
+    if len(parts) == 1 or all(part.bias is None for part in parts):
+        return parts[0].bias
+    return torch.cat(
+        [part.weight.new_zeros(part.out_features) if part.bias is None else part.bias for part in parts]
+    ).detach()
 
 
 def release() -> int:

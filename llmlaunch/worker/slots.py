@@ -184,9 +184,16 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        rows, columns = current_layout().places(key_states.device)
-        self.keys[rows, :, columns] = key_states[0].transpose(0, 1)
-        self.values[rows, :, columns] = value_states[0].transpose(0, 1)
+        layout = current_layout()
+        if len(layout.spans) == 1:
+            (span,) = layout.spans
+            end = span.start + len(span.tokens)
+            self.keys[span.row, :, span.start : end] = key_states[0]
+            self.values[span.row, :, span.start : end] = value_states[0]
+        else:
+            rows, columns = layout.places(key_states.device)
+            self.keys[rows, :, columns] = key_states[0].transpose(0, 1)
+            self.values[rows, :, columns] = value_states[0].transpose(0, 1)
         return self.keys, self.values
 
     def get_seq_length(self, *_: Any) -> int:
@@ -296,7 +303,7 @@ def attend(
     kv_heads = key.shape[1]
     shared = heads // kv_heads
     flat = query[0].transpose(0, 1)
-    out = torch.empty(size, heads, value.shape[3], dtype=query.dtype, device=query.device)
+    results: list[tuple[int, int, Tensor]] = []
     for index, group in enumerate(layout.groups):
         rows = slice(group.row, group.row + len(group.lengths))
         # The heads that share keys stand where the tokens of a sequence would: no copies of keys for them.
@@ -307,11 +314,16 @@ def attend(
             attn_mask=layout.group_mask(index, sliding_window, query.device),
             scale=scaling,
         )
-        out[group.first : group.last] = result.reshape(len(group.lengths), heads, -1)
+        results.append((group.first, group.last, result.reshape(len(group.lengths), heads, -1)))
     for index, chunk in enumerate(layout.chunks):
         mask = layout.chunk_mask(index, sliding_window, query.device)
         result = _chunk_attention(query, key, value, chunk, mask, scaling)
-        out[chunk.first : chunk.last] = result.transpose(0, 1)
+        results.append((chunk.first, chunk.last, result.transpose(0, 1)))
+    if len(results) == 1:
+        return results[0][2].contiguous()[None], None
+    out = torch.empty(size, heads, value.shape[3], dtype=query.dtype, device=query.device)
+    for first, last, result in results:
+        out[first:last] = result
     return out[None], None
 
 

@@ -479,7 +479,10 @@ def test_the_responses_api_answers_streams_and_remembers(client: openai.OpenAI) 
     first = client.responses.create(model="smollm2", input="My name is Ada. What is the capital of France?")
     assert "Paris" in first.output_text
     with client.responses.stream(
-        model="smollm2", input="What is my name?", previous_response_id=first.id, max_output_tokens=200
+        model="smollm2",
+        input="And what is the capital of Germany?",
+        previous_response_id=first.id,
+        max_output_tokens=200,
     ) as stream:
         told = "".join(event.delta for event in stream if event.type == "response.output_text.delta")
         second = stream.get_final_response()
