@@ -13,8 +13,9 @@ from llmlaunch.supervision.core.restart import Policy
 from llmlaunch.supervision.core.types import Probed, Progressed
 from llmlaunch.supervision.request import RequestFailed, Response, request
 
-_FIRST_S, _MOST_S, _GROWTH = 0.05, 0.5, 1.3
-"""Seconds between two readiness probes: quick at first, because small things start quickly."""
+_LEAST_S, _MOST_S, _SHARE = 0.05, 0.5, 0.03
+"""Seconds between two readiness probes, and their share in what the start has taken so far: a start is known to be over
+after hardly more than it took."""
 _READ_BYTES = 256 << 10
 _LINE_CHARACTERS = 200
 Emit = Callable[[Probed | Progressed], None]
@@ -33,7 +34,8 @@ async def watch(
 
 
 async def _until_ready(spec: ProcessSpec, incarnation: int, log: Path, policy: Policy, emit: Emit) -> None:
-    pause, seen, signs = _FIRST_S, "", _LogSigns(log, spec.progress_patterns)
+    now = asyncio.get_running_loop().time
+    began, seen, signs = now(), "", _LogSigns(log, spec.progress_patterns)
     while True:
         ok, _, response = await _probe(spec.address + spec.ready_path, policy)
         if ok:
@@ -45,8 +47,7 @@ async def _until_ready(spec: ProcessSpec, incarnation: int, log: Path, policy: P
             emit(Progressed(incarnation, told))
         if printed := signs.newest():
             emit(Progressed(incarnation, printed))
-        await asyncio.sleep(pause)
-        pause = min(pause * _GROWTH, _MOST_S)
+        await asyncio.sleep(min(max(_LEAST_S, (now() - began) * _SHARE), _MOST_S))
 
 
 async def _probe(url: str, policy: Policy) -> tuple[bool, str, Response | None]:
