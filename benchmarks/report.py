@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import datetime
 import os
 import platform
@@ -9,7 +10,14 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
+import llmlaunch
+
 RESULTS = Path(__file__).parent / "RESULTS.md"
+
+
+def compiled() -> None:
+    """Compile the package, as pip does when it installs it: not everybody lets a working copy keep its bytecode."""
+    compileall.compile_dir(Path(llmlaunch.__file__).parent, quiet=1)
 
 
 def machine() -> str:

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.report import record, table
+from benchmarks.report import compiled, record, table
 from benchmarks.worker import embeddings, servers, startup
 from benchmarks.worker.load import Cell, Target, burst, cell, stall
 
@@ -100,6 +100,7 @@ def main() -> None:
     )
     parser.add_argument("--record", action="store_true", help="put the tables into RESULTS.md")
     asked = parser.parse_args()
+    compiled()
     parts: list[str] = []
     if asked.only in (None, "tokens"):
         parts.append(tokens(asked))
