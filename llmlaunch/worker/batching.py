@@ -17,8 +17,10 @@ from llmlaunch.worker.values import Load, Piece
 
 PATIENCE = 2.0
 """A step that also computes prompts may take this many times as long as one that only decodes."""
-MOST_BURST_S = 0.5
+MOST_BURST_S = 0.8
 """Seconds that a step may take on at most so that many prompts at once get their first tokens."""
+FIRST_TOKEN = 4
+"""Ordinary pauses of one running stream that a first token is worth."""
 SMALLEST_CHUNK = 16
 EXPECTED_TOKENS = 512
 """Of an answer that nobody bounded: room is held for so many, and taken as it grows beyond them."""
@@ -32,7 +34,19 @@ class Pacer:
     def __init__(self, most: int) -> None:
         self._most = most
         self._decode_s = 0.0
-        self._prompt_token_s = 0.0
+        self._prompt_s = 0.0
+        self._prompt_tokens = 0.0
+        """Both of a usual step that computes prompts."""
+
+    @property
+    def _prompt_token_s(self) -> float:
+        """Seconds that a token of a prompt adds to a step; 0 when it is not known.
+
+        Weights are read once for all tokens of a step, which is most of what a decode takes.
+        """
+        if not self._prompt_tokens:
+            return 0.0
+        return max(self._prompt_s - self._decode_s, self._prompt_s / 4) / self._prompt_tokens
 
     def budget(self, decoding: int) -> int:
         """Tokens. Nobody waits while nothing decodes: then it is always the same, so that rounding is, too."""
@@ -48,16 +62,16 @@ class Pacer:
     def burst(self, decoding: int, left: Sequence[int]) -> int:
         """Tokens, so that the first of the prompts that have ``left`` tokens each are complete in this step.
 
-        Each first token that comes of it is worth as much as an ordinary pause of one running stream: when thirty short
-        prompts arrive beside one stream, it waits once, rather than thirty others for as many steps. Prompts that do not
-        come to their end buy nothing.
+        Those who speak lose the same time to the prompts in either way: at once, or in many steps of which each takes
+        longer. So first tokens buy one long pause; more of it the more they are, and the fewer have to wait for them.
+        Prompts that do not come to their end buy nothing.
         """
         if not (decoding and self._decode_s and self._prompt_token_s):
             return 0
         most, total = 0, 0
         for complete, tokens in enumerate(left, 1):
             total += tokens
-            worth = min(MOST_BURST_S, (PATIENCE - 1) * self._decode_s * complete / decoding)
+            worth = min(MOST_BURST_S, FIRST_TOKEN * self._decode_s * complete / decoding)
             if total <= self._most and total * self._prompt_token_s <= worth:
                 most = total
         return most
@@ -66,8 +80,8 @@ class Pacer:
         if decoded and prompt <= 1:
             self._decode_s = _blend(self._decode_s, seconds)
         elif prompt >= SMALLEST_CHUNK:
-            beside = self._decode_s if decoded else 0.0
-            self._prompt_token_s = _blend(self._prompt_token_s, max(seconds - beside, 1e-6) / prompt)
+            self._prompt_s = _blend(self._prompt_s, seconds)
+            self._prompt_tokens = _blend(self._prompt_tokens, prompt)
 
 
 def _lasts(spans: Sequence[Span], every: set[str]) -> list[int]:

@@ -18,7 +18,7 @@ def pacer() -> Pacer:
     """Of a machine that takes 30 ms to decode, and 1 ms for each token of a prompt."""
     pacer = Pacer(2048)
     pacer.learn(decoded=1, prompt=0, seconds=DECODE_S)
-    pacer.learn(decoded=0, prompt=100, seconds=100 * TOKEN_S)
+    pacer.learn(decoded=0, prompt=100, seconds=DECODE_S + 100 * TOKEN_S)
     return pacer
 
 
@@ -26,11 +26,12 @@ def pacer() -> Pacer:
     ("decoding", "left", "tokens"),
     [
         (1, [20] * 8, 160),  # eight first tokens for one pause of 160 ms
-        (1, [20] * 40, 500),  # never more than half a second
+        (1, [20] * 50, 800),  # never more than so much
         (1, [4000], 0),  # one long prompt: the ordinary budget
         (1, [4000] * 30, 0),  # many long ones: none would be complete
-        (8, [20] * 8, 0),  # as many wait as speak: 160 ms for what 30 ms are worth
-        (8, [3] * 8, 24),
+        (8, [20] * 8, 0),  # as many wait as speak: 160 ms for what 120 ms are worth
+        (8, [15] * 8, 120),
+        (3, [25] * 29, 725),
         (1, [4000, 20, 20], 0),  # those behind a long one do not pass it
         (1, [10, 4000], 10),
         (1, [], 0),
@@ -46,10 +47,19 @@ def test_nothing_is_bought_before_the_price_is_known() -> None:
     assert Pacer(2048).burst(1, [20] * 8) == 0
 
 
+def test_the_price_is_right_as_soon_as_a_decode_was_seen() -> None:
+    """A worker's first step computes a prompt alone, and reads the weights for that as for a decode."""
+    pacer = Pacer(2048)
+    pacer.learn(decoded=0, prompt=50, seconds=DECODE_S + 50 * TOKEN_S)
+    pacer.learn(decoded=1, prompt=1, seconds=DECODE_S)
+    assert pacer.burst(1, [20] * 8) == 160
+    assert pacer.budget(1) == 30
+
+
 def test_a_burst_keeps_to_the_longest_step() -> None:
     pacer = Pacer(64)
     pacer.learn(decoded=1, prompt=0, seconds=DECODE_S)
-    pacer.learn(decoded=0, prompt=100, seconds=1e-6)
+    pacer.learn(decoded=0, prompt=100, seconds=DECODE_S + 1e-6)
     assert pacer.burst(1, [20] * 8) == 60
 
 
