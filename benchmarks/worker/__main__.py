@@ -119,9 +119,10 @@ def main() -> None:
 def tokens(asked: argparse.Namespace) -> str:
     folder = servers.prepared(SMOLLM2)
     found = [under_load(servers.ours(folder), asked.rounds)]
+    rounds = "one round" if asked.rounds == 1 else f"median of {asked.rounds} rounds"
     notes = [
         "SmolLM2-135M in bfloat16, streamed chats of 64 new tokens each over HTTP, temperature 0.8, top_p 0.95, top_k 50; "
-        f"median of {asked.rounds} rounds, in brackets ours over theirs. No two prompts are the same. "
+        f"{rounds}, in brackets ours over theirs. No two prompts are the same. "
         "Aims against transformers serve: "
         + " / ".join(f"{aim}" for aim in AIMS.values())
         + "; first token 0.8 s."
