@@ -145,9 +145,10 @@ tell it with `vram:` what a replica takes then. GGUF files are unpacked to bfloa
 
 ## On CPUs
 
-Where the CPU computes bfloat16, the weights of linear layers are kept in the order in which it reads them (the results are the
-same); replicas of one model then hold a copy each. A worker computes with as many threads as there are cores that nobody else
-uses, looked at twice a second; `--threads`, `OMP_NUM_THREADS` and `--strict-seeds` keep the number as it is.
+Where the CPU computes bfloat16, the weights of linear layers are kept in the order in which it reads them (the results are the same);
+replicas of one model then hold a copy each. Layers of the Llama, Mistral, Qwen2 and Qwen3 kinds are computed in fewer, larger
+operations there, so their sums may be rounded otherwise than by transformers' own. A worker computes with as many threads as there are
+cores that nobody else uses, looked at twice a second; `--threads`, `OMP_NUM_THREADS` and `--strict-seeds` keep the number as it is.
 
 ## On GPUs
 
