@@ -11,7 +11,7 @@ import torch
 
 from llmlaunch.worker.answer import Answer
 from llmlaunch.worker.sampler import Voice, logprobs, sample
-from llmlaunch.worker.scheduler import Capacity, Copy, Scheduler, Span, Step, Ticket
+from llmlaunch.worker.scheduler import Capacity, Copy, Scheduler, Span, Step, Ticket, Unread
 from llmlaunch.worker.slots import SlotCache
 from llmlaunch.worker.values import Load, Piece
 
@@ -20,7 +20,7 @@ PATIENCE = 2.0
 MOST_BURST_S = 0.8
 """Seconds that a step may take on at most so that many prompts at once get their first tokens."""
 FIRST_TOKEN = 4
-"""Ordinary pauses of one running stream that a first token is worth."""
+"""Ordinary pauses of one running stream that each further first token is worth."""
 SMALLEST_CHUNK = 16
 EXPECTED_TOKENS = 512
 """Of an answer that nobody bounded: room is held for so many, and taken as it grows beyond them."""
@@ -59,19 +59,21 @@ class Pacer:
         tokens = int((PATIENCE - 1) * self._decode_s / self._prompt_token_s)
         return max(SMALLEST_CHUNK, min(self._most, tokens))
 
-    def burst(self, decoding: int, left: Sequence[int]) -> int:
-        """Tokens, so that the first of the prompts that have ``left`` tokens each are complete in this step.
+    def burst(self, decoding: int, prompts: Sequence[Unread]) -> int:
+        """Tokens, so that the first of ``prompts`` are complete in this step.
 
         Those who speak lose the same time to the prompts in either way: at once, or in many steps of which each takes
-        longer. So first tokens buy one long pause; more of it the more they are, and the fewer have to wait for them.
-        Prompts that do not come to their end buy nothing.
+        longer. So first tokens that come together buy one long pause; more of it the more they are, and the fewer have
+        to wait for them. One alone buys none, nor do prompts that do not come to their end, nor the last piece of one
+        that has been read in pieces: beside those, streams go on in ordinary steps.
         """
         if not (decoding and self._decode_s and self._prompt_token_s):
             return 0
-        most, total = 0, 0
-        for complete, tokens in enumerate(left, 1):
-            total += tokens
-            worth = min(MOST_BURST_S, FIRST_TOKEN * self._decode_s * complete / decoding)
+        most, total, complete = 0, 0, 0
+        for prompt in prompts:
+            total += prompt.tokens
+            complete += not prompt.begun
+            worth = min(MOST_BURST_S, FIRST_TOKEN * self._decode_s * (complete - 1) / decoding)
             if total <= self._most and total * self._prompt_token_s <= worth:
                 most = total
         return most
@@ -193,7 +195,7 @@ class Batching:
         if self._reading:
             step = self.scheduler.step(min(budget, READING_TOKENS))
         else:
-            step = self.scheduler.step(budget, lambda left: self._pacer.burst(decoding, left))
+            step = self.scheduler.step(budget, lambda prompts: self._pacer.burst(decoding, prompts))
         self._move(step)
         if not step.spans:
             return []

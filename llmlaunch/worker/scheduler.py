@@ -107,6 +107,15 @@ class Step:
     spans: tuple[Span, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """What is left of a prompt."""
+
+    tokens: int
+    begun: bool = False
+    """A piece of it was computed in an earlier step."""
+
+
 @dataclass(slots=True)
 class _Running:
     ticket: Ticket
@@ -124,6 +133,10 @@ class _Running:
     @property
     def left(self) -> int:
         return len(self.tokens) - self.done
+
+    @property
+    def unread(self) -> Unread:
+        return Unread(self.left, begun=self.done > self.cached)
 
     @property
     def decoding(self) -> bool:
@@ -263,17 +276,17 @@ class Scheduler:
 
     # -- the decision --------------------------------------------------------------------------------------------
 
-    def step(self, prompt_budget: int, burst: Callable[[Sequence[int]], int] = lambda left: 0) -> Step:
+    def step(self, prompt_budget: int, burst: Callable[[Sequence[Unread]], int] = lambda prompts: 0) -> Step:
         """The next step. ``prompt_budget``: how many tokens of prompts it may compute beside the decodes.
 
-        ``burst`` may raise that, told how many tokens each prompt has left, first in rank first. The budget is at least
+        ``burst`` may raise that, told what is left of each prompt, first in rank first. The budget is at least
         one token, so that prompts always move on. The caller must compute every span.
         """
         self._ticks += 1
         self._grow()
         self._admit()
         ranked = sorted(self._running.values(), key=lambda r: r.rank)
-        budget = max(1, prompt_budget, burst([r.left for r in ranked if not r.decoding]))
+        budget = max(1, prompt_budget, burst([r.unread for r in ranked if not r.decoding]))
         spans: list[Span] = []
         for running in ranked:
             size = 1 if running.decoding else self._chunk(running, budget)

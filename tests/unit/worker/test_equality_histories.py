@@ -79,8 +79,8 @@ class Paced:
         self._at += 1
         return self._budgets[self._at % len(self._budgets)]
 
-    def burst(self, _: int, left: Sequence[int]) -> int:
-        return sum(left) if self._at % 3 == 0 else 0
+    def burst(self, _: int, prompts: Sequence[scheduler.Unread]) -> int:
+        return sum(prompt.tokens for prompt in prompts) if self._at % 3 == 0 else 0
 
     def learn(self, *_: object) -> None: ...
 

@@ -19,7 +19,7 @@ MOST_STEPS = 3
 
 @dataclass
 class Machine:
-    """What a pass costs: reading the weights once, computing each token, and looking at what stands before it."""
+    """What a pass costs, in milliseconds: reading the weights once, computing each token, and looking at what stands before it."""
 
     weights: float
     token: float
@@ -32,7 +32,7 @@ class Machine:
     def charge(self, model: Any, _: Any, arguments: dict[str, Any]) -> None:
         tokens = arguments["input_ids"].shape[1]
         seen = int(arguments["position_ids"].sum())
-        self.now += self.weights + tokens * self.token + seen * self.column
+        self.now += (self.weights + tokens * self.token + seen * self.column) / 1000
 
 
 def gaps(machine: Machine, talkers: int, warm: bool, monkeypatch: pytest.MonkeyPatch) -> tuple[float, float]:
