@@ -175,7 +175,7 @@ def curl(url: str, model: str, *, embedding: bool, key: str = "") -> list[str]:
     import shlex
 
     path = "embeddings" if embedding else "chat/completions"
-    messages = [{"role": "user", "content": "What is the capital of France?"}]
+    messages = [{"role": "user", "content": "Name the capital of France."}]
     body = {"model": model} | ({"input": "Hello"} if embedding else {"messages": messages})
     lines = [f"curl {endpoint(url)}/{path} -H 'Content-Type: application/json' \\"]
     if key:

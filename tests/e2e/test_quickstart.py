@@ -40,7 +40,7 @@ def test_a_real_model_answers_a_real_client(served: tuple[Cli, str]) -> None:
     _, url = served
     answer = client(url).chat.completions.create(
         model="smollm2",
-        messages=[{"role": "user", "content": "What is the capital of France?"}],
+        messages=[{"role": "user", "content": "Name the capital of France."}],
         max_tokens=20,
         temperature=0,
     )
@@ -55,7 +55,7 @@ def test_streams_with_usage(served: tuple[Cli, str]) -> None:
     chunks = list(
         client(url).chat.completions.create(
             model="smollm2",
-            messages=[{"role": "user", "content": "What is the capital of France?"}],
+            messages=[{"role": "user", "content": "Name the capital of France."}],
             max_tokens=20,
             temperature=0,
             stream=True,
@@ -133,7 +133,7 @@ def test_the_message_verb_and_the_chat_verb(served: tuple[Cli, str]) -> None:
     assert box.ok("test", "smollm2").strip()
     assert box.run("test", "nobody").returncode == 1
     assert "Paris" in box.ok(
-        "chat", "smollm2", "--temperature", "0", stdin="What is the capital of France?\n/exit\n"
+        "chat", "smollm2", "--temperature", "0", stdin="Name the capital of France.\n/exit\n"
     )
 
 
