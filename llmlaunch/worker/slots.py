@@ -6,6 +6,7 @@ attention must know. It is registered with transformers under :data:`ATTENTION`;
 keys and values into their rows and hands the whole store to it, and the step's :class:`Layout` says what is whose.
 
 Neighbouring rows that decode are computed together. Nothing is ever moved: rows start at column 0 and grow in place.
+Steps that only decode may be computed in shapes that repeat instead, which ``graphs`` decides.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import mmap
 import threading
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as functional
@@ -47,6 +48,10 @@ class Group:
     row: int
     columns: int
     lengths: tuple[int, ...]
+
+    @property
+    def rows(self) -> slice:
+        return slice(self.row, self.row + len(self.lengths))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +94,55 @@ def _joins(group: Group, at: int, row: int, length: int, call_cost: int) -> bool
     return (shorter if shorter >= 0 else -shorter * len(group.lengths)) <= call_cost
 
 
-class Layout:
-    """One step, in tensors. Masks and indexes are made once for each device and window, and shared by the layers."""
+class Reads(Protocol):
+    """One call of attention for decoding tokens ``first``…``last`` of the flat sequence."""
+
+    @property
+    def first(self) -> int: ...
+
+    @property
+    def last(self) -> int: ...
+
+    @property
+    def rows(self) -> slice | Tensor:
+        """A row for each of the tokens."""
+
+    @property
+    def columns(self) -> int:
+        """That are read of each row."""
+
+
+class Layout(Protocol):
+    """Where the tokens of one pass are written, and what they read."""
+
+    @property
+    def single(self) -> Span | None:
+        """The only span, where there is one: written as a piece."""
+
+    @property
+    def groups(self) -> Sequence[Reads]: ...
+
+    @property
+    def chunks(self) -> Sequence[Chunk]: ...
+
+    def places(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Row and column of every token, on ``device``."""
+
+    def group_mask(self, index: int, window: int | None, device: torch.device) -> Tensor | None:
+        """Additive, ``[rows, 1, 1, columns]``; None when every row sees all columns."""
+
+    def chunk_mask(self, index: int, window: int | None, device: torch.device) -> Tensor | None:
+        """Additive, ``[tokens, columns]``; None when plain causality from column 0 says it all."""
+
+
+class SpanLayout:
+    """Any step, in tensors. Masks and indexes are made once for each device and window, and shared by the layers."""
 
     def __init__(
         self, spans: Sequence[Span], device: torch.device, dtype: torch.dtype, every: Collection[str] = ()
     ) -> None:
         """``every``: requests of which the logits after each token are wanted, not only after a span's last one."""
-        self.spans = spans
+        self.single = spans[0] if len(spans) == 1 else None
         self.groups, self.chunks = arrange(spans)
         self._dtype = dtype
         tokens = [token for span in spans for token in span.tokens]
@@ -120,13 +166,11 @@ class Layout:
         self._masks: dict[tuple[object, ...], Tensor | None] = {}
 
     def places(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Row and column of every token, on ``device``."""
         if device not in self._places:
             self._places[device] = (self._rows.to(device), self._columns.to(device))
         return self._places[device]
 
     def group_mask(self, index: int, window: int | None, device: torch.device) -> Tensor | None:
-        """Additive, ``[rows, 1, 1, columns]``; None when every row sees all columns."""
         key = ("group", index, window, device)
         if key not in self._masks:
             group = self.groups[index]
@@ -138,15 +182,9 @@ class Layout:
             window and group.columns > window
         ):
             return None
-        lengths = torch.tensor(group.lengths, device=device)[:, None]
-        columns = torch.arange(group.columns, device=device)[None]
-        seen = columns < lengths
-        if window:
-            seen &= columns >= lengths - window
-        return self._additive(seen)[:, None, None]
+        return decode_mask(torch.tensor(group.lengths, device=device), group.columns, window, self._dtype)
 
     def chunk_mask(self, index: int, window: int | None, device: torch.device) -> Tensor | None:
-        """Additive, ``[tokens, columns]``; None when plain causality from column 0 says it all."""
         key = ("chunk", index, window, device)
         if key not in self._masks:
             chunk = self.chunks[index]
@@ -159,12 +197,26 @@ class Layout:
                 seen = columns <= positions
                 if window:
                     seen &= columns > positions - window
-                self._masks[key] = self._additive(seen)
+                self._masks[key] = _additive(seen, self._dtype)
         return self._masks[key]
 
-    def _additive(self, seen: Tensor) -> Tensor:
-        mask = torch.zeros(seen.shape, dtype=self._dtype, device=seen.device)
-        return mask.masked_fill_(~seen, float("-inf"))
+
+def decode_mask(lengths: Tensor, columns: int, window: int | None, dtype: torch.dtype) -> Tensor:
+    """Additive, ``[rows, 1, 1, columns]``, for rows that see their first ``lengths`` ``[rows]`` columns.
+
+    ``window``: they see the last of these only.
+    """
+    ends = lengths[:, None]
+    places = torch.arange(columns, device=lengths.device)[None]
+    seen = places < ends
+    if window:
+        seen &= places >= ends - window
+    return _additive(seen, dtype)[:, None, None]
+
+
+def _additive(seen: Tensor, dtype: torch.dtype) -> Tensor:
+    mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
+    return mask.masked_fill_(~seen, float("-inf"))
 
 
 class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
@@ -185,8 +237,8 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         layout = current_layout()
-        if len(layout.spans) == 1:
-            (span,) = layout.spans
+        span = layout.single
+        if span is not None:
             end = span.start + len(span.tokens)
             self.keys[span.row, :, span.start : end] = key_states[0]
             self.values[span.row, :, span.start : end] = value_states[0]
@@ -211,10 +263,12 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
 class SlotCache(Cache):  # type: ignore[misc]
     """The store of all layers, and the layout of the step that is being computed."""
 
-    def __init__(self, layers: int, rows: int, columns: int) -> None:
+    def __init__(self, layers: int, rows: int, columns: int, spare: int = 0) -> None:
+        """``spare``: columns of each row, behind the others, that nobody ever reads."""
         super().__init__(layers=[SlotLayer(self) for _ in range(layers)])
         self.rows = rows
         self.columns = columns
+        self._allocated = columns + spare
         self._maps: list[tuple[mmap.mmap, int]] = []
 
     def allocate(self, like: Tensor) -> Tensor:
@@ -224,10 +278,10 @@ class SlotCache(Cache):  # type: ignore[misc]
         :meth:`drop`), so that a long context costs nothing until somebody uses it.
         """
         heads, dim = like.shape[1], like.shape[3]
-        shape = (self.rows, heads, self.columns, dim)
+        shape = (self.rows, heads, self._allocated, dim)
         if like.device.type != "cpu":
             return torch.zeros(shape, dtype=like.dtype, device=like.device)
-        row_bytes = heads * self.columns * dim * like.dtype.itemsize
+        row_bytes = heads * self._allocated * dim * like.dtype.itemsize
         pages = mmap.mmap(-1, self.rows * row_bytes)
         # Huge pages would give two MiB for the first token of every head.
         pages.madvise(mmap.MADV_NOHUGEPAGE)
@@ -255,20 +309,28 @@ class SlotCache(Cache):  # type: ignore[misc]
         of the last one for other spans that sample. None when no logits are wanted.
         """
         device = model.get_input_embeddings().weight.device
-        layout = Layout(spans, device, model.dtype, every)
+        layout = SpanLayout(spans, device, model.dtype, every)
         wanted = layout.ends if len(layout.ends) else torch.tensor([layout.size - 1], device=device)
+        logits = self.compute(model, layout, layout.tokens, layout.positions, wanted)
+        return logits if len(layout.ends) else None
+
+    def compute(
+        self, model: Any, layout: Layout, tokens: Tensor, positions: Tensor, wanted: Tensor | int
+    ) -> Tensor:
+        """One pass over ``tokens`` ``[1, tokens]``: logits ``[wanted, vocabulary]``, of all tokens when ``wanted`` is 0."""
         _computing.layout = layout
         try:
             out = model(
-                input_ids=layout.tokens,
-                position_ids=layout.positions,
+                input_ids=tokens,
+                position_ids=positions,
                 past_key_values=self,
                 use_cache=True,
                 logits_to_keep=wanted,
             )
         finally:
             _computing.layout = None
-        return out.logits[0] if len(layout.ends) else None
+        logits: Tensor = out.logits[0]
+        return logits
 
 
 def current_layout() -> Layout:
@@ -305,16 +367,16 @@ def attend(
     flat = query[0].transpose(0, 1)
     results: list[tuple[int, int, Tensor]] = []
     for index, group in enumerate(layout.groups):
-        rows = slice(group.row, group.row + len(group.lengths))
+        count = group.last - group.first
         # The heads that share keys stand where the tokens of a sequence would: no copies of keys for them.
         result = functional.scaled_dot_product_attention(
-            flat[group.first : group.last].reshape(len(group.lengths), kv_heads, shared, -1),
-            key[rows, :, : group.columns],
-            value[rows, :, : group.columns],
+            flat[group.first : group.last].reshape(count, kv_heads, shared, -1),
+            key[group.rows, :, : group.columns],
+            value[group.rows, :, : group.columns],
             attn_mask=layout.group_mask(index, sliding_window, query.device),
             scale=scaling,
         )
-        results.append((group.first, group.last, result.reshape(len(group.lengths), heads, -1)))
+        results.append((group.first, group.last, result.reshape(count, heads, -1)))
     for index, chunk in enumerate(layout.chunks):
         mask = layout.chunk_mask(index, sliding_window, query.device)
         result = _chunk_attention(query, key, value, chunk, mask, scaling)
