@@ -156,12 +156,19 @@ The cache is allocated at the start, a whole context for each row. Where memory 
 model's whole context, rows get shorter until there are eight, but no shorter than 4,096 tokens; `--max-model-len` says how long they must
 be instead. A step that runs out of memory answers the requests that were in it with a 503 `out_of_memory`; the worker goes on.
 
+On a model that lies on one GPU, steps that only decode are replayed as CUDA graphs where that is quicker: their tokens are rounded up to a
+power of two, and so are the columns that they read (256 or more). The 16th step of such a shape is recorded, which takes as long as some
+steps; its logits must be those of the step itself, and it must take less time, or the shape is computed as before. The log says both
+times. Graphs take up to 128 MiB, which the plan counts; `--no-cuda-graphs` leaves them out.
+
 **Not yet run on a GPU.** What follows is written, and tested as far as a CPU can; [tests/gpu](../tests/gpu/worker/test_cuda.py) holds a
 test of each, to be run with `pytest -m gpu tests/gpu` where there is a GPU:
 
 - answers in float32 equal `generate`'s; float16 and bfloat16 answer; strict seeds give the same bits alone and in a crowd,
 - the cache is taken at the start, and all of it stays within the plan's claim; long prompts in pieces take no memory beyond it,
 - a device out of memory is answered, and the worker lives (on CPUs tested with an injected fault),
+- decodes are replayed as CUDA graphs with the answers of `generate`, within their memory, or left alone (on CPUs tested with a recorder
+  that replays the same operations on the same memory without Python, as a graph does),
 - one model over several GPUs, `--max-gpu-memory`, `--cpu-offload`,
 - `--load-in 8bit|4bit` with bitsandbytes; GPTQ, AWQ, compressed-tensors and fp8 checkpoints (their tests need the path of one).
 

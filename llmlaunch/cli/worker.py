@@ -69,6 +69,9 @@ def worker(
         "--strict-seeds",
         help="Compute requests with a seed by themselves: the same bits in any crowd.",
     ),
+    cuda_graphs: bool = typer.Option(
+        True, "--cuda-graphs/--no-cuda-graphs", help="Replay steps that only decode, where a GPU wins by it."
+    ),
     log_level: str = typer.Option("info", help="debug, info, warning or error."),
     prepare: bool = typer.Option(
         False, "--prepare", help="Download and convert the model, then exit: a later start is quick."
@@ -110,6 +113,7 @@ def worker(
         prefix_reuse=prefix_reuse,
         reasoning=reasoning,
         strict_seeds=strict_seeds,
+        cuda_graphs=cuda_graphs,
     )
     check(config)
     if prepare:

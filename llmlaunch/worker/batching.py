@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 
+from llmlaunch.worker import graphs
 from llmlaunch.worker.answer import Answer
 from llmlaunch.worker.sampler import Voice, logprobs, sample
 from llmlaunch.worker.scheduler import Capacity, Copy, Scheduler, Span, Step, Ticket, Unread
@@ -114,12 +115,16 @@ class Batching:
         reuse: bool = True,
         prompt_tokens: int = 2048,
         strict_seeds: bool = False,
+        recorders: Callable[[], graphs.Recorder] | None = None,
     ) -> None:
         """``prompt_tokens``: the most that one step computes of prompts, when nothing else waits for it.
 
         ``strict_seeds``: requests with a seed go through the model by themselves, in pieces that are always the same.
+
+        ``recorders``: with what steps that only decode are recorded, to be replayed where that is quicker.
         """
         self._model = model
+        self._recorders = recorders
         self._capacity = capacity
         self._reuse = reuse
         self._exact = model.dtype == torch.float32
@@ -137,7 +142,10 @@ class Batching:
 
     def _fresh(self) -> None:
         layers = self._model.config.get_text_config().num_hidden_layers
-        self._cache = SlotCache(layers, self._capacity.rows, self._capacity.columns)
+        recorder = self._recorders() if self._recorders else None
+        spare = graphs.SPARE if recorder else 0
+        self._cache = SlotCache(layers, self._capacity.rows, self._capacity.columns, spare)
+        self._graphs = graphs.Graphs(self._model, self._cache, recorder) if recorder else None
         self.scheduler = Scheduler(self._capacity)
 
     @torch.inference_mode()
@@ -189,6 +197,7 @@ class Batching:
     @torch.inference_mode()
     def step(self) -> list[tuple[str, Piece]]:
         began = time.perf_counter()
+        recorded = self._graphs.tries if self._graphs else 0
         decoding = self.scheduler.decoding()
         budget = self._pacer.budget(decoding)
         # Logits of whole prompts are large: a vocabulary for every token.
@@ -206,13 +215,19 @@ class Batching:
             news += self._pass(spans)
         prompt = sum(len(span.tokens) for span in step.spans if span.prompt)
         decoded = sum(not span.prompt for span in step.spans)
-        self._pacer.learn(decoded, prompt, time.perf_counter() - began)
+        if self._graphs is None or self._graphs.tries == recorded:
+            self._pacer.learn(decoded, prompt, time.perf_counter() - began)
         return news
 
     def _pass(self, computed: tuple[Span, ...]) -> list[tuple[str, Piece]]:
         """Push ``computed`` through the model together, and tell what comes of it."""
         every = self._reading & {span.request_id for span in computed if span.prompt}
-        logits = self._cache.run(self._model, computed, every)
+        logits = None
+        # A replay may be rounded otherwise than the step that it stands for, depending on the crowd.
+        if self._graphs and not every and computed[0].request_id not in self._apart:
+            logits = self._graphs.run(computed)
+        if logits is None:
+            logits = self._cache.run(self._model, computed, every)
         news = self._read(computed, logits, every) if every and logits is not None else []
         if every and logits is not None:
             logits = logits[_lasts(computed, every)]

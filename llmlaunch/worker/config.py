@@ -57,6 +57,8 @@ class WorkerConfig:
     """auto: thoughts of models that mark them come in a field of their own. off: as they are written."""
     strict_seeds: bool = False
     """Requests with a seed share no pass with others."""
+    cuda_graphs: bool = True
+    """Whether steps that only decode may be replayed as CUDA graphs."""
 
     @property
     def address(self) -> str:

@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
 from llmlaunch.models.facts import ModelFacts, ModelKind
-from llmlaunch.worker import fitness, fused, packed, placement, quantised, reasoning
+from llmlaunch.worker import fitness, fused, graphs, packed, placement, quantised, reasoning
 from llmlaunch.worker.batching import Batching
 from llmlaunch.worker.codec import Codec
 from llmlaunch.worker.config import WorkerConfig
@@ -159,6 +159,7 @@ def _strategy(model: Any, config: WorkerConfig, device: str, context: int) -> tu
         reuse=config.prefix_reuse,
         prompt_tokens=placement.prompt_tokens(device, context),
         strict_seeds=config.strict_seeds,
+        recorders=graphs.recorders(model) if config.cuda_graphs else None,
     )
     if device != "cpu":
         batching.reserve()

@@ -26,6 +26,8 @@ OFFLOAD_SHARE = 0.7
 """Of a GPU that shares a model with main memory: for weights. The rest is for keys, values and activations."""
 GPU_RESERVE = 512 << 20
 """Bytes per GPU for the context of CUDA and its libraries."""
+GRAPH_BYTES = 128 << 20
+"""For CUDA graphs, on each GPU; the plan counts with as many (``engines.transformers``)."""
 PROMPT_TOKENS = 2048
 """That one step computes of prompts, at most; the plan counts with as many (``engines.types.MemoryRule``)."""
 SHARING_ROWS = 8
@@ -173,6 +175,8 @@ def capacity(model: Any, config: WorkerConfig, device: str, context: int) -> tup
     """How many rows and columns the cache gets, and why in words. Raises CanNotServe when not one token fits."""
     each = token_bytes(model)
     working = working_bytes(model, config.max_concurrency, prompt_tokens(device, context), context)
+    if config.cuda_graphs:
+        working += GRAPH_BYTES
     room = config.kv_cache_bytes or (_cpu_room() if device == "cpu" else _gpu_room(config, working))
     tokens = room // each
     columns = min(context, tokens)

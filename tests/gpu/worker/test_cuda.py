@@ -8,14 +8,14 @@ import subprocess
 import pytest
 import torch
 
-from llmlaunch.worker import placement
+from llmlaunch.worker import graphs, placement
 from llmlaunch.worker.config import WorkerConfig
 from tests.e2e.worker.server import SMOLLM2, started
 from tests.unit.worker import tiny
 
 pytestmark = pytest.mark.gpu
 
-FRANCE = "What is the capital of France?"
+FRANCE = "Name the capital of France."
 
 
 def used_bytes(pid: int) -> int:
@@ -45,6 +45,65 @@ def test_greedy_answers_equal_generate_in_float32(kind: str) -> None:
         run.step()
     run.finish()
     assert run.tokens == expected
+
+
+@pytest.mark.parametrize("kind", ["Llama", "Qwen2", "GPT2", "Mistral", "Mixtral"])
+def test_replayed_decodes_equal_generate(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.backends.cuda.matmul.allow_tf32 = False
+    monkeypatch.setattr(graphs, "USES", 2)
+    monkeypatch.setattr(graphs, "LEAST_COLUMNS", 16)
+    model = tiny.fresh(kind).to("cuda")
+    asked = {f"r{at}": [5 + (at * 7 + step) % 80 for step in range(3 + 9 * at)] for at in range(4)}
+    model.set_attn_implementation("eager")
+    expected = {}
+    for name, prompt in asked.items():
+        ids = torch.tensor([prompt], device="cuda")
+        out = model.generate(ids, max_new_tokens=40, eos_token_id=[-1], do_sample=False, pad_token_id=2)
+        expected[name] = out[0, len(prompt) :].tolist()
+    recorders = graphs.recorders(model)
+    assert recorders is not None
+    before = torch.cuda.current_stream()
+    for _ in range(2):  # anew after a fault
+        run = tiny.Run(tiny.batching(model, rows=4, prompt_tokens=8, recorders=recorders))
+        for name, prompt in asked.items():
+            run.add(tiny.request(name, prompt, 40))
+            run.step()
+        run.finish()
+        assert run.tokens == expected
+        assert run.strategy._graphs is not None
+        assert run.strategy._graphs._bytes_left > 0, "see the warning in the log"
+        assert run.strategy._graphs.tries >= 3
+        run.strategy.recover()
+    assert torch.cuda.current_stream() == before
+
+
+def test_a_pass_that_waits_for_the_device_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recording that fails must leave the device as it was."""
+    monkeypatch.setattr(graphs, "USES", 2)
+    model = tiny.fresh("Llama").to("cuda")
+    waiting = model.model.layers[1].register_forward_hook(lambda *_: torch.cuda.synchronize())
+    before = torch.cuda.current_stream()
+    run = tiny.Run(tiny.batching(model, rows=2, recorders=graphs.recorders(model)))
+    run.add(tiny.request("x", [5, 6, 7], 30))
+    run.finish()
+    waiting.remove()
+    assert len(run.tokens["x"]) == 30
+    assert run.strategy._graphs is not None
+    assert run.strategy._graphs._bytes_left == 0
+    assert torch.cuda.current_stream() == before
+
+
+def test_replays_of_a_real_model_say_what_they_gain() -> None:
+    with started(SMOLLM2, "--model-names", "smollm2", "--device", "cuda", "--dtype", "float32") as worker:
+        told = [
+            worker.chat(FRANCE, model="smollm2", temperature=0, max_tokens=60, ignore_eos=True).json()
+            for _ in range(2)
+        ]
+        texts = {answer["choices"][0]["message"]["content"] for answer in told}
+        assert len(texts) == 1
+        log = worker.log.read_text()
+        assert "replayed and" in log
+        assert "no CUDA graphs" not in log
 
 
 @pytest.mark.parametrize("dtype", ["auto", "float16", "float32"])

@@ -119,7 +119,7 @@ HISTORIES = st.fixed_dictionaries(
 class Play:
     """One history on one engine; knows what every request must have said."""
 
-    def __init__(self, kind: str, history: dict[str, Any]) -> None:
+    def __init__(self, kind: str, history: dict[str, Any], **engine: Any) -> None:
         model = tiny.model(kind)
         columns = 60 + NEW
         rows = history["rows"]
@@ -132,6 +132,7 @@ class Play:
             tokens=tokens,
             reuse=history["reuse"],
             strict_seeds=history["strict"],
+            **engine,
         )
         strategy._pacer = Paced(history["budgets"])  # type: ignore[assignment]
         self.run = tiny.Run(strategy)

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlaunch.engines.types import MemoryRule
+from llmlaunch.engines.transformers import Transformers
 from llmlaunch.worker import placement
 from llmlaunch.worker.config import WorkerConfig
 from llmlaunch.worker.errors import CanNotServe
@@ -60,12 +60,12 @@ def test_room_is_never_more_than_is_free_or_claimed(
 
 
 def test_what_the_plan_counts_with_where_nobody_says_is_what_the_worker_makes_of_it() -> None:
-    rule = MemoryRule()
+    rule = Transformers.memory
     assert (rule.default_sequences, rule.default_context) == (
         placement.SHARING_ROWS,
         placement.SHARING_COLUMNS,
     )
-    assert rule.batch_tokens == placement.PROMPT_TOKENS
+    assert (rule.batch_tokens, rule.graph_bytes) == (placement.PROMPT_TOKENS, placement.GRAPH_BYTES)
     planned = rule.default_sequences * rule.default_context * LLAMA_8B
     room, _ = placement.capacity(llama_8b(), replace(CONFIG, kv_cache_bytes=planned), "cuda", 131072)
     assert (room.rows, room.columns) == (rule.default_sequences, rule.default_context)
