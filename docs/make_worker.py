@@ -155,6 +155,8 @@ cores that nobody else uses, looked at twice a second; `--threads`, `OMP_NUM_THR
 The cache is allocated at the start, a whole context for each row. Where memory does not hold 32 rows (`--limit-worker-concurrency`) of the
 model's whole context, rows get shorter until there are eight, but no shorter than 4,096 tokens; `--max-model-len` says how long they must
 be instead. A step that runs out of memory answers the requests that were in it with a 503 `out_of_memory`; the worker goes on.
+After most other errors of CUDA a process can use its GPU no more: then the worker tells who waits, and ends with exit code 1, so that
+`llmlaunch up` starts it again.
 
 On a model that lies on one GPU, steps that only decode are replayed as CUDA graphs where that is quicker: their tokens are rounded up to a
 power of two, and so are the columns that they read (256 or more). The 16th step of such a shape is recorded, which takes as long as some
@@ -166,7 +168,7 @@ test of each, to be run with `pytest -m gpu tests/gpu` where there is a GPU:
 
 - answers in float32 equal `generate`'s; float16 and bfloat16 answer; strict seeds give the same bits alone and in a crowd,
 - the cache is taken at the start, and all of it stays within the plan's claim; long prompts in pieces take no memory beyond it,
-- a device out of memory is answered, and the worker lives (on CPUs tested with an injected fault),
+- a device out of memory is answered, and the worker lives; one that is lost ends it (on CPUs tested with injected faults),
 - decodes are replayed as CUDA graphs with the answers of `generate`, within their memory, or left alone (on CPUs tested with a recorder
   that replays the same operations on the same memory without Python, as a graph does),
 - one model over several GPUs, `--max-gpu-memory`, `--cpu-offload`,

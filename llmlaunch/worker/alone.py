@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from llmlaunch.worker import placement
 from llmlaunch.worker.answer import Answer
 from llmlaunch.worker.sampler import Voice, sample
 from llmlaunch.worker.values import Load, Piece
@@ -90,6 +91,7 @@ class OneAtATime:
 
     def recover(self) -> None:
         self._end()
+        placement.check_alive(self._model)
 
     def load(self) -> Load:
         return Load(running=int(self._current is not None), waiting=len(self._waiting))

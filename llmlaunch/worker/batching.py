@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from llmlaunch.worker import graphs
+from llmlaunch.worker import graphs, placement
 from llmlaunch.worker.answer import Answer
 from llmlaunch.worker.sampler import Voice, logprobs, sample
 from llmlaunch.worker.scheduler import Capacity, Copy, Scheduler, Span, Step, Ticket, Unread
@@ -288,6 +288,7 @@ class Batching:
         return news
 
     def recover(self) -> None:
+        placement.check_alive(self._model)
         self._sent_back += self.scheduler.sent_back
         self._fresh()
 

@@ -15,6 +15,7 @@ from llmlaunch.models.facts import ModelFacts, ModelKind
 from llmlaunch.worker import packed, placement, pooling, quantised
 from llmlaunch.worker.codec import Codec
 from llmlaunch.worker.config import WorkerConfig
+from llmlaunch.worker.errors import Lost
 from llmlaunch.worker.generator import counted
 from llmlaunch.worker.loader import DEFAULT_CONTEXT, Loaded, Progress
 from llmlaunch.worker.passes import Passes, batches
@@ -22,7 +23,9 @@ from llmlaunch.worker.passes import Passes, batches
 log = logging.getLogger(__name__)
 
 
-def load(config: WorkerConfig, facts: ModelFacts, path: Path, device: str, progress: Progress) -> Loaded:
+def load(
+    config: WorkerConfig, facts: ModelFacts, path: Path, device: str, progress: Progress, lost: Lost
+) -> Loaded:
     """The model in ``path`` on ``device``, with its tokenizer and its pooling."""
     began = time.perf_counter()
     recipe = pooling.read(path)
@@ -53,7 +56,7 @@ def load(config: WorkerConfig, facts: ModelFacts, path: Path, device: str, progr
         context=context,
         dtype=name,
         device=device,
-        embedder=Embedder(model, recipe),
+        embedder=Embedder(model, recipe, lost),
         mode="batched embeddings",
         note=f"pooling: {', '.join(recipe.modes)}{', normalized' if recipe.normalize else ''}",
     )
@@ -62,8 +65,8 @@ def load(config: WorkerConfig, facts: ModelFacts, path: Path, device: str, progr
 class Embedder:
     """Vectors of texts."""
 
-    def __init__(self, model: Any, recipe: pooling.Recipe) -> None:
-        self.passes = Passes(model)
+    def __init__(self, model: Any, recipe: pooling.Recipe, lost: Lost) -> None:
+        self.passes = Passes(model, lost)
         self._recipe = recipe
         self.size = self._size()
         self.prefix = recipe.prompt

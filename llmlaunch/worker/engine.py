@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from llmlaunch.worker.answer import Answer
-from llmlaunch.worker.errors import ApiError, EngineFault, QueueFull, Unavailable
+from llmlaunch.worker.errors import ApiError, CanNotGoOn, EngineFault, Lost, QueueFull, Unavailable
 from llmlaunch.worker.strategy import Strategy
 from llmlaunch.worker.values import Finish, GenerationRequest, Load, Piece, Sink
 
@@ -36,17 +36,20 @@ class Engine:
         decode: Callable[[Sequence[int], bool], str],
         ends: frozenset[int],
         deliver: Deliver,
+        lost: Lost,
         most: int = 1 << 30,
         before_step: Callable[[], None] = lambda: None,
     ) -> None:
         """``decode(tokens, skip_special)`` → text; ``ends``: the model's end tokens; ``most``: requests at once, waiting ones too.
 
-        ``before_step`` is called in the engine's thread.
+        ``lost`` is told when the engine ends because nothing can be computed any more, and ``before_step`` called before
+        every step, both in the engine's thread.
         """
         self._strategy = strategy
         self._decode = decode
         self._ends = ends
         self._deliver = deliver
+        self._lost = lost
         self._most = most
         self._before_step = before_step
         self._inbox: queue.SimpleQueue[tuple[Answer, Sink] | None] = queue.SimpleQueue()
@@ -55,7 +58,6 @@ class Engine:
         self._counts: dict[str, Answer] = {}
         self._lock = threading.Lock()
         self._stopping = False
-        self._failures = 0
         self._thread = threading.Thread(target=self._main, name="engine", daemon=True)
 
     @property
@@ -118,7 +120,6 @@ class Engine:
             except Exception as error:
                 self._fault(error)
             else:
-                self._failures = 0
                 self._hand_out(news)
 
     def _receive(self) -> None:
@@ -172,7 +173,6 @@ class Engine:
 
     def _fault(self, error: Exception) -> None:
         """A step raised: nobody knows what is in the cache, so all that were in it are told, and it starts afresh."""
-        self._failures += 1
         if _out_of_memory(error):
             log.error("out of memory in a step with %d requests: %s", len(self._counts), _first_line(error))
             answer: ApiError = Unavailable(
@@ -182,9 +182,16 @@ class Engine:
             )
         else:
             log.error("the engine failed in a step with %d requests", len(self._counts), exc_info=error)
-            answer = EngineFault(f"the engine failed: {type(error).__name__}: {_first_line(error)}")
+            answer = EngineFault(f"the engine failed: {_reason(error)}")
         self._fail_all(answer)
-        self._strategy.recover()
+        try:
+            self._strategy.recover()
+        except Exception as refusal:
+            end = refusal if isinstance(refusal, CanNotGoOn) else CanNotGoOn(_reason(refusal))
+            log.error("the engine can not start afresh: %s", end.message)
+            with self._lock:
+                self._stopping = True
+            self._lost(end)
 
     def _fail_all(self, error: ApiError) -> None:
         with self._lock:
@@ -196,6 +203,10 @@ class Engine:
 
 def _out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {_first_line(error)}"
 
 
 def _first_line(error: Exception) -> str:

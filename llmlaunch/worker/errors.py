@@ -11,10 +11,12 @@
     └── Unavailable         503     loading, draining, out of memory
 
     CanNotServe             exit 2  a start that no retry can mend
+    CanNotGoOn              exit 1  a device that is lost to this process, and not to the next one
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llmlaunch.errors import LlmlaunchError
@@ -25,6 +27,16 @@ class CanNotServe(LlmlaunchError):
 
     code = "can_not_serve"
     exit_code = 2
+
+
+class CanNotGoOn(LlmlaunchError):
+    """This process can compute no more, whatever it is asked; one that is started anew may."""
+
+    code = "can_not_go_on"
+
+
+Lost = Callable[[CanNotGoOn], None]
+"""Who must know of that."""
 
 
 class ApiError(Exception):

@@ -19,6 +19,7 @@ from llmlaunch.worker.batching import Batching
 from llmlaunch.worker.codec import Codec
 from llmlaunch.worker.config import WorkerConfig
 from llmlaunch.worker.engine import Deliver, Engine
+from llmlaunch.worker.errors import Lost
 from llmlaunch.worker.guide import Guides
 from llmlaunch.worker.loader import DEFAULT_CONTEXT, Loaded, Progress, default_sampling, end_tokens
 from llmlaunch.worker.slots import ATTENTION
@@ -28,7 +29,13 @@ log = logging.getLogger(__name__)
 
 
 def load(
-    config: WorkerConfig, facts: ModelFacts, path: Path, device: str, progress: Progress, deliver: Deliver
+    config: WorkerConfig,
+    facts: ModelFacts,
+    path: Path,
+    device: str,
+    progress: Progress,
+    deliver: Deliver,
+    lost: Lost,
 ) -> Loaded:
     """The model in ``path`` on ``device``, with its tokenizer, behind a running engine."""
     began = time.perf_counter()
@@ -43,6 +50,7 @@ def load(
         decode=lambda tokens, skip: codec.decode(tokens, skip_special=skip),
         ends=ends,
         deliver=deliver,
+        lost=lost,
         most=config.max_concurrency + config.max_queue,
         before_step=placement.sharing(config, device),
     )

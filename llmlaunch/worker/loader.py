@@ -14,7 +14,7 @@ from llmlaunch.models.facts import ModelFacts, ModelKind
 from llmlaunch.worker import imports
 from llmlaunch.worker.codec import Codec
 from llmlaunch.worker.config import WorkerConfig
-from llmlaunch.worker.errors import CanNotServe
+from llmlaunch.worker.errors import CanNotServe, Lost
 from llmlaunch.worker.locate import locate
 from llmlaunch.worker.values import Sampling
 
@@ -84,8 +84,10 @@ def prepare(config: WorkerConfig, progress: Progress) -> Path:
     return convert.safetensors(path, progress)
 
 
-def load(config: WorkerConfig, progress: Progress, deliver: Deliver) -> Loaded:
+def load(config: WorkerConfig, progress: Progress, deliver: Deliver, lost: Lost) -> Loaded:
     """Everything from the files to a running engine. Takes seconds to minutes; runs in a thread of its own.
+
+    ``lost`` is told, from any thread, when what was loaded can compute no more.
 
     Raises CanNotServe for what a retry can not mend, other LlmlaunchErrors for what it may.
     """
@@ -108,15 +110,15 @@ def load(config: WorkerConfig, progress: Progress, deliver: Deliver) -> Loaded:
     placement.check_limit(facts.weight_bytes, config)
     with reasons(config.model):
         if facts.kind is ModelKind.GENERATE:
-            loaded = generator.load(config, facts, path, device, progress, deliver)
+            loaded = generator.load(config, facts, path, device, progress, deliver, lost)
         elif facts.kind is ModelKind.RERANK:
             from llmlaunch.worker import reranker
 
-            loaded = reranker.load(config, facts, path, device, progress)
+            loaded = reranker.load(config, facts, path, device, progress, lost)
         else:
             from llmlaunch.worker import embedder
 
-            loaded = embedder.load(config, facts, path, device, progress)
+            loaded = embedder.load(config, facts, path, device, progress, lost)
     loaded.warning = "; ".join(filter(None, (loaded.warning, warning)))
     if loaded.warning:
         log.warning("%s", loaded.warning)

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from llmlaunch.worker.errors import ApiError, EngineFault, Unavailable
+from llmlaunch.worker import placement
+from llmlaunch.worker.errors import ApiError, CanNotGoOn, EngineFault, Lost, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +25,10 @@ Value = TypeVar("Value")
 class Passes:
     """One model and its thread: requests wait for each other, nobody else waits for them."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, lost: Lost) -> None:
+        """``lost`` is told, in the model's thread, when nothing can be computed any more."""
         self.model = model
+        self._lost = lost
         self._pad = getattr(model.config, "pad_token_id", None) or 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="passes")
 
@@ -45,7 +48,15 @@ class Passes:
             raise Unavailable(message, code="out_of_memory") from error
         except Exception as error:
             log.exception("a pass failed")
+            self._check_alive()
             raise EngineFault(f"the engine failed: {type(error).__name__}: {error}") from error
+
+    def _check_alive(self) -> None:
+        try:
+            placement.check_alive(self.model)
+        except CanNotGoOn as end:
+            log.error("%s", end.message)
+            self._lost(end)
 
     def through(
         self, batch: Sequence[Sequence[int]], types: Sequence[Sequence[int]] | None = None

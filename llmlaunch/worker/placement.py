@@ -12,7 +12,7 @@ import psutil
 import torch
 
 from llmlaunch.worker.config import WorkerConfig
-from llmlaunch.worker.errors import CanNotServe
+from llmlaunch.worker.errors import CanNotGoOn, CanNotServe
 from llmlaunch.worker.scheduler import Capacity
 from llmlaunch.worker.share import Share
 
@@ -73,6 +73,22 @@ def sharing(config: WorkerConfig, device: str) -> Callable[[], None]:
     if device != "cpu" or told or config.strict_seeds:
         return lambda: None
     return Share(torch.get_num_threads()).adjust
+
+
+def check_alive(model: Any) -> None:
+    """Raises CanNotGoOn where ``model``'s device computes no more, as after most errors of CUDA: for the whole process."""
+    device = model.get_input_embeddings().weight.device
+    if device.type != "cuda":
+        return
+    try:
+        torch.zeros(1, device=device).item()
+    except torch.OutOfMemoryError:
+        return
+    except Exception as error:
+        raise CanNotGoOn(
+            f"{device} computes no more: {(str(error).splitlines() or [''])[0]}",
+            hint="only a new process can use it; the kernel's log (dmesg, Xid) may say what happened to the GPU",
+        ) from error
 
 
 def usable_cores() -> int:

@@ -15,7 +15,7 @@ from llmlaunch.models.facts import ModelFacts, ModelKind
 from llmlaunch.worker import packed, placement, quantised
 from llmlaunch.worker.codec import Codec, Pair
 from llmlaunch.worker.config import WorkerConfig
-from llmlaunch.worker.errors import CanNotServe
+from llmlaunch.worker.errors import CanNotServe, Lost
 from llmlaunch.worker.generator import counted
 from llmlaunch.worker.loader import DEFAULT_CONTEXT, Loaded, Progress
 from llmlaunch.worker.passes import Passes, batches
@@ -28,7 +28,9 @@ ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 }
 
 
-def load(config: WorkerConfig, facts: ModelFacts, path: Path, device: str, progress: Progress) -> Loaded:
+def load(
+    config: WorkerConfig, facts: ModelFacts, path: Path, device: str, progress: Progress, lost: Lost
+) -> Loaded:
     """The cross-encoder in ``path`` on ``device``. Raises CanNotServe for one that gives several scores a pair."""
     began = time.perf_counter()
     codec = Codec(AutoTokenizer.from_pretrained(path, trust_remote_code=config.trust_remote_code))
@@ -59,7 +61,7 @@ def load(config: WorkerConfig, facts: ModelFacts, path: Path, device: str, progr
         context=context,
         dtype=name,
         device=device,
-        reranker=Reranker(model),
+        reranker=Reranker(model, lost),
         mode="batched pairs",
     )
 
@@ -67,8 +69,8 @@ def load(config: WorkerConfig, facts: ModelFacts, path: Path, device: str, progr
 class Reranker:
     """Scores of pairs of texts."""
 
-    def __init__(self, model: Any) -> None:
-        self.passes = Passes(model)
+    def __init__(self, model: Any, lost: Lost) -> None:
+        self.passes = Passes(model, lost)
         self._activation = _activation(model.config)
 
     async def run(self, pairs: Callable[[], list[Pair]]) -> tuple[list[int], list[float]]:

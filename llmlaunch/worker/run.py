@@ -16,6 +16,7 @@ from llmlaunch.controller.wire import TOKEN_VARIABLE, RegisterWorker, WorkerStat
 from llmlaunch.errors import LlmlaunchError, StartError
 from llmlaunch.worker import loader
 from llmlaunch.worker.config import WorkerConfig
+from llmlaunch.worker.errors import CanNotGoOn
 from llmlaunch.worker.flight import hand_over
 from llmlaunch.worker.front import Front
 from llmlaunch.worker.routes import application
@@ -82,7 +83,7 @@ class _Worker:
 
     def _load(self) -> None:
         try:
-            loaded = loader.load(self.config, self.state.progress, self._deliver)
+            loaded = loader.load(self.config, self.state.progress, self._deliver, self._lost)
         except LlmlaunchError as error:
             self._call(self._failed, error)
         except Exception as error:
@@ -101,6 +102,9 @@ class _Worker:
 
     def _deliver(self, bundle: Any) -> None:
         self._call(hand_over, bundle)
+
+    def _lost(self, error: CanNotGoOn) -> None:
+        self._call(self._failed, error)
 
     # -- in the event loop ---------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.worker.server import Worker, started
+from tests.e2e.worker.server import MINILM, Worker, started
 from tests.support.waiting import wait_until
 from tests.unit.worker import tiny
 from tests.unit.worker.test_alone import unfit
@@ -36,6 +36,27 @@ def passed(self, spans):
 
 
 batching.Batching._pass = passed
+main()
+"""
+LOST_DEVICE = """
+import torch
+from llmlaunch.cli import main
+from llmlaunch.worker import batching, passes, placement
+from llmlaunch.worker.errors import CanNotGoOn
+
+
+def broken(*_):
+    raise RuntimeError("CUDA error: unspecified launch failure")
+
+
+def lost(_):
+    raise CanNotGoOn(
+        "cpu computes no more: CUDA error: unspecified launch failure", hint="only a new process can use it"
+    )
+
+
+batching.Batching._pass = passes.Passes.through = broken
+placement.check_alive = lost
 main()
 """
 
@@ -129,6 +150,21 @@ def test_a_device_that_runs_out_of_memory_is_an_answer_and_the_worker_lives(
         answer = worker.chat(n=32, max_tokens=4, ignore_eos=True, temperature=1.0).json()
         assert answer["usage"]["completion_tokens"] == 32 * 4
         assert worker.metric("vllm:kv_cache_usage_perc") == 0
+
+
+@pytest.mark.parametrize("kind", ["completions", "embeddings"])
+def test_a_worker_whose_device_is_lost_ends(model: Path, tmp_path: Path, kind: str) -> None:
+    """Answering every request with an error for ever would be alive for its supervisor, and dead for everybody else."""
+    script = tmp_path / "lost_device.py"
+    script.write_text(LOST_DEVICE)
+    folder, asked = (str(model), {"prompt": "x"}) if kind == "completions" else (MINILM, {"input": "x"})
+    with started(folder, "--model-names", "tiny", program=(str(script),)) as worker:
+        answer = worker.post(f"/v1/{kind}", model="tiny", **asked)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (500, "engine_error")
+        assert worker.process.wait(30) == 1
+        said = worker.log.read_text()
+        assert "cpu computes no more: CUDA error: unspecified launch failure" in said
+        assert "only a new process can use it" in said
 
 
 def test_a_model_that_can_not_share_a_batch_says_so(tmp_path: Path) -> None:

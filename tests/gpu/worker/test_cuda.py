@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 import torch
@@ -165,6 +166,34 @@ def test_out_of_memory_is_an_answer_and_the_worker_lives() -> None:
         del hog
         torch.cuda.empty_cache()
         assert worker.chat(FRANCE, model="smollm2", max_tokens=5).status_code == 200
+
+
+ASSERTING = """
+import torch
+from llmlaunch.cli import main
+from llmlaunch.worker import batching
+
+whole = batching.Batching._pass
+
+
+def passed(self, spans):
+    if spans[0].prompt:
+        torch.zeros(1, device="cuda")[torch.tensor([5], device="cuda")]  # an assertion on the device
+    return whole(self, spans)
+
+
+batching.Batching._pass = passed
+main()
+"""
+
+
+def test_a_device_that_is_lost_ends_the_worker(tmp_path: Path) -> None:
+    script = tmp_path / "asserting.py"
+    script.write_text(ASSERTING)
+    with started(SMOLLM2, "--model-names", "smollm2", "--device", "cuda", program=(str(script),)) as worker:
+        assert worker.chat(FRANCE, model="smollm2", max_tokens=5).status_code == 500
+        assert worker.process.wait(60) == 1
+        assert "cuda:0 computes no more" in worker.log.read_text()
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")

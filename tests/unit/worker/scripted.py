@@ -106,6 +106,7 @@ async def served(
         decode=lambda tokens, skip: codec.decode(tokens, skip_special=skip),
         ends=frozenset({tiny.END}),
         deliver=deliver,
+        lost=tiny.never_lost,
     )
     engine.start()
     front = Front(WorkerConfig(model="m", names=("m",)), State(needs_controller=False))

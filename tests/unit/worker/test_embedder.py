@@ -13,6 +13,7 @@ import transformers
 from llmlaunch.worker import pooling
 from llmlaunch.worker.errors import CanNotServe
 from llmlaunch.worker.passes import batches
+from tests.unit.worker import tiny
 
 STATES = torch.tensor([[[1.0, -2.0], [3.0, 4.0], [9.0, 9.0]], [[1.0, 1.0], [2.0, 0.0], [6.0, 5.0]]])
 MASK = torch.tensor([[1, 1, 0], [1, 1, 1]])
@@ -126,7 +127,7 @@ def test_a_batch_gives_what_each_text_gives_alone() -> None:
     )
     torch.manual_seed(0)
     model = transformers.BertModel(config).eval()
-    embedder = Embedder(model, pooling.Recipe(normalize=True))
+    embedder = Embedder(model, pooling.Recipe(normalize=True), tiny.never_lost)
     texts = [[1, 2, 3], [4], [5, 6, 7, 8, 9, 10, 11], [12, 13]]
     together = torch.tensor(embedder.embed(texts))
     with torch.inference_mode():

@@ -9,7 +9,7 @@ import pytest
 
 from llmlaunch.worker.answer import Answer
 from llmlaunch.worker.engine import Engine
-from llmlaunch.worker.errors import EngineFault, QueueFull, Unavailable
+from llmlaunch.worker.errors import CanNotGoOn, EngineFault, QueueFull, Unavailable
 from llmlaunch.worker.values import Load, Piece, Sink
 from tests.support.waiting import wait_until
 from tests.unit.worker import tiny
@@ -24,6 +24,7 @@ class Counting:
         self.answers: dict[str, Answer] = {}
         self.fault: Exception | None = None
         self.recovered = 0
+        self.refusal: Exception | None = None
 
     @property
     def busy(self) -> bool:
@@ -52,6 +53,8 @@ class Counting:
 
     def recover(self) -> None:
         assert not self.answers
+        if self.refusal is not None:
+            raise self.refusal
         self.recovered += 1
 
     def load(self) -> Load:
@@ -90,7 +93,12 @@ def heard() -> Heard:
 @pytest.fixture
 def engine(strategy: Counting) -> Iterator[Engine]:
     made = Engine(
-        strategy, decode=lambda tokens, _: tiny.decode(tokens), ends=frozenset(), deliver=hand_over, most=50
+        strategy,
+        decode=lambda tokens, _: tiny.decode(tokens),
+        ends=frozenset(),
+        deliver=hand_over,
+        lost=tiny.never_lost,
+        most=50,
     )
     made.start()
     yield made
@@ -169,7 +177,9 @@ def test_too_many_are_refused_and_leave_nothing(engine: Engine, heard: Heard) ->
 
 
 def test_at_the_end_all_are_told(strategy: Counting, heard: Heard) -> None:
-    engine = Engine(strategy, decode=lambda tokens, _: "", ends=frozenset(), deliver=hand_over)
+    engine = Engine(
+        strategy, decode=lambda tokens, _: "", ends=frozenset(), deliver=hand_over, lost=tiny.never_lost
+    )
     engine.start()
     for at in range(3):
         submit(engine, heard, f"r{at}", 10**9)
@@ -178,6 +188,41 @@ def test_at_the_end_all_are_told(strategy: Counting, heard: Heard) -> None:
         assert isinstance(heard.end(f"r{at}").error, Unavailable)
     with pytest.raises(Unavailable):
         submit(engine, heard, "late")
+
+
+@pytest.mark.parametrize(
+    ("refusal", "message"),
+    [
+        (CanNotGoOn("cuda:0 computes no more"), "cuda:0 computes no more"),
+        (ValueError("odd"), "ValueError: odd"),
+    ],
+    ids=["lost", "odd"],
+)
+def test_where_nothing_can_be_computed_any_more_all_are_told_and_the_engine_ends(
+    strategy: Counting, heard: Heard, refusal: Exception, message: str
+) -> None:
+    told: list[CanNotGoOn] = []
+    engine = Engine(
+        strategy,
+        decode=lambda tokens, _: tiny.decode(tokens),
+        ends=frozenset(),
+        deliver=hand_over,
+        lost=told.append,
+    )
+    engine.start()
+    for name in "ab":
+        submit(engine, heard, name, 10**9)
+    wait_until(lambda: heard.pieces["a"] and heard.pieces["b"], 10)
+    strategy.refusal = refusal
+    strategy.fault = RuntimeError("CUDA error: an illegal memory access was encountered")
+    for name in "ab":
+        assert isinstance(heard.end(name).error, EngineFault)
+    wait_until(lambda: told, 10)
+    assert [error.message for error in told] == [message]
+    with pytest.raises(Unavailable):
+        submit(engine, heard, "late")
+    engine.stop()
+    assert engine.pending == 0
 
 
 def test_any_history_ends_every_request_once(engine: Engine, strategy: Counting, heard: Heard) -> None:

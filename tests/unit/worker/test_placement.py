@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from llmlaunch.engines.transformers import Transformers
 from llmlaunch.worker import placement
 from llmlaunch.worker.config import WorkerConfig
-from llmlaunch.worker.errors import CanNotServe
+from llmlaunch.worker.errors import CanNotGoOn, CanNotServe
 from tests.unit.worker import tiny
 
 GIB = 1 << 30
@@ -69,6 +69,39 @@ def test_what_the_plan_counts_with_where_nobody_says_is_what_the_worker_makes_of
     planned = rule.default_sequences * rule.default_context * LLAMA_8B
     room, _ = placement.capacity(llama_8b(), replace(CONFIG, kv_cache_bytes=planned), "cuda", 131072)
     assert (room.rows, room.columns) == (rule.default_sequences, rule.default_context)
+
+
+def on_cuda() -> Any:
+    weight = SimpleNamespace(device=torch.device("cuda", 0))
+    return SimpleNamespace(get_input_embeddings=lambda: SimpleNamespace(weight=weight))
+
+
+@pytest.mark.parametrize(
+    ("fault", "lost"),
+    [
+        (RuntimeError("CUDA error: an illegal memory access was encountered\nand so on"), True),
+        (torch.OutOfMemoryError("CUDA out of memory"), False),
+        (None, False),
+    ],
+    ids=str,
+)
+def test_a_device_that_computes_no_more_is_told_from_one_that_is_full(
+    monkeypatch: pytest.MonkeyPatch, fault: Exception | None, lost: bool
+) -> None:
+    def zeros(*_: object, device: torch.device) -> torch.Tensor:
+        assert device.type == "cuda"
+        if fault is not None:
+            raise fault
+        return torch.ones(1)
+
+    monkeypatch.setattr(torch, "zeros", zeros)
+    if lost:
+        with pytest.raises(
+            CanNotGoOn, match=r"cuda:0 computes no more: CUDA error: an illegal .* encountered$"
+        ):
+            placement.check_alive(on_cuda())
+    else:
+        placement.check_alive(on_cuda())
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def test_weights_are_packed_on_a_cpu_and_answer_in_a_batch(bits: str, error: flo
     config = replace(
         CONFIG, model=str(folder), device="cpu", dtype="bfloat16", load_in=bits, max_concurrency=2
     )
-    loaded = loader.load(config, lambda *_: None, lambda _: None)
+    loaded = loader.load(config, lambda *_: None, lambda _: None, tiny.never_lost)
     assert loaded.engine is not None
     try:
         assert loaded.mode == Batching.mode
@@ -179,7 +179,7 @@ def test_fp8_weights_are_unpacked_on_a_cpu_and_mean_what_was_stored(
     monkeypatch.setattr(fused, "fuse", lambda _: 0)  # the weights keep the names that they have in the file
     folder, meant = _fp8(tmp_path / "fp8")
     config = replace(CONFIG, model=str(folder), device="cpu", max_concurrency=2)
-    loaded = loader.load(config, lambda *_: None, lambda _: None)
+    loaded = loader.load(config, lambda *_: None, lambda _: None, tiny.never_lost)
     assert loaded.engine is not None
     try:
         assert loaded.facts.quantisation == "fp8"
@@ -205,4 +205,6 @@ def test_a_packed_checkpoint_that_can_not_be_read_is_refused_before_its_weights_
     settings["quantization_config"] = {"quant_method": method, "bits": 4}
     (folder / "config.json").write_text(json.dumps(settings))
     with pytest.raises(CanNotServe, match=f"quantised with {method}"):
-        loader.load(replace(CONFIG, model=str(folder), device="cpu"), lambda *_: None, lambda _: None)
+        loader.load(
+            replace(CONFIG, model=str(folder), device="cpu"), lambda *_: None, lambda _: None, tiny.never_lost
+        )

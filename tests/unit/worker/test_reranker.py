@@ -13,6 +13,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from llmlaunch.worker.codec import Codec, Pair
 from llmlaunch.worker.errors import CanNotServe
 from llmlaunch.worker.reranker import Reranker
+from tests.unit.worker import tiny
 
 
 def model(**settings: Any) -> Any:
@@ -41,7 +42,7 @@ PAIRS = [Pair([1, 2, 3, 4], [0, 0, 1, 1]), Pair([5, 6], [0, 1]), Pair([7] * 9, [
 )
 def test_scores_are_the_models(settings: dict[str, Any], activation: Any) -> None:
     plain = model(**settings)
-    scores = Reranker(plain).score(PAIRS)
+    scores = Reranker(plain, tiny.never_lost).score(PAIRS)
     for pair, score in zip(PAIRS, scores, strict=True):
         with torch.inference_mode():
             out = plain(torch.tensor([pair.tokens]), token_type_ids=torch.tensor([pair.types]))
@@ -50,7 +51,7 @@ def test_scores_are_the_models(settings: dict[str, Any], activation: Any) -> Non
 
 def test_an_activation_that_is_not_known_is_refused() -> None:
     with pytest.raises(CanNotServe, match="Swish"):
-        Reranker(model(sentence_transformers={"activation_fn": "Swish"}))
+        Reranker(model(sentence_transformers={"activation_fn": "Swish"}), tiny.never_lost)
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import transformers
 
 from llmlaunch.worker.answer import Answer
 from llmlaunch.worker.batching import Batching
+from llmlaunch.worker.errors import CanNotGoOn
 from llmlaunch.worker.scheduler import Capacity
 from llmlaunch.worker.slots import ATTENTION
 from llmlaunch.worker.values import Ending, Finish, GenerationRequest, Piece, Sampling
@@ -96,6 +97,10 @@ def answer(asked: GenerationRequest) -> Answer:
 
 def decode(tokens: Sequence[int]) -> str:
     return "".join(chr(48 + token) for token in tokens)
+
+
+def never_lost(error: CanNotGoOn) -> None:
+    raise AssertionError(error.message)
 
 
 class Run:
