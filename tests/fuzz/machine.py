@@ -319,7 +319,9 @@ class Target:
     """:meth:`__call__` runs one input on a machine that goes on to the next."""
 
     def __init__(self) -> None:
-        logging.getLogger("llmlaunch").setLevel(logging.ERROR)
+        self._log = logging.getLogger("llmlaunch")
+        self._level = self._log.level
+        self._log.setLevel(logging.ERROR)
         self._runner = asyncio.Runner()
         self._machine = self._runner.run(self._make())
 
@@ -335,3 +337,4 @@ class Target:
 
     def close(self) -> None:
         self._runner.close()
+        self._log.setLevel(self._level)
