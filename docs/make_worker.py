@@ -77,7 +77,7 @@ A request with a `seed` is answered alike every time: its random numbers are its
   seeded requests by themselves, in pieces that are always the same: the same bits in every crowd. It costs them the batch: each
   takes a pass of its own per token, and others wait for it. It holds for one model, dtype, device and version of PyTorch.
 - `--seed N` gives requests without one the seed N. With `n`, the i-th answer uses `seed + i`.
-- Seeded requests below float32, and all strict ones, do not reuse prefixes, because fewer computed tokens round otherwise.
+- Seeded requests below float32, and all strict ones, do not reuse prefixes, and are not replayed on GPUs: that rounds otherwise.
 
 ### Priorities, waiting and room
 
@@ -161,7 +161,8 @@ After most other errors of CUDA a process can use its GPU no more: then the work
 On a model that lies on one GPU, steps that only decode are replayed as CUDA graphs where that is quicker: their tokens are rounded up to a
 power of two, and so are the columns that they read (256 or more). The 16th step of such a shape is recorded, which takes as long as some
 steps; its logits must be those of the step itself, and it must take less time, or the shape is computed as before. The log says both
-times. Graphs take up to 128 MiB, which the plan counts; `--no-cuda-graphs` leaves them out.
+times. A model that waits for the GPU within a pass (many mixtures of experts do) can not be recorded, which the log says once. Graphs
+take up to 128 MiB, which the plan counts; `--no-cuda-graphs` leaves them out.
 
 **Not yet run on a GPU.** What follows is written, and tested as far as a CPU can; [tests/gpu](../tests/gpu/worker/test_cuda.py) holds a
 test of each, to be run with `pytest -m gpu tests/gpu` where there is a GPU:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -115,22 +115,24 @@ class Batching:
         reuse: bool = True,
         prompt_tokens: int = 2048,
         strict_seeds: bool = False,
-        recorders: Callable[[], graphs.Recorder] | None = None,
+        recorder: graphs.Recorder | None = None,
     ) -> None:
         """``prompt_tokens``: the most that one step computes of prompts, when nothing else waits for it.
 
         ``strict_seeds``: requests with a seed go through the model by themselves, in pieces that are always the same.
 
-        ``recorders``: with what steps that only decode are recorded, to be replayed where that is quicker.
+        ``recorder``: steps that only decode are recorded with it, and replayed where that is quicker.
         """
         self._model = model
-        self._recorders = recorders
+        self._graphs = graphs.Graphs(model, recorder) if recorder else None
         self._capacity = capacity
         self._reuse = reuse
         self._exact = model.dtype == torch.float32
         self._strict = strict_seeds
         self._apart: set[str] = set()
         """Requests that share no pass with others."""
+        self._plain: set[str] = set()
+        """Requests that are rounded alike every time: a replay may be rounded otherwise than the step it stands for."""
         self._pacer = Pacer(prompt_tokens)
         self._answers: dict[str, Answer] = {}
         self._voices: dict[str, Voice] = {}
@@ -142,10 +144,10 @@ class Batching:
 
     def _fresh(self) -> None:
         layers = self._model.config.get_text_config().num_hidden_layers
-        recorder = self._recorders() if self._recorders else None
-        spare = graphs.SPARE if recorder else 0
+        spare = graphs.SPARE if self._graphs else 0
         self._cache = SlotCache(layers, self._capacity.rows, self._capacity.columns, spare)
-        self._graphs = graphs.Graphs(self._model, self._cache, recorder) if recorder else None
+        if self._graphs:
+            self._graphs.begin(self._cache)
         self.scheduler = Scheduler(self._capacity)
 
     @torch.inference_mode()
@@ -184,6 +186,8 @@ class Batching:
             self._reading.add(request.request_id)
         if apart:
             self._apart.add(request.request_id)
+        if repeatable:
+            self._plain.add(request.request_id)
         self._answers[request.request_id] = answer
         self._voices[request.request_id] = Voice.of(request.sampling, request.prompt, request.guide)
 
@@ -193,11 +197,12 @@ class Batching:
         self._voices.pop(request_id, None)
         self._reading.discard(request_id)
         self._apart.discard(request_id)
+        self._plain.discard(request_id)
 
     @torch.inference_mode()
     def step(self) -> list[tuple[str, Piece]]:
         began = time.perf_counter()
-        recorded = self._graphs.tries if self._graphs else 0
+        otherwise = self._graphs.steps if self._graphs else 0
         decoding = self.scheduler.decoding()
         budget = self._pacer.budget(decoding)
         # Logits of whole prompts are large: a vocabulary for every token.
@@ -215,7 +220,8 @@ class Batching:
             news += self._pass(spans)
         prompt = sum(len(span.tokens) for span in step.spans if span.prompt)
         decoded = sum(not span.prompt for span in step.spans)
-        if self._graphs is None or self._graphs.tries == recorded:
+        # Steps with prompts are never replayed: what they take is measured against steps that are not, either.
+        if self._graphs is None or self._graphs.steps == otherwise:
             self._pacer.learn(decoded, prompt, time.perf_counter() - began)
         return news
 
@@ -223,8 +229,7 @@ class Batching:
         """Push ``computed`` through the model together, and tell what comes of it."""
         every = self._reading & {span.request_id for span in computed if span.prompt}
         logits = None
-        # A replay may be rounded otherwise than the step that it stands for, depending on the crowd.
-        if self._graphs and not every and computed[0].request_id not in self._apart:
+        if self._graphs and not every and self._plain.isdisjoint(span.request_id for span in computed):
             logits = self._graphs.run(computed)
         if logits is None:
             logits = self._cache.run(self._model, computed, every)
@@ -290,6 +295,7 @@ class Batching:
     def recover(self) -> None:
         placement.check_alive(self._model)
         self._sent_back += self.scheduler.sent_back
+        self._cache.release()
         self._fresh()
 
     def load(self) -> Load:

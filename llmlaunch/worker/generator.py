@@ -167,7 +167,7 @@ def _strategy(model: Any, config: WorkerConfig, device: str, context: int) -> tu
         reuse=config.prefix_reuse,
         prompt_tokens=placement.prompt_tokens(device, context),
         strict_seeds=config.strict_seeds,
-        recorders=graphs.recorders(model) if config.cuda_graphs else None,
+        recorder=graphs.recorder(model) if config.cuda_graphs else None,
     )
     if device != "cpu":
         batching.reserve()

@@ -16,6 +16,7 @@ What can not be recorded, or comes out otherwise, is computed as any other step 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -37,6 +38,8 @@ USES = 16
 LEAST_COLUMNS = 256
 TIMED = 2
 """Times that either way is measured; the best one counts."""
+EACH_BYTES = 8 << 20
+"""That the driver takes for a graph, about: some kilobytes for each of its hundreds of kernels."""
 SPARE = 1
 """Columns that the cache must have behind those that are read."""
 
@@ -79,7 +82,10 @@ class Recorder(Protocol):
         """From the start of ``work`` until the device has done it."""
 
     def used(self) -> int:
-        """Bytes of the device's memory."""
+        """Bytes of the device's memory that PyTorch holds."""
+
+    def begin(self) -> None:
+        """Nothing that was recorded before will be replayed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,16 +127,26 @@ class _Layout:
 
 
 class Steady:
-    """Steps of one shape."""
+    """Steps of one shape, recorded."""
 
-    def __init__(self, model: Any, cache: SlotCache, shape: Shape) -> None:
+    def __init__(
+        self, model: Any, cache: SlotCache, shape: Shape, recorder: Recorder, first: Sequence[Span]
+    ) -> None:
+        """Records ``first``. Raises whatever stands in the way."""
         self._model = model
         self._cache = cache
         self._shape = shape
         self._device = model.get_input_embeddings().weight.device
         self._inputs = torch.zeros(5, shape.tokens, dtype=torch.long, device=self._device)
+        self._fill(first)
+        self._replay = recorder.record(self._compute)
 
-    def fill(self, spans: Sequence[Span]) -> Tensor:
+    def run(self, spans: Sequence[Span]) -> Tensor:
+        """Logits ``[spans, vocabulary]``."""
+        wanted = self._fill(spans)
+        return self._replay()[wanted]
+
+    def _fill(self, spans: Sequence[Span]) -> Tensor:
         """Put the step in place; which of the tokens are those of ``spans``."""
         order = self._shape.in_order
         idle = self._cache.columns  # where tokens without a request write
@@ -141,7 +157,7 @@ class Steady:
         self._inputs.copy_(torch.tensor(table).T)
         return torch.tensor(wanted, device=self._device)
 
-    def compute(self) -> Tensor:
+    def _compute(self) -> Tensor:
         """Logits ``[tokens, vocabulary]`` of what was put in place last."""
         tokens, positions, rows, places, lengths = self._inputs
         layout = _Layout(self._shape, rows, places, lengths, self._model.dtype)
@@ -149,57 +165,75 @@ class Steady:
 
 
 class Graphs:
-    """Recorded steps of one cache. They hold its memory: with a new cache begin new ones."""
+    """Recorded steps of one cache at a time."""
 
-    def __init__(self, model: Any, cache: SlotCache, recorder: Recorder) -> None:
+    def __init__(self, model: Any, recorder: Recorder) -> None:
         self._model = model
-        self._cache = cache
         self._recorder = recorder
+        self._cache: SlotCache | None = None
         self._bytes_left = GRAPH_BYTES
+        self._given_up = False
         self._uses: dict[Shape, int] = {}
-        self._recorded: dict[Shape, tuple[Steady, Callable[[], Tensor]]] = {}
-        self.tries = 0
-        """Steps that took longer because they were recorded."""
+        self._recorded: dict[Shape, Steady] = {}
+        self.steps = 0
+        """That took another time than they would have taken otherwise."""
+
+    def begin(self, cache: SlotCache) -> None:
+        """From now on steps are those of ``cache``. What was recorded held the memory of the last one, and is dropped."""
+        self._uses.clear()
+        self._recorded.clear()
+        self._recorder.begin()
+        self._bytes_left = GRAPH_BYTES
+        self._cache = cache
 
     def run(self, spans: Sequence[Span]) -> Tensor | None:
         """Logits ``[spans, vocabulary]``, by a replay; None where there is none to do it."""
-        shape = shape_of(spans, self._cache.rows, self._cache.columns)
-        if shape is None:
+        cache = self._cache
+        shape = shape_of(spans, cache.rows, cache.columns) if cache and not self._given_up else None
+        if cache is None or shape is None:
             return None
         if shape not in self._recorded:
             uses = self._uses[shape] = self._uses.get(shape, 0) + 1
-            if uses != USES or self._bytes_left <= 0:
+            # Copies are made once more before the recording, outside of its memory.
+            if uses != USES or self._bytes_left <= 0 or 2 * _copied(cache, shape) > self._bytes_left:
                 return None
-            self._record(shape, spans)
-        if shape not in self._recorded:
+            self.steps += 1
+            self._record(cache, shape, spans)
+        steady = self._recorded.get(shape)
+        if steady is None:
             return None
-        steady, replay = self._recorded[shape]
-        wanted = steady.fill(spans)
-        return replay()[wanted]
+        self.steps += 1
+        return steady.run(spans)
 
-    def _record(self, shape: Shape, spans: Sequence[Span]) -> None:
+    def _record(self, cache: SlotCache, shape: Shape, spans: Sequence[Span]) -> None:
         """Record the shape, if that is right and quicker. Computes ``spans`` some times over; each writes the same."""
-        self.tries += 1
-        before = self._recorder.used()
         try:
-            plain_s, expected = self._best(lambda: self._cache.run(self._model, spans))
-            steady = Steady(self._model, self._cache, shape)
-            wanted = steady.fill(spans)
-            replay = self._recorder.record(steady.compute)
-            replay_s, logits = self._best(replay)
-            unlike = fitness.difference(logits[wanted], expected)
+            before = self._recorder.used()
+            unlike = self._compare(cache, shape, spans)
+            # What lost is gone by now, and costs nothing.
+            self._bytes_left -= max(0, self._recorder.used() - before) + EACH_BYTES * (
+                shape in self._recorded
+            )
         except Exception as error:
-            reason = (str(error).splitlines() or [""])[0][:200]
-            self._give_up(f"{type(error).__name__}: {reason}")
-            return
-        self._bytes_left -= max(0, self._recorder.used() - before)
+            unlike = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
         if unlike:
-            self._give_up(f"a replay gave other logits ({unlike})")
-            return
+            log.warning("no CUDA graphs: %s", unlike)
+            self._given_up = True
+            self._recorded.clear()
+
+    def _compare(self, cache: SlotCache, shape: Shape, spans: Sequence[Span]) -> str:
+        """Keep a recording of ``shape`` if it is quicker. What is wrong with it, in words; empty when nothing is."""
+        plain_s, expected = self._best(lambda: cache.run(self._model, spans))
+        steady = Steady(self._model, cache, shape, self._recorder, spans)
+        replay_s, logits = self._best(lambda: steady.run(spans))
+        unlike = fitness.difference(logits, expected)
+        if unlike:
+            return f"a replay gave other logits ({unlike})"
         words = "%d tokens over %d columns take %.1f ms replayed and %.1f ms otherwise"
         log.info(words, shape.tokens, shape.columns, 1e3 * replay_s, 1e3 * plain_s)
         if replay_s < plain_s:
-            self._recorded[shape] = steady, replay
+            self._recorded[shape] = steady
+        return ""
 
     def _best(self, work: Callable[[], Tensor | None]) -> tuple[float, Tensor]:
         """Seconds that ``work`` takes at best, and what it gives."""
@@ -207,10 +241,10 @@ class Graphs:
         seconds = min(self._recorder.seconds(lambda: found.append(work())) for _ in range(TIMED))
         return seconds, cast(Tensor, found[-1])  # all that decode are drawn from: there are logits
 
-    def _give_up(self, why: str) -> None:
-        log.warning("no CUDA graphs: %s", why)
-        self._bytes_left = 0
-        self._recorded.clear()
+
+def _copied(cache: SlotCache, shape: Shape) -> int:
+    """Bytes of keys and values that a layer copies together, where rows are not in order."""
+    return 0 if shape.in_order else shape.tokens * shape.columns * cache.column_bytes
 
 
 class CudaRecorder:
@@ -222,14 +256,14 @@ class CudaRecorder:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._aside = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self.begin()
+
+    def begin(self) -> None:
         self._pool = torch.cuda.graph_pool_handle()
 
     def record(self, compute: Callable[[], Tensor]) -> Callable[[], Tensor]:
         usual = torch.cuda.current_stream(self._device)
-        self._aside.wait_stream(usual)
-        with torch.cuda.stream(self._aside):
-            compute()  # libraries take what they need now: while recording they may not
-        usual.wait_stream(self._aside)
+        self._try(compute, usual)
         graph = torch.cuda.CUDAGraph()
         recording = torch.cuda.graph(
             graph, pool=self._pool, stream=self._aside, capture_error_mode="thread_local"
@@ -237,6 +271,11 @@ class CudaRecorder:
         try:
             with recording:
                 logits = compute()
+        except BaseException:
+            # Some releases of PyTorch leave the allocator in the recording when its end raises; others refuse this.
+            with contextlib.suppress(Exception):
+                torch._C._cuda_endAllocateToPool(self._device.index, self._pool)
+            raise
         finally:
             torch.cuda.set_stream(usual)  # a recording that fails does not go back by itself
 
@@ -245,6 +284,18 @@ class CudaRecorder:
             return logits
 
         return replay
+
+    def _try(self, compute: Callable[[], Tensor], usual: torch.cuda.Stream) -> None:
+        """Let libraries take what they need before the recording; and find out what would break it, when that is harmless."""
+        mode = torch.cuda.get_sync_debug_mode()
+        self._aside.wait_stream(usual)
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            with torch.cuda.stream(self._aside):
+                compute()
+        finally:
+            torch.cuda.set_sync_debug_mode(mode)
+            usual.wait_stream(self._aside)
 
     def seconds(self, work: Callable[[], object]) -> float:
         torch.cuda.synchronize(self._device)
@@ -255,12 +306,11 @@ class CudaRecorder:
 
     def used(self) -> int:
         torch.cuda.empty_cache()  # what is free and kept for later is not used
-        free, total = torch.cuda.mem_get_info(self._device)
-        return total - free
+        return torch.cuda.memory_reserved(self._device)
 
 
-def recorders(model: Any) -> Callable[[], Recorder] | None:
-    """Makes one for each cache of ``model``; None where nothing can be recorded: on a CPU, or on several devices."""
+def recorder(model: Any) -> Recorder | None:
+    """For ``model``; None where nothing can be recorded: it lies on a CPU, or not on one device alone."""
     devices = {weight.device for weight in model.parameters()}
     device = devices.pop()
-    return (lambda: CudaRecorder(device)) if device.type == "cuda" and not devices else None
+    return CudaRecorder(device) if device.type == "cuda" and not devices else None

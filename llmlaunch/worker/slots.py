@@ -271,6 +271,18 @@ class SlotCache(Cache):  # type: ignore[misc]
         self._allocated = columns + spare
         self._maps: list[tuple[mmap.mmap, int]] = []
 
+    @property
+    def column_bytes(self) -> int:
+        """Of keys and values of one token in one layer; 0 before the first pass."""
+        first = self.layers[0]
+        if not first.is_initialized:
+            return 0
+        return sum(store[0, :, 0].numel() * store.dtype.itemsize for store in (first.keys, first.values))
+
+    def release(self) -> None:
+        """Give the memory back. Layers know their cache: they would keep each other for the collector to find."""
+        self.layers.clear()
+
     def allocate(self, like: Tensor) -> Tensor:
         """A store for keys or values shaped ``[1, kv_heads, tokens, dim]``.
 

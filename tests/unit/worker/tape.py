@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-FROM_HOST = {"lift_fresh", "_local_scalar_dense", "item", "nonzero"}
+FROM_HOST = {
+    "lift_fresh", "_local_scalar_dense", "item", "equal", "nonzero", "masked_select", "unique", "_unique2",
+    "unique_consecutive", "unique_dim", "repeat_interleave",
+}  # fmt: skip
 """Operations that bring numbers from Python or wait for some: no CUDA graph can hold them."""
 
 
@@ -21,7 +26,7 @@ class Tape(TorchDispatchMode):
         self._entries: list[tuple[Any, Any, Any, Any]] = []
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if operation.overloadpacket.__name__ in FROM_HOST:
+        if operation.overloadpacket.__name__ in FROM_HOST or _by_mask(operation, args):
             raise RuntimeError(f"operation not permitted when stream is capturing: {operation}")
         result = operation(*args, **(kwargs or {}))
         self._entries.append((operation, args, kwargs or {}, result))
@@ -35,12 +40,22 @@ class Tape(TorchDispatchMode):
                     old.copy_(new)
 
 
+def _by_mask(operation: Any, args: Any) -> bool:
+    """Indexed by a mask, of which somebody must count the ones first."""
+    name = operation.overloadpacket.__name__
+    masks = (torch.bool, torch.uint8)
+    return name in ("index", "index_put", "index_put_") and any(
+        isinstance(index, Tensor) and index.dtype in masks for index in args[1]
+    )
+
+
 class TapeRecorder:
     """``gain``: how much quicker a replay seems to be. ``growth``: bytes that each recording seems to take."""
 
     def __init__(self, gain: float = 2.0, growth: int = 1) -> None:
         self._gain = gain
         self._growth = growth
+        self._alive: weakref.WeakSet[Callable[[], Tensor]] = weakref.WeakSet()
         self.recordings = 0
         self.replays = 0
 
@@ -57,7 +72,11 @@ class TapeRecorder:
             tape.play()
             return logits
 
+        self._alive.add(replay)
         return replay
+
+    def begin(self) -> None:
+        assert not self._alive, "what is replayed no more still holds memory"
 
     def seconds(self, work: Callable[[], object]) -> float:
         before = self.replays
@@ -65,4 +84,4 @@ class TapeRecorder:
         return 1.0 if self.replays == before else 1.0 / self._gain
 
     def used(self) -> int:
-        return self.recordings * self._growth
+        return len(self._alive) * self._growth
