@@ -88,9 +88,16 @@ class Client:
 
     async def _leave(self, path: str) -> None:
         body = self.body() | {"max_tokens": 150, "ignore_eos": True, "stream": self._chance.random() < 0.5}
+        patience = self._chance.random() * 0.2
         try:
-            async with asyncio.timeout(self._chance.random() * 0.2):
-                async with self._http.stream("POST", path, json=body) as answer:
+            async with asyncio.timeout(None) as limit:
+
+                async def tell(event: str, _: Any) -> None:
+                    # Not before: the client's own library leaves a socket behind when it is cancelled while it connects.
+                    if event == "http11.send_request_headers.started":
+                        limit.reschedule(asyncio.get_running_loop().time() + patience)
+
+                async with self._http.stream("POST", path, json=body, extensions={"trace": tell}) as answer:
                     async for _ in answer.aiter_bytes():
                         if self._chance.random() < 0.3:
                             break
