@@ -27,9 +27,10 @@ import torch
 from torch import Tensor
 
 from llmlaunch.worker import fitness
+from llmlaunch.worker.layout import Chunk, decode_mask
 from llmlaunch.worker.placement import GRAPH_BYTES
 from llmlaunch.worker.scheduler import Span
-from llmlaunch.worker.slots import Chunk, SlotCache, decode_mask
+from llmlaunch.worker.slots import SlotCache
 
 log = logging.getLogger(__name__)
 
