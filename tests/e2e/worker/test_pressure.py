@@ -39,7 +39,6 @@ batching.Batching._pass = passed
 main()
 """
 LOST_DEVICE = """
-import torch
 from llmlaunch.cli import main
 from llmlaunch.worker import batching, passes, placement
 from llmlaunch.worker.errors import CanNotGoOn

@@ -18,6 +18,7 @@ from tests.unit.worker import tiny
 pytestmark = pytest.mark.gpu
 
 FRANCE = "Name the capital of France."
+ASKED = {f"r{at}": [5 + (at * 7 + step) % 80 for step in range(3 + 9 * at)] for at in range(4)}
 
 
 def used_bytes(pid: int) -> int:
@@ -32,17 +33,9 @@ def used_bytes(pid: int) -> int:
 def test_greedy_answers_equal_generate_in_float32(kind: str) -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
     model = tiny.fresh(kind).to("cuda")
-    asked = {f"r{at}": [5 + (at * 7 + step) % 80 for step in range(3 + 9 * at)] for at in range(4)}
-    model.set_attn_implementation("eager")
-    expected = {}
-    for name, prompt in asked.items():
-        out = model.generate(
-            torch.tensor([prompt], device="cuda"),
-            max_new_tokens=12, eos_token_id=[-1], do_sample=False, pad_token_id=2,
-        )  # fmt: skip
-        expected[name] = out[0, len(prompt) :].tolist()
+    expected = {name: tiny.reference(model, prompt, 12) for name, prompt in ASKED.items()}
     run = tiny.Run(tiny.batching(model, rows=3, prompt_tokens=8))
-    for name, prompt in asked.items():
+    for name, prompt in ASKED.items():
         run.add(tiny.request(name, prompt, 12))
         run.step()
     run.finish()
@@ -55,19 +48,13 @@ def test_replayed_decodes_equal_generate(kind: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(graphs, "USES", 2)
     monkeypatch.setattr(graphs, "LEAST_COLUMNS", 16)
     model = tiny.fresh(kind).to("cuda")
-    asked = {f"r{at}": [5 + (at * 7 + step) % 80 for step in range(3 + 9 * at)] for at in range(4)}
-    model.set_attn_implementation("eager")
-    expected = {}
-    for name, prompt in asked.items():
-        ids = torch.tensor([prompt], device="cuda")
-        out = model.generate(ids, max_new_tokens=40, eos_token_id=[-1], do_sample=False, pad_token_id=2)
-        expected[name] = out[0, len(prompt) :].tolist()
+    expected = {name: tiny.reference(model, prompt, 40) for name, prompt in ASKED.items()}
     recorder = graphs.recorder(model)
     assert recorder is not None
     before = torch.cuda.current_stream()
     for _ in range(2):  # anew after a fault
         run = tiny.Run(tiny.batching(model, rows=4, prompt_tokens=8, recorder=recorder))
-        for name, prompt in asked.items():
+        for name, prompt in ASKED.items():
             run.add(tiny.request(name, prompt, 40))
             run.step()
         run.finish()

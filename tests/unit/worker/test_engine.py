@@ -9,7 +9,7 @@ import pytest
 
 from llmlaunch.worker.answer import Answer
 from llmlaunch.worker.engine import Engine
-from llmlaunch.worker.errors import CanNotGoOn, EngineFault, QueueFull, Unavailable
+from llmlaunch.worker.errors import CanNotGoOn, EngineFault, Lost, QueueFull, Unavailable
 from llmlaunch.worker.values import Load, Piece, Sink
 from tests.support.waiting import wait_until
 from tests.unit.worker import tiny
@@ -90,17 +90,22 @@ def heard() -> Heard:
     return Heard()
 
 
-@pytest.fixture
-def engine(strategy: Counting) -> Iterator[Engine]:
+def started(strategy: Counting, lost: Lost) -> Engine:
     made = Engine(
         strategy,
         decode=lambda tokens, _: tiny.decode(tokens),
         ends=frozenset(),
         deliver=hand_over,
-        lost=tiny.never_lost,
+        lost=lost,
         most=50,
     )
     made.start()
+    return made
+
+
+@pytest.fixture
+def engine(strategy: Counting) -> Iterator[Engine]:
+    made = started(strategy, tiny.never_lost)
     yield made
     made.stop()
 
@@ -202,14 +207,7 @@ def test_where_nothing_can_be_computed_any_more_all_are_told_and_the_engine_ends
     strategy: Counting, heard: Heard, refusal: Exception, message: str
 ) -> None:
     told: list[CanNotGoOn] = []
-    engine = Engine(
-        strategy,
-        decode=lambda tokens, _: tiny.decode(tokens),
-        ends=frozenset(),
-        deliver=hand_over,
-        lost=told.append,
-    )
-    engine.start()
+    engine = started(strategy, told.append)
     for name in "ab":
         submit(engine, heard, name, 10**9)
     wait_until(lambda: heard.pieces["a"] and heard.pieces["b"], 10)

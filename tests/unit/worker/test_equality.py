@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -25,12 +27,12 @@ def prompts(chance: random.Random, count: int, longest: int = 40) -> list[list[i
     return found
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_greedy_answers_equal_generate_with_staggered_joins(kind: str) -> None:
-    chance = random.Random(kind)
-    model = tiny.model(kind)
+def check_staggered_joins(seed: str, model: Any, change: Callable[[Any], None] = lambda model: None) -> None:
+    """Requests that join by and by are answered as ``generate`` answers them, also after ``change`` of the model."""
+    chance = random.Random(seed)
     asked = {f"r{at}": prompt for at, prompt in enumerate(prompts(chance, 7))}
     expected = {name: tiny.reference(model, prompt, 14) for name, prompt in asked.items()}
+    change(model)
     run = tiny.Run(tiny.batching(model, rows=3, prompt_tokens=8))
     for name, prompt in asked.items():
         run.add(tiny.request(name, prompt, 14))
@@ -38,6 +40,11 @@ def test_greedy_answers_equal_generate_with_staggered_joins(kind: str) -> None:
             run.step()
     run.finish()
     assert run.tokens == expected
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_greedy_answers_equal_generate_with_staggered_joins(kind: str) -> None:
+    check_staggered_joins(kind, tiny.model(kind))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import random
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from torch import nn
 
 from llmlaunch.worker import fused, packed
 from tests.unit.worker import tiny
-from tests.unit.worker.test_equality import prompts
+from tests.unit.worker.test_equality import check_staggered_joins
 from tests.unit.worker.test_packed import bf16
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -46,18 +45,10 @@ def made(variant: str) -> Any:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_greedy_answers_equal_generate_with_staggered_joins(variant: str) -> None:
-    chance = random.Random(variant)
-    model = made(variant)
-    asked = {f"r{at}": prompt for at, prompt in enumerate(prompts(chance, 7))}
-    expected = {name: tiny.reference(model, prompt, 14) for name, prompt in asked.items()}
-    assert fused.fuse(model) == 3
-    run = tiny.Run(tiny.batching(model, rows=3, prompt_tokens=8))
-    for name, prompt in asked.items():
-        run.add(tiny.request(name, prompt, 14))
-        for _ in range(chance.randint(0, 6)):
-            run.step()
-    run.finish()
-    assert run.tokens == expected
+    def change(model: Any) -> None:
+        assert fused.fuse(model) == 3
+
+    check_staggered_joins(variant, made(variant), change)
 
 
 @bf16

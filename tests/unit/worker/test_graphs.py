@@ -45,18 +45,18 @@ def warnings(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
     assert not any("\n" in message for message in said)
 
 
-def answered(model: Any, recorder: Any, new: int = 20, rows: int = 4) -> tiny.Run:
+def answered(model: Any, recorder: Any) -> tiny.Run:
     """All of :data:`PROMPTS`, joining a step apart."""
-    run = tiny.Run(tiny.batching(model, rows=rows, prompt_tokens=8, recorder=recorder))
+    run = tiny.Run(tiny.batching(model, rows=4, prompt_tokens=8, recorder=recorder))
     for name, prompt in PROMPTS.items():
-        run.add(tiny.request(name, prompt, new))
+        run.add(tiny.request(name, prompt, 20))
         run.step()
     run.finish()
     return run
 
 
-def expected(model: Any, new: int = 20) -> dict[str, list[int]]:
-    return {name: tiny.reference(model, prompt, new) for name, prompt in PROMPTS.items()}
+def expected(model: Any) -> dict[str, list[int]]:
+    return {name: tiny.reference(model, prompt, 20) for name, prompt in PROMPTS.items()}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -302,7 +302,6 @@ class Device:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, fault: Exception | None = None) -> None:
         self.done: list[str] = []
-        self.stream = "usual"
         self.usual, self.aside = (SimpleNamespace(wait_stream=self._log(f"{name} waits")) for name in "ua")
         cuda = torch.cuda
         spec = create_autospec

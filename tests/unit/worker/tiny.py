@@ -71,8 +71,9 @@ def reference(model: Any, prompt: Sequence[int], new: int) -> list[int]:
     """What transformers' own greedy ``generate`` answers: ``new`` tokens."""
     model.set_attn_implementation("eager")
     out = model.generate(
-        torch.tensor([list(prompt)]), max_new_tokens=new, eos_token_id=[-1], do_sample=False, pad_token_id=2
-    )
+        torch.tensor([list(prompt)], device=model.device),
+        max_new_tokens=new, eos_token_id=[-1], do_sample=False, pad_token_id=2,
+    )  # fmt: skip
     return [int(token) for token in out[0, len(prompt) :]]
 
 
