@@ -14,7 +14,7 @@ from llmlaunch.worker.answer import Answer
 from llmlaunch.worker.sampler import Voice, logprobs, sample
 from llmlaunch.worker.scheduler import Capacity, Copy, Scheduler, Span, Step, Ticket, Unread
 from llmlaunch.worker.slots import SlotCache
-from llmlaunch.worker.values import Load, Piece
+from llmlaunch.worker.values import GenerationRequest, Load, Piece
 
 PATIENCE = 2.0
 """A step that also computes prompts may take this many times as long as one that only decodes."""
@@ -131,8 +131,6 @@ class Batching:
         self._strict = strict_seeds
         self._apart: set[str] = set()
         """Requests that share no pass with others."""
-        self._plain: set[str] = set()
-        """Requests that are rounded alike every time: a replay may be rounded otherwise than the step it stands for."""
         self._pacer = Pacer(prompt_tokens)
         self._answers: dict[str, Answer] = {}
         self._voices: dict[str, Voice] = {}
@@ -147,7 +145,7 @@ class Batching:
         spare = graphs.SPARE if self._graphs else 0
         self._cache = SlotCache(layers, self._capacity.rows, self._capacity.columns, spare)
         if self._graphs:
-            self._graphs.begin(self._cache)
+            self._graphs.forget()
         self.scheduler = Scheduler(self._capacity)
 
     @torch.inference_mode()
@@ -164,10 +162,8 @@ class Batching:
 
     def add(self, answer: Answer) -> None:
         request = answer.request
-        # Computing fewer tokens rounds otherwise: below float32 that may change a seeded answer.
-        seeded = request.sampling.seed is not None
-        apart = self._strict and seeded
-        repeatable = apart or (seeded and not self._exact)
+        repeatable = self._repeatable(request)
+        apart = self._strict and repeatable
         reading = request.prompt_logprobs is not None  # columns that are there already have no logits
         self.scheduler.add(
             Ticket(
@@ -186,10 +182,15 @@ class Batching:
             self._reading.add(request.request_id)
         if apart:
             self._apart.add(request.request_id)
-        if repeatable:
-            self._plain.add(request.request_id)
         self._answers[request.request_id] = answer
         self._voices[request.request_id] = Voice.of(request.sampling, request.prompt, request.guide)
+
+    def _repeatable(self, request: GenerationRequest) -> bool:
+        """Whether it must be rounded alike every time: below float32 that may change a seeded answer.
+
+        Computing fewer tokens rounds otherwise, and so may a replay than the step that it stands for.
+        """
+        return request.sampling.seed is not None and (self._strict or not self._exact)
 
     def remove(self, request_id: str) -> None:
         self.scheduler.remove(request_id)
@@ -197,7 +198,6 @@ class Batching:
         self._voices.pop(request_id, None)
         self._reading.discard(request_id)
         self._apart.discard(request_id)
-        self._plain.discard(request_id)
 
     @torch.inference_mode()
     def step(self) -> list[tuple[str, Piece]]:
@@ -229,8 +229,9 @@ class Batching:
         """Push ``computed`` through the model together, and tell what comes of it."""
         every = self._reading & {span.request_id for span in computed if span.prompt}
         logits = None
-        if self._graphs and not every and self._plain.isdisjoint(span.request_id for span in computed):
-            logits = self._graphs.run(computed)
+        requests = (self._answers[span.request_id].request for span in computed)
+        if self._graphs and not every and not any(map(self._repeatable, requests)):
+            logits = self._graphs.run(self._cache, computed)
         if logits is None:
             logits = self._cache.run(self._model, computed, every)
         news = self._read(computed, logits, every) if every and logits is not None else []

@@ -17,7 +17,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from llmlaunch.worker.answer import Answer
-from llmlaunch.worker.errors import ApiError, CanNotGoOn, EngineFault, Lost, QueueFull, Unavailable
+from llmlaunch.worker.errors import (
+    ApiError,
+    CanNotGoOn,
+    EngineFault,
+    Lost,
+    QueueFull,
+    Unavailable,
+    first_line,
+    reason,
+)
 from llmlaunch.worker.strategy import Strategy
 from llmlaunch.worker.values import Finish, GenerationRequest, Load, Piece, Sink
 
@@ -174,7 +183,7 @@ class Engine:
     def _fault(self, error: Exception) -> None:
         """A step raised: nobody knows what is in the cache, so all that were in it are told, and it starts afresh."""
         if _out_of_memory(error):
-            log.error("out of memory in a step with %d requests: %s", len(self._counts), _first_line(error))
+            log.error("out of memory in a step with %d requests: %s", len(self._counts), first_line(error))
             answer: ApiError = Unavailable(
                 "the device ran out of memory on this request; ask for less, or lower --limit-worker-concurrency "
                 "or --max-model-len",
@@ -182,12 +191,12 @@ class Engine:
             )
         else:
             log.error("the engine failed in a step with %d requests", len(self._counts), exc_info=error)
-            answer = EngineFault(f"the engine failed: {_reason(error)}")
+            answer = EngineFault(f"the engine failed: {reason(error)}")
         self._fail_all(answer)
         try:
             self._strategy.recover()
         except Exception as refusal:
-            end = refusal if isinstance(refusal, CanNotGoOn) else CanNotGoOn(_reason(refusal))
+            end = refusal if isinstance(refusal, CanNotGoOn) else CanNotGoOn(reason(refusal))
             log.error("the engine can not start afresh: %s", end.message)
             with self._lock:
                 self._stopping = True
@@ -203,11 +212,3 @@ class Engine:
 
 def _out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {_first_line(error)}"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0][:300]

@@ -39,6 +39,16 @@ Lost = Callable[[CanNotGoOn], None]
 """Who must know of that."""
 
 
+def first_line(error: Exception, most: int = 300) -> str:
+    """What ``error`` says first, in at most so many characters: CUDA's go on for lines."""
+    return (str(error).splitlines() or [""])[0][:most]
+
+
+def reason(error: Exception, most: int = 300) -> str:
+    """The kind of ``error`` and what it says first."""
+    return f"{type(error).__name__}: {first_line(error, most)}"
+
+
 class ApiError(Exception):
     """One error answer. ``retry_after_s`` becomes a Retry-After header."""
 

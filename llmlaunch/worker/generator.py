@@ -155,8 +155,7 @@ def _strategy(model: Any, config: WorkerConfig, device: str, context: int) -> tu
         model.set_attn_implementation("sdpa" if getattr(model, "_supports_sdpa", False) else "eager")
         warning = f"requests run one at a time, because {why}"
         return OneAtATime(model), context, warning, warning
-    if device == "cpu":
-        fused.fuse(model)
+    fused.fuse(model)
     if packed.pays(model):
         packed.pack(model)
     room, words = placement.capacity(model, config, device, context)

@@ -27,8 +27,9 @@ import torch
 from torch import Tensor
 
 from llmlaunch.worker import fitness
+from llmlaunch.worker.errors import reason
 from llmlaunch.worker.layout import Chunk, decode_mask
-from llmlaunch.worker.placement import GRAPH_BYTES
+from llmlaunch.worker.placement import GRAPH_BYTES, token_bytes
 from llmlaunch.worker.scheduler import Span
 from llmlaunch.worker.slots import SlotCache
 
@@ -166,12 +167,11 @@ class Steady:
 
 
 class Graphs:
-    """Recorded steps of one cache at a time."""
+    """Recorded steps of one cache, until :meth:`forget`."""
 
     def __init__(self, model: Any, recorder: Recorder) -> None:
         self._model = model
         self._recorder = recorder
-        self._cache: SlotCache | None = None
         self._bytes_left = GRAPH_BYTES
         self._given_up = False
         self._uses: dict[Shape, int] = {}
@@ -179,25 +179,19 @@ class Graphs:
         self.steps = 0
         """That took another time than they would have taken otherwise."""
 
-    def begin(self, cache: SlotCache) -> None:
-        """From now on steps are those of ``cache``. What was recorded held the memory of the last one, and is dropped."""
+    def forget(self) -> None:
+        """Another cache comes: what was recorded holds the memory of the last one."""
         self._uses.clear()
         self._recorded.clear()
         self._recorder.begin()
         self._bytes_left = GRAPH_BYTES
-        self._cache = cache
 
-    def run(self, spans: Sequence[Span]) -> Tensor | None:
+    def run(self, cache: SlotCache, spans: Sequence[Span]) -> Tensor | None:
         """Logits ``[spans, vocabulary]``, by a replay; None where there is none to do it."""
-        cache = self._cache
-        shape = shape_of(spans, cache.rows, cache.columns) if cache and not self._given_up else None
-        if cache is None or shape is None:
+        shape = None if self._given_up else shape_of(spans, cache.rows, cache.columns)
+        if shape is None:
             return None
-        if shape not in self._recorded:
-            uses = self._uses[shape] = self._uses.get(shape, 0) + 1
-            # Copies are made once more before the recording, outside of its memory.
-            if uses != USES or self._bytes_left <= 0 or 2 * _copied(cache, shape) > self._bytes_left:
-                return None
+        if shape not in self._recorded and self._due(shape):
             self.steps += 1
             self._record(cache, shape, spans)
         steady = self._recorded.get(shape)
@@ -205,6 +199,19 @@ class Graphs:
             return None
         self.steps += 1
         return steady.run(spans)
+
+    def _due(self, shape: Shape) -> bool:
+        """Count a step of ``shape``; whether to record it."""
+        uses = self._uses[shape] = self._uses.get(shape, 0) + 1
+        # Copies are made once more before the recording, outside of its memory.
+        return uses == USES and self._bytes_left > 0 and 2 * self._copied(shape) <= self._bytes_left
+
+    def _copied(self, shape: Shape) -> int:
+        """Bytes of keys and values that a layer copies together, where rows are not in order."""
+        if shape.in_order:
+            return 0
+        layers: int = self._model.config.get_text_config().num_hidden_layers
+        return shape.tokens * shape.columns * token_bytes(self._model) // layers
 
     def _record(self, cache: SlotCache, shape: Shape, spans: Sequence[Span]) -> None:
         """Record the shape, if that is right and quicker. Computes ``spans`` some times over; each writes the same."""
@@ -216,7 +223,7 @@ class Graphs:
                 shape in self._recorded
             )
         except Exception as error:
-            unlike = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
+            unlike = reason(error, 200)
         if unlike:
             log.warning("no CUDA graphs: %s", unlike)
             self._given_up = True
@@ -241,11 +248,6 @@ class Graphs:
         found: list[Tensor | None] = []
         seconds = min(self._recorder.seconds(lambda: found.append(work())) for _ in range(TIMED))
         return seconds, cast(Tensor, found[-1])  # all that decode are drawn from: there are logits
-
-
-def _copied(cache: SlotCache, shape: Shape) -> int:
-    """Bytes of keys and values that a layer copies together, where rows are not in order."""
-    return 0 if shape.in_order else shape.tokens * shape.columns * cache.column_bytes
 
 
 class CudaRecorder:

@@ -12,7 +12,7 @@ import psutil
 import torch
 
 from llmlaunch.worker.config import WorkerConfig
-from llmlaunch.worker.errors import CanNotGoOn, CanNotServe
+from llmlaunch.worker.errors import CanNotGoOn, CanNotServe, first_line
 from llmlaunch.worker.scheduler import Capacity
 from llmlaunch.worker.share import Share
 
@@ -86,7 +86,7 @@ def check_alive(model: Any) -> None:
         return
     except Exception as error:
         raise CanNotGoOn(
-            f"{device} computes no more: {(str(error).splitlines() or [''])[0]}",
+            f"{device} computes no more: {first_line(error)}",
             hint="only a new process can use it; the kernel's log (dmesg, Xid) may say what happened to the GPU",
         ) from error
 

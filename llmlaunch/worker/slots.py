@@ -27,7 +27,6 @@ from llmlaunch.worker.scheduler import Span
 
 ATTENTION = "llmlaunch_slots"
 
-
 _computing = (
     threading.local()
 )  # attention is called by the model, and learns from here which step it is part of
@@ -88,14 +87,6 @@ class SlotCache(Cache):  # type: ignore[misc]
         self.columns = columns
         self._allocated = columns + spare
         self._maps: list[tuple[mmap.mmap, int]] = []
-
-    @property
-    def column_bytes(self) -> int:
-        """Of keys and values of one token in one layer; 0 before the first pass."""
-        first = self.layers[0]
-        if not first.is_initialized:
-            return 0
-        return sum(store[0, :, 0].numel() * store.dtype.itemsize for store in (first.keys, first.values))
 
     def release(self) -> None:
         """Give the memory back. Layers know their cache: they would keep each other for the collector to find."""
