@@ -17,6 +17,7 @@ import socket
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
+from llmlaunch import signals
 from llmlaunch.errors import LlmlaunchError, PortTakenError, StartError, UsageError
 
 BACKLOG = 1024
@@ -110,6 +111,11 @@ def configure_logging(level: str) -> None:
     logging.getLogger("llmlaunch").setLevel(level.upper())
 
 
+def note(number: int) -> None:
+    """Handle a signal that means nothing to a server."""
+    log.warning("%s means nothing here; going on", signals.name(number))
+
+
 def run_app(
     app: Any,
     sock: socket.socket,
@@ -121,7 +127,7 @@ def run_app(
     grace_s: float = 10.0,
     loop: str = "auto",
 ) -> int:
-    """Serve the ASGI ``app`` on ``sock`` until SIGTERM or SIGINT; return the process's exit code (0 or 130).
+    """Serve the ASGI ``app`` on ``sock`` until SIGTERM, SIGINT, SIGHUP or SIGQUIT; return the process's exit code (0 or 130).
 
     Both callbacks are called once, inside the running event loop (they may create tasks): ``on_started`` when
     requests are answered, ``on_stopping`` at the first signal, while requests in flight go on. These have ``grace_s``
@@ -130,6 +136,7 @@ def run_app(
     reason that its setter tells. ``loop`` is uvicorn's: "auto" takes uvloop
     when it is installed, "asyncio" is smaller.
 
+    A signal that is ignored when this is called stays ignored; one that means nothing here is noted in the log.
     Must run in the main thread, where signals arrive. Raises StartError when the app's lifespan fails to start.
     """
     import uvicorn
@@ -142,6 +149,7 @@ def run_app(
         def __init__(self, config: uvicorn.Config) -> None:
             super().__init__(config)
             self.stopping = asyncio.Event()
+            self.heeded: tuple[int, ...] = ()
             self.deadline = 0.0
             self.draining: asyncio.Future[None] | None = None
             self.waiting: asyncio.Future[None] | None = None
@@ -149,18 +157,21 @@ def run_app(
         @contextlib.contextmanager
         def capture_signals(self) -> Iterator[None]:
             running = asyncio.get_running_loop()
-            for number in (signal.SIGTERM, signal.SIGINT):
+            self.heeded = signals.not_ignored(signals.ENDING)
+            for number in self.heeded:
                 running.add_signal_handler(number, self.stop, number)
+            for number in signals.meaningless():
+                running.add_signal_handler(number, note, number)
             yield
 
-        def stop(self, number: signal.Signals) -> None:
-            log.info("%s: stopping", number.name)
+        def stop(self, number: int) -> None:
+            log.info("%s: stopping", signals.name(number))
             self.code = 130 if number == signal.SIGINT else 0
             self.begin_end()
 
         def begin_end(self) -> None:
             running = asyncio.get_running_loop()
-            for other in (signal.SIGTERM, signal.SIGINT):
+            for other in self.heeded:
                 running.remove_signal_handler(other)
                 signal.signal(other, signal.SIG_DFL)
             self.deadline = running.time() + grace_s

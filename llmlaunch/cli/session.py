@@ -30,8 +30,8 @@ class Interrupted(Exception):
 
     @property
     def exit_code(self) -> int:
-        """130 for Ctrl-C, as shells expect; a polite SIGTERM or a closed terminal is an ordinary end."""
-        return 130 if self.signum == signal.SIGINT else 0
+        """130 for Ctrl-C and 131 for Ctrl-\\, as shells expect; a SIGTERM or a closed terminal is an ordinary end."""
+        return 128 + self.signum if self.signum in (signal.SIGINT, signal.SIGQUIT) else 0
 
 
 class SupervisorGone(Exception):
@@ -94,8 +94,13 @@ class Session:
 
     @contextlib.contextmanager
     def signals(self) -> Iterator[None]:
-        """Have SIGINT, SIGTERM and SIGHUP raise :class:`Interrupted` out of :meth:`step`, instead of anywhere."""
-        kinds = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        """Have the signals that ask for an end raise :class:`Interrupted` out of :meth:`step`, instead of anywhere.
+
+        What is ignored stays so: under ``nohup`` a deployment outlives its terminal.
+        """
+        from llmlaunch import signals
+
+        kinds = signals.not_ignored(signals.ENDING)
         before = {kind: signal.signal(kind, self.interrupt) for kind in kinds}
         try:
             yield

@@ -205,7 +205,7 @@ def ensure_supervisor(name: str, *, lifeline_fd: int | None = None) -> tuple[Con
     """The supervisor of ``name``, started if there is none; True: it was started here.
 
     ``lifeline_fd`` is the reading end of a pipe whose other end the caller holds: when that closes without a
-    ``shutdown`` before, the new supervisor takes everything down fast. Raises ControlError when none can be started.
+    ``shutdown`` before, the new supervisor takes everything down in order. Raises ControlError when none can be started.
     """
     end = time.monotonic() + _START_S
     while time.monotonic() < end:

@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
+from llmlaunch import serve, signals
 from llmlaunch.errors import UsageError
 from llmlaunch.gateway import metrics
 from llmlaunch.gateway.board import Board, Crew
@@ -40,7 +41,6 @@ AGAIN_FIRST_S, AGAIN_MOST_S = 0.1, 5.0
 START_TRIES = 3
 """Before all have served once: starts of one of them that may fail."""
 _PR_SET_PDEATHSIG = 1
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, STOP)
 
 Serve = Callable[[socket.socket, Crew, Callable[[], None]], int]
 """Serves on the socket as one of a crew, in a new process; calls the last argument once it does; returns its exit code."""
@@ -111,13 +111,15 @@ class Group:
         self._code: int | None = None
         """What to end with; None: it is not ending."""
         self._kill_at = 0.0
+        self._ending = signals.not_ignored(signals.ENDING)
+        self._handled = (*self._ending, signal.SIGCHLD, *signals.meaningless())
 
     def run(self) -> int:
-        """Until SIGTERM (returns 0) or SIGINT (130); 1 when the processes can not even start."""
+        """Until a signal asks it to end (returns 130 for SIGINT, else 0); 1 when the processes can not even start."""
         self._woken, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._told, self._tell = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(self._wake)
-        for number in _SIGNALS:
+        for number in self._handled:
             signal.signal(number, lambda *_: None)  # the wakeup descriptor tells
         while self._code is None or any(member.pid for member in self._members):
             now = time.monotonic()
@@ -147,7 +149,7 @@ class Group:
     def _start(self, member: Member, now: float) -> None:
         parent = os.getpid()
         # A signal that comes before the child has its own handlers must wait for them.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._handled)
         try:
             member.pid = os.fork()
         except OSError as error:
@@ -156,7 +158,7 @@ class Group:
             return
         finally:
             if member.pid or os.getpid() == parent:
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, self._handled)
         if member.pid == 0:
             self._be(member.index, parent)
         member.since = now
@@ -169,9 +171,9 @@ class Group:
             if os.getppid() != parent:
                 os._exit(1)  # it died before the line above
             signal.set_wakeup_fd(-1)
-            for number in _SIGNALS:
+            for number in self._handled:
                 signal.signal(number, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, self._handled)
             for descriptor in (self._woken, self._wake, self._told):
                 os.close(descriptor)
             for other, sock in enumerate(self._sockets):
@@ -202,13 +204,15 @@ class Group:
 
     def _signalled(self, numbers: bytes) -> None:
         for number in numbers:
-            if number in (signal.SIGTERM, signal.SIGINT) and self._code is None:
+            if number in self._ending and self._code is None:
                 self._end(130 if number == signal.SIGINT else 0)
+            elif number not in (*self._ending, signal.SIGCHLD):
+                serve.note(number)
 
     def _end(self, code: int) -> None:
         self._code = code
         self._kill_at = time.monotonic() + self._grace_s + ENDING_S
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in self._ending:
             signal.signal(number, signal.SIG_DFL)  # the second one ends everything at once
         for sock in self._sockets:
             sock.close()

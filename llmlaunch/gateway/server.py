@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from llmlaunch import signals
 from llmlaunch.gateway import group, tracing
 from llmlaunch.gateway.app import Gateway, Options
 from llmlaunch.gateway.board import Crew, alone
@@ -27,7 +28,7 @@ from llmlaunch.gateway.follow import Follower
 from llmlaunch.gateway.http import ClientConnection
 from llmlaunch.gateway.keys import KeyRing
 from llmlaunch.gateway.tls import HANDSHAKE_S, SHUTDOWN_S, Certificate
-from llmlaunch.serve import BACKLOG
+from llmlaunch.serve import BACKLOG, note
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,9 @@ class Service:
 
 
 def run(service: Service, sock: socket.socket, on_started: Callable[[], None] = lambda: None) -> int:
-    """Serve on the listening ``sock`` until SIGTERM (returns 0) or SIGINT (130). Call it in the main thread.
+    """Serve on the listening ``sock`` until a signal asks it to end (returns 130 for SIGINT, else 0).
+
+    Call it in the main thread. A signal that is ignored then stays ignored.
 
     At the first signal it stops to accept, requests in flight finish within the grace; a second signal ends the
     process at once. Raises UsageError when several processes can not share a port here.
@@ -135,8 +138,10 @@ async def _serve(service: Service, sock: socket.socket, crew: Crew, on_started: 
 
 
 def _listen_for_signals(loop: asyncio.AbstractEventLoop, signalled: asyncio.Future[int]) -> None:
-    def stop(number: signal.Signals) -> None:
-        for other in (signal.SIGTERM, signal.SIGINT):
+    heeded = signals.not_ignored(signals.ENDING)
+
+    def stop(number: int) -> None:
+        for other in heeded:
             loop.remove_signal_handler(other)
             signal.signal(other, signal.SIG_DFL)  # the second one ends the process, whatever happens here
         told_to_stop(130 if number == signal.SIGINT else 0)
@@ -145,9 +150,11 @@ def _listen_for_signals(loop: asyncio.AbstractEventLoop, signalled: asyncio.Futu
         if not signalled.done():
             signalled.set_result(code)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in heeded:
         loop.add_signal_handler(number, stop, number)
     loop.add_signal_handler(group.STOP, told_to_stop, 0)
+    for number in signals.meaningless():
+        loop.add_signal_handler(number, note, number)
 
 
 async def _drain(gateway: Gateway, grace_s: float) -> None:

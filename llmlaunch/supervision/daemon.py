@@ -1,8 +1,8 @@
 """The supervisor's process: one deployment, one lock, one socket.
 
 It starts empty and is told what to run through the socket (``control/app.py``). It ends when it is told to shut down, at
-SIGTERM or SIGINT (gracefully; a second one kills), or when its lifeline breaks: then whoever started it in the foreground
-has died, and everything is killed at once.
+SIGTERM, SIGINT or SIGQUIT (gracefully; a second one kills), or when its lifeline breaks: then whoever started it in the
+foreground has died. A signal that was ignored at the start stays ignored, and one that means nothing is noted in the log.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from dataclasses import fields
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from llmlaunch import paths
+from llmlaunch import paths, serve, signals
 from llmlaunch.control.client import ALREADY_RUNNING_EXIT
 from llmlaunch.control.types import SupervisorStatus
 from llmlaunch.errors import LlmlaunchError, UsageError
@@ -147,14 +147,16 @@ class Daemon:
     def _listen_to_signals(self, lifeline_fd: int | None) -> None:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGCHLD, self.effects.reap)
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in signals.not_ignored((signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)):
             loop.add_signal_handler(number, self._on_signal, number)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        # Handlers, not SIG_IGN, which every engine would inherit.
+        for number in (*signals.not_ignored((signal.SIGHUP,)), *signals.meaningless()):
+            loop.add_signal_handler(number, serve.note, number)
         if lifeline_fd is not None:
             loop.add_reader(lifeline_fd, self._on_lifeline, lifeline_fd)
 
-    def _on_signal(self, number: signal.Signals) -> None:
-        log.info("%s", number.name)
+    def _on_signal(self, number: int) -> None:
+        log.info("%s", signals.name(number))
         self.stop(force=self._asked_to_stop)
 
     def _on_lifeline(self, descriptor: int) -> None:
@@ -162,8 +164,9 @@ class Daemon:
             return
         asyncio.get_running_loop().remove_reader(descriptor)
         if not self._asked_to_stop:
+            # In order, as for `down`: somebody's answers are on their way, and they did not kill the terminal.
             log.warning("the command that started this supervisor in the foreground has died")
-            self.stop(force=True)
+            self.stop()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -207,7 +210,9 @@ def _serve(where: paths.DeploymentPaths, policy: Policy, lifeline_fd: int | None
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m llmlaunch.supervision", description=__doc__)
     parser.add_argument("--name", required=True, help="the deployment")
-    parser.add_argument("--lifeline-fd", type=int, help="end of file on this descriptor kills everything")
+    parser.add_argument(
+        "--lifeline-fd", type=int, help="end of file on this descriptor takes everything down"
+    )
     options = parser.parse_args(argv)
     if not _NAME.fullmatch(options.name):
         raise UsageError(f"{options.name!r} is no name of a deployment", hint="use a-z, 0-9 and . _ -")

@@ -25,14 +25,18 @@ ORPHAN_GRACE_S = 0.8  # the owner is gone: nobody waits for an answer any more
 LEFTOVER_GRACE_S = 1.0  # the program has ended and left some of its children behind
 KILL_PATIENCE_S = 15.0  # processes in uninterruptible sleep may outlast even SIGKILL
 POLL_S = 0.02
-HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+KEPT = {
+    signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGCONT, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGPIPE,
+    signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS,
+}  # fmt: skip
+IGNORED = signal.valid_signals() - KEPT  # whoever wants the program to end tells the supervisor
 
 
 class Keeper:
     def __init__(self, argv: list[str]) -> None:
         self.libc = ctypes.CDLL(None, use_errno=True)
         self.libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        for number in HANDLED:
+        for number in IGNORED:
             signal.signal(number, signal.SIG_IGN)
         self.woken, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(wake)
@@ -76,7 +80,7 @@ class Keeper:
         if os.getppid() != owner:
             os._exit(127)  # the shim died before the line above
         signal.set_wakeup_fd(-1)
-        for number in (*HANDLED, signal.SIGCHLD, signal.SIGPIPE):
+        for number in (*IGNORED, signal.SIGCHLD, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         null = os.open(os.devnull, os.O_RDONLY)

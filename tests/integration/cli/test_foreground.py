@@ -84,12 +84,14 @@ def test_what_is_printed_after_a_terminal_was_closed_is_no_fault(cli: Cli) -> No
 
 
 def test_nothing_outlives_a_terminal_that_was_killed(cli: Cli) -> None:
-    write(cli, Fake("tiny", ["--ignore-term", "--spawn-grandchild", "--own-session"]))
+    write(
+        cli, Fake("tiny", ["--ignore-term", "--spawn-grandchild", "--own-session"], more={"stop_grace": 0.5})
+    )
     with piped(cli, "up") as up:
         up.until("lab is ready")
         up.signal(signal.SIGKILL)
         up.end()
-        wait_until(gone(cli), 5, "everything gone")
+        wait_until(gone(cli), 10, "everything gone")
 
 
 def test_changes_are_told_and_down_from_elsewhere_is_an_ordinary_end(cli: Cli) -> None:

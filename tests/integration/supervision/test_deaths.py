@@ -48,14 +48,17 @@ def test_sigkill_of_the_supervisor_leaves_nothing(lab: World) -> None:
         client.status()
 
 
-def test_broken_lifeline_kills_everything(lab: World) -> None:
+def test_broken_lifeline_takes_everything_down_in_order(lab: World) -> None:
+    """The grace is given, as for `down`, and what does not use it is killed."""
     ours, theirs = os.pipe()
-    lab.supervisor(lifeline_fd=ours)
+    client = lab.supervisor(lifeline_fd=ours)
     os.close(ours)
-    client = hard_tree(lab)
+    lab.up(engine("hard", *HARD, stop_grace_s=0.5))
+    until_phase(client, "hard", "ready")
     os.close(theirs)
-    wait_until(lambda: not lab.processes(), 2.0, "nothing left within 2 s")
-    assert client.wait_gone(1)
+    assert client.wait_gone(10)
+    assert not lab.processes()
+    assert "by force" not in paths.DeploymentPaths("lab").supervisor_log.read_text()
 
 
 def test_lifeline_that_ends_after_a_shutdown_leaves_it_graceful(lab: World) -> None:
@@ -212,7 +215,7 @@ def test_two_deployments_live_side_by_side(lab: World) -> None:
     assert running_deployments() == ["two"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 def test_signals_end_it_gracefully_with_exit_0(lab: World, number: signal.Signals) -> None:
     command = [sys.executable, "-m", "llmlaunch.supervision", "--name", "lab"]
     daemon = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)

@@ -100,7 +100,9 @@ def test_a_supervisor_that_is_gone_is_told_again_and_again(client: FakeClient) -
             session.wait(lambda: False, time.monotonic() + 10, str)
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0), (signal.SIGHUP, 0)])
+@pytest.mark.parametrize(
+    ("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0), (signal.SIGHUP, 0), (signal.SIGQUIT, 131)]
+)
 def test_signals_come_out_of_the_queue(client: FakeClient, signum: int, code: int) -> None:
     session = opened(client)
     before = signal.getsignal(signum)
@@ -110,3 +112,18 @@ def test_signals_come_out_of_the_queue(client: FakeClient, signum: int, code: in
             session.wait(lambda: False, time.monotonic() + 10, str)
     assert caught.value.exit_code == code
     assert signal.getsignal(signum) is before
+
+
+@pytest.mark.parametrize("signum", [signal.SIGHUP, signal.SIGINT])
+def test_a_signal_that_was_ignored_stays_ignored(client: FakeClient, signum: int) -> None:
+    """SIGHUP under nohup, SIGINT of what a shell without job control puts into the background."""
+    session = opened(client)
+    before = signal.signal(signum, signal.SIG_IGN)
+    try:
+        with session.signals():
+            assert signal.getsignal(signum) is signal.SIG_IGN
+            os.kill(os.getpid(), signum)
+            session.step(0.0)
+        assert signal.getsignal(signum) is signal.SIG_IGN
+    finally:
+        signal.signal(signum, before)
