@@ -23,18 +23,23 @@ class Board:
         self.leaving = tuple(leaving)
         self.rows: dict[str, ComponentStatus] = {}
         self.tails: dict[str, tuple[str, ...]] = {}
-        self._known_until = 0.0
+        self._seeded = False
+        self._known_until = 0
 
-    def seed(self, report: StatusReport, asked_at: float) -> None:
-        """Take a whole report that was asked for at ``asked_at`` (seconds since the epoch)."""
+    def seed(self, report: StatusReport) -> None:
+        """Take a whole report, asked for after the change was ordered."""
         self.rows = {c.name: c for c in report.components}
-        self._known_until = asked_at
+        self._known_until = report.seq
+        self._seeded = True
 
     def take(self, event: ProgressEvent) -> None:
-        """Take one change. One that is older than the last report only adds what the component printed."""
+        """Take one change. One that is older than the last report only adds what the component printed.
+
+        Older by its number: clocks are set back.
+        """
         if event.log_tail:
             self.tails[event.component.name] = event.log_tail
-        if event.at > self._known_until:
+        if event.seq > self._known_until:
             self.rows[event.component.name] = event.component
 
     def _in(self, name: str, *phases: str) -> bool:
@@ -49,6 +54,16 @@ class Board:
         """What is waited for and FAILED."""
         return [name for name in self.wanted if self._in(name, "failed")]
 
+    def ended(self) -> list[str]:
+        """What is waited for and will not come: somebody stopped it, or took it out of the deployment.
+
+        The order itself starts everything that is waited for, so whatever is stopped was stopped since.
+        """
+        gone = [name for name in self.wanted if name not in self.rows] if self._seeded else []
+        return gone + [
+            name for name in self.wanted if name in self.rows and self.rows[name].phase == "stopped"
+        ]
+
     def shut_out(self) -> list[str]:
         """What is waited for and can not start, because somebody else holds its port."""
         waiting = [name for name in self.wanted if self._in(name, "backoff", "failed")]
@@ -58,16 +73,25 @@ class Board:
         """What is waited for and not down yet."""
         return [name for name in self.wanted if self._up(name)]
 
+    def going(self) -> list[str]:
+        """What is waited for and on its way down. What somebody else starts again is not."""
+        return [name for name in self.wanted if self._stopping(name)]
+
     def lingering(self) -> list[str]:
         """What is leaving and not down yet."""
-        return [name for name in self.leaving if self._up(name)]
+        return [name for name in self.leaving if self._stopping(name)]
+
+    def _stopping(self, name: str) -> bool:
+        return name in self.rows and self.rows[name].phase == "stopping"
 
     def _up(self, name: str) -> bool:
         return name in self.rows and self.rows[name].phase not in ("stopped", "failed")
 
     def settled(self) -> bool:
-        """Whether everything that is waited for is READY or FAILED, and what leaves is down."""
-        return all(self._in(name, "ready", "failed") for name in self.wanted) and not self.lingering()
+        """Whether everything that is waited for is READY, FAILED or ended, and what leaves is down."""
+        ended = self.ended()
+        here = [name for name in self.wanted if name not in ended]
+        return all(self._in(name, "ready", "failed") for name in here) and not self.lingering()
 
     def hopeless(self) -> bool:
         """Whether nothing can serve any more: the controller, the gateway or every worker FAILED.
@@ -84,7 +108,7 @@ class Board:
         """Why ``name`` is not READY, with the last lines it printed."""
         row = self.rows.get(name)
         if row is None:
-            return f"{name}: not started"
+            return f"{name}: " + ("no longer part of the deployment" if self._seeded else "not started")
         why = row.cause or row.progress or "no reason is known"
         return "\n".join(
             [f"{name}: {row.phase}: {why}", *(f"  | {line}" for line in self.tails.get(name, ()))]

@@ -28,8 +28,8 @@ def carry_out(
     Raises DeadlineError after ``timeout_s`` seconds, NotRunningError when the supervisor ends meanwhile.
     """
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
-    board, shown, since = Board(wanted), view(), time.time()
-    session = Session(client, board, shown, since=since)
+    board, shown = Board(wanted), view()
+    session = Session(client, board, shown, since=client.status().seq)
     order()
     session.open()
     try:

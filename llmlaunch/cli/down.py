@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from llmlaunch.cli.select import FILE, NAME, complete_component, components, deployment, timeout_option
-from llmlaunch.errors import DeadlineError, NotRunningError
+from llmlaunch.errors import ControlError, DeadlineError, NotRunningError
 
 if TYPE_CHECKING:
     from llmlaunch.control.client import ControlClient
@@ -62,14 +62,19 @@ def _stop(client: ControlClient, words: list[str], part: Part | None, timeout_s:
     if part is not None:
         chosen |= {c.name for c in known if part is Part.ALL or c.component == part.value}
     wanted = [c.name for c in known if c.name in chosen]
-    carry_out(
+    board = carry_out(
         client,
         wanted,
         lambda: client.command("stop", wanted),
-        lambda board: not board.standing(),
-        lambda board: f"still going down: {', '.join(board.standing())}",
+        lambda board: not board.going(),
+        lambda board: f"still going down: {', '.join(board.going())}",
         timeout_s,
     )
+    if again := board.standing():
+        raise ControlError(
+            f"started again meanwhile: {', '.join(again)}",
+            hint="another `llmlaunch up` or `restart` was at work",
+        )
 
 
 def _shut_down(client: ControlClient, timeout_s: float | None, *, force: bool) -> None:
@@ -78,8 +83,9 @@ def _shut_down(client: ControlClient, timeout_s: float | None, *, force: bool) -
     from llmlaunch.cli.session import Session, SupervisorGone
     from llmlaunch.cli.views import view
 
-    board, shown, since = Board(c.name for c in client.status().components), view(), time.time()
-    session = Session(client, board, shown, since=since)
+    before, shown = client.status(), view()
+    board = Board(c.name for c in before.components)
+    session = Session(client, board, shown, since=before.seq)
     session.open()
     client.shutdown(force=force)
     deadline = None if timeout_s is None else time.monotonic() + timeout_s

@@ -116,14 +116,14 @@ def _hand_over(
             manifest, plan, _ = _plan(request, shown)
         for note in plan.notes:
             shown.say(f"note: {note}", "dim")
-        before = {c.name: c for c in client.status().components}
-        ordered_at = time.time()
+        known = client.status()
         result = client.apply(plan)
     if not created:
         shown.say(_difference(result))
     wanted = dict.fromkeys((spec.name for spec in plan.processes), 0)
+    before = {c.name: c for c in known.components}
     board = Board(wanted | lives_that_count(result.restarted, before), result.removed)
-    session = Session(client, board, shown, since=ordered_at)
+    session = Session(client, board, shown, since=known.seq)
     return Launched(request, manifest, plan, client, session, shown, created and not request.detach, began)
 
 
@@ -200,11 +200,15 @@ def _difference(result: ApplyResult) -> str:
 def _until_ready(launched: Launched) -> int:
     """Wait for every component, in a deployment that goes on without this process."""
     board = launched.session.board
+
+    def lost() -> list[str]:
+        return board.failed() + board.ended()
+
     try:
         with launched.shown.moving(board):
-            launched = _wait(launched, lambda: bool(board.failed()) or board.settled(), launched.deadline)
-            if not board.failed():
-                _names_ready(launched)
+            launched = _wait(launched, lambda: bool(lost()) or board.settled(), launched.deadline)
+            if not lost():
+                _names_ready(launched, lambda: bool(lost()))
     except Interrupted as interrupted:
         launched.shown.say(
             f"\nno longer waiting: {launched.plan.deployment} goes on in the background; {_how_to_look(launched)}"
@@ -219,8 +223,8 @@ def _until_ready(launched: Launched) -> int:
         raise DeadlineError(
             error.message, hint=f"it goes on in the background; {_how_to_look(launched)}"
         ) from None
-    if board.failed():
-        raise StartError("\n".join(map(board.reason, board.failed())), hint=_how_to_look(launched))
+    if lost():
+        raise StartError("\n".join(map(board.reason, lost())), hint=_how_to_look(launched))
     _summary(launched)
     return 0
 
@@ -232,8 +236,8 @@ def _stay(launched: Launched) -> int:
         with shown.moving(board):
             launched = _wait(launched, lambda: board.settled() or board.hopeless(), launched.deadline)
             if not board.missing():
-                _names_ready(launched)
-        if not board.hopeless():
+                _names_ready(launched, lambda: bool(board.missing()))
+        if not board.hopeless() and len(board.missing()) < len(board.wanted):
             _summary(launched)
         launched = _wait(launched, board.hopeless, None)
     except Interrupted as interrupted:
@@ -308,8 +312,8 @@ def _gone(launched: Launched) -> int:
     return 0
 
 
-def _names_ready(launched: Launched) -> None:
-    """Wait until the endpoint lists every name. Raises DeadlineError."""
+def _names_ready(launched: Launched, over: Callable[[], bool]) -> None:
+    """Wait until the endpoint lists every name, or there is no reason to wait any more. Raises DeadlineError."""
     from llmlaunch.cli.endpoint import names_ready
 
     url = launched.client.status().api.url
@@ -322,7 +326,7 @@ def _names_ready(launched: Launched) -> None:
         seen = names_ready(url) or seen
         return seen[0] >= seen[1]
 
-    while not listed():
+    while not over() and not listed():
         if time.monotonic() > deadline:
             raise DeadlineError(
                 f"every replica is ready, but the endpoint lists {seen[0]} of {seen[1]} names"
@@ -348,7 +352,7 @@ def _supervisor_log(launched: Launched) -> str:
 def _summary(launched: Launched) -> None:
     """The endpoint, what it serves, a command line that answers, and how to stop."""
     plan, shown, status = launched.plan, launched.shown, launched.client.status()
-    failed = launched.session.board.failed()
+    failed = launched.session.board.failed() + launched.session.board.ended()
     took = time.monotonic() - launched.began
     state = f"is up without {', '.join(failed)}" if failed else "is ready"
     shown.say(f"\n{plan.deployment} {state} ({took:.1f} s)", "bold red" if failed else "bold green")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -39,14 +38,13 @@ def elsewhere(launched: Launched) -> Launched | None:
             if not moved or plan.rejections:
                 return None
             before = {c.name: c for c in client.status().components}
-            asked_at = time.time()
             result = client.apply(plan, restart_down=False)
     except LlmlaunchError:
         return None  # the supervisor tells what becomes of it
     for line in moved:
         launched.shown.say(line)
     board.wanted |= lives_that_count((*result.restarted, *result.started), before)
-    board.seed(client.status(), asked_at)
+    board.seed(client.status())
     return replace(launched, plan=plan)
 
 

@@ -41,7 +41,5 @@ def restart(
         lambda board: "not ready:\n" + "\n".join(map(board.reason, board.missing())),
         timeout,
     )
-    if board.failed():
-        raise StartError(
-            "\n".join(map(board.reason, board.failed())), hint=f"llmlaunch logs {board.failed()[0]}"
-        )
+    if lost := board.failed() + board.ended():
+        raise StartError("\n".join(map(board.reason, lost)), hint=f"llmlaunch logs {lost[0]}")

@@ -57,36 +57,41 @@ class View(Protocol):
 class Session:
     """Feeds ``board`` and ``view`` from the supervisor behind ``client``. Call :meth:`open` once, after ``apply``."""
 
-    def __init__(self, client: ControlClient, board: Board, view: View, *, since: float = 0.0) -> None:
+    def __init__(self, client: ControlClient, board: Board, view: View, *, since: int = 0) -> None:
         self.client = client
         self.board = board
         self.view = view
-        self._since = since  # earlier events are history that nobody here asked for
+        self._since = since  # the number of an event: earlier ones are history that nobody here asked for
+        self._supervisor = 0
         self._inbox: queue.SimpleQueue[ProgressEvent | _Signalled | _Ended] = queue.SimpleQueue()
 
     def open(self) -> None:
         """Take the state as it is now, and listen from here on."""
-        asked_at = time.time()
-        self.board.seed(self.client.status(), asked_at)
+        report = self.client.status()
+        self._supervisor = report.supervisor.pid
+        self.board.seed(report)
         threading.Thread(target=self._listen, name="events", daemon=True).start()
 
     def _listen(self) -> None:
-        seen = 0
+        seen = self._since
         while True:
             try:
                 for event in self.client.events(since=seen):
                     seen = event.seq
-                    if event.at >= self._since:
-                        self._inbox.put(event)
+                    self._inbox.put(event)
             except (LlmlaunchError, OSError):
                 pass
-            # A stream may break while the supervisor lives on; only one that does not answer is gone.
-            try:
-                self.client.status()
-            except (LlmlaunchError, OSError):
+            if not self._lives_on():
                 self._inbox.put(_Ended())
                 return
             time.sleep(0.1)
+
+    def _lives_on(self) -> bool:
+        """A stream may break while its supervisor lives on. Another one in its place numbers its events anew."""
+        try:
+            return self.client.status().supervisor.pid == self._supervisor
+        except (LlmlaunchError, OSError):
+            return False
 
     def interrupt(self, signum: int, _frame: FrameType | None = None) -> None:
         """A signal handler. SimpleQueue may be used in one: its ``put`` never blocks on a lock that we hold."""

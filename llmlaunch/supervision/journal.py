@@ -122,6 +122,7 @@ class Journal:
             manifest=plan.manifest_path,
             stopping=stopping,
             note=inventory.note if inventory and not inventory.gpus else "",
+            seq=self._seq,
         )
 
 

@@ -74,7 +74,7 @@ def terminal(
 
 def test_a_terminal_gets_a_board_that_ends_in_the_last_state(terminal: pytest.CaptureFixture[str]) -> None:
     shown, board = views.TerminalView(), Board()
-    board.seed(report(worker(phase="starting", progress="loading [bold]x")), 0.0)
+    board.seed(report(worker(phase="starting", progress="loading [bold]x")))
     with shown.moving(board):
         change = event(1, worker(phase="failed", cause="exit code 1"), NOW, "Traceback [x]")
         board.take(change)
