@@ -1,5 +1,6 @@
 """The command line: one file a verb. Each parses, makes one call, renders."""
 
+import io
 import os
 import sys
 
@@ -7,6 +8,7 @@ import sys
 def main() -> None:
     """Entry point of the ``llmlaunch`` command."""
     _fill_closed_streams()
+    _take_any_text()
     try:
         from llmlaunch.cli.app import run
 
@@ -25,3 +27,14 @@ def _fill_closed_streams() -> None:
         if getattr(sys, name) is None:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
             setattr(sys, name, os.fdopen(descriptor, "w" if descriptor else "r", closefd=False))
+
+
+def _take_any_text() -> None:
+    """A file's name is bytes, and a terminal's encoding may lack a letter: neither is a reason to fail.
+
+    What can not be encoded is shown as its escape. Of a lone byte of a name that is not UTF-8 that is ``\\udcNN``, which is how
+    JSON writes it, too.
+    """
+    for stream, errors in ((sys.stdin, "replace"), (sys.stdout, "backslashreplace")):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=errors)

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from llmlaunch.control.client import ControlClient
 
 
+GONE_DEADLINE_S = 10.0
+"""Everything is down and the socket is closed: so long may the supervisor take to end itself."""
+FORCE = "`llmlaunch down --force` kills what is left"
+
+
 class Part(StrEnum):
     CONTROLLER = "controller"
     WORKER = "worker"
@@ -79,11 +84,16 @@ def _stop(client: ControlClient, words: list[str], part: Part | None, timeout_s:
 
 def _shut_down(client: ControlClient, timeout_s: float | None, *, force: bool) -> None:
     from llmlaunch.cli.board import Board
-    from llmlaunch.cli.launch import GONE_DEADLINE_S
     from llmlaunch.cli.session import Session, SupervisorGone
     from llmlaunch.cli.views import view
 
-    before, shown = client.status(), view()
+    shown = view()
+    try:
+        before = client.status()
+    except ControlError as error:
+        shown.say(f"note: {error.message}")
+        _shut_down_unseen(client, timeout_s, force=force)
+        return
     board = Board(c.name for c in before.components)
     session = Session(client, board, shown, since=before.seq)
     session.open()
@@ -96,4 +106,13 @@ def _shut_down(client: ControlClient, timeout_s: float | None, *, force: bool) -
         client.wait_gone(GONE_DEADLINE_S)
         shown.say(f"{client.name} is down")
     except DeadlineError as error:
-        raise DeadlineError(error.message, hint="`llmlaunch down --force` kills what is left") from None
+        raise DeadlineError(error.message, hint=FORCE) from None
+
+
+def _shut_down_unseen(client: ControlClient, timeout_s: float | None, *, force: bool) -> None:
+    """Take down a deployment that can not be looked at: its state is one thing, its end another."""
+    client.shutdown(force=force)
+    while not client.wait_gone(timeout_s if timeout_s is not None else 3600.0):
+        if timeout_s is not None:
+            raise DeadlineError("the time given is over; the supervisor is still there", hint=FORCE)
+    typer.echo(f"{client.name} is down")

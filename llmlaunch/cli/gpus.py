@@ -52,15 +52,14 @@ def _owners(inventory: Inventory) -> dict[int, str]:
 
 
 def _print_json(inventory: Inventory, owners: dict[int, str]) -> None:
-    import json
-
+    from llmlaunch.cli.render import as_json
     from llmlaunch.hardware.simulated import to_json
 
     content: dict[str, Any] = to_json(inventory)
     for gpu in content["gpus"]:
         for process in gpu["processes"] or ():
             process["component"] = owners.get(process["pid"]) or None
-    print(json.dumps(content, indent=2, ensure_ascii=False))
+    print(as_json(content))
 
 
 def _print_tables(inventory: Inventory, owners: dict[int, str]) -> None:

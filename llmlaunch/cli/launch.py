@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from llmlaunch.cli import render
 from llmlaunch.cli.board import Board
+from llmlaunch.cli.down import GONE_DEADLINE_S
 from llmlaunch.cli.moving import elsewhere, lives_that_count
 from llmlaunch.cli.session import Interrupted, Session, SupervisorGone
 from llmlaunch.cli.views import PlainView, TerminalView, let_go_of_terminal, view
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 OLD_ONE_DEADLINE_S = 60.0
 """So long may a deployment that is going down take, before a new one is refused."""
-GONE_DEADLINE_S = 10.0
-"""Everything is down and the socket is closed: so long may the supervisor take to end itself."""
 MOST_MOVES = 10
 """So often may components be moved to other ports: somebody who takes one after the other does so on purpose."""
 NAMES_DEADLINE_S = 30.0

@@ -66,11 +66,9 @@ def _show(made: Plan, *, as_json: bool) -> None:
     from llmlaunch.cli import render
 
     if as_json:
-        import json as format_
-
         from llmlaunch.planning.codec import plan_report
 
-        print(format_.dumps(plan_report(made), indent=2, ensure_ascii=False))
+        print(render.as_json(plan_report(made)))
     elif render.on_terminal():
         from llmlaunch.cli.tables import console
 

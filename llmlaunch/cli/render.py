@@ -71,6 +71,14 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
+def as_json(value: object, indent: int | None = 2) -> str:
+    """``value`` for stdout: letters as they are where its encoding has them all, else as escapes."""
+    import json
+
+    plain = (getattr(sys.stdout, "encoding", None) or "ascii").lower().replace("_", "-") in ("utf-8", "utf8")
+    return json.dumps(value, indent=indent, ensure_ascii=not plain)
+
+
 def one_line(text: str) -> str:
     """``text`` without line breaks and control characters, so that it can not disturb a table or a terminal."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 
 def schema() -> None:
     """Print the manifest's JSON Schema, for editors."""
+    from llmlaunch.cli.render import as_json
     from llmlaunch.manifest.schema import json_schema
 
-    print(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+    print(as_json(json_schema()))

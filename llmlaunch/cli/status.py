@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING
 
@@ -51,7 +50,7 @@ def show(*, file: str | None, name: str | None, as_json: bool, watch: bool) -> N
 
 def _print(client: ControlClient, as_json: bool, *, compact: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(client.status_json(), indent=None if compact else 2, ensure_ascii=False))
+        typer.echo(render.as_json(client.status_json(), None if compact else 2))
     elif render.on_terminal():
         from llmlaunch.cli import tables
 

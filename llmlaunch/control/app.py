@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from llmlaunch.control import codec
@@ -25,6 +25,15 @@ from llmlaunch.supervision.loop import Supervisor
 
 _STATUS_BY_CODE = {"not_found": 404, "control": 409}
 _VERBS = {"start": Verb.START, "stop": Verb.STOP, "restart": Verb.RESTART}
+
+
+class Answer(Response):
+    """JSON in plain ASCII. Paths may hold bytes that are not UTF-8, and no answer may fail because of one."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, separators=(",", ":")).encode()
 
 
 class Bad(LlmlaunchError):
@@ -56,7 +65,7 @@ def build(host: Host) -> Starlette:
             Route("/shutdown", routes.shutdown, methods=["POST"]),
             Route("/events", routes.events, methods=["GET"]),
         ],
-        exception_handlers={LlmlaunchError: _refuse, HTTPException: _no_route},
+        exception_handlers={LlmlaunchError: _refuse, HTTPException: _no_route, Exception: _broken},
     )
 
 
@@ -73,20 +82,20 @@ class _Routes:
         report = host.journal.report(
             supervisor.plan, supervisor.slots, host.status, used, inventory, supervisor.stopping
         )
-        return JSONResponse(codec.status_to_json(report))
+        return Answer(codec.status_to_json(report))
 
     async def specs(self, request: Request) -> Response:
         slots = self._host.supervisor.slots
         specs = [spec_to_json(slot.successor or slot.spec) for slot in slots.values()]
         phases = {name: slot.record.phase.value for name, slot in slots.items()}
-        return JSONResponse({"processes": specs, "phases": phases})
+        return Answer({"processes": specs, "phases": phases})
 
     async def apply(self, request: Request) -> Response:
         body = await _body(request)
         plan = plan_from_json(body.get("plan"))
         _check(plan, self._host.supervisor.plan.deployment)
         result = await self._host.supervisor.apply(plan, _flag(body, "restart_down", True))
-        return JSONResponse(codec.apply_result_to_json(result))
+        return Answer(codec.apply_result_to_json(result))
 
     async def command(self, request: Request) -> Response:
         body = await _body(request)
@@ -97,11 +106,11 @@ class _Routes:
         if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
             raise Bad("names must be a list with the name of at least one component")
         done = await self._host.supervisor.command(verb, tuple(dict.fromkeys(names)))
-        return JSONResponse({"names": done})
+        return Answer({"names": done})
 
     async def shutdown(self, request: Request) -> Response:
         self._host.stop(_flag(await _body(request), "force", False))
-        return JSONResponse({})
+        return Answer({})
 
     async def events(self, request: Request) -> Response:
         text = request.query_params.get("since", "0")
@@ -158,5 +167,11 @@ async def _no_route(request: Request, error: Exception) -> Response:
     return _envelope(status, "no_route", f"{request.method} {request.url.path} does not exist here", "")
 
 
+async def _broken(request: Request, error: Exception) -> Response:
+    """A fault of ours. Starlette raises it again once this is sent, and the log has it whole."""
+    words = f"{request.method} {request.url.path} failed in the supervisor: {type(error).__name__}: {error}"
+    return _envelope(500, "internal", words, "its log has more; `llmlaunch down` works all the same")
+
+
 def _envelope(status: int, code: str, message: str, hint: str) -> Response:
-    return JSONResponse({"error": {"code": code, "message": message, "hint": hint}}, status)
+    return Answer({"error": {"code": code, "message": message, "hint": hint}}, status)

@@ -222,10 +222,16 @@ class Reader:
 
     def _model_path(self, model: str, path: Path) -> str:
         try:
-            return resolve.model_path(model, self.base)
+            place = resolve.model_path(model, self.base)
         except ValueError as error:
             self._no_path(error, path)
             return model
+        if not resolve.is_text(place):
+            shown = place.encode("utf-8", "backslashreplace").decode()
+            message = f"the path of this model is not UTF-8 text: {shown}"
+            expected = "a folder with another name: the libraries that load models open no such path"
+            self.tree.problem(path, message, expected=expected)
+        return place
 
     def _no_path(self, error: ValueError, path: Path) -> None:
         message = "the path can not be read" if self.tree.hidden(path) else str(error)

@@ -40,6 +40,11 @@ def absolute(text: str, base: Path) -> str:
         raise ValueError(f"there is no home directory for {text.split('/', 1)[0]}") from None
 
 
+def is_text(path: str) -> bool:
+    """Whether ``path`` is UTF-8 all through; Python stands in surrogates for bytes that are not (PEP 383)."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in path)
+
+
 def model_path(model: str, base: Path) -> str:
     """Absolute where ``model`` is clearly a path or exists beside the manifest, else as it stands: a hub's id looks like a path, too.
 

@@ -1,0 +1,53 @@
+"""What the supervisor answers when it can not answer."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from llmlaunch.control import app
+
+
+class Host:
+    """A daemon of which nothing can be told, and that can be told to end."""
+
+    def __init__(self) -> None:
+        self.stopped: list[bool] = []
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError("boom")
+
+    def stop(self, force: bool = False) -> None:
+        self.stopped.append(force)
+
+
+@pytest.fixture
+def host() -> Host:
+    return Host()
+
+
+@pytest.fixture
+def client(host: Host) -> TestClient:
+    return TestClient(app.build(host), raise_server_exceptions=False)  # type: ignore[arg-type]
+
+
+def test_a_path_may_hold_any_byte() -> None:
+    path = os.fsdecode(b"/srv/m\xd0\xcd/deploy.yaml")
+    assert json.loads(bytes(app.Answer({"manifest": path}).body)) == {"manifest": path}
+
+
+def test_a_fault_of_ours_is_told_in_words(client: TestClient) -> None:
+    answer = client.get("/status")
+    assert answer.status_code == 500
+    error = answer.json()["error"]
+    assert error["code"] == "internal"
+    assert error["message"] == "GET /status failed in the supervisor: RuntimeError: boom"
+
+
+def test_whatever_is_wrong_it_can_be_taken_down(client: TestClient, host: Host) -> None:
+    assert client.post("/shutdown", json={"force": True}).status_code == 200
+    assert host.stopped == [True]
