@@ -11,6 +11,8 @@ from collections.abc import Iterable
 
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 """Each asks a server to end in order."""
+FROM_A_KEYBOARD = (signal.SIGINT, signal.SIGQUIT)
+"""Somebody is there, and sends another when the first was not quick enough."""
 _FAULTS = {
     signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS,
 }  # fmt: skip

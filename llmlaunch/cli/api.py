@@ -35,6 +35,9 @@ def api(
         max=64,
         help="Processes that share the port, and what is limited; one is enough until its CPU is full.",
     ),
+    stop_grace: float = typer.Option(
+        10.0, min=0, help="Seconds that requests in flight have to finish at the end."
+    ),
     access_log: bool = typer.Option(
         False,
         "--access-log",
@@ -45,7 +48,7 @@ def api(
     """Serve the OpenAI API for what the controller knows.
 
     The deployment's token is read from the environment variable LLMLAUNCH_TOKEN. Ends with 0 on SIGTERM and 130 on
-    Ctrl-C, after requests in flight had 10 s to finish.
+    Ctrl-C, after requests in flight had --stop-grace to finish; a stream that is still open then gets an error event.
     """
     import os
     import sys
@@ -73,6 +76,7 @@ def api(
         ),
         keys=keys,
         tls=tls,
+        grace_s=stop_grace,
         processes=processes,
     )
     address = url(host, bound) if tls is None else url(host, bound).replace("http:", "https:", 1)

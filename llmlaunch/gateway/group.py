@@ -33,8 +33,9 @@ log = logging.getLogger(__name__)
 STOP = signal.SIGUSR1
 """From the parent: finish what is in flight and end. Not SIGTERM, whose second one ends a process at once, and a
 terminal or a supervisor may have sent the first to all of them."""
-ENDING_S = 5.0
-"""Seconds beyond the grace after which a process that does not end is killed."""
+ENDING_S = 2.0
+"""Seconds beyond the grace after which a process that does not end is killed. Less than a supervisor waits for us all
+(``planning.specs.WRAP_UP_S``)."""
 STEADY_S = 10.0
 """A process that lived as long is replaced at once; one that did not, after a while that doubles."""
 AGAIN_FIRST_S, AGAIN_MOST_S = 0.1, 5.0
@@ -212,7 +213,7 @@ class Group:
     def _end(self, code: int) -> None:
         self._code = code
         self._kill_at = time.monotonic() + self._grace_s + ENDING_S
-        for number in self._ending:
+        for number in set(self._ending) & set(signals.FROM_A_KEYBOARD):
             signal.signal(number, signal.SIG_DFL)  # the second one ends everything at once
         for sock in self._sockets:
             sock.close()

@@ -57,8 +57,10 @@ def run(service: Service, sock: socket.socket, on_started: Callable[[], None] = 
 
     Call it in the main thread. A signal that is ignored then stays ignored.
 
-    At the first signal it stops to accept, requests in flight finish within the grace; a second signal ends the
-    process at once. Raises UsageError when several processes can not share a port here.
+    At the first signal it stops accepting, and requests in flight finish within the grace. A second one from a keyboard
+    ends the process at once; a second SIGTERM changes nothing, since a service manager and a supervisor may each send one.
+
+    Raises UsageError when several processes can not share a port here.
     """
     if service.processes == 1:
         return _run(service, sock, alone(), on_started)
@@ -141,7 +143,7 @@ def _listen_for_signals(loop: asyncio.AbstractEventLoop, signalled: asyncio.Futu
     heeded = signals.not_ignored(signals.ENDING)
 
     def stop(number: int) -> None:
-        for other in heeded:
+        for other in set(heeded) & set(signals.FROM_A_KEYBOARD):
             loop.remove_signal_handler(other)
             signal.signal(other, signal.SIG_DFL)  # the second one ends the process, whatever happens here
         told_to_stop(130 if number == signal.SIGINT else 0)

@@ -11,6 +11,8 @@ from llmlaunch.planning.types import Component, ProcessSpec
 
 CONTROLLER = "controller"
 API = "api"
+STOP_GRACE = "--stop-grace"
+"""The API server's flag: seconds that requests in flight have to finish at its end."""
 
 
 def slug(name: str) -> str:

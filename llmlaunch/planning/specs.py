@@ -16,6 +16,8 @@ from llmlaunch.planning.types import Component, ProcessSpec, World
 _SECRET_NAME = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
 # Shorter values are compared whole: a secret of "1" must not hide every value with a 1 in it.
 _SHORTEST_PART = 6
+WRAP_UP_S = 3.0
+"""Seconds that the API server has beyond its own grace: to tell open streams that they end, and then to end itself."""
 _ORDER, _VISIBLE = "CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES"
 
 
@@ -50,6 +52,9 @@ class Maker:
             if wanted.api_keys_env in self._world.env:
                 env[wanted.api_keys_env] = self._world.env[wanted.api_keys_env]
         argv += ["--max-body-bytes", str(wanted.max_body_bytes)]
+        # A request may take as long to end at the gateway as at any of the models behind it.
+        grace = max(model.stop_grace_s for model in self._manifest.models)
+        argv += [naming.STOP_GRACE, f"{grace:g}"]
         for origin in wanted.cors_origins:
             argv += ["--cors-origin", origin]
         if wanted.access_log:
@@ -59,6 +64,7 @@ class Maker:
         if wanted.tls_cert and wanted.tls_key:
             argv += ["--tls-cert", wanted.tls_cert, "--tls-key", wanted.tls_key]
         spec = self._own(naming.API, Component.API, argv, wanted.host, port, env)
+        spec = replace(spec, stop_grace_s=grace + WRAP_UP_S)
         if wanted.tls_cert:
             spec = replace(spec, address=spec.address.replace("http:", "https:", 1))
         return spec

@@ -22,6 +22,7 @@ from llmlaunch.supervision.core.reconcile import (
     Slot,
     all_down,
     gate,
+    kept,
     needs_memory_reading,
     next_to_stop,
     reconcile,
@@ -261,10 +262,12 @@ class Supervisor:
         self.slots |= {n: slot for n, slot in before.items() if n not in wanted}
         for name, spec in wanted.items():
             slot = self.slots[name]
-            if slot.record.phase in LIVE_PHASES and not same_process(slot.spec, spec):
-                slot = replace(slot, successor=spec, leaving=False)
-            else:
+            if slot.record.phase not in LIVE_PHASES:
                 slot = replace(slot, spec=spec, successor=None, leaving=False)
+            elif same_process(slot.spec, spec):
+                slot = replace(slot, spec=kept(slot.spec, spec), successor=None, leaving=False)
+            else:
+                slot = replace(slot, successor=spec, leaving=False)
             self._put(name, slot)
         for name in changes.start:
             self._step(name, Commanded(Verb.START))

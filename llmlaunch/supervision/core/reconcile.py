@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from llmlaunch.planning.naming import STOP_GRACE
 from llmlaunch.planning.types import Component, ProcessSpec
 from llmlaunch.planning.words import size
 from llmlaunch.supervision.core.types import DOWN_PHASES, LIVE_PHASES, OPEN, Gate, Phase, Record
@@ -42,6 +43,7 @@ def same_process(a: ProcessSpec, b: ProcessSpec) -> bool:
     return (
         replace(
             a,
+            argv=b.argv if _felt_argv(a) == _felt_argv(b) else a.argv,
             reason=b.reason,
             needs=b.needs,
             vram_bytes=b.vram_bytes,
@@ -56,6 +58,24 @@ def same_process(a: ProcessSpec, b: ProcessSpec) -> bool:
         )
         == b
     )
+
+
+def _felt_argv(spec: ProcessSpec) -> tuple[str, ...]:
+    """A gateway is not restarted because a model wants more or less time to stop."""
+    if spec.component is not Component.API or STOP_GRACE not in spec.argv:
+        return spec.argv
+    at = spec.argv.index(STOP_GRACE)
+    return spec.argv[:at] + spec.argv[at + 2 :]
+
+
+def kept(running: ProcessSpec, wanted: ProcessSpec) -> ProcessSpec:
+    """``wanted`` for a process that was started from ``running`` and goes on.
+
+    A gateway ends its open streams with its own grace, which it was told at its start. It must not be killed before.
+    """
+    if wanted.component is not Component.API:
+        return wanted
+    return replace(wanted, stop_grace_s=max(running.stop_grace_s, wanted.stop_grace_s))
 
 
 def reconcile(wanted: Sequence[ProcessSpec], slots: Mapping[str, Slot], restart_down: bool) -> Changes:

@@ -474,13 +474,21 @@ def test_the_controller_and_the_api() -> None:
     assert api.argv == (
         "/py", "-m", "llmlaunch", "api", "--host", "::", "--port", "8000",
         "--controller-address", "http://127.0.0.1:21001", "--api-keys-file", "/k", "--api-keys-env", "LAB_KEYS",
-        "--max-body-bytes", "9", "--cors-origin", "https://a", "--cors-origin", "*",
+        "--max-body-bytes", "9", "--stop-grace", "10", "--cors-origin", "https://a", "--cors-origin", "*",
         "--access-log", "--processes", "3", "--tls-cert", "/c", "--tls-key", "/k2",
     )  # fmt: skip
     assert api.address == "https://[::1]:8000"
     assert api.env["LAB_KEYS"] == "sk-1"
     assert api.shown_env["LAB_KEYS"] == "***"
     assert all(s.needs == () for s in made.processes)
+
+
+def test_the_api_outlasts_the_longest_grace_of_its_models() -> None:
+    """It ends open streams itself, with an error that clients can see; killed at the same moment it could not."""
+    made = plan(manifest(model(stop_grace_s=45.0), model("smollm2", stop_grace_s=1.0)), BARE, FACTS, World())
+    api = spec(made, "api")
+    assert api.argv[api.argv.index("--stop-grace") + 1] == "45"
+    assert api.stop_grace_s == 48.0
 
 
 def test_all_that_the_engines_can_not_do_is_said_at_once_with_its_place() -> None:

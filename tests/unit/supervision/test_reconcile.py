@@ -13,6 +13,7 @@ from llmlaunch.supervision.core.reconcile import (
     Slot,
     all_down,
     gate,
+    kept,
     next_to_stop,
     reconcile,
     same_process,
@@ -82,6 +83,24 @@ def test_every_field_is_either_felt_by_the_process_or_not() -> None:
     assert {*FELT, *NOT_FELT, "name"} == set(ProcessSpec.__slots__)
     assert all(not same_process(A, replace(A, **{key: value})) for key, value in FELT.items())
     assert all(same_process(A, replace(A, **{key: value})) for key, value in NOT_FELT.items())
+
+
+def test_a_gateway_goes_on_when_a_model_wants_more_time_to_stop() -> None:
+    def api(grace: str, stop_grace_s: float, *more: str) -> ProcessSpec:
+        argv = ("llmlaunch", "api", "--stop-grace", grace, *more)
+        return replace(A, component=Component.API, argv=argv, stop_grace_s=stop_grace_s)
+
+    short, long = api("10", 13.0), api("60", 63.0)
+    assert same_process(short, long)
+    assert not same_process(short, api("10", 13.0, "--access-log"))
+    assert same_process(replace(short, argv=("llmlaunch", "api")), short), "of a version without the flag"
+    # It was told its grace when it started, and needs that long.
+    assert kept(long, short) == replace(short, stop_grace_s=63.0)
+    assert kept(short, long) == long
+    # What a command of the user's calls so is the user's.
+    mine = replace(short, component=Component.WORKER)
+    assert not same_process(mine, replace(mine, argv=long.argv))
+    assert kept(replace(mine, stop_grace_s=63.0), mine) == mine
 
 
 def test_gates_say_what_they_wait_for() -> None:
