@@ -19,6 +19,7 @@ from typing import Any
 
 from llmlaunch import signals
 from llmlaunch.errors import LlmlaunchError, PortTakenError, StartError, UsageError
+from llmlaunch.output import lose_what_can_not_be_written
 
 BACKLOG = 1024
 KEEP_ALIVE_S = 75
@@ -104,9 +105,13 @@ def url(host: str, port: int) -> str:
 
 
 def configure_logging(level: str) -> None:
-    """Plain lines on stderr at ``level`` (one of ``LOG_LEVELS``) for our own loggers; libraries only from warnings on."""
+    """Plain lines on stderr at ``level`` (one of ``LOG_LEVELS``) for our own loggers; libraries only from warnings on.
+
+    From here on nothing that this process prints can fail. Raises UsageError.
+    """
     if level not in LOG_LEVELS:
         raise UsageError(f"unknown log level {level!r}", hint=f"choose one of {', '.join(LOG_LEVELS)}")
+    lose_what_can_not_be_written()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("llmlaunch").setLevel(level.upper())
 

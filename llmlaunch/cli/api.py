@@ -80,5 +80,6 @@ def api(
         processes=processes,
     )
     address = url(host, bound) if tls is None else url(host, bound).replace("http:", "https:", 1)
+    # Configuring the log has made printing safe: a full disk costs this line, and not the service.
     code = server.run(service, sock, on_started=lambda: typer.echo(f"listening on {address}", err=True))
     raise typer.Exit(code)
