@@ -10,14 +10,18 @@ runs. Names go into logs, keys never.
 
 from __future__ import annotations
 
+import codecs
+import errno
 import hashlib
 import logging
 import os
 import re
+import select
 import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 from llmlaunch.errors import UsageError
 from llmlaunch.gateway.limits import FREE, Grant, Limits
@@ -25,6 +29,12 @@ from llmlaunch.gateway.limits import FREE, Grant, Limits
 log = logging.getLogger(__name__)
 
 _LINE = re.compile(r"(?:(?P<name>[\w.@-]+)\s*:\s+)?(?P<key>[\x21-\x7e]+)(?P<limits>(?:\s+[a-z]+=\S*)*)")
+_ASSIGNED = re.compile(r"(?:export\s+)?[\w.@-]+\s*=\s*[^\s=].*")
+"""``NAME=KEY``, as other programs have it. Base64 ends with ``=`` and has none within."""
+_QUOTES = "\"'`“”‘’"
+_BOM = "\ufeff"
+_PIPE_S = 2.0
+"""Seconds in which a pipe that is named as the file has to bring something."""
 _NUMBERS = ("rpm", "tpm", "concurrency")
 _SYNTAX = "write NAME: KEY or a bare KEY without spaces in it, then limits: rpm=60 tpm=100000 concurrency=4 models=a,b"
 
@@ -67,8 +77,7 @@ class KeyRing:
         try:
             self._read(self._file)
         except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
-            raise UsageError(f"API keys file {self._file}: {reason}") from error
+            raise UsageError(_words(self._file, error)) from error
         if not self._grants:
             raise UsageError(
                 f"API keys file {self._file} holds no key: nobody could ask anything",
@@ -80,13 +89,14 @@ class KeyRing:
         if self._file is None:
             return False
         try:
-            if self._stamp(self._file.stat()) == self._seen:
-                return False
+            about = self._file.stat()
+            if self._stamp(about) == self._seen or stat.S_ISFIFO(about.st_mode):
+                return False  # a pipe brings its keys once
             self._read(self._file)
         except (OSError, UnicodeDecodeError, UsageError) as error:
             now = (0,)
             if self._seen != now:
-                log.warning("API keys stay as they were: %s", error)
+                log.warning("API keys stay as they were: %s", _words(self._file, error))
             self._seen = now
             return False
         log.info("API keys read again: %d", len(self._grants))
@@ -95,7 +105,7 @@ class KeyRing:
         return True
 
     def _read(self, file: Path) -> None:
-        with file.open(encoding="utf-8") as stream:
+        with _opened(file) as stream:
             about = os.fstat(stream.fileno())
             keys = parse(stream, str(file))
         if about.st_mode & (stat.S_IROTH | stat.S_IWOTH):
@@ -123,10 +133,12 @@ class KeyRing:
 def parse(lines: Iterable[str], source: str) -> dict[str, Entry]:
     """Entries by name. A key without a name is called ``key-N`` after its line. Raises UsageError with the line's number."""
     found: dict[str, Entry] = {}
-    for number, line in enumerate(lines, 1):
+    for number, whole in enumerate(lines, 1):
+        line = whole.lstrip(_BOM)  # files that were joined may have one within
         text = line.strip() if line.lstrip().startswith("#") else line.split(" #")[0].strip()
         if not text or text.startswith("#"):
             continue
+        _no_other_format(text, f"{source}:{number}")
         match = _LINE.fullmatch(text)
         if match is None:
             # Never the line itself: it may be a key.
@@ -139,6 +151,52 @@ def parse(lines: Iterable[str], source: str) -> dict[str, Entry]:
             raise UsageError(f"{source}:{number}: the name {name!r} is given twice")
         found[name] = Entry(match["key"], _limits(match["limits"], f"{source}:{number}"))
     return found
+
+
+def _no_other_format(text: str, where: str) -> None:
+    """Raise UsageError for what other programs write into such a file: taken literally, it would be a key nobody has."""
+    if _ASSIGNED.fullmatch(text):
+        raise UsageError(
+            f"{where}: NAME=KEY is not the form of a line here", hint=f"write NAME: KEY; {_SYNTAX}"
+        )
+    if any(word[0] in _QUOTES or word.rstrip(",;:")[-1:] in _QUOTES for word in text.split()):
+        raise UsageError(
+            f"{where}: there are quotes around a name or a key", hint=f"write it without quotes; {_SYNTAX}"
+        )
+    if text.endswith((",", ";")):
+        raise UsageError(
+            f"{where}: the line ends with {text[-1]!r}", hint="put one key on each line, with nothing between"
+        )
+
+
+def _opened(file: Path) -> TextIO:
+    """Open for reading without waiting for whoever writes to a pipe. Raises OSError, UsageError."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
+        if stat.S_ISFIFO(mode):
+            if not select.select([descriptor], [], [], _PIPE_S)[0]:
+                raise UsageError(f"API keys file {file}: it is a pipe, and nobody writes to it")
+            os.set_blocking(descriptor, True)
+        elif not stat.S_ISREG(mode):
+            raise UsageError(f"API keys file {file}: it is not a file")
+        return os.fdopen(descriptor, encoding="utf-8-sig")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _words(file: Path, error: OSError | UnicodeDecodeError | UsageError) -> str:
+    if isinstance(error, UsageError):
+        return error.message
+    if isinstance(error, OSError):
+        reason = error.strerror or str(error)
+    else:
+        utf16 = error.object[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        reason = "it is UTF-16 text; save it as UTF-8" if utf16 else "it is not UTF-8 text"
+    return f"API keys file {file}: {reason}"
 
 
 def _limits(text: str, where: str) -> Limits:

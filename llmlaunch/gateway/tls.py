@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import logging
+import os
 import ssl
+import stat
 from pathlib import Path
 
 from llmlaunch.errors import UsageError
@@ -14,6 +17,7 @@ HANDSHAKE_S = 10.0
 """Seconds in which a client has to complete a handshake."""
 SHUTDOWN_S = 2.0
 """Seconds in which a client has to answer the end of one."""
+_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class Certificate:
@@ -65,11 +69,7 @@ def _context() -> ssl.SSLContext:
 
 
 def _load(context: ssl.SSLContext, cert: Path, key: Path) -> None:
-    for file in (cert, key):
-        try:
-            file.open("rb").close()
-        except OSError as error:
-            raise UsageError(f"TLS file {file}: {error.strerror}") from None
+    starts = [_start(file) for file in (cert, key)]
     asked = False
 
     def password() -> bytes:
@@ -93,7 +93,27 @@ def _load(context: ssl.SSLContext, cert: Path, key: Path) -> None:
             )
         else:
             reason, hint = "no PEM of a certificate and its private key", "both files begin with -----BEGIN"
+            for file, start in zip((cert, key), starts, strict=True):
+                if start.startswith(_MARKS):
+                    reason = f"{file.name} begins with a byte order mark, which PEM does not have"
+                    hint = "save it as plain ASCII text"
         raise UsageError(f"TLS files {cert} and {key}: {reason}", hint=hint) from None
+
+
+def _start(file: Path) -> bytes:
+    """The first bytes of ``file``. Raises UsageError when it can not be read, or only by waiting for somebody."""
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise UsageError(f"TLS file {file}: {error.strerror}") from None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            if str(Path(f"/proc/self/fd/{descriptor}").readlink()).startswith("pipe:"):
+                return b""  # a shell's <(…): it may be read only once
+            raise UsageError(f"TLS file {file}: it is not a file", hint="name a PEM file")
+        return os.read(descriptor, 4)
+    finally:
+        os.close(descriptor)
 
 
 def certificate(cert: Path | None, key: Path | None) -> Certificate | None:

@@ -131,6 +131,60 @@ def test_a_name_twice_is_an_error() -> None:
         keys.parse(["a: x", "a: y"], "f")
 
 
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("ALICE=sk-alice", "NAME: KEY"), ("export alice=sk-alice", "NAME: KEY"), ("ALICE = sk-alice", "NAME: KEY"),
+        ("ALICE='sk-alice'", "NAME: KEY"), ("ALICE=sk-alice rpm=3", "NAME: KEY"), ("a.b-c=sk-alice==", "NAME: KEY"),
+        ('"sk-alice"', "without quotes"), ("alice: 'sk-alice'", "without quotes"), ('"alice": sk-alice', "without quotes"),
+        ('"alice": "sk-alice",', "without quotes"), ("alice: “sk-alice”", "without quotes"), ('alice: "sk-alice" rpm=3', "without quotes"),
+        ("`sk-alice`", "without quotes"), ("sk-alice,", "one key on each line"), ("alice: sk-alice;", "one key on each line"),
+    ],
+)  # fmt: skip
+def test_lines_of_other_programs_are_refused_with_their_number(line: str, hint: str) -> None:
+    with pytest.raises(UsageError, match=r"^keys\.txt:2: ") as error:
+        keys.parse(["ok", line], "keys.txt")
+    assert hint in error.value.hint
+    assert "sk-" not in error.value.message + error.value.hint
+
+
+@pytest.mark.parametrize("key", ["c2VjcmV0==", "c2VjcmV0=", "a=b", "it's", "{x}", "sk:id=", "a,b"])
+def test_keys_that_only_look_a_little_odd_are_taken(key: str) -> None:
+    assert keys.parse([f"alice: {key}"], "f")["alice"].key == key
+    if key != "a=b":
+        assert keys.parse([key], "f")["key-1"].key == key
+
+
+def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
+    """Editors on Windows begin files with one, and files that were joined hold one within."""
+    file = tmp_path / "keys"
+    file.write_bytes(b"\xef\xbb\xbfalice: sk-alice\r\n\xef\xbb\xbfbob: sk-bob\r\n\xef\xbb\xbf# a comment\r\n")
+    file.chmod(0o600)
+    ring = keys.ring(file, None)
+    assert ring is not None
+    assert len(ring) == 2
+    assert ring.grant_of(b"Bearer sk-alice") == Grant("alice")
+    file.write_text("alice: sk-alice\n", encoding="utf-16")
+    with pytest.raises(UsageError, match="UTF-16"):
+        keys.ring(file, None)
+
+
+def test_a_keys_file_that_is_no_file_is_refused_and_never_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for file, words in ((pipe, "nobody writes"), (tmp_path, "directory"), (Path("/dev/null"), "not a file")):
+        with pytest.raises(UsageError, match=words):
+            keys.ring(file, None)
+    told, tell = os.pipe()
+    os.write(tell, b"alice: sk-alice\n")
+    os.close(tell)
+    ring = keys.ring(Path(f"/dev/fd/{told}"), None)  # as a shell's <(…) names it
+    assert ring is not None
+    assert not ring.refresh()
+    assert ring.grant_of(b"Bearer sk-alice") == Grant("alice")
+    os.close(told)
+
+
 def test_only_whole_keys_are_known() -> None:
     ring = keys.KeyRing({"alice": keys.Entry("sk-a")})
     assert ring.grant_of(b"Bearer sk-a") == ring.grant_of(b"bearer  sk-a ") == Grant("alice")
