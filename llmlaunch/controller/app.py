@@ -32,6 +32,7 @@ from llmlaunch.controller.bodies import EXCEPTION_HANDLERS, Refused, number, rea
 from llmlaunch.controller.callers import Caller, Callers, address_for
 from llmlaunch.controller.dispatch import Method
 from llmlaunch.controller.fastchat import FastChatWorkers, accepted, is_form, recognised
+from llmlaunch.controller.late import LateWorkers
 from llmlaunch.controller.registry import OPEN_SETTLE_S, SETTLE_S, Table
 from llmlaunch.controller.verify import (
     ASK_S,
@@ -91,6 +92,7 @@ class Controller:
         self._stopping = False
         self._asker = Asker(ask_s)
         self._fastchat = FastChatWorkers(self._asker, clock, lambda: self._table, self._update)
+        self._late = LateWorkers(self._asker, clock, lambda: self._table, self._update)
         self._routes_json: tuple[int, bytes] = (-1, b"")
 
     def app(self) -> Starlette:
@@ -139,7 +141,8 @@ class Controller:
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(work) for work in (self._tick_for_ever(), self._fastchat.run())]
+        work = (self._tick_for_ever(), self._fastchat.run(), self._late.run())
+        tasks = [asyncio.create_task(part) for part in work]
         yield
         for task in tasks:
             task.cancel()

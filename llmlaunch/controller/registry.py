@@ -8,7 +8,7 @@
         │                  │  │ └────────────────────────────┼──────┘ at the same address
         │                  │  └─ heartbeat, every 5 s        │
         └──────────────────┴─────────────────────────────────┘
-           unregister, or no heartbeat for its lease
+           unregister, or no heartbeat for its lease (of a verified worker: and no answer to the controller itself)
 
 Every function returns a new table; ``rev`` grows whenever what gateways route by has changed.
 """
@@ -37,6 +37,8 @@ OPEN_SETTLE_S = 60.0
 """The same where FastChat's own workers may be about: they notice a new controller by their next heartbeat."""
 PAUSE_S = 5.0
 """A longer time between two ticks means that the controller itself stood still, and could hear no heartbeat."""
+FAILED_ASKS = 3
+"""Questions in a row that a verified worker without a heartbeat may leave unanswered."""
 DRAIN_NEWS_S = 1.5
 """Seconds within which a gateway has heard of a drain and reported again."""
 
@@ -55,6 +57,12 @@ class Worker:
     """Registered by somebody who knew the token: nobody else may change it."""
     verified: bool = False
     """The supervisor vouches for it; it may have no /worker_get_status to ask."""
+    probe_path: str = ""
+    probe_timeout_s: float = 2.0
+    pid: int | None = None
+    pid_started: int = 0
+    failed_asks: int = 0
+    """Since its heartbeat is late: questions in a row without a good answer."""
     draining_since: float | None = None
     component: str = ""
     engine: str = ""
@@ -106,6 +114,10 @@ def worker_from(request: RegisterWorker, status: WorkerStatus, now: float, *, tr
         multimodal=request.multimodal,
         trusted=trusted,
         verified=trusted and request.verified,
+        probe_path=request.probe_path,
+        probe_timeout_s=request.probe_timeout_s,
+        pid=request.pid,
+        pid_started=request.pid_started,
         component=request.component,
         engine=request.engine,
         engine_model=request.engine_model,
@@ -128,9 +140,36 @@ def heartbeat(table: Table, name: str, queue_length: int, now: float) -> tuple[T
     worker = table.workers.get(name)
     if worker is None:
         return table, False
-    fresh = replace(worker, last_seen=now, queue_length=queue_length)
+    fresh = replace(worker, last_seen=now, queue_length=queue_length, failed_asks=0)
     changed = table.loads_changed or queue_length != worker.queue_length
     return replace(table, workers={**table.workers, name: fresh}, loads_changed=changed), True
+
+
+def late(table: Table, now: float) -> list[Worker]:
+    """Verified workers whose lease is over. They do not send heartbeats themselves: their supervisor may be what is
+    silent, frozen or busy with a disk, while they are well. So each has to be asked before it goes.
+    """
+    return [w for w in table.workers.values() if w.verified and _lease_over(w, now)]
+
+
+def answered(table: Table, asked: Worker) -> Table:
+    """``asked``, one of the late, is well."""
+    if table.workers.get(asked.name) != asked or not asked.failed_asks:
+        return table
+    return replace(table, workers={**table.workers, asked.name: replace(asked, failed_asks=0)})
+
+
+def unanswered(table: Table, asked: Worker, *, gone: bool) -> Table:
+    """``asked``, one of the late, gave no good answer; ``gone``: it can not give one any more.
+
+    Nothing happens to a worker that was heard of meanwhile.
+    """
+    if table.workers.get(asked.name) != asked:
+        return table
+    if gone or asked.failed_asks + 1 >= FAILED_ASKS:
+        return _without(table, {asked.name})
+    failed = replace(asked, failed_asks=asked.failed_asks + 1)
+    return replace(table, workers={**table.workers, asked.name: failed})
 
 
 def refresh(table: Table, name: str, status: WorkerStatus) -> Table:
@@ -201,7 +240,7 @@ def tick(table: Table, now: float) -> Table:
         }
     reports = {g: r for g, r in table.reports.items() if now - r.at <= REPORT_EXPIRY_S}
     table = replace(table, workers=workers, reports=reports, ticked_at=now)
-    silent = {n for n, w in workers.items() if w.check_heart_beat and now - w.last_seen > w.lease_s}
+    silent = {n for n, w in workers.items() if not w.verified and _lease_over(w, now)}
     if silent:
         table = _without(table, silent)
     if not table.settled and now - table.started_at >= table.settle_s:
@@ -269,6 +308,10 @@ def routes(table: Table, epoch: str, dispatch: Method) -> Routes:
         replicas=replicas,
         expected=list(table.expected),
     )
+
+
+def _lease_over(worker: Worker, now: float) -> bool:
+    return worker.check_heart_beat and now - worker.last_seen > worker.lease_s
 
 
 def _without(table: Table, names: set[str]) -> Table:

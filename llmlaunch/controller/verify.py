@@ -124,6 +124,24 @@ class Asker:
         except ValidationError:
             raise NoStatusError(f"{address}/worker_get_status did not answer as a worker does") from None
 
+    async def is_well(self, address: Address, path: str, seconds: float) -> None:
+        """Return when GET ``address`` ``path`` is answered with 2xx within ``seconds``; "" asks for a connection alone.
+
+        Raises NobodyThereError when nobody listens, else NoStatusError.
+        """
+        try:
+            async with asyncio.timeout(self._seconds + seconds), self._turns, asyncio.timeout(seconds):
+                status = (await _exchange(address, "GET", path))[0] if path else await _knock(address)
+        except _Unconnected as error:
+            raise NobodyThereError(f"nobody listens at {address}: {error}") from error
+        except TimeoutError:
+            raise NoStatusError(f"{address}{path} did not answer within {seconds:g} s") from None
+        except (OSError, ValueError, EOFError, asyncio.LimitOverrunError) as error:
+            reason = str(error) or type(error).__name__
+            raise NoStatusError(f"{address}{path} could not be asked: {reason}") from error
+        if not 200 <= status < 300:
+            raise NoStatusError(f"{address}{path} answered {status}")
+
     async def has_template(self, address: Address, model: str) -> bool:
         """Whether POST ``address``/worker_get_conv_template answers for ``model`` as FastChat's workers do."""
         question = json.dumps({"model": model}).encode()
@@ -141,21 +159,37 @@ class _Unconnected(OSError):
 
 
 async def _post(address: Address, path: str, body: bytes = b"{}") -> tuple[int, bytes]:
-    """One HTTP/1.1 POST: status and body. A client library would be a tenth of the controller's memory."""
+    return await _exchange(address, "POST", path, body)
+
+
+async def _knock(address: Address) -> int:
+    """Connect and leave: 200 for want of an answer."""
+    _, writer = await _connected(address)
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return 200
+
+
+async def _connected(address: Address) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     context = ssl.create_default_context() if address.scheme == "https" else None
     try:
-        reader, writer = await asyncio.open_connection(
-            address.host, address.port, ssl=context, limit=32 << 10
-        )
+        return await asyncio.open_connection(address.host, address.port, ssl=context, limit=32 << 10)
     except (TimeoutError, ssl.SSLError):
         raise
     except OSError as error:
         raise _Unconnected(str(error)) from error
+
+
+async def _exchange(address: Address, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
+    """One HTTP/1.1 exchange: status and body. A client library would be a tenth of the controller's memory."""
+    reader, writer = await _connected(address)
     try:
         authority = str(address).partition("://")[2]
+        content = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n" if body else ""
         writer.write(
-            f"POST {path} HTTP/1.1\r\nHost: {authority}\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(body)}\r\nAccept: application/json\r\nConnection: close\r\n\r\n".encode()
+            f"{method} {path} HTTP/1.1\r\nHost: {authority}\r\n{content}"
+            "Accept: application/json\r\nConnection: close\r\n\r\n".encode()
             + body
         )
         await writer.drain()

@@ -34,7 +34,7 @@ from llmlaunch.controller.dispatch import Method
 HEARTBEAT_S = 5.0
 """Seconds between two heartbeats of a worker."""
 EXPIRY_S = 15.0
-"""Seconds without a heartbeat after which a worker is forgotten."""
+"""Seconds without a heartbeat after which a worker is forgotten; a verified one is asked first, and kept while it answers."""
 FASTCHAT = "fastchat"
 """The ``engine`` of FastChat's own workers: gateways translate for them."""
 FASTCHAT_EXPIRY_S = 100.0
@@ -66,6 +66,14 @@ class RegisterWorker(BaseModel):
     max_concurrency: int | None = Field(default=None, ge=1)
     verified: bool = False
     """True: the supervisor vouches for the address (engines that have no /worker_get_status)."""
+    probe_path: str = ""
+    """Of a verified worker: where GET is answered with 2xx while it is well. Empty: it is well while it takes connections."""
+    probe_timeout_s: float = Field(default=2.0, gt=0, le=120)
+    """Seconds that such an answer may take."""
+    pid: int | None = Field(default=None, ge=1)
+    """Of a verified worker on this machine: its process; somebody else at its address is not taken for it."""
+    pid_started: int = 0
+    """When that process started, in clock ticks since boot (``man 5 proc_pid_stat``)."""
 
 
 class HeartBeat(BaseModel):

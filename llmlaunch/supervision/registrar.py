@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmlaunch.planning.types import Component, ProcessSpec
+from llmlaunch.supervision import procs
 from llmlaunch.supervision.core.reconcile import Slot
 from llmlaunch.supervision.core.types import Phase, Stage
 from llmlaunch.supervision.request import RequestFailed, request
@@ -33,13 +34,21 @@ class _Controller:
     incarnation: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A worker to be registered: what it is, and which process."""
+
+    spec: ProcessSpec
+    pid: int | None
+
+
 class Registrar:
     """:meth:`follow` takes note of the state, the task :meth:`run` brings the controller to it."""
 
     def __init__(self, token: str) -> None:
         self._token = token
         self._controller: _Controller | None = None
-        self._wanted: dict[str, ProcessSpec] = {}
+        self._wanted: dict[str, _Wanted] = {}
         self._serving: set[str] = set()
         self._gone: set[str] = set()
         self._expected: tuple[str, ...] = ()
@@ -59,7 +68,7 @@ class Registrar:
             if spec.component is Component.WORKER and (ready or record.stage is Stage.DRAIN):
                 serving.add(spec.address)
                 if not spec.self_registering:
-                    wanted[spec.address] = spec
+                    wanted[spec.address] = _Wanted(spec, record.pid)
         new = (controller, wanted, serving, expected)
         if new == (self._controller, self._wanted, self._serving, self._expected):
             return
@@ -111,10 +120,11 @@ class Registrar:
                 answer = await self._post(controller, "/receive_heart_beat", {"worker_name": address})
                 if not (isinstance(answer, dict) and answer.get("exist")):
                     self._told.discard(address)
-        for address, spec in sorted(self._wanted.items()):
+        for address, wanted in sorted(self._wanted.items()):
             if address not in self._told and self._controller == controller:
-                await self._post(controller, "/register_worker", _registration(spec))
+                await self._post(controller, "/register_worker", _registration(wanted))
                 self._told.add(address)
+                spec = wanted.spec
                 log.info("registered %s (%s) as %s", spec.name, address, ", ".join(spec.names))
 
     async def _post(self, controller: _Controller, path: str, body: dict[str, Any]) -> Any:
@@ -140,8 +150,10 @@ class Registrar:
             await asyncio.sleep(_DRAIN_POLL_S)
 
 
-def _registration(spec: ProcessSpec) -> dict[str, Any]:
+def _registration(worker: _Wanted) -> dict[str, Any]:
     """A ``controller.wire.RegisterWorker``: the supervisor vouches for an engine that speaks no such protocol."""
+    spec = worker.spec
+    process = procs.identify(worker.pid) if worker.pid is not None else None
     return {
         "worker_name": spec.address,
         "check_heart_beat": True,
@@ -151,4 +163,7 @@ def _registration(spec: ProcessSpec) -> dict[str, Any]:
         "kind": spec.kind or None,
         "max_concurrency": spec.max_concurrency,
         "verified": True,
+        "probe_path": spec.live_path,
+        "pid": process.pid if process else None,
+        "pid_started": process.started if process else 0,
     }

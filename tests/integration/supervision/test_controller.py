@@ -124,5 +124,5 @@ def test_constants_that_are_written_twice_agree() -> None:
     """The supervisor does not import the wire's module: pydantic would double its memory."""
     assert registrar.HEARTBEAT_S == wire.HEARTBEAT_S
     assert effects.TOKEN_VARIABLE == wire.TOKEN_VARIABLE
-    body = registrar._registration(engine("w"))
+    body = registrar._registration(registrar._Wanted(engine("w"), os.getpid()))
     assert wire.RegisterWorker.model_validate(body).model_dump(exclude_unset=True) == body

@@ -1,0 +1,69 @@
+"""A supervisor that stands still: what serves goes on serving."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from llmlaunch.planning.types import Component, ProcessSpec
+from tests.integration.supervision.test_controller import Table
+from tests.integration.supervision.world import QUICK, World, engine, until_phase, world
+from tests.support.ports import free_port
+from tests.support.waiting import wait_until
+
+QUICK_CONTROLLER = """
+import sys
+from llmlaunch.controller import late, registry
+registry.EXPIRY_S, late.TURN_S = 1.0, 0.2
+late.LateWorkers.__init__.__defaults__ = (0.2,)
+from llmlaunch.cli import main
+sys.argv = ["llmlaunch", "controller", "--port", sys.argv[1]]
+main()
+"""
+"""A real controller whose leases are over after one second."""
+
+
+@pytest.fixture
+def lab(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    monkeypatch.setenv("LLMLAUNCH_SUPERVISION", json.dumps(QUICK))
+    with world(home) as box:
+        yield box
+
+
+def controller() -> ProcessSpec:
+    port = free_port()
+    argv = (sys.executable, "-c", QUICK_CONTROLLER, str(port))
+    return engine(
+        "controller", port=port, argv=argv, component=Component.CONTROLLER, names=(), self_registering=True
+    )
+
+
+def test_a_stopped_supervisor_takes_no_engine_out_of_the_table(lab: World) -> None:
+    main, a, b = controller(), engine("a", needs=("controller",)), engine("b", needs=("controller",))
+    client = lab.up(main, a, b)
+    until_phase(client, "a", "ready")
+    pid = until_phase(client, "b", "ready").pid or 0
+    table = Table(main, a)
+    wait_until(lambda: table.names() == ["a", "b"], 10)
+    os.kill(client.supervisor_pid, signal.SIGSTOP)
+    try:
+        os.kill(pid, signal.SIGKILL)
+        # Long before the next heartbeat, so the controller has asked both of them.
+        wait_until(lambda: table.names() == ["a"], 10, "who does not answer leaves")
+        asked = lab.home / "state" / "lab" / "logs" / "controller.000001.log"
+        wait_until(lambda: f"{a.address} has no heartbeat and is well" in asked.read_text(), 10)
+        assert table.names() == ["a"]
+    finally:
+        os.kill(client.supervisor_pid, signal.SIGCONT)
+    until_phase(client, "b", "ready")
+    wait_until(lambda: table.names() == ["a", "b"], 10)
+    with urllib.request.urlopen(a.address + "/seen", timeout=5) as answer:
+        assert json.load(answer)["pid"], "a lives its first life"
+    assert next(c for c in client.status().components if c.name == "a").incarnation == 1
