@@ -45,8 +45,9 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 3
 """Replicas one request may meet. Bounded, or a request that kills its replica would kill them all."""
-WAIT_S = 30.0
-"""Seconds a request may wait for a free slot."""
+WAIT_S = 300.0
+"""Seconds a request may wait for a free slot: half of what OpenAI's clients wait for an answer. The queue is bounded, and
+whoever leaves it is noticed, so a long wait costs nobody else anything."""
 CLIENT_LEFT = 499
 _OWN_FAULTS = frozenset((500, 502, 504))
 """Answers that count against a replica's health."""

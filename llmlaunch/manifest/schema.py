@@ -107,7 +107,8 @@ class Settings(Part):
     trust_remote_code: Flag = Field(default=False, examples=[True])
     """Run code that comes with the model. Only for models you trust."""
     max_concurrency: Concurrency | None = Field(default=None, examples=[32])
-    """Requests that one replica works on at a time; more wait, then get 429."""
+    """Requests that one replica works on at a time; more wait, then get 429. Left out: as many as its engine is started for
+    (vllm and sglang 64, llamacpp 4, transformers 32); no limit for command, about which nothing is known."""
     max_model_len: Tokens | None = Field(default=None, examples=[8192])
     """Tokens of context. Left out: the model's own, as far as memory allows."""
     probe: ProbePath | None = Field(default=None, examples=["/health"])

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from llmlaunch.engines.types import DeviceClaim, Engine, LaunchRequest
+from llmlaunch.engines.types import DeviceClaim, Engine, Launch, LaunchRequest
 from llmlaunch.manifest.types import EngineName, Manifest, ModelSpec
 from llmlaunch.models.facts import ModelFacts
 from llmlaunch.planning import estimate, naming, ports
@@ -122,7 +122,7 @@ class Maker:
             live_path=(model.probe if model.engine is EngineName.COMMAND else None) or launch.live_path,
             self_registering=launch.self_registering,
             progress_patterns=launch.progress_patterns,
-            max_concurrency=model.max_concurrency,
+            max_concurrency=_at_once(model, engine, launch),
             start_timeout_s=model.start_timeout_s or launch.start_timeout_s,
             stop_grace_s=model.stop_grace_s,
             reason=reason,
@@ -177,3 +177,14 @@ class Maker:
         return any(
             s and (s == value or (len(s) >= _SHORTEST_PART and s in value)) for s in self._manifest.secrets
         )
+
+
+def _at_once(model: ModelSpec, engine: Engine, launch: Launch) -> int | None:
+    """How many requests the replica works on at a time, for gateways to keep to; None: nobody knows.
+
+    What a gateway sends beyond that waits in the engine, where turns between API keys and their priorities mean nothing.
+    A worker that registers itself says its own number, and a command may be any server.
+    """
+    if model.max_concurrency or launch.self_registering or engine.name == EngineName.COMMAND:
+        return model.max_concurrency
+    return engine.sequences(model)

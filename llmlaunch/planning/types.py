@@ -45,6 +45,7 @@ class ProcessSpec:
     self_registering: bool = False
     progress_patterns: tuple[str, ...] = ()
     max_concurrency: int | None = None
+    """Requests it works on at a time, where the manifest or its engine says so."""
     start_timeout_s: float = 120.0
     stop_grace_s: float = 10.0
     needs: tuple[str, ...] = ()

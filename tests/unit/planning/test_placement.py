@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -11,9 +12,10 @@ from llmlaunch.hardware.types import Gpu, GpuProcess, Inventory
 from llmlaunch.manifest.types import ApiSpec, ControllerSpec, EngineName, GpuAuto, GpuCpu, GpuPinned, Position
 from llmlaunch.planning.estimate import effective_args, learning_key
 from llmlaunch.planning.plan import plan
-from llmlaunch.planning.types import Plan, ProcessSpec, Promise, World
+from llmlaunch.planning.types import Component, Plan, ProcessSpec, Promise, World
 from tests.unit.planning.worlds import (
     FACTS,
+    LLAMA,
     GiB,
     as_used,
     box,
@@ -514,3 +516,26 @@ def test_processes_on_a_gpu_are_named_largest_first() -> None:
     full: Gpu = replace(gpu(0, used=70), processes=crowd)
     text = reason(planned(model(gpus=GpuPinned((0,))), on=box(full)))
     assert "held by p (pid 5) 5.0 GiB, p (pid 4) 4.0 GiB, p (pid 3) 3.0 GiB and 2 more" in text
+
+
+@pytest.mark.parametrize(
+    ("engine", "more", "expected"),
+    [
+        (EngineName.LLAMACPP, {}, 4),
+        (EngineName.LLAMACPP, {"max_concurrency": 9}, 9),
+        (EngineName.VLLM, {}, 64),
+        (EngineName.VLLM, {"engine_args": {"max_num_seqs": 7}}, 7),
+        (EngineName.SGLANG, {"engine_args": {"max-running-requests": 5}}, 5),
+        (EngineName.COMMAND, {"command": ("serve",), "gpus": GpuCpu()}, None),
+        (EngineName.COMMAND, {"command": ("serve",), "gpus": GpuCpu(), "max_concurrency": 2}, 2),
+        # It says so itself when it registers.
+        (EngineName.TRANSFORMERS, {}, None),
+    ],
+)
+def test_gateways_hear_how_many_requests_an_engine_works_on_at_a_time(
+    engine: EngineName, more: dict[str, Any], expected: int | None
+) -> None:
+    facts = {"llama": replace(LLAMA, format="gguf") if engine is EngineName.LLAMACPP else LLAMA}
+    made = plan(manifest(model(engine=engine, **more)), box(gpu(0)), facts, World())
+    (worker,) = (spec for spec in made.processes if spec.component is Component.WORKER)
+    assert worker.max_concurrency == expected
