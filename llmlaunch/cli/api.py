@@ -20,6 +20,11 @@ def api(
         None, metavar="VARIABLE", help="Environment variable with API keys, commas between."
     ),
     max_body_bytes: int = typer.Option(32 << 20, min=1, help="Largest request body taken; beyond: 413."),
+    max_bodies_bytes: int = typer.Option(
+        256 << 20,
+        min=1,
+        help="Bytes of all request bodies held at a time, one of the largest at least; beyond: 503.",
+    ),
     cors_origin: list[str] = typer.Option(
         [],
         metavar="ORIGIN",
@@ -71,6 +76,7 @@ def api(
         token=os.environ.get("LLMLAUNCH_TOKEN", ""),
         options=Options(
             max_body_bytes=max_body_bytes,
+            max_bodies_bytes=max_bodies_bytes,
             cors_origins=tuple(cors_origin),
             access_log=sys.stdout.fileno() if access_log else None,
         ),

@@ -17,11 +17,12 @@ from llmlaunch.gateway import access, errors, metrics, request
 from llmlaunch.gateway.access import AccessLog
 from llmlaunch.gateway.balance import is_full
 from llmlaunch.gateway.board import Crew, alone
+from llmlaunch.gateway.bodies import Bodies
 from llmlaunch.gateway.body import BadBody
 from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.http import ClientConnection
 from llmlaunch.gateway.keys import KeyRing
-from llmlaunch.gateway.limits import BYTES_PER_TOKEN, FREE, Account
+from llmlaunch.gateway.limits import BYTES_PER_TOKEN, FREE, Account, part
 from llmlaunch.gateway.load import Load, RetryBudget
 from llmlaunch.gateway.metrics import Metrics
 from llmlaunch.gateway.proxy import CLIENT_LEFT, Exchange
@@ -36,6 +37,7 @@ from llmlaunch.gateway.waiting import WaitingRoom
 log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 32 << 20
+MAX_BODIES_BYTES = 256 << 20
 START_GRACE_S = 5.0
 """Seconds after which a gateway calls itself up even if no controller has answered yet."""
 FIRST_TABLE_S = 2.0
@@ -48,6 +50,8 @@ _PROXIED = frozenset((Kind.PROXY, Kind.CHECK, Kind.RESPONSE))
 @dataclass(frozen=True, slots=True)
 class Options:
     max_body_bytes: int = MAX_BODY_BYTES
+    max_bodies_bytes: int = MAX_BODIES_BYTES
+    """Of all requests together, in all processes. Each process has room for one of the largest bodies at least."""
     cors_origins: tuple[str, ...] = ()
     """Origins that browsers may call from; ``*`` is every one."""
     access_log: int | None = None
@@ -86,7 +90,8 @@ class Gateway:
         self.pool = Pool()
         self.connections: set[ClientConnection] = set()
         self.stopping = False
-        self.rules = Rules(self.screen, self.new_identity, self.now, options.max_body_bytes)
+        bodies = Bodies(max(part(options.max_bodies_bytes, self.crew.size), options.max_body_bytes))
+        self.rules = Rules(self.screen, self.new_identity, self.now, options.max_body_bytes, bodies=bodies)
         self.identity = f"gateway-{os.urandom(6).hex()}"
         self.on_drained: asyncio.Event = asyncio.Event()
         self._origins = frozenset(origin.encode() for origin in options.cors_origins)
@@ -228,6 +233,8 @@ class Gateway:
     def ended(self, asked: Request, model: str, status: int, exchange: Exchange | None = None) -> None:
         """A request is over. ``exchange``: who tried to have it answered, if it came so far."""
         seconds = self.now() - asked.received
+        if asked.held:
+            self.rules.bodies.release(asked)
         replica = "" if exchange is None else exchange.replica_key
         self.metrics.ended(asked.label, model, replica, asked.grant.name, status, seconds)
         if asked.estimate is not None and exchange is not None:
@@ -299,6 +306,7 @@ class Gateway:
             breakers={key: int(load.breaker(now)) for key, load in loads.items()},
             retries_left=self.retries.level,
             connections=len(self.connections),
+            body_bytes=self.rules.bodies.held,
             controller_up=self.controller_up,
             routes_revision=self.table.rev,
             cpu_seconds=used.ru_utime + used.ru_stime,

@@ -59,6 +59,11 @@ def body_too_large(limit: int) -> Reply:
     return error(413, f"The request's body is larger than {shown}.", code="body_too_large")
 
 
+def bodies_full() -> Reply:
+    message = "The gateway holds as many bytes of request bodies as it may. Try again soon."
+    return error(503, message, kind=SERVER, code="bodies_full", fields=_retry(2))
+
+
 def transfer_coding() -> Reply:
     return error(501, "The only Transfer-Encoding understood is chunked.", code="transfer_encoding")
 

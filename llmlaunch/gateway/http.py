@@ -105,9 +105,7 @@ class ClientConnection(asyncio.Protocol):
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._receiver.deaf = True
-        self._receiver.unread = b""
-        self._receiver.ready.clear()
+        self._receiver.end()
         self._gateway.connections.discard(self)
         if self._probe is not None:
             self._probe.cancel()
@@ -222,8 +220,8 @@ class ClientConnection(asyncio.Protocol):
 
     def _end(self) -> None:
         receiver = self._receiver
-        receiver.ready.clear()
-        unread, receiver.deaf = receiver.deaf, True
+        unread = receiver.deaf
+        receiver.end()
         if not unread or self._half_closed or not self.transport.can_write_eof():
             self.transport.close()
         elif not self.transport.is_closing():

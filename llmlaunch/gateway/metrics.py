@@ -57,6 +57,7 @@ FAMILIES = (
            "0: closed, 1: half open (one request probes), 2: open (left out).", ("replica",), over=max),
     Family(PREFIX + "retry_budget", Kind.GAUGE, "Retries that are left now."),
     Family(PREFIX + "connections", Kind.GAUGE, "Client connections."),
+    Family(PREFIX + "body_bytes", Kind.GAUGE, "Bytes of request bodies over 16 KiB that are held."),
     Family(PREFIX + "controller_up", Kind.GAUGE, "1: its last answer came.", over=min),
     Family(PREFIX + "routes_revision", Kind.GAUGE, "Of the table in use.", over=min),
     Family(PREFIX + "processes", Kind.GAUGE, "Processes that serve."),
@@ -83,6 +84,8 @@ class Gauges:
     routes_revision: int
     cpu_seconds: float
     resident_bytes: int
+    body_bytes: int = 0
+    """Of requests, as far as they are counted."""
 
 
 class Metrics:
@@ -151,6 +154,7 @@ class Metrics:
         now: dict[Name, float] = {
             (PREFIX + "retry_budget",): gauges.retries_left,
             (PREFIX + "connections",): gauges.connections,
+            (PREFIX + "body_bytes",): gauges.body_bytes,
             (PREFIX + "controller_up",): int(gauges.controller_up),
             (PREFIX + "routes_revision",): max(0, gauges.routes_revision),
             (PREFIX + "processes",): 1,

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 import httptools
 
 from llmlaunch.gateway import errors
+from llmlaunch.gateway.bodies import COUNTED_FROM, Bodies
 from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.headers import named_by_connection, request_id
 from llmlaunch.gateway.request import Fields, Kind, Request
@@ -62,6 +63,7 @@ class Rules:
     max_body_bytes: int
     seen: Seen[Request] = field(default_factory=Seen)
     """Of heads that were let through. To be forgotten when ``screen`` may judge otherwise than before."""
+    bodies: Bodies = field(default_factory=lambda: Bodies(1 << 60))
 
 
 class Receiver:
@@ -132,6 +134,17 @@ class Receiver:
                 rest = data[size:]
             data = rest
 
+    def end(self) -> None:
+        """Read nothing more, and forget what is in line."""
+        release = self._rules.bodies.release
+        if self._request is not None:
+            release(self._request)
+            self._parts = []
+        while self.ready:
+            release(self.ready.popleft())
+        self.deaf = True
+        self.unread = b""
+
     def _feed(self, data: bytes) -> None:
         self._fresh = not self.amid
         if self._fresh:
@@ -159,6 +172,8 @@ class Receiver:
             return None
         self.since = now = rules.now()
         request = known.again(now, known.identity or rules.new_identity(), self._local)
+        if length > COUNTED_FROM and not rules.bodies.hold(request, length):
+            return None
         begin = end + 4
         stop = begin + length
         if len(data) < stop:
@@ -286,6 +301,8 @@ class Receiver:
             self._remember(request, own_identity)
             if self._declared > rules.max_body_bytes:
                 request.reply = errors.body_too_large(rules.max_body_bytes)
+            elif self._declared > COUNTED_FROM and not rules.bodies.hold(request, self._declared):
+                request.reply = errors.bodies_full()
         self._before_body(request)
 
     def on_body(self, data: bytes) -> None:
@@ -300,6 +317,11 @@ class Receiver:
                 self._last_word(request)
         elif self._size > self._rules.max_body_bytes:
             request.reply = errors.body_too_large(self._rules.max_body_bytes)
+            self._last_word(request)
+        elif self._size > max(request.held, COUNTED_FROM) and not self._rules.bodies.hold(
+            request, self._size
+        ):
+            request.reply = errors.bodies_full()
             self._last_word(request)
         else:
             self._keep(data)
@@ -394,6 +416,7 @@ class Receiver:
     def _last_word(self, request: Request) -> None:
         """Answer ``request`` in its turn, and read nothing more."""
         self._parts = []
+        self._rules.bodies.release(request)
         request.keep_alive = False
         self._request = None
         self.expecting = False

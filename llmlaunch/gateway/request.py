@@ -141,6 +141,8 @@ class Request:
     """The client is on this machine."""
     named_by_connection: frozenset[bytes] = frozenset()
     body: bytes = b""
+    held: int = 0
+    """Bytes that are counted for its body (``bodies.Bodies``)."""
     reply: Reply | None = None
     """Settled before its turn: what the request gets."""
     holder: str = ""
@@ -155,7 +157,7 @@ class Request:
         return Request(
             self.method, self.path, self.query, self.http11, self.keep_alive, received, identity, self.fields,
             self.endpoint, self.authorization, self.origin, self.grant, None, local,
-            self.named_by_connection, b"", None, "", self.lines,
+            self.named_by_connection, b"", 0, None, "", self.lines,
         )  # fmt: skip
 
     def onward(self, plain: bool) -> bytes:

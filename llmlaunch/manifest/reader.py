@@ -75,6 +75,7 @@ class Reader:
                 api.processes,
                 self._file(api.tls_cert, ("api", "tls_cert")),
                 self._file(api.tls_key, ("api", "tls_key")),
+                api.max_bodies,
             ),
             path=path,
             secrets=frozenset(self.tree.secrets),

@@ -65,6 +65,8 @@ class ApiPart(Part):
     """Name of an environment variable that holds keys, separated by commas."""
     max_body: Size = Field(default=32 << 20, examples=["32MiB"])
     """The largest request body that is accepted."""
+    max_bodies: Size = Field(default=256 << 20, examples=["1GiB"])
+    """Bytes of all request bodies that are held at a time; beyond it, 503. At least one body of `max_body` is always taken."""
     cors_origins: Texts = Field(default_factory=list, examples=[["https://chat.example.org"], "*"])
     """Web origins whose pages may call the endpoint, such as https://chat.example.org, or "*"."""
     access_log: Flag = Field(default=False, examples=[True])

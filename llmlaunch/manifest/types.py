@@ -98,6 +98,7 @@ class ApiSpec:
     tls_cert: str | None = None
     """Absolute path; with ``tls_key``: serve https."""
     tls_key: str | None = None
+    max_bodies_bytes: int = 256 << 20
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,7 @@ class Maker:
         # A request may take as long to end at the gateway as at any of the models behind it.
         grace = max(model.stop_grace_s for model in self._manifest.models)
         argv += [naming.STOP_GRACE, f"{grace:g}"]
+        argv += ["--max-bodies-bytes", str(wanted.max_bodies_bytes)]
         for origin in wanted.cors_origins:
             argv += ["--cors-origin", origin]
         if wanted.access_log:

@@ -17,6 +17,7 @@ PURE_ROOMS = (
     "controller/dispatch.py",
     "controller/marks.py",
     "gateway/affinity.py",
+    "gateway/bodies.py",
     "gateway/routes.py",
     "gateway/balance.py",
     "gateway/fastchat/answering.py",

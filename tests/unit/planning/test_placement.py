@@ -460,6 +460,7 @@ def test_the_controller_and_the_api() -> None:
             api_keys_file="/k",
             api_keys_env="LAB_KEYS",
             max_body_bytes=9,
+            max_bodies_bytes=11,
             cors_origins=("https://a", "*"),
             access_log=True,
             processes=3,
@@ -476,7 +477,8 @@ def test_the_controller_and_the_api() -> None:
     assert api.argv == (
         "/py", "-m", "llmlaunch", "api", "--host", "::", "--port", "8000",
         "--controller-address", "http://127.0.0.1:21001", "--api-keys-file", "/k", "--api-keys-env", "LAB_KEYS",
-        "--max-body-bytes", "9", "--stop-grace", "10", "--cors-origin", "https://a", "--cors-origin", "*",
+        "--max-body-bytes", "9", "--stop-grace", "10", "--max-bodies-bytes", "11",
+        "--cors-origin", "https://a", "--cors-origin", "*",
         "--access-log", "--processes", "3", "--tls-cert", "/c", "--tls-key", "/k2",
     )  # fmt: skip
     assert api.address == "https://[::1]:8000"
