@@ -15,6 +15,7 @@ from llmlaunch.cli import render
 from llmlaunch.cli.board import Board
 from llmlaunch.cli.down import GONE_DEADLINE_S
 from llmlaunch.cli.moving import elsewhere, lives_that_count
+from llmlaunch.cli.select import refuse_other_file
 from llmlaunch.cli.session import Interrupted, Session, SupervisorGone
 from llmlaunch.cli.views import PlainView, TerminalView, let_go_of_terminal, view
 from llmlaunch.errors import DeadlineError, NotRunningError, PlanError, PortTakenError, StartError
@@ -42,6 +43,8 @@ class Request:
     detach: bool
     wait: bool
     timeout_s: float | None
+    replace: bool = False
+    """Take the place of a running deployment of this name, though another file started it."""
 
     @property
     def deployment(self) -> str:
@@ -158,7 +161,10 @@ def _deployed(request: Request, shown: PlainView | TerminalView) -> Deployed:
 
     with contextlib.suppress(NotRunningError):
         client = ControlClient.connect(request.deployment)
-        if not client.status().stopping:
+        report = client.status()
+        if not report.stopping:
+            if not request.replace:
+                refuse_other_file(request.deployment, report.manifest, request.file)
             return client.deployed()
         shown.say(f"waiting until {request.deployment}, which is going down, is gone")
         client.wait_gone(request.timeout_s or OLD_ONE_DEADLINE_S)

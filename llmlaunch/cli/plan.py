@@ -43,21 +43,24 @@ def plan(
     manifest = load(file, os.environ)
     if name is not None:
         manifest = replace(manifest, name=check_name(name))
-    deployed = assemble.NOTHING if gpus is not None else _deployed(manifest.name)
+    deployed = assemble.NOTHING if gpus is not None else _deployed(manifest.name, file)
     _, made = assemble.replan(manifest, env=os.environ, deployed=deployed, gpus=gpus)
     _show(made, as_json=json)
     if not made.fits:
         raise typer.Exit(1)
 
 
-def _deployed(name: str) -> Deployed:
-    """What a supervisor of that name runs now; its replicas keep their places."""
+def _deployed(name: str, file: str) -> Deployed:
+    """What a supervisor of that name runs now; its replicas keep their places. Raises PlanError when another file started it."""
     from llmlaunch.assemble import NOTHING
+    from llmlaunch.cli.select import refuse_other_file
     from llmlaunch.control.client import ControlClient
     from llmlaunch.errors import ControlError, NotRunningError
 
     try:
-        return ControlClient.connect(name).deployed()
+        client = ControlClient.connect(name)
+        refuse_other_file(name, client.about().manifest, file)
+        return client.deployed()
     except (NotRunningError, ControlError):
         return NOTHING
 

@@ -1,6 +1,6 @@
 """Which deployment a verb acts on, and which of its components a word means.
 
-``-f FILE`` or ``--name NAME``, else the only deployment that runs, else ``./deploy.yaml``.
+``-f FILE`` or ``--name NAME``, else ``./deploy.yaml``, else the only deployment that runs.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from llmlaunch import paths
-from llmlaunch.errors import NotRunningError, UsageError
+from llmlaunch.errors import NotRunningError, PlanError, UsageError
 
 if TYPE_CHECKING:
     from llmlaunch.control.types import ComponentStatus
 
 DEFAULT_FILE = "deploy.yaml"
+_NULLS = ("", "~", "null", "Null", "NULL")
+"""YAML's words for nothing, without quotes."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
@@ -76,9 +78,11 @@ def check_name(name: str) -> str:
 
 
 def deployment(file: str | None, name: str | None, *, stopped_too: bool = False) -> str:
-    """The name of the deployment that ``-f`` and ``--name`` select.
+    """The name of the deployment that ``-f`` and ``--name`` select, else ./deploy.yaml, else the only one that runs.
 
-    ``stopped_too``: with nothing running and no ./deploy.yaml, take the only one that left logs behind.
+    A file means what was started from it, and never what another file of the same name started.
+
+    ``stopped_too``: what does not run is meant, too; without ./deploy.yaml the only one that left logs behind.
     Raises UsageError when several could be meant, NotRunningError when none is, ManifestError for a file without a readable name.
     """
     from llmlaunch.control.client import running_deployments
@@ -87,13 +91,17 @@ def deployment(file: str | None, name: str | None, *, stopped_too: bool = False)
         raise UsageError("-f and --name both say which deployment is meant", hint="use one of them")
     if name is not None:
         return check_name(name)
-    if file is not None:
-        return name_of(file)
     running = running_deployments()
+    if file is not None or Path(DEFAULT_FILE).exists():
+        chosen = _of_file(file or DEFAULT_FILE, running)
+        if file is None and running and chosen not in running and not stopped_too:
+            raise NotRunningError(
+                f"deployment {chosen!r} of ./{DEFAULT_FILE} is not running",
+                hint=f"running: {', '.join(running)}; --name NAME means one of these",
+            )
+        return chosen
     if len(running) == 1:
         return running[0]
-    if Path(DEFAULT_FILE).exists():
-        return name_of(DEFAULT_FILE)
     if running:
         raise UsageError(
             f"{len(running)} deployments are running: {', '.join(running)}", hint="say which: --name NAME"
@@ -101,6 +109,48 @@ def deployment(file: str | None, name: str | None, *, stopped_too: bool = False)
     if stopped_too and len(known := _with_logs()) == 1:
         return known[0]
     raise NotRunningError("no deployment is running", hint=f"start one: llmlaunch up {DEFAULT_FILE}")
+
+
+def _of_file(file: str, running: Sequence[str]) -> str:
+    """The deployment that was started from ``file``, or would be. Raises NotRunningError when another file's has its name."""
+    from llmlaunch.control.client import manifest_of
+
+    sources = {name: manifest_of(name) for name in running}
+    found = [name for name, source in sources.items() if source is not None and same_file(source, file)]
+    if len(found) == 1:
+        return found[0]
+    wanted = name_of(file)
+    if found and wanted not in found:
+        raise UsageError(
+            f"{len(found)} deployments run from {file}: {', '.join(found)}", hint="say which: --name NAME"
+        )
+    other = sources.get(wanted)
+    if other is not None and not found:
+        raise NotRunningError(
+            f"deployment {wanted!r} of {_absolute(file)} is not running; the one of this name runs from {other}",
+            hint=f"--name {wanted} means that one",
+        )
+    return wanted
+
+
+def same_file(a: str, b: str) -> bool:
+    """Whether both paths lead to one place, whether or not there is a file now."""
+    return os.path.realpath(a) == os.path.realpath(_absolute(b))
+
+
+def refuse_other_file(name: str, source: str | None, file: str) -> None:
+    """Raise PlanError when the running deployment ``name``, started from ``source``, is not the one of ``file``."""
+    if source is None or same_file(source, file):
+        return
+    raise PlanError(
+        f"deployment {name!r} was started from {source}, and this is {_absolute(file)}",
+        hint="give this one another name (name: in the file, or --name NAME), or put it in that one's place: up --replace",
+        code="other_manifest",
+    )
+
+
+def _absolute(file: str) -> str:
+    return str(Path(os.path.expanduser(file)).absolute())  # noqa: PTH111  # which knows no error
 
 
 def _with_logs() -> list[str]:
@@ -119,7 +169,7 @@ def name_of(file: str | Path) -> str:
         if declared is None:
             from llmlaunch.manifest.resolve import deployment_name
 
-            return deployment_name(str(file))
+            return deployment_name(_absolute(str(file)))
         if _NAME.fullmatch(declared):
             return declared
     except ValueError:
@@ -158,9 +208,10 @@ def _scan(events: Iterable[object]) -> str | None:
             if depth == 0 and not isinstance(event, yaml.MappingStartEvent):
                 return None
             if depth == 1:
-                text = str(event.value) if isinstance(event, yaml.ScalarEvent) else ""
+                scalar = isinstance(event, yaml.ScalarEvent)
+                text = str(event.value) if scalar else ""
                 if key == "name":
-                    return text
+                    return None if scalar and event.implicit[0] and text in _NULLS else text
                 key = text if key is None else None  # keys and values take turns
             depth += isinstance(event, yaml.CollectionStartEvent)
     return None

@@ -18,6 +18,9 @@ def up(
     ),
     timeout: float | None = timeout_option("Give up after S seconds; exit code 4."),
     name: str | None = typer.Option(None, "--name", help="Another name than the manifest's.", metavar="NAME"),
+    replace: bool = typer.Option(
+        False, "--replace", help="Take the place of a deployment of this name that another file started."
+    ),
 ) -> None:
     """Start a deployment, or make a running one match the file.
 
@@ -38,4 +41,4 @@ def up(
         raise UsageError("--no-wait needs -d", hint="in the foreground `up` stays with what it started")
     if name is not None:
         check_name(name)
-    raise typer.Exit(launch(Request(file, name, detach, not no_wait, timeout)))
+    raise typer.Exit(launch(Request(file, name, detach, not no_wait, timeout, replace)))

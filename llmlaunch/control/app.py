@@ -13,8 +13,9 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from llmlaunch import __version__
 from llmlaunch.control import codec
-from llmlaunch.control.types import SupervisorStatus
+from llmlaunch.control.types import About, SupervisorStatus
 from llmlaunch.errors import ControlError, LlmlaunchError
 from llmlaunch.planning.codec import plan_from_json, spec_to_json
 from llmlaunch.planning.types import Plan
@@ -58,6 +59,7 @@ def build(host: Host) -> Starlette:
     routes = _Routes(host)
     return Starlette(
         routes=[
+            Route("/about", routes.about, methods=["GET"]),
             Route("/status", routes.status, methods=["GET"]),
             Route("/specs", routes.specs, methods=["GET"]),
             Route("/apply", routes.apply, methods=["POST"]),
@@ -72,6 +74,10 @@ def build(host: Host) -> Starlette:
 class _Routes:
     def __init__(self, host: Host) -> None:
         self._host = host
+
+    async def about(self, request: Request) -> Response:
+        plan = self._host.supervisor.plan
+        return Answer(codec.about_to_json(About(plan.deployment, plan.manifest_path, __version__)))
 
     async def status(self, request: Request) -> Response:
         host = self._host

@@ -21,13 +21,14 @@ from typing import Any
 
 from llmlaunch import paths
 from llmlaunch.control import codec
-from llmlaunch.control.types import ApplyResult, Deployed, ProgressEvent, StatusReport
+from llmlaunch.control.types import About, ApplyResult, Deployed, ProgressEvent, StatusReport
 from llmlaunch.errors import ControlError, NotRunningError
 from llmlaunch.planning.types import Plan, ProcessSpec
 
 ALREADY_RUNNING_EXIT = 75
 """Exit code of a supervisor that found another one in charge of its deployment (EX_TEMPFAIL of sysexits.h)."""
 _ANSWER_S = 15.0
+_SOON_S = 2.0
 _START_S = 20.0
 
 
@@ -48,6 +49,16 @@ class ControlClient:
         with client._open() as sock:
             client.supervisor_pid = _peer_pid(sock)
         return client
+
+    def about(self, timeout_s: float = _ANSWER_S) -> About:
+        """Which deployment it runs. Also answered, with less, by supervisors that are too old to know the question."""
+        try:
+            return codec.about_from_json(self._call("GET", "/about", timeout_s=timeout_s))
+        except ControlError as error:
+            if error.code != "no_route":
+                raise
+        old = codec.status_from_json(self._call("GET", "/status", timeout_s=timeout_s))
+        return About(old.deployment, old.manifest, "")
 
     def status_json(self) -> dict[str, Any]:
         """What ``llmlaunch status --json`` prints."""
@@ -132,10 +143,10 @@ class ControlClient:
             f"; kill -9 {self.supervisor_pid} ends it with all its processes" if self.supervisor_pid else ""
         )
 
-    def _open(self) -> socket.socket:
+    def _open(self, timeout_s: float = _ANSWER_S) -> socket.socket:
         where = paths.DeploymentPaths(self.name)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        sock.settimeout(_ANSWER_S)
+        sock.settimeout(timeout_s)
         try:
             folder = os.open(where.run, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
@@ -165,13 +176,13 @@ class ControlClient:
             raise _refusal(response.status, response.read())
         return response
 
-    def _call(self, method: str, path: str, body: Any = None) -> Any:
-        connection = _UnixConnection(self)
+    def _call(self, method: str, path: str, body: Any = None, timeout_s: float = _ANSWER_S) -> Any:
+        connection = _UnixConnection(self, timeout_s)
         try:
             return json.loads(self._request(connection, method, path, body).read())
         except TimeoutError:
             raise ControlError(
-                f"the supervisor of {self.name!r} gave no answer in {_ANSWER_S:g} s",
+                f"the supervisor of {self.name!r} gave no answer in {timeout_s:g} s",
                 hint=f"see {paths.DeploymentPaths(self.name).supervisor_log}" + self._last_resort(),
             ) from None
         except (ConnectionError, http.client.HTTPException):
@@ -183,12 +194,13 @@ class ControlClient:
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, client: ControlClient) -> None:
+    def __init__(self, client: ControlClient, timeout_s: float = _ANSWER_S) -> None:
         super().__init__("localhost")
         self._client = client
+        self._timeout_s = timeout_s
 
     def connect(self) -> None:
-        self.sock = self._client._open()
+        self.sock = self._client._open(self._timeout_s)
 
 
 def running_deployments() -> list[str]:
@@ -199,6 +211,14 @@ def running_deployments() -> list[str]:
             ControlClient.connect(name)
             found.append(name)
     return found
+
+
+def manifest_of(name: str) -> str | None:
+    """The file that the running deployment ``name`` was started from; None when it does not run, or does not say so at once."""
+    try:
+        return ControlClient.connect(name).about(_SOON_S).manifest
+    except (NotRunningError, ControlError):
+        return None
 
 
 def ensure_supervisor(name: str, *, lifeline_fd: int | None = None) -> tuple[ControlClient, bool]:

@@ -6,6 +6,7 @@ from dataclasses import asdict, fields
 from typing import Any, TypeVar
 
 from llmlaunch.control.types import (
+    About,
     ApiStatus,
     ApplyResult,
     ComponentStatus,
@@ -37,6 +38,14 @@ def status_from_json(data: Any) -> StatusReport:
             "gpus": tuple(_make(GpuStatus, g) for g in given.get("gpus", ())),
         },
     )
+
+
+def about_to_json(about: About) -> dict[str, Any]:
+    return asdict(about)
+
+
+def about_from_json(data: Any) -> About:
+    return _make(About, data)
 
 
 def apply_result_to_json(result: ApplyResult) -> dict[str, Any]:

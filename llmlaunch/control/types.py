@@ -6,6 +6,7 @@ The supervisor speaks HTTP over a unix socket (see ``paths.DeploymentPaths.socke
 method   path                request                                    answer
 =======  ==================  =========================================  =====================================
 GET      /status             –                                          :class:`StatusReport`
+GET      /about              –                                          :class:`About`
 GET      /specs              –                                          {"processes": [ProcessSpec…], env included,
                                                                         "phases": {name: phase}}
 POST     /apply              {"plan": Plan, "restart_down": bool}       :class:`ApplyResult`
@@ -74,6 +75,19 @@ class Deployed:
 class SupervisorStatus:
     pid: int
     started_at: float
+    version: str = ""
+    """Of llmlaunch; empty: older than this field."""
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """Which deployment a supervisor runs. Quick to tell, whatever its components and GPUs do."""
+
+    deployment: str
+    manifest: str | None
+    """The file it was started from; None: nobody brought a plan yet."""
+    version: str
+    """Of llmlaunch."""
 
 
 @dataclass(frozen=True, slots=True)

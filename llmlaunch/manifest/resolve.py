@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+import unicodedata
 from pathlib import Path
 
 from llmlaunch.manifest.values import NAME, is_served_name
 
+DEFAULT_NAME = "deploy"
+EVERYBODYS_FILES = ("deploy.yaml", "deploy.yml", "llmlaunch.yaml", "llmlaunch.yml")
+_LONGEST = 63
 _SHARD = re.compile(r"-[0-9]{5}-of-[0-9]{5}$")
 _QUANTISATION = re.compile(r"[.-](?:i?q[0-9]\w*|bf16|f16|f32|fp16|mxfp4\w*)$", re.IGNORECASE)
 
@@ -26,10 +31,22 @@ def default_name(model: str) -> str:
 
 
 def deployment_name(path: str | None) -> str:
-    """The file's stem, as far as it may be a deployment's name."""
-    stem = Path(path).stem if path else "deploy"
-    name = re.sub(r"[^a-z0-9._-]+", "-", stem.lower()).lstrip("._-")[:63]
-    return name if NAME.fullmatch(name) else "deploy"
+    """The name of the manifest at ``path`` (absolute) that gives none: the file's stem, as far as it may be a deployment's name.
+
+    ``deploy.yaml`` is what every project calls its manifest, so there it is the folder's name. Where letters are lost, or too many
+    to keep, a digest of them all tells one name from another.
+    """
+    if path is None:
+        return DEFAULT_NAME
+    place = Path(os.path.normpath(path))
+    text = place.parent.name if place.name.lower() in EVERYBODYS_FILES else ""
+    text = text or place.stem
+    plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    name = re.sub(r"[^a-z0-9._-]+", "-", plain.lower()).strip("._-")
+    if len(name) > _LONGEST or any(not c.isascii() and (c.isalnum() or not is_text(c)) for c in plain):
+        digest = hashlib.blake2b(os.fsencode(unicodedata.normalize("NFC", text)), digest_size=3).hexdigest()
+        name = f"{name[: _LONGEST - 8].rstrip('._-') or DEFAULT_NAME}-x{digest}"
+    return name if NAME.fullmatch(name) else DEFAULT_NAME
 
 
 def absolute(text: str, base: Path) -> str:

@@ -146,7 +146,7 @@ class ManifestPart(Part):
     models: list[ModelPart | str] = Field(min_length=1)
     """What to serve, at least one. A line of text is the short form."""
     name: DeploymentName | None = Field(default=None, examples=["lab"])
-    """The deployment's name. Left out: the file's name without its ending."""
+    """The deployment's name. Left out: the file's name without its ending; for deploy.yaml, the name of its folder."""
     runtime: Literal["local"] = Field(default="local", examples=["local"])
     """Where processes run: this machine."""
     controller: ControllerPart = Field(default_factory=ControllerPart)

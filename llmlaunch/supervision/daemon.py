@@ -27,7 +27,7 @@ from dataclasses import fields
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from llmlaunch import paths, serve, signals
+from llmlaunch import __version__, paths, serve, signals
 from llmlaunch.control.client import ALREADY_RUNNING_EXIT
 from llmlaunch.control.types import SupervisorStatus
 from llmlaunch.errors import LlmlaunchError, UsageError
@@ -84,7 +84,7 @@ class Daemon:
     def __init__(self, where: paths.DeploymentPaths, policy: Policy) -> None:
         self.where = where
         self._policy = policy
-        self.status = SupervisorStatus(os.getpid(), time.time())
+        self.status = SupervisorStatus(os.getpid(), time.time(), __version__)
         run, token = secrets.token_hex(16), secrets.token_urlsafe(32)
         self.effects = ProcessEffects(where, policy, run, token)
         self.journal = Journal(where)

@@ -53,10 +53,10 @@ NO_PATIENCE = {"LLMLAUNCH_SUPERVISION": json.dumps({"first_delay_s": 0.05, "max_
 """Environment of a supervisor that gives up soon."""
 
 
-def manifest(*models: Fake, name: str = "lab", **more: Any) -> str:
+def manifest(*models: Fake, name: str | None = "lab", **more: Any) -> str:
     """A manifest whose ports are all free now. JSON is YAML."""
     data = {
-        "name": name,
+        **({"name": name} if name else {}),
         "controller": {"port": free_port()},
         "api": {"port": free_port()},
         "models": [model.entry() for model in models],
@@ -64,7 +64,7 @@ def manifest(*models: Fake, name: str = "lab", **more: Any) -> str:
     return json.dumps(data | more, indent=1)
 
 
-def write(cli: Cli, *models: Fake, file: str = "deploy.yaml", name: str = "lab", **more: Any) -> Path:
+def write(cli: Cli, *models: Fake, file: str = "deploy.yaml", name: str | None = "lab", **more: Any) -> Path:
     path = cli.cwd / file
     path.write_text(manifest(*models, name=name, **more))
     return path

@@ -156,7 +156,7 @@ def test_the_public_shape_of_status(lab: World) -> None:
     until_phase(client, "a", "ready")
     status = client.status_json()
     assert {"deployment", "supervisor", "api", "components", "gpus"} <= status.keys()
-    assert set(status["supervisor"]) == {"pid", "started_at"}
+    assert set(status["supervisor"]) == {"pid", "started_at", "version"}
     assert status["manifest"] == "/lab/deploy.yaml"
     wanted = {"name", "component", "model", "phase", "pid", "address", "gpus", "vram_bytes", "restarts", "since", "cause"}  # fmt: skip
     assert wanted <= status["components"][0].keys()

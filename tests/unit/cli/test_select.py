@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 import yaml
@@ -8,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlaunch.cli import select
-from llmlaunch.errors import ManifestError, NotRunningError, UsageError
+from llmlaunch.errors import ManifestError, NotRunningError, PlanError, UsageError
 from tests.unit.cli.values import API, CONTROLLER, worker
 
 
@@ -18,8 +20,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Path) -> Path:
     return tmp_path
 
 
-def running(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+def running(
+    monkeypatch: pytest.MonkeyPatch, *names: str, sources: Mapping[str, str] = MappingProxyType({})
+) -> None:
     monkeypatch.setattr("llmlaunch.control.client.running_deployments", lambda: list(names))
+    monkeypatch.setattr("llmlaunch.control.client.manifest_of", sources.get)
 
 
 def test_the_name_option_is_taken_as_it_is(folder: Path) -> None:
@@ -37,10 +42,76 @@ def test_file_and_name_together_are_refused() -> None:
         select.deployment("a.yaml", "a")
 
 
-def test_the_only_one_that_runs_comes_before_the_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_file_in_this_folder_comes_before_the_only_one_that_runs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`down` in one project must not take down another."""
     running(monkeypatch, "other")
-    (folder / "deploy.yaml").write_text("name: mine\n")
     assert select.deployment(None, None) == "other"
+    (folder / "deploy.yaml").write_text("name: mine\n")
+    with pytest.raises(
+        NotRunningError, match=r"deployment 'mine' of \./deploy\.yaml is not running"
+    ) as caught:
+        select.deployment(None, None)
+    assert caught.value.hint == "running: other; --name NAME means one of these"
+    assert select.deployment(None, None, stopped_too=True) == "mine"
+
+
+@pytest.mark.parametrize("file", [None, "deploy.yaml", "./deploy.yaml", "../here/deploy.yaml"])
+@pytest.mark.parametrize("name", ["mine", "renamed"])
+def test_what_was_started_from_the_file_is_meant_whatever_its_name_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Path, file: str | None, name: str
+) -> None:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    (folder / "deploy.yaml").write_text("name: mine\n")
+    running(
+        monkeypatch, "a", name, sources={"a": "/elsewhere/deploy.yaml", name: str(folder / "deploy.yaml")}
+    )
+    assert select.deployment(file, None) == name
+
+
+def test_what_another_file_of_the_same_name_started_is_not_meant(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "deploy.yaml").write_text("name: lab\n")
+    running(monkeypatch, "lab", sources={"lab": "/elsewhere/deploy.yaml"})
+    for file in (None, "deploy.yaml"):
+        with pytest.raises(
+            NotRunningError, match=r"the one of this name runs from /elsewhere/deploy\.yaml"
+        ) as caught:
+            select.deployment(file, None)
+        assert caught.value.hint == "--name lab means that one"
+    assert select.deployment(None, "lab") == "lab"
+
+
+def test_of_several_from_one_file_the_one_of_its_name_is_meant(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "deploy.yaml").write_text("name: lab\n")
+    here = str(folder / "deploy.yaml")
+    running(monkeypatch, "lab", "x", sources={"lab": here, "x": here})
+    assert select.deployment(None, None) == "lab"
+    running(monkeypatch, "y", "x", sources={"y": here, "x": here})
+    with pytest.raises(UsageError, match=r"2 deployments run from deploy\.yaml: y, x"):
+        select.deployment(None, None)
+
+
+def test_a_second_file_of_one_name_is_refused(folder: Path) -> None:
+    here = str(folder / "deploy.yaml")
+    select.refuse_other_file("lab", None, here)
+    select.refuse_other_file("lab", here, "deploy.yaml")
+    (folder / "link.yaml").symlink_to("deploy.yaml")
+    select.refuse_other_file("lab", here, "link.yaml")
+    with pytest.raises(PlanError) as caught:
+        select.refuse_other_file("lab", "/elsewhere/deploy.yaml", "deploy.yaml")
+    assert (
+        caught.value.message
+        == f"deployment 'lab' was started from /elsewhere/deploy.yaml, and this is {here}"
+    )
+    assert "up --replace" in caught.value.hint
+    assert caught.value.exit_code == 1
 
 
 def test_else_the_file_in_this_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,6 +153,10 @@ def test_logs_find_the_only_one_that_was(folder: Path, home: Path, monkeypatch: 
         ("models: []", "box"),
         ("api: {name: no}", "box"),
         ("", "box"),
+        ("name: null", "box"),
+        ("name: ~", "box"),
+        ("name:", "box"),
+        ('name: "null"', "null"),
         ("- name\n- wrong", "box"),
         ("name: lab\nmodels: &a [*a, *a]\nunknown_key: 3", "lab"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -291,11 +292,25 @@ def test_default_names(given_: str, name: str) -> None:
     ("path", "name"),
     [
         (None, "deploy"),
-        ("/x/deploy.yaml", "deploy"),
-        ("My Lab.yml", "my-lab"),
-        ("_x.yaml", "x"),
-        ("ä.yaml", "deploy"),
-        ("a" * 99, "a" * 63),
+        ("/x/deploy.yaml", "x"),
+        ("/srv/My Lab/deploy.yml", "my-lab"),
+        ("/srv/a/llmlaunch.yaml", "a"),
+        ("/srv/a/sub/../Deploy.YAML", "a"),
+        ("/deploy.yaml", "deploy"),
+        ("/x/My Lab.yml", "my-lab"),
+        ("/x/_x.yaml", "x"),
+        ("/x/modèle.yaml", "modele"),
+        ("/x/_.yaml", "deploy"),
+        ("/x/" + "a" * 63 + ".yaml", "a" * 63),
+        # Letters that ASCII lacks: a name of its own, the same every time.
+        ("/x/模型.yaml", "deploy-xc57645"),
+        ("/x/語言.yaml", "deploy-x2cfaf8"),
+        ("/x/模型-a.yaml", "a-x67f4c7"),
+        ("/x/語言-a.yaml", "a-x72a30f"),
+        ("/模型/deploy.yaml", "deploy-xc57645"),
+        (os.fsdecode(b"/m\xd0\xcd/deploy.yaml"), "m-xef5be0"),
+        ("/x/" + "a" * 99 + ".yaml", "a" * 55 + "-x841c23"),
+        ("/x/" + "a" * 98 + ".yaml", "a" * 55 + "-xd498ba"),
     ],
 )
 def test_deployment_names(path: str | None, name: str) -> None:
