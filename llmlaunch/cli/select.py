@@ -208,10 +208,11 @@ def _scan(events: Iterable[object]) -> str | None:
             if depth == 0 and not isinstance(event, yaml.MappingStartEvent):
                 return None
             if depth == 1:
-                scalar = isinstance(event, yaml.ScalarEvent)
-                text = str(event.value) if scalar else ""
+                text, plain = "", False
+                if isinstance(event, yaml.ScalarEvent):
+                    text, plain = str(event.value), bool(event.implicit[0])
                 if key == "name":
-                    return None if scalar and event.implicit[0] and text in _NULLS else text
+                    return None if plain and text in _NULLS else text
                 key = text if key is None else None  # keys and values take turns
             depth += isinstance(event, yaml.CollectionStartEvent)
     return None
