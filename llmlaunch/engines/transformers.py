@@ -25,7 +25,7 @@ _OWNED = common.OWNED | {
 
 class Transformers:
     name = "transformers"
-    memory = MemoryRule(graph_bytes=128 << 20, layer_split=True, expands_mla=True)
+    memory = MemoryRule(context_bytes=720 << 20, graph_bytes=128 << 20, layer_split=True, expands_mla=True)
     index_mask = False
     auto_cpu = True
 

@@ -103,6 +103,7 @@ def load(config: WorkerConfig, progress: Progress, deliver: Deliver, lost: Lost)
 
     imports.done()
     device = placement.choose(config)
+    placement.settle(device)
     placement.set_threads(config.threads)
     warning = quantised.check(facts, device)
     if config.load_in:

@@ -24,8 +24,9 @@ GPU_SHARE = 0.9
 """Of the memory that is left after loading, when no claim was planned."""
 OFFLOAD_SHARE = 0.7
 """Of a GPU that shares a model with main memory: for weights. The rest is for keys, values and activations."""
-GPU_RESERVE = 512 << 20
-"""Bytes per GPU for the context of CUDA and its libraries."""
+GPU_RESERVE = 720 << 20
+"""Bytes per GPU for the context of CUDA and its libraries, which PyTorch does not count: 612 MiB once CUDA is started and about
+700 MiB under load, measured on an H200 with CUDA 13. The plan counts with as many (``engines.transformers``)."""
 GRAPH_BYTES = 128 << 20
 """For CUDA graphs, on each GPU; the plan counts with as many (``engines.transformers``)."""
 PROMPT_TOKENS = 2048
@@ -55,6 +56,14 @@ def choose(config: WorkerConfig) -> str:
             f"--device cuda, but {why}", hint="look at `llmlaunch gpus`, or run with --device cpu"
         )
     return "cuda" if available else "cpu"
+
+
+def settle(device: str) -> None:
+    """Set what PyTorch leaves open about ``device``, for the whole process."""
+    if device == "cuda":
+        # On Hopper PyTorch prefers cuDNN's attention, which builds a plan for each new shape: tens of milliseconds a layer.
+        # Here nearly every step has a new one. The other kernels take any shape as it comes.
+        torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def set_threads(threads: int | None) -> None:

@@ -159,8 +159,8 @@ def test_tables_on_a_terminal_hold_the_same(tmp_path: Path) -> None:
     text = console.export_text()
     assert "2 models do not fit" in text
     assert "[bold] does not fit" in text
-    assert "replica 2 of 2: needs 20.1 GiB" in text
-    assert "llama-1 20.1 GiB" in text
+    assert "replica 2 of 2: needs 20.3 GiB" in text
+    assert "llama-1 20.3 GiB" in text
 
 
 def test_what_runs_is_planned_where_it_runs(box: Cli) -> None:

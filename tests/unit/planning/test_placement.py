@@ -83,14 +83,14 @@ def test_too_large_for_every_gpu_is_refused_with_the_numbers() -> None:
     made = planned(model(), on=box(gpu(0, used=70), gpu(1, 24, 13, "NVIDIA L4")))
     assert "llama-1" not in workers(made)
     text = reason(made)
-    assert "needs 20.1 GiB: weights 15.3 + KV cache 4.0 + activations 0.2 + context 0.6" in text
+    assert "needs 20.3 GiB: weights 15.3 + KV cache 4.0 + activations 0.2 + context 0.8" in text
     assert "GPU 0 has 9.5 GiB free of 80.0 GiB (held by python (pid 4711) 70.0 GiB)" in text
     assert "GPU 1 has 10.5 GiB free of 24.0 GiB" in text
 
 
 def test_a_refusal_says_when_more_gpus_would_help() -> None:
     text = reason(planned(model(), on=box(*(gpu(i, 16, 0, "T4") for i in range(2)))))
-    assert "with gpu_count: 2 it needs 10.5 GiB on each, which fits" in text
+    assert "with gpu_count: 2 it needs 10.7 GiB on each, which fits" in text
 
 
 def test_a_refusal_names_the_replicas() -> None:
@@ -186,7 +186,7 @@ def test_pinned_by_index_and_by_uuid_keeps_the_order() -> None:
 def test_a_pinned_gpu_that_is_too_full_is_refused_with_who_holds_it() -> None:
     made = planned(model(gpus=GpuPinned((1,))), on=box(gpu(0), gpu(1, used=75)))
     assert reason(made) == (
-        "needs 20.1 GiB: weights 15.3 + KV cache 4.0 + activations 0.2 + context 0.6; "
+        "needs 20.3 GiB: weights 15.3 + KV cache 4.0 + activations 0.2 + context 0.8; "
         "GPU 1 has 4.5 GiB free of 80.0 GiB (held by python (pid 4711) 75.0 GiB)"
     )
 

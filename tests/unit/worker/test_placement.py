@@ -66,6 +66,7 @@ def test_what_the_plan_counts_with_where_nobody_says_is_what_the_worker_makes_of
         placement.SHARING_COLUMNS,
     )
     assert (rule.batch_tokens, rule.graph_bytes) == (placement.PROMPT_TOKENS, placement.GRAPH_BYTES)
+    assert rule.context_bytes == placement.GPU_RESERVE
     planned = rule.default_sequences * rule.default_context * LLAMA_8B
     room, _ = placement.capacity(llama_8b(), replace(CONFIG, kv_cache_bytes=planned), "cuda", 131072)
     assert (room.rows, room.columns) == (rule.default_sequences, rule.default_context)
