@@ -50,19 +50,18 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join(lines)
 
 
-def record(title: str, body: str, *packages: str) -> None:
-    """Print the section, and put it in RESULTS.md in place of an older one with the same title."""
+def record(title: str, body: str, *packages: str, path: Path | None = None) -> None:
+    """Print the section, and put it in RESULTS.md (or ``path``) in place of an older one with the same title."""
+    path = path or RESULTS
     head = f"## {title}\n\n{datetime.date.today().isoformat()} · {machine()} · {versions(*packages)}\n\n"
     section = head + body.strip() + "\n"
     print(section)
     old = (
-        RESULTS.read_text()
-        if RESULTS.exists()
-        else "# Results\n\nEach section is the last run of one benchmark.\n"
+        path.read_text() if path.exists() else "# Results\n\nEach section is the last run of one benchmark.\n"
     )
     parts = old.split("\n## ")
     kept = [part for part in parts[1:] if part.split("\n", 1)[0] != title]
     kept.append(section.removeprefix("## "))
-    RESULTS.write_text(
+    path.write_text(
         parts[0].rstrip() + "\n\n" + "\n".join("## " + part.strip() + "\n" for part in sorted(kept))
     )

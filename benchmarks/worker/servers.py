@@ -82,7 +82,7 @@ def worker(model: str, *arguments: str) -> Iterator[tuple[subprocess.Popen[bytes
 @contextlib.contextmanager
 def ours(folder: str) -> Iterator[Target]:
     with worker(folder, "--dtype", "bfloat16") as (_, port):
-        yield Target("llmlaunch worker", port, "m", _vllm_fields())
+        yield Target("llmlaunch worker", port, "m", vllm_fields())
 
 
 @contextlib.contextmanager
@@ -123,8 +123,9 @@ def vllm(folder: str, binary: str) -> Iterator[Target]:
         "PATH": f"{Path(binary).parent}:{os.environ['PATH']}",
     }
     with process(command, port, "/health", **env):
-        yield Target("vLLM for CPUs", port, "m", _vllm_fields())
+        yield Target("vLLM for CPUs", port, "m", vllm_fields())
 
 
-def _vllm_fields() -> dict[str, object]:
+def vllm_fields() -> dict[str, object]:
+    """What a body says beside its messages, in the fields that vLLM and the built-in worker share."""
     return {**SAMPLING, "ignore_eos": True, "stream_options": {"include_usage": True}}
