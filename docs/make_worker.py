@@ -164,16 +164,15 @@ steps; its logits must be those of the step itself, and it must take less time, 
 times. A model that waits for the GPU within a pass (many mixtures of experts do) can not be recorded, which the log says once. Graphs
 take up to 128 MiB, which the plan counts; `--no-cuda-graphs` leaves them out.
 
-**Not yet run on a GPU.** What follows is written, and tested as far as a CPU can; [tests/gpu](../tests/gpu/worker/test_cuda.py) holds a
-test of each, to be run with `pytest -m gpu tests/gpu` where there is a GPU:
+**What has run on a GPU.** [tests/gpu](../tests/gpu) ran on an H200 (driver 580, CUDA 13, PyTorch 2.11): answers in float32
+equal `generate`'s, with replayed decodes and without; float16 and bfloat16 answer; strict seeds give the same bits alone and in a crowd; long prompts in
+pieces take no memory beyond the claim; a lost device ends the worker; layers that do not fit stay in main memory; two models share
+the GPU within their claims, one of them is killed and comes back, and all memory is free at the end. `python -m benchmarks.gpu`
+compares speed and memory ([RESULTS.md](../benchmarks/RESULTS.md)).
 
-- answers in float32 equal `generate`'s; float16 and bfloat16 answer; strict seeds give the same bits alone and in a crowd,
-- the cache is taken at the start, and all of it stays within the plan's claim; long prompts in pieces take no memory beyond it,
-- a device out of memory is answered, and the worker lives; one that is lost ends it (on CPUs tested with injected faults),
-- decodes are replayed as CUDA graphs with the answers of `generate`, within their memory, or left alone (on CPUs tested with a recorder
-  that replays the same operations on the same memory without Python, as a graph does),
-- one model over several GPUs, `--max-gpu-memory`, `--cpu-offload`,
-- `--load-in 8bit|4bit` with bitsandbytes; GPTQ, AWQ, compressed-tensors and fp8 checkpoints (their tests need the path of one).
+**Not yet run on a GPU**, though each has a test there: a device out of memory that is answered while the worker lives (on CPUs tested
+with injected faults), one model over several GPUs, `--load-in 8bit|4bit` with bitsandbytes; GPTQ, AWQ, compressed-tensors and
+fp8 checkpoints (their tests need the path of one).
 
 ## Flags
 
