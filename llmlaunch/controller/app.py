@@ -29,9 +29,10 @@ from starlette.routing import Route
 from llmlaunch import serve
 from llmlaunch.controller import registry
 from llmlaunch.controller.bodies import EXCEPTION_HANDLERS, Refused, number, read
-from llmlaunch.controller.callers import Caller, Callers, address_for
+from llmlaunch.controller.callers import Caller, Callers, address_for, names_for
 from llmlaunch.controller.dispatch import Method
 from llmlaunch.controller.fastchat import FastChatWorkers, accepted, is_form, recognised
+from llmlaunch.controller.grants import Role
 from llmlaunch.controller.late import LateWorkers
 from llmlaunch.controller.registry import OPEN_SETTLE_S, SETTLE_S, Table
 from llmlaunch.controller.verify import (
@@ -43,6 +44,7 @@ from llmlaunch.controller.verify import (
     parse_address,
 )
 from llmlaunch.controller.wire import (
+    DEPLOYMENT_VARIABLE,
     FASTCHAT,
     TOKEN_VARIABLE,
     Expected,
@@ -70,7 +72,8 @@ class ModelQuery(BaseModel):
 class Controller:
     """The table and those who wait for it to change.
 
-    ``token`` "" means that there is none; a worker has ``ask_s`` seconds to say what it serves.
+    ``token`` is the secret that all tokens are made of, "" means that there is none; a worker has ``ask_s`` seconds to say
+    what it serves. ``supervised``: somebody is about to say which names the deployment promises.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class Controller:
         *,
         token: str = "",
         open_registration: bool = False,
+        supervised: bool = False,
         clock: Callable[[], float] = time.monotonic,
         ask_s: float = ASK_S,
     ) -> None:
@@ -87,7 +91,12 @@ class Controller:
         self._assigned = 0
         self._callers = Callers(token, open_registration=open_registration)
         self._clock = clock
-        self._table = registry.empty(clock(), OPEN_SETTLE_S if open_registration else SETTLE_S)
+        self._table = registry.empty(
+            clock(),
+            OPEN_SETTLE_S if open_registration else SETTLE_S,
+            guarded=bool(token),
+            names_known=not (token and supervised),
+        )
         self._changed = asyncio.Event()
         self._stopping = False
         self._asker = Asker(ask_s)
@@ -159,17 +168,17 @@ class Controller:
     # -- what workers say --------------------------------------------------------------------------------------------
 
     async def register_worker(self, request: Request) -> Response:
-        caller = self._callers.caller(request)
+        caller = self._callers.caller(request, Role.REPLICA)
         body = await read(request, RegisterWorker)
         address = address_for(caller, body.worker_name)
         body = body.model_copy(update={"worker_name": str(address)})
-        self._guard(caller, str(address))
         status = body.worker_status
-        if status is None or not (body.verified and caller.trusted):
+        self._guard(caller, str(address), () if status is None else status.model_names)
+        if status is None or not (body.verified and caller.is_owner):
             try:
                 own = await self._asker.status(address)
             except NobodyThereError as error:
-                if not (is_form(body) and self._fastchat.wait_for(body, trusted=caller.trusted)):
+                if not (is_form(body) and self._await(body, caller)):
                     raise _unverified(error) from error
                 return JSONResponse(
                     {"registered": False, "why": f"{error}; it is asked again until it answers"}
@@ -182,15 +191,19 @@ class Controller:
                 # Its own unregistering may have been here already; a worker that still runs registers again.
                 log.info("%s was gone before it could be registered", address)
                 return Response(status_code=499)
-        self._guard(caller, str(address))
-        worker = registry.worker_from(body, status, self._clock(), trusted=caller.trusted)
+        self._guard(caller, str(address), status.model_names)
+        granted = None if caller.is_owner or caller.grant is None else caller.grant.names
+        worker = registry.worker_from(body, status, self._clock(), trusted=caller.trusted, granted=granted)
         self._update(registry.register(self._table, worker))
         self._fastchat.arrived(worker.name)
         log.info("%s serves %s", worker.name, ", ".join(worker.model_names))
         return JSONResponse(None)
 
+    def _await(self, body: RegisterWorker, caller: Caller) -> bool:
+        return self._fastchat.wait_for(body, trusted=caller.trusted, granted=caller.names)
+
     async def receive_heart_beat(self, request: Request) -> Response:
-        caller = self._callers.caller(request)
+        caller = self._callers.caller(request, Role.REPLICA)
         body = await read(request, HeartBeat)
         name = self._own_name(caller, body.worker_name)
         table, exist = registry.heartbeat(self._table, name, body.queue_length, self._clock())
@@ -198,7 +211,7 @@ class Controller:
         return JSONResponse({"exist": exist or self._fastchat.awaits(name)})
 
     async def unregister_worker(self, request: Request) -> Response:
-        caller = self._callers.caller(request)
+        caller = self._callers.caller(request, Role.REPLICA)
         name = self._own_name(caller, (await read(request, WorkerName)).worker_name)
         table, exist = registry.unregister(self._table, name)
         self._update(table)
@@ -208,7 +221,7 @@ class Controller:
         return JSONResponse({"exist": exist})
 
     async def drain_worker(self, request: Request) -> Response:
-        caller = self._callers.caller(request)
+        caller = self._callers.caller(request, Role.REPLICA)
         name = self._own_name(caller, (await read(request, WorkerName)).worker_name)
         now = self._clock()
         table, exist = registry.drain(self._table, name, now)
@@ -237,18 +250,18 @@ class Controller:
     # -- what the supervisor and gateways say and ask ------------------------------------------------------------------
 
     async def set_expected(self, request: Request) -> Response:
-        self._callers.caller(request)
+        self._callers.own(request)
         self._update(registry.expect(self._table, (await read(request, Expected)).names))
         return JSONResponse(None)
 
     async def gateway_report(self, request: Request) -> Response:
-        self._callers.caller(request)
+        self._callers.own(request, Role.GATEWAY)
         body = await read(request, GatewayReport)
         self._update(registry.report(self._table, body.gateway, body.in_flight, self._clock()))
         return JSONResponse(None)
 
     async def routes(self, request: Request) -> Response:
-        self._callers.caller(request)
+        self._callers.caller(request, Role.GATEWAY)
         since = number(request, "since", -1, int)
         wait_s = min(number(request, "wait", 0.0, float), LONGEST_WAIT_S)
         if request.query_params.get("epoch", "") == self.epoch:
@@ -313,12 +326,11 @@ class Controller:
 
     # -- who may ---------------------------------------------------------------------------------------------------
 
-    def _guard(self, caller: Caller, name: str) -> None:
-        worker = self._table.workers.get(name)
-        if worker is not None and worker.trusted and not caller.trusted:
-            raise Refused(
-                403, f"{name} was registered with the token, and changes only with it", code="forbidden"
-            )
+    def _guard(self, caller: Caller, name: str, model_names: Sequence[str] = ()) -> None:
+        names_for(caller, model_names)
+        why = registry.refusal(self._table, name, model_names, trusted=caller.trusted)
+        if why:
+            raise Refused(403, why, code="forbidden")
 
     def _own_name(self, caller: Caller, text: str) -> str:
         name = str(address_for(caller, text))
@@ -355,7 +367,12 @@ def run(sock: socket.socket, dispatch: Method, *, open_registration: bool) -> in
     The token is the value of the environment variable ``TOKEN_VARIABLE``; unset or empty means that there is none.
     """
     token = os.environ.get(TOKEN_VARIABLE, "")
-    controller = Controller(dispatch, token=token, open_registration=open_registration)
+    controller = Controller(
+        dispatch,
+        token=token,
+        open_registration=open_registration,
+        supervised=DEPLOYMENT_VARIABLE in os.environ,
+    )
     host, port, *_ = sock.getsockname()
     if open_registration:
         who = "workers of any machine may register"

@@ -58,6 +58,7 @@ async def recognised(asker: Asker, body: RegisterWorker, own: WorkerStatus) -> R
 class _Awaited:
     request: RegisterWorker
     trusted: bool
+    granted: tuple[str, ...] | None
     until: float
 
 
@@ -76,14 +77,16 @@ class FastChatWorkers:
         self._absences: dict[str, int] = {}
         """Listed workers at whose address nobody listened, and how often in a row."""
 
-    def wait_for(self, request: RegisterWorker, *, trusted: bool) -> bool:
+    def wait_for(
+        self, request: RegisterWorker, *, trusted: bool, granted: tuple[str, ...] | None = None
+    ) -> bool:
         """Ask until its address answers. False: too many are awaited already."""
         name = request.worker_name
         if name not in self._awaited and len(self._awaited) >= AWAITED_MOST:
             return False
         if name not in self._awaited:
             log.info("%s announces itself and does not listen yet; it is listed once it does", name)
-        self._awaited[name] = _Awaited(request, trusted, self._clock() + AWAIT_S)
+        self._awaited[name] = _Awaited(request, trusted, granted, self._clock() + AWAIT_S)
         return True
 
     def awaits(self, name: str) -> bool:
@@ -145,7 +148,9 @@ class FastChatWorkers:
         present = self._table().workers.get(name)
         if self._awaited.pop(name, None) is None or (present and present.trusted and not found.trusted):
             return
-        worker = registry.worker_from(request, own, self._clock(), trusted=found.trusted)
+        worker = registry.worker_from(
+            request, own, self._clock(), trusted=found.trusted, granted=found.granted
+        )
         self._update(registry.register(self._table(), worker))
         log.info("%s serves %s", name, ", ".join(worker.model_names))
 

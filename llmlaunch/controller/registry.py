@@ -11,6 +11,9 @@
            unregister, or no heartbeat for its lease (of a verified worker: and no answer to the controller itself)
 
 Every function returns a new table; ``rev`` grows whenever what gateways route by has changed.
+
+Where there is a token (a ``guarded`` table) the names that the deployment promises are its own: a worker that registered
+without the token is listed for its other names alone, and for none before the deployment has said which it promises.
 """
 
 from __future__ import annotations
@@ -55,6 +58,8 @@ class Worker:
     multimodal: bool = False
     trusted: bool = False
     """Registered by somebody who knew the token: nobody else may change it."""
+    granted: tuple[str, ...] | None = None
+    """The only names that its own token allows; None: any."""
     verified: bool = False
     """The supervisor vouches for it; it may have no /worker_get_status to ask."""
     probe_path: str = ""
@@ -94,26 +99,40 @@ class Table:
     expected: tuple[str, ...] = ()
     reports: Mapping[str, Report] = field(default_factory=dict)
     settled: bool = False
+    guarded: bool = False
+    """There is a token, and ``expected`` is out of reach of who registers without it."""
+    names_known: bool = True
+    """False: the deployment is about to say what it promises."""
     loads_changed: bool = False
     """Queue lengths that the current revision does not show yet."""
 
 
-def empty(now: float, settle_s: float = SETTLE_S) -> Table:
-    return Table(started_at=now, ticked_at=now, settle_s=settle_s)
+def empty(
+    now: float, settle_s: float = SETTLE_S, *, guarded: bool = False, names_known: bool = True
+) -> Table:
+    return Table(started_at=now, ticked_at=now, settle_s=settle_s, guarded=guarded, names_known=names_known)
 
 
-def worker_from(request: RegisterWorker, status: WorkerStatus, now: float, *, trusted: bool) -> Worker:
+def worker_from(
+    request: RegisterWorker,
+    status: WorkerStatus,
+    now: float,
+    *,
+    trusted: bool,
+    granted: tuple[str, ...] | None = None,
+) -> Worker:
     """The worker that ``request`` describes, with the models and speed of ``status``."""
     return Worker(
         name=request.worker_name,
-        model_names=tuple(dict.fromkeys(status.model_names)),
+        model_names=_granted(status.model_names, granted),
         last_seen=now,
         speed=status.speed,
         queue_length=status.queue_length,
         check_heart_beat=request.check_heart_beat,
         multimodal=request.multimodal,
         trusted=trusted,
-        verified=trusted and request.verified,
+        granted=granted,
+        verified=trusted and granted is None and request.verified,
         probe_path=request.probe_path,
         probe_timeout_s=request.probe_timeout_s,
         pid=request.pid,
@@ -124,6 +143,33 @@ def worker_from(request: RegisterWorker, status: WorkerStatus, now: float, *, tr
         kind=request.kind,
         max_concurrency=request.max_concurrency,
     )
+
+
+def _granted(names: Sequence[str], granted: tuple[str, ...] | None) -> tuple[str, ...]:
+    return tuple(n for n in dict.fromkeys(names) if granted is None or n in granted)
+
+
+def refusal(table: Table, name: str, model_names: Sequence[str], *, trusted: bool) -> str:
+    """Why somebody may not speak for the worker ``name``, or register it for ``model_names``; empty: they may."""
+    if trusted:
+        return ""
+    old = table.workers.get(name)
+    if old is not None and old.trusted:
+        return f"{name} was registered with the token, and changes only with it"
+    own = [n for n in model_names if table.guarded and n in table.expected]
+    if own:
+        names = ", ".join(map(repr, own))
+        return f"{names} belongs to this deployment's manifest; a worker without its token needs another name"
+    return ""
+
+
+def offered(table: Table, worker: Worker) -> tuple[str, ...]:
+    """The names that requests reach ``worker`` by."""
+    if worker.trusted or not table.guarded:
+        return worker.model_names
+    if not table.names_known:
+        return ()
+    return tuple(name for name in worker.model_names if name not in table.expected)
 
 
 def register(table: Table, worker: Worker) -> Table:
@@ -177,7 +223,7 @@ def refresh(table: Table, name: str, status: WorkerStatus) -> Table:
     worker = table.workers.get(name)
     if worker is None:
         return table
-    names = tuple(dict.fromkeys(status.model_names))
+    names = _granted(status.model_names, worker.granted)
     fresh = replace(worker, model_names=names, speed=status.speed, queue_length=status.queue_length)
     return register(table, fresh)
 
@@ -203,9 +249,9 @@ def drain(table: Table, name: str, now: float) -> tuple[Table, bool]:
 def expect(table: Table, names: Sequence[str]) -> Table:
     """Every served name the manifest promises."""
     expected = tuple(dict.fromkeys(names))
-    if expected == table.expected:
+    if expected == table.expected and table.names_known:
         return table
-    return replace(table, expected=expected, rev=table.rev + 1)
+    return replace(table, expected=expected, names_known=True, rev=table.rev + 1)
 
 
 def report(table: Table, gateway: str, in_flight: Mapping[str, int], now: float) -> Table:
@@ -261,7 +307,7 @@ def assign(
     candidates = [
         Candidate(w.name, w.speed, max(w.queue_length, in_flight(table, w.name, now)))
         for w in table.workers.values()
-        if model in w.model_names and w.draining_since is None
+        if model in offered(table, w) and w.draining_since is None
     ]
     if not candidates:
         return table, ""
@@ -278,7 +324,7 @@ def models(table: Table, *, multimodal: bool | None = None) -> list[str]:
             name
             for worker in table.workers.values()
             if worker.draining_since is None and multimodal in (None, worker.multimodal)
-            for name in worker.model_names
+            for name in offered(table, worker)
         }
     )
 
@@ -288,7 +334,7 @@ def routes(table: Table, epoch: str, dispatch: Method) -> Routes:
     replicas = [
         Replica(
             worker_name=w.name,
-            model_names=list(w.model_names),
+            model_names=list(names),
             speed=w.speed,
             queue_length=w.queue_length,
             draining=w.draining_since is not None,
@@ -299,6 +345,7 @@ def routes(table: Table, epoch: str, dispatch: Method) -> Routes:
             max_concurrency=w.max_concurrency,
         )
         for _, w in sorted(table.workers.items())
+        if (names := offered(table, w))
     ]
     return Routes(
         epoch=epoch,

@@ -20,7 +20,9 @@ GET /test_connection   –                                        "success"
 GET /health            –                                        {"status": "ok", …}
 =====================  =======================================  ==================================================
 
-Everything that changes the table, and /routes, needs ``Authorization: Bearer <token>`` when the controller has a token.
+Everything that changes the table, and /routes, needs ``Authorization: Bearer <token>`` when the controller has a token
+(``grants.py``). Under open registration workers do without, for their own IP address and for names that the deployment
+does not promise; /set_expected and /gateway_report need it all the same.
 """
 
 from __future__ import annotations
@@ -42,6 +44,8 @@ FASTCHAT_EXPIRY_S = 100.0
 REPORT_EXPIRY_S = 10.0
 """Seconds after which a gateway's report of its requests in flight does not count any more."""
 TOKEN_VARIABLE = "LLMLAUNCH_TOKEN"  # noqa: S105  # the name of a variable, not a secret
+DEPLOYMENT_VARIABLE = "LLMLAUNCH_DEPLOYMENT"
+"""Set for what a supervisor started."""
 
 
 class WorkerStatus(BaseModel):

@@ -192,6 +192,8 @@ class Reader:
             vram_bytes=part.vram,
             engine_args=part.engine_args,
             env=self._env(part, path),
+            env_pass=tuple(dict.fromkeys(part.env_pass)),
+            env_only=part.env_only,
             dtype=part.dtype,
             revision=part.revision,
             source=Source(part.source),
@@ -202,6 +204,7 @@ class Reader:
             probe=part.probe,
             start_timeout_s=part.start_timeout,
             stop_grace_s=part.stop_grace,
+            variables=frozenset(self._variables(part, path, home)),
             position=Position(self.tree.file, line, column),
         )
 
@@ -212,6 +215,15 @@ class Reader:
         for key in part.env:
             own: Path = (*path, "env", key)
             found[key] = texts[own] if own in texts else texts.get(("defaults", "env", key), "")
+        return found
+
+    def _variables(self, part: ModelPart, path: Path, home: check.Home) -> set[str]:
+        """Names of the variables in its env, command and engine_args, what it inherits included."""
+        found = self.tree.variables(home("command"))
+        for key in ("env", "engine_args"):
+            for name in getattr(part, key):
+                own: Path = (*path, key, name)
+                found |= self.tree.variables(own if own in self.tree.values else ("defaults", key, name))
         return found
 
     def _file(self, text: str | None, path: Path) -> str | None:

@@ -12,6 +12,7 @@ from llmlaunch.manifest.values import (
     DeploymentName,
     Duration,
     Environment,
+    EnvPatterns,
     Flag,
     GpuCount,
     Gpus,
@@ -100,6 +101,11 @@ class Settings(Part):
     """Handed to the engine as its own flags: max_num_seqs: 64 becomes --max-num-seqs 64. Added to those under `defaults`."""
     env: Environment = Field(default_factory=dict, examples=[{"HF_TOKEN": "${HF_TOKEN}"}])
     """Environment variables of its processes, as text. They are added to those under `defaults`. A value from ${VAR} is never shown."""
+    env_pass: EnvPatterns = Field(default_factory=list, examples=[["AWS_*", "WANDB_API_KEY"], "AWS_*"])
+    """Variables of the shell that its processes get although they look secret: NAME or PREFIX_*. Left out: only those
+    that a hub needs, such as HF_TOKEN."""
+    env_only: Flag = Field(default=False, examples=[True])
+    """Give its processes nothing of the shell's environment but PATH, HOME, the locale and the like, `env` and `env_pass`."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(default="auto", examples=["bfloat16"])
     """The type of the weights in memory."""
     revision: Text | None = Field(default=None, examples=["main"])

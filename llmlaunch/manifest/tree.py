@@ -52,8 +52,8 @@ class Tree:
     """Line and column of the key that leads to a path."""
     texts: dict[Path, str] = field(default_factory=dict)
     """A scalar's own text, variables filled in."""
-    from_environment: set[Path] = field(default_factory=set)
-    """Where variables brought values in; none of them is shown in a message."""
+    from_environment: dict[Path, set[str]] = field(default_factory=dict)
+    """Where variables brought values in, and which; none of the values is shown in a message."""
     broken: set[Path] = field(default_factory=set)
     """Values that can not be told, each with its problem; what else is wrong with them is no news."""
     secrets: set[str] = field(default_factory=set)
@@ -72,6 +72,11 @@ class Tree:
     def hidden(self, path: Path) -> bool:
         """Whether the value at ``path`` came from the environment, whole or in part."""
         return any(path[:end] in self.from_environment for end in range(1, len(path) + 1))
+
+    def variables(self, path: Path) -> set[str]:
+        """Names of the variables that brought something into the value at ``path``, or anywhere inside it."""
+        found = (names for at, names in self.from_environment.items() if at[: len(path)] == path)
+        return set().union(*found)
 
     def silenced(self, path: Path) -> bool:
         """Whether the value at ``path`` could not be read, which has been told."""
@@ -297,7 +302,7 @@ class _Expander:
         """Its value, else ``default``; an empty one counts as unset for a default, as in a shell."""
         value = self.env.get(name)
         if value:
-            self.tree.from_environment.add(path)
+            self.tree.from_environment.setdefault(path, set()).add(name)
             self.tree.secrets.add(value)
             return value
         if default is not None and "${" in default:

@@ -119,6 +119,10 @@ class ModelSpec:
     """A replica's total over its GPUs; None: estimated."""
     engine_args: Mapping[str, Any] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
+    env_pass: tuple[str, ...] = ()
+    """Variables of the caller that it gets although they look secret: ``NAME`` or ``PREFIX_*``."""
+    env_only: bool = False
+    """True: of the caller's environment only what every program needs, and ``env_pass``."""
     dtype: str = "auto"
     """auto | float32 | bfloat16 | float16"""
     revision: str | None = None
@@ -136,6 +140,8 @@ class ModelSpec:
     """Seconds without progress after which a start has failed; None: the engine's own."""
     stop_grace_s: float = 10.0
     """Seconds from asking a replica to end until it is killed."""
+    variables: frozenset[str] = frozenset()
+    """Names of the environment variables whose values stand in its env, command and engine_args."""
     position: Position | None = None
 
 

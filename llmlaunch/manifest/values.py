@@ -15,6 +15,7 @@ from llmlaunch.manifest.tree import Filled, typed
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9_.])?")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_ENV_PATTERN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\*?|\*")
 
 
 def wrong(
@@ -118,6 +119,12 @@ def _env_name(value: object) -> object:
     return value
 
 
+def _env_pattern(value: object) -> object:
+    if isinstance(value, str) and not _ENV_PATTERN.fullmatch(value):
+        raise wrong("names no environment variable", "a name, or the beginning of one and *, such as AWS_*")
+    return value
+
+
 def _env_value(value: object) -> object:
     if isinstance(value, dict | list):
         raise wrong("can be no environment variable's value", "one value")
@@ -175,6 +182,12 @@ Texts = Annotated[
     BeforeValidator(_one_or_many),
     WithJsonSchema({"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}),
 ]
+EnvPatterns = Annotated[
+    list[Annotated[str, BeforeValidator(_env_pattern)]],
+    BeforeValidator(_one_or_many),
+    WithJsonSchema({"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}),
+]
+"""Names of environment variables, or how they begin."""
 Environment = Annotated[
     dict[Annotated[str, BeforeValidator(_env_name)], Annotated[Any, BeforeValidator(_env_value)]],
     WithJsonSchema(

@@ -13,7 +13,7 @@ from llmlaunch.errors import ManifestError, Problem
 from llmlaunch.hardware.types import Inventory
 from llmlaunch.manifest.types import EngineName, GpuAuto, GpuCpu, GpuPinned, Manifest, ModelSpec
 from llmlaunch.models.facts import ModelFacts
-from llmlaunch.planning import devices, estimate, naming, placement, ports, specs
+from llmlaunch.planning import devices, environment, estimate, naming, placement, ports, specs
 from llmlaunch.planning.types import GpuBudget, Plan, ProcessSpec, Rejection, World
 from llmlaunch.planning.words import listed, size
 
@@ -78,6 +78,9 @@ def plan(manifest: Manifest, inventory: Inventory, facts: Mapping[str, ModelFact
         ),
         manifest_path=manifest.path,
         workdir=str(PurePath(manifest.path).parent) if manifest.path else "",
+        private_env=environment.private_names(
+            (name for model in manifest.models for name in model.variables), manifest.api.api_keys_env
+        ),
     )
 
 

@@ -128,6 +128,9 @@ class Maker:
             stop_grace_s=model.stop_grace_s,
             reason=reason,
             secret_env=self._secret(env),
+            env_pass=model.env_pass,
+            env_only=model.env_only,
+            own_env=tuple(sorted(model.variables)),
             learning_key=self._learning_key(model, facts, engine, devices),
         )
 

@@ -22,7 +22,8 @@ class ProcessSpec:
     component: Component
     argv: tuple[str, ...]
     env: Mapping[str, str]
-    """Added to the supervisor's environment, the device mask included. May hold secrets: show through ``shown_env``."""
+    """Added to what ``planning.environment`` leaves of the caller's environment, the device mask included. May hold
+    secrets: show through ``shown_env``."""
     host: str
     """Where it binds."""
     port: int
@@ -54,6 +55,12 @@ class ProcessSpec:
     """Why it runs where it runs, in words with the numbers."""
     secret_env: tuple[str, ...] = ()
     """Keys of ``env`` whose values are never shown, logged or written to disk."""
+    env_pass: tuple[str, ...] = ()
+    """Variables of its caller that it gets although they look secret: ``NAME`` or ``PREFIX_*``."""
+    env_only: bool = False
+    """True: of its caller's environment only what every program needs, and ``env_pass``."""
+    own_env: tuple[str, ...] = ()
+    """Variables of its caller that its part of the manifest refers to."""
     learning_key: str = ""
     """Under which its measured VRAM is remembered (``World.learned``); empty: not worth remembering."""
 
@@ -99,6 +106,8 @@ class Plan:
     manifest_path: str | None = None
     workdir: str = ""
     """The folder processes start in: the manifest's."""
+    private_env: tuple[str, ...] = ()
+    """Variables of the caller that only those components get whose they are; see ``planning.environment``."""
 
     @property
     def fits(self) -> bool:

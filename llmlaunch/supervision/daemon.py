@@ -85,8 +85,8 @@ class Daemon:
         self.where = where
         self._policy = policy
         self.status = SupervisorStatus(os.getpid(), time.time(), __version__)
-        run, token = secrets.token_hex(16), secrets.token_urlsafe(32)
-        self.effects = ProcessEffects(where, policy, run, token)
+        run, secret = secrets.token_hex(16), secrets.token_urlsafe(32)
+        self.effects = ProcessEffects(where, policy, run, secret)
         self.journal = Journal(where)
         self.supervisor = Supervisor(where.name, self.effects, policy)
         self.supervisor.on_change = self.journal.record

@@ -12,6 +12,7 @@ from typing import Any
 from llmlaunch import paths
 from llmlaunch.errors import PortTakenError, StartError
 from llmlaunch.manifest.types import EngineName
+from llmlaunch.planning.environment import child_environment
 from llmlaunch.planning.types import Plan, ProcessSpec
 from llmlaunch.supervision import logs, probe, procs, store, vram
 from llmlaunch.supervision.core.reconcile import Slot
@@ -26,11 +27,11 @@ from llmlaunch.supervision.core.types import (
     SpawnFailed,
     Why,
 )
+from llmlaunch.supervision.credentials import credentials
 from llmlaunch.supervision.loop import Post
 from llmlaunch.supervision.registrar import Registrar
 from llmlaunch.supervision.spawn import Tree, reap_strangers, start_under_shim, wait_for_port
 
-TOKEN_VARIABLE = "LLMLAUNCH_TOKEN"  # noqa: S105  # the name of a variable; as in controller/wire.py
 _LEARN_AFTER_S = (3.0, 60.0)
 """When a replica's VRAM is measured: once it is ready, and again when it has served."""
 _Key = tuple[str, int]
@@ -38,15 +39,17 @@ log = logging.getLogger(__name__)
 
 
 class ProcessEffects:
-    """Real processes of one deployment. ``run`` identifies them after a crash, ``token`` lets them into the controller."""
+    """Real processes of one deployment. ``run`` identifies them after a crash; what lets them into the controller is
+    derived from ``secret``."""
 
-    def __init__(self, where: paths.DeploymentPaths, policy: Policy, run: str, token: str) -> None:
+    def __init__(self, where: paths.DeploymentPaths, policy: Policy, run: str, secret: str) -> None:
         self._where = where
         self._policy = policy
         self._run = run
-        self._token = token
+        self._secret = secret
         self._me = procs.identify(os.getpid())
         self._workdir = ""
+        self._private_env: frozenset[str] = frozenset()
         self._trees: dict[_Key, Tree] = {}
         self._killed: set[_Key] = set()
         self._draining: set[_Key] = set()
@@ -54,7 +57,7 @@ class ProcessEffects:
         self._tasks: set[asyncio.Task[None]] = set()
         self._written: store.State | None = None
         self.memory = vram.GpuMemory()
-        self.registrar = Registrar(token)
+        self.registrar = Registrar(secret)
         self._post: Post = lambda name, event: None
         self._memory_read: Callable[[Mapping[str, int] | None], None] = lambda free: None
 
@@ -88,7 +91,7 @@ class ProcessEffects:
         return logs.last_incarnation(self._where.name, name)
 
     def follow(self, slots: Mapping[str, Slot], plan: Plan) -> None:
-        self._workdir = plan.workdir
+        self._workdir, self._private_env = plan.workdir, frozenset(plan.private_env)
         self._follow_probes(slots)
         self.registrar.follow(slots, plan.served_names)
         self._keep_state()
@@ -146,7 +149,8 @@ class ProcessEffects:
             "LLMLAUNCH_INCARNATION": str(incarnation),
         }
         # Python buffers what it prints to a file: the reason of a crash would be lost, and progress come late.
-        env = {"PYTHONUNBUFFERED": "1", **os.environ, **spec.env, **marks, TOKEN_VARIABLE: self._token}
+        inherited = child_environment(os.environ, spec, self._private_env)
+        env = {"PYTHONUNBUFFERED": "1", **inherited, **marks, **credentials(self._secret, spec)}
         if spec.engine != EngineName.COMMAND:
             # `python -m` would import a json.py or a tokenizers.py that lies beside the manifest.
             env.setdefault("PYTHONSAFEPATH", "1")

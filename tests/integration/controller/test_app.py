@@ -16,6 +16,7 @@ import pytest
 
 from llmlaunch.controller.app import Controller
 from llmlaunch.controller.client import ControllerClient
+from llmlaunch.controller.grants import gateway_token, replica_token
 from llmlaunch.controller.wire import RegisterWorker, WorkerStatus
 from tests.integration.controller.support import TOKEN, Api, fake_worker, in_thread
 from tests.support.ports import free_port
@@ -208,6 +209,71 @@ def test_what_was_registered_with_the_token_changes_only_with_it() -> None:
         assert other.register(worker.url, "m").status_code == 200  # now the address is free
         owner.http.close()
         other.http.close()
+
+
+def test_a_replicas_token_speaks_for_its_address_and_names_alone() -> None:
+    with in_thread(Controller(token=TOKEN)) as url, fake_worker("m") as own, fake_worker("n") as other:
+        owner = Api(url, TOKEN)
+        assert owner.register(other.url, "n").status_code == 200
+        replica = Api(url, replica_token(TOKEN, own.url, ["m"]))
+        refused = [
+            replica.register(other.url, "n"),
+            replica.register(other.url, "m"),
+            replica.register(own.url, "n", verified=True),
+            replica.register(own.url, "m", "n", verified=True),
+            replica.post("/unregister_worker", {"worker_name": other.url}),
+            replica.post("/receive_heart_beat", {"worker_name": other.url, "queue_length": 1000}),
+            replica.post("/drain_worker", {"worker_name": other.url}),
+            replica.post("/set_expected", {"names": []}),
+            replica.post("/gateway_report", {"gateway": "g", "in_flight": {other.url: 9}}),
+            replica.post("/refresh_all_workers"),
+            replica.http.get("/routes"),
+        ]
+        assert [(a.status_code, error_of(a)["code"]) for a in refused] == [(403, "forbidden")] * len(refused)
+        assert owner.models() == ["n"]
+        own.models = ["n"]  # it answers for another model's name, and is not asked only
+        assert replica.register(own.url).status_code == 403
+        own.models = ["m"]
+        assert replica.register(own.url, "m", verified=True).status_code == 200
+        assert own.asked == 2, "it vouches for nobody, itself included"
+        assert replica.ok("/receive_heart_beat", {"worker_name": own.url}) == {"exist": True}
+        own.models = ["m", "n"]
+        assert owner.post("/refresh_all_workers").status_code == 200
+        rows = {row["worker_name"]: row["model_names"] for row in owner.routes()["replicas"]}
+        assert rows == {own.url: ["m"], other.url: ["n"]}
+        assert replica.ok("/unregister_worker", {"worker_name": own.url}) == {"exist": True}
+        for api in (owner, replica):
+            api.http.close()
+
+
+def test_a_gateways_token_reads_the_routes_and_reports() -> None:
+    with in_thread(Controller(token=TOKEN)) as url:
+        gateway = Api(url, gateway_token(TOKEN))
+        assert gateway.routes()["replicas"] == []
+        assert gateway.ok("/gateway_report", {"gateway": "g", "in_flight": {}}) is None
+        assert gateway.register("http://127.0.0.1:9", "m", verified=True).status_code == 403
+        assert gateway.post("/set_expected", {"names": []}).status_code == 403
+        gateway.http.close()
+
+
+def test_a_stranger_under_open_registration_cannot_take_a_name_of_the_manifest() -> None:
+    open_one = Controller(token=TOKEN, open_registration=True, supervised=True)
+    with in_thread(open_one) as url, fake_worker("m") as liar, fake_worker("x") as guest:
+        owner, stranger = Api(url, TOKEN), Api(url)
+        assert stranger.register(liar.url, "m").status_code == 200
+        assert owner.models() == [], "nobody knows yet whose the name is"
+        assert owner.post("/set_expected", {"names": ["m"]}).status_code == 200
+        assert owner.models() == []
+        answer = stranger.register(liar.url, "m")
+        assert (answer.status_code, error_of(answer)["code"]) == (403, "forbidden")
+        assert "belongs to this deployment's manifest" in error_of(answer)["message"]
+        assert stranger.post("/set_expected", {"names": []}).status_code == 401
+        report = {"gateway": "g", "in_flight": {liar.url: 9}}
+        assert stranger.post("/gateway_report", report).status_code == 401
+        assert stranger.register(guest.url, "x").status_code == 200
+        assert owner.models() == ["x"]
+        for api in (owner, stranger):
+            api.http.close()
 
 
 # -- nothing waits for anybody ---------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from typing import Any
 
 from llmlaunch.controller import wire
 from llmlaunch.planning.types import Component, ProcessSpec
-from llmlaunch.supervision import effects, registrar
+from llmlaunch.supervision import registrar
 from tests.integration.supervision.world import World, component, engine, get, until_phase
 from tests.support.ports import free_port
 from tests.support.waiting import wait_until
@@ -28,8 +28,13 @@ def controller() -> ProcessSpec:
     )
 
 
+def gateway() -> ProcessSpec:
+    """A fake engine in the gateway's place: it tells the token that it was given."""
+    return engine("gateway", component=Component.API, names=(), engine="")
+
+
 class Table:
-    """The controller's routes, asked with the deployment's token."""
+    """The controller's routes, asked with the token of a :func:`gateway`."""
 
     def __init__(self, spec: ProcessSpec, witness: ProcessSpec) -> None:
         self._url = spec.address + "/routes"
@@ -48,20 +53,21 @@ class Table:
 
 
 def test_the_supervisor_registers_for_engines_and_takes_the_dead_away(lab: World) -> None:
-    main = controller()
+    main, witness = controller(), gateway()
     a, b = engine("a", needs=("controller",)), engine("b", needs=("controller",), names=("b", "b-alias"))
-    client = lab.up(main, a, b)
+    client = lab.up(main, a, b, witness)
     until_phase(client, "a", "ready")
     pid = until_phase(client, "b", "ready").pid
-    table = Table(main, a)
+    until_phase(client, "gateway", "ready")
+    table = Table(main, witness)
     wait_until(lambda: table.names() == ["a", "b", "b-alias"], 10)
     assert table.routes()["expected"] == ["a", "b", "b-alias"]
     row = next(r for r in table.routes()["replicas"] if r["component"] == "b")
     assert (row["worker_name"], row["engine"]) == (b.address, "command")
 
-    client.apply(lab.plan(main, a, replace(b, argv=("false",))))
+    client.apply(lab.plan(main, a, replace(b, argv=("false",)), witness))
     wait_until(lambda: table.names() == ["a"], 5, "a dead worker leaves the table long before it expires")
-    client.apply(lab.plan(main, a, b))
+    client.apply(lab.plan(main, a, b, witness))
     wait_until(lambda: table.names() == ["a", "b", "b-alias"], 10)
     assert component(client, "b").pid != pid
 
@@ -73,24 +79,25 @@ def test_the_supervisor_registers_for_engines_and_takes_the_dead_away(lab: World
     assert table.routes()["expected"] == ["a", "b", "b-alias"]
     assert component(client, "a").incarnation == 1, "nobody went down with the controller"
 
-    client.apply(lab.plan(main, a))
+    client.apply(lab.plan(main, a, witness))
     wait_until(lambda: table.names() == ["a"], 10)
     assert table.routes()["expected"] == ["a"]
 
 
 def test_a_stop_drains_first(lab: World) -> None:
     """The controller marks the worker as draining, and its request in flight is waited for."""
-    main = controller()
+    main, witness = controller(), gateway()
     worker = engine("w", needs=("controller",), stop_grace_s=6.0)
-    client = lab.up(main, worker, engine("witness"))
+    client = lab.up(main, worker, witness)
     until_phase(client, "w", "ready")
-    table = Table(main, worker)
-    wait_until(lambda: table.names() == ["w", "witness"] or table.names() == ["w"], 10)
-    gateway, reported = threading.Event(), threading.Event()
+    until_phase(client, "gateway", "ready")
+    table = Table(main, witness)
+    wait_until(lambda: table.names() == ["w"], 10)
+    over, reported = threading.Event(), threading.Event()
 
     def report() -> None:
         # A gateway that says until told otherwise that one request is in flight.
-        while not gateway.is_set():
+        while not over.is_set():
             body = {"gateway": "test", "in_flight": {worker.address: 1}}
             _post(main, "/gateway_report", body, table._token)
             reported.set()
@@ -107,7 +114,7 @@ def test_a_stop_drains_first(lab: World) -> None:
         assert get(worker, "/health")["status"] == "ok", "it was not asked to end yet"
         finished_at = time.time()
     finally:
-        gateway.set()
+        over.set()
         thread.join()
     until_phase(client, "w", "stopped")
     stopped = next(e for e in client.events(timeout_s=0.3) if e.component.phase == "stopped")
@@ -123,6 +130,5 @@ def _post(spec: ProcessSpec, path: str, body: Any, token: str) -> None:
 def test_constants_that_are_written_twice_agree() -> None:
     """The supervisor does not import the wire's module: pydantic would double its memory."""
     assert registrar.HEARTBEAT_S == wire.HEARTBEAT_S
-    assert effects.TOKEN_VARIABLE == wire.TOKEN_VARIABLE
     body = registrar._registration(registrar._Wanted(engine("w"), os.getpid()))
     assert wire.RegisterWorker.model_validate(body).model_dump(exclude_unset=True) == body

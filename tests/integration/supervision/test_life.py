@@ -157,7 +157,7 @@ def test_progress_in_the_log_extends_the_deadline(lab: World) -> None:
 
 
 def test_the_environment_of_a_component(lab: World) -> None:
-    spec = engine("tiny", env={"CUDA_VISIBLE_DEVICES": "", "MARK": "x y"})
+    spec = engine("tiny", env={"CUDA_VISIBLE_DEVICES": "", "MARK": "x y"}, self_registering=True)
     client = lab.up(spec)
     until_phase(client, "tiny", "ready")
     env = get(spec, "/seen")["env"]

@@ -99,6 +99,38 @@ def test_what_came_from_the_environment_is_known_as_secret() -> None:
     assert found.secrets == {SECRET}
 
 
+def test_a_model_knows_which_variables_it_refers_to() -> None:
+    """Whether a value or a default was taken, in its own keys and in what it inherits; not what it overrides."""
+    text = """\
+        defaults:
+          env: {A: "${S}", B: "${TRUE}"}
+          engine_args: {x: "${S}"}
+        models:
+          - model: a
+          - {model: b, env: {A: plain, B: "x${PORT}"}}
+          - {model: c, engine: command, command: [run, "--k=${PORT}"], env: {A: a, B: b, D: "${EMPTY:-d}"}}
+        api: {port: "${PORT}"}
+        """
+    found = manifest(text, ENV)
+    assert [set(spec.variables) for spec in found.models] == [{"S", "TRUE"}, {"S", "PORT"}, {"PORT"}]
+
+
+def test_env_pass_and_env_only() -> None:
+    text = """\
+        defaults: {env_pass: AWS_*}
+        models:
+          - a
+          - {model: b, env_pass: [WANDB_API_KEY, "LAB_*", WANDB_API_KEY], env_only: true}
+        """
+    a, b = manifest(text).models
+    assert (a.env_pass, a.env_only) == (("AWS_*",), False)
+    assert (b.env_pass, b.env_only) == (("WANDB_API_KEY", "LAB_*"), True)
+    for wrong in ("*_KEY", "A*B", "A B", "", "1A", "A-B"):
+        found = problem(f'models: [{{model: a, env_pass: [OK, "{wrong}"]}}]')
+        assert "names no environment variable" in found.message
+        assert "AWS_*" in found.expected
+
+
 WRONG_WITH = [
     "models: ['{v}@@x']",
     "models: ['a@b/{v}']",

@@ -1,0 +1,77 @@
+"""What a token lets its bearer do at the controller, told by the token itself. Pure.
+
+A deployment has one secret, which its supervisor and its controller know. Everything else is derived from it, so that
+nobody keeps a list, and a controller that restarts knows all of them again::
+
+    secret ──┬─► a gateway's token: reads the routes, reports what is in flight
+             └─► a replica's token: speaks for one address, and serves no name but its own
+
+A token is its grant as JSON and an HMAC-SHA-256 of that under the secret (RFC 2104), both in base64url: who holds one
+learns nothing about another.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    OWNER = "owner"
+    """Holds the secret itself: the supervisor, or who runs the components by hand."""
+    GATEWAY = "gateway"
+    REPLICA = "replica"
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What the bearer of a token may do. ``address`` and ``names`` are a replica's."""
+
+    role: Role
+    address: str = ""
+    names: tuple[str, ...] = ()
+
+
+OWNER = Grant(Role.OWNER)
+
+
+def gateway_token(secret: str) -> str:
+    return _token(secret, Grant(Role.GATEWAY))
+
+
+def replica_token(secret: str, address: str, names: Iterable[str]) -> str:
+    return _token(secret, Grant(Role.REPLICA, address, tuple(names)))
+
+
+def read(secret: str, shown: str) -> Grant | None:
+    """What ``shown`` grants where ``secret`` is the deployment's; None: nothing."""
+    if hmac.compare_digest(shown.encode(), secret.encode()):
+        return OWNER
+    body, dot, seal = shown.partition(".")
+    if not dot or not hmac.compare_digest(seal.encode(), _seal(secret, body).encode()):
+        return None
+    said = json.loads(_decoded(body))
+    return Grant(Role(said["role"]), said["address"], tuple(said["names"]))
+
+
+def _token(secret: str, grant: Grant) -> str:
+    said = {"role": grant.role.value, "address": grant.address, "names": list(grant.names)}
+    body = _encoded(json.dumps(said).encode())
+    return f"{body}.{_seal(secret, body)}"
+
+
+def _seal(secret: str, body: str) -> str:
+    return _encoded(hmac.digest(secret.encode(), b"grant " + body.encode(), hashlib.sha256))
+
+
+def _encoded(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def _decoded(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

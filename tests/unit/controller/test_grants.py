@@ -1,0 +1,68 @@
+"""Tokens: what each lets its bearer do, and that nobody makes one without the secret."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmlaunch.controller.grants import OWNER, Grant, Role, gateway_token, read, replica_token
+
+SECRET = "the-secret-of-a-deployment"
+A = "http://127.0.0.1:21002"
+TEXT = st.text(max_size=20)
+
+
+def test_who_shows_the_secret_itself_may_everything() -> None:
+    assert read(SECRET, SECRET) == OWNER
+
+
+def test_a_token_tells_its_grant() -> None:
+    assert read(SECRET, gateway_token(SECRET)) == Grant(Role.GATEWAY)
+    assert read(SECRET, replica_token(SECRET, A, ["m", "n"])) == Grant(Role.REPLICA, A, ("m", "n"))
+
+
+@given(TEXT, st.lists(TEXT))
+def test_any_address_and_names_survive(address: str, names: list[str]) -> None:
+    token = replica_token(SECRET, address, names)
+    assert read(SECRET, token) == Grant(Role.REPLICA, address, tuple(names))
+    assert token.isascii()
+    assert token.isprintable()
+    assert " " not in token
+
+
+def test_tokens_of_another_deployment_grant_nothing() -> None:
+    for token in ("other", gateway_token("other"), replica_token("other", A, ["m"])):
+        assert read(SECRET, token) is None
+
+
+@pytest.mark.parametrize("said", [{"role": "owner"}, {"role": "replica", "address": A, "names": ["m", "n"]}])
+def test_a_grant_cannot_be_widened(said: dict[str, object]) -> None:
+    _, _, seal = replica_token(SECRET, A, ["m"]).partition(".")
+    body = (
+        base64.urlsafe_b64encode(json.dumps({"address": "", "names": [], **said}).encode())
+        .decode()
+        .rstrip("=")
+    )
+    assert read(SECRET, f"{body}.{seal}") is None
+
+
+@given(st.data())
+def test_one_changed_character_is_enough(data: st.DataObject) -> None:
+    token = replica_token(SECRET, A, ["m"])
+    at = data.draw(st.integers(0, len(token) - 2))  # of the last character some bits are padding
+    other = data.draw(st.characters(max_codepoint=126, min_codepoint=33).filter(lambda c: c != token[at]))
+    assert read(SECRET, token[:at] + other + token[at + 1 :]) is None
+
+
+@given(st.text())
+def test_nonsense_grants_nothing(shown: str) -> None:
+    assert read(SECRET, shown) is None
+
+
+@pytest.mark.parametrize("shown", ["", ".", "a.", ".b", "é.ü", "x" * 100_000])
+def test_what_is_no_token_grants_nothing(shown: str) -> None:
+    assert read(SECRET, shown) is None
