@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from llmlaunch.cli.render import outlook
+
 if TYPE_CHECKING:
     from llmlaunch.control.types import ComponentStatus, ProgressEvent, StatusReport
 
@@ -93,15 +95,16 @@ class Board:
         here = [name for name in self.wanted if name not in ended]
         return all(self._in(name, "ready", "failed") for name in here) and not self.lingering()
 
-    def hopeless(self) -> bool:
-        """Whether nothing can serve any more: the controller, the gateway or every worker FAILED.
+    def hopeless(self, *, for_good: bool = False) -> bool:
+        """Whether nothing can serve: the controller, the gateway or every worker FAILED.
 
-        What was stopped on request is no failure.
+        What was stopped on request is no failure. ``for_good``: nor is what will be tried again.
         """
         kinds: dict[str, list[bool]] = {}
         for row in self.rows.values():
             if row.phase != "stopped":
-                kinds.setdefault(row.component, []).append(self._in(row.name, "failed"))
+                over = self._in(row.name, "failed") and not (for_good and row.next_try is not None)
+                kinds.setdefault(row.component, []).append(over)
         return any(all(failed) for failed in kinds.values())
 
     def reason(self, name: str) -> str:
@@ -110,6 +113,8 @@ class Board:
         if row is None:
             return f"{name}: " + ("no longer part of the deployment" if self._seeded else "not started")
         why = row.cause or row.progress or "no reason is known"
+        if later := outlook(row, row.since):
+            why += f"; {later}"
         return "\n".join(
             [f"{name}: {row.phase}: {why}", *(f"  | {line}" for line in self.tails.get(name, ()))]
         )

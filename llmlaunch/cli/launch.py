@@ -244,7 +244,7 @@ def _stay(launched: Launched) -> int:
                 _names_ready(launched, lambda: bool(board.missing()))
         if not board.hopeless() and len(board.missing()) < len(board.wanted):
             _summary(launched)
-        launched = _wait(launched, board.hopeless, None)
+            launched = _wait(launched, partial(board.hopeless, for_good=True), None)
     except Interrupted as interrupted:
         if interrupted.signum == signal.SIGHUP:
             let_go_of_terminal()

@@ -115,6 +115,30 @@ def explanation(component: ComponentStatus) -> str:
     return one_line(component.cause or component.note)
 
 
+def outlook(component: ComponentStatus, now: float) -> str:
+    """When one that is down is tried again, or who has to say so; empty for all others."""
+    if component.phase not in ("backoff", "failed"):
+        return ""
+    if component.next_try is None:
+        return f"`llmlaunch restart {component.name}` tries again" if component.phase == "failed" else ""
+    wait = component.next_try - now
+    return "next try now" if wait < 1 else f"next try in {age(wait)}"
+
+
+def why(component: ComponentStatus, now: float) -> str:
+    """The explanation, and what is to come."""
+    return "; ".join(word for word in (explanation(component), outlook(component, now)) if word)
+
+
+def story(component: ComponentStatus, now: float) -> str:
+    """For ``status``: why it is as it is; of one that is well again, what ailed it the last time."""
+    told = why(component, now)
+    if component.phase != "ready" or component.last is None:
+        return told
+    last = f"{age(now - component.last.at)} ago: {one_line(component.last.text)}"
+    return f"{told}; {last}" if told else last
+
+
 def component_row(component: ComponentStatus, gpus: Sequence[GpuStatus], now: float) -> tuple[str, ...]:
     return (
         component.name,
@@ -125,7 +149,7 @@ def component_row(component: ComponentStatus, gpus: Sequence[GpuStatus], now: fl
         vram(component),
         str(component.restarts),
         age(now - component.since),
-        explanation(component),
+        story(component, now),
     )
 
 
@@ -173,8 +197,8 @@ def status_lines(report: StatusReport, now: float) -> list[str]:
 
 def change_line(component: ComponentStatus) -> str:
     """One change of one component: ``smollm2-1: starting: loading weights 120 of 260 MiB``."""
-    why = explanation(component)
-    return f"{component.name}: {component.phase}" + (f": {why}" if why else "")
+    told = why(component, component.since)
+    return f"{component.name}: {component.phase}" + (f": {told}" if told else "")
 
 
 def curl(url: str, model: str, *, embedding: bool, key: str = "") -> list[str]:

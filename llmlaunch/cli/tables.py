@@ -84,6 +84,6 @@ def board(components: Sequence[ComponentStatus], now: float) -> RenderableType:
             Text(component.name, style="bold"),
             Text(f"{mark} {component.phase}", style=style),
             Text(render.age(now - component.since), style="dim"),
-            Text(render.explanation(component) or component.address, style="" if moving else "dim"),
+            Text(render.why(component, now) or component.address, style="" if moving else "dim"),
         )
     return table

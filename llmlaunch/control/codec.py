@@ -11,6 +11,7 @@ from llmlaunch.control.types import (
     ApplyResult,
     ComponentStatus,
     GpuStatus,
+    LastFailure,
     ProgressEvent,
     StatusReport,
     SupervisorStatus,
@@ -71,9 +72,15 @@ def event_from_json(data: Any) -> ProgressEvent:
 
 def _component(data: Any) -> ComponentStatus:
     given = _known(ComponentStatus, data)
+    last = given.get("last")
     return _make(
         ComponentStatus,
-        given | {"names": tuple(given.get("names", ())), "gpus": tuple(given.get("gpus", ()))},
+        given
+        | {
+            "names": tuple(given.get("names", ())),
+            "gpus": tuple(given.get("gpus", ())),
+            "last": None if last is None else _make(LastFailure, last),
+        },
     )
 
 

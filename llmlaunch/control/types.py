@@ -31,6 +31,25 @@ _NO_PROCESS = ("pending", "backoff", "stopped", "failed")
 
 
 @dataclass(frozen=True, slots=True)
+class LastFailure:
+    """The latest end of a component that nobody had asked for, or its latest start that failed."""
+
+    at: float
+    incarnation: int
+    why: str
+    """The kind, as in :class:`ComponentStatus`, but for command."""
+    text: str
+    """In words: "was killed by SIGKILL; its last line: …"."""
+    exit_code: int | None = None
+    """None when a signal ended it, or no process came to be."""
+    signal: str | None = None
+    """SIGKILL, SIGSEGV …"""
+    out_of_memory: bool = False
+    """The kernel's OOM killer was at work just then, in its cgroup or, where that cannot be told, on the machine."""
+    last_line: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ComponentStatus:
     name: str
     component: str
@@ -56,6 +75,10 @@ class ComponentStatus:
     """The kind of the cause, for programs: command, start_timeout, unhealthy, exit, spawn, port, memory."""
     note: str = ""
     """What it says of itself, ready: "requests run one at a time, because it is an encoder-decoder"."""
+    next_try: float | None = None
+    """In backoff and failed: when it is started again. None: only when somebody says so."""
+    last: LastFailure | None = None
+    """Kept through recoveries and restarts, until the next one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,5 +95,8 @@ class Sglang:
             env={"SGLANG_USE_MODELSCOPE": "true"} if model.source is Source.MODELSCOPE else {},
             metrics=MetricNames("sglang:num_running_reqs", "sglang:num_queue_reqs", "sglang:token_usage"),
             progress_patterns=_PROGRESS,
+            # Its /health waits a second, then generates a token, and answers 503 when that took longer than 20 s.
+            probe_timeout_s=25.0,
+            probe_failures=2,
             start_timeout_s=600.0,
         )

@@ -86,6 +86,10 @@ class Launch:
     """GET answers 200 once the replica can serve."""
     live_path: str = "/health"
     """GET answers 200 as long as it should be left running."""
+    probe_timeout_s: float = 10.0
+    """Seconds that an answer to either may take. llama-server was seen to need 3 s under forty requests."""
+    probe_failures: int = 3
+    """Failed probes of ``live_path`` in a row that make it unhealthy."""
     self_registering: bool = False
     """True: it registers with the controller itself. False: the supervisor does it on its behalf."""
     metrics: MetricNames = field(default_factory=MetricNames)

@@ -21,6 +21,7 @@ from llmlaunch.manifest.types import (
     Manifest,
     ModelSpec,
     Position,
+    Restarts,
     Source,
 )
 from llmlaunch.manifest.words import explain
@@ -202,6 +203,10 @@ class Reader:
             max_model_len=part.max_model_len,
             command=tuple(part.command or ()),
             probe=part.probe,
+            ready_probe=part.ready_probe,
+            probe_timeout_s=part.probe_timeout,
+            probe_failures=part.probe_failures,
+            restart=part.restart or Restarts(),
             start_timeout_s=part.start_timeout,
             stop_grace_s=part.stop_grace,
             variables=frozenset(self._variables(part, path, home)),

@@ -20,9 +20,11 @@ from llmlaunch.manifest.values import (
     Names,
     Patience,
     Port,
-    ProbePath,
+    Probe,
+    ProbeFailures,
     Processes,
     Replicas,
+    Restart,
     Size,
     Text,
     Texts,
@@ -119,8 +121,20 @@ class Settings(Part):
     (vllm and sglang 64, llamacpp 4, transformers 32); no limit for command, about which nothing is known."""
     max_model_len: Tokens | None = Field(default=None, examples=[8192])
     """Tokens of context. Left out: the model's own, as far as memory allows."""
-    probe: ProbePath | None = Field(default=None, examples=["/health"])
-    """Path that answers 200 when a replica is ready. Left out: the engine's own; /health for command."""
+    probe: Probe | None = Field(default=None, examples=["/health", "none"])
+    """Path that answers 200 as long as a replica is well, or none: nobody asks, and it lives as long as its process.
+    Left out: the engine's own; /health for command."""
+    ready_probe: Probe | None = Field(default=None, examples=["/ready"])
+    """Path that answers 200 when a replica is ready, or none: as soon as its port takes connections. Left out: the same as
+    `probe` where that is given, else the engine's own."""
+    probe_timeout: Patience | None = Field(default=None, examples=["30s"])
+    """How long the answer to a probe may take. Left out: 10s; 25s for sglang. While a replica starts it may always take 30s."""
+    probe_failures: ProbeFailures | None = Field(default=None, examples=[5])
+    """How many probes in a row may fail until a replica is restarted. Left out: 3; 2 for sglang. Of one that is busy and only slow
+    to answer none counts, for five minutes."""
+    restart: Restart | None = Field(default=None, examples=["never", {"max": 3, "delay": "30s"}])
+    """never, or {max: N, delay: D}: after max failed starts in a row (left out: 5) a replica is failed, and is tried again
+    every delay (left out: after 60s, then every 5m). Between the tries before that, 1s, 2s, 4s … 60s go by."""
     start_timeout: Patience | None = Field(default=None, examples=["10m"])
     """Time without any progress after which a start has failed."""
     stop_grace: Duration = Field(default=10.0, examples=["30s"])

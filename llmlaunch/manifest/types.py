@@ -102,6 +102,16 @@ class ApiSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Restarts:
+    """When a replica that failed is started again."""
+
+    max: int | None = None
+    """Starts in a row that may fail before it counts as failed; 0: it is never restarted; None: the supervisor's own."""
+    delay_s: float | None = None
+    """Seconds until a failed one is tried again; None: the supervisor's own."""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSpec:
     """One entry of ``models``: what to serve, and how each of its replicas runs."""
 
@@ -135,7 +145,14 @@ class ModelSpec:
     command: tuple[str, ...] = ()
     """``engine: command`` only. ``{host}``, ``{port}``, ``{model}`` and ``{name}`` are filled in."""
     probe: str | None = None
-    """Path that answers 200 when the replica is ready; None: the engine's own."""
+    """Path that answers 200 as long as the replica is well; "": nobody asks; None: the engine's own."""
+    ready_probe: str | None = None
+    """Path that answers 200 when the replica is ready; "": its port takes connections; None: as ``probe``."""
+    probe_timeout_s: float | None = None
+    """Seconds that the answer to a probe may take; None: the engine's own."""
+    probe_failures: int | None = None
+    """Failed probes in a row after which it is restarted; None: the engine's own."""
+    restart: Restarts = field(default_factory=Restarts)
     start_timeout_s: float | None = None
     """Seconds without progress after which a start has failed; None: the engine's own."""
     stop_grace_s: float = 10.0

@@ -11,9 +11,13 @@ from pydantic_core import PydanticCustomError
 
 from llmlaunch.manifest import devices, sizes
 from llmlaunch.manifest.tree import Filled, typed
+from llmlaunch.manifest.types import Restarts
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9_.])?")
+_PATH = re.compile(r"/\S*")
+_RESTART_EXPECTED = "never, or {max: 3, delay: 60s}, or one of the two"
+_MOST_RESTARTS = 1000
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ENV_PATTERN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\*?|\*")
 
@@ -64,6 +68,35 @@ def _patience(value: object) -> float:
     if seconds <= 0:
         raise wrong("leaves no time", sizes.DURATION_EXPECTED)
     return seconds
+
+
+def _probe(value: object) -> object:
+    """The path; empty for ``none``."""
+    if value == "none":
+        return ""
+    if isinstance(value, str) and not _PATH.fullmatch(value):
+        raise wrong(
+            "is not valid here", "a path that starts with / and has no spaces, or none", choices=("none",)
+        )
+    return value
+
+
+def _restart(value: object) -> Restarts:
+    if value == "never":
+        return Restarts(max=0)
+    if not isinstance(value, dict):
+        raise wrong("is not known", _RESTART_EXPECTED, choices=("never",))
+    if unknown := [str(key) for key in value if key not in ("max", "delay")]:
+        raise wrong(f"has the unknown key {unknown[0]!r}", _RESTART_EXPECTED)
+    most, delay = _retyped(value.get("max")), value.get("delay")
+    if most is not None and (
+        isinstance(most, bool) or not isinstance(most, int) or not 1 <= most <= _MOST_RESTARTS
+    ):
+        raise wrong("has a max that is no whole number from 1 to 1000", "max: 3, or restart: never")
+    try:
+        return Restarts(most, None if delay is None else _patience(delay))
+    except PydanticCustomError:
+        raise wrong("has a delay that is no duration above 0", sizes.DURATION_EXPECTED) from None
 
 
 def _gpus(value: object) -> object:
@@ -157,7 +190,31 @@ DeploymentName = Annotated[
 ]
 Variable = Annotated[str, Field(pattern=rf"^{_ENV_NAME.pattern}$")]
 """The name of an environment variable."""
-ProbePath = Annotated[str, Field(pattern=r"^/\S*$")]
+Probe = Annotated[
+    str,
+    BeforeValidator(_probe),
+    WithJsonSchema({"anyOf": [{"const": "none"}, _TEXT | {"pattern": r"^/\S*$"}]}),
+]
+ProbeFailures = Annotated[int, Field(ge=1, le=1000), RETYPED]
+Restart = Annotated[
+    Restarts,
+    BeforeValidator(_restart),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"const": "never"},
+                {
+                    "type": "object",
+                    "properties": {
+                        "max": {"type": "integer", "minimum": 1, "maximum": 1000},
+                        "delay": {"type": ["string", "number"], "format": "duration"},
+                    },
+                    "additionalProperties": False,
+                },
+            ]
+        }
+    ),
+]
 Gpus = Annotated[
     Any,
     BeforeValidator(_gpus),

@@ -150,7 +150,7 @@ def _range(path: Path, context: Mapping[str, Any]) -> str:
 
 
 def _pattern(path: Path) -> str:
-    return "a path that starts with / and has no spaces" if path[-1] == "probe" else "letters, digits and _"
+    return "letters, digits and _"
 
 
 def _choices(text: str) -> list[str]:

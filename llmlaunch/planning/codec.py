@@ -144,6 +144,7 @@ _DECODERS: dict[Any, Any] = {
     Component: _component,
     str | None: _optional(_text),
     int | None: _optional(_integer),
+    float | None: _optional(_number),
     Mapping[str, str]: _mapping,
     tuple[str, ...]: _many(_text),
     tuple[int, ...]: _many(_integer),

@@ -119,8 +119,12 @@ class Maker:
             mask=visible,
             vram_bytes=sum(claims),
             vram_per_gpu=tuple(claims),
-            ready_path=model.probe or launch.ready_path,
-            live_path=(model.probe if model.engine is EngineName.COMMAND else None) or launch.live_path,
+            ready_path=_ready_path(model, launch),
+            live_path=launch.live_path if model.probe is None else model.probe,
+            probe_timeout_s=model.probe_timeout_s or launch.probe_timeout_s,
+            probe_failures=model.probe_failures or launch.probe_failures,
+            restart_max=model.restart.max,
+            restart_delay_s=model.restart.delay_s,
             self_registering=launch.self_registering,
             progress_patterns=launch.progress_patterns,
             max_concurrency=_at_once(model, engine, launch),
@@ -192,3 +196,12 @@ def _at_once(model: ModelSpec, engine: Engine, launch: Launch) -> int | None:
     if model.max_concurrency or launch.self_registering or engine.name == EngineName.COMMAND:
         return model.max_concurrency
     return engine.sequences(model)
+
+
+def _ready_path(model: ModelSpec, launch: Launch) -> str:
+    if model.ready_probe is not None:
+        return model.ready_probe
+    # A server of which nothing is known, and that has no probe, has none of readiness either.
+    if model.probe or (model.probe is not None and model.engine is EngineName.COMMAND):
+        return model.probe
+    return launch.ready_path

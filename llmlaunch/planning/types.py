@@ -42,7 +42,17 @@ class ProcessSpec:
     """Total over its GPUs."""
     vram_per_gpu: tuple[int, ...] = ()
     ready_path: str = "/health"
+    """GET answers 200 once it can serve. Empty: it can as soon as its port takes connections."""
     live_path: str = "/health"
+    """GET answers 200 as long as it should be left running. Empty: nobody asks."""
+    probe_timeout_s: float | None = None
+    """None: the supervisor's own, as for the three after it."""
+    probe_failures: int | None = None
+    """In a row, then it is unhealthy."""
+    restart_max: int | None = None
+    """Failed starts in a row, then FAILED. 0: it is never restarted."""
+    restart_delay_s: float | None = None
+    """How long FAILED lasts until the next try."""
     self_registering: bool = False
     progress_patterns: tuple[str, ...] = ()
     max_concurrency: int | None = None

@@ -14,7 +14,7 @@ from llmlaunch.errors import PortTakenError, StartError
 from llmlaunch.manifest.types import EngineName
 from llmlaunch.planning.environment import child_environment
 from llmlaunch.planning.types import Plan, ProcessSpec
-from llmlaunch.supervision import logs, probe, procs, store, vram
+from llmlaunch.supervision import logs, procs, store, vram
 from llmlaunch.supervision.core.reconcile import Slot
 from llmlaunch.supervision.core.restart import Policy
 from llmlaunch.supervision.core.types import (
@@ -29,12 +29,15 @@ from llmlaunch.supervision.core.types import (
 )
 from llmlaunch.supervision.credentials import credentials
 from llmlaunch.supervision.loop import Post
+from llmlaunch.supervision.oom import LOOK_EVERY_S, OomCount
+from llmlaunch.supervision.probe import Watch
 from llmlaunch.supervision.registrar import Registrar
-from llmlaunch.supervision.spawn import Tree, reap_strangers, start_under_shim, wait_for_port
+from llmlaunch.supervision.spawn import CannotExecute, Tree, reap_strangers, start_under_shim, wait_for_port
 
 _LEARN_AFTER_S = (3.0, 60.0)
 """When a replica's VRAM is measured: once it is ready, and again when it has served."""
 _Key = tuple[str, int]
+_Probing = tuple[str, str, float | None]
 log = logging.getLogger(__name__)
 
 
@@ -53,7 +56,7 @@ class ProcessEffects:
         self._trees: dict[_Key, Tree] = {}
         self._killed: set[_Key] = set()
         self._draining: set[_Key] = set()
-        self._watches: dict[_Key, asyncio.Task[None]] = {}
+        self._watches: dict[_Key, tuple[_Probing, asyncio.Task[None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._written: store.State | None = None
         self.memory = vram.GpuMemory()
@@ -111,7 +114,7 @@ class ProcessEffects:
         return vram.used_by_tree(await self.memory.sample(), pids)
 
     async def close(self) -> None:
-        for task in [*self._tasks, *self._watches.values()]:
+        for task in [*self._tasks, *(watch for _, watch in self._watches.values())]:
             task.cancel()
         self.memory.close()
         self._where.state_file.unlink(missing_ok=True)
@@ -124,19 +127,25 @@ class ProcessEffects:
             tree = await self._start(spec, incarnation)
         except (StartError, PortTakenError) as error:
             why = Why.PORT if isinstance(error, PortTakenError) else Why.SPAWN
-            self._post(spec.name, SpawnFailed(incarnation, error.message, why=why))
+            permanent = isinstance(error, CannotExecute)
+            self._post(spec.name, SpawnFailed(incarnation, error.message, permanent, why))
             return
         except Exception as error:
             log.exception("starting %s", spec.name)
             self._post(spec.name, SpawnFailed(incarnation, f"can not start: {error}"))
             return
-        code, left = await tree.ended()
+        oom = OomCount(tree.program.pid if tree.program else os.getpid())
+        ended = asyncio.create_task(tree.ended())
+        while not (await asyncio.wait({ended}, timeout=LOOK_EVERY_S))[0]:
+            oom.look()
+        code, left = ended.result()
         if left:
             log.error("%s %d: %d processes can not be ended", spec.name, incarnation, left)
         self._trees.pop(key, None)
         self._killed.discard(key)
         self._keep_state()
-        self._post(spec.name, Exited(incarnation, code, self._last_line(spec.name, incarnation)))
+        lacked = code != 0 and oom.rose()
+        self._post(spec.name, Exited(incarnation, code, self._last_line(spec.name, incarnation), lacked))
 
     async def _start(self, spec: ProcessSpec, incarnation: int) -> Tree:
         if taken := await asyncio.to_thread(wait_for_port, spec.host, spec.port):
@@ -203,11 +212,14 @@ class ProcessEffects:
             for name, slot in slots.items()
             if slot.record.pid is not None and slot.record.phase in (Phase.STARTING, Phase.READY)
         }
-        for key in self._watches.keys() - wanted.keys():
-            self._watches.pop(key).cancel()
+        for key, (how, task) in list(self._watches.items()):
+            # A plan may change how a process is probed, and leave it running.
+            if key not in wanted or how != _probing(wanted[key].spec):
+                task.cancel()
+                del self._watches[key]
         for key, slot in wanted.items():
             if key not in self._watches:
-                self._watches[key] = asyncio.create_task(self._watch(slot))
+                self._watches[key] = _probing(slot.spec), asyncio.create_task(self._watch(slot))
 
     async def _watch(self, slot: Slot) -> None:
         name, incarnation = slot.spec.name, slot.record.incarnation
@@ -223,7 +235,12 @@ class ProcessEffects:
 
         log_file = self._where.log(name, incarnation)
         ready = slot.record.phase is Phase.READY
-        await probe.watch(slot.spec, incarnation, log_file, ready, self._policy, emit)
+
+        def cpu_seconds() -> float:
+            tree = self._trees.get((name, incarnation))
+            return tree.cpu_seconds() if tree else 0.0
+
+        await Watch(slot.spec, incarnation, log_file, self._policy, emit, cpu_seconds).run(ready)
 
     async def _read_memory(self) -> None:
         inventory = await self.memory.sample(fresh=True)
@@ -266,3 +283,7 @@ class ProcessEffects:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
             log.error("a task of the supervisor failed", exc_info=error)
+
+
+def _probing(spec: ProcessSpec) -> _Probing:
+    return spec.ready_path, spec.live_path, spec.probe_timeout_s

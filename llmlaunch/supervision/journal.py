@@ -12,6 +12,7 @@ from llmlaunch.control.types import (
     ApiStatus,
     ComponentStatus,
     GpuStatus,
+    LastFailure,
     ProgressEvent,
     StatusReport,
     SupervisorStatus,
@@ -19,8 +20,9 @@ from llmlaunch.control.types import (
 from llmlaunch.hardware.types import Gpu, Inventory, MigDevice
 from llmlaunch.planning.types import Component, Plan
 from llmlaunch.supervision import logs
+from llmlaunch.supervision.core.failure import signal_name
 from llmlaunch.supervision.core.reconcile import Slot
-from llmlaunch.supervision.core.types import LIVE_PHASES, Phase, Why
+from llmlaunch.supervision.core.types import LIVE_PHASES, Death, Phase, Why
 
 _KEPT_EVENTS = 2000
 _TAIL_LINES = 20
@@ -80,7 +82,7 @@ class Journal:
 
     def component(self, slot: Slot, vram_used: int | None) -> ComponentStatus:
         record, spec = slot.record, slot.spec
-        pending = record.phase is Phase.PENDING
+        pending, resting = record.phase is Phase.PENDING, record.phase in _FAILURES
         return ComponentStatus(
             name=spec.name,
             component=spec.component.value,
@@ -94,13 +96,32 @@ class Journal:
             vram_bytes=spec.vram_bytes,
             vram_used_bytes=vram_used,
             restarts=record.restarts,
-            since=round(record.since + self._epoch, 3),
+            since=self._calendar(record.since),
             cause=(record.waiting if pending else "") or record.cause.text,
             progress=record.progress,
             incarnation=record.incarnation,
             why="" if record.cause.why is Why.NONE else record.cause.why.value,
             note=record.remark if record.phase is Phase.READY else "",
+            next_try=None if not resting or record.deadline is None else self._calendar(record.deadline),
+            last=self._last_failure(record.last),
         )
+
+    def _last_failure(self, last: Death | None) -> LastFailure | None:
+        if last is None:
+            return None
+        return LastFailure(
+            at=self._calendar(last.at),
+            incarnation=last.incarnation,
+            why=last.why.value,
+            text=last.text,
+            exit_code=last.code if last.code is not None and last.code >= 0 else None,
+            signal=signal_name(last.code) or None,
+            out_of_memory=last.out_of_memory,
+            last_line=last.last_line,
+        )
+
+    def _calendar(self, monotonic: float) -> float:
+        return round(monotonic + self._epoch, 3)
 
     def report(
         self,

@@ -3,59 +3,172 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from llmlaunch.planning.types import ProcessSpec
+from llmlaunch.planning.types import Component, ProcessSpec
+from llmlaunch.supervision.core.liveness import Patience
 from llmlaunch.supervision.core.restart import Policy
 from llmlaunch.supervision.core.types import Probed, Progressed
-from llmlaunch.supervision.request import RequestFailed, Response, request
+from llmlaunch.supervision.request import NoAnswer, RequestFailed, Response, request
 
 _LEAST_S, _MOST_S, _SHARE = 0.05, 0.5, 0.03
 """Seconds between two readiness probes, and their share in what the start has taken so far: a start is known to be over
 after hardly more than it took."""
+_SLOW_S = 0.5
+"""An answer that takes longer may never come: from here on it is measured what the process does instead."""
+_BUSY_STATUSES = (429, 503)
+"""What servers answer that have no time now; SGLang does when a token for its probe took 20 s."""
 _READ_BYTES = 256 << 10
 _LINE_CHARACTERS = 200
 Emit = Callable[[Probed | Progressed], None]
 
 
-async def watch(
-    spec: ProcessSpec, incarnation: int, log: Path, ready: bool, policy: Policy, emit: Emit
-) -> None:
-    """Probe until cancelled: readiness until the first success (unless ``ready`` already), liveness from then on."""
-    if not ready:
-        await _until_ready(spec, incarnation, log, policy, emit)
-    while True:
-        await asyncio.sleep(policy.probe_every_s)
-        ok, detail, _ = await _probe(spec.address + spec.live_path, policy)
-        emit(Probed(incarnation, ok, detail))
+class Watch:
+    """Probes one incarnation of ``spec``. ``cpu_seconds`` tells what its process tree has used so far; it may block."""
+
+    def __init__(
+        self,
+        spec: ProcessSpec,
+        incarnation: int,
+        log: Path,
+        policy: Policy,
+        emit: Emit,
+        cpu_seconds: Callable[[], float],
+    ) -> None:
+        self._spec = spec
+        self._incarnation = incarnation
+        self._log = log
+        self._policy = policy
+        self._emit = emit
+        self._cpu_seconds = cpu_seconds
+        self._timeout_s = Patience.of(spec, policy).timeout_s
+
+    async def run(self, ready: bool) -> None:
+        """Until cancelled: readiness until the first success (unless ``ready`` already), liveness from then on."""
+        if not ready:
+            await self._until_ready()
+        while self._spec.live_path:
+            await asyncio.sleep(self._policy.probe_every_s)
+            self._emit(await self._alive())
+
+    # ── readiness ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _until_ready(self) -> None:
+        now = asyncio.get_running_loop().time
+        began, seen, said = now(), "", ""
+        signs = _LogSigns(self._log, self._spec.progress_patterns)
+        timeout_s = max(self._timeout_s, self._policy.start_probe_timeout_s)
+        while True:
+            probe = asyncio.create_task(self._ask(self._spec.ready_path, timeout_s))
+            try:
+                # The log goes on while a server that loads lets its probe wait.
+                while not (await asyncio.wait({probe}, timeout=_MOST_S))[0]:
+                    self._tell(signs.newest())
+                answer = probe.result()
+            finally:
+                probe.cancel()
+            if answer.ok:
+                self._emit(Probed(self._incarnation, True, _remark(answer.response)))
+                return
+            if answer.detail != said:
+                said = answer.detail
+                self._emit(Probed(self._incarnation, False, said))
+            told = _progress(answer.response)
+            if told and told != seen:
+                seen = told
+                self._tell(told)
+            self._tell(signs.newest())
+            await asyncio.sleep(min(max(_LEAST_S, (now() - began) * _SHARE), _MOST_S))
+
+    def _tell(self, progress: str) -> None:
+        if progress:
+            self._emit(Progressed(self._incarnation, progress))
+
+    # ── liveness ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _alive(self) -> Probed:
+        """One liveness probe. What the process did meanwhile is only looked at when the answer is late or missing."""
+        probe = asyncio.create_task(self._ask(self._spec.live_path, self._timeout_s))
+        try:
+            await asyncio.wait({probe}, timeout=min(_SLOW_S, self._timeout_s / 4))
+            meter = None if probe.done() else await _Meter.start(self._cpu_seconds)
+            answer = await probe
+        finally:
+            probe.cancel()
+        if answer.ok or not answer.unanswered:
+            return Probed(self._incarnation, answer.ok, answer.detail)
+        if meter is None:
+            meter = await _Meter.start(self._cpu_seconds)
+            await asyncio.sleep(_SLOW_S)
+        cpu = await meter.read()
+        return Probed(self._incarnation, False, answer.detail, unanswered=True, cpu=cpu)
+
+    # ── both ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _ask(self, path: str, timeout_s: float) -> _Answer:
+        if not path:
+            return await self._connect(timeout_s)
+        try:
+            response = await request("GET", self._spec.address + path, timeout_s=timeout_s)
+        except NoAnswer as error:
+            hint = "; `probe_timeout:` allows more" if self._spec.component is Component.WORKER else ""
+            return _Answer(False, error.message + (hint if error.timed_out else ""), unanswered=True)
+        except RequestFailed as error:
+            return _Answer(False, error.message)
+        if response.ok:
+            return _Answer(True, response=response)
+        return _Answer(False, f"status {response.status}", response.status in _BUSY_STATUSES, response)
+
+    async def _connect(self, timeout_s: float) -> _Answer:
+        """Whether its port takes connections: all there is to see of a server without a probe."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                _, writer = await asyncio.open_connection(
+                    urlsplit(self._spec.address).hostname, self._spec.port
+                )
+        except TimeoutError:
+            return _Answer(False, f"no connection within {timeout_s:g} s")
+        except OSError as error:
+            return _Answer(False, "connection refused" if error.errno == errno.ECONNREFUSED else str(error))
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+        return _Answer(True)
 
 
-async def _until_ready(spec: ProcessSpec, incarnation: int, log: Path, policy: Policy, emit: Emit) -> None:
-    now = asyncio.get_running_loop().time
-    began, seen, signs = now(), "", _LogSigns(log, spec.progress_patterns)
-    while True:
-        ok, _, response = await _probe(spec.address + spec.ready_path, policy)
-        if ok:
-            emit(Probed(incarnation, True, _remark(response)))
-            return
-        told = _progress(response)
-        if told and told != seen:
-            seen = told
-            emit(Progressed(incarnation, told))
-        if printed := signs.newest():
-            emit(Progressed(incarnation, printed))
-        await asyncio.sleep(min(max(_LEAST_S, (now() - began) * _SHARE), _MOST_S))
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    ok: bool
+    detail: str = ""
+    unanswered: bool = False
+    """As in :class:`Probed`."""
+    response: Response | None = None
 
 
-async def _probe(url: str, policy: Policy) -> tuple[bool, str, Response | None]:
-    try:
-        response = await request("GET", url, timeout_s=policy.probe_timeout_s)
-    except RequestFailed as error:
-        return False, error.message, None
-    return response.ok, "" if response.ok else f"status {response.status}", response
+@dataclass(frozen=True, slots=True)
+class _Meter:
+    """CPU time between two looks, as CPUs kept busy."""
+
+    cpu_seconds: Callable[[], float]
+    began: float
+    used: float
+
+    @classmethod
+    async def start(cls, cpu_seconds: Callable[[], float]) -> _Meter:
+        used = await asyncio.to_thread(cpu_seconds)
+        return cls(cpu_seconds, asyncio.get_running_loop().time(), used)
+
+    async def read(self) -> float:
+        used = await asyncio.to_thread(self.cpu_seconds)
+        elapsed = max(asyncio.get_running_loop().time() - self.began, 0.001)
+        return max(used - self.used, 0.0) / elapsed
 
 
 def _remark(response: Response | None) -> str:

@@ -47,6 +47,15 @@ def descendants(root: int) -> list[int]:
     return found
 
 
+def cpu_seconds(root: int) -> float:
+    """CPU time that ``root``, everything alive below it and what those have reaped took so far (``man 5 proc_pid_stat``)."""
+    ticks = 0
+    for pid in (root, *descendants(root)):
+        if fields := _stat(pid):
+            ticks += sum(map(int, fields[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def environment(pid: int) -> dict[str, str]:
     """What ``pid`` was started with; empty when it is gone or somebody else's."""
     try:

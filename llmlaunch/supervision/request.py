@@ -26,6 +26,14 @@ class RequestFailed(LlmlaunchError):
     code = "request"
 
 
+class NoAnswer(RequestFailed):
+    """Somebody listens there, and said nothing, or not all: it may be busy."""
+
+    def __init__(self, message: str, timed_out: bool = False) -> None:
+        super().__init__(message)
+        self.timed_out = timed_out
+
+
 @dataclass(frozen=True, slots=True)
 class Response:
     status: int
@@ -46,16 +54,16 @@ class Response:
 async def request(
     method: str, url: str, body: Any = None, *, token: str = "", timeout_s: float = 2.0
 ) -> Response:
-    """Ask once. Raises RequestFailed when no complete answer came within ``timeout_s`` seconds."""
+    """Ask once. Raises RequestFailed when no complete answer came within ``timeout_s`` seconds; NoAnswer if one still might."""
     try:
         async with asyncio.timeout(timeout_s):
             return await _exchange(method, url, body, token)
     except TimeoutError:
-        raise RequestFailed(f"no answer within {timeout_s:g} s") from None
+        raise NoAnswer(f"no answer within {timeout_s:g} s", timed_out=True) from None
     except ConnectionRefusedError:
         raise RequestFailed("connection refused") from None
     except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
-        raise RequestFailed("the connection broke") from None
+        raise NoAnswer("the connection broke") from None
     except ValueError:
         raise RequestFailed("the answer is not HTTP") from None
     except OSError as error:

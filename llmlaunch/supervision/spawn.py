@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import subprocess
 import sys
@@ -19,6 +20,14 @@ SHIM = Path(__file__).with_name("shim.py")
 _REPORT_S = 15.0
 _PORT_S = 0.5
 """How long a port may take to come free; the kernel closes a dead process's sockets, but not within the same instant."""
+
+_OF_THE_PROGRAM = frozenset({errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.E2BIG,
+                             errno.ENAMETOOLONG, errno.EINVAL})  # fmt: skip
+"""Errors of ``execve`` that are the program's, and not of the moment as ENOMEM, EMFILE and ETXTBSY are."""
+
+
+class CannotExecute(StartError):
+    """The program itself is at fault, and no retry mends it."""
 
 
 class Tree:
@@ -51,7 +60,9 @@ class Tree:
         word, _, rest = (line or "").partition(" ")
         if word != "pid":
             await self._abandon()
-            raise StartError(_exec_words(argv[0], rest) if word == "fail" else "its keeper ended at once")
+            if word == "fail":
+                raise _exec_error(argv[0], rest)
+            raise StartError("its keeper ended at once")
         self.program = procs.identify(int(rest)) or ProcessId(int(rest), 0)
         return int(rest)
 
@@ -78,6 +89,10 @@ class Tree:
     def pids(self) -> list[int]:
         """The program and its descendants, alive now. Walks /proc."""
         return procs.descendants(self._popen.pid)
+
+    def cpu_seconds(self) -> float:
+        """CPU time that all of it took so far. Walks /proc."""
+        return procs.cpu_seconds(self._popen.pid)
 
     def poll(self) -> None:
         """Reap the shim if it has ended."""
@@ -175,10 +190,12 @@ def reap_strangers(trees: Sequence[Tree]) -> None:
                 os.waitpid(info.si_pid, os.WNOHANG)
 
 
-def _exec_words(program: str, rest: str) -> str:
+def _exec_error(program: str, rest: str) -> StartError:
     number, _, words = rest.partition(" ")
-    if number == "2":
-        return f"the program {program!r} was not found"
-    if number == "13":
-        return f"the program {program!r} may not be executed (permission denied)"
-    return f"the program {program!r} can not be executed: {words.lower() or 'unknown error'}"
+    code = int(number) if number.isdigit() else 0
+    kind = CannotExecute if code in _OF_THE_PROGRAM else StartError
+    if code == errno.ENOENT:
+        return kind(f"the program {program!r} was not found")
+    if code == errno.EACCES:
+        return kind(f"the program {program!r} may not be executed (permission denied)")
+    return kind(f"the program {program!r} cannot be executed: {words.lower() or 'unknown error'}")

@@ -12,13 +12,16 @@
       │   │                  ▲  │        │ │         │
       │   │                  └──┼────────┼─┼─────────┘
       │   └─ start, restart ────┼── STOPPED│◄── told to stop
-      └───── start, restart ──── FAILED ◄──┘    too many failures in a row, or one that no retry mends
+      │                         ▼          │
+      └─ start, restart, ──── FAILED ◄─────┘    too many failed starts in a row, or one that no retry mends
+         a long delay over
 
     STOPPING:  [SPAWN ─Spawned─►] DRAIN ─Drained · grace over─► TERM ─grace over─► KILL (again and again)
                and every stage ends with Exited, which comes when nothing is left of the tree
 
-A stop leads where its cause says: told to stop → STOPPED, told to restart → PENDING, a failure → BACKOFF or FAILED.
-``_TRANSITIONS`` lists which event does what in which phase; what is not in it does nothing.
+A stop leads where its cause says: told to stop → STOPPED, told to restart → PENDING, a failure → BACKOFF or FAILED
+(``failure.after_failure``). FAILED lasts for ever only if no retry can mend the fault (a wrong flag, a program that is not there)
+or the manifest says ``restart: never``. ``_TRANSITIONS`` lists which event does what in which phase; what is not in it does nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +31,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from llmlaunch.planning.types import Component, ProcessSpec
-from llmlaunch.supervision.core.restart import Policy, delay
+from llmlaunch.supervision.core.failure import after_failure, exit_words
+from llmlaunch.supervision.core.liveness import judge
+from llmlaunch.supervision.core.restart import Policy
 from llmlaunch.supervision.core.types import (
     Cause,
     Command,
@@ -55,8 +60,6 @@ from llmlaunch.supervision.core.types import (
 
 USAGE_EXIT_CODE = 2
 """llmlaunch's own components end with it when their command line or model is wrong; see ``errors.py``."""
-_SIGNALS = {1: "SIGHUP", 2: "SIGINT", 4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 9: "SIGKILL", 11: "SIGSEGV",
-            13: "SIGPIPE", 15: "SIGTERM", 24: "SIGXCPU"}  # fmt: skip
 _SERVES_NOBODY = frozenset({Why.UNHEALTHY, Why.START_TIMEOUT})
 _DEFAULT = Policy()
 
@@ -93,7 +96,7 @@ def step(
     return after, commands
 
 
-# ── PENDING and BACKOFF ─────────────────────────────────────────────────────────────────────────────────────────────
+# ── PENDING, BACKOFF and FAILED ──────────────────────────────────────────────────────────────────────────────────
 
 
 def _pending_tick(record: Record, event: Tick, now: _Now) -> _Result:
@@ -108,10 +111,8 @@ def _pending_tick(record: Record, event: Tick, now: _Now) -> _Result:
     if now.time < record.deadline:
         return record, ()
     # Nothing ran, so a further try would be this same wait again.
-    waited = (
-        f"gave up after {now.policy.memory_wait_s:g} s of {gate.reason}; `llmlaunch gpus` names who holds it"
-    )
-    return _after_death(replace(record, cause=Cause(Why.MEMORY, waited, permanent=True)), now)
+    waited = f"after {now.policy.memory_wait_s:g} s still {gate.reason}; `llmlaunch gpus` names who holds it"
+    return _after_death(replace(record, was_ready=False, cause=Cause(Why.MEMORY, waited)), now)
 
 
 def _spawn(record: Record, now: _Now) -> _Result:
@@ -123,6 +124,8 @@ def _spawn(record: Record, now: _Now) -> _Result:
         pid=None,
         was_ready=False,
         failed_probes=0,
+        unanswered_since=None,
+        probe_said="",
         stage=Stage.NONE,
         waiting="",
         progress="",
@@ -131,10 +134,16 @@ def _spawn(record: Record, now: _Now) -> _Result:
     return record, (Spawn(record.incarnation),)
 
 
-def _backoff_tick(record: Record, event: Tick, now: _Now) -> _Result:
-    if record.deadline is not None and now.time < record.deadline:
+def _resting_tick(record: Record, event: Tick, now: _Now) -> _Result:
+    """In BACKOFF and FAILED: the next try, if there is to be one, when its time has come."""
+    if record.deadline is None or now.time < record.deadline:
         return record, ()
     return _pending(replace(record, restarts=record.restarts + 1)), ()
+
+
+def _afresh(record: Record) -> Record:
+    """PENDING because somebody said so: earlier failures count no more, but the last one is remembered."""
+    return _pending(replace(record, wanted=True, failures=0, gave_up=0, proven=False, cause=Cause()))
 
 
 def _pending(record: Record) -> Record:
@@ -150,14 +159,16 @@ def _starting_spawned(record: Record, event: Spawned, now: _Now) -> _Result:
 
 def _starting_probed(record: Record, event: Probed, now: _Now) -> _Result:
     if not event.ok or record.pid is None:
-        return record, ()
+        return replace(record, probe_said="" if event.ok else event.detail), ()
     stable = now.time + now.policy.stable_s
     return replace(
         record,
         phase=Phase.READY,
         was_ready=True,
+        proven=True,
         deadline=stable,
         failed_probes=0,
+        probe_said="",
         cause=Cause(),
         progress="",
         remark=event.detail,
@@ -174,47 +185,36 @@ def _starting_tick(record: Record, event: Tick, now: _Now) -> _Result:
     text = f"not ready, and no sign of progress for {now.spec.start_timeout_s:g} s"
     if record.progress:
         text += f"; the last was: {record.progress}"
+    if record.probe_said:
+        text += f"; the last probe of {now.spec.ready_path or 'its port'}: {record.probe_said}"
     return _stop(record, Cause(Why.START_TIMEOUT, text), now, drain=False)
 
 
 def _ready_probed(record: Record, event: Probed, now: _Now) -> _Result:
-    failed = 0 if event.ok else record.failed_probes + 1
-    if failed < now.policy.max_failed_probes:
-        return replace(record, failed_probes=failed), ()
-    text = f"unhealthy: {failed} probes of {now.spec.live_path} in a row failed ({event.detail})"
-    return _stop(record, Cause(Why.UNHEALTHY, text), now, drain=False)
+    record, unhealthy = judge(record, event, now.spec, now.policy, now.time)
+    if not unhealthy:
+        return record, ()
+    return _stop(record, Cause(Why.UNHEALTHY, unhealthy), now, drain=False)
 
 
 def _ready_tick(record: Record, event: Tick, now: _Now) -> _Result:
     if record.deadline is None or now.time < record.deadline:
         return record, ()
-    return replace(record, failures=0, deadline=None), ()
+    return replace(record, failures=0, gave_up=0, deadline=None), ()
 
 
 def _live_exited(record: Record, event: Exited, now: _Now) -> _Result:
     own = now.spec.component is not Component.WORKER or now.spec.self_registering
     starting = record.phase is Phase.STARTING
-    text = _exit_words(event.code) + (" while starting" if starting else "")
-    if event.last_line:
-        # Who is killed has no last words: the line may be of the best of times.
-        own_end = event.code is not None and event.code >= 0
-        text += f": {event.last_line}" if own_end else f"; its last line: {event.last_line}"
+    text = exit_words(event, starting)
     hopeless = starting and own and event.code == USAGE_EXIT_CODE
-    return _after_death(replace(record, cause=Cause(Why.EXIT, text, hopeless)), now)
+    return _after_death(replace(record, cause=Cause(Why.EXIT, text, hopeless)), now, event)
 
 
 def _spawn_failed(record: Record, event: SpawnFailed, now: _Now) -> _Result:
     if record.phase is Phase.STARTING:
         record = replace(record, cause=Cause(event.why, event.reason, event.permanent))
     return _after_death(record, now)
-
-
-def _exit_words(code: int | None) -> str:
-    if code is None:
-        return "ended together with its keeper"
-    if code < 0:
-        return f"was killed by {_SIGNALS.get(-code, f'signal {-code}')}"
-    return f"exited with code {code}"
 
 
 # ── STOPPING ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -268,27 +268,27 @@ def _stopping_tick(record: Record, event: Tick, now: _Now) -> _Result:
 
 
 def _stopping_exited(record: Record, event: Exited, now: _Now) -> _Result:
-    return _after_death(record, now)
+    return _after_death(record, now, event)
 
 
-def _after_death(record: Record, now: _Now) -> _Result:
+def _after_death(record: Record, now: _Now, ended: Exited | None = None) -> _Result:
     """Nothing of the process is left: where to, by the cause."""
     record = replace(
-        record, pid=None, failed_probes=0, stage=Stage.NONE, deadline=None, waiting="", progress=""
+        record,
+        pid=None,
+        failed_probes=0,
+        unanswered_since=None,
+        probe_said="",
+        stage=Stage.NONE,
+        deadline=None,
+        waiting="",
+        progress="",
     )
     if not record.wanted:
         return replace(record, phase=Phase.STOPPED), ()
     if record.cause.why is Why.COMMAND:
-        return _pending(replace(record, failures=0, cause=Cause())), ()
-    failures = record.failures + 1
-    record = replace(record, failures=failures)
-    if record.cause.permanent:
-        return replace(record, phase=Phase.FAILED), ()
-    if failures >= now.policy.max_failures:
-        words = f"gave up after {failures} failures in a row; the last: {record.cause.text}"
-        return replace(record, phase=Phase.FAILED, cause=replace(record.cause, text=words)), ()
-    again = now.time + delay(now.policy, failures, record.was_ready, now.jitter)
-    return replace(record, phase=Phase.BACKOFF, deadline=again), ()
+        return _afresh(record), ()
+    return after_failure(record, ended, now.spec, now.time, now.jitter, now.policy), ()
 
 
 # ── commands of people ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -337,7 +337,7 @@ def _command_at_rest(record: Record, event: Commanded, now: _Now) -> _Result:
         ), ()
     if event.verb is Verb.START and record.phase in (Phase.PENDING, Phase.BACKOFF):
         return record, ()
-    return _pending(replace(record, wanted=True, failures=0, cause=Cause())), ()
+    return _afresh(record), ()
 
 
 _TRANSITIONS: dict[tuple[Phase, type[Any]], _Handler] = {
@@ -360,8 +360,9 @@ _TRANSITIONS: dict[tuple[Phase, type[Any]], _Handler] = {
     (Phase.STOPPING, Drained): _stopping_drained,
     (Phase.STOPPING, Tick): _stopping_tick,
     (Phase.STOPPING, Commanded): _command_stopping,
-    (Phase.BACKOFF, Tick): _backoff_tick,
+    (Phase.BACKOFF, Tick): _resting_tick,
     (Phase.BACKOFF, Commanded): _command_at_rest,
     (Phase.STOPPED, Commanded): _command_at_rest,
+    (Phase.FAILED, Tick): _resting_tick,
     (Phase.FAILED, Commanded): _command_at_rest,
 }

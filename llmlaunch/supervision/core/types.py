@@ -21,13 +21,14 @@ class Phase(StrEnum):
     """It failed and starts again after a delay."""
     STOPPED = "stopped"
     FAILED = "failed"
-    """It failed too often, or in a way that a retry can not mend. Stays down until it is told to start."""
+    """It failed too often, or in a way that no retry mends. It is tried again slowly in the first case; in the second it
+    stays down until it is told to start."""
 
 
 LIVE_PHASES = frozenset({Phase.STARTING, Phase.READY, Phase.STOPPING})
 """Phases in which a process may exist. In all others there is none."""
 DOWN_PHASES = frozenset({Phase.STOPPED, Phase.FAILED})
-"""Phases that only a command ends."""
+"""Phases that nobody waits for the end of: nothing runs, and nothing will soon."""
 
 
 class Why(StrEnum):
@@ -50,6 +51,22 @@ class Cause:
     text: str = ""
     permanent: bool = False
     """No retry can mend it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """How a life ended that nobody had told to end, or how a start failed."""
+
+    incarnation: int
+    at: float
+    why: Why
+    text: str
+    """In words, as the cause of what followed."""
+    code: int | None = None
+    """As in :class:`Exited`; None as well when no process came to be."""
+    out_of_memory: bool = False
+    """The kernel killed something for lack of memory just then."""
+    last_line: str = ""
 
 
 class Stage(StrEnum):
@@ -76,17 +93,28 @@ class Record:
     """This incarnation has been READY."""
     failures: int = 0
     """In a row; a stable run forgives them."""
+    gave_up: int = 0
+    """How many of them ended in FAILED."""
+    proven: bool = False
+    """It has been READY since somebody last told it to start: its flags and files are right."""
     restarts: int = 0
     """Starts that nobody asked for, since the supervisor runs."""
     failed_probes: int = 0
+    unanswered_since: float | None = None
+    """When the first of the probes came back that were not answered since."""
+    probe_said: str = ""
+    """What the last probe of a start came to, as long as it is not ready."""
     stage: Stage = Stage.NONE
     deadline: float | None = None
-    """When Tick has something to do: the start's, the stop stage's, the backoff's or the stable run's end."""
+    """When Tick has something to do: the end of the start, of the stop's stage, of the stable run, or of the wait before the
+    next try."""
     stop_by: float = 0.0
     """End of the grace that a stop was given, draining included."""
     since: float = 0.0
     """When this phase began."""
     cause: Cause = field(default_factory=Cause)
+    last: Death | None = None
+    """The latest failure, whatever came after it."""
     waiting: str = ""
     """What a PENDING component waits for."""
     progress: str = ""
@@ -132,6 +160,8 @@ class Exited:
     incarnation: int
     code: int | None
     last_line: str = ""
+    out_of_memory: bool = False
+    """The kernel killed something for lack of memory just before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +170,10 @@ class Probed:
     ok: bool
     detail: str = ""
     """Why not, or what it remarks on becoming ready."""
+    unanswered: bool = False
+    """It failed for want of an answer: a process that is busy and one that hangs look alike."""
+    cpu: float | None = None
+    """How many CPUs the process tree kept busy while it did not answer; None: not known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,11 +144,19 @@ def test_a_port_that_was_asked_for_is_not_exchanged(cli: Cli) -> None:
         up.until("lab is ready")
         with in_place_of(cli, "tiny-1") as port:
             assert port == tiny.port
-            assert up.end() == 1
+            up.until("tiny-1: failed: ")
+            up.until("next try ")
             assert f"port {port} on 127.0.0.1 is taken by" in up.text
             assert f"(pid {os.getpid()})" in up.text
             assert "moves" not in up.text
             done = cli.run("up", "-d")
             assert done.returncode == 1
-            assert f"tiny-1 asks for port {port}" in done.stderr
+            assert f"port {port} on 127.0.0.1" in done.stderr
+        back = wait_until(
+            lambda: (c := cli.component("tiny-1"))["phase"] == "ready" and c, 20, "the port is free"
+        )
+        assert (back["last"]["why"], back["last"]["exit_code"]) == ("port", None)
+        assert f"ago: port {port} on 127.0.0.1 is taken by" in cli.ok("status")
+        up.signal(signal.SIGINT)
+        assert up.end() == 130
     assert cli.processes() == []

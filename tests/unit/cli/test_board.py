@@ -51,7 +51,10 @@ def test_ready_in_a_life_that_is_over_does_not_count() -> None:
 def test_the_reason_has_the_cause_and_the_last_lines() -> None:
     made = board(worker(phase="starting"))
     made.take(event(11, worker(phase="failed", cause="exit code 1"), NOW, "loading", "RuntimeError: boom"))
-    assert made.reason("smollm2-1") == "smollm2-1: failed: exit code 1\n  | loading\n  | RuntimeError: boom"
+    assert (
+        made.reason("smollm2-1")
+        == "smollm2-1: failed: exit code 1; `llmlaunch restart smollm2-1` tries again\n  | loading\n  | RuntimeError: boom"
+    )
 
 
 @pytest.mark.parametrize(
@@ -73,6 +76,22 @@ def test_hopeless_is_when_nothing_can_serve_any_more(phases: dict[str, str], hop
     names = [row.name for row in rows]
     made = board(*(replace(row, phase=phases.get(row.name, "ready")) for row in rows), wanted=names)
     assert made.hopeless() is hopeless
+
+
+def test_what_will_be_tried_again_is_no_reason_to_end_what_has_been_up() -> None:
+    rows = [
+        CONTROLLER,
+        API,
+        worker("smollm2-1", "failed", next_try=NOW + 60),
+        worker("smollm2-2", "failed", next_try=NOW + 9),
+    ]
+    made = board(*rows, wanted=[row.name for row in rows])
+    assert made.hopeless()
+    assert not made.hopeless(for_good=True)
+    for seq, name in enumerate(("smollm2-1", "smollm2-2"), 11):
+        made.take(event(seq, worker(name, "failed")))
+    assert made.hopeless(for_good=True)
+    assert made.failed() == ["smollm2-1", "smollm2-2"]
 
 
 def test_what_leaves_has_to_be_down_before_a_change_is_over() -> None:

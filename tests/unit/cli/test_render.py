@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from llmlaunch import cli
 from llmlaunch.cli import render
+from llmlaunch.control.types import LastFailure
 from tests.unit.cli.values import API, GPU, NOW, report, worker
 
 
@@ -66,7 +67,7 @@ def test_status_in_a_pipe_names_what_matters() -> None:
     failed = next(line for line in lines if line.startswith("smollm2-2"))
     assert failed.split() == [
         "smollm2-2", "failed", "4711", "http://127.0.0.1:21002", "0", "3.0", "GiB", "0", "2m", "05s",
-        "exit", "code", "1", "OutOfMemoryError",
+        "exit", "code", "1", "OutOfMemoryError;", "`llmlaunch", "restart", "smollm2-2`", "tries", "again",
     ]  # fmt: skip
     assert "NVIDIA L4" in lines[-1]
     assert "24.0 GiB" in lines[-1]
@@ -91,6 +92,33 @@ def test_a_stopping_deployment_says_so() -> None:
 def test_a_cause_never_breaks_the_line_or_the_terminal(text: str) -> None:
     line = render.change_line(worker(phase="failed", cause=text))
     assert line.isprintable()
+
+
+def test_when_it_is_tried_again() -> None:
+    down = worker(phase="failed", cause="port 80 is taken", since=NOW - 10, next_try=NOW + 50)
+    assert render.story(down, NOW) == "port 80 is taken; next try in 50s"
+    assert render.story(down, NOW + 55) == "port 80 is taken; next try now"
+    assert render.change_line(down) == "smollm2-1: failed: port 80 is taken; next try in 1m 00s"
+    assert render.why(replace(down, phase="backoff"), NOW) == "port 80 is taken; next try in 50s"
+    assert render.why(replace(down, phase="backoff", next_try=None), NOW) == "port 80 is taken"
+    assert (
+        render.why(replace(down, next_try=None), NOW)
+        == "port 80 is taken; `llmlaunch restart smollm2-1` tries again"
+    )
+    assert render.why(replace(down, phase="pending"), NOW) == "port 80 is taken"
+
+
+def test_what_ailed_one_that_is_well_again() -> None:
+    last = LastFailure(
+        NOW - 180, 1, "exit", "was killed by SIGKILL;\nits last line: \x1b[31m", signal="SIGKILL"
+    )
+    assert render.story(worker(last=last), NOW) == "3m 00s ago: was killed by SIGKILL; its last line: [31m"
+    assert render.story(worker(note="runs slowly", last=last), NOW).startswith(
+        "runs slowly; 3m 00s ago: was killed"
+    )
+    assert render.change_line(worker(last=last)) == "smollm2-1: ready", "that it is ready is the news"
+    down = worker(phase="failed", cause="exited with code 1", last=last)
+    assert "SIGKILL" not in render.story(down, NOW), "the cause says what is the matter now"
 
 
 def test_progress_is_told_while_starting_and_the_cause_otherwise() -> None:

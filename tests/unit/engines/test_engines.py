@@ -140,6 +140,21 @@ def test_sglang() -> None:
     assert "--is-embedding" in argv("sglang", facts=replace(FACTS, kind=ModelKind.EMBED))
 
 
+def test_how_long_the_answer_to_a_probe_may_take() -> None:
+    """As the servers were seen: SGLang allows itself 20 s for its own, llama-server took 3 s under forty requests."""
+    for engine in EngineName:
+        made = (
+            request(engine, facts=None, command=("serve",))
+            if engine is EngineName.COMMAND
+            else request(engine)
+        )
+        launch = registry.get(engine).launch(made)
+        assert launch.probe_timeout_s >= (20 if engine is EngineName.SGLANG else 10)
+        assert launch.probe_timeout_s * launch.probe_failures <= 60, (
+            "one that hangs is noticed within a minute or so"
+        )
+
+
 def test_llama_server() -> None:
     words = argv("llamacpp", facts=GGUF, gpus=2, max_concurrency=3, max_model_len=2048)
     assert words[:3] == ["llama-server", "-m", "/models/llama.gguf"]

@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 from llmlaunch.manifest import shorthand, sizes
 from llmlaunch.manifest.resolve import default_name, deployment_name
 from llmlaunch.manifest.shorthand import Short
-from llmlaunch.manifest.types import Dispatch, EngineName, GpuAuto, GpuCpu, GpuPinned, GpuRequest, Source
+from llmlaunch.manifest.types import (
+    Dispatch,
+    EngineName,
+    GpuAuto,
+    GpuCpu,
+    GpuPinned,
+    GpuRequest,
+    Restarts,
+    Source,
+)
 from tests.unit.manifest.reading import manifest, model, problem, problems
 
 UUID = "01234567-89ab-cdef-0123-456789abcdef"
@@ -143,7 +152,11 @@ def test_everything_said() -> None:
             trust_remote_code: true
             max_concurrency: 4
             max_model_len: 8192
-            probe: /ready
+            probe: /live
+            ready_probe: /ready
+            probe_timeout: 30s
+            probe_failures: 5
+            restart: {max: 3, delay: 1m}
             start_timeout: 5m
             stop_grace: 90
         """
@@ -170,14 +183,36 @@ def test_everything_said() -> None:
         GpuAuto(2),
     )
     assert (spec.vram_bytes, spec.start_timeout_s, spec.stop_grace_s) == (18 << 30, 300.0, 90.0)
-    assert (spec.dtype, spec.revision, spec.source, spec.probe) == (
-        "float16",
-        "main",
-        Source.MODELSCOPE,
+    assert (spec.dtype, spec.revision, spec.source) == ("float16", "main", Source.MODELSCOPE)
+    assert (spec.probe, spec.ready_probe, spec.probe_timeout_s, spec.probe_failures) == (
+        "/live",
         "/ready",
+        30.0,
+        5,
     )
+    assert spec.restart == Restarts(3, 60.0)
     assert (spec.max_concurrency, spec.max_model_len, spec.trust_remote_code) == (4, 8192, True)
     assert spec.engine_args == {"x": 1, "y": ["a", {"b": "c"}]}
+
+
+@pytest.mark.parametrize(
+    ("text", "restart"),
+    [
+        ("never", Restarts(0)),
+        ("{max: 2}", Restarts(2)),
+        ("{delay: 30s}", Restarts(None, 30.0)),
+        ("{}", Restarts()),
+        ("null", Restarts()),
+        ('{max: "${N}", delay: "${D}"}', Restarts(7, 90.0)),
+    ],
+)
+def test_when_a_failed_one_starts_again(text: str, restart: Restarts) -> None:
+    found = model(f"defaults: {{restart: {text}}}\nmodels: [a]", {"N": "7", "D": "1.5m"})
+    assert found.restart == restart
+
+
+def test_no_probe_is_something_else_than_the_engines_own() -> None:
+    assert (model("models: [a]").probe, model("models: [{model: a, probe: none}]").probe) == (None, "")
 
 
 def test_any_server() -> None:

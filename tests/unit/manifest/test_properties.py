@@ -77,7 +77,8 @@ _VALUES = st.recursive(
 )
 _MODEL_KEYS = [
     "model", "names", "engine", "host", "port", "gpus", "gpu_count", "replicas", "vram", "engine_args", "env", "dtype", "revision",
-    "source", "trust_remote_code", "max_concurrency", "max_model_len", "command", "probe", "start_timeout", "stop_grace", "nonsense",
+    "source", "trust_remote_code", "max_concurrency", "max_model_len", "command", "probe", "ready_probe",
+    "probe_timeout", "probe_failures", "restart", "start_timeout", "stop_grace", "nonsense",
 ]  # fmt: skip
 _MODEL = st.dictionaries(st.sampled_from(_MODEL_KEYS), _VALUES, max_size=6)
 _MANIFEST = st.fixed_dictionaries(

@@ -9,7 +9,16 @@ import pytest
 
 from llmlaunch.errors import ManifestError
 from llmlaunch.hardware.types import Gpu, GpuProcess, Inventory
-from llmlaunch.manifest.types import ApiSpec, ControllerSpec, EngineName, GpuAuto, GpuCpu, GpuPinned, Position
+from llmlaunch.manifest.types import (
+    ApiSpec,
+    ControllerSpec,
+    EngineName,
+    GpuAuto,
+    GpuCpu,
+    GpuPinned,
+    Position,
+    Restarts,
+)
 from llmlaunch.planning.estimate import effective_args, learning_key
 from llmlaunch.planning.plan import plan
 from llmlaunch.planning.types import Component, Plan, ProcessSpec, Promise, World
@@ -276,10 +285,19 @@ def test_a_command_that_claims_vram_is_not_started_without_a_gpu() -> None:
     assert planned(model("smollm2", vram_bytes=GiB), on=BARE).fits
 
 
-def test_a_probe_of_ones_own_is_for_readiness_alone() -> None:
-    worker = spec(planned(model(probe="/warm", start_timeout_s=7, stop_grace_s=3), on=BARE), "llama-1")
+def test_a_probe_of_ones_own() -> None:
+    worker = spec(planned(model(ready_probe="/warm", start_timeout_s=7, stop_grace_s=3), on=BARE), "llama-1")
     assert (worker.ready_path, worker.live_path) == ("/warm", "/health")
     assert (worker.start_timeout_s, worker.stop_grace_s) == (7, 3)
+    worker = spec(planned(model(probe="/well"), on=BARE), "llama-1")
+    assert (worker.ready_path, worker.live_path) == ("/well", "/well")
+    worker = spec(planned(model(probe="", probe_timeout_s=30.0, probe_failures=7), on=BARE), "llama-1")
+    assert (worker.ready_path, worker.live_path) == ("/ready", "")
+    assert (worker.probe_timeout_s, worker.probe_failures) == (30.0, 7)
+    own = model(engine=EngineName.COMMAND, command=("serve",), probe="", restart=Restarts(3, 7.0))
+    worker = spec(planned(own, on=BARE), "llama-1")
+    assert (worker.ready_path, worker.live_path) == ("", "")
+    assert (worker.restart_max, worker.restart_delay_s) == (3, 7.0)
 
 
 # other deployments ----------------------------------------------------------------------------------------------------

@@ -30,7 +30,15 @@ from llmlaunch.supervision.core.types import (
 )
 
 Step = Callable[[Record, Event, ProcessSpec, float, float, Policy], tuple[Record, tuple[Command, ...]]]
-POLICY = Policy(first_delay_s=1, stable_s=10, max_failures=4, memory_wait_s=5)
+POLICY = Policy(
+    first_delay_s=1,
+    stable_s=10,
+    max_failures=4,
+    memory_wait_s=5,
+    first_retry_s=15,
+    later_retry_s=40,
+    busy_limit_s=50,
+)
 
 
 def spec(name: str = "w", **changes: object) -> ProcessSpec:
@@ -57,6 +65,7 @@ class Process:
     terminated: bool = False
     killed: bool = False
     drained: bool | None = None
+    silent: bool = False
 
 
 @dataclass
@@ -72,17 +81,27 @@ class OneComponent:
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)
-        self.spec = spec(component=self.chance.choice([Component.WORKER, Component.WORKER, Component.API]))
+        self.spec = spec(
+            component=self.chance.choice([Component.WORKER, Component.WORKER, Component.API]),
+            restart_max=self.chance.choice([None, None, None, 0, 1, 2]),
+            restart_delay_s=self.chance.choice([None, None, 3.0]),
+        )
         self.deaf = self.chance.random() < 0.3
         self.old: list[Event] = []
 
     def feed(self, event: Event) -> None:
-        jitter = self.chance.random()
+        jitter, before = self.chance.random(), self.record
         self.record, commands = self.step(self.record, event, self.spec, self.now, jitter, POLICY)
         for command in commands:
             self.obey(command)
         if self.record.phase in (Phase.READY,) and self.record.incarnation not in self.live:
             raise Broken(f"seed {self.seed}: READY without a process")
+        if before.last is not None and self.record.last is None:
+            raise Broken(f"seed {self.seed}: forgot what happened last")
+        if self.record.phase is Phase.FAILED and self.record.deadline is None:
+            never = self.spec.restart_max == 0
+            if not (never or (self.record.cause.permanent and not self.record.proven)):
+                raise Broken(f"seed {self.seed}: FAILED for good: {self.record.cause}")
 
     def obey(self, command: Command) -> None:
         inc = command.incarnation
@@ -118,14 +137,21 @@ class OneComponent:
             obeys = process.terminated and not self.deaf and roll() < 0.5
             if process.killed or obeys or (not calm and roll() < 0.03):
                 del self.live[inc]
-                events.append(Exited(inc, self.chance.choice([0, 1, 2, -9, None]), "last words"))
+                code = self.chance.choice([0, 1, 2, -9, None])
+                events.append(Exited(inc, code, "last words", out_of_memory=roll() < 0.1))
                 continue
             if process.drained is False and roll() < 0.4:
                 process.drained = True
                 events.append(Drained(inc))
             if roll() < 0.3:
                 events.append(Progressed(inc, "shard"))
-            events.append(Probed(inc, roll() < 0.8, "status 500"))
+            if roll() < 0.2:
+                process.silent = not process.silent
+            if process.silent:
+                cpu = self.chance.choice([None, 0.0, 1.0, 1.0])
+                events.append(Probed(inc, False, "no answer within 2 s", unanswered=True, cpu=cpu))
+            else:
+                events.append(Probed(inc, roll() < 0.8, "status 500"))
         if not calm:
             # Late and repeated messages of earlier lives, as a slow thread would post them.
             stale = [e for e in self.old if e.incarnation < self.record.incarnation]  # type: ignore[union-attr]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,13 +17,18 @@ from llmlaunch.control.types import (
     ApplyResult,
     ComponentStatus,
     GpuStatus,
+    LastFailure,
     ProgressEvent,
     StatusReport,
     SupervisorStatus,
 )
 from llmlaunch.errors import ControlError
 from llmlaunch.supervision import logs, procs, store
+from llmlaunch.supervision.core.reconcile import Slot
+from llmlaunch.supervision.core.types import Death, Phase, Record, Why
+from llmlaunch.supervision.journal import Journal
 from llmlaunch.supervision.procs import ProcessId
+from tests.unit.supervision.histories import spec
 
 COMPONENT = ComponentStatus(
     "w", "worker", "m", ("n",), "vllm", "ready", 7, "http://h:1", ("GPU-1",), 5, None, 0, 1.5, "", "", 1
@@ -41,6 +48,38 @@ def test_status_and_events_survive_the_wire() -> None:
     assert codec.event_from_json(codec.event_to_json(event)) == event
     result = ApplyResult(("a",), (), ("b",), ())
     assert codec.apply_result_from_json(codec.apply_result_to_json(result)) == result
+
+
+def test_the_last_failure_survives_the_wire_and_may_be_missing() -> None:
+    last = LastFailure(1.5, 3, "exit", "was killed by SIGKILL", signal="SIGKILL", out_of_memory=True)
+    report = replace(REPORT, components=(replace(COMPONENT, next_try=9.5, last=last),))
+    data = codec.status_to_json(report)
+    assert data["components"][0]["last"]["signal"] == "SIGKILL"
+    assert codec.status_from_json(data) == report
+    data["components"][0]["last"]["new"] = 1
+    assert codec.status_from_json(data) == report, "a newer supervisor says more"
+    del data["components"][0]["last"], data["components"][0]["next_try"]
+    assert codec.status_from_json(data) == REPORT, "an older one says nothing of it"
+
+
+def test_the_journal_tells_the_calendars_time_of_the_last_failure_and_of_the_next_try(home: Path) -> None:
+    journal = Journal(paths.DeploymentPaths("lab"))
+    now = time.monotonic()
+    death = Death(2, now - 60, Why.EXIT, "was killed by SIGKILL", -9, True, "bye")
+    record = Record(phase=Phase.FAILED, incarnation=3, since=now, deadline=now + 30, last=death)
+    told = journal.component(Slot(record, spec("w")), None)
+    assert told.last is not None
+    assert told.last == LastFailure(
+        told.last.at, 2, "exit", "was killed by SIGKILL", None, "SIGKILL", True, "bye"
+    )
+    assert told.last.at == pytest.approx(time.time() - 60, abs=5)
+    assert told.next_try == pytest.approx(time.time() + 30, abs=5)
+    ready = journal.component(Slot(replace(record, phase=Phase.READY), spec("w")), None)
+    assert (ready.next_try, ready.last) == (None, told.last), "a deadline of READY is none of a try"
+    code = replace(record, last=replace(death, code=7, out_of_memory=False), deadline=None)
+    told = journal.component(Slot(code, spec("w")), None)
+    assert told.last is not None
+    assert (told.last.exit_code, told.last.signal, told.next_try) == (7, None, None)
 
 
 def test_a_newer_supervisor_may_say_more_and_nobody_less() -> None:

@@ -10,12 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlaunch.planning.types import Component, ProcessSpec
+from llmlaunch.supervision.core.liveness import Patience
 from llmlaunch.supervision.core.machine import step
-from llmlaunch.supervision.core.restart import Policy, delay
+from llmlaunch.supervision.core.restart import Policy, delay, retry_delay
 from llmlaunch.supervision.core.types import (
     LIVE_PHASES,
+    Cause,
     Command,
     Commanded,
+    Death,
     Drain,
     Drained,
     Event,
@@ -79,10 +82,12 @@ def test_waiting_for_memory_is_bounded_and_fails_with_the_numbers() -> None:
     record, commands = play((0.0, Tick(shut)), (4.9, Tick(shut)))
     assert (record.phase, commands) == (Phase.PENDING, [])
     record, _ = play((5.1, Tick(shut)), record=record)
-    assert (record.phase, record.cause.why) == (Phase.FAILED, Why.MEMORY)
+    assert (record.phase, record.cause.why, record.deadline) == (Phase.FAILED, Why.MEMORY, 5.1 + 15)
     assert "needs 5.0 GiB on GPU-1, which has 1.0 GiB free" in record.cause.text
-    record, commands = play((6.0, Commanded(Verb.START)), (6.1, Tick()), record=record)
-    assert (record.phase, commands) == (Phase.STARTING, [Spawn(1)])
+    told, commands = play((6.0, Commanded(Verb.START)), (6.1, Tick()), record=record)
+    assert (told.phase, commands) == (Phase.STARTING, [Spawn(1)])
+    record, commands = play((20.2, Tick()), (20.2, Tick()), record=record)
+    assert (record.phase, commands) == (Phase.STARTING, [Spawn(1)]), "it looks again by itself"
 
 
 def test_a_default_wait_for_memory_ends_within_a_minute_and_a_half() -> None:
@@ -219,16 +224,227 @@ def test_a_spawn_that_failed_after_the_command_to_stop() -> None:
     assert (record.phase, record.cause.text) == (Phase.STOPPED, "stopped by command")
 
 
-def test_too_many_failures_in_a_row_are_final_until_told_otherwise() -> None:
+def fail_to_start(record: Record, now: float, event: Event | None = None) -> Record:
+    """One more start that fails, as soon as the record is due."""
+    life = record.incarnation + 1
+    ended = event or Exited(life, 1, "no such model")
+    return play((now, Tick()), (now, Tick()), (now, Spawned(life, 7)), (now, ended), record=record)[0]
+
+
+def test_too_many_failed_starts_in_a_row_are_tried_again_slowly() -> None:
     record, now = Record(), 0.0
-    for life in range(1, POLICY.max_failures + 1):
-        record, _ = play((now, Tick()), (now, Tick()), (now, SpawnFailed(life, "port taken")), record=record)
+    for _ in range(POLICY.max_failures):
+        record = fail_to_start(record, now)
         now += 100
-    assert record.phase is Phase.FAILED
-    assert record.cause.text == "gave up after 4 failures in a row; the last: port taken"
-    assert play((now, Tick()), record=record)[0] == record
-    record, commands = play((now, Commanded(Verb.START)), (now, Tick()), record=record)
-    assert (record.phase, record.failures, commands) == (Phase.STARTING, 0, [Spawn(5)])
+    began = now - 100
+    assert (record.phase, record.deadline) == (Phase.FAILED, began + POLICY.first_retry_s)
+    assert record.cause.text == (
+        "4 failures in a row; the last: exited with code 1 while starting: no such model"
+    )
+    assert play((began + 14.9, Tick()), record=record) == (record, [])
+    record = fail_to_start(record, began + 15)
+    assert (record.phase, record.deadline) == (Phase.FAILED, began + 15 + POLICY.later_retry_s)
+    assert record.cause.text.startswith("5 failures in a row")
+    ready, _ = play(
+        (began + 60, Tick()), (began + 60, Tick()), (began + 60, Spawned(6, 7)), (began + 61, Probed(6, True)),
+        (began + 75, Tick()), record=record,
+    )  # fmt: skip
+    assert (ready.phase, ready.failures, ready.gave_up) == (Phase.READY, 0, 0)
+    assert ready.restarts == 5
+
+
+def test_a_command_tries_one_that_failed_at_once() -> None:
+    record = Record()
+    for i in range(POLICY.max_failures):
+        record = fail_to_start(record, i * 100.0)
+    now = POLICY.max_failures * 100.0 - 90
+    for verb in (Verb.START, Verb.RESTART):
+        again, commands = play((now, Commanded(verb)), (now, Tick()), record=record)
+        assert (again.phase, again.failures, again.gave_up, commands) == (Phase.STARTING, 0, 0, [Spawn(5)])
+        assert again.last == record.last, "what happened is not forgotten"
+
+
+def test_where_nothing_could_be_started_a_try_is_never_more_than_a_minute_away() -> None:
+    """A port that a stranger holds, a full disk, no descriptors: looking again costs nothing."""
+    policy, record, now, waits = Policy(), Record(), 0.0, []
+    for life in range(1, 12):
+        for event in (Tick(), Tick(), SpawnFailed(life, "port 8000 is taken by nc", why=Why.PORT)):
+            record, _ = step(record, event, SPEC, now, 0.0, policy)
+        assert record.phase is (Phase.BACKOFF if life < policy.max_failures else Phase.FAILED)
+        assert record.deadline is not None
+        waits.append(record.deadline - now)
+        now = record.deadline
+    assert waits == [1, 2, 4, 8, 16, 32, 60, 60, 60, 60, 60]
+
+
+def test_the_delays_of_failed_by_default() -> None:
+    assert [retry_delay(Policy(), 5 + n, n, True, 0.9) for n in (1, 2, 3)] == [60, 300, 300]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        SpawnFailed(1, "the program 'vlm' was not found", permanent=True),
+        Exited(1, 2, "no such option: --modle"),
+    ],
+)
+def test_what_no_retry_mends_stays_down(event: Event) -> None:
+    own = spec(self_registering=True)
+    record, _ = play((0.0, Tick()), (0.1, Spawned(1, 7)), (0.2, event), spec=own)
+    if isinstance(event, SpawnFailed):
+        record, _ = play((0.0, Tick()), (0.2, event), spec=own)
+    assert (record.phase, record.deadline) == (Phase.FAILED, None)
+    assert play((1e6, Tick()), record=record, spec=own) == (record, [])
+
+
+def test_who_was_ready_is_never_given_up() -> None:
+    """One request that crashes it, sent once a second, must not end it for good."""
+    record, now, waits = Record(), 0.0, []
+    for life in range(1, 12):
+        record, _ = play(
+            (now, Tick()), (now, Tick()), (now, Spawned(life, 7)), (now + 1, Probed(life, True)), (now + 2, Exited(life, -11)),
+            record=record,
+        )  # fmt: skip
+        assert record.phase is Phase.BACKOFF
+        assert record.deadline is not None
+        waits.append(record.deadline - now - 2)
+        now = record.deadline
+    assert waits == [0, 2, 4, 8, 16, 32, 60, 60, 60, 60, 60]
+
+
+def test_a_fault_that_is_permanent_by_nature_is_none_of_one_that_was_ready_before() -> None:
+    """Its flags and files were right: somebody is changing them, and will be done."""
+    own = spec(self_registering=True)
+    record, _ = play(*READY, (2.0, Exited(1, -9)), spec=own)
+    gone = SpawnFailed(2, "the program 'vllm' was not found", permanent=True)
+    record, _ = play((2.0, Tick()), (2.0, Tick()), (2.1, gone), record=record, spec=own)
+    assert record.phase is Phase.BACKOFF
+    told, _ = play((3.0, Commanded(Verb.RESTART)), (3.0, Tick()), record=record, spec=own)
+    told, _ = play((3.1, replace(gone, incarnation=3)), record=told, spec=own)
+    assert (told.phase, told.deadline) == (Phase.FAILED, None), "whoever told it to start is there to see"
+
+
+def test_restart_never() -> None:
+    never = spec(restart_max=0)
+    record, _ = play(*READY, (2.0, Exited(1, 0)), spec=never)
+    assert (record.phase, record.deadline) == (Phase.FAILED, None)
+    assert record.cause.text == "exited with code 0; `restart: never` leaves it down"
+    record, commands = play((3.0, Commanded(Verb.RESTART)), (3.0, Tick()), record=record, spec=never)
+    assert (record.phase, commands) == (Phase.STARTING, [Spawn(2)])
+
+
+def test_restart_max_and_delay() -> None:
+    patient = spec(restart_max=2, restart_delay_s=7.0)
+    record, _ = play(*START, (1.0, Exited(1, 1)), spec=patient)
+    assert record.phase is Phase.BACKOFF
+    record, _ = play((2.0, Tick()), (2.0, Tick()), (2.5, SpawnFailed(2, "port")), record=record, spec=patient)
+    assert (record.phase, record.deadline) == (Phase.FAILED, 9.5)
+    record, _ = play((9.5, Tick()), (9.5, Tick()), (9.6, SpawnFailed(3, "port")), record=record, spec=patient)
+    assert (record.phase, record.deadline) == (Phase.FAILED, pytest.approx(16.6))
+
+
+# ── what happened last ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_last_death_is_remembered_after_a_recovery() -> None:
+    record, _ = play(*READY, (2.0, Exited(1, -9, "INFO all is well", out_of_memory=True)))
+    words = "was killed by SIGKILL, when the kernel killed a process for lack of memory; its last line: INFO all is well"
+    assert record.last == Death(1, 2.0, Why.EXIT, words, -9, True, "INFO all is well")
+    again, _ = play(
+        (2.1, Tick()),
+        (2.1, Tick()),
+        (2.2, Spawned(2, 8)),
+        (3.0, Probed(2, True)),
+        (20, Tick()),
+        record=record,
+    )
+    assert (again.phase, again.last, again.cause) == (Phase.READY, record.last, Cause())
+    told, _ = play((21, Commanded(Verb.RESTART)), (22, Exited(2, 0)), record=again)
+    assert told.last == record.last, "an end that somebody asked for is no failure"
+    told, _ = play((22, Tick()), (22, Spawned(3, 9)), (23, Exited(3, 1)), record=told)
+    assert told.last == Death(3, 23, Why.EXIT, "exited with code 1 while starting", 1)
+
+
+def test_what_is_remembered_of_one_that_hung_is_why_it_was_ended() -> None:
+    bad = Probed(1, False, "status 500")
+    record, _ = play(*READY, (2, bad), (3, bad), (4, bad), (5, Exited(1, -15, "bye")))
+    words = "unhealthy: 3 probes of /health in a row failed (status 500)"
+    assert record.last == Death(1, 5, Why.UNHEALTHY, words, -15, False, "bye")
+
+
+def test_a_start_that_could_not_be_made_is_remembered_too() -> None:
+    record, _ = play((0.0, Tick()), (0.1, SpawnFailed(1, "port 80 is taken by nginx", why=Why.PORT)))
+    assert record.last == Death(1, 0.1, Why.PORT, "port 80 is taken by nginx")
+
+
+# ── liveness ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def silent(cpu: float | None) -> Probed:
+    return Probed(1, False, "no answer within 10 s", unanswered=True, cpu=cpu)
+
+
+def test_a_busy_process_that_does_not_answer_is_left_alone() -> None:
+    record, commands = play(*READY, *((2.0 + i, silent(1.0)) for i in range(49)))
+    assert (record.phase, commands) == (Phase.READY, [Spawn(1)])
+    record, _ = play((51.0, Probed(1, True)), *((52.0 + i, silent(1.0)) for i in range(49)), record=record)
+    assert (record.phase, record.unanswered_since) == (Phase.READY, 52.0)
+
+
+def test_a_process_that_is_busy_for_ever_is_restarted_all_the_same() -> None:
+    record, commands = play(*READY, *((2.0 + i, silent(1.0)) for i in range(51)))
+    assert (record.phase, record.cause.why) == (Phase.STOPPING, Why.UNHEALTHY)
+    assert record.cause.text == (
+        "unhealthy: busy, but no probe of /health was answered for 50 s (no answer within 10 s)"
+    )
+    assert commands[-1] == Terminate(1, 2.0)
+
+
+@pytest.mark.parametrize("cpu", [None, 0.0, 0.04])
+def test_a_process_that_hangs_is_restarted_after_three_probes(cpu: float | None) -> None:
+    record, _ = play(*READY, *((2.0 + i, silent(cpu)) for i in range(3)))
+    assert (record.phase, record.cause.why) == (Phase.STOPPING, Why.UNHEALTHY)
+
+
+def test_a_server_that_says_it_is_ill_is_believed_however_busy() -> None:
+    bad = Probed(1, False, "status 500", cpu=8.0)
+    assert play(*READY, (2, bad), (3, bad), (4, bad))[0].phase is Phase.STOPPING
+
+
+def test_a_moment_of_work_starts_the_count_of_failed_probes_again_but_not_the_clock() -> None:
+    idle, busy = silent(0.0), silent(1.0)
+    record, _ = play(*READY, (2, idle), (4, idle), (6, busy), (8, idle), (10, idle), (12, busy))
+    assert record.phase is Phase.READY
+    record, _ = play((50, idle), (52.1, idle), record=record)
+    assert "answered for 50 s" in record.cause.text
+
+
+def test_how_many_probes_may_fail_is_the_components_own() -> None:
+    patient = spec(probe_failures=5)
+    record, _ = play(*READY, *((2.0 + i, silent(0.0)) for i in range(4)), spec=patient)
+    assert record.phase is Phase.READY
+    strict = spec(probe_failures=1)
+    record, _ = play(*READY, (2.0, silent(0.0)), spec=strict)
+    assert record.cause.text == "unhealthy: a probe of /health failed (no answer within 10 s)"
+
+
+def test_who_waits_long_for_an_idle_one_waits_longer_for_a_busy_one() -> None:
+    policy = Policy()
+    assert Patience.of(spec(), policy) == Patience(5.0, 3, 300.0)
+    assert Patience.of(spec(probe_timeout_s=60.0, probe_failures=5), policy) == Patience(60.0, 5, 620.0)
+
+
+def test_a_start_that_takes_too_long_says_what_its_probe_came_to() -> None:
+    record, commands = play(
+        *START, (1.0, Probed(1, False, "connection refused")), (2.0, Probed(1, False, "status 503"))
+    )
+    assert (record.phase, commands) == (Phase.STARTING, [Spawn(1)])
+    record, _ = play((8.1, Tick()), record=record)
+    assert record.cause.text == (
+        "not ready, and no sign of progress for 8 s; the last probe of /health: status 503"
+    )
+    record, _ = play((9.0, Exited(1, -15)), (11.0, Tick()), (11.0, Tick()), record=record)
+    assert (record.phase, record.probe_said) == (Phase.STARTING, ""), "the next life has said nothing yet"
 
 
 def test_a_stable_run_forgives() -> None:
@@ -313,9 +529,16 @@ def test_histories_catch_a_broken_machine(mutant: Any) -> None:
 
 EVENTS = st.one_of(
     st.builds(Spawned, st.integers(0, 3), st.integers(2, 99)),
-    st.builds(SpawnFailed, st.integers(0, 3), st.just("why")),
+    st.builds(SpawnFailed, st.integers(0, 3), st.just("why"), st.booleans()),
     st.builds(Exited, st.integers(0, 3), st.sampled_from([None, 0, 1, 2, -9])),
-    st.builds(Probed, st.integers(0, 3), st.booleans()),
+    st.builds(
+        Probed,
+        st.integers(0, 3),
+        st.booleans(),
+        st.just(""),
+        st.booleans(),
+        st.sampled_from([None, 0.0, 1.0]),
+    ),
     st.builds(Progressed, st.integers(0, 3), st.just("50 %")),
     st.builds(Drained, st.integers(0, 3)),
     st.builds(Commanded, st.sampled_from(Verb), st.booleans()),
@@ -337,3 +560,5 @@ def test_any_sequence_of_events_leaves_a_record_that_makes_sense(moments: list[t
         assert (record.stage is not Stage.NONE) == (record.phase is Phase.STOPPING)
         assert record.wanted or record.phase in (Phase.STOPPING, Phase.STOPPED)
         assert record.phase is before.phase or record.since == now
+        assert record.phase is not Phase.FAILED or (record.deadline is None) == record.cause.permanent
+        assert record.last is not None or before.last is None

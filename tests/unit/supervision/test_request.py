@@ -116,25 +116,25 @@ def test_probes_tell_progress_readiness_and_health(tmp_path: Path) -> None:
 
         def note(event: Probed | Progressed) -> None:
             seen.append(event)
-            if len(seen) == 7:
+            if len(seen) == 8:
                 done.set()
 
         async with server(lambda line, body: replies.pop(0) if replies else None) as url:
-            task = asyncio.create_task(
-                probe.watch(spec(address=url), 1, tmp_path / "log", False, policy, note)
-            )
+            watch = probe.Watch(spec(address=url), 1, tmp_path / "log", policy, note, lambda: 0.0)
+            task = asyncio.create_task(watch.run(ready=False))
             await asyncio.wait_for(done.wait(), 10)
             task.cancel()
 
     asyncio.run(run())
     assert seen == [
+        Probed(1, False, "status 503"),
         Progressed(1, "1 of 2"),
         Progressed(1, "converting 31 of 98 MiB"),
         Progressed(1, "warming up"),
         Progressed(1, "waiting for the controller"),
         Probed(1, True, "requests run one at a time"),
         Probed(1, False, "status 500"),
-        Probed(1, False, "no answer within 0.1 s"),
+        Probed(1, False, "no answer within 0.1 s; `probe_timeout:` allows more", unanswered=True, cpu=0.0),
     ]
 
 

@@ -1,0 +1,70 @@
+"""What a failure leads to: another try at once, a later one, or none; and how it is told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from llmlaunch.planning.types import ProcessSpec
+from llmlaunch.supervision.core.restart import Policy, delay, retry_delay
+from llmlaunch.supervision.core.types import Death, Exited, Phase, Record, Why
+
+_SIGNALS = {1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 4: "SIGILL", 5: "SIGTRAP", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE",
+            9: "SIGKILL", 10: "SIGUSR1", 11: "SIGSEGV", 12: "SIGUSR2", 13: "SIGPIPE", 14: "SIGALRM", 15: "SIGTERM",
+            24: "SIGXCPU", 31: "SIGSYS"}  # fmt: skip
+_NOTHING_RAN = frozenset({Why.SPAWN, Why.PORT})
+
+
+def signal_name(code: int | None) -> str:
+    """``SIGKILL`` for -9; empty for an exit code."""
+    return _SIGNALS.get(-code, f"signal {-code}") if code is not None and code < 0 else ""
+
+
+def exit_words(event: Exited, starting: bool) -> str:
+    """How a process ended: "was killed by SIGKILL while starting: the kernel had run out of memory"."""
+    if event.code is None:
+        text = "ended together with its keeper"
+    elif event.code < 0:
+        text = f"was killed by {signal_name(event.code)}"
+    else:
+        text = f"exited with code {event.code}"
+    text += " while starting" if starting else ""
+    if event.out_of_memory:
+        text += ", when the kernel killed a process for lack of memory"
+    if event.last_line:
+        # Who is killed has no last words: the line may be of the best of times.
+        own_end = event.code is not None and event.code >= 0
+        text += f": {event.last_line}" if own_end else f"; its last line: {event.last_line}"
+    return text
+
+
+def after_failure(
+    record: Record, ended: Exited | None, spec: ProcessSpec, now: float, jitter: float, policy: Policy
+) -> Record:
+    """``record``, of which nothing is left, on its way to the next try. Its cause says what failed.
+
+    ``ended`` is how its process did, if one had come to be. Who has been READY is never given up: what it was started with
+    works. Nor is a fault that others may mend. How long it rests grows, and with too many failed starts in a row it is FAILED
+    meanwhile, so that whoever waits for it learns of it.
+    """
+    cause, failures = record.cause, record.failures + 1
+    death = Death(record.incarnation, now, cause.why, cause.text)
+    if ended is not None:
+        death = replace(death, code=ended.code, out_of_memory=ended.out_of_memory, last_line=ended.last_line)
+    record = replace(record, failures=failures, last=death)
+    most = policy.max_failures if spec.restart_max is None else spec.restart_max
+    if most == 0:
+        words = f"{cause.text}; `restart: never` leaves it down"
+        return replace(record, phase=Phase.FAILED, cause=replace(cause, text=words, permanent=True))
+    if cause.permanent and not record.proven:
+        return replace(record, phase=Phase.FAILED)
+    if cause.why is not Why.MEMORY and (record.was_ready or failures < most):
+        again = now + delay(policy, failures, record.was_ready, jitter)
+        return replace(record, phase=Phase.BACKOFF, deadline=again)
+    gave_up = record.gave_up + 1
+    wait = spec.restart_delay_s
+    if wait is None:
+        wait = retry_delay(policy, failures, gave_up, cause.why not in _NOTHING_RAN, jitter)
+    if failures > 1 and cause.why is not Why.MEMORY:
+        cause = replace(cause, text=f"{failures} failures in a row; the last: {cause.text}")
+    cause = replace(cause, permanent=False)
+    return replace(record, phase=Phase.FAILED, gave_up=gave_up, cause=cause, deadline=now + wait)

@@ -1,0 +1,55 @@
+"""What a probe of a component that is READY says: well, not known, or lost.
+
+A server may be well and not answer: its probe asks for a token behind forty others, or its interpreter is held by one long
+call. So an answer that says "ill", or a port where nobody listens, is believed; silence is only believed of a process tree that
+uses no CPU. One that is busy is left alone for ``Policy.busy_limit_s``, whether requests are known to be in flight or not: a client
+that has left, or that came without the gateway, keeps it as busy as any other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from llmlaunch.planning.types import ProcessSpec
+from llmlaunch.supervision.core.restart import Policy
+from llmlaunch.supervision.core.types import Probed, Record
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a component may be silent. Times in seconds."""
+
+    timeout_s: float
+    failures: int
+    busy_limit_s: float
+
+    @classmethod
+    def of(cls, spec: ProcessSpec, policy: Policy) -> Patience:
+        timeout = policy.probe_timeout_s if spec.probe_timeout_s is None else spec.probe_timeout_s
+        failures = policy.max_failed_probes if spec.probe_failures is None else spec.probe_failures
+        # Whoever allows an idle one more than the limit means a busy one, too.
+        limit = max(policy.busy_limit_s, 2 * failures * (timeout + policy.probe_every_s))
+        return cls(timeout, failures, limit)
+
+
+def judge(record: Record, event: Probed, spec: ProcessSpec, policy: Policy, now: float) -> tuple[Record, str]:
+    """``record`` after a liveness probe, and why it is unhealthy; empty as long as it is not."""
+    if event.ok:
+        return replace(record, failed_probes=0, unanswered_since=None), ""
+    patience = Patience.of(spec, policy)
+    since = now if record.unanswered_since is None else record.unanswered_since
+    busy = event.unanswered and event.cpu is not None and event.cpu >= policy.busy_cpu
+    failed = 0 if busy else record.failed_probes + 1
+    record = replace(record, failed_probes=failed, unanswered_since=since)
+    if failed >= patience.failures:
+        many = (
+            f"{failed} probes of {spec.live_path} in a row" if failed > 1 else f"a probe of {spec.live_path}"
+        )
+        return record, f"unhealthy: {many} failed ({event.detail})"
+    if now - since >= patience.busy_limit_s:
+        silent = f"{now - since:.0f} s"
+        return (
+            record,
+            f"unhealthy: busy, but no probe of {spec.live_path} was answered for {silent} ({event.detail})",
+        )
+    return record, ""
