@@ -29,6 +29,7 @@ from llmlaunch.gateway.proxy import CLIENT_LEFT, Exchange
 from llmlaunch.gateway.receive import Rules
 from llmlaunch.gateway.request import Kind, Request
 from llmlaunch.gateway.routes import Replica, RouteTable
+from llmlaunch.gateway.suspects import Suspects
 from llmlaunch.gateway.target import target
 from llmlaunch.gateway.tracing import Tracing
 from llmlaunch.gateway.upstream import Pool
@@ -43,6 +44,8 @@ START_GRACE_S = 5.0
 FIRST_TABLE_S = 2.0
 """Seconds in which requests wait for the first route table; then they are answered without one."""
 ACCESS_FLUSH_S = 0.1
+TRIALS_S = 0.01
+"""Between two looks whether a suspect's turn has come."""
 _PREFLIGHT_SECONDS = 600
 _PROXIED = frozenset((Kind.PROXY, Kind.CHECK, Kind.RESPONSE))
 
@@ -79,6 +82,9 @@ class Gateway:
         self.controller_up = False
         self.loads: dict[str, Load] = {}
         self.room: WaitingRoom[Exchange] = WaitingRoom()
+        self.suspects = Suspects()
+        self._held_back: list[Exchange] = []
+        """Suspects that wait for their turn."""
         self.accounts: dict[str, Account] = {}
         """By key name, of those that have limits."""
         self.tracing = tracing
@@ -340,6 +346,8 @@ class Gateway:
             if replica.key not in before.replicas:
                 joins = any(name in before.serving for name in replica.names)
                 load.joined(now if joins else None)
+        if self.suspects:
+            self.suspects.replaced(table.replicas)
         self.heard = True
         for key in [k for k, load in self.loads.items() if not load.in_flight and k not in table.replicas]:
             del self.loads[key]
@@ -378,6 +386,38 @@ class Gateway:
                 self.room.called(ticket)
                 ticket.item.called()
 
+    # -- suspects
+
+    def died(self, replica: Replica, key: bytes, asked: Request, sent_at: float) -> None:
+        """``replica`` died or fell silent with ``asked``. One that leaves is no victim of its requests."""
+        known = self.table.replicas.get(replica.key)
+        if known is None or known.draining:
+            return
+        self.suspects.saw(self.table.replicas)
+        seconds = self.suspects.broke(key, len(asked.body), replica.key, sent_at, self.now())
+        if seconds:
+            log.warning(
+                "%s died or fell silent with request %s (%d bytes for %s), as another replica did before: "
+                "it is refused for %.0f s",
+                replica.key, asked.identity.decode(), len(asked.body), ", ".join(replica.names), seconds,
+            )  # fmt: skip
+
+    def hold_back(self, exchange: Exchange) -> None:
+        """``exchange`` is asked again shortly whether its turn has come."""
+        if not self._held_back:
+            self.loop.call_later(TRIALS_S, self._try_suspects)
+        self._held_back.append(exchange)
+
+    def let_go(self, exchange: Exchange) -> None:
+        if exchange in self._held_back:
+            self._held_back.remove(exchange)
+
+    def _try_suspects(self) -> None:
+        waiting, self._held_back = self._held_back, []
+        age = self.suspects.age
+        for exchange in sorted(waiting, key=lambda held: age(held.key)):
+            exchange.try_again()
+
     # -- time and end
 
     def sweep(self) -> None:
@@ -389,6 +429,8 @@ class Gateway:
             ticket.item.waited_out()
         self.call_waiting()
         self.pool.sweep(now, set(self.table.replicas))
+        if self.suspects:
+            self.suspects.expire(now)
         if self.crew.size > 1:
             self._publish()
         if self.crew.own.full and not self._told_full:

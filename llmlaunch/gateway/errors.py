@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -116,6 +117,16 @@ def model_not_ready(name: str) -> Reply:
 def no_answer(name: str, why: str) -> Reply:
     message = f"No replica of the model `{name}` answered: {why}. Try again soon."
     return error(503, message, kind=SERVER, code="replica_unavailable", fields=_retry(1))
+
+
+def breaks_replicas(name: str, seconds: float) -> Reply:
+    """OpenAI's clients try a 5xx again, unless ``x-should-retry`` tells them not to."""
+    message = (
+        f"Replicas of the model `{name}` died or fell silent each time they worked on this request. It is not sent to "
+        f"another one; the same request is refused for the next {math.ceil(seconds)} s."
+    )
+    fields = b"x-should-retry: false\r\n"
+    return error(500, message, kind=SERVER, code="request_breaks_replicas", fields=fields)
 
 
 def bad_answer(name: str, why: str) -> Reply:

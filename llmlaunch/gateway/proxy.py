@@ -7,6 +7,9 @@
             waiting ┘        └─ retry ◄──┴───────────┘         interrupted
                           (nothing went to the client yet)
 
+A request with which a replica died is a suspect from then on (``suspects``): it may have to wait before it is tried
+once more, and is refused when another replica dies with it.
+
 Until a byte of the answer went to the client, a replica's failure costs only another try: the head of an answer is
 held back until its first content comes, so a replica that dies during the prefill is invisible too. After that, a
 failure ends the stream with an error event and a closed connection. A client that leaves ends the exchange at once,
@@ -35,6 +38,7 @@ from llmlaunch.gateway.load import Load
 from llmlaunch.gateway.request import Kind, Request
 from llmlaunch.gateway.restore import Restorer, restorer_for
 from llmlaunch.gateway.routes import Replica
+from llmlaunch.gateway.suspects import key_of
 from llmlaunch.gateway.upstream import UpstreamConnection
 from llmlaunch.gateway.usage import PIECES, Tokens, tokens_in
 from llmlaunch.gateway.waiting import Ticket
@@ -44,13 +48,17 @@ if TYPE_CHECKING:
     from llmlaunch.gateway.http import ClientConnection
 
 ATTEMPTS = 3
-"""Replicas one request may meet. Bounded, or a request that kills its replica would kill them all."""
+"""Replicas one request may be sent to. It may meet fewer deaths: ``suspects.DEATHS``."""
 WAIT_S = 300.0
 """Seconds a request may wait for a free slot: half of what OpenAI's clients wait for an answer. The queue is bounded, and
 whoever leaves it is noticed, so a long wait costs nobody else anything."""
 CLIENT_LEFT = 499
 _OWN_FAULTS = frozenset((500, 502, 504))
 """Answers that count against a replica's health."""
+_DEATHS = frozenset(("reset", "silent"))
+"""Failures that may be the request's doing."""
+_STALE_S = 1.0
+"""A connection that was closed while it lay idle breaks within this time of its use."""
 
 
 class Exchange:
@@ -58,6 +66,7 @@ class Exchange:
 
     __slots__ = (
         "_body",
+        "_broke",
         "_chunked",
         "_client",
         "_framed",
@@ -73,6 +82,7 @@ class Exchange:
         "_replica",
         "_request",
         "_restorer",
+        "_sent_at",
         "_started",
         "_tail",
         "_task",
@@ -81,6 +91,8 @@ class Exchange:
         "attempts",
         "decoding",
         "first_byte_s",
+        "held_since",
+        "key",
         "name",
         "replica_key",
         "tokens",
@@ -106,6 +118,14 @@ class Exchange:
         """Replicas that failed this request."""
         self._fresh = False
         """A pooled connection turned out dead: the next is a new one."""
+        self._broke = False
+        """And the replica with it, if it does not take the new one."""
+        self._sent_at = 0.0
+        """When a replica was chosen last."""
+        self.key = b""
+        """What a suspect is remembered by; empty: it is none."""
+        self.held_since: float | None = None
+        """When a suspect began to wait for its turn."""
         self._ticket: Ticket[Exchange] | None = None
         self._task: asyncio.Task[None] | None = None
         self._replica: Replica
@@ -130,7 +150,10 @@ class Exchange:
     # -- finding a replica
 
     def start(self) -> None:
-        self._gateway.retries.request()
+        gateway = self._gateway
+        gateway.retries.request()
+        if gateway.suspects.sizes:
+            self.key = gateway.suspects.recall(self._request.body)
         self._admit("")
 
     def _admit(self, why: str) -> None:
@@ -142,9 +165,18 @@ class Exchange:
                 why = "the one that holds the response is gone"
             self._refuse(errors.no_answer(self.name, why) if why else gateway.absent(self.name))
             return
-        now = gateway.now()
+        self._sent_at = now = gateway.now()
+        tried = self.tried
+        if self.key:
+            avoided = self._avoided(now)
+            if avoided is None:
+                return
+            if avoided and all(r.key in tried or r.key in avoided for r in replicas):
+                gateway.hold_back(self)
+                return
+            tried = (*tried, *avoided)
         try:
-            chosen = self._pick(replicas, now)
+            chosen = self._pick(replicas, tried, now)
         except LookupError:
             self._refuse(errors.no_answer(self.name, why or "every one was tried"))
             return
@@ -161,6 +193,28 @@ class Exchange:
         if self._ticket is None:
             self._refuse(errors.too_many(self.name, room.waiting(self.name)))
 
+    def _avoided(self, now: float) -> frozenset[str] | None:
+        """Where this suspect may not be sent now; None: it was refused, or has to wait."""
+        suspects = self._gateway.suspects
+        seconds = suspects.refusal(self.key, now)
+        if seconds:
+            self._refuse(errors.breaks_replicas(self.name, seconds))
+            return None
+        if suspects.is_free(self.key):
+            return frozenset()
+        if self.held_since is None:  # those that were at the same death have to come together first
+            self.held_since = now
+            avoided = None
+        else:
+            avoided = suspects.avoided(self.key, now - self.held_since, now)
+        if avoided is None:
+            self._gateway.hold_back(self)
+        return avoided
+
+    def try_again(self) -> None:
+        """It may be this suspect's turn."""
+        self._admit("")
+
     @property
     def holder(self) -> str:
         """The only replica that can answer this request, by key; empty when any can."""
@@ -171,12 +225,12 @@ class Exchange:
         holder = self.holder
         return replicas if not holder else tuple(r for r in replicas if r.key == holder)
 
-    def _pick(self, replicas: Sequence[Replica], now: float) -> Replica | None:
+    def _pick(self, replicas: Sequence[Replica], tried: Sequence[str], now: float) -> Replica | None:
         gateway = self._gateway
         dispatch = gateway.table.dispatch
         turn = gateway.turn(self.name) if dispatch == ROUND_ROBIN else 0
         prefix = prefix_of(self._request.body) if dispatch == PREFIX and len(replicas) > 1 else b""
-        return pick(replicas, gateway.loads, self.tried, dispatch, now, random.random(), turn, prefix)
+        return pick(replicas, gateway.loads, tried, dispatch, now, random.random(), turn, prefix)
 
     def called(self) -> None:
         """A slot may be free: leave the queue and try."""
@@ -207,6 +261,9 @@ class Exchange:
         if load.failures and not load.probing:
             load.probing = self._probes = True
         self._holds = True
+        if self.key:
+            self.held_since = None
+            gateway.suspects.begins(self.key, replica.key, self._sent_at)
         connection = None if self._fresh else gateway.pool.take(replica.key)
         if connection is not None:
             self._send(connection, replica)
@@ -222,7 +279,9 @@ class Exchange:
                 self._refuse(errors.out_of_files())
                 return
             kind = "timeout" if isinstance(error, TimeoutError) else "refused"
-            self._failed(f"it did not accept a connection ({error.strerror or kind})", kind, stale=False)
+            if self._broke and kind == "refused":
+                kind = "reset"  # what looked like an idle connection's end was the replica's
+            self._failed(f"it did not accept a connection ({error.strerror or kind})", kind)
         else:
             self._task = None
             self._send(connection, replica)
@@ -253,7 +312,7 @@ class Exchange:
         if head.status == 503 and self._others_exist():
             # A replica that drains or loads says so; somebody else may be ready.
             self._drop_upstream()
-            self._failed("it is not ready (503)", "unavailable", stale=False)
+            self._failed("it is not ready (503)", "unavailable")
             return
         if head.status in _OWN_FAULTS:
             self._load.erred(self._gateway.now())
@@ -299,6 +358,8 @@ class Exchange:
         if self._body.until_close and not is_whole(self._head.get(b"content-type"), b"".join(self._tail)):
             self.answer_broke("its connection closed", "reset", began=True)
             return
+        if self.key and self._head.status < 500:
+            self._gateway.suspects.answered(self.key)
         self._upstream = None
         data = b"" if self._started else self._pending
         if self._restorer is not None:
@@ -311,15 +372,17 @@ class Exchange:
         self._client.finished(self._keep)
 
     def answer_broke(self, why: str, kind: str, began: bool) -> None:
-        stale = self._upstream is not None and self._upstream.used and not began and kind == "reset"
+        reused = self._upstream is not None and self._upstream.used and not self._fresh
         self._upstream = None
         if self._started:
             self._interrupted(why, kind)
         elif kind == "bad_answer":
             self._note_failure(kind)
             self._refuse(errors.bad_answer(self.name, why))
+        elif reused and kind == "reset" and not began and self._gateway.now() - self._sent_at < _STALE_S:
+            self._connect_anew()
         else:
-            self._failed(why, kind, stale=stale and not self._fresh)
+            self._failed(why, kind)
 
     # -- the client
 
@@ -379,38 +442,53 @@ class Exchange:
     def _first_byte(self) -> None:
         self._started = True
         gateway, request = self._gateway, self._request
+        if self.key:
+            gateway.suspects.speaks(self.key)
         self.first_byte_s = gateway.now() - request.received
         gateway.metrics.first_byte(request.label, self.name, self.first_byte_s)
 
     def _note_failure(self, kind: str) -> None:
-        self._gateway.metrics.upstream_error(self._replica.key, kind)
+        gateway = self._gateway
+        gateway.metrics.upstream_error(self._replica.key, kind)
         if kind != "unavailable":
-            self._load.failed(self._gateway.now())
+            self._load.failed(gateway.now())
+        if kind in _DEATHS and self._request.body:
+            self.key = self.key or key_of(self._request.body)
+            gateway.died(self._replica, self.key, self._request, self._sent_at)
 
-    def _failed(self, why: str, kind: str, *, stale: bool) -> None:
+    def _connect_anew(self) -> None:
+        """The replica closed an idle connection just as it was taken, which says nothing about its health; or it died.
+
+        Whether it takes another connection shows which of them it was.
+        """
+        self._gateway.metrics.retried("stale")
+        self._fresh = self._broke = True
+        self._task = self._gateway.spawn(self._connect(self._replica))
+
+    def _failed(self, why: str, kind: str) -> None:
         """Nothing went to the client yet: try again where that can help."""
+        gateway = self._gateway
         self._restorer = None
         self._pending = b""
-        if stale:
-            # The replica closed an idle connection just as it was taken; that says nothing about its health.
-            self._fresh = True
-            self.attempts -= 1
-            kind = "stale"
-        else:
-            self._note_failure(kind)
-            self.tried += (self._replica.key,)
-            serving = self._gateway.table.serving.get(self.name, ())
-            if len(serving) > 1 and all(replica.key in self.tried for replica in serving):
-                self.tried = (self._replica.key,)  # who failed before this one may be back
+        self._broke = False
+        self._note_failure(kind)
+        self.tried += (self._replica.key,)
+        serving = gateway.table.serving.get(self.name, ())
+        if len(serving) > 1 and all(replica.key in self.tried for replica in serving):
+            self.tried = (self._replica.key,)  # who failed before this one may be back
         self._release()
+        seconds = gateway.suspects.refusal(self.key, gateway.now()) if self.key else 0.0
+        if seconds:
+            self._refuse(errors.breaks_replicas(self.name, seconds))
+            return
         if self.attempts >= ATTEMPTS:
             self._refuse(errors.no_answer(self.name, why))
             return
         if self._others_exist():
-            if not stale and not self._gateway.retries.take(self._gateway.now()):
+            if not gateway.retries.take(gateway.now()):
                 self._refuse(errors.no_answer(self.name, f"{why}, and too many requests are retried already"))
                 return
-            self._gateway.metrics.retried(kind)
+            gateway.metrics.retried(kind)
         self._admit(why)
 
     def _others_exist(self) -> bool:
@@ -445,6 +523,8 @@ class Exchange:
 
     def _withdraw(self) -> None:
         self._leave_queue()
+        if self.held_since is not None:
+            self._gateway.let_go(self)
         if self._task is not None:
             self._task.cancel()
             self._task = None
@@ -459,6 +539,8 @@ class Exchange:
         if self._holds:
             self._holds = False
             self._load.in_flight -= 1
+            if self.key:
+                self._gateway.suspects.ends(self.key, self._replica.key)
             if self._probes:
                 self._probes = self._load.probing = False
             self._gateway.freed(self._replica)

@@ -48,8 +48,17 @@ class AnswerTaker(Protocol):
         ...
 
     def answer_broke(self, why: str, kind: str, began: bool) -> None:
-        """The connection is gone. ``began``: bytes of an answer had come. ``kind``: "reset" or "bad_answer"."""
+        """The connection is gone. ``began``: bytes of an answer had come. ``kind``: "reset" or "bad_answer"; of a
+        translation also "refused", "timeout" or "empty"."""
         ...
+
+
+class EmptyAnswer(ConnectionResetError):
+    """Nothing was answered, by somebody who is alive."""
+
+
+_CAUSES = ((EmptyAnswer, "empty"), (ConnectionRefusedError, "refused"), (TimeoutError, "timeout"))
+"""Why a translation lost its worker, when it did not just break."""
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -206,7 +215,8 @@ class UpstreamConnection(asyncio.Protocol):
             user.answer_ended()
         else:
             began = self._body is not None or bool(self._held)
-            user.answer_broke(f"its connection closed{f' ({exc})' if exc else ''}", "reset", began)
+            kind = next((name for cause, name in _CAUSES if isinstance(exc, cause)), "reset")
+            user.answer_broke(f"its connection closed{f' ({exc})' if exc else ''}", kind, began)
 
 
 def _prepare(sock: socket.socket | None) -> None:

@@ -27,6 +27,7 @@ PURE_ROOMS = (
     "gateway/fastchat/conversation.py",
     "gateway/limits.py",
     "gateway/load.py",
+    "gateway/suspects.py",
     "gateway/usage.py",
     "gateway/waiting.py",
 )

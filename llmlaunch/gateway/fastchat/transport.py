@@ -27,6 +27,7 @@ from llmlaunch.gateway.fastchat.answering import Choice, Delta, Shape, WorkerErr
 from llmlaunch.gateway.fastchat.asking import Check, Embedding, Generation, Unfit
 from llmlaunch.gateway.fastchat.worker import Worker
 from llmlaunch.gateway.framing import BadAnswer
+from llmlaunch.gateway.upstream import EmptyAnswer
 
 if TYPE_CHECKING:
     from llmlaunch.gateway.upstream import UpstreamConnection
@@ -228,7 +229,7 @@ class _Answer:
                 begun = True
                 await self._tell(choice, delta)
         if not begun:
-            raise ConnectionResetError("FastChat's worker gave an empty answer")
+            raise EmptyAnswer("FastChat's worker gave an empty answer")
         await self._tell(choice, choice.end())
 
     async def _tell(self, choice: Choice, delta: Delta) -> None:
