@@ -6,6 +6,7 @@ This is the I/O around the pure :mod:`llmlaunch.planning.plan`; nothing is start
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from llmlaunch.errors import ModelError, PlanError, UsageError
 from llmlaunch.hardware.types import Inventory
 from llmlaunch.manifest.types import EngineName, Manifest, ModelSpec
 from llmlaunch.models.facts import ModelFacts
+from llmlaunch.planning.environment import child_environment
 from llmlaunch.planning.plan import plan
 from llmlaunch.planning.types import Plan, World
 
@@ -142,6 +144,39 @@ def _world(manifest: Manifest, inventory: Inventory, deployed: Deployed, env: Ma
         held=held_by_component(inventory, manifest.name, deployed.specs) if here else {},
         env=_api_keys(manifest, env),
     )
+
+
+def refuse_missing_programs(made: Plan, deployed: Deployed, env: Mapping[str, str]) -> None:
+    """Raise PlanError for every program that is not where its process would look for it. ``env`` is what processes inherit.
+
+    What runs already has been found.
+    """
+    running = {spec.name: spec for spec in deployed.specs if spec.name not in deployed.idle}
+    found = []
+    for spec in made.processes:
+        before = running.get(spec.name)
+        if before is not None and (before.argv, before.env) == (spec.argv, spec.env):
+            continue
+        who = f"model {spec.names[0]}" if spec.names else spec.name
+        program, places = spec.argv[0], child_environment(env, spec, made.private_env).get("PATH", os.defpath)
+        if os.sep in program:
+            place = Path(made.workdir, program)
+            if not (os.path.isfile(place) and os.access(place, os.X_OK)):  # noqa: PTH113  # which knows no error
+                found.append(f"{who}: the program {program!r} is not there, or may not be executed")
+        elif not shutil.which(program, path=_from(made.workdir, places)):
+            found.append(f"{who}: the program {program!r} was not found on PATH ({places})")
+    if found:
+        raise PlanError(
+            "\n".join(dict.fromkeys(found)),
+            hint="nothing was started; install it, activate its environment (processes inherit the PATH of the shell that calls "
+            "`up`), give the model a PATH under env:, or write where it is",
+            code="no_program",
+        )
+
+
+def _from(folder: str, places: str) -> str:
+    """``places`` as a process sees it that starts in ``folder``."""
+    return os.pathsep.join(str(Path(folder, place)) for place in places.split(os.pathsep))
 
 
 def _check_keys_file(manifest: Manifest) -> None:

@@ -119,7 +119,7 @@ def _hand_over(
         for note in plan.notes:
             shown.say(f"note: {note}", "dim")
         known = client.status()
-        result = client.apply(plan)
+        result = client.apply(plan, environment=os.environ)
     if not created:
         shown.say(_difference(result))
     wanted = dict.fromkeys((spec.name for spec in plan.processes), 0)
@@ -131,7 +131,7 @@ def _hand_over(
 
 def _plan(request: Request, shown: PlainView | TerminalView) -> tuple[Manifest, Plan, Deployed]:
     """The plan, and what ran when it was made. Raises what ``assemble`` does, and PlanError for a plan that does not fit."""
-    from llmlaunch.assemble import assemble
+    from llmlaunch.assemble import assemble, refuse_missing_programs
 
     deployed = _deployed(request, shown)
     while True:
@@ -144,6 +144,7 @@ def _plan(request: Request, shown: PlainView | TerminalView) -> tuple[Manifest, 
                     "\n".join(f"{r.model}: {r.reason}" for r in plan.rejections),
                     hint=f"nothing was started; see the arithmetic: llmlaunch plan {request.file}",
                 )
+            refuse_missing_programs(plan, deployed, os.environ)
         except (PlanError, PortTakenError):
             # Another `up` of the same deployment may have been quicker: then its ports and memory are ours, too.
             now = _deployed(request, shown)

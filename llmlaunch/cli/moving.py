@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -38,7 +39,7 @@ def elsewhere(launched: Launched) -> Launched | None:
             if not moved or plan.rejections:
                 return None
             before = {c.name: c for c in client.status().components}
-            result = client.apply(plan, restart_down=False)
+            result = client.apply(plan, restart_down=False, environment=os.environ)
     except LlmlaunchError:
         return None  # the supervisor tells what becomes of it
     for line in moved:

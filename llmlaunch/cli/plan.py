@@ -46,6 +46,8 @@ def plan(
     deployed = assemble.NOTHING if gpus is not None else _deployed(manifest.name, file)
     _, made = assemble.replan(manifest, env=os.environ, deployed=deployed, gpus=gpus)
     _show(made, as_json=json)
+    if gpus is None:
+        assemble.refuse_missing_programs(made, deployed, os.environ)
     if not made.fits:
         raise typer.Exit(1)
 

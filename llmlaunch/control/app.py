@@ -100,7 +100,9 @@ class _Routes:
         body = await _body(request)
         plan = plan_from_json(body.get("plan"))
         _check(plan, self._host.supervisor.plan.deployment)
-        result = await self._host.supervisor.apply(plan, _flag(body, "restart_down", True))
+        result = await self._host.supervisor.apply(
+            plan, _flag(body, "restart_down", True), _environment(body.get("environment"))
+        )
         return Answer(codec.apply_result_to_json(result))
 
     async def command(self, request: Request) -> Response:
@@ -153,6 +155,18 @@ async def _body(request: Request) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise Bad("the body must be a JSON object")
     return body
+
+
+def _environment(value: object) -> dict[str, str] | None:
+    # What is wrong with it is not said with it: it holds secrets.
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise Bad("environment must be an object")
+    for key, text in value.items():
+        if not isinstance(text, str) or "\0" in key + text or "=" in key or not key:
+            raise Bad("environment must map names of variables to text")
+    return value
 
 
 def _flag(body: dict[str, Any], key: str, default: bool) -> bool:

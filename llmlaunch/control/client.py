@@ -15,7 +15,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,14 +78,19 @@ class ControlClient:
         answer = self._call("GET", "/specs")
         return Deployed(tuple(map(spec_from_json, answer["processes"])), dict(answer.get("phases", {})))
 
-    def apply(self, plan: Plan, restart_down: bool = True) -> ApplyResult:
+    def apply(
+        self, plan: Plan, restart_down: bool = True, environment: Mapping[str, str] | None = None
+    ) -> ApplyResult:
         """Bring the deployment to ``plan``. Returns at once; watch :meth:`events` for what becomes of it.
 
-        ``restart_down``: components that are stopped or failed start again.
+        ``restart_down``: components that are stopped or failed start again. ``environment`` is inherited by what starts because
+        of this plan; without it, by the supervisor's own. It holds secrets, and travels on the private socket alone.
         """
         from llmlaunch.planning.codec import plan_to_json
 
         body = {"plan": plan_to_json(plan), "restart_down": restart_down}
+        if environment is not None:
+            body["environment"] = dict(environment)
         return codec.apply_result_from_json(self._call("POST", "/apply", body))
 
     def command(self, verb: str, names: tuple[str, ...] | list[str]) -> tuple[str, ...]:

@@ -9,7 +9,8 @@ GET      /status             –                                          :class
 GET      /about              –                                          :class:`About`
 GET      /specs              –                                          {"processes": [ProcessSpec…], env included,
                                                                         "phases": {name: phase}}
-POST     /apply              {"plan": Plan, "restart_down": bool}       :class:`ApplyResult`
+POST     /apply              {"plan": Plan, "restart_down": bool,       :class:`ApplyResult`
+                             "environment": {name: text}}
 POST     /command            {"verb": stop|start|restart, "names": […]}  {"names": […]}
 POST     /shutdown           {"force": bool}                            {} at once; the process ends when all is down
 GET      /events?since=N     –                                          NDJSON of :class:`ProgressEvent`, live, until closed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,7 @@ class ProcessEffects:
         self._me = procs.identify(os.getpid())
         self._workdir = ""
         self._private_env: frozenset[str] = frozenset()
+        self._inherited: dict[str, Mapping[str, str]] = {}
         self._trees: dict[_Key, Tree] = {}
         self._killed: set[_Key] = set()
         self._draining: set[_Key] = set()
@@ -92,6 +93,10 @@ class ProcessEffects:
 
     def last_incarnation(self, name: str) -> int:
         return logs.last_incarnation(self._where.name, name)
+
+    def inherit(self, names: Sequence[str], environment: Mapping[str, str]) -> None:
+        # In memory alone: it holds secrets. Who restarts a supervisor brings its own.
+        self._inherited |= dict.fromkeys(names, environment)
 
     def follow(self, slots: Mapping[str, Slot], plan: Plan) -> None:
         self._workdir, self._private_env = plan.workdir, frozenset(plan.private_env)
@@ -158,7 +163,7 @@ class ProcessEffects:
             "LLMLAUNCH_INCARNATION": str(incarnation),
         }
         # Python buffers what it prints to a file: the reason of a crash would be lost, and progress come late.
-        inherited = child_environment(os.environ, spec, self._private_env)
+        inherited = child_environment(self._inherited.get(spec.name, os.environ), spec, self._private_env)
         env = {"PYTHONUNBUFFERED": "1", **inherited, **marks, **credentials(self._secret, spec)}
         if spec.engine != EngineName.COMMAND:
             # `python -m` would import a json.py or a tokenizers.py that lies beside the manifest.

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
@@ -72,6 +72,9 @@ class Effects(Protocol):
         """Where the numbering of ``name`` goes on."""
         ...
 
+    def inherit(self, names: Sequence[str], environment: Mapping[str, str]) -> None:
+        """From here on, processes of ``names`` are started with ``environment``, which their specs add to."""
+
     def follow(self, slots: Mapping[str, Slot], plan: Plan) -> None:
         """Called after every change, with the whole state."""
 
@@ -103,6 +106,7 @@ class Supervisor:
         self._clock = clock
         self._jitter = jitter
         self._force = False
+        self._environment: Mapping[str, str] | None = None
         self._queue: asyncio.Queue[tuple[str, Event] | _Request | None] = asyncio.Queue()
         self._free: Mapping[str, int] | None = None
         self._labels: Mapping[str, str] = {}
@@ -114,9 +118,14 @@ class Supervisor:
     def post(self, name: str, event: Event) -> None:
         self._queue.put_nowait((name, event))
 
-    async def apply(self, plan: Plan, restart_down: bool = True) -> ApplyResult:
-        """Bring the deployment to ``plan``; returns when the changes have begun. Raises ControlError while it stops."""
-        return await self._ask(lambda: self.apply_now(plan, restart_down))
+    async def apply(
+        self, plan: Plan, restart_down: bool = True, environment: Mapping[str, str] | None = None
+    ) -> ApplyResult:
+        """Bring the deployment to ``plan``; returns when the changes have begun. Raises ControlError while it stops.
+
+        ``environment``: that of who brings the plan. What starts because of it inherits it; None: as before.
+        """
+        return await self._ask(lambda: self.apply_now(plan, restart_down, environment))
 
     async def command(self, verb: Verb, names: tuple[str, ...]) -> tuple[str, ...]:
         """Command components by name. Raises ControlError (code ``not_found``) if one is unknown; then none is commanded."""
@@ -250,7 +259,9 @@ class Supervisor:
 
     # ── what people ask for; called by the writer ──────────────────────────────────────────────────────────────────
 
-    def apply_now(self, plan: Plan, restart_down: bool) -> ApplyResult:
+    def apply_now(
+        self, plan: Plan, restart_down: bool, environment: Mapping[str, str] | None = None
+    ) -> ApplyResult:
         if self.stopping:
             raise ControlError(f"{plan.deployment!r} is being taken down", hint="try again when it is gone")
         changes = reconcile(plan.processes, self.slots, restart_down)
@@ -269,6 +280,9 @@ class Supervisor:
             else:
                 slot = replace(slot, successor=spec, leaving=False)
             self._put(name, slot)
+        if environment is not None:
+            self._environment = environment
+            self._inherit([n for n in wanted if n in changes.restart or not self._lives(n)])
         for name in changes.start:
             self._step(name, Commanded(Verb.START))
         for name in changes.restart:
@@ -279,6 +293,17 @@ class Supervisor:
             if name in self.slots:
                 self._put(name, self.slots[name])
         return ApplyResult(changes.start, changes.restart, changes.remove, changes.keep)
+
+    def _lives(self, name: str) -> bool:
+        return self.slots[name].record.phase in LIVE_PHASES
+
+    def _inherit(self, names: Sequence[str]) -> None:
+        """Have ``names`` started from here on with the environment of the last `up`.
+
+        What runs unchanged keeps its own, for its next start, too: who only looked in from another shell must not change it.
+        """
+        if self._environment is not None:
+            self._effects.inherit(names, self._environment)
 
     def _fresh(self, spec: ProcessSpec) -> Slot:
         record = Record(incarnation=self._effects.last_incarnation(spec.name), since=self._clock())
@@ -293,6 +318,8 @@ class Supervisor:
                 raise ControlError(
                     f"there is no component {name!r}", hint=f"there are: {known}", code="not_found"
                 )
+        if verb in (Verb.START, Verb.RESTART):
+            self._inherit(names)
         for name in names:
             self._step(name, Commanded(verb))
         return names

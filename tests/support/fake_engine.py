@@ -294,6 +294,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--exit-after", type=float, help="seconds until it ends by itself")
     parser.add_argument("--exit-code", type=int, default=1)
     parser.add_argument(
+        "--fail-without", default="", help="a variable without which it fails to start", metavar="NAME"
+    )
+    parser.add_argument(
         "--fail-start", action="store_true", help="prints a reason and exits with --exit-code"
     )
     parser.add_argument("--ignore-term", action="store_true")
@@ -312,7 +315,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     options = parse()
     print(f"fake engine, pid {os.getpid()}, argv {sys.argv[1:]}", flush=True)
-    if options.fail_start:
+    if options.fail_start or (options.fail_without and not os.environ.get(options.fail_without)):
         print("RuntimeError: this engine was told to fail", flush=True)
         sys.exit(options.exit_code)
     # os._exit: a hung handler thread must not keep the process from leaving.

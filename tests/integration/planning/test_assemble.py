@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from llmlaunch import assemble, paths
+from llmlaunch.control.types import Deployed
 from llmlaunch.errors import HardwareError, ModelError, PlanError, PortTakenError
 from llmlaunch.hardware.held import held_by_component
 from llmlaunch.hardware.types import Gpu, GpuProcess, Inventory
@@ -232,3 +233,46 @@ def test_memory_is_told_apart_by_the_component_that_holds_it(home: Path) -> None
         for child in (ours, strangers):
             child.kill()
             child.communicate()
+
+
+@pytest.mark.parametrize(
+    ("command", "variables", "said"),
+    [
+        (
+            ("no-such-server",),
+            {},
+            "model echo: the program 'no-such-server' was not found on PATH (/nowhere:",
+        ),
+        (("serve",), {}, ""),
+        (("serve",), {"PATH": "/bin"}, "model echo: the program 'serve' was not found on PATH (/bin)"),
+        (("other",), {"PATH": "other-bin"}, ""),
+        (("./other-bin/other",), {}, ""),
+        (
+            ("./bin/nothing",),
+            {},
+            "model echo: the program './bin/nothing' is not there, or may not be executed",
+        ),
+        (("./bin/plain",), {}, "model echo: the program './bin/plain' is not there, or may not be executed"),
+        (("./bin",), {}, "model echo: the program './bin' is not there, or may not be executed"),
+    ],
+)
+def test_a_program_that_is_not_there_is_told_before_anything_starts(
+    home: Path, tmp_path: Path, command: tuple[str, ...], variables: dict[str, str], said: str
+) -> None:
+    """Looked for where its process would: on the PATH it gets, and from the manifest's folder."""
+    for name in ("bin/serve", "other-bin/other", "bin/plain"):
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("#!/bin/sh\n")
+        file.chmod(0o600 if name == "bin/plain" else 0o700)
+    model = replace(COMMAND, command=command, env=variables, replicas=2)
+    env = {**BARE, "PATH": f"/nowhere:{tmp_path}/bin"}
+    _, made = assemble.replan(manifest(model, path=str(tmp_path / "deploy.yaml")), env=env)
+    if not said:
+        assemble.refuse_missing_programs(made, assemble.NOTHING, env)
+        return
+    with pytest.raises(PlanError) as caught:
+        assemble.refuse_missing_programs(made, assemble.NOTHING, env)
+    assert caught.value.message.startswith(said)
+    assert "\n" not in caught.value.message, "one line a model, not one a replica"
+    assemble.refuse_missing_programs(made, Deployed(made.processes), env)

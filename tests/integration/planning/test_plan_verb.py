@@ -21,10 +21,10 @@ models:
     names: [small]
     port: @PORT@
     engine: command
-    command: [serve, --port, "{port}"]
+    command: [sh, --port, "{port}"]
     vram: 10GiB
     env: {LAB_TOKEN: "${LAB_TOKEN:-hunter2}"}
-  - {model: label, names: [wide], engine: command, command: [serve], vram: 60GiB, gpu_count: 2}
+  - {model: label, names: [wide], engine: command, command: [sh], vram: 60GiB, gpu_count: 2}
 """
 
 
@@ -64,7 +64,7 @@ def test_the_plan_as_json(box: Cli) -> None:
     small = report["processes"][1]
     assert small["component"] == "worker"
     assert small["env"]["LAB_TOKEN"] == "***"
-    assert small["argv"] == ["serve", "--port", str(PORT)]
+    assert small["argv"] == ["sh", "--port", str(PORT)]
     assert small["gpus"] == [report["gpus"][2]["uuid"]]
     assert (small["mask"], small["vram_bytes"]) == ("2", 10 << 30)
     assert report["gpus"][2]["planned_bytes"] == 10 << 30

@@ -51,3 +51,15 @@ def test_a_fault_of_ours_is_told_in_words(client: TestClient) -> None:
 def test_whatever_is_wrong_it_can_be_taken_down(client: TestClient, host: Host) -> None:
     assert client.post("/shutdown", json={"force": True}).status_code == 200
     assert host.stopped == [True]
+
+
+@pytest.mark.parametrize("given", [1, [], {"A": 1}, {"A": "b\0c"}, {"A=B": "c"}, {"": "c"}])
+def test_an_environment_that_no_process_could_have_is_refused_without_its_values(given: object) -> None:
+    with pytest.raises(app.Bad, match=r"^environment must (be an object|map names of variables to text)$"):
+        app._environment(given)
+
+
+def test_an_environment_may_hold_any_byte() -> None:
+    given = {"A": os.fsdecode(b"\xd0"), "B": ""}
+    assert app._environment(json.loads(json.dumps(given))) == given
+    assert app._environment(None) is None

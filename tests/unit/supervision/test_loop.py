@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -40,6 +40,7 @@ class World:
     ghosts: dict[str, int] = field(default_factory=lambda: {"GPU-0": 0, "GPU-1": 0})
     """Memory that the driver has not given back yet."""
     asked: int = 0
+    inherited: dict[str, Mapping[str, str]] = field(default_factory=dict)
     post: Post = lambda name, event: None
     memory: Callable[[Mapping[str, int] | None], None] = lambda free: None
     supervisor: Supervisor | None = None
@@ -85,6 +86,9 @@ class World:
 
     def last_incarnation(self, name: str) -> int:
         return 0
+
+    def inherit(self, names: Sequence[str], environment: Mapping[str, str]) -> None:
+        self.inherited |= dict.fromkeys(names, environment)
 
     def follow(self, slots: Mapping[str, Slot], plan: Plan) -> None:
         pass
@@ -279,3 +283,37 @@ def test_a_changed_spec_starts_only_after_the_old_process_is_gone() -> None:
     history.say("w", Exited(1, 0))
     assert [p.spec for p in world.processes.values()] == [new]
     assert supervisor.slots["w"].record.restarts == 0
+
+
+def test_what_starts_inherits_the_environment_of_the_up_that_starts_it() -> None:
+    """What runs unchanged keeps its own, for its next start too, until somebody asks for a restart."""
+    history = History(3)
+    supervisor, world = history.supervisor, history.world
+    well, broken, changed = spec("well", port=11), spec("broken", port=12), spec("changed", port=13)
+    supervisor.apply_now(Plan("lab", (well, broken, changed)), True, {"SHELL": "1"})
+    supervisor.handle()
+    for name in ("well", "changed"):
+        history.say(name, Spawned(1, 5))
+        history.say(name, Probed(1, True))
+    history.say("broken", SpawnFailed(1, "no such program"))
+    del world.processes["broken", 1]
+    assert {name: env["SHELL"] for name, env in world.inherited.items()} == {
+        "well": "1",
+        "broken": "1",
+        "changed": "1",
+    }
+
+    changed = replace(changed, argv=("serve", "new"))
+    added = spec("added", port=14)
+    supervisor.apply_now(Plan("lab", (well, broken, changed, added)), True, {"SHELL": "2"})
+    wanted = {"well": "1", "broken": "2", "changed": "2", "added": "2"}
+    assert {name: env["SHELL"] for name, env in world.inherited.items()} == wanted
+    supervisor.command_now(Verb.RESTART, ("well",))
+    assert world.inherited["well"] == {"SHELL": "2"}
+
+
+def test_a_plan_without_an_environment_leaves_them_as_they_are() -> None:
+    history = History(3)
+    history.supervisor.apply_now(Plan("lab", (spec("a"),)), True)
+    history.supervisor.command_now(Verb.RESTART, ("a",))
+    assert history.world.inherited == {}
