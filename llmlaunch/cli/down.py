@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from llmlaunch.control.client import ControlClient
 
 
-GONE_DEADLINE_S = 10.0
-"""Everything is down and the socket is closed: so long may the supervisor take to end itself."""
 FORCE = "`llmlaunch down --force` kills what is left"
 
 
@@ -56,7 +54,24 @@ def down(
         else:
             _shut_down(client, timeout, force=force)
     except NotRunningError as error:
-        typer.echo(f"{error.message}: nothing to take down")
+        _end_what_is_left(file, name, error.message)
+
+
+def _end_what_is_left(file: str | None, name: str | None, why: str) -> None:
+    """No supervisor runs. One that was killed together with its helpers may have left processes."""
+    from llmlaunch.cli.leftovers import deployments_with_leftovers, end_leftovers
+
+    given = file is not None or name is not None
+    ended = {
+        which: end_leftovers(which)
+        for which in ([deployment(file, name)] if given else deployments_with_leftovers())
+    }
+    for which, count in ended.items():
+        if count:
+            what = "a process" if count == 1 else f"{count} processes"
+            typer.echo(f"{which}: ended {what} that a killed supervisor had left")
+    if not any(ended.values()):
+        typer.echo(f"{why}: nothing to take down")
 
 
 def _stop(client: ControlClient, words: list[str], part: Part | None, timeout_s: float | None) -> None:
@@ -84,6 +99,7 @@ def _stop(client: ControlClient, words: list[str], part: Part | None, timeout_s:
 
 def _shut_down(client: ControlClient, timeout_s: float | None, *, force: bool) -> None:
     from llmlaunch.cli.board import Board
+    from llmlaunch.cli.leftovers import see_it_gone
     from llmlaunch.cli.session import Session, SupervisorGone
     from llmlaunch.cli.views import view
 
@@ -103,7 +119,7 @@ def _shut_down(client: ControlClient, timeout_s: float | None, *, force: bool) -
         with shown.moving(board):
             session.wait(lambda: False, deadline, lambda: f"still going down: {', '.join(board.standing())}")
     except SupervisorGone:
-        client.wait_gone(GONE_DEADLINE_S)
+        see_it_gone(client)
         shown.say(f"{client.name} is down")
     except DeadlineError as error:
         raise DeadlineError(error.message, hint=FORCE) from None
@@ -111,8 +127,11 @@ def _shut_down(client: ControlClient, timeout_s: float | None, *, force: bool) -
 
 def _shut_down_unseen(client: ControlClient, timeout_s: float | None, *, force: bool) -> None:
     """Take down a deployment that can not be looked at: its state is one thing, its end another."""
+    from llmlaunch.cli.leftovers import see_it_gone
+
     client.shutdown(force=force)
     while not client.wait_gone(timeout_s if timeout_s is not None else 3600.0):
         if timeout_s is not None:
             raise DeadlineError("the time given is over; the supervisor is still there", hint=FORCE)
+    see_it_gone(client)
     typer.echo(f"{client.name} is down")

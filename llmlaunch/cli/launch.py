@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from llmlaunch.cli import render
 from llmlaunch.cli.board import Board
-from llmlaunch.cli.down import GONE_DEADLINE_S
 from llmlaunch.cli.moving import elsewhere, lives_that_count
 from llmlaunch.cli.select import refuse_other_file
 from llmlaunch.cli.session import Interrupted, Session, SupervisorGone
@@ -283,6 +282,8 @@ def _wait(launched: Launched, done: Callable[[], bool], deadline: float | None) 
 
 def take_down(launched: Launched, why: str) -> None:
     """Have everything stopped and wait until it is gone. Another signal kills."""
+    from llmlaunch.cli.leftovers import see_it_gone
+
     session = launched.session
     launched.shown.say(f"\n{why}")
     _shut_down(launched.client, force=False)
@@ -298,7 +299,7 @@ def take_down(launched: Launched, why: str) -> None:
                 killed = True
             except SupervisorGone:
                 break
-    launched.client.wait_gone(GONE_DEADLINE_S)
+    see_it_gone(launched.client)
     launched.shown.say(f"{launched.plan.deployment} is down")
 
 
@@ -309,10 +310,13 @@ def _shut_down(client: ControlClient, *, force: bool) -> None:
 
 
 def _gone(launched: Launched) -> int:
+    from llmlaunch.cli.leftovers import see_it_gone
     from llmlaunch.paths import DeploymentPaths
 
     # An orderly end removes the socket; a supervisor that died left it behind.
-    if DeploymentPaths(launched.plan.deployment).socket.exists():
+    died = DeploymentPaths(launched.plan.deployment).socket.exists()
+    see_it_gone(launched.client)
+    if died:
         raise StartError("the supervisor died, and everything with it", hint=_supervisor_log(launched))
     launched.shown.say(f"{launched.plan.deployment} was taken down from elsewhere")
     return 0

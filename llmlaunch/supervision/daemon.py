@@ -36,6 +36,7 @@ from llmlaunch.supervision.core.restart import Policy
 from llmlaunch.supervision.effects import ProcessEffects
 from llmlaunch.supervision.journal import Journal
 from llmlaunch.supervision.loop import Supervisor
+from llmlaunch.supervision.procs import ProcessId
 
 POLICY_VARIABLE = "LLMLAUNCH_SUPERVISION"
 """Overrides fields of ``restart.Policy``, as a JSON object: {"stable_s": 5}. Meant for tests."""
@@ -81,12 +82,12 @@ class _Server(uvicorn.Server):
 class Daemon:
     """Ties the loop, its effects, its journal and the socket together."""
 
-    def __init__(self, where: paths.DeploymentPaths, policy: Policy) -> None:
+    def __init__(self, where: paths.DeploymentPaths, policy: Policy, left: Sequence[ProcessId] = ()) -> None:
         self.where = where
         self._policy = policy
         self.status = SupervisorStatus(os.getpid(), time.time(), __version__)
         run, secret = secrets.token_hex(16), secrets.token_urlsafe(32)
-        self.effects = ProcessEffects(where, policy, run, secret)
+        self.effects = ProcessEffects(where, policy, run, secret, left)
         self.journal = Journal(where)
         self.supervisor = Supervisor(where.name, self.effects, policy)
         self.supervisor.on_change = self.journal.record
@@ -104,15 +105,19 @@ class Daemon:
         self._listen_to_signals(lifeline_fd)
         asyncio.get_running_loop().call_later(self._policy.unused_s, self._end_if_unused)
         serving = asyncio.create_task(server.serve(sockets=[sock]))
-        registering = asyncio.create_task(self.effects.registrar.run())
-        reachable = asyncio.create_task(self._stay_reachable(server))
+        background = [
+            asyncio.create_task(work)
+            for work in (
+                self.effects.registrar.run(), self.effects.remember_families(), self._stay_reachable(server),
+            )
+        ]  # fmt: skip
         try:
             await self.supervisor.run()
         finally:
-            reachable.cancel()
+            for task in background:
+                task.cancel()
             self.where.socket.unlink(missing_ok=True)
             self.journal.close()
-            registering.cancel()
             await self.effects.close()
             server.ended.set()
             await serving
@@ -194,12 +199,12 @@ def _serve(where: paths.DeploymentPaths, policy: Policy, lifeline_fd: int | None
     try:
         # Orphans of a shim that somebody killed come here, not to pid 1, and are ended.
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        store.clean_after_crash(where)
+        left = store.clean_after_crash(where).left
         sock = store.bind_socket(where)
         log.info("supervising %s, pid %d", where.name, os.getpid())
 
         async def run() -> None:
-            await Daemon(where, policy).run(sock, lifeline_fd)
+            await Daemon(where, policy, left).run(sock, lifeline_fd)
 
         asyncio.run(run())
         log.info("%s is down", where.name)

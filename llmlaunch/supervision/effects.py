@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,23 @@ from llmlaunch.supervision.credentials import credentials
 from llmlaunch.supervision.loop import Post
 from llmlaunch.supervision.oom import LOOK_EVERY_S, OomCount
 from llmlaunch.supervision.probe import Watch
+from llmlaunch.supervision.procs import ProcessId
 from llmlaunch.supervision.registrar import Registrar
-from llmlaunch.supervision.spawn import CannotExecute, Tree, reap_strangers, start_under_shim, wait_for_port
+from llmlaunch.supervision.spawn import (
+    CannotExecute,
+    Shims,
+    Tree,
+    reap_strangers,
+    start_under_shim,
+    wait_for_port,
+)
 
 _LEARN_AFTER_S = (3.0, 60.0)
 """When a replica's VRAM is measured: once it is ready, and again when it has served."""
+_YOUNG_S = 60.0
+_LOOK_YOUNG_S, _LOOK_S = 1.0, 5.0
+"""How often the processes below a program are noted: a start makes many, later hardly one."""
+_STRAYS_S = 5.0
 _Key = tuple[str, int]
 _Probing = tuple[str, str, float | None]
 log = logging.getLogger(__name__)
@@ -43,18 +55,30 @@ log = logging.getLogger(__name__)
 
 class ProcessEffects:
     """Real processes of one deployment. ``run`` identifies them after a crash; what lets them into the controller is
-    derived from ``secret``."""
+    derived from ``secret``. ``left`` are processes of an earlier supervisor that could not be ended.
+    """
 
-    def __init__(self, where: paths.DeploymentPaths, policy: Policy, run: str, secret: str) -> None:
+    def __init__(
+        self,
+        where: paths.DeploymentPaths,
+        policy: Policy,
+        run: str,
+        secret: str,
+        left: Iterable[ProcessId] = (),
+    ) -> None:
         self._where = where
         self._policy = policy
         self._run = run
         self._secret = secret
         self._me = procs.identify(os.getpid())
+        self._boot = procs.boot_id()
         self._workdir = ""
         self._private_env: frozenset[str] = frozenset()
         self._inherited: dict[str, Mapping[str, str]] = {}
         self._trees: dict[_Key, Tree] = {}
+        self._shims = Shims()
+        self._families: dict[_Key, tuple[ProcessId, ...]] = {}
+        self._left = set(left)
         self._killed: set[_Key] = set()
         self._draining: set[_Key] = set()
         self._watches: dict[_Key, tuple[_Probing, asyncio.Task[None]]] = {}
@@ -107,7 +131,7 @@ class ProcessEffects:
     # ── for the daemon ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def reap(self) -> None:
-        reap_strangers(list(self._trees.values()))
+        reap_strangers(list(self._trees.values()), self._shims)
 
     async def vram_used(self, slots: Mapping[str, Slot]) -> dict[str, int | None]:
         """Bytes that NVML sees in use, by component; only those with GPUs."""
@@ -118,11 +142,28 @@ class ProcessEffects:
         pids = await asyncio.to_thread(lambda: {name: tree.pids() for name, tree in live.items()})
         return vram.used_by_tree(await self.memory.sample(), pids)
 
+    async def remember_families(self) -> None:
+        """Keep in the state file what is below each program, until cancelled: a later supervisor may have to end it."""
+        while True:
+            now = asyncio.get_running_loop().time()
+            young = any(now - tree.began < _YOUNG_S for tree in self._trees.values())
+            await asyncio.sleep(_LOOK_YOUNG_S if young or not self._trees else _LOOK_S)
+            shims = {key: tree.shim_pid for key, tree in self._trees.items()}
+            families = await asyncio.to_thread(procs.families, list(shims.values()))
+            for key, pid in shims.items():
+                if key in self._trees:
+                    self._families[key] = tuple(sorted(families[pid], key=lambda process: process.pid))
+            self._keep_state()
+
     async def close(self) -> None:
+        """After everything is down. The state file stays as long as something of it lives nevertheless."""
         for task in [*self._tasks, *(watch for _, watch in self._watches.values())]:
             task.cancel()
         self.memory.close()
-        self._where.state_file.unlink(missing_ok=True)
+        await asyncio.to_thread(procs.kill_until_gone, self._shims.strays, _STRAYS_S)
+        self._keep_state()
+        if not self._left:
+            self._where.state_file.unlink(missing_ok=True)
 
     # ── one process's life ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -146,6 +187,7 @@ class ProcessEffects:
         code, left = ended.result()
         if left:
             log.error("%s %d: %d processes can not be ended", spec.name, incarnation, left)
+        self._left.update(self._families.pop(key, ()))
         self._trees.pop(key, None)
         self._killed.discard(key)
         self._keep_state()
@@ -168,12 +210,13 @@ class ProcessEffects:
         if spec.engine != EngineName.COMMAND:
             # `python -m` would import a json.py or a tokenizers.py that lies beside the manifest.
             env.setdefault("PYTHONSAFEPATH", "1")
+        env[store.STATE_VARIABLE] = str(self._where.state_file)
         try:
             output = logs.open_log(self._where.name, spec.name, incarnation)
         except OSError as error:
             raise StartError(f"can not write its log: {error}") from None
         try:
-            tree = start_under_shim(spec.argv, env, self._folder(spec), output, marks)
+            tree = start_under_shim(spec.argv, env, self._folder(spec), output, self._shims)
         finally:
             os.close(output)
         self._trees[key] = tree
@@ -269,9 +312,12 @@ class ProcessEffects:
         if self._me is None:
             return
         kept = tuple(
-            store.Kept(n, i, tree.shim, tree.program) for (n, i), tree in sorted(self._trees.items())
+            store.Kept(n, i, tree.shim, tree.program, self._families.get((n, i), ()))
+            for (n, i), tree in sorted(self._trees.items())
         )
-        state = store.State(self._run, self._me, kept)
+        self._left = {process for process in self._left if process.alive}
+        left = tuple(sorted(self._left, key=lambda process: process.pid))
+        state = store.State(self._run, self._me, kept, self._boot, left)
         if state != self._written:
             try:
                 store.write_state(self._where, state)

@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,17 +33,39 @@ def identify(pid: int) -> ProcessId | None:
 
 def descendants(root: int) -> list[int]:
     """Pids of everything alive below ``root``, without it."""
-    children: dict[int, list[int]] = {}
+    return [process.pid for process in families([root])[root]]
+
+
+def families(roots: Iterable[int]) -> dict[int, list[ProcessId]]:
+    """Everything alive below each of ``roots``, without it, in one walk through /proc."""
+    children = _children()
+    return {root: _below(root, children) for root in roots}
+
+
+def strangers(parent: int, known: Collection[int]) -> list[int]:
+    """Pids of the live children of ``parent`` that are not ``known``, and of everything below these."""
+    children = _children()
+    own = [child.pid for child in children.get(parent, []) if child.pid not in known]
+    return own + [process.pid for pid in own for process in _below(pid, children)]
+
+
+def _children() -> dict[int, list[ProcessId]]:
+    """Everything alive, by the pid of its parent."""
+    children: dict[int, list[ProcessId]] = {}
     for pid in _pids():
         fields = _stat(pid)
         if fields and fields[0] not in _GONE:
-            children.setdefault(int(fields[1]), []).append(pid)
-    found: list[int] = []
+            children.setdefault(int(fields[1]), []).append(ProcessId(pid, int(fields[19])))
+    return children
+
+
+def _below(root: int, children: Mapping[int, list[ProcessId]]) -> list[ProcessId]:
+    found: list[ProcessId] = []
     todo = [root]
     while todo:
         more = children.get(todo.pop(), [])
         found += more
-        todo += more
+        todo += [process.pid for process in more]
     return found
 
 
@@ -54,6 +76,14 @@ def cpu_seconds(root: int) -> float:
         if fields := _stat(pid):
             ticks += sum(map(int, fields[11:15]))
     return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def boot_id() -> str:
+    """Differs from one start of the machine to the next: start times count from there. Empty when nobody tells."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
 
 
 def environment(pid: int) -> dict[str, str]:

@@ -41,9 +41,11 @@ class Keeper:
         self.woken, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(wake)
         signal.signal(signal.SIGCHLD, lambda *_: None)
+        self.state_file = os.environ.pop("LLMLAUNCH_STATE_FILE", "")
         self.reports = os.dup(1)
         os.dup2(2, 1)
         self.input = b""
+        self.orphaned = False
         self.code = 0
         self.child = self.start(argv)
 
@@ -118,7 +120,7 @@ class Keeper:
         data = os.read(0, 512)
         *lines, self.input = (self.input + data).split(b"\n")
         if not data:
-            self.input = None  # type: ignore[assignment]
+            self.input, self.orphaned = None, True  # type: ignore[assignment]
             return ["gone"]
         return [line.decode() for line in lines]
 
@@ -133,7 +135,7 @@ class Keeper:
         since = None
         left: list[int] = []
         while not self.reap():
-            left = self.descendants()
+            left = self.descendants(os.getpid())
             now = time.monotonic()
             if killing or now >= deadline:
                 killing, since = True, since or now
@@ -145,6 +147,40 @@ class Keeper:
         else:
             left = []
         self.report(f"exit {self.code if not self.child else -signal.SIGKILL} {len(left)}")
+        if self.orphaned:
+            self.end_unkept_neighbours()
+
+    def end_unkept_neighbours(self) -> None:
+        """The owner has died. A neighbour's shim may have been killed with it, and then its tree has nobody but us.
+
+        The owner has noted (``store.State``) what is below each shim.
+        """
+        import json  # takes longer than all other imports together, and is needed here alone
+
+        try:
+            descriptor = os.open(self.state_file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+            with open(descriptor, "rb") as file:  # noqa: PTH123
+                state = json.load(file)
+            if state["run"] != os.environ["LLMLAUNCH_RUN"]:
+                return
+            kept = [k for k in state["processes"] if not self.alive(k["shim"])]
+            unkept = [p for k in kept for p in (k["program"], *k["descendants"]) if p]
+            until = time.monotonic() + KILL_PATIENCE_S
+            while (roots := [p["pid"] for p in unkept if self.alive(p)]) and time.monotonic() < until:
+                self.send(signal.SIGKILL, [pid for root in roots for pid in (root, *self.descendants(root))])
+                time.sleep(POLL_S)
+        except (OSError, ValueError, LookupError, TypeError):
+            pass  # there is nobody to tell
+
+    @staticmethod
+    def alive(process: dict[str, int]) -> bool:
+        """Whether it is the same process still, by its start time (``man 5 proc_pid_stat``), and no zombie."""
+        try:
+            with open(f"/proc/{process['pid']}/stat", "rb") as stat:  # noqa: PTH123
+                fields = stat.read().rpartition(b")")[2].split()
+        except OSError:
+            return False
+        return fields[0] not in (b"Z", b"X") and int(fields[19]) == process["started"]
 
     def obey(self, commands: list[str], deadline: float | None, killing: bool) -> tuple[float | None, bool]:
         for command in commands:
@@ -157,7 +193,7 @@ class Keeper:
 
     def end_softly(self, grace: float) -> float:
         """SIGTERM to the tree, also to what is suspended; when the patience is over."""
-        tree = self.descendants()
+        tree = self.descendants(os.getpid())
         self.send(signal.SIGTERM, tree)
         self.send(signal.SIGCONT, tree)
         return time.monotonic() + grace
@@ -171,7 +207,7 @@ class Keeper:
                 pass  # it went by itself, or belongs to somebody else now
 
     @staticmethod
-    def descendants() -> list[int]:
+    def descendants(root: int) -> list[int]:
         children: dict[int, list[int]] = {}
         for name in os.listdir("/proc"):  # noqa: PTH208  # pathlib would double the time to start
             if not name.isdigit():
@@ -183,7 +219,7 @@ class Keeper:
                 continue
             if state not in (b"Z", b"X"):
                 children.setdefault(int(parent), []).append(int(name))
-        found, todo = [], [os.getpid()]
+        found, todo = [], [root]
         while todo:
             more = children.get(todo.pop(), [])
             found += more

@@ -8,8 +8,9 @@ import errno
 import os
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from llmlaunch.errors import StartError
@@ -30,15 +31,42 @@ class CannotExecute(StartError):
     """The program itself is at fault, and no retry mends it."""
 
 
+class Shims:
+    """This process's children that are meant to be: every other one is an orphan of a shim that somebody killed.
+
+    Environments do not tell: vLLM and SGLang wipe theirs when they set their titles (setproctitle).
+    """
+
+    def __init__(self) -> None:
+        self._pids: set[int] = set()
+        self._starting = threading.Lock()
+
+    def start(self, start: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
+        with self._starting:  # no look at the children may fall between its birth and its name
+            popen = start()
+            self._pids.add(popen.pid)
+        return popen
+
+    def over(self, pid: int) -> None:
+        """It was reaped."""
+        self._pids.discard(pid)
+
+    def strays(self) -> list[int]:
+        """Pids of orphans and of what is below them. Walks /proc; for any thread."""
+        with self._starting:
+            return procs.strangers(os.getpid(), self._pids)
+
+
 class Tree:
     """A program and everything below it. All methods are for the event loop's thread.
 
-    ``program`` is known once :meth:`started` returned. ``shim`` is reaped here; see :func:`reap_strangers`.
+    ``program`` is known once :meth:`started` returned; ``began`` is in seconds of the loop's clock. ``shim`` is reaped here;
+    see :func:`reap_strangers`.
     """
 
-    def __init__(self, popen: subprocess.Popen[bytes], marks: Mapping[str, str]) -> None:
+    def __init__(self, popen: subprocess.Popen[bytes], shims: Shims) -> None:
         self._popen = popen
-        self._marks = marks
+        self._shims = shims
         self._lines: asyncio.Queue[str | None] = asyncio.Queue()
         self._buffer = b""
         if popen.stdin is None or popen.stdout is None:
@@ -49,6 +77,7 @@ class Tree:
         asyncio.get_running_loop().add_reader(self._reports, self._on_report)
         self.shim = procs.identify(popen.pid) or ProcessId(popen.pid, 0)
         self.program: ProcessId | None = None
+        self.began = asyncio.get_running_loop().time()
 
     async def started(self, argv: Sequence[str]) -> int:
         """The program's pid. Raises StartError with the reason when it could not be executed."""
@@ -76,7 +105,7 @@ class Tree:
             await self._lines.get()
         else:
             # Somebody killed the shim. The program died with it; what it leaves comes to this process, a subreaper.
-            left = len(await asyncio.to_thread(procs.kill_until_gone, self._strays, _REPORT_S))
+            left = len(await asyncio.to_thread(self._sweep))
         self.close()
         return code, left
 
@@ -96,7 +125,8 @@ class Tree:
 
     def poll(self) -> None:
         """Reap the shim if it has ended."""
-        self._popen.poll()
+        if self._popen.poll() is not None:
+            self._shims.over(self._popen.pid)
 
     @property
     def shim_pid(self) -> int:
@@ -107,15 +137,19 @@ class Tree:
         for pipe in (self._commands, self._output):
             with contextlib.suppress(OSError):
                 pipe.close()
-        self._popen.poll()
+        self.poll()
 
-    def _strays(self) -> list[int]:
-        return procs.with_environment(self._marks, procs.descendants(os.getpid()))
+    def _sweep(self) -> list[int]:
+        end = time.monotonic() + _REPORT_S
+        # Its pipe is closed before its children come here; a zombie has none any more.
+        while self.shim.alive and time.monotonic() < end:
+            time.sleep(0.005)
+        return procs.kill_until_gone(self._shims.strays, _REPORT_S)
 
     async def _abandon(self) -> None:
         self._popen.kill()
         await asyncio.to_thread(self._popen.wait)
-        await asyncio.to_thread(procs.kill_until_gone, self._strays, _REPORT_S)
+        await asyncio.to_thread(self._sweep)
         self.close()
 
     def _tell(self, line: str) -> None:
@@ -135,29 +169,29 @@ class Tree:
             self._lines.put_nowait(None)
 
 
-def start_under_shim(
-    argv: Sequence[str], env: Mapping[str, str], cwd: str, log: int, marks: Mapping[str, str]
-) -> Tree:
-    """Start ``argv`` under a shim. ``log`` takes its stdout and stderr; ``marks`` are the pairs of ``env`` that find it again.
+def start_under_shim(argv: Sequence[str], env: Mapping[str, str], cwd: str, log: int, shims: Shims) -> Tree:
+    """Start ``argv`` under a shim, one of ``shims`` from then on. ``log`` takes its stdout and stderr.
 
     Raises StartError when not even the shim can be started.
     """
     if not Path(cwd).is_dir():
         raise StartError(f"the folder to start in is gone: {cwd}")
     try:
-        popen = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(SHIM), *argv],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            env=dict(env),
-            cwd=cwd,
-            start_new_session=True,
-            bufsize=0,
+        popen = shims.start(
+            lambda: subprocess.Popen(
+                [sys.executable, "-I", "-S", str(SHIM), *argv],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=dict(env),
+                cwd=cwd,
+                start_new_session=True,
+                bufsize=0,
+            )
         )
     except (OSError, ValueError) as error:
         raise StartError(f"can not start {argv[0]!r}: {error}") from None
-    return Tree(popen, marks)
+    return Tree(popen, shims)
 
 
 def wait_for_port(host: str, port: int) -> str:
@@ -172,7 +206,7 @@ def wait_for_port(host: str, port: int) -> str:
     return ""
 
 
-def reap_strangers(trees: Sequence[Tree]) -> None:
+def reap_strangers(trees: Sequence[Tree], shims: Shims) -> None:
     """Collect every ended child of this process, the orphans of killed shims included; call at SIGCHLD."""
     known = {tree.shim_pid: tree for tree in trees}
     while True:
@@ -188,6 +222,7 @@ def reap_strangers(trees: Sequence[Tree]) -> None:
         else:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(info.si_pid, os.WNOHANG)
+            shims.over(info.si_pid)
 
 
 def _exec_error(program: str, rest: str) -> StartError:

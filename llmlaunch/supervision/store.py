@@ -25,18 +25,21 @@ from llmlaunch.supervision.procs import ProcessId
 
 RUN_VARIABLE = "LLMLAUNCH_RUN"
 """In the environment of every process: which run of which supervisor started it."""
+STATE_VARIABLE = "LLMLAUNCH_STATE_FILE"
+"""Tells a shim where its supervisor notes what it runs. Programs do not get it."""
 _CLEAN_S = 15.0
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """One live process tree: the program and the shim that keeps it."""
+    """One live process tree: the program, the shim that keeps it, and what was last seen below them."""
 
     component: str
     incarnation: int
     shim: ProcessId
     program: ProcessId | None
+    descendants: tuple[ProcessId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,18 @@ class State:
     """Random for each start of a supervisor, and found again in its processes' environments."""
     supervisor: ProcessId
     processes: tuple[Kept, ...] = ()
+    boot: str = ""
+    """Of which start of the machine: pids and start times mean nothing after another."""
+    left: tuple[ProcessId, ...] = ()
+    """What not even SIGKILL has ended so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What a supervisor had left: processes that were ended, and those that not even SIGKILL ends."""
+
+    ended: int = 0
+    left: tuple[ProcessId, ...] = ()
 
 
 class Taken(ControlError):
@@ -95,7 +110,8 @@ def read_state(where: paths.DeploymentPaths) -> State | None:
     try:
         data = json.loads(where.state_file.read_text())
         kept = tuple(_kept(item) for item in data["processes"])
-        return State(str(data["run"]), ProcessId(**data["supervisor"]), kept)
+        supervisor, boot = ProcessId(**data["supervisor"]), str(data.get("boot", ""))
+        return State(str(data["run"]), supervisor, kept, boot, _processes(data.get("left", ())))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -110,27 +126,65 @@ def _kept(data: dict[str, Any]) -> Kept:
         int(data["incarnation"]),
         ProcessId(**data["shim"]),
         ProcessId(**program) if program else None,
+        _processes(data.get("descendants", ())),
     )
 
 
-def clean_after_crash(where: paths.DeploymentPaths) -> None:
-    """End what a killed supervisor left, and forget it. Only the holder of the lock may call this. Blocks for seconds."""
+def _processes(data: Any) -> tuple[ProcessId, ...]:
+    return tuple(ProcessId(**process) for process in data)
+
+
+def clean_after_crash(where: paths.DeploymentPaths) -> Swept:
+    """End what a killed supervisor left, and forget it. Only the holder of the lock may call this. Blocks for seconds.
+
+    Environments find what the state file does not name, and the state file names what wiped its environment.
+    """
     state = read_state(where)
-    if state is not None:
-        named = [p for kept in state.processes for p in (kept.program, kept.shim) if p]
+    swept = Swept() if state is None else _sweep(state)
+    if not swept.left:
+        where.state_file.unlink(missing_ok=True)
+    return swept
 
-        def alive() -> list[int]:
-            roots = [p.pid for p in named if p.alive]
-            below = [pid for root in roots for pid in procs.descendants(root)]
-            ours = procs.with_environment({RUN_VARIABLE: state.run}) if state.run else []
-            return list({*roots, *below, *ours})
 
-        if found := alive():
-            log.warning("ending %d processes that an earlier supervisor left", len(found))
-            left = procs.kill_until_gone(alive, _CLEAN_S)
-            if left:
-                log.error("these can not be ended: %s", left)
-    where.state_file.unlink(missing_ok=True)
+def _sweep(state: State) -> Swept:
+    named: set[ProcessId] = set()
+    if state.boot in ("", procs.boot_id()):
+        named.update(state.left)
+        for kept in state.processes:
+            named |= {p for p in (kept.program, kept.shim, *kept.descendants) if p}
+    seen: set[ProcessId] = set()
+
+    def alive() -> list[int]:
+        ours = procs.with_environment({RUN_VARIABLE: state.run}) if state.run else []
+        roots = [p.pid for p in named if p.alive]
+        below = [p.pid for family in procs.families(roots).values() for p in family]
+        found = {*roots, *below, *ours} - {os.getpid()}
+        seen.update(p for pid in found if (p := procs.identify(pid)))
+        return list(found)
+
+    if found := alive():
+        log.warning("ending %d processes that an earlier supervisor left", len(found))
+        if left := procs.kill_until_gone(alive, _CLEAN_S):
+            log.error("these can not be ended: %s", left)
+    remaining = tuple(sorted((p for p in seen if p.alive), key=lambda p: p.pid))
+    return Swept(len(seen) - len(remaining), remaining)
+
+
+def sweep(where: paths.DeploymentPaths) -> Swept:
+    """End what a supervisor that is gone has left. Nothing happens while one is in charge. Blocks for seconds."""
+    if not where.state_file.exists():
+        return Swept()
+    try:
+        lock = take_lock(where)
+    except Taken:
+        return Swept()
+    try:
+        state = read_state(where)
+        if state is not None and state.supervisor.alive:  # somebody has removed the lock under its feet
+            return Swept()
+        return clean_after_crash(where)
+    finally:
+        os.close(lock)
 
 
 def write_atomically(path: Path, text: str) -> None:

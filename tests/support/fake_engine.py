@@ -280,6 +280,21 @@ def spawn_grandchild(own_session: bool) -> None:
     os._exit(0)
 
 
+HIDDEN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(3600)"
+
+
+def spawn_hidden(pid_file: str) -> None:
+    """A grandchild that nothing but its parents knows: a session of its own, no environment, another title."""
+    if os.fork():
+        return
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    Path(f"{pid_file}.new").write_text(str(os.getpid()))
+    Path(f"{pid_file}.new").rename(pid_file)
+    os.execve(sys.executable, ["Engine::Core", "-I", "-S", "-c", HIDDEN], {})
+
+
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
@@ -304,6 +319,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--spawn-grandchild", action="store_true")
     parser.add_argument("--own-session", action="store_true", help="the grandchild leaves session and group")
     parser.add_argument(
+        "--spawn-hidden", metavar="FILE", help="a grandchild without environment; FILE gets its pid"
+    )
+    parser.add_argument("--wipe", action="store_true", help="has no environment, as after setproctitle")
+    parser.add_argument(
         "--vram", action="append", default=[], metavar="INDEX:MIB", help="claim it from the mock NVML"
     )
     parser.add_argument("--chunks", type=int, default=5)
@@ -314,6 +333,8 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     options = parse()
+    if options.wipe and "PATH" in os.environ:
+        os.execve(sys.executable, [sys.executable, "-I", "-S", *sys.argv], {})
     print(f"fake engine, pid {os.getpid()}, argv {sys.argv[1:]}", flush=True)
     if options.fail_start or (options.fail_without and not os.environ.get(options.fail_without)):
         print("RuntimeError: this engine was told to fail", flush=True)
@@ -322,6 +343,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN if options.ignore_term else lambda *_: os._exit(0))
     if options.spawn_grandchild:
         spawn_grandchild(options.own_session)
+    if options.spawn_hidden:
+        spawn_hidden(options.spawn_hidden)
     if options.vram:
         claim_vram(options.vram)
     if options.exit_after is not None:

@@ -123,7 +123,9 @@ def test_state_survives_and_nonsense_is_ignored(home: Path) -> None:
     where = paths.DeploymentPaths("lab")
     assert store.read_state(where) is None
     kept = store.Kept("w", 3, ProcessId(10, 99), None)
-    state = store.State("run", ProcessId(1, 2), (kept, store.Kept("x", 1, ProcessId(1, 1), ProcessId(2, 2))))
+    family = (ProcessId(3, 4), ProcessId(5, 6))
+    other = store.Kept("x", 1, ProcessId(1, 1), ProcessId(2, 2), family)
+    state = store.State("run", ProcessId(1, 2), (kept, other), "boot", family)
     store.write_state(where, state)
     assert store.read_state(where) == state
     for nonsense in ("", "[]", '{"run": 1}', '{"run": "", "supervisor": {}, "processes": []}'):

@@ -1,0 +1,52 @@
+"""What a supervisor that is gone may have left: nobody says "down" over it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llmlaunch.errors import ControlError
+
+if TYPE_CHECKING:
+    from llmlaunch.control.client import ControlClient
+
+GONE_DEADLINE_S = 10.0
+"""Everything is down and the socket is closed: so long may the supervisor take to end itself."""
+
+
+def see_it_gone(client: ControlClient) -> None:
+    """Wait until the supervisor has ended, and end what it left. Raises ControlError when something lives on."""
+    from llmlaunch.supervision.procs import identify
+
+    # What still answers may be the next one, started by somebody else.
+    if not client.wait_gone(GONE_DEADLINE_S) and identify(client.supervisor_pid):
+        raise ControlError(
+            f"the supervisor of {client.name!r} (pid {client.supervisor_pid}) took everything down and does not end",
+            hint=f"kill -9 {client.supervisor_pid} ends it",
+        )
+    end_leftovers(client.name)
+
+
+def end_leftovers(deployment: str) -> int:
+    """End what a supervisor that was killed has left; how many processes that were. Raises ControlError when one lives on."""
+    from llmlaunch.paths import DeploymentPaths
+    from llmlaunch.supervision.store import sweep
+
+    swept = sweep(DeploymentPaths(deployment))
+    if swept.left:
+        pids = ", ".join(str(process.pid) for process in swept.left)
+        raise ControlError(
+            f"these processes of {deployment!r} can not be ended, not even by SIGKILL: {pids}",
+            hint="the kernel waits for something on their behalf, a disk or a driver: `ps -o pid,stat,wchan,cmd` shows it",
+        )
+    return swept.ended
+
+
+def deployments_with_leftovers() -> list[str]:
+    """Names of deployments whose supervisor noted processes and did not end in order, sorted."""
+    from llmlaunch.paths import DeploymentPaths, state_root
+
+    try:
+        names = sorted(folder.name for folder in state_root().iterdir() if folder.is_dir())
+    except OSError:
+        return []
+    return [name for name in names if DeploymentPaths(name).state_file.exists()]

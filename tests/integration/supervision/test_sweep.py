@@ -1,0 +1,124 @@
+"""What the state file of a supervisor that is gone says, and who is ended for it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from llmlaunch import paths
+from llmlaunch.cli.leftovers import deployments_with_leftovers, end_leftovers
+from llmlaunch.errors import ControlError
+from llmlaunch.supervision import procs, store
+from llmlaunch.supervision.procs import ProcessId
+from llmlaunch.supervision.spawn import Shims
+from llmlaunch.supervision.store import Kept, State, Swept
+from tests.support.waiting import wait_until
+
+NOBODY = ProcessId(2**22 + 1, 1)
+
+
+@pytest.fixture
+def stranger() -> Iterator[ProcessId]:
+    """A process of somebody, without a mark."""
+    child = subprocess.Popen(["sleep", "60"], env={})
+    found = procs.identify(child.pid)
+    assert found is not None
+    yield found
+    child.kill()
+    child.wait()
+
+
+@pytest.fixture
+def where(home: Path) -> paths.DeploymentPaths:
+    found = paths.DeploymentPaths("lab")
+    paths.private_dir(found.state)
+    return found
+
+
+def noted(
+    where: paths.DeploymentPaths, *descendants: ProcessId, boot: str | None = None, **more: object
+) -> None:
+    kept = Kept("w", 1, NOBODY, None, descendants)
+    boot = procs.boot_id() if boot is None else boot
+    store.write_state(where, State("run", NOBODY, (kept,), boot, **more))  # type: ignore[arg-type]
+
+
+def test_what_was_below_a_program_is_ended(where: paths.DeploymentPaths, stranger: ProcessId) -> None:
+    noted(where, stranger)
+    assert deployments_with_leftovers() == ["lab"]
+    assert end_leftovers("lab") == 1
+    assert not stranger.alive
+    assert deployments_with_leftovers() == []
+    assert end_leftovers("lab") == 0
+
+
+def test_a_pid_is_believed_only_with_its_start_time(
+    where: paths.DeploymentPaths, stranger: ProcessId
+) -> None:
+    noted(where, ProcessId(stranger.pid, stranger.started + 1))
+    assert end_leftovers("lab") == 0
+    assert stranger.alive
+
+
+def test_pids_of_another_boot_are_nobody(where: paths.DeploymentPaths, stranger: ProcessId) -> None:
+    noted(where, stranger, boot="of yesterday")
+    assert end_leftovers("lab") == 0
+    assert stranger.alive
+
+
+def test_nothing_is_ended_while_a_supervisor_is_in_charge(
+    where: paths.DeploymentPaths, stranger: ProcessId
+) -> None:
+    noted(where, stranger)
+    lock = store.take_lock(where)
+    assert end_leftovers("lab") == 0
+    os.close(lock)
+    me = procs.identify(os.getpid())
+    assert me is not None
+    kept = Kept("w", 1, NOBODY, None, (stranger,))
+    store.write_state(where, State("run", me, (kept,), procs.boot_id()))
+    assert end_leftovers("lab") == 0, "its lock was removed, but it lives"
+    assert stranger.alive
+
+
+def test_what_can_not_be_ended_is_said_and_not_forgotten(
+    where: paths.DeploymentPaths, stranger: ProcessId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noted(where, left=(stranger,))
+    monkeypatch.setattr(procs, "kill", lambda pids: None)
+    monkeypatch.setattr(store, "_CLEAN_S", 0.05)
+    for _ in range(2):
+        with pytest.raises(
+            ControlError, match=rf"these processes of 'lab' can not be ended.*: {stranger.pid}"
+        ):
+            end_leftovers("lab")
+    assert store.clean_after_crash(where) == Swept(0, (stranger,))
+    assert where.state_file.exists()
+
+
+def test_every_child_that_is_no_shim_is_a_stray() -> None:
+    """Without a look at environments, and with what is below it in a session of its own."""
+    below = "import os, time; os.setsid(); time.sleep(60)"
+    script = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {below!r}], env={{}}).wait()"
+    shims, before = Shims(), set(Shims().strays())
+    shim = shims.start(lambda: subprocess.Popen(["sleep", "60"]))
+    orphan = subprocess.Popen([sys.executable, "-c", script], env={})
+    try:
+        found = wait_until(lambda: len(new := set(shims.strays()) - before) == 2 and new)
+        assert orphan.pid in found
+        assert shim.pid not in found
+        shims.over(shim.pid)
+        assert shim.pid in shims.strays()
+    finally:
+        for pid in {*shims.strays()} - before:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        shim.wait()
+        orphan.wait()
