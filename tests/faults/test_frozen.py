@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from llmlaunch.planning.types import Component, ProcessSpec
-from tests.integration.supervision.test_controller import Table
+from tests.integration.supervision.test_controller import Table, gateway
 from tests.integration.supervision.world import QUICK, World, engine, until_phase, world
 from tests.support.ports import free_port
 from tests.support.waiting import wait_until
@@ -46,11 +46,13 @@ def controller() -> ProcessSpec:
 
 
 def test_a_stopped_supervisor_takes_no_engine_out_of_the_table(lab: World) -> None:
-    main, a, b = controller(), engine("a", needs=("controller",)), engine("b", needs=("controller",))
-    client = lab.up(main, a, b)
+    main, witness = controller(), gateway()
+    a, b = engine("a", needs=("controller",)), engine("b", needs=("controller",))
+    client = lab.up(main, a, b, witness)
+    until_phase(client, "gateway", "ready")
     until_phase(client, "a", "ready")
     pid = until_phase(client, "b", "ready").pid or 0
-    table = Table(main, a)
+    table = Table(main, witness)
     wait_until(lambda: table.names() == ["a", "b"], 10)
     os.kill(client.supervisor_pid, signal.SIGSTOP)
     try:
