@@ -9,8 +9,9 @@ It answers /health, /v1/models, /v1/chat/completions, /v1/completions and /v1/em
 POST /crash            ends at once, {"code": N} as exit code (default 1)
 POST /hang             accepts connections and never answers again
 POST /sick             /health answers 500 from now on; POST /well undoes it
+POST /spin             {"seconds": S}: /health answers nothing meanwhile, and keeps a CPU busy as long as somebody asks
 POST /set              {"chunks": N, "chunk_delay": S, "first_delay": S, "status": 500}: how later answers behave
-GET  /seen             {"requests", "active", "cancelled", "last": body, "headers": {…}, "pid", "env": {…}}
+GET  /seen             {"probes", "requests", "active", "cancelled", "last": body, "headers": {…}, "pid", "env": {…}}
 =====================  ================================================================================
 """
 
@@ -37,6 +38,8 @@ class State:
         self.started = time.monotonic()
         self.hung = False
         self.sick = False
+        self.spins_until = 0.0
+        self.probes = 0
         self.status = 0
         self.requests = self.active = self.cancelled = 0
         self.last: object = None
@@ -97,6 +100,9 @@ class Handler(BaseHTTPRequestHandler):
             case "/sick" | "/well":
                 self.state.sick = self.path == "/sick"
                 self._json(200, {})
+            case "/spin":
+                self.state.spins_until = time.monotonic() + body.get("seconds", 0)
+                self._json(200, {})
             case "/set":
                 for key in ("chunks", "chunk_delay", "first_delay"):
                     setattr(self.state.options, key, body.get(key, getattr(self.state.options, key)))
@@ -134,6 +140,7 @@ class Handler(BaseHTTPRequestHandler):
     def _seen(self) -> dict[str, object]:
         state = self.state
         return {
+            "probes": state.probes,
             "requests": state.requests,
             "active": state.active,
             "cancelled": state.cancelled,
@@ -144,6 +151,10 @@ class Handler(BaseHTTPRequestHandler):
         }
 
     def _health(self) -> None:
+        time.sleep(self.state.options.health_delay)
+        while time.monotonic() < self.state.spins_until:
+            sum(range(1000))
+        self.state.probes += 1
         if self.state.sick:
             return self._json(500, {"status": "sick"})
         if self.state.loaded:
@@ -301,6 +312,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--names", default="fake", help="comma separated")
     parser.add_argument("--ready-after", type=float, default=0.0, help="seconds of 503 on /health")
+    parser.add_argument("--health-delay", type=float, default=0.0, help="seconds until /health answers")
     parser.add_argument("--progress", action="store_true", help="/health shows progress while loading")
     parser.add_argument("--warning", default="", help="what /health says of how it runs")
     parser.add_argument(
