@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -131,6 +131,7 @@ def _world(manifest: Manifest, inventory: Inventory, deployed: Deployed, env: Ma
     # What is taken here says nothing about the other machine that a simulated box stands for.
     here = not inventory.simulated
     others = look(manifest.name) if here else {}
+    local = local_addresses()
     return World(
         occupied=(*occupied(sorted(hosts)), *ports_of(others)) if here else (),
         deployment=manifest.name,
@@ -140,10 +141,20 @@ def _world(manifest: Manifest, inventory: Inventory, deployed: Deployed, env: Ma
         promised=promises_to(others, inventory),
         learned=load_learned(),
         python=sys.executable,
-        local_addresses=local_addresses(),
+        local_addresses=local,
+        unusable=_unusable(hosts, local) if here else {},
         held=held_by_component(inventory, manifest.name, deployed.specs) if here else {},
         env=_api_keys(manifest, env),
     )
+
+
+def _unusable(hosts: Collection[str], local: Collection[str]) -> dict[str, str]:
+    """Names of other machines are left out: asking for them may take long, and they are refused anyhow."""
+    from llmlaunch.hardware.ports import unusable
+
+    ours = {name.lower() for name in local}
+    names = [host for host in sorted(hosts) if host.lower() in ours or not host[-1:].isalpha()]
+    return {host: why for host in names if (why := unusable(host))}
 
 
 def refuse_missing_programs(made: Plan, deployed: Deployed, env: Mapping[str, str]) -> None:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from llmlaunch.planning.types import ProcessSpec
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+_CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 class RequestError(LlmlaunchError):
@@ -40,6 +41,8 @@ class Endpoint:
     url: str
     key: str = field(default="", repr=False)
     timeout_s: float = 600.0
+    direct: bool = False
+    """It is on this machine: no proxy has any business in between, and a certificate names the host that others use."""
 
     def get(self, path: str) -> Any:
         """The JSON at ``path``. Raises RequestError and DeadlineError."""
@@ -87,23 +90,54 @@ class Endpoint:
     def _client(self) -> Iterator[httpx.Client]:
         import httpx
 
-        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
-        # A proxy from the environment has no business between this machine and itself, and a certificate names the host
-        # that other machines use.
-        far = urlsplit(self.url).hostname not in LOOPBACK
         try:
-            with httpx.Client(timeout=self.timeout_s, headers=headers, trust_env=far, verify=far) as client:
+            with self._make_client() as client:
                 yield client
         except httpx.ConnectError:
+            through = "" if self.direct else _through(self.url)
             raise RequestError(
-                f"nobody answers at {self.url}", hint="llmlaunch status says what runs"
+                f"nobody answers at {self.url}{through}", hint="llmlaunch status says what runs"
             ) from None
+        except httpx.ProxyError as error:
+            raise RequestError(f"{self.url}{_through(self.url)}: {error}") from None
         except httpx.TimeoutException:
             raise DeadlineError(f"no answer from {self.url} within {self.timeout_s:g} s") from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise RequestError(f"{self.url}: {error}") from None
         except json.JSONDecodeError:
             raise RequestError(f"{self.url} answered with something that is not JSON") from None
+
+    def _make_client(self) -> httpx.Client:
+        """Raises RequestError when the environment names a proxy or certificates that can not be used."""
+        import httpx
+
+        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        far = not self.direct
+        try:
+            return httpx.Client(timeout=self.timeout_s, headers=headers, trust_env=far, verify=far)
+        except OSError as error:
+            variables = ", ".join(name for name in _CERTIFICATES if os.environ.get(name))
+            raise RequestError(
+                f"the certificates of {variables or 'this machine'} can not be read: {error}"
+            ) from None
+        except (ImportError, ValueError, httpx.InvalidURL):
+            # The value may hold a password; its name says enough.
+            variables = ", ".join(name for name in os.environ if name.lower() in _PROXIES)
+            raise RequestError(
+                f"the proxy for {self.url} can not be used (set by {variables or 'the environment'})",
+                hint="http:// and https:// proxies can; for SOCKS: pip install 'httpx[socks]'. NO_PROXY names hosts to reach directly",
+            ) from None
+
+
+def _through(url: str) -> str:
+    """Which proxy the environment puts before ``url``, in words that hold no password of it."""
+    from urllib.request import getproxies_environment, proxy_bypass
+
+    parts, proxies = urlsplit(url), getproxies_environment()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if not proxy or proxy_bypass(parts.netloc):
+        return ""
+    return f" through the proxy {urlsplit(proxy).netloc.rpartition('@')[2] or 'of the environment'}"
 
 
 def nearest(model: str, names: Sequence[str]) -> str:
@@ -151,7 +185,8 @@ def find(
     others = os.environ.get("OPENAI_API_KEY", "")
     limit = timeout_s or 600.0
     if api_base is not None:
-        return Endpoint(_checked(api_base), own or others, limit)
+        url = _checked(api_base)
+        return Endpoint(url, own or others, limit, _is_here(urlsplit(url).hostname or ""))
     from llmlaunch.cli.select import deployment
     from llmlaunch.control.client import ControlClient
 
@@ -159,7 +194,13 @@ def find(
     url = client.status().api.url
     if not url:
         raise RequestError(f"{client.name} has no gateway", hint="llmlaunch status says what runs")
-    return Endpoint(endpoint(url), own or _first_key(client.specs()) or others, limit)
+    return Endpoint(endpoint(url), own or _first_key(client.specs()) or others, limit, direct=True)
+
+
+def _is_here(host: str) -> bool:
+    from llmlaunch.hardware.ports import local_addresses
+
+    return host.startswith("127.") or host in {name.lower() for name in local_addresses()}
 
 
 def _checked(url: str) -> str:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import os
 import socket
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 
 import psutil
@@ -65,6 +65,27 @@ def holder_of(host: str, port: int) -> str:
         if taken == port and any(_may_overlap(bound, address) for address in addresses)
     ]
     return _holder(rows, {})[0] if rows else UNNAMED_HOLDER
+
+
+def unusable(host: str) -> str:
+    """Why no server could listen on ``host``, whatever its port, as the rest of a sentence; empty when one could."""
+    try:
+        addresses: tuple[_Address, ...] = (_plain(host.strip("[]")),)
+    except ValueError:
+        addresses = _look_up(host)
+        if not addresses:
+            return "has no address: neither /etc/hosts nor DNS knows this name"
+    failures = {address: _try_bind(address, 0, reuse=True) for address in addresses}
+    if not all(failures.values()):
+        return ""
+    address, error = next(iter(failures.items()))
+    if error == errno.EADDRNOTAVAIL:
+        return (
+            f"is {address}, which is no address of this machine"
+            if str(address) != host
+            else "is no address of this machine"
+        )
+    return f"can not be listened on: {os.strerror(error)}"
 
 
 def local_addresses() -> frozenset[str]:
@@ -152,15 +173,18 @@ def _addresses(host: str, local_only: bool = False) -> tuple[_Address, ...]:
     return (address,)
 
 
-@cache
 def _resolve(host: str) -> tuple[_Address, ...]:
+    # A machine without IPv6 may still name ::1 in /etc/hosts; a server skips it there.
+    return tuple(a for a in _look_up(host) if a.version == 4 or _bind_error(a, 0) == 0)
+
+
+def _look_up(host: str) -> tuple[_Address, ...]:
+    # Never remembered: names get other addresses while a supervisor runs, and a failure may be over in a moment.
     try:
         rows = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError:
+    except (OSError, UnicodeError):  # no such name; no name at all
         return ()
-    found = dict.fromkeys(_plain(str(row[4][0])) for row in rows)
-    # A machine without IPv6 may still name ::1 in /etc/hosts; a server skips it there.
-    return tuple(a for a in found if a.version == 4 or _bind_error(a, 0) == 0)
+    return tuple(dict.fromkeys(_plain(str(row[4][0])) for row in rows))
 
 
 def _holder(rows: list[tuple[int | None, str]], names: dict[int, tuple[str, str]]) -> tuple[str, str]:

@@ -39,7 +39,7 @@ def plan(manifest: Manifest, inventory: Inventory, facts: Mapping[str, ModelFact
     machine, PortTakenError for a requested port that somebody else holds.
     """
     _refuse_wrong(manifest)
-    ports.refuse_foreign_hosts(manifest, world)
+    ports.refuse_wrong_hosts(manifest, world)
     stems = naming.stems(manifest.models, world.running)
     wishes = ports.wishes(manifest, stems)
     assigned = ports.assign(wishes, world)

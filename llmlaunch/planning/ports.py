@@ -146,8 +146,8 @@ def _refuse_taken(wanted: Sequence[Wish], taken: _Taken) -> None:
         )
 
 
-def refuse_foreign_hosts(manifest: Manifest, world: World) -> None:
-    """Raise PlanError for every host that is no address of this machine."""
+def refuse_wrong_hosts(manifest: Manifest, world: World) -> None:
+    """Raise PlanError for every host that is no address of this machine, or has none."""
     hosts = [("controller", manifest.controller.host), ("api", manifest.api.host)]
     hosts += [(f"model {model.names[0]}", model.host) for model in manifest.models]
     foreign = [f"{what}: host {host} is not this machine" for what, host in hosts if not _local(host, world)]
@@ -157,6 +157,13 @@ def refuse_foreign_hosts(manifest: Manifest, world: World) -> None:
             "\n".join(foreign),
             hint=f"the local runtime starts processes on this machine alone, which is called {listed(known, 'or')}; "
             "run llmlaunch on the other machine for its models",
+        )
+
+    wrong = [f"{what}: host {host} {world.unusable[host]}" for what, host in hosts if host in world.unusable]
+    if wrong:
+        raise PlanError(
+            "\n".join(wrong),
+            hint="write an address, such as 127.0.0.1 or 0.0.0.0, or mend the name in /etc/hosts",
         )
 
 

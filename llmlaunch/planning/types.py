@@ -163,6 +163,8 @@ class World:
     python: str = "python3"
     local_addresses: frozenset[str] = frozenset()
     """Addresses and names of this machine, beside loopback and the wildcards."""
+    unusable: Mapping[str, str] = field(default_factory=dict)
+    """Why nobody can listen on a host of the manifest, as the rest of a sentence: "has no address: …"."""
     held: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Bytes that a running component holds now, by its name and then by device UUID. A component that is missing here
     is taken to hold what its spec claims, as far as the device's used memory allows."""

@@ -196,12 +196,17 @@ def start_under_shim(argv: Sequence[str], env: Mapping[str, str], cwd: str, log:
 
 def wait_for_port(host: str, port: int) -> str:
     """Empty when a server could listen there, else why not, with the holder's name. Blocks for half a second at most."""
-    from llmlaunch.hardware.ports import can_bind, holder_of
+    from llmlaunch.hardware.ports import can_bind, holder_of, unusable
 
     end = time.monotonic() + _PORT_S
     while not can_bind(host, port):
         if time.monotonic() > end:
-            return f"port {port} on {host} is taken by {holder_of(host, port)}"
+            wrong = unusable(host)
+            return (
+                f"host {host} {wrong}"
+                if wrong
+                else f"port {port} on {host} is taken by {holder_of(host, port)}"
+            )
         time.sleep(0.05)
     return ""
 

@@ -12,6 +12,7 @@ from contextlib import ExitStack, closing
 import pytest
 
 from llmlaunch.hardware import ports
+from llmlaunch.supervision import spawn
 from tests.support.ports import free_port
 
 
@@ -140,3 +141,45 @@ def test_who_can_not_be_found_is_not_blamed_on_anybody(stack: ExitStack) -> None
     port = free_port()
     listen(stack, "127.0.0.1", port, backlog=False)
     assert ports.holder_of("127.0.0.1", port) == ports.UNNAMED_HOLDER
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0", "127.0.0.9"])
+def test_a_host_that_can_be_listened_on(host: str) -> None:
+    assert ports.unusable(host) == ""
+
+
+@pytest.mark.parametrize("host", ["no-such-name.invalid", "a..b", "x" * 80])
+def test_a_name_without_an_address_is_no_taken_port(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object, **__: object) -> list[object]:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    if ".." not in host and len(host) < 64:
+        monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    assert ports.unusable(host) == "has no address: neither /etc/hosts nor DNS knows this name"
+    assert not ports.can_bind(host, 80)
+    assert spawn.wait_for_port(host, 80).startswith(f"host {host} has no address")
+
+
+def test_a_name_that_leads_elsewhere_is_no_taken_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.7", 0))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [row])
+    assert ports.unusable("gpu-box") == "is 192.0.2.7, which is no address of this machine"
+    assert ports.unusable("192.0.2.7") == "is no address of this machine"
+    assert spawn.wait_for_port("gpu-box", free_port()) == (
+        "host gpu-box is 192.0.2.7, which is no address of this machine"
+    )
+
+
+def test_a_name_is_looked_up_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A supervisor lives for months: what could not be found may be found now."""
+    found: list[object] = []
+
+    def look(*_: object, **__: object) -> list[object]:
+        if not found:
+            raise socket.gaierror(-3, "Temporary failure in name resolution")
+        return found
+
+    monkeypatch.setattr(socket, "getaddrinfo", look)
+    assert not ports.can_bind("gpu-box", free_port())
+    found.append((socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0)))
+    assert ports.can_bind("gpu-box", free_port())

@@ -184,6 +184,15 @@ def test_hosts_of_other_machines_are_refused_with_what_is_local() -> None:
     assert "192.168.1.5" in error.value.hint
 
 
+def test_hosts_that_nobody_can_listen_on_are_refused_by_name() -> None:
+    why = "has no address: neither /etc/hosts nor DNS knows this name"
+    world = World(local_addresses=frozenset({"gpu-box-7"}), unusable={"gpu-box-7": why, "localhost": why})
+    with pytest.raises(PlanError) as error:
+        planned(model(host="localhost"), api=ApiSpec("gpu-box-7"), world=world)
+    assert error.value.message == f"api: host gpu-box-7 {why}\nmodel llama: host localhost {why}"
+    assert "/etc/hosts" in error.value.hint
+
+
 @pytest.mark.parametrize(
     "host", ["127.0.0.1", "127.0.0.7", "localhost", "0.0.0.0", "::", "[::1]", "192.168.1.5", "Box"]
 )
