@@ -96,6 +96,8 @@ class Gateway:
         self.pool = Pool()
         self.connections: set[ClientConnection] = set()
         self.stopping = False
+        self.broken = False
+        """Connections to this gateway are lost in another of its processes, and nobody replaces that one."""
         bodies = Bodies(max(part(options.max_bodies_bytes, self.crew.size), options.max_body_bytes))
         self.rules = Rules(self.screen, self.new_identity, self.now, options.max_body_bytes, bodies=bodies)
         self.identity = f"gateway-{os.urandom(6).hex()}"
@@ -286,7 +288,16 @@ class Gateway:
         ready = table.ready_of_expected() if table.expected else len(table.serving)
         expected = len(table.expected) or ready
         up = self.heard or self.now() - self._started > START_GRACE_S
-        status = "starting" if not up else "ok" if ready == expected and self.controller_up else "degraded"
+        up = up and not self.broken
+        status = (
+            "broken"
+            if self.broken
+            else "starting"
+            if not up
+            else "ok"
+            if ready == expected and self.controller_up
+            else "degraded"
+        )
         value = {
             "status": status,
             "names_ready": ready,

@@ -1,9 +1,10 @@
 """Numbers in memory that the processes of one gateway share. Each writes a board of its own, and all read every board.
 
 So an answer to /metrics is the sum over all processes without asking any, and what a process counted outlives it: the
-next one with its board goes on from there. A board is a row of records that only grows, in words of eight bytes::
+next one with its board goes on from there. A board is two beats and a row of records that only grows, in words of eight
+bytes::
 
-    words in use │ words of the name · values · name (JSON, padded) · value · value … │ next record …
+    words in use │ beat │ parent's beat │ words of the name · values · name (JSON, padded) · value · value … │ next record …
 
 Values are floats: whole numbers stay exact up to 2**53, and eight aligned bytes are written at once. A record counts
 from the moment in which "words in use" includes it, which is written last.
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 SIZE = 4 << 20
 """Bytes of a board. Pages that hold nothing cost nothing."""
 _WORD = 8
+_BEAT, _PARENT, _FIRST = 1, 2, 3
 _SPARE = 64
 """Words at the end that take what finds no room, and that nobody reads."""
 
@@ -36,11 +38,29 @@ class Board:
         """What :meth:`place` returns is an index of this."""
         self._end = len(self.values) - _SPARE
         self._places: dict[Name, tuple[int, int]] = {}
-        self._read_to = 1
+        self._read_to = _FIRST
         self.full = False
         """Something found no room."""
         if not self.values[0]:
-            self.values[0] = 1.0
+            self.values[0] = float(_FIRST)
+
+    @property
+    def beat(self) -> float:
+        """Turns of the writer's loop; see ``pulse``."""
+        return self.values[_BEAT]
+
+    @beat.setter
+    def beat(self, value: float) -> None:
+        self.values[_BEAT] = value
+
+    @property
+    def parent_beat(self) -> float:
+        """Turns of the loop of the parent, the one word here that it writes."""
+        return self.values[_PARENT]
+
+    @parent_beat.setter
+    def parent_beat(self, value: float) -> None:
+        self.values[_PARENT] = value
 
     def place(self, name: Name, size: int = 1) -> int:
         """Where the ``size`` values of ``name`` begin; they are zero when they are new.

@@ -1,8 +1,13 @@
-"""Several processes as one gateway, on one port: the parent forks them, replaces those that die, and ends them together.
+"""Several processes as one gateway, on one port: the parent forks them, replaces those that die or hang, and ends them
+together.
 
 Each process has a listening socket of its own, and the kernel spreads connections over them (SO_REUSEPORT, man 7
 socket). The parent keeps the sockets too, so connections to a process that died wait for the next one instead of being
 reset. They share memory for what they count (``board``) and nothing else: each follows the controller itself.
+
+A process that hangs would keep its share of new connections waiting, unseen by whoever probes the port and meets another.
+So each counts the turns of its loop on its board, and the parent kills one whose count stands still (``pulse``). The
+processes watch the parent in the same way (``Watch``): they serve without it, but nobody would be replaced or ended.
 
 Forked rather than started anew: they share what was imported, start in some 20 ms, and everything that can be wrong
 with the options or the port was said before, once. The parent has no thread and no event loop that a fork could break.
@@ -20,13 +25,14 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 from llmlaunch import serve, signals
 from llmlaunch.errors import UsageError
 from llmlaunch.gateway import metrics
 from llmlaunch.gateway.board import Board, Crew
+from llmlaunch.gateway.pulse import LOOK_S, STOPPED, Pulse, Sight, read
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +51,48 @@ _PR_SET_PDEATHSIG = 1
 
 Serve = Callable[[socket.socket, Crew, Callable[[], None]], int]
 """Serves on the socket as one of a crew, in a new process; calls the last argument once it does; returns its exit code."""
+
+
+def sight_of(pid: int) -> Sight | None:
+    """What the kernel says of a process; None when it says nothing."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123  # a file of the kernel's, read once a second
+            return read(file.read(), os.sysconf("SC_CLK_TCK"))
+    except OSError:
+        return None
+
+
+class Watch:
+    """The parent, as one of its processes sees it."""
+
+    def __init__(self, crew: Crew) -> None:
+        self._crew = crew
+        self._parent = os.getppid()
+        self._pulse = Pulse()
+        self._others = {index: Pulse() for index in range(crew.size) if index != crew.index}
+        self._told = False
+
+    def look(self, now: float) -> bool:
+        """About once a second. Whether connections are lost: the parent hangs, and so does a process that it would replace.
+
+        A parent that was stopped is continued: everything that it has to do waits for it.
+        """
+        sight = sight_of(self._parent)
+        why = self._pulse.look(self._crew.own.parent_beat, sight, now)
+        lost = [pulse.look(self._crew.boards[index].beat, None, now) for index, pulse in self._others.items()]
+        if why and not self._told:
+            log.error(
+                "the parent of the gateway's processes (pid %d) hangs: %s; nobody is replaced",
+                self._parent,
+                why,
+            )
+        elif self._told and not why:
+            log.info("the parent of the gateway's processes is back")
+        self._told = bool(why)
+        if why and sight is not None and sight.state in STOPPED:
+            with contextlib.suppress(OSError):
+                os.kill(self._parent, signal.SIGCONT)
+        return bool(why) and any(lost)
 
 
 def listeners(first: socket.socket, count: int) -> list[socket.socket]:
@@ -92,6 +140,7 @@ class Member:
     """When to start it, if none runs (seconds)."""
     failures: int = 0
     """Short lives in a row."""
+    pulse: Pulse = field(default_factory=Pulse)
 
 
 class Group:
@@ -112,6 +161,7 @@ class Group:
         self._code: int | None = None
         """What to end with; None: it is not ending."""
         self._kill_at = 0.0
+        self._look_at = 0.0
         self._ending = signals.not_ignored(signals.ENDING)
         self._handled = (*self._ending, signal.SIGCHLD, *signals.meaningless())
 
@@ -131,16 +181,19 @@ class Group:
             if self._woken in ready:
                 self._signalled(os.read(self._woken, 512))
             self._reap()
+            self._look()
             if self._code is not None and time.monotonic() > self._kill_at:
                 self._send(signal.SIGKILL)
         return self._code
 
-    def _patience(self, now: float) -> float | None:
+    def _patience(self, now: float) -> float:
         """Seconds until something is due."""
+        due = [self._look_at]
         if self._code is not None:
-            return max(0.05, self._kill_at - now)
-        due = [member.again_at for member in self._members if not member.pid]
-        return max(0.0, min(due) - now) if due else None
+            due.append(max(self._kill_at, now + 0.05))
+        else:
+            due += [member.again_at for member in self._members if not member.pid]
+        return max(0.0, min(due) - now)
 
     def _start_due(self, now: float) -> None:
         for member in self._members:
@@ -163,6 +216,7 @@ class Group:
         if member.pid == 0:
             self._be(member.index, parent)
         member.since = now
+        member.pulse = Pulse()
 
     def _be(self, index: int, parent: int) -> NoReturn:
         """Be a member: in the new process."""
@@ -223,6 +277,24 @@ class Group:
         for member in self._members:
             if member.pid:
                 os.kill(member.pid, number)  # it is our child and not reaped: nobody else has its pid
+
+    def _look(self) -> None:
+        """About once a second: who hangs is killed, and followed by another."""
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + LOOK_S
+        for member in self._members:
+            board = self._boards[member.index]
+            board.parent_beat += 1.0
+            if not member.pid or not (why := member.pulse.look(board.beat, sight_of(member.pid), now)):
+                continue
+            log.error(
+                "process %d of the gateway (pid %d) hangs: %s; it is killed", member.index, member.pid, why
+            )
+            metrics.hung(board)
+            member.pulse = Pulse()
+            os.kill(member.pid, signal.SIGKILL)
 
     def _reap(self) -> None:
         for member in self._members:

@@ -62,6 +62,7 @@ FAMILIES = (
     Family(PREFIX + "routes_revision", Kind.GAUGE, "Of the table in use.", over=min),
     Family(PREFIX + "processes", Kind.GAUGE, "Processes that serve."),
     Family(PREFIX + "process_exits_total", Kind.COUNTER, "Processes that ended unasked and were replaced."),
+    Family(PREFIX + "process_hangs_total", Kind.COUNTER, "Processes that hung, and were killed and replaced."),
     Family("process_cpu_seconds_total", Kind.COUNTER, "User and system CPU time."),
     Family("process_resident_memory_bytes", Kind.GAUGE, "Resident memory; what processes share counts in each."),
 )  # fmt: skip
@@ -101,7 +102,8 @@ class Metrics:
         """Of prompts and of completions, by model and key."""
         self._others: dict[Name, int] = {}
         """Places by family and labels."""
-        self._place(PREFIX + "process_exits_total", ())
+        for family in ("process_exits_total", "process_hangs_total"):
+            self._place(PREFIX + family, ())
         # A process before this one may have had the board.
         self._cpu_before = self._values[self._place("process_cpu_seconds_total", ())]
 
@@ -199,6 +201,11 @@ def exited(board: Board) -> None:
     """The process of ``board`` has ended without being asked to."""
     withdraw(board)
     board.values[board.place((PREFIX + "process_exits_total",))] += 1.0
+
+
+def hung(board: Board) -> None:
+    """The process of ``board`` hung, and is killed for it."""
+    board.values[board.place((PREFIX + "process_hangs_total",))] += 1.0
 
 
 def render(boards: Sequence[Board]) -> bytes:

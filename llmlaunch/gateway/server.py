@@ -27,6 +27,7 @@ from llmlaunch.gateway.board import Crew, alone
 from llmlaunch.gateway.follow import Follower
 from llmlaunch.gateway.http import ClientConnection
 from llmlaunch.gateway.keys import KeyRing
+from llmlaunch.gateway.pulse import BEAT_S, LOOK_S
 from llmlaunch.gateway.tls import HANDSHAKE_S, SHUTDOWN_S, Certificate
 from llmlaunch.serve import BACKLOG, note
 
@@ -120,6 +121,7 @@ async def _serve(service: Service, sock: socket.socket, crew: Crew, on_started: 
         loop.create_task(_sweep(gateway, tls), name="sweep"),
         loop.create_task(_pass_on(gateway, follower), name="report"),
     ]
+    background.append(loop.create_task(_beat(gateway, crew), name="beat"))
     for task in background:
         task.add_done_callback(_must_not_end)
     # What is alive now lives as long as the process: the collector need not walk through it again.
@@ -188,6 +190,18 @@ async def _sweep(gateway: Gateway, tls: Certificate | None) -> None:
                 tls.refresh()
         except Exception:
             log.exception("a sweep failed")
+
+
+async def _beat(gateway: Gateway, crew: Crew) -> None:
+    """Show that the loop turns; see ``group``."""
+    watch = group.Watch(crew) if crew.size > 1 else None
+    look_at = 0.0
+    while True:
+        crew.own.beat += 1.0
+        if watch is not None and gateway.now() >= look_at:
+            look_at = gateway.now() + LOOK_S
+            gateway.broken = watch.look(gateway.now())
+        await asyncio.sleep(BEAT_S)
 
 
 async def _pass_on(gateway: Gateway, follower: Follower) -> None:

@@ -28,6 +28,7 @@ PURE_ROOMS = (
     "gateway/limits.py",
     "gateway/load.py",
     "gateway/suspects.py",
+    "gateway/pulse.py",
     "gateway/usage.py",
     "gateway/waiting.py",
 )

@@ -263,13 +263,19 @@ class GatewayProcess:
     """``llmlaunch api`` as a user runs it."""
 
     def __init__(
-        self, controller_url: str, *options: str, env: dict[str, str] | None = None, read_output: bool = True
+        self,
+        controller_url: str,
+        *options: str,
+        env: dict[str, str] | None = None,
+        read_output: bool = True,
+        prelude: str = "",
     ) -> None:
-        """Without ``read_output`` what it prints stays in the pipe."""
+        """Without ``read_output`` what it prints stays in the pipe. ``prelude`` is Python that runs before it."""
         self.port = free_port()
         self.url = f"http://{HOST}:{self.port}"
+        run = ["-c", f"{prelude}\nfrom llmlaunch.cli import main\nmain()"] if prelude else ["-m", "llmlaunch"]
         command = [
-            sys.executable, "-m", "llmlaunch", "api", "--port", str(self.port), "--controller-address", controller_url,
+            sys.executable, *run, "api", "--port", str(self.port), "--controller-address", controller_url,
             *options,
         ]  # fmt: skip
         self.auth: dict[str, str] = {}
@@ -487,10 +493,14 @@ def metric(page: str, name: str, **labels: str) -> float:
 
 @contextlib.contextmanager
 def running(
-    *options: str, env: dict[str, str] | None = None, token: str = "", read_output: bool = True
+    *options: str,
+    env: dict[str, str] | None = None,
+    token: str = "",
+    read_output: bool = True,
+    prelude: str = "",
 ) -> Iterator[Bench]:
     controller = FakeController(token=token)
-    gateway = GatewayProcess(controller.url, *options, env=env, read_output=read_output)
+    gateway = GatewayProcess(controller.url, *options, env=env, read_output=read_output, prelude=prelude)
     bench = Bench(controller, gateway)
     try:
         gateway.until_up()
