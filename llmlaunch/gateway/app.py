@@ -9,8 +9,10 @@ import os
 import resource
 import time
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import formatdate
+from heapq import nsmallest
+from operator import itemgetter
 from typing import Any
 
 from llmlaunch.gateway import access, errors, metrics, request
@@ -19,6 +21,7 @@ from llmlaunch.gateway.balance import is_full
 from llmlaunch.gateway.board import Crew, alone
 from llmlaunch.gateway.bodies import Bodies
 from llmlaunch.gateway.body import BadBody
+from llmlaunch.gateway.descriptors import Descriptors
 from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.http import ClientConnection
 from llmlaunch.gateway.keys import KeyRing
@@ -29,6 +32,7 @@ from llmlaunch.gateway.proxy import CLIENT_LEFT, Exchange
 from llmlaunch.gateway.receive import Rules
 from llmlaunch.gateway.request import Kind, Request
 from llmlaunch.gateway.routes import Replica, RouteTable
+from llmlaunch.gateway.seen import Seen
 from llmlaunch.gateway.suspects import Suspects
 from llmlaunch.gateway.target import target
 from llmlaunch.gateway.tracing import Tracing
@@ -93,13 +97,16 @@ class Gateway:
         self.turns: dict[str, int] = {}
         """Model → requests that took a turn, where replicas are chosen in turn."""
         self.retries = RetryBudget(at=self.now())
-        self.pool = Pool()
+        self.descriptors = Descriptors(self._close_idle, self.now)
+        self.pool = Pool(self.descriptors)
         self.connections: set[ClientConnection] = set()
         self.stopping = False
         self.broken = False
         """Connections to this gateway are lost in another of its processes, and nobody replaces that one."""
         bodies = Bodies(max(part(options.max_bodies_bytes, self.crew.size), options.max_body_bytes))
         self.rules = Rules(self.screen, self.new_identity, self.now, options.max_body_bytes, bodies=bodies)
+        self.surplus_rules = replace(self.rules, screen=self._screen_surplus, seen=Seen())
+        """For connections that nobody made room for."""
         self.identity = f"gateway-{os.urandom(6).hex()}"
         self.on_drained: asyncio.Event = asyncio.Event()
         self._origins = frozenset(origin.encode() for origin in options.cors_origins)
@@ -161,6 +168,14 @@ class Gateway:
         if asked.method not in found.methods:
             return errors.wrong_method(asked.method.decode(), path.decode("latin-1"), found.allowed)
         return None
+
+    def _screen_surplus(self, asked: Request) -> Reply | None:
+        """As :meth:`screen`, for a connection that is one too many: it may ask how we are, once."""
+        asked.keep_alive = False
+        reply = self.screen(asked)
+        if asked.endpoint.kind in (Kind.HEALTH, Kind.READY, Kind.METRICS):
+            return reply
+        return errors.out_of_files()
 
     def is_early(self, asked: Request) -> bool:
         """Whether ``asked`` should wait for the first route table, which is moments away after most starts."""
@@ -428,6 +443,18 @@ class Gateway:
         age = self.suspects.age
         for exchange in sorted(waiting, key=lambda held: age(held.key)):
             exchange.try_again()
+
+    # -- descriptors
+
+    def _close_idle(self, most: int) -> int:
+        """Close up to ``most`` connections that lie idle, the longest idle first; return how many."""
+        now = self.now()
+        idle = [
+            (since, connection) for connection in self.connections if (since := connection.idle_since(now))
+        ]
+        for _, connection in nsmallest(most, idle, key=itemgetter(0)):
+            connection.transport.abort()
+        return min(most, len(idle)) or self.pool.drop_idle(most)
 
     # -- time and end
 

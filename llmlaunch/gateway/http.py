@@ -31,6 +31,8 @@ HEAD_TIMEOUT_S = 20.0
 BODY_TIMEOUT_S = 30.0
 """Seconds without a byte of a body."""
 IDLE_TIMEOUT_S = 75.0
+HURRY_HEAD_S, HURRY_BODY_S = 1.0, 5.0
+"""As the first two, where others have no file left for their connections."""
 STALLED_TIMEOUT_S = 120.0
 """Seconds in which a client takes nothing of what waits for it, or not the rest before a connection closes."""
 AHEAD_BYTES = 256 << 10
@@ -83,9 +85,13 @@ class ClientConnection(asyncio.Protocol):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         peer = transport.get_extra_info("peername")
         local = bool(peer) and _is_loopback(str(peer[0]))
-        self._receiver = Receiver(self._gateway.rules, local)
+        gateway = self._gateway
+        files = gateway.descriptors
+        number = -1 if sock is None else sock.fileno()
+        surplus = number >= files.tight and not files.take(number)
+        self._receiver = Receiver(gateway.surplus_rules if surplus else gateway.rules, local)
         self._idle_since = self._now()
-        self._gateway.connections.add(self)
+        gateway.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
         self._receiver.feed(data)
@@ -248,6 +254,16 @@ class ClientConnection(asyncio.Protocol):
                 self.turn()
         elif self._serving is None and now - self._idle_since > IDLE_TIMEOUT_S:
             self.transport.close()
+
+    def idle_since(self, now: float) -> float:
+        """Since when it is of no use to anybody, on the clock of ``now``; 0.0: it is in use."""
+        receiver = self._receiver
+        if self._serving is not None or receiver.ready or receiver.unread or self.transport.is_closing():
+            return 0.0
+        if not receiver.amid:
+            return self._idle_since
+        patience = HURRY_HEAD_S if receiver.in_head else HURRY_BODY_S
+        return receiver.since if now - receiver.since > patience else 0.0
 
     def stop(self) -> None:
         """The gateway stops: an idle connection ends now, a busy one with its present answer."""

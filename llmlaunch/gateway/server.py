@@ -29,7 +29,7 @@ from llmlaunch.gateway.http import ClientConnection
 from llmlaunch.gateway.keys import KeyRing
 from llmlaunch.gateway.pulse import BEAT_S, LOOK_S
 from llmlaunch.gateway.tls import HANDSHAKE_S, SHUTDOWN_S, Certificate
-from llmlaunch.serve import BACKLOG, note
+from llmlaunch.serve import note
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ async def _serve(service: Service, sock: socket.socket, crew: Crew, on_started: 
     server = await loop.create_server(
         lambda: ClientConnection(gateway),
         sock=sock,
-        backlog=BACKLOG,
+        backlog=gateway.descriptors.backlog,
         ssl=tls.context if tls else None,
         ssl_handshake_timeout=HANDSHAKE_S if tls else None,
         ssl_shutdown_timeout=SHUTDOWN_S if tls else None,

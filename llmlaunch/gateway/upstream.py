@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
 import socket
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, cast
 
 from llmlaunch.gateway.coalesce import Coalescer
+from llmlaunch.gateway.descriptors import Descriptors
 from llmlaunch.gateway.framing import HEAD_LIMIT, BadAnswer, Body, Head, read_head
 from llmlaunch.gateway.routes import FASTCHAT, Replica
 from llmlaunch.gateway.seen import Seen
@@ -117,6 +120,11 @@ class UpstreamConnection(asyncio.Protocol):
             events = self.pool.events
             self._lane = (self._body.is_next_chunk, note, write, events)
             events.look()
+
+    def fileno(self) -> int:
+        """-1 when it has no file of its own."""
+        sock = self._transport.get_extra_info("socket")
+        return -1 if sock is None else int(sock.fileno())
 
     def drop(self) -> None:
         """Close at once: the answer is not wanted any more. The user hears nothing more."""
@@ -234,8 +242,9 @@ def _prepare(sock: socket.socket | None) -> None:
 class Pool:
     """Idle connections by replica, last used first, and everything that is open, to close it in the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, descriptors: Descriptors) -> None:
         self._loop = asyncio.get_running_loop()
+        self._descriptors = descriptors
         self._idle: dict[str, list[UpstreamConnection]] = {}
         self._translators: dict[str, Worker] = {}
         self.heads: Seen[Head] = Seen()
@@ -250,13 +259,18 @@ class Pool:
         return None
 
     async def connect(self, replica: Replica) -> UpstreamConnection:
-        """A new connection. Raises OSError (TimeoutError is one)."""
+        """A new connection. Raises OSError (TimeoutError is one; EMFILE: the last files are for others)."""
         if replica.engine == FASTCHAT:
             return self._translated(replica)
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             _, protocol = await self._loop.create_connection(
                 lambda: UpstreamConnection(self, replica), replica.host, replica.port
             )
+        files = self._descriptors
+        number = protocol.fileno()
+        if number >= files.tight and not files.take(number) and number >= files.full:
+            protocol.drop()
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return protocol
 
     def _translated(self, replica: Replica) -> UpstreamConnection:
@@ -296,6 +310,14 @@ class Pool:
                 connection.drop()
             if not idle:
                 del self._idle[key]
+
+    def drop_idle(self, most: int) -> int:
+        """Close up to ``most`` connections that lie idle; return how many."""
+        found = [connection for idle in self._idle.values() for connection in idle][:most]
+        for connection in found:
+            self._idle[connection.key].remove(connection)
+            connection.drop()
+        return len(found)
 
     def close(self) -> None:
         for idle in self._idle.values():
