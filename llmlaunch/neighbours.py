@@ -7,14 +7,16 @@ made in between would give both away again.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from llmlaunch.control.types import Deployed
 from llmlaunch.hardware.types import Inventory
 from llmlaunch.planning.types import Occupied, ProcessSpec, Promise
 
-_LEFT_ALONE = ("stopped", "failed", "stopping")
+_AT_REST = ("stopped", "stopping")
 """Phases of components that take nothing soon."""
+_LEFT_ALONE = (*_AT_REST, "failed")
+"""The same of memory: who failed is tried again and wants its port then, but has shown no need for its memory yet."""
 
 
 def look(deployment: str) -> dict[str, Deployed]:
@@ -35,7 +37,7 @@ def ports_of(others: Mapping[str, Deployed]) -> tuple[Occupied, ...]:
     return tuple(
         Occupied(spec.host, spec.port, f"{spec.name} of deployment {name}", f"{name}/{spec.name}")
         for name, other in others.items()
-        for spec in _coming(other)
+        for spec in _coming(other, _AT_REST)
     )
 
 
@@ -48,7 +50,7 @@ def promises_to(others: Mapping[str, Deployed], inventory: Inventory) -> tuple[P
 
     found = []
     for name, other in others.items():
-        coming = _coming(other)
+        coming = _coming(other, _LEFT_ALONE)
         held = held_by_component(inventory, name, coming)
         for spec in coming:
             if spec.name not in held and other.phases.get(spec.name, "ready") == "ready":
@@ -60,5 +62,5 @@ def promises_to(others: Mapping[str, Deployed], inventory: Inventory) -> tuple[P
     return tuple(found)
 
 
-def _coming(other: Deployed) -> list[ProcessSpec]:
-    return [spec for spec in other.specs if other.phases.get(spec.name, "ready") not in _LEFT_ALONE]
+def _coming(other: Deployed, but: Collection[str]) -> list[ProcessSpec]:
+    return [spec for spec in other.specs if other.phases.get(spec.name, "ready") not in but]

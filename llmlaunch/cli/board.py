@@ -46,7 +46,10 @@ class Board:
 
     def _in(self, name: str, *phases: str) -> bool:
         row = self.rows.get(name)
-        return row is not None and row.phase in phases and row.incarnation >= self.wanted.get(name, 0)
+        if row is None or row.phase not in phases:
+            return False
+        # One that waits for memory in vain is not started, and its number stays as it was.
+        return row.incarnation >= self.wanted.get(name, 0) or row.why == "memory"
 
     def missing(self) -> list[str]:
         """What is waited for and not READY."""

@@ -242,8 +242,9 @@ def _stay(launched: Launched) -> int:
             launched = _wait(launched, lambda: board.settled() or board.hopeless(), launched.deadline)
             if not board.missing():
                 _names_ready(launched, lambda: bool(board.missing()))
-        if not board.hopeless() and len(board.missing()) < len(board.wanted):
-            _summary(launched)
+        if not board.hopeless():
+            if len(board.missing()) < len(board.wanted):
+                _summary(launched)
             launched = _wait(launched, partial(board.hopeless, for_good=True), None)
     except Interrupted as interrupted:
         if interrupted.signum == signal.SIGHUP:

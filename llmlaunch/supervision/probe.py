@@ -64,7 +64,9 @@ class Watch:
         now = asyncio.get_running_loop().time
         began, seen, said = now(), "", ""
         signs = _LogSigns(self._log, self._spec.progress_patterns)
-        timeout_s = max(self._timeout_s, self._policy.start_probe_timeout_s)
+        # Half of what a start may take without progress, so that there is something to tell when it is over.
+        patience_s = min(self._policy.start_probe_timeout_s, self._spec.start_timeout_s / 2)
+        timeout_s = max(self._timeout_s, patience_s)
         while True:
             probe = asyncio.create_task(self._ask(self._spec.ready_path, timeout_s))
             try:

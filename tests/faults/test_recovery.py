@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -16,7 +17,16 @@ import pytest
 
 from llmlaunch import paths
 from llmlaunch.cli.render import status_lines
-from tests.integration.supervision.world import ENGINE, QUICK, World, component, engine, until_phase, world
+from tests.integration.supervision.world import (
+    ENGINE,
+    QUICK,
+    World,
+    component,
+    engine,
+    post,
+    until_phase,
+    world,
+)
 from tests.support.waiting import wait_until
 
 POLICY = QUICK | {"max_failures": 2, "first_retry_s": 0.3, "later_retry_s": 0.3}
@@ -92,6 +102,41 @@ def test_a_supervisor_without_descriptors_tries_until_it_has_some(lab: World) ->
     again = until_phase(client, "tiny", "ready")
     assert again.last is not None
     assert "Too many open files" in again.last.text
+
+
+@pytest.fixture
+def small_memory() -> Iterator[Path]:
+    """A cgroup of 400 MB, where one can be made."""
+    root = Path("/sys/fs/cgroup")
+    root = root / "memory" if (root / "memory").is_dir() else root
+    group = root / f"llmlaunch-test-{os.getpid()}"
+    try:
+        group.mkdir()
+        limit = "memory.limit_in_bytes" if root.name == "memory" else "memory.max"
+        (group / limit).write_text("400000000")
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            group.rmdir()
+        pytest.skip(f"no memory cgroup can be made here: {error}")
+    yield group
+    wait_until(lambda: not (group / "cgroup.procs").read_text(), 10)
+    group.rmdir()
+
+
+def test_a_worker_that_the_kernel_killed_for_lack_of_memory_is_told_as_such(
+    small_memory: Path, lab: World
+) -> None:
+    client = lab.supervisor()
+    (small_memory / "cgroup.procs").write_text(str(client.supervisor_pid))
+    tiny = engine("tiny")
+    lab.up(tiny)
+    until_phase(client, "tiny", "ready")
+    post(tiny, "/eat")
+    wait_until(lambda: component(client, "tiny").incarnation == 2, 20)
+    last = until_phase(client, "tiny", "ready").last
+    assert last is not None
+    assert (last.signal, last.out_of_memory) == ("SIGKILL", True)
+    assert "was killed by SIGKILL, when the kernel killed a process for lack of memory" in last.text
 
 
 def test_status_tells_what_happened_last(lab: World) -> None:

@@ -10,6 +10,7 @@ POST /crash            ends at once, {"code": N} as exit code (default 1)
 POST /hang             accepts connections and never answers again
 POST /sick             /health answers 500 from now on; POST /well undoes it
 POST /spin             {"seconds": S}: /health answers nothing meanwhile, and keeps a CPU busy as long as somebody asks
+POST /eat              takes memory until something stops it
 POST /set              {"chunks": N, "chunk_delay": S, "first_delay": S, "status": 500}: how later answers behave
 GET  /seen             {"probes", "requests", "active", "cancelled", "last": body, "headers": {…}, "pid", "env": {…}}
 =====================  ================================================================================
@@ -100,6 +101,10 @@ class Handler(BaseHTTPRequestHandler):
             case "/sick" | "/well":
                 self.state.sick = self.path == "/sick"
                 self._json(200, {})
+            case "/eat":
+                eaten = []
+                while True:
+                    eaten.append(bytearray(b"x" * (8 << 20)))
             case "/spin":
                 self.state.spins_until = time.monotonic() + body.get("seconds", 0)
                 self._json(200, {})

@@ -22,7 +22,8 @@ def inventory(processes: tuple[GpuProcess, ...] | None) -> Inventory:
 
 
 def test_ports_of_what_runs_or_comes() -> None:
-    other = Deployed((worker("a", 1), worker("b", 2), worker("c", 3)), {"a": "pending", "b": "stopped"})
+    specs = (worker("a", 1), worker("b", 2), worker("c", 3))
+    other = Deployed(specs, {"a": "pending", "b": "stopped", "c": "failed"})
     assert ports_of({"lab": other}) == (
         Occupied("127.0.0.1", 1, "a of deployment lab", "lab/a"),
         Occupied("127.0.0.1", 3, "c of deployment lab", "lab/c"),

@@ -48,6 +48,13 @@ def test_ready_in_a_life_that_is_over_does_not_count() -> None:
     assert made.missing() == []
 
 
+def test_one_that_waits_for_memory_in_vain_has_failed_though_it_was_never_started() -> None:
+    made = board(worker(phase="pending", incarnation=3), wanted={"smollm2-1": 4})
+    made.take(event(11, worker(phase="failed", incarnation=3, why="memory")))
+    assert made.failed() == ["smollm2-1"]
+    assert made.settled()
+
+
 def test_the_reason_has_the_cause_and_the_last_lines() -> None:
     made = board(worker(phase="starting"))
     made.take(event(11, worker(phase="failed", cause="exit code 1"), NOW, "loading", "RuntimeError: boom"))
