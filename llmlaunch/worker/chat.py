@@ -9,7 +9,7 @@ from typing import Any
 
 from llmlaunch.worker import prompts, reasoning, tools
 from llmlaunch.worker.codec import Codec
-from llmlaunch.worker.errors import BadRequest
+from llmlaunch.worker.errors import BadRequest, ContextOverflow
 from llmlaunch.worker.flight import Flight
 from llmlaunch.worker.http import DONE, event
 from llmlaunch.worker.loader import Loaded
@@ -45,6 +45,11 @@ class Call:
 def prepare(body: ChatBody, loaded: Loaded) -> Call:
     """Check ``body`` and turn it into tokens. Raises ApiError."""
     _refuse(body)
+    if len(body.messages) > loaded.context and body.truncate_prompt_tokens is None:
+        raise ContextOverflow(
+            f"this model's context is {loaded.context} tokens; there are {len(body.messages)} messages",
+            param="messages",
+        )
     toolset = tools.read(body)
     messages, told = tools.for_template(
         prompts.plain_messages(body.messages), toolset, known=loaded.codec.template_knows_tools
@@ -55,11 +60,12 @@ def prepare(body: ChatBody, loaded: Loaded) -> Call:
         continue_final_message=bool(body.continue_final_message),
         **(_template_arguments(body) | told),
     )
-    tokens = loaded.codec.encode(text, special=False)  # the template writes its own special tokens
+    asked = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
+    last = prompts.kept(body.truncate_prompt_tokens, asked, loaded.context)
+    # The template writes its own special tokens.
+    tokens = prompts.encoded(text, loaded, "messages", special=False, last=last)
     if not tokens:
         raise BadRequest("the chat template wrote nothing for these messages", param="messages")
-    asked = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
-    tokens = prompts.shortened(body.truncate_prompt_tokens, tokens, asked, loaded.context)
     end = prompts.ending(
         body,
         loaded.codec,

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from llmlaunch.worker import cutting
+from llmlaunch.worker.apart import go_on
 from llmlaunch.worker.errors import BadRequest
+from llmlaunch.worker.lengths import bound
+
+PIECE = 1 << 16
+"""Characters that are tokenized in one go: some 30 ms."""
+LEAST_PIECE = 1 << 12
+"""The same for tokenizers written in Python, and where few tokens are wanted."""
+SHORT = 8000
+"""Characters that are tokenized where the interpreter waits: the way around that costs more than they do."""
+NICENESS = 10
+"""Of the threads that tokenize: behind whoever computes, and with a tenth of what one of them gets at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +30,14 @@ class Pair:
 
     tokens: list[int]
     types: list[int]
+
+
+class TooLong(Exception):
+    """A text has more tokens than were asked for; ``tokens`` says how many, in words ("at least 1,234")."""
+
+    def __init__(self, tokens: str) -> None:
+        super().__init__(tokens)
+        self.tokens = tokens
 
 
 class Codec:
@@ -29,8 +51,11 @@ class Codec:
             # Some tokenizer files cut and pad; here whole texts are counted, and padded where they are batched.
             tokenizer._tokenizer.no_truncation()
             tokenizer._tokenizer.no_padding()
+            _start_threads(tokenizer._tokenizer)
         self.vocabulary = len(tokenizer)
         self.special = frozenset(int(i) for i in tokenizer.all_special_ids)
+        self._bound = bound(tokenizer._tokenizer, _BYTES) if self._fast else None
+        self._around = self._special_around()
 
     @property
     def has_template(self) -> bool:
@@ -58,13 +83,116 @@ class Codec:
         value = self._tokenizer.eos_token_id
         return None if value is None else int(value)
 
-    def encode(self, text: str, *, special: bool = True) -> list[int]:
-        """Token ids of ``text``; with ``special`` those added at the start and end as the model was trained."""
-        if self._fast:
-            ids = self._tokenizer._tokenizer.encode(text, add_special_tokens=special).ids
-            return list(ids)
-        with self._lock:
-            return [int(i) for i in self._tokenizer.encode(text, add_special_tokens=special)]
+    def least(self, text: str) -> int:
+        """So many tokens ``text`` makes at least: known by its length, without tokenizing it."""
+        return 0 if self._bound is None else self._bound.least(text)
+
+    def encode(self, text: str, *, special: bool = True, most: int | None = None) -> list[int]:
+        """Token ids of ``text``; with ``special`` those added at the start and end as the model was trained.
+
+        Raises TooLong where it is known early that there are more than ``most``. Where that is only known at the end,
+        they are returned.
+        """
+        if most is not None and (least := self.least(text)) > most:
+            raise TooLong(f"at least {least:,}")
+        found: list[int] = []
+        for tokens, read in self._read(text, special=special, most=most):
+            found += tokens
+            if most is not None and len(found) > most and read < len(text):
+                raise TooLong(f"about {len(found) * len(text) // read:,}")
+        return found
+
+    def encode_start(self, text: str, most: int) -> list[int]:
+        """The first ``most`` tokens, of which the last is the one that ends every text, where the model has such."""
+        found: list[int] = []
+        for tokens, _ in self._read(text, special=True, most=most):
+            found += tokens
+            if len(found) > most:
+                break
+        else:
+            return found
+        return found[: most - 1] + self.closing if self.closing and most > 1 else found[:most]
+
+    def encode_end(self, text: str, most: int, *, special: bool = True) -> list[int]:
+        """The last ``most`` tokens."""
+        if len(text) <= self._size(most) or (special and self._around is None):
+            return self.encode(text, special=special)[-most:]
+        before, after = self._around if special and self._around else ([], [])
+        found = list(reversed(after))
+        for piece in cutting.backward(text, self._size(most), self._plain):
+            go_on()
+            found += reversed(self._plain(piece))
+            if len(found) >= most:
+                break
+        else:
+            found += reversed(before)
+        return found[:most][::-1]
+
+    def start(self, text: str, most: int) -> str:
+        """The beginning of ``text`` that makes at least ``most`` tokens; all of it, where it has no more."""
+        count = 0
+        for piece, read in cutting.forward(text, self._size(most), self._plain):
+            go_on()
+            if read == len(text):
+                break
+            count += len(self._plain(piece))
+            if count >= most:
+                return text[:read]
+        return text
+
+    def pieces(self, text: str, *, special: bool = True) -> Iterator[list[int]]:
+        """Token ids of ``text``, as they are found."""
+        return (tokens for tokens, _ in self._read(text, special=special))
+
+    def count(self, text: str) -> int:
+        """How many tokens :meth:`encode` would give."""
+        return sum(map(len, self.pieces(text)))
+
+    @property
+    def closing(self) -> list[int]:
+        """The token that ends every text, if there is one."""
+        return self._around[1][-1:] if self._around else []
+
+    def _read(self, text: str, *, special: bool, most: int | None = None) -> Iterator[tuple[list[int], int]]:
+        """The tokens of each piece of ``text``, and with them how many characters are read."""
+        size = self._size(most)
+        if len(text) <= size or (special and self._around is None):
+            yield self._plain(text, special=special), len(text)
+            return
+        before, after = self._around if special and self._around else ([], [])
+        ahead = list(before)
+        for piece, read in cutting.forward(text, size, self._plain):
+            go_on()
+            yield ahead + self._plain(piece), read
+            ahead = []
+        if after:
+            yield list(after), len(text)
+
+    def _size(self, most: int | None) -> int:
+        """Characters of a piece, where ``most`` tokens are wanted."""
+        if not self._fast:
+            return LEAST_PIECE
+        return PIECE if most is None else min(PIECE, max(LEAST_PIECE, 8 * most))
+
+    def _plain(self, text: str, *, special: bool = False) -> list[int]:
+        if not self._fast:
+            with self._lock:
+                return [int(i) for i in self._tokenizer.encode(text, add_special_tokens=special)]
+        tokenizer = self._tokenizer._tokenizer
+        if len(text) <= SHORT:
+            return list(tokenizer.encode(text, add_special_tokens=special).ids)
+        # A batch does not hold the interpreter, and with a second text it goes to the tokenizer's own threads.
+        return list(tokenizer.encode_batch_fast([text, ""], add_special_tokens=special)[0].ids)
+
+    def _special_around(self) -> tuple[list[int], list[int]] | None:
+        """What is added before and after every text; None where that can not be told."""
+        plain, full = self._plain("a"), self._plain("a", special=True)
+        if not plain:
+            return None
+        for at in range(len(full) - len(plain) + 1):
+            if full[at : at + len(plain)] == plain:
+                return full[:at], full[at + len(plain) :]
+        return None
 
     def encode_pair(self, left: str, right: str, longest: int | None = None) -> Pair:
         """Both texts as the model was trained to compare them; cut to ``longest`` tokens, the longer text first."""
@@ -81,6 +209,9 @@ class Codec:
         return Pair(list(found["input_ids"]), list(found.get("token_type_ids", ())))
 
     def decode(self, tokens: Sequence[int], *, skip_special: bool = True) -> str:
+        if self._fast and len(tokens) > SHORT:  # a batch does not hold the interpreter
+            batch = [list(tokens), []]
+            return str(self._tokenizer._tokenizer.decode_batch(batch, skip_special_tokens=skip_special)[0])
         if self._fast:
             return str(self._tokenizer._tokenizer.decode(list(tokens), skip_special_tokens=skip_special))
         with self._lock:
@@ -136,6 +267,22 @@ class Codec:
                 param="messages",
             ) from error
         return str(text)
+
+
+def _start_threads(tokenizer: Any) -> None:
+    """Have the threads that tokenize batches started, behind the computing ones: they inherit it from their starter.
+
+    A thread that holds the interpreter must never wait for a core behind others; these never do.
+    """
+
+    def start() -> None:
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        tokenizer.encode_batch_fast(["", ""])
+
+    starter = threading.Thread(target=start, name="tokenizers")
+    starter.start()
+    starter.join()
 
 
 def _byte_level(piece: str) -> list[int] | None:

@@ -53,19 +53,22 @@ class Call:
 def prepare(body: CompletionBody, loaded: Loaded) -> Call:
     """Check ``body`` and turn it into tokens. Raises ApiError."""
     _refuse(body, loaded)
-    found = prompts.token_lists(
-        body.prompt, loaded.codec, "prompt", special=body.add_special_tokens is not False
-    )
-    asked = 16 if body.max_tokens is None else body.max_tokens  # OpenAI's default here
-    found = [
-        prompts.shortened(body.truncate_prompt_tokens, tokens, asked, loaded.context) for tokens in found
-    ]
-    count = max(body.n or 1, body.best_of or 1)
-    if len(found) * count > MOST_CHOICES:
+    given, count = prompts.count(body.prompt), max(body.n or 1, body.best_of or 1)
+    if given * count > MOST_CHOICES:
         raise BadRequest(
-            f"{len(found)} prompts with {count} answers each are more than {MOST_CHOICES} answers",
+            f"{given} prompts with {count} answers each are more than {MOST_CHOICES} answers",
             param="prompt",
         )
+    asked = 16 if body.max_tokens is None else body.max_tokens  # OpenAI's default here
+    last = prompts.kept(body.truncate_prompt_tokens, asked, loaded.context)
+    special = body.add_special_tokens is not False
+
+    def read(text: str, where: str) -> list[int]:
+        return prompts.encoded(text, loaded, where, special=special, last=last)
+
+    found = prompts.token_lists(body.prompt, loaded.codec, "prompt", read)
+    if last is not None:
+        found = [tokens[-last:] for tokens in found]
     requests: list[GenerationRequest] = []
     for tokens in found:
         end = prompts.ending(

@@ -78,15 +78,18 @@ class Embedder:
         return int(self.passes.model.config.get_text_config().hidden_size) * len(self._recipe.modes)
 
     async def run(
-        self, inputs: Callable[[], list[list[int]]], dimensions: int | None
+        self, inputs: Callable[[], list[list[int]]], dimensions: int | None, size: int = 0
     ) -> tuple[list[int], list[list[float]]]:
-        """Token counts and vectors of what ``inputs`` returns, in its order. Raises ApiError."""
+        """Token counts and vectors of what ``inputs`` returns, in its order; ``size``: bytes of the request.
+
+        Raises ApiError.
+        """
 
         def work() -> tuple[list[int], list[list[float]]]:
             tokens = inputs()
             return [len(ids) for ids in tokens], self.embed(tokens, dimensions)
 
-        return await self.passes.run(work)
+        return await self.passes.run(work, size)
 
     @torch.inference_mode()
     def embed(self, inputs: Sequence[Sequence[int]], dimensions: int | None = None) -> list[list[float]]:

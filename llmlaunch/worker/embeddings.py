@@ -8,25 +8,25 @@ from array import array
 from collections.abc import Sequence
 from typing import Any
 
-from llmlaunch.worker.codec import Codec
+from llmlaunch.worker.codec import Codec, TooLong
 from llmlaunch.worker.errors import BadRequest, ContextOverflow
 from llmlaunch.worker.front import Front
 from llmlaunch.worker.loader import Loaded
-from llmlaunch.worker.prompts import cut_to, token_lists
+from llmlaunch.worker.prompts import count, cut_to, token_lists
 from llmlaunch.worker.protocol import EmbeddingBody
 
 MOST_INPUTS = 2048
 
 
-async def answer(body: EmbeddingBody, loaded: Loaded, front: Front) -> dict[str, Any]:
-    """The response object. Tokenizing and computing happen in the embedder's thread. Raises ApiError."""
-    size = loaded.embedder.size
-    if body.dimensions is not None and body.dimensions > size:
+async def answer(body: EmbeddingBody, loaded: Loaded, front: Front, size: int) -> dict[str, Any]:
+    """The response object to a body of ``size`` bytes. Tokenizing and computing happen in the embedder's thread. Raises ApiError."""
+    width = loaded.embedder.size
+    if body.dimensions is not None and body.dimensions > width:
         raise BadRequest(
-            f"dimensions: {body.dimensions} is more than the {size} this model has", param="dimensions"
+            f"dimensions: {body.dimensions} is more than the {width} this model has", param="dimensions"
         )
     with front.call():
-        counts, vectors = await loaded.embedder.run(lambda: inputs(body, loaded), body.dimensions)
+        counts, vectors = await loaded.embedder.run(lambda: inputs(body, loaded), body.dimensions, size)
     total = sum(counts)
     front.metrics.embedded_tokens += total
     encode = _base64 if body.encoding_format == "base64" else list
@@ -44,10 +44,19 @@ def inputs(body: EmbeddingBody, loaded: Loaded) -> list[list[int]]:
     given: Any = body.input
     if embedder.lower_case:
         given = given.lower() if isinstance(given, str) else [_lower(item) for item in given]
-    found = token_lists(given, loaded.codec, "input", prefix=embedder.prefix)
-    if len(found) > MOST_INPUTS:
-        raise BadRequest(f"input: {len(found)} are more than the {MOST_INPUTS} of one call", param="input")
+    if (many := count(given)) > MOST_INPUTS:
+        raise BadRequest(f"input: {many} are more than the {MOST_INPUTS} of one call", param="input")
     most = cut_to(body, loaded.context)
+
+    def read(text: str, where: str) -> list[int]:
+        if most is not None:
+            return loaded.codec.encode_start(embedder.prefix + text, most)
+        try:
+            return loaded.codec.encode(embedder.prefix + text, most=loaded.context)
+        except TooLong as error:
+            raise _overflow(where, error.tokens, loaded.context) from error
+
+    found = token_lists(given, loaded.codec, "input", read)
     return [_fitted(tokens, at, most, loaded.codec, loaded.context) for at, tokens in enumerate(found)]
 
 
@@ -59,13 +68,17 @@ def _fitted(tokens: list[int], at: int, most: int | None, codec: Codec, context:
     if len(tokens) <= (most or context):
         return tokens
     if most is None:
-        raise ContextOverflow(
-            f"input[{at}] has {len(tokens)} tokens, this model takes {context}; pass truncate: true to cut it",
-            param="input",
-        )
+        raise _overflow(f"input[{at}]", str(len(tokens)), context)
     # What the tokenizer puts at the end ([SEP]) belongs there after cutting, too.
     tail = tokens[-1:] if most > 1 and tokens[-1] in codec.special else []
     return tokens[: most - len(tail)] + tail
+
+
+def _overflow(where: str, tokens: str, context: int) -> ContextOverflow:
+    return ContextOverflow(
+        f"{where} has {tokens} tokens, this model takes {context}; pass truncate: true to cut it",
+        param="input",
+    )
 
 
 def _base64(vector: Sequence[float]) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from llmlaunch.models.facts import ModelKind
+from llmlaunch.worker.apart import Apart
 from llmlaunch.worker.config import WorkerConfig
 from llmlaunch.worker.errors import BadRequest, Unavailable, UnknownModel
 from llmlaunch.worker.metrics import Metrics
@@ -18,9 +19,6 @@ from llmlaunch.worker.values import Load
 if TYPE_CHECKING:
     from llmlaunch.worker.engine import Engine
     from llmlaunch.worker.loader import Loaded
-
-LONG_TEXT = 8000
-"""Characters from which on tokenizing is not done in the event loop: it would hold up everybody's tokens."""
 
 DOES = {
     ModelKind.GENERATE: "write text",
@@ -32,8 +30,6 @@ ADDRESS = {
     ModelKind.EMBED: "/v1/embeddings",
     ModelKind.RERANK: "/v1/rerank",
 }
-
-Value = TypeVar("Value")
 
 
 class Front:
@@ -49,6 +45,9 @@ class Front:
         """Set while no call is being answered."""
         self.idle.set()
         self._calls = 0
+        self.preparing = Apart(2, "preparing")
+        self.counting = Apart(1, "counting")
+        """Texts of any length, for whoever only wants to know their tokens: nobody else waits for them."""
 
     def serve(self, loaded: Loaded) -> None:
         """From now on answer with ``loaded``."""
@@ -104,11 +103,10 @@ class Front:
             raise BadRequest(f"{self.config.names[0]} does not write text", param="model")
         return engine
 
-    async def apart(self, size: int, work: Callable[..., Value], *arguments: Any) -> Value:
-        """``work(*arguments)``, in a thread when ``size`` characters make it long."""
-        if size < LONG_TEXT:
-            return work(*arguments)
-        return await asyncio.to_thread(work, *arguments)
+    def close(self) -> None:
+        """Give up what is still being prepared."""
+        self.preparing.close()
+        self.counting.close()
 
     # -- what others ask -----------------------------------------------------------------------------------------
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from llmlaunch.worker import placement
+from llmlaunch.worker.apart import Apart, Left
 from llmlaunch.worker.errors import ApiError, CanNotGoOn, EngineFault, Lost, Unavailable
 
 log = logging.getLogger(__name__)
@@ -30,17 +29,17 @@ class Passes:
         self.model = model
         self._lost = lost
         self._pad = getattr(model.config, "pad_token_id", None) or 0
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="passes")
+        self._thread = Apart(1, "passes")
 
-    async def run(self, work: Callable[[], Value]) -> Value:
-        """``work()`` in the model's thread. Raises ApiError, whatever it raises."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._guarded, work)
+    async def run(self, work: Callable[[], Value], size: int = 0) -> Value:
+        """``work()`` for a request of ``size`` bytes in the model's thread. Raises ApiError, whatever it raises."""
+        return await self._thread.run(size, self._guarded, work)
 
     def _guarded(self, work: Callable[[], Value]) -> Value:
         try:
             with torch.inference_mode():
                 return work()
-        except ApiError:
+        except (ApiError, Left):
             raise
         except (MemoryError, torch.OutOfMemoryError) as error:
             log.exception("out of memory")

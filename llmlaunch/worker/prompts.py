@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
 
-from llmlaunch.worker.codec import Codec
+from llmlaunch.worker.codec import Codec, TooLong
 from llmlaunch.worker.errors import BadRequest, ContextOverflow
 from llmlaunch.worker.loader import Loaded
 from llmlaunch.worker.protocol import CuttingBody, GenerationBody, Message
 from llmlaunch.worker.values import Ending, GenerationRequest, Sampling
 
 Value = TypeVar("Value")
+Given = str | list[int] | list[str] | list[list[int]]
 
 TEMPLATE_ARGUMENTS = (
     "conversation", "messages", "chat_template", "add_generation_prompt", "continue_final_message", "tokenize",
@@ -77,44 +78,61 @@ def _text(message: Message, index: int) -> str:
 
 
 def token_lists(
-    given: str | list[int] | list[str] | list[list[int]],
+    given: Given,
     codec: Codec,
     param: str,
-    *,
-    special: bool = True,
-    prefix: str = "",
+    read: Callable[[str, str], list[int]],
 ) -> list[list[int]]:
     """A prompt or input in its four forms (text, texts, token ids, lists of token ids) as lists of token ids.
 
-    ``prefix`` is put before texts. Raises BadRequest for what is empty or no token.
+    ``read`` makes tokens of a text, and is told whose text it is. Raises BadRequest for what is empty or no token.
     """
-    items: list[Any] = [given] if isinstance(given, str) else list(given)
-    if items and all(isinstance(item, int) for item in items):
-        return [known_tokens(items, codec, param)]
+    if not isinstance(given, str) and given and isinstance(given[0], int):
+        return [known_tokens(cast(Sequence[int], given), codec, param)]
     found = []
-    for at, item in enumerate(items):
+    for at, item in enumerate([given] if isinstance(given, str) else given):
         where = param if isinstance(given, str) else f"{param}[{at}]"
-        if isinstance(item, str):
-            tokens = codec.encode(prefix + item, special=special) if item else []
-        else:
-            tokens = known_tokens(item, codec, where)
-        if not tokens:
+        if not item:
             raise BadRequest(f"{where} is empty", param=param)
-        found.append(tokens)
+        ids = (
+            read(item, where) if isinstance(item, str) else known_tokens(cast(list[int], item), codec, where)
+        )
+        if not ids:
+            raise BadRequest(f"{where} makes no tokens", param=param)
+        found.append(ids)
     if not found:
         raise BadRequest(f"{param} is empty", param=param)
     return found
 
 
-def shortened(asked: int | None, tokens: list[int], answer: int | None, context: int) -> list[int]:
-    """The end of a prompt, as far as truncate_prompt_tokens (``asked``) lets it go; ``answer``: tokens asked for.
+def count(given: Given) -> int:
+    """How many prompts or inputs there are."""
+    return 1 if isinstance(given, str) or (given and isinstance(given[0], int)) else len(given)
 
-    Raises BadRequest.
+
+def encoded(
+    text: str, loaded: Loaded, where: str, *, special: bool = True, last: int | None = None
+) -> list[int]:
+    """Tokens of a text, or the ``last`` ones. Raises ContextOverflow for more than the context, if that is known early."""
+    if last is not None:
+        return loaded.codec.encode_end(text, last, special=special)
+    try:
+        return loaded.codec.encode(text, special=special, most=loaded.context)
+    except TooLong as error:
+        raise ContextOverflow(
+            f"this model's context is {loaded.context} tokens; {where} has {error.tokens}",
+            param=where.split("[")[0],
+        ) from error
+
+
+def kept(asked: int | None, answer: int | None, context: int) -> int | None:
+    """How many of its last tokens truncate_prompt_tokens (``asked``) leaves of a prompt; ``answer``: tokens asked for.
+
+    None: it is not cut. Raises BadRequest.
     """
     if asked is None:
-        return tokens
-    most = max(1, context - (1 if answer is None else answer)) if asked == -1 else longest(asked, context)
-    return tokens[-most:]
+        return None
+    return max(1, context - (1 if answer is None else answer)) if asked == -1 else longest(asked, context)
 
 
 def longest(asked: int, context: int) -> int:
@@ -135,12 +153,13 @@ def cut_to(body: CuttingBody, context: int) -> int | None:
 
 
 def known_tokens(ids: Sequence[int], codec: Codec, where: str) -> list[int]:
-    for token in ids:
-        if not 0 <= token < codec.vocabulary:
-            raise BadRequest(
-                f"{where}: {token} is no token of this model, which has {codec.vocabulary}",
-                param=where.split("[")[0],
-            )
+    if ids:
+        for token in (min(ids), max(ids)):  # there may be millions
+            if not 0 <= token < codec.vocabulary:
+                raise BadRequest(
+                    f"{where}: {token} is no token of this model, which has {codec.vocabulary}",
+                    param=where.split("[")[0],
+                )
     return list(ids)
 
 

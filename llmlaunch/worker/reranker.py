@@ -73,14 +73,17 @@ class Reranker:
         self.passes = Passes(model, lost)
         self._activation = _activation(model.config)
 
-    async def run(self, pairs: Callable[[], list[Pair]]) -> tuple[list[int], list[float]]:
-        """Token counts and scores of the pairs that ``pairs`` returns, in its order. Raises ApiError."""
+    async def run(self, pairs: Callable[[], list[Pair]], size: int = 0) -> tuple[list[int], list[float]]:
+        """Token counts and scores of the pairs that ``pairs`` returns, in its order; ``size``: bytes of the request.
+
+        Raises ApiError.
+        """
 
         def work() -> tuple[list[int], list[float]]:
             found = pairs()
             return [len(pair.tokens) for pair in found], self.score(found)
 
-        return await self.passes.run(work)
+        return await self.passes.run(work, size)
 
     @torch.inference_mode()
     def score(self, pairs: Sequence[Pair]) -> list[float]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -14,10 +14,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from llmlaunch.models.facts import ModelKind
-from llmlaunch.worker import chat, completions, embeddings, rerank, responses
+from llmlaunch.worker import chat, completions, embeddings, rerank, responses, shape
+from llmlaunch.worker.codec import SHORT
 from llmlaunch.worker.errors import ApiError, BadRequest, MethodNotAllowed, NotFound
 from llmlaunch.worker.flight import Flight
-from llmlaunch.worker.front import LONG_TEXT, Front
+from llmlaunch.worker.front import Front
 from llmlaunch.worker.guide import asked
 from llmlaunch.worker.http import EventStream, Handler, Json, body_of, guarded, refusal, while_connected
 from llmlaunch.worker.loader import Loaded
@@ -28,7 +29,6 @@ from llmlaunch.worker.protocol import (
     CountBody,
     DetokenizeBody,
     EmbeddingBody,
-    GenerationBody,
     NamedEmbeddingBody,
     RerankBody,
     ResponsesBody,
@@ -38,6 +38,11 @@ from llmlaunch.worker.protocol import (
     parse,
 )
 from llmlaunch.worker.protocol import Request as RequestBody
+
+Body = TypeVar("Body", bound=RequestBody)
+Value = TypeVar("Value")
+LONG = SHORT + 1
+"""Bytes of a request whose preparing takes long whatever its size: an answer's form is compiled, a conversation goes on."""
 
 
 def application(front: Front) -> Starlette:
@@ -60,18 +65,14 @@ async def _http_error(request: Request, error: Exception) -> Response:
     return refusal(known)
 
 
-def named(body: bytes, model: str) -> bytes:
-    """``body`` with ``model``, where it is a JSON object; as it is otherwise, for the parser to refuse."""
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        return body
-    return json.dumps(value | {"model": model}).encode() if isinstance(value, dict) else body
-
-
-def weight(body: GenerationBody, text: object) -> int:
-    """How long preparing ``body`` takes, as characters of text; see :meth:`Front.apart`."""
-    return LONG_TEXT if asked(body) else len(str(text))
+def token_report(pieces: Iterable[list[int]], context: int) -> bytes:
+    """What /tokenize answers, as JSON; written piece by piece, as there may be millions."""
+    count, written = 0, []
+    for piece in pieces:
+        count += len(piece)
+        written.append(",".join(map(str, piece)))
+    tokens = ",".join(filter(None, written))
+    return f'{{"count":{count},"max_model_len":{context},"tokens":[{tokens}]}}'.encode()
 
 
 class Routes:
@@ -151,16 +152,39 @@ class Routes:
 
     # -- what it does --------------------------------------------------------------------------------------------
 
+    async def _read(self, request: Request, kind: type[Body]) -> tuple[Body, int]:
+        """The body of a request, and its size in bytes. Raises BadRequest, TooLarge, ClientDisconnect."""
+        given = await body_of(request)
+        if shape.suspect(given) and await self._apart(request, len(given), shape.too_many, given):
+            raise BadRequest(f"the body has more than {shape.MOST:,} objects and lists")
+        return parse(kind, given), len(given)
+
+    async def _apart(
+        self,
+        request: Request,
+        size: int,
+        work: Callable[..., Value],
+        *arguments: Any,
+        at_any_length: bool = False,
+    ) -> Value:
+        """``work(*arguments)``; in a thread, as long as the client waits for it, when ``size`` bytes make it long."""
+        if size <= SHORT:
+            return work(*arguments)
+        where = self.front.counting if at_any_length else self.front.preparing
+        return await while_connected(request, where.run(size, work, *arguments))
+
     async def chat(self, request: Request) -> Response:
-        body = parse(ChatBody, await body_of(request))
+        body, size = await self._read(request, ChatBody)
         loaded = self.front.serving(ModelKind.GENERATE, body.model)
-        call = await self.front.apart(weight(body, body.messages), chat.prepare, body, loaded)
+        work = LONG if asked(body) else size
+        call = await self._apart(request, work, chat.prepare, body, loaded)
         return await self._answer(request, call, chat, bool(body.stream))
 
     async def completions(self, request: Request) -> Response:
-        body = parse(CompletionBody, await body_of(request))
+        body, size = await self._read(request, CompletionBody)
         loaded = self.front.serving(ModelKind.GENERATE, body.model)
-        call = await self.front.apart(weight(body, body.prompt), completions.prepare, body, loaded)
+        work = LONG if asked(body) else size
+        call = await self._apart(request, work, completions.prepare, body, loaded)
         return await self._answer(request, call, completions, bool(body.stream))
 
     async def _answer(self, request: Request, call: Any, kind: Any, stream: bool) -> Response:
@@ -178,7 +202,7 @@ class Routes:
             ending.close()
 
     async def respond(self, request: Request) -> Response:
-        body = parse(ResponsesBody, await body_of(request))
+        body, size = await self._read(request, ResponsesBody)
         loaded = self.front.serving(ModelKind.GENERATE, body.model)
         before = None
         if body.previous_response_id is not None:
@@ -189,8 +213,8 @@ class Routes:
                     param="previous_response_id",
                     code="previous_response_not_found",
                 )
-        size = LONG_TEXT if before or body.text else weight(body, body.input)
-        call = await self.front.apart(size, responses.prepare, body, loaded, before, self.turns)
+        work = LONG if before or body.text or asked(body) else size
+        call = await self._apart(request, work, responses.prepare, body, loaded, before, self.turns)
         return await self._answer(request, call, responses, bool(body.stream))
 
     async def response(self, request: Request) -> Response:
@@ -208,61 +232,72 @@ class Routes:
 
     async def embeddings(self, request: Request) -> Response:
         """Also at the old address, which names the model (and counts more than the body, as in FastChat)."""
-        given = await body_of(request)
+        body: EmbeddingBody
         name = request.path_params.get("name")
-        body = parse(EmbeddingBody, given if name is None else named(given, name))
+        body, size = await self._read(request, EmbeddingBody if name is None else NamedEmbeddingBody)
+        body.model = body.model if name is None else name
         loaded = self.front.serving(ModelKind.EMBED, body.model)
-        return Json(await while_connected(request, embeddings.answer(body, loaded, self.front)))
+        return Json(await while_connected(request, embeddings.answer(body, loaded, self.front, size)))
 
     async def rerank(self, request: Request) -> Response:
-        body = parse(RerankBody, await body_of(request))
+        body, size = await self._read(request, RerankBody)
         loaded = self.front.serving(ModelKind.RERANK, body.model)
-        return Json(await while_connected(request, rerank.rerank(body, loaded, self.front)))
+        return Json(await while_connected(request, rerank.rerank(body, loaded, self.front, size)))
 
     async def score(self, request: Request) -> Response:
-        body = parse(ScoreBody, await body_of(request))
+        body, size = await self._read(request, ScoreBody)
         loaded = self.front.serving(ModelKind.RERANK, body.model)
-        return Json(await while_connected(request, rerank.score(body, loaded, self.front)))
+        return Json(await while_connected(request, rerank.score(body, loaded, self.front, size)))
 
     # -- tokens --------------------------------------------------------------------------------------------------
 
     async def tokenize(self, request: Request) -> Response:
-        body = parse(TokenizeBody, await body_of(request))
+        body, size = await self._read(request, TokenizeBody)
         loaded = self._named(body.model)
         if (body.prompt is None) == (body.messages is None):
             raise BadRequest("give either prompt or messages", param="prompt")
-        if body.prompt is not None:
-            special = body.add_special_tokens is not False
-            tokens = loaded.codec.encode(body.prompt, special=special)
-        else:
-            text = loaded.codec.render(
-                plain_messages(body.messages or []),
-                add_generation_prompt=body.add_generation_prompt is not False,
-            )
-            tokens = loaded.codec.encode(text, special=False)
-        return Json({"count": len(tokens), "max_model_len": loaded.context, "tokens": tokens})
+
+        def work() -> bytes:
+            if body.prompt is not None:
+                tokens = loaded.codec.pieces(body.prompt, special=body.add_special_tokens is not False)
+            else:
+                text = loaded.codec.render(
+                    plain_messages(body.messages or []),
+                    add_generation_prompt=body.add_generation_prompt is not False,
+                )
+                tokens = loaded.codec.pieces(text, special=False)
+            return token_report(tokens, loaded.context)
+
+        report = await self._apart(request, size, work, at_any_length=True)
+        return Response(report, media_type="application/json")
 
     async def detokenize(self, request: Request) -> Response:
-        body = parse(DetokenizeBody, await body_of(request))
+        body, size = await self._read(request, DetokenizeBody)
         loaded = self._named(body.model)
-        tokens = known_tokens(body.tokens, loaded.codec, "tokens")
-        return Json({"prompt": loaded.codec.decode(tokens, skip_special=False)})
+
+        def work() -> str:
+            tokens = known_tokens(body.tokens, loaded.codec, "tokens")
+            return loaded.codec.decode(tokens, skip_special=False)
+
+        return Json({"prompt": await self._apart(request, size, work, at_any_length=True)})
 
     async def count_token(self, request: Request) -> Response:
-        body = parse(CountBody, await body_of(request))
+        body, size = await self._read(request, CountBody)
         loaded = self._named(body.model)
-        return Json({"count": len(loaded.codec.encode(body.prompt)), "error_code": 0})
+        count = await self._apart(request, size, loaded.codec.count, body.prompt, at_any_length=True)
+        return Json({"count": count, "error_code": 0})
 
     async def token_check(self, request: Request) -> Response:
         """FastChat's: whether prompts and their answers fit the context."""
-        body = parse(TokenCheckBody, await body_of(request))
+        body, size = await self._read(request, TokenCheckBody)
         for item in body.prompts:
             self.front.check_name(item.model)
         loaded = self.front.loaded()
-        size = sum(len(item.prompt) for item in body.prompts)
-        counts = await self.front.apart(
-            size, lambda: [len(loaded.codec.encode(item.prompt)) for item in body.prompts]
-        )
+
+        def work() -> list[int]:
+            return [loaded.codec.count(item.prompt) for item in body.prompts]
+
+        counts = await self._apart(request, size, work, at_any_length=True)
         checked = [
             {
                 "fits": count + item.max_tokens <= loaded.context,

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import socket
+import sys
 import threading
 from typing import Any
 
@@ -22,6 +23,10 @@ from llmlaunch.worker.front import Front
 from llmlaunch.worker.routes import application
 from llmlaunch.worker.state import State, Status
 
+SWITCH_S = 0.0001
+"""After which a thread in Python makes way for another. A step of the engine gives the interpreter back hundreds of times,
+and where another thread is busy with it waits as long for it each time; Python's own 5 ms would make seconds of that."""
+
 log = logging.getLogger(__name__)
 
 
@@ -31,6 +36,7 @@ def run(config: WorkerConfig, sock: socket.socket) -> int:
     Raises CanNotServe (exit code 2) for what a retry can not mend, another LlmlaunchError for what it may.
     """
     worker = _Worker(config)
+    sys.setswitchinterval(SWITCH_S)
     code = serve.run_app(
         application(worker.front),
         sock,
@@ -75,6 +81,7 @@ class _Worker:
 
     def close(self) -> None:
         """After the server ended."""
+        self.front.close()
         loaded = self.front.model
         if loaded is not None and loaded.engine is not None:
             loaded.engine.stop()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from llmlaunch.worker import chat, prompts
+from llmlaunch.worker.apart import go_on
 from llmlaunch.worker.errors import ApiError, BadRequest, ContextOverflow
 from llmlaunch.worker.flight import Flight
 from llmlaunch.worker.http import encode
@@ -95,24 +96,39 @@ def prepare(body: ResponsesBody, loaded: Loaded, before: Turn | None, store: Sto
     items.refuse(body)
     fresh = items.messages(body.input)
     said = [*(before.messages if before else ()), *fresh]
-    at = 0
-    while True:
+
+    def begun(at: int) -> Call:
+        go_on()
         try:
             return Call(body, chat.prepare(items.chat_body(body, said[at:]), loaded), said[at:], store)
-        except ContextOverflow as error:
-            at = _next_start(said, at)
-            if body.truncation != "auto" or at >= len(said):
-                raise _renamed(error) from error
         except BadRequest as error:
             raise _renamed(error) from error
 
+    try:
+        return begun(0)
+    except ContextOverflow:
+        starts = _starts(said)
+        if body.truncation != "auto" or not starts:
+            raise
+        return _earliest(starts, begun)
 
-def _next_start(said: Sequence[dict[str, Any]], at: int) -> int:
-    """Where a conversation may begin after leaving out its turn ``at``: an answer or a tool's result is no beginning."""
-    at += 1
-    while at < len(said) and said[at]["role"] in ("assistant", "tool"):
-        at += 1
-    return at
+
+def _earliest(starts: Sequence[int], begun: Callable[[int], Call]) -> Call:
+    """What ``begun`` makes of the first of ``starts`` that leaves out enough. Raises ContextOverflow if none does."""
+    low, high = 0, len(starts) - 1
+    found = begun(starts[high])
+    while low < high:
+        middle = (low + high) // 2
+        try:
+            found, high = begun(starts[middle]), middle
+        except ContextOverflow:
+            low = middle + 1
+    return found
+
+
+def _starts(said: Sequence[dict[str, Any]]) -> list[int]:
+    """Where a conversation may begin other than at its start: an answer or a tool's result is no beginning."""
+    return [at for at in range(1, len(said)) if said[at]["role"] not in ("assistant", "tool")]
 
 
 def _renamed(error: BadRequest) -> BadRequest:
