@@ -108,7 +108,7 @@ def test_probes_tell_progress_readiness_and_health(tmp_path: Path) -> None:
         ok({}, 500),
         None,
     ]
-    policy = Policy(probe_every_s=0.01, probe_timeout_s=0.1)
+    policy = Policy(probe_every_s=0.01, probe_timeout_s=0.4)
     seen: list[Any] = []
 
     async def run() -> None:
@@ -134,7 +134,7 @@ def test_probes_tell_progress_readiness_and_health(tmp_path: Path) -> None:
         Progressed(1, "waiting for the controller"),
         Probed(1, True, "requests run one at a time"),
         Probed(1, False, "status 500"),
-        Probed(1, False, "no answer within 0.1 s; `probe_timeout:` allows more", unanswered=True, cpu=0.0),
+        Probed(1, False, "no answer within 0.4 s; `probe_timeout:` allows more", unanswered=True, cpu=0.0),
     ]
 
 
