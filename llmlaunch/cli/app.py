@@ -22,6 +22,7 @@ import typer.core
 from llmlaunch import __version__
 from llmlaunch.cli.quick import StatusOptions, status_options
 from llmlaunch.errors import LlmlaunchError
+from llmlaunch.visible import visible
 
 DEPLOY = "Deployments"
 LOOK = "Before you start"
@@ -132,11 +133,12 @@ def give_up_stdout() -> None:
 def fail(error: LlmlaunchError) -> int:
     """Print ``error`` to stderr and return its exit code."""
     colour = None if not os.environ.get("NO_COLOR") else False
-    lines = error.message.splitlines() or [""]
+    # Messages hold what engines printed and what other programs call themselves.
+    lines = visible(error.message).splitlines() or [""]
     typer.echo(typer.style("error: ", fg="red") + lines[0], err=True, color=colour)
     for line in lines[1:]:
         typer.echo(f"       {line}", err=True, color=colour)
-    for number, line in enumerate(error.hint.splitlines()):
+    for number, line in enumerate(visible(error.hint).splitlines()):
         typer.echo(
             (typer.style("hint:  ", fg="yellow") if not number else "       ") + line, err=True, color=colour
         )

@@ -134,7 +134,8 @@ def _power(gpu: Gpu) -> str:
 
 
 def _process_rows(inventory: Inventory, owners: dict[int, str]) -> Rows:
-    from llmlaunch.cli.render import one_line, size
+    from llmlaunch.cli.render import size
+    from llmlaunch.visible import one_line
 
     return [
         (

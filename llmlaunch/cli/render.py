@@ -10,6 +10,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from llmlaunch.visible import one_line
+
 if TYPE_CHECKING:
     from llmlaunch.control.types import ComponentStatus, GpuStatus, StatusReport
 
@@ -77,16 +79,6 @@ def as_json(value: object, indent: int | None = 2) -> str:
 
     plain = (getattr(sys.stdout, "encoding", None) or "ascii").lower().replace("_", "-") in ("utf-8", "utf8")
     return json.dumps(value, indent=indent, ensure_ascii=not plain)
-
-
-def one_line(text: str) -> str:
-    """``text`` without line breaks and control characters, so that it can not disturb a table or a terminal."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
-
-
-def printable(text: str) -> str:
-    """``text`` without the control characters that could take over a terminal; line breaks and tabs stay."""
-    return "".join(c for c in text if c in "\n\t" or c.isprintable() or ord(c) > 0x9F)
 
 
 def devices(component: ComponentStatus, gpus: Sequence[GpuStatus]) -> str:

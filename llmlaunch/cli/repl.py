@@ -10,8 +10,8 @@ import typer
 
 from llmlaunch.cli.conversation import HELP, Command, Conversation, parse
 from llmlaunch.cli.endpoint import Endpoint, RequestError, nearest
-from llmlaunch.cli.render import printable
 from llmlaunch.errors import LlmlaunchError, UsageError
+from llmlaunch.visible import visible
 
 
 def check_model(endpoint: Endpoint, model: str) -> None:
@@ -99,7 +99,7 @@ def answer(endpoint: Endpoint, conversation: Conversation, text: str) -> None:
     try:
         for part, end in _parts(endpoint.stream("/chat/completions", conversation.body())):  # noqa: B007
             said += part
-            typer.echo(printable(part), nl=False)
+            typer.echo(visible(part), nl=False)
             sys.stdout.flush()
     except KeyboardInterrupt:
         if not sys.stdin.isatty():

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING
 
 from llmlaunch.cli import render
+from llmlaunch.visible import one_line
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -51,7 +52,7 @@ def status(report: StatusReport, now: float) -> RenderableType:
         gpus = [[Text(cell) for cell in render.gpu_row(gpu)] for gpu in report.gpus]
         parts += [Text(), Fitted(render.GPU_HEADER, gpus, ("TOTAL", "USED", "FREE", "PLANNED"))]
     if report.note:
-        parts += [Text(), Text(f"GPUs: {render.one_line(report.note)}", style="yellow")]
+        parts += [Text(), Text(f"GPUs: {one_line(report.note)}", style="yellow")]
     return Group(*parts)
 
 

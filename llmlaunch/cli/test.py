@@ -41,7 +41,7 @@ def test(
 def ask(endpoint: Endpoint, model: str, message: str) -> str:
     """The answer of ``model`` in words. Raises RequestError when there is none."""
     from llmlaunch.cli.endpoint import RequestError
-    from llmlaunch.cli.render import printable
+    from llmlaunch.visible import visible
 
     body = {"model": model, "messages": [{"role": "user", "content": message}], "max_tokens": 64}
     try:
@@ -54,7 +54,7 @@ def ask(endpoint: Endpoint, model: str, message: str) -> str:
         return _embedded(endpoint, model, message, error)
     if not text.strip():
         raise RequestError(f"{model} answered, with an empty text")
-    return printable(text.strip())
+    return visible(text.strip())
 
 
 def _with_names(refusal: RequestError, endpoint: Endpoint, model: str) -> RequestError:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from llmlaunch.cli import render
+from llmlaunch.visible import visible
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -32,7 +33,7 @@ class _Tails:
         if not event.log_tail or self._causes.get(component.name) == component.cause:
             return ()
         self._causes[component.name] = component.cause
-        return tuple(map(render.printable, event.log_tail))
+        return tuple(map(visible, event.log_tail))
 
 
 class PlainView:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from llmlaunch import cli
 from llmlaunch.cli import render
 from llmlaunch.control.types import LastFailure
+from llmlaunch.visible import visible
 from tests.unit.cli.values import API, GPU, NOW, report, worker
 
 
@@ -146,10 +147,10 @@ def test_the_curl_line_survives_the_shell(model: str, embedding: bool) -> None:
 
 @given(st.text())
 def test_what_a_model_says_can_not_take_over_the_terminal(text: str) -> None:
-    shown = render.printable(text)
+    shown = visible(text)
     assert not any((ord(c) < 32 and c not in "\n\t") or 0x7F <= ord(c) <= 0x9F for c in shown)
-    assert render.printable(shown) == shown
-    assert render.printable("né 日本\u200d🙂\n\tx") == "né 日本\u200d🙂\n\tx"
+    assert visible(shown) == shown
+    assert visible("né 日本\u200d🙂\n\tx") == "né 日本\u200d🙂\n\tx"
 
 
 @pytest.mark.parametrize("url", ["http://h:1", "http://h:1/", "http://h:1/v1", "http://h:1/v1/"])
