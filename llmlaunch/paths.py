@@ -5,7 +5,7 @@ With ``LLMLAUNCH_HOME`` set, everything lives under it. Otherwise the XDG folder
 as in most containers), caches in ``$XDG_CACHE_HOME/llmlaunch``. ``LLMLAUNCH_CACHE`` moves the cache alone, so that
 several homes can share converted models. Locks stay with the state, because the runtime folder goes when a user logs out.
 
-Functions here compute paths; :func:`private_dir` is the only one that creates something.
+Functions here compute paths; :func:`private_dir` is the only one that creates something. ``files`` reads and writes what is there.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmlaunch.errors import UsageError
+from llmlaunch.files import trusted
 
 SYSTEMD_FOLDERS = "/run/user"
 
@@ -118,7 +119,46 @@ def known_deployments() -> list[str]:
 
 
 def private_dir(path: Path) -> Path:
-    """Create ``path`` for this user alone (mode 0700), with its parents, and return it."""
-    path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path.chmod(0o700)
+    """Create ``path`` for this user alone (mode 0700), with its parents, and return it.
+
+    Raises UsageError when it, or what it lies in of llmlaunch's own, belongs to somebody else, and OSError.
+    """
+    refuse_foreign(path)
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    for folder in reversed(missing):
+        folder.mkdir(mode=0o700, exist_ok=True)
+        folder.chmod(0o700)  # whatever the umask says
+    if path.stat().st_mode & 0o077:
+        path.chmod(0o700)
     return path
+
+
+def refuse_foreign(path: Path) -> None:
+    """Raise UsageError when ``path``, or what it lies in of llmlaunch's own, belongs to another user than this one or root.
+
+    Whoever owns such a folder chooses what is read there, where logs are written, and which processes are ended. Links are
+    followed: a state folder may lie on another disk, but both it and the link must be this user's.
+    """
+    ours = {folder for folder in (_home(), state_root(), run_root(), cache_root()) if folder}
+    for folder in (path, *path.parents):
+        if folder != path and not any(folder == root or folder.is_relative_to(root) for root in ours):
+            return
+        for follow in (True, False):
+            try:
+                owner = folder.stat(follow_symlinks=follow).st_uid
+            except OSError:
+                continue
+            if not trusted(owner):
+                raise UsageError(
+                    f"{folder} belongs to {_user(owner)}, not to {_user(os.geteuid())}",
+                    hint="run llmlaunch as that user, or set LLMLAUNCH_HOME to a folder of your own",
+                )
+
+
+def _user(uid: int) -> str:
+    import pwd
+
+    try:
+        return f"user {pwd.getpwuid(uid).pw_name!r}"
+    except KeyError:
+        return f"user {uid}"

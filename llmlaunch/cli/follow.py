@@ -1,25 +1,30 @@
-"""Reading components' log files, and following them across restarts."""
+"""Reading components' logs, and following them across restarts.
+
+Logs are read block by block: what is shown takes no more memory than a block and a line, whatever their size.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import re
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmlaunch.cli.select import components, unknown_component
 from llmlaunch.errors import LlmlaunchError, NotRunningError, UsageError
 from llmlaunch.paths import DeploymentPaths
+from llmlaunch.visible import visible
 
 if TYPE_CHECKING:
     from llmlaunch.control.types import ComponentStatus
+    from llmlaunch.supervision.logs import Stream
 
 SUPERVISOR = "supervisor"
 POLL_S = 0.1
-_FILE = re.compile(r"(?P<component>.+)\.\d{6}\.log")
+LINE_BYTES = 1 << 20
+"""A line that is longer is shown as several."""
 
 
 def sources(deployment: str, words: Sequence[str]) -> list[str]:
@@ -27,8 +32,10 @@ def sources(deployment: str, words: Sequence[str]) -> list[str]:
 
     Raises UsageError for a word that means nothing, NotRunningError when there are neither components nor logs.
     """
+    from llmlaunch.supervision import logs
+
     known = _running(deployment)
-    on_disk = _on_disk(deployment)
+    on_disk = logs.components(deployment)
     if not known and not on_disk:
         raise NotRunningError(
             f"{deployment!r} is not running and left no logs", hint="`llmlaunch status` looks for what runs"
@@ -65,70 +72,125 @@ def _running(deployment: str) -> tuple[ComponentStatus, ...]:
         return ()
 
 
-def _on_disk(deployment: str) -> list[str]:
-    folder = DeploymentPaths(deployment).logs
-    files = folder.iterdir() if folder.is_dir() else ()
-    return sorted({match["component"] for f in files if (match := _FILE.fullmatch(f.name))})
-
-
-def _files(deployment: str, component: str) -> list[Path]:
+def _lives(deployment: str, component: str) -> list[Path]:
     from llmlaunch.supervision.logs import log_files
 
     if component == SUPERVISOR:
-        return [path for path in [DeploymentPaths(deployment).supervisor_log] if path.exists()]
+        return [DeploymentPaths(deployment).supervisor_log]
     return log_files(deployment, component)
 
 
-@dataclass(slots=True)
+class Lines:
+    """Bytes become lines, without their ends.
+
+    A carriage return ends a line as well, so that the states of a progress bar stand one below the other, and nothing is
+    overwritten by what came later; ``raw`` leaves it where it is.
+    """
+
+    def __init__(self, raw: bool = False) -> None:
+        self._raw = raw
+        self._rest = b""
+
+    def of(self, data: bytes) -> list[bytes]:
+        """The lines that ``data`` completes."""
+        *whole, self._rest = (self._rest + data).split(b"\n")
+        found = [part for line in whole for part in self._parts(line)]
+        if not self._raw:
+            # The last carriage return may be half of a line's end.
+            at = self._rest.rstrip(b"\r").rfind(b"\r") + 1
+            found += filter(None, self._rest[:at].split(b"\r"))
+            self._rest = self._rest[at:]
+        if len(self._rest) > LINE_BYTES:
+            found.append(self._rest)
+            self._rest = b""
+        return found
+
+    def last(self) -> list[bytes]:
+        """What has no end and will get none."""
+        rest, self._rest = self._rest, b""
+        return self._parts(rest) if rest else []
+
+    def _parts(self, line: bytes) -> list[bytes]:
+        if self._raw or b"\r" not in line:
+            return [line]
+        return [part for part in line.split(b"\r") if part] or [b""]
+
+
 class Tail:
     """One component's output, line by line, from one life into the next."""
 
-    deployment: str
-    component: str
-    path: Path | None = None
-    _offset: int = 0
-    _rest: bytes = field(default=b"")
+    def __init__(self, deployment: str, component: str, raw: bool = False) -> None:
+        self.component = component
+        self._deployment = deployment
+        self._raw = raw
+        self._stream: Stream | None = None
+        self._lines = Lines(raw)
 
-    def start(self, lines: int | None, *, previous: bool, final: bool) -> list[str]:
+    def start(self, lines: int | None, *, previous: bool, final: bool) -> Iterator[bytes]:
         """What there is now, at most the last ``lines``; with ``final`` also a last line that is not whole.
 
         Raises UsageError when there is no earlier life.
         """
-        files = _files(self.deployment, self.component)
-        if previous:
-            if len(files) < 2:
-                raise UsageError(f"{self.component} has no earlier life that left a log")
-            self.path = files[-2]
-        else:
-            self.path = files[-1] if files else None
-        found = self._read(final=final)
-        return found if lines is None else found[len(found) - min(lines, len(found)) :]
+        lives = _lives(self._deployment, self.component)
+        if previous and len(lives) < 2:
+            raise UsageError(f"{self.component} has no earlier life that left a log")
+        path = lives[-2 if previous else -1] if lives else None
+        if lines is None:
+            self._begin(path)
+            yield from self._read(final=final)
+            return
+        # A line of a file may be several to be shown, so they are counted before they are shown.
+        self._begin(path, lines)
+        count = sum(1 for _ in self._read(final=final))
+        self._begin(path, lines)
+        for number, line in enumerate(self._read(final=final), lines - count):
+            if number >= 0:
+                yield line
 
-    def more(self) -> list[str]:
+    def more(self) -> Iterator[bytes]:
         """What was printed since. The rest of a life that ended comes before the first line of the next."""
-        found = self._read()
-        files = _files(self.deployment, self.component)
-        later = files if self.path is None else [f for f in files if f.name > self.path.name]
-        for path in later:
-            found += self._read(final=True)
-            self.path, self._offset, self._rest = path, 0, b""
-            found += self._read()
-        return found
+        lives = _lives(self._deployment, self.component)
+        yield from self._read()
+        here = self._stream.path if self._stream else None
+        for path in lives:
+            if here is None or path.name > here.name:
+                yield from self._read(final=True)
+                self._begin(path)
+                yield from self._read()
 
-    def _read(self, *, final: bool = False) -> list[str]:
-        if self.path is None:
-            return []
+    def close(self) -> None:
+        if self._stream:
+            self._stream.close()
+
+    def _begin(self, path: Path | None, lines: int | None = None) -> None:
+        from llmlaunch.supervision.logs import Stream
+
+        self.close()
+        self._stream, self._lines = Stream(path) if path else None, Lines(self._raw)
+        if self._stream and lines is not None:
+            with self._readable():
+                self._stream.skip_to_last_lines(lines)
+
+    def _read(self, *, final: bool = False) -> Iterator[bytes]:
+        if self._stream is None:
+            return
+        with self._readable():
+            while data := self._stream.read():
+                yield from self._lines.of(data)
+        if final:
+            yield from self._lines.last()
+
+    @contextlib.contextmanager
+    def _readable(self) -> Iterator[None]:
+        """Raises LlmlaunchError for what cannot be read."""
+        from llmlaunch import files
+
         try:
-            with self.path.open("rb") as log:
-                log.seek(self._offset)
-                data = log.read()
-        except FileNotFoundError:  # pruned meanwhile
-            data = b""
-        self._offset += len(data)
-        *whole, self._rest = (self._rest + data).split(b"\n")
-        if final and self._rest:
-            whole, self._rest = [*whole, self._rest], b""
-        return [line.decode(errors="replace").rstrip("\r") for line in whole]
+            yield
+        except (OSError, files.Unfit) as error:
+            path = self._stream.path if self._stream else ""
+            why = error.strerror if isinstance(error, OSError) else str(error)
+            raise LlmlaunchError(f"{path} cannot be read: {why}") from None
 
 
 def show(
@@ -138,33 +200,41 @@ def show(
     lines: int | None,
     previous: bool,
     follow: bool,
-    out: Callable[[str], None],
+    raw: bool = False,
+    out: Callable[[str | bytes], None],
 ) -> None:
-    """Print what ``names`` printed; with ``follow`` until the deployment is down (or Ctrl-C).
+    """Print what ``names`` printed; with ``follow`` until the deployment is down (or Ctrl-C). ``raw``: as it was printed.
 
-    Of several, ``previous`` leaves out those that had no earlier life. Raises UsageError when none had one.
+    Of several, ``previous`` leaves out those that had no earlier life. Raises UsageError when none had one, and LlmlaunchError
+    for a log that cannot be read.
     """
     if previous and len(names) > 1:
-        names = [name for name in names if len(_files(deployment, name)) > 1]
+        names = [name for name in names if len(_lives(deployment, name)) > 1]
         if not names:
             raise UsageError("none of these has an earlier life that left a log")
-    tails = [Tail(deployment, name) for name in names]
+    tails = [Tail(deployment, name, raw) for name in names]
     width = max(map(len, names), default=0)
 
-    def put(tail: Tail, found: Sequence[str]) -> None:
+    def put(tail: Tail, found: Iterator[bytes]) -> None:
+        prefix = f"{tail.component.ljust(width)} | " if len(tails) > 1 else ""
         for line in found:
-            out(f"{tail.component.ljust(width)} | {line}" if len(tails) > 1 else line)
+            if raw:
+                out(prefix.encode() + line)
+            else:
+                out(prefix + visible(line.decode(errors="replace")))
 
     follow = follow and not previous
-    for tail in tails:
-        put(tail, tail.start(lines, previous=previous, final=not follow))
-    while follow:
-        alive = _alive(deployment)
+    with contextlib.ExitStack() as until_the_end:
         for tail in tails:
-            put(tail, tail.more())
-        if not alive:
-            return
-        time.sleep(POLL_S)
+            until_the_end.callback(tail.close)
+            put(tail, tail.start(lines, previous=previous, final=not follow))
+        while follow:
+            alive = _alive(deployment)
+            for tail in tails:
+                put(tail, tail.more())
+            if not alive:
+                return
+            time.sleep(POLL_S)
 
 
 def _alive(deployment: str) -> bool:

@@ -19,6 +19,7 @@ def logs(
     lines: int | None = typer.Option(
         None, "-n", "--lines", min=0, help="Only the last LINES of each.", metavar="LINES"
     ),
+    raw: bool = typer.Option(False, "--raw", help="As it was printed, control characters included."),
     file: str | None = typer.Option(
         None, "--file", help="The manifest whose deployment is meant.", metavar="FILE"
     ),
@@ -26,7 +27,7 @@ def logs(
 ) -> None:
     """Show what components printed, also when they are down.
 
-    Several are told apart by a prefix.
+    Several are told apart by a prefix. Control characters are shown as ^[ or \\x9b, because a terminal would obey them.
 
     -f follows; a manifest is given as --file here.
     """
@@ -34,4 +35,4 @@ def logs(
 
     chosen = deployment(file, name, stopped_too=True)
     sources = tail.sources(chosen, names or [])
-    tail.show(chosen, sources, lines=lines, previous=previous, follow=follow, out=typer.echo)
+    tail.show(chosen, sources, lines=lines, previous=previous, follow=follow, raw=raw, out=typer.echo)

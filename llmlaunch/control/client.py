@@ -19,17 +19,19 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from llmlaunch import paths
+from llmlaunch import files, paths
 from llmlaunch.control import codec
 from llmlaunch.control.types import About, ApplyResult, Deployed, ProgressEvent, StatusReport
 from llmlaunch.errors import ControlError, NotRunningError
 from llmlaunch.planning.types import Plan, ProcessSpec
+from llmlaunch.visible import one_line
 
 ALREADY_RUNNING_EXIT = 75
 """Exit code of a supervisor that found another one in charge of its deployment (EX_TEMPFAIL of sysexits.h)."""
 _ANSWER_S = 15.0
 _SOON_S = 2.0
 _START_S = 20.0
+_LAST_WORDS_BYTES = 64 << 10
 
 
 class ControlClient:
@@ -251,7 +253,7 @@ def _start(name: str, lifeline_fd: int | None, end: float) -> tuple[ControlClien
     where = paths.DeploymentPaths(name)
     try:
         paths.private_dir(where.logs)
-        log = os.open(where.supervisor_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        log = files.open_kept(where.supervisor_log, os.O_WRONLY | os.O_APPEND)
     except OSError as error:
         raise ControlError(
             f"can not keep state and logs in {where.state}: {error.strerror}",
@@ -308,10 +310,14 @@ def _await_supervisor(
 
 
 def _last_words(name: str, offset: int) -> str:
-    with paths.DeploymentPaths(name).supervisor_log.open("rb") as log:
-        log.seek(offset)
-        lines = log.read().decode(errors="replace").split("\n")
-    said = [line.strip() for line in lines if line.strip()]
+    try:
+        with os.fdopen(files.open_ours(paths.DeploymentPaths(name).supervisor_log), "rb") as log:
+            size = os.fstat(log.fileno()).st_size
+            log.seek(max(offset if offset <= size else 0, size - _LAST_WORDS_BYTES))
+            lines = log.read(_LAST_WORDS_BYTES).decode(errors="replace").split("\n")
+    except (OSError, files.Unfit):
+        return ""
+    said = [one_line(line) for line in lines if line.strip()]
     return said[-1].removeprefix("error: ") if said else ""
 
 

@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 
-from llmlaunch import paths
+from llmlaunch import files, paths
 
 PATIENCE_S = 60.0
 """Whoever plans for longer hangs, or waits for a hub; a lock that keeps everybody out would be worse than two plans at once."""
@@ -29,7 +29,7 @@ def turn(waiting: Callable[[], None], patience_s: float = PATIENCE_S) -> Iterato
     """
     try:
         paths.private_dir(paths.state_root())
-        lock = os.open(paths.state_root() / "planning.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = files.open_kept(paths.state_root() / "planning.lock", os.O_RDWR)
     except OSError:
         yield
         return

@@ -13,6 +13,8 @@ from llmlaunch.manifest import check, devices, resolve, shorthand
 from llmlaunch.manifest.schema import ApiPart, ControllerPart, DefaultsPart, ManifestPart, ModelPart
 from llmlaunch.manifest.tree import Path, Tree
 from llmlaunch.manifest.types import (
+    DEFAULT_LOG_KEEP,
+    DEFAULT_LOG_MAX_BYTES,
     ApiSpec,
     ControllerSpec,
     Dispatch,
@@ -46,9 +48,11 @@ class Reader:
         head, _ = self._part(ManifestPart, rest, (), {"models": ["x"]})
         controller, no_controller = self._part(ControllerPart, data.get("controller", {}), ("controller",))
         api, no_api = self._part(ApiPart, data.get("api", {}), ("api",))
-        _, no_defaults = self._part(DefaultsPart, data.get("defaults", {}), ("defaults",))
+        shared, no_defaults = self._part(DefaultsPart, data.get("defaults", {}), ("defaults",))
         defaults = _without(data.get("defaults", {}), no_defaults)
         specs, entries = self._models(defaults)
+        log_max = shared.log_max or DEFAULT_LOG_MAX_BYTES
+        log_keep = shared.log_keep or DEFAULT_LOG_KEEP
         placed = {"host", "port"}
         check.ports(
             self.tree,
@@ -63,7 +67,12 @@ class Reader:
             name=head.name or resolve.deployment_name(path),
             models=tuple(specs),
             controller=ControllerSpec(
-                controller.host, controller.port, Dispatch(controller.dispatch), controller.open_registration
+                controller.host,
+                controller.port,
+                Dispatch(controller.dispatch),
+                controller.open_registration,
+                log_max_bytes=controller.log_max or log_max,
+                log_keep=controller.log_keep or log_keep,
             ),
             api=ApiSpec(
                 api.host,
@@ -77,6 +86,8 @@ class Reader:
                 self._file(api.tls_cert, ("api", "tls_cert")),
                 self._file(api.tls_key, ("api", "tls_key")),
                 api.max_bodies,
+                log_max_bytes=api.log_max or log_max,
+                log_keep=api.log_keep or log_keep,
             ),
             path=path,
             secrets=frozenset(self.tree.secrets),
@@ -210,6 +221,8 @@ class Reader:
             start_timeout_s=part.start_timeout,
             stop_grace_s=part.stop_grace,
             variables=frozenset(self._variables(part, path, home)),
+            log_max_bytes=part.log_max or DEFAULT_LOG_MAX_BYTES,
+            log_keep=part.log_keep or DEFAULT_LOG_KEEP,
             position=Position(self.tree.file, line, column),
         )
 

@@ -17,6 +17,8 @@ from llmlaunch.manifest.values import (
     GpuCount,
     Gpus,
     Host,
+    LogFiles,
+    LogSize,
     Names,
     Patience,
     Port,
@@ -54,6 +56,10 @@ class ControllerPart(Part):
     prefix keeps a conversation at one replica, whose KV cache then serves again, as long as that is not too busy."""
     open_registration: Flag = Field(default=False, examples=[True])
     """Let workers register that do not have this deployment's token (ones that you start by hand)."""
+    log_max: LogSize | None = Field(default=None, examples=["50MiB"])
+    """How large a file of its log may grow until another is begun. Left out: as under `defaults`, else 50MiB."""
+    log_keep: LogFiles | None = Field(default=None, examples=[5])
+    """How many files of that size are kept of each of its lives. Left out: as under `defaults`, else 5."""
 
 
 class ApiPart(Part):
@@ -80,6 +86,10 @@ class ApiPart(Part):
     """A PEM file with a certificate chain: serve https. It is read again when it changes."""
     tls_key: Text | None = Field(default=None, examples=["key.pem"])
     """A PEM file with the private key of `tls_cert`."""
+    log_max: LogSize | None = Field(default=None, examples=["50MiB"])
+    """How large a file of its log may grow until another is begun. Left out: as under `defaults`, else 50MiB."""
+    log_keep: LogFiles | None = Field(default=None, examples=[5])
+    """How many files of that size are kept of each of its lives. Left out: as under `defaults`, else 5."""
 
 
 class Settings(Part):
@@ -139,6 +149,10 @@ class Settings(Part):
     """Time without any progress after which a start has failed."""
     stop_grace: Duration = Field(default=10.0, examples=["30s"])
     """Time from asking a replica to end until it is killed."""
+    log_max: LogSize | None = Field(default=None, examples=["10MiB"])
+    """How large a file of a replica's log may grow until another is begun. Left out everywhere: 50MiB."""
+    log_keep: LogFiles | None = Field(default=None, examples=[3])
+    """How many files of that size are kept of each life of a replica. Left out everywhere: 5."""
 
 
 class ModelPart(Settings):

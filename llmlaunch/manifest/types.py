@@ -11,6 +11,8 @@ DEFAULT_HOST = "127.0.0.1"
 DEFAULT_CONTROLLER_PORT = 21001
 DEFAULT_WORKER_PORT = 21002
 DEFAULT_API_PORT = 8000
+DEFAULT_LOG_MAX_BYTES = 50 << 20
+DEFAULT_LOG_KEEP = 5
 
 
 class EngineName(StrEnum):
@@ -79,6 +81,9 @@ class ControllerSpec:
     dispatch: Dispatch = Dispatch.SHORTEST_QUEUE
     open_registration: bool = False
     """True: workers may register without the deployment's token."""
+    log_max_bytes: int = DEFAULT_LOG_MAX_BYTES
+    log_keep: int = DEFAULT_LOG_KEEP
+    """As for a model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +104,9 @@ class ApiSpec:
     """Absolute path; with ``tls_key``: serve https."""
     tls_key: str | None = None
     max_bodies_bytes: int = 256 << 20
+    log_max_bytes: int = DEFAULT_LOG_MAX_BYTES
+    log_keep: int = DEFAULT_LOG_KEEP
+    """As for a model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +167,10 @@ class ModelSpec:
     """Seconds from asking a replica to end until it is killed."""
     variables: frozenset[str] = frozenset()
     """Names of the environment variables whose values stand in its env, command and engine_args."""
+    log_max_bytes: int = DEFAULT_LOG_MAX_BYTES
+    """So large a file of a replica's log may grow until another is begun."""
+    log_keep: int = DEFAULT_LOG_KEEP
+    """How many of these files are kept of each life of a replica."""
     position: Position | None = None
 
 

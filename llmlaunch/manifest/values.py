@@ -56,6 +56,13 @@ def _vram(value: object) -> int:
     return size
 
 
+def _log_size(value: object) -> int:
+    size = _size(value)
+    if size < 4 << 10:
+        raise wrong("holds next to nothing: a bare number is bytes", "a size with its unit, such as 50MiB")
+    return size
+
+
 def _duration(value: object) -> float:
     try:
         return sizes.parse_duration(value)
@@ -181,6 +188,10 @@ Size = Annotated[
 Vram = Annotated[
     int, BeforeValidator(_vram), WithJsonSchema({"type": ["string", "integer"], "format": "size"})
 ]
+LogSize = Annotated[
+    int, BeforeValidator(_log_size), WithJsonSchema({"type": ["string", "integer"], "format": "size"})
+]
+LogFiles = Annotated[int, Field(ge=1, le=1000), RETYPED]
 _DURATION_SCHEMA = WithJsonSchema({"type": ["string", "number"], "format": "duration"})
 Duration = Annotated[float, BeforeValidator(_duration), _DURATION_SCHEMA]
 Patience = Annotated[float, BeforeValidator(_patience), _DURATION_SCHEMA]

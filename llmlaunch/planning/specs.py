@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from llmlaunch.engines.types import DeviceClaim, Engine, Launch, LaunchRequest
-from llmlaunch.manifest.types import EngineName, Manifest, ModelSpec
+from llmlaunch.manifest.types import ApiSpec, ControllerSpec, EngineName, Manifest, ModelSpec
 from llmlaunch.models.facts import ModelFacts
 from llmlaunch.planning import estimate, naming, ports
 from llmlaunch.planning.devices import Device
@@ -39,7 +39,7 @@ class Maker:
         ]
         if wanted.open_registration:
             argv.append("--open-registration")
-        return self._own(naming.CONTROLLER, Component.CONTROLLER, argv, wanted.host, port, {})
+        return self._own(naming.CONTROLLER, Component.CONTROLLER, argv, wanted, port, {})
 
     def api(self, port: int) -> ProcessSpec:
         wanted = self._manifest.api
@@ -64,7 +64,7 @@ class Maker:
             argv += ["--processes", str(wanted.processes)]
         if wanted.tls_cert and wanted.tls_key:
             argv += ["--tls-cert", wanted.tls_cert, "--tls-key", wanted.tls_key]
-        spec = self._own(naming.API, Component.API, argv, wanted.host, port, env)
+        spec = self._own(naming.API, Component.API, argv, wanted, port, env)
         spec = replace(spec, stop_grace_s=grace + WRAP_UP_S)
         if wanted.tls_cert:
             spec = replace(spec, address=spec.address.replace("http:", "https:", 1))
@@ -130,6 +130,8 @@ class Maker:
             max_concurrency=_at_once(model, engine, launch),
             start_timeout_s=model.start_timeout_s or launch.start_timeout_s,
             stop_grace_s=model.stop_grace_s,
+            log_max_bytes=model.log_max_bytes,
+            log_keep=model.log_keep,
             reason=reason,
             secret_env=self._secret(env),
             env_pass=model.env_pass,
@@ -153,7 +155,7 @@ class Maker:
         name: str,
         component: Component,
         argv: Sequence[str],
-        host: str,
+        wanted: ControllerSpec | ApiSpec,
         port: int,
         env: Mapping[str, str],
     ) -> ProcessSpec:
@@ -166,11 +168,13 @@ class Maker:
             component=component,
             argv=tuple(argv),
             env={**env, _VISIBLE: ""},
-            host=host,
+            host=wanted.host,
             port=port,
-            address=ports.address(host, port),
+            address=ports.address(wanted.host, port),
             mask="",
             start_timeout_s=60.0,
+            log_max_bytes=wanted.log_max_bytes,
+            log_keep=wanted.log_keep,
             reason="needs no GPU",
             secret_env=tuple(sorted(env)),
         )

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from llmlaunch.manifest.types import DEFAULT_LOG_KEEP, DEFAULT_LOG_MAX_BYTES
+
 
 class Component(StrEnum):
     CONTROLLER = "controller"
@@ -71,6 +73,10 @@ class ProcessSpec:
     """True: of its caller's environment only what every program needs, and ``env_pass``."""
     own_env: tuple[str, ...] = ()
     """Variables of its caller that its part of the manifest refers to."""
+    log_max_bytes: int = DEFAULT_LOG_MAX_BYTES
+    """So large a file of its log may grow until another is begun."""
+    log_keep: int = DEFAULT_LOG_KEEP
+    """How many of these files are kept of each of its lives."""
     learning_key: str = ""
     """Under which its measured VRAM is remembered (``World.learned``); empty: not worth remembering."""
 

@@ -31,7 +31,7 @@ from llmlaunch import __version__, paths, serve, signals
 from llmlaunch.control.client import ALREADY_RUNNING_EXIT
 from llmlaunch.control.types import SupervisorStatus
 from llmlaunch.errors import LlmlaunchError, UsageError
-from llmlaunch.supervision import store
+from llmlaunch.supervision import ownlog, store
 from llmlaunch.supervision.core.restart import Policy
 from llmlaunch.supervision.effects import ProcessEffects
 from llmlaunch.supervision.journal import Journal
@@ -197,6 +197,7 @@ def _serve(where: paths.DeploymentPaths, policy: Policy, lifeline_fd: int | None
         paths.private_dir(folder)
     lock = store.take_lock(where)
     try:
+        ownlog.keep(where)
         # Orphans of a shim that somebody killed come here, not to pid 1, and are ended.
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         left = store.clean_after_crash(where).left

@@ -211,14 +211,8 @@ class ProcessEffects:
             # `python -m` would import a json.py or a tokenizers.py that lies beside the manifest.
             env.setdefault("PYTHONSAFEPATH", "1")
         env[store.STATE_VARIABLE] = str(self._where.state_file)
-        try:
-            output = logs.open_log(self._where.name, spec.name, incarnation)
-        except OSError as error:
-            raise StartError(f"can not write its log: {error}") from None
-        try:
+        with logs.target(self._where, spec.name, incarnation, spec.log_max_bytes, spec.log_keep) as output:
             tree = start_under_shim(spec.argv, env, self._folder(spec), output, self._shims)
-        finally:
-            os.close(output)
         self._trees[key] = tree
         self._keep_state()
         try:

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from llmlaunch import files
 from llmlaunch.planning.types import Component, ProcessSpec
 from llmlaunch.supervision.core.liveness import Patience
 from llmlaunch.supervision.core.restart import Policy
 from llmlaunch.supervision.core.types import Probed, Progressed
+from llmlaunch.supervision.logs import Stream
 from llmlaunch.supervision.request import NoAnswer, RequestFailed, Response, request
+from llmlaunch.visible import one_line
 
 _LEAST_S, _MOST_S, _SHARE = 0.05, 0.5, 0.03
 """Seconds between two readiness probes, and their share in what the start has taken so far: a start is known to be over
@@ -53,17 +56,17 @@ class Watch:
     async def run(self, ready: bool) -> None:
         """Until cancelled: readiness until the first success (unless ``ready`` already), liveness from then on."""
         if not ready:
-            await self._until_ready()
+            with contextlib.closing(_LogSigns(self._log, self._spec.progress_patterns)) as signs:
+                await self._until_ready(signs)
         while self._spec.live_path:
             await asyncio.sleep(self._policy.probe_every_s)
             self._emit(await self._alive())
 
     # ── readiness ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _until_ready(self) -> None:
+    async def _until_ready(self, signs: _LogSigns) -> None:
         now = asyncio.get_running_loop().time
         began, seen, said = now(), "", ""
-        signs = _LogSigns(self._log, self._spec.progress_patterns)
         # Half of what a start may take without progress, so that there is something to tell when it is over.
         patience_s = min(self._policy.start_probe_timeout_s, self._spec.start_timeout_s / 2)
         timeout_s = max(self._timeout_s, patience_s)
@@ -177,7 +180,7 @@ def _remark(response: Response | None) -> str:
     """What a server that is ready wants people to know of how it runs: ``{"warning": …}``."""
     body = response.json() if response else None
     told = body.get("warning") if isinstance(body, dict) else None
-    return told[:_LINE_CHARACTERS] if isinstance(told, str) else ""
+    return one_line(told)[:_LINE_CHARACTERS] if isinstance(told, str) else ""
 
 
 def _progress(response: Response | None) -> str:
@@ -186,7 +189,7 @@ def _progress(response: Response | None) -> str:
     if not isinstance(body, dict):
         return ""
     told = body.get("progress") or body.get("note") or ""
-    return (_in_words(told) if isinstance(told, dict) else str(told))[:_LINE_CHARACTERS]
+    return one_line(_in_words(told) if isinstance(told, dict) else str(told))[:_LINE_CHARACTERS]
 
 
 def _in_words(progress: dict[str, Any]) -> str:
@@ -202,28 +205,31 @@ class _LogSigns:
     """New lines of a log that match a pattern of progress."""
 
     def __init__(self, log: Path, patterns: tuple[str, ...]) -> None:
-        self._log = log
+        self._stream = Stream(log)
         self._patterns = [compiled for pattern in patterns if (compiled := _compile(pattern))]
-        self._offset = 0
         self._last = ""
+
+    def close(self) -> None:
+        self._stream.close()
 
     def newest(self) -> str:
         """The last new line that shows progress and differs from the one before; empty when there is none."""
         if not self._patterns:
             return ""
         try:
-            with self._log.open("rb") as log:
-                log.seek(self._offset)
-                data = log.read(_READ_BYTES)
-        except OSError:
+            data = self._stream.read(_READ_BYTES)
+            if len(data) == _READ_BYTES:
+                # It prints faster than anybody could read: its newest lines say all.
+                self._stream.skip_to_last(_READ_BYTES)
+                data = self._stream.read(_READ_BYTES)
+        except (OSError, files.Unfit):
             return ""
-        self._offset += len(data)
         # Progress bars overwrite themselves with carriage returns.
         lines = data.decode(errors="replace").replace("\r", "\n").split("\n")
         for line in reversed(lines):
             if line != self._last and any(pattern.search(line) for pattern in self._patterns):
                 self._last = line
-                return line.strip()[:_LINE_CHARACTERS]
+                return one_line(line)[:_LINE_CHARACTERS]
         return ""
 
 

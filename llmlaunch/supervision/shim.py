@@ -1,24 +1,41 @@
 """Keeps one process tree, and takes it down when its owner dies, however that dies.
 
-Run as ``python -I -S shim.py PROGRAM ARG…``; standard library alone, and none of llmlaunch. The environment and the working
-folder are the program's. Three descriptors belong to the owner:
+Run as ``python -I -S shim.py FOLDER NAME MOST KEEP PROGRAM ARG…``; standard library alone, and of llmlaunch only the file
+``logwriter`` beside this one. The environment and the working folder are the program's. FOLDER is a descriptor of the folder
+(-1: there is none) in which the program's output becomes the log NAME, KEEP files of MOST bytes at most. Three more
+descriptors belong to the owner:
 
 * 0, a pipe that the owner holds open: lines ``term SECONDS`` and ``kill``; end of file means that the owner is gone
 * 1, a pipe for reports: ``pid N`` once the program runs, or ``fail ERRNO TEXT``; at the end ``exit CODE LEFT``, where CODE is
   negative for a signal and LEFT counts processes that not even SIGKILL could end
-* 2, where the program's stdout and stderr go
+* 2, where the shim itself complains until the log is open
 
 How it keeps hold of a tree: it is a subreaper (``man 2 prctl``, PR_SET_CHILD_SUBREAPER), so a descendant whose parent died
 becomes its own child, whatever session or group it moved to; walking /proc from here down finds all. The program gets
 PR_SET_PDEATHSIG, should somebody kill the shim itself. Single-threaded, because that signal is tied to the thread that forks.
+
+How the log is bounded: the program writes into a pipe, and a child of the shim (``Log``) from there into files. Written to
+directly, a file can be bounded only by punching holes into it, which keeps no earlier files and not every file system can,
+and a full disk would be the program's own trouble: many die of a line that they cannot print. At 50 MB/s the writer takes 8 %
+of a CPU, most of it in the file system, where the program would spend it otherwise. A process of its own, because neither a
+shim that is stopped nor a disk that hangs may hold up the program: the shim looks once a second, and while the writer does not
+read, it empties the pipe.
 """
 
 import ctypes
+import fcntl
+import mmap
 import os
 import select
 import signal
+import struct
 import sys
+import termios
 import time
+
+sys.path.append(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
+
+from logwriter import TALLY_BYTES, LogWriter, Tally, copy  # type: ignore[import-not-found]
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 ORPHAN_GRACE_S = 0.8  # the owner is gone: nobody waits for an answer any more
@@ -30,20 +47,133 @@ KEPT = {
     signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS,
 }  # fmt: skip
 IGNORED = signal.valid_signals() - KEPT  # whoever wants the program to end tells the supervisor
+PIPE_BYTES = 1 << 20
+WATCH_S = 1.0  # how often the log's writer is looked after
+DISMISSED_S = 2.0  # so long may the writer take for what is left in the pipe
+
+
+class Log:
+    """A pipe for the program's output, and the process that writes it down."""
+
+    def __init__(self, folder: int, name: str, most: int, keep: int) -> None:
+        self.folder, self.name, self.most, self.keep = folder, name, most, keep
+        self.source, self.sink = os.pipe2(os.O_CLOEXEC)
+        self.room = self.widen()
+        os.set_blocking(self.source, False)
+        self.tally = Tally(memoryview(mmap.mmap(-1, TALLY_BYTES)))
+        self.seen = 0
+        self.stuck = False
+        self.dismissed_at: float | None = None
+        self.watched_at = self.begun_at = 0.0
+        self.writer, self.tell = 0, -1
+        self.begin()
+
+    def widen(self) -> int:
+        try:
+            return fcntl.fcntl(self.sink, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        except OSError:  # this user has many large pipes already
+            return fcntl.fcntl(self.sink, fcntl.F_GETPIPE_SZ)
+
+    def begin(self) -> None:
+        """Start the writer, the first one or the next. Should it not start, the pipe is emptied all the same."""
+        self.begun_at = time.monotonic()
+        if self.tell >= 0:
+            os.close(self.tell)
+        told, self.tell = os.pipe2(os.O_CLOEXEC)
+        try:
+            self.writer = os.fork()
+        except OSError:
+            os.close(told)
+            return
+        if self.writer == 0:
+            try:
+                self.write(told)
+            finally:
+                os._exit(0)
+        os.close(told)
+
+    def write(self, told: int) -> None:
+        """Be the writer."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
+            if int(name) not in (self.source, told, self.folder):
+                try:
+                    os.close(int(name))
+                except OSError:
+                    pass  # the one of listdir itself
+        for _ in range(3):
+            os.open(os.devnull, os.O_RDWR)
+        disguise(f"llmlaunch: writes {self.name}")
+        copy(
+            self.source, told, LogWriter(self.folder, self.name, self.most, self.keep), self.tally, self.room
+        )
+
+    def watch(self) -> None:
+        """See whether the writer does its work; do the least of it in its place while it does not."""
+        now = time.monotonic()
+        if not self.stuck and now - self.watched_at < WATCH_S:
+            return
+        self.watched_at = now
+        if self.writer == 0 and now - self.begun_at > WATCH_S:
+            self.begin()
+        taken = self.tally.taken
+        waiting = struct.unpack("i", fcntl.ioctl(self.source, termios.FIONREAD, bytes(4)))[0]
+        moved, self.seen = taken != self.seen, taken
+        # A pipe is full when its pages are, and lines of half a page leave half of it empty.
+        self.stuck = not moved and (self.stuck or waiting * 4 > self.room)
+        if self.stuck and waiting:
+            try:
+                self.tally.dropped += len(os.read(self.source, self.room))
+            except BlockingIOError:
+                pass
+
+    def dismiss(self) -> None:
+        """Nobody writes any more: let the writer finish, but not for ever."""
+        now = time.monotonic()
+        if self.dismissed_at is None:
+            self.dismissed_at = now
+            if self.writer == 0:
+                self.begin()
+            try:
+                os.write(self.tell, b".")
+            except OSError:
+                pass  # it has ended already
+        elif self.writer and now - self.dismissed_at > DISMISSED_S:
+            os.kill(self.writer, signal.SIGKILL)
+
+    @property
+    def given_up(self) -> bool:
+        """Whether not even SIGKILL ends the writer: its disk hangs."""
+        return self.dismissed_at is not None and time.monotonic() - self.dismissed_at > 2 * DISMISSED_S
+
+
+def disguise(title: str) -> None:
+    """Be ``title`` in the list of processes, with no environment.
+
+    Who looks for the program's processes by their environment must not find the one that still has its last words to write.
+    """
+    with open("/proc/self/stat", "rb") as stat:  # noqa: PTH123
+        start, end, env_start, env_end = map(int, stat.read().rpartition(b")")[2].split()[45:49])
+    if 0 < start < end <= env_start < env_end:
+        ctypes.memset(env_start, 0, env_end - env_start)
+        ctypes.memset(start, 0, end - start)
+        ctypes.memmove(start, title.encode()[: end - start - 1], min(len(title.encode()), end - start - 1))
 
 
 class Keeper:
-    def __init__(self, argv: list[str]) -> None:
+    def __init__(self, argv: list[str], log: Log) -> None:
+        self.log = log
         self.libc = ctypes.CDLL(None, use_errno=True)
         self.libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        for number in IGNORED:
-            signal.signal(number, signal.SIG_IGN)
         self.woken, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(wake)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         self.state_file = os.environ.pop("LLMLAUNCH_STATE_FILE", "")
         self.reports = os.dup(1)
-        os.dup2(2, 1)
+        for number in (1, 2):
+            os.dup2(log.sink, number)
+        os.close(log.sink)
         self.input = b""
         self.orphaned = False
         self.code = 0
@@ -92,6 +222,8 @@ class Keeper:
     def reap(self) -> bool:
         """Collect everything that has ended, perhaps the program. True: there are no children, hence no descendants.
 
+        The log's writer is a child, too: it has to be dismissed before.
+
         Only this proves the end: a walk through /proc misses a process whose parent dies while it walks.
         """
         while True:
@@ -101,20 +233,26 @@ class Keeper:
                 return True
             if pid == 0:
                 return False
+            if pid == self.log.writer:
+                self.log.writer = 0
             if pid == self.child:
                 self.child, self.code = 0, os.waitstatus_to_exitcode(status)
 
-    def wait(self, timeout: float | None) -> list[str]:
+    def wait(self, timeout: float) -> list[str]:
         """Sleep until something happens; the owner's commands, ``gone`` for its end."""
+        watched = [self.woken]
+        if self.input is not None:
+            watched.append(0)
+        if self.log.stuck:
+            watched.append(self.log.source)
         try:
-            ready, _, _ = select.select(
-                [0, self.woken] if self.input is not None else [self.woken], [], [], timeout
-            )
+            ready, _, _ = select.select(watched, [], [], timeout)
         except InterruptedError:
             ready = []
         if self.woken in ready:
             os.read(self.woken, 512)
         self.reap()
+        self.log.watch()
         if 0 not in ready:
             return []
         data = os.read(0, 512)
@@ -129,13 +267,17 @@ class Keeper:
         killing = False
         deadline: float | None = None
         while self.child and deadline is None:
-            deadline, killing = self.obey(self.wait(None), deadline, killing)
+            deadline, killing = self.obey(self.wait(WATCH_S), deadline, killing)
         if deadline is None:
             deadline = self.end_softly(LEFTOVER_GRACE_S)
         since = None
         left: list[int] = []
         while not self.reap():
             left = self.descendants(os.getpid())
+            if not left:
+                self.log.dismiss()
+                if self.log.given_up:
+                    break
             now = time.monotonic()
             if killing or now >= deadline:
                 killing, since = True, since or now
@@ -206,8 +348,8 @@ class Keeper:
             except OSError:
                 pass  # it went by itself, or belongs to somebody else now
 
-    @staticmethod
-    def descendants(root: int) -> list[int]:
+    def descendants(self, root: int) -> list[int]:
+        """All processes below ``root``, but the log's writer."""
         children: dict[int, list[int]] = {}
         for name in os.listdir("/proc"):  # noqa: PTH208  # pathlib would double the time to start
             if not name.isdigit():
@@ -217,7 +359,7 @@ class Keeper:
                     state, parent = stat.read().rpartition(b")")[2].split()[:2]
             except OSError:
                 continue
-            if state not in (b"Z", b"X"):
+            if state not in (b"Z", b"X") and int(name) != self.log.writer:
                 children.setdefault(int(parent), []).append(int(name))
         found, todo = [], [root]
         while todo:
@@ -227,5 +369,13 @@ class Keeper:
         return found
 
 
+def main(folder: str, name: str, most: str, keep: str, *argv: str) -> None:
+    for number in IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    if int(folder) >= 0:
+        os.set_inheritable(int(folder), False)
+    Keeper(list(argv), Log(int(folder), name, int(most), int(keep))).keep()
+
+
 if __name__ == "__main__":
-    Keeper(sys.argv[1:]).keep()
+    main(*sys.argv[1:])

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from llmlaunch.errors import StartError
 from llmlaunch.supervision import procs
+from llmlaunch.supervision.logs import LogTarget
 from llmlaunch.supervision.procs import ProcessId
 
 SHIM = Path(__file__).with_name("shim.py")
@@ -169,7 +170,9 @@ class Tree:
             self._lines.put_nowait(None)
 
 
-def start_under_shim(argv: Sequence[str], env: Mapping[str, str], cwd: str, log: int, shims: Shims) -> Tree:
+def start_under_shim(
+    argv: Sequence[str], env: Mapping[str, str], cwd: str, log: LogTarget, shims: Shims
+) -> Tree:
     """Start ``argv`` under a shim, one of ``shims`` from then on. ``log`` takes its stdout and stderr.
 
     Raises StartError when not even the shim can be started.
@@ -179,10 +182,10 @@ def start_under_shim(argv: Sequence[str], env: Mapping[str, str], cwd: str, log:
     try:
         popen = shims.start(
             lambda: subprocess.Popen(
-                [sys.executable, "-I", "-S", str(SHIM), *argv],
+                [sys.executable, "-I", "-S", str(SHIM), *log.words, *argv],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=log,
+                pass_fds=log.descriptors,
                 env=dict(env),
                 cwd=cwd,
                 start_new_session=True,

@@ -12,13 +12,12 @@ import json
 import logging
 import os
 import socket
-import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from llmlaunch import paths
+from llmlaunch import files, paths
 from llmlaunch.errors import ControlError
 from llmlaunch.supervision import procs
 from llmlaunch.supervision.procs import ProcessId
@@ -71,7 +70,7 @@ class Taken(ControlError):
 def take_lock(where: paths.DeploymentPaths) -> int:
     """Become the deployment's only supervisor, for as long as the returned descriptor is open. Raises Taken."""
     paths.private_dir(where.state)
-    lock = os.open(where.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = files.open_kept(where.lock, os.O_RDWR)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -102,21 +101,18 @@ def bind_socket(where: paths.DeploymentPaths) -> socket.socket:
 
 def write_state(where: paths.DeploymentPaths, state: State) -> None:
     paths.private_dir(where.state)
-    write_atomically(where.state_file, json.dumps(asdict(state), indent=1))
+    files.write(where.state_file, json.dumps(asdict(state), indent=1))
 
 
 def read_state(where: paths.DeploymentPaths) -> State | None:
-    """What a supervisor wrote last; None when there is nothing, or nothing that makes sense."""
-    try:
-        data = json.loads(where.state_file.read_text())
-        kept = tuple(_kept(item) for item in data["processes"])
-        supervisor, boot = ProcessId(**data["supervisor"]), str(data.get("boot", ""))
-        return State(str(data["run"]), supervisor, kept, boot, _processes(data.get("left", ())))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        log.warning("ignoring %s, which can not be read: %s", where.state_file, error)
-        return None
+    """What a supervisor wrote last; None when there is nothing, or nothing that makes sense, which is set aside."""
+    return files.load(where.state_file, _state)
+
+
+def _state(data: dict[str, Any]) -> State:
+    kept = tuple(_kept(item) for item in data["processes"])
+    supervisor, boot = _process(data["supervisor"]), str(data.get("boot", ""))
+    return State(str(data["run"]), supervisor, kept, boot, _processes(data.get("left", ())))
 
 
 def _kept(data: dict[str, Any]) -> Kept:
@@ -124,14 +120,21 @@ def _kept(data: dict[str, Any]) -> Kept:
     return Kept(
         str(data["component"]),
         int(data["incarnation"]),
-        ProcessId(**data["shim"]),
-        ProcessId(**program) if program else None,
+        _process(data["shim"]),
+        _process(program) if program else None,
         _processes(data.get("descendants", ())),
     )
 
 
 def _processes(data: Any) -> tuple[ProcessId, ...]:
-    return tuple(ProcessId(**process) for process in data)
+    return tuple(map(_process, data))
+
+
+def _process(data: dict[str, Any]) -> ProcessId:
+    pid, started = data["pid"], data["started"]
+    if type(pid) is not int or type(started) is not int or not 0 < pid < 1 << 31:
+        raise ValueError(f"{data} is not a process")
+    return ProcessId(pid, started)
 
 
 def clean_after_crash(where: paths.DeploymentPaths) -> Swept:
@@ -187,18 +190,6 @@ def sweep(where: paths.DeploymentPaths) -> Swept:
         os.close(lock)
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace ``path``, private to this user: readers see the old or the new text, never a part."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
 # ── measured VRAM ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -208,27 +199,24 @@ def learned_file() -> Path:
 
 def load_learned() -> dict[str, int]:
     """Measured bytes per replica by ``planning.estimate.learning_key``; empty when nothing was measured yet."""
-    try:
-        data = json.loads(learned_file().read_text())
-    except (OSError, ValueError):
-        return {}
-    if not isinstance(data, dict):
-        return {}
-    return {str(k): v for k, v in data.items() if isinstance(v, int) and not isinstance(v, bool) and v > 0}
+    return files.load(learned_file(), _learned) or {}
+
+
+def _learned(data: dict[str, Any]) -> dict[str, int]:
+    return {k: v for k, v in data.items() if isinstance(v, int) and not isinstance(v, bool) and v > 0}
 
 
 def remember_vram(key: str, used_bytes: int) -> None:
     """Note what a replica was seen to use. Safe against other supervisors that do the same."""
     with _learning():
-        write_atomically(
-            learned_file(), json.dumps(load_learned() | {key: used_bytes}, indent=1, sort_keys=True)
-        )
+        learned = load_learned() | {key: used_bytes}
+        files.write(learned_file(), json.dumps(learned, indent=1, sort_keys=True))
 
 
 @contextlib.contextmanager
 def _learning() -> Iterator[None]:
     paths.private_dir(paths.state_root())
-    lock = os.open(learned_file().with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = files.open_kept(learned_file().with_suffix(".lock"), os.O_RDWR)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -61,6 +61,8 @@ def same_process(a: ProcessSpec, b: ProcessSpec) -> bool:
             stop_grace_s=b.stop_grace_s,
             secret_env=b.secret_env,
             learning_key=b.learning_key,
+            log_max_bytes=b.log_max_bytes,
+            log_keep=b.log_keep,
         )
         == b
     )

@@ -113,7 +113,7 @@ def test_what_ailed_one_that_is_well_again() -> None:
     last = LastFailure(
         NOW - 180, 1, "exit", "was killed by SIGKILL;\nits last line: \x1b[31m", signal="SIGKILL"
     )
-    assert render.story(worker(last=last), NOW) == "3m 00s ago: was killed by SIGKILL; its last line: [31m"
+    assert render.story(worker(last=last), NOW) == "3m 00s ago: was killed by SIGKILL; its last line: ^[[31m"
     assert render.story(worker(note="runs slowly", last=last), NOW).startswith(
         "runs slowly; 3m 00s ago: was killed"
     )

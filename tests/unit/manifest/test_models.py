@@ -486,3 +486,18 @@ def test_a_default_port_moves_for_nobody_but_can_be_given() -> None:
 def test_replicas_claim_no_more_than_the_first_port() -> None:
     lines = "".join(f"- {{model: m{i}, port: {10_000 + i}}}\n" for i in range(1200))
     assert len(manifest("defaults: {replicas: 1024}\nmodels:\n" + lines).models) == 1200
+
+
+def test_logs_are_bounded_for_everything_by_defaults_and_for_each_by_its_own() -> None:
+    plain = manifest("models: [a]")
+    assert (plain.models[0].log_max_bytes, plain.models[0].log_keep) == (50 << 20, 5)
+    text = """
+defaults: {log_max: 1MiB, log_keep: 2}
+controller: {log_keep: 3}
+api: {log_max: 2MiB}
+models: [a, {model: b, log_max: 3MiB}]
+"""
+    found = manifest(text)
+    specs = (found.controller, found.api, *found.models)
+    assert [spec.log_max_bytes >> 20 for spec in specs] == [1, 2, 1, 3]
+    assert [spec.log_keep for spec in specs] == [3, 2, 2, 2]
