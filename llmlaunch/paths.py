@@ -86,6 +86,11 @@ class DeploymentPaths:
         return self.run / "control.sock"
 
     @property
+    def hang_note(self) -> Path:
+        """Exists while the supervisor hangs and knows it; see ``control/trouble.py``."""
+        return self.run / "hangs"
+
+    @property
     def lock(self) -> Path:
         return self.state / "lock"
 

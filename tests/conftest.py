@@ -17,10 +17,12 @@ from llmlaunch import paths
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
-# A shell without job control starts what it puts in the background with SIGINT ignored, and children inherit that: the
-# Ctrl-C of tests would do nothing. A handler of our own becomes the default action in them.
+# A shell without job control starts what it puts in the background with SIGINT and SIGQUIT ignored, and children inherit
+# that: the Ctrl-C of tests would do nothing. A handler of our own becomes the default action in them.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGQUIT) is signal.SIG_IGN:
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 pytest_plugins = ("tests.support.nvml.fixtures",)
 

@@ -45,16 +45,30 @@ def down(
     With names or --component only these stop; the rest goes on, and `up` brings them back.
     What does not run is already down: that is said, and the exit code is 0.
     """
-    from llmlaunch.control.client import ControlClient
+    from llmlaunch.control.client import ControlClient, NotAnsweringError
 
     try:
-        client = ControlClient.connect(deployment(file, name))
+        which = deployment(file, name)
+        client = ControlClient.connect(which)
         if names or component not in (None, Part.ALL):
             _stop(client, names or [], component, timeout)
         else:
             _shut_down(client, timeout, force=force)
     except NotRunningError as error:
         _end_what_is_left(file, name, error.message)
+    except NotAnsweringError as error:
+        if names or component not in (None, Part.ALL) or not force:
+            raise
+        _kill(which, error)
+
+
+def _kill(which: str, error: ControlError) -> None:
+    """End a deployment whose supervisor can not be told to."""
+    from llmlaunch.cli.leftovers import kill_supervisor
+
+    if not kill_supervisor(which):
+        raise error
+    typer.echo(f"{error.message}: killed it; {which} is down")
 
 
 def _end_what_is_left(file: str | None, name: str | None, why: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from llmlaunch.errors import ControlError
@@ -39,6 +40,26 @@ def end_leftovers(deployment: str) -> int:
             hint="the kernel waits for something on their behalf, a disk or a driver: `ps -o pid,stat,wchan,cmd` shows it",
         )
     return swept.ended
+
+
+def kill_supervisor(deployment: str) -> bool:
+    """SIGKILL a supervisor that does not answer, then what it leaves. False when it can not be told which process it is."""
+    import os
+    import signal
+
+    from llmlaunch.paths import DeploymentPaths
+    from llmlaunch.supervision.store import read_state
+
+    state = read_state(DeploymentPaths(deployment))
+    if state is None or not state.supervisor.alive:
+        return False
+    os.kill(state.supervisor.pid, signal.SIGKILL)
+    # Its shims end all trees, now that their pipes are broken. Whatever they leave is found by descent.
+    end = time.monotonic() + GONE_DEADLINE_S
+    while state.supervisor.alive and time.monotonic() < end:
+        time.sleep(0.02)
+    end_leftovers(deployment)
+    return True
 
 
 def deployments_with_leftovers() -> list[str]:

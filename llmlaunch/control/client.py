@@ -10,6 +10,7 @@ import contextlib
 import http.client
 import json
 import os
+import select
 import socket
 import struct
 import subprocess
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from llmlaunch import files, paths
-from llmlaunch.control import codec
+from llmlaunch.control import codec, trouble
 from llmlaunch.control.types import About, ApplyResult, Deployed, ProgressEvent, StatusReport
 from llmlaunch.errors import ControlError, NotRunningError
 from llmlaunch.planning.types import Plan, ProcessSpec
@@ -29,9 +30,17 @@ from llmlaunch.visible import one_line
 ALREADY_RUNNING_EXIT = 75
 """Exit code of a supervisor that found another one in charge of its deployment (EX_TEMPFAIL of sysexits.h)."""
 _ANSWER_S = 15.0
+_LOOK_S = 1.0
+"""How often it is looked whether a supervisor that does not answer can answer at all."""
 _SOON_S = 2.0
 _START_S = 20.0
 _LAST_WORDS_BYTES = 64 << 10
+
+
+class NotAnsweringError(ControlError):
+    """The supervisor is there and does not answer: it is stopped, hangs, or has more to do than it can."""
+
+    code = "not_answering"
 
 
 class ControlClient:
@@ -143,11 +152,17 @@ class ControlClient:
         except NotRunningError:
             # Its socket goes first and its process last; both must be gone before a new one can start.
             return self.supervisor_pid > 0 and _process_alive(self.supervisor_pid)
+        except NotAnsweringError:
+            return True
         return True
 
-    def _last_resort(self) -> str:
-        return (
-            f"; kill -9 {self.supervisor_pid} ends it with all its processes" if self.supervisor_pid else ""
+    def _not_answering(self, why: str) -> NotAnsweringError:
+        where = paths.DeploymentPaths(self.name)
+        pid = f" (pid {self.supervisor_pid})" if self.supervisor_pid else ""
+        return NotAnsweringError(
+            f"the supervisor of {self.name!r}{pid} does not answer: it {trouble.tell(where, self.supervisor_pid) or why}",
+            hint=f"what it runs goes on serving; see {where.supervisor_log}; "
+            f"`llmlaunch down --name {self.name} --force` ends it with all its processes",
         )
 
     def _open(self, timeout_s: float = _ANSWER_S) -> socket.socket:
@@ -165,6 +180,9 @@ class ControlClient:
             raise NotRunningError(
                 f"deployment {self.name!r} is not running", hint="start it with: llmlaunch up"
             ) from None
+        except (BlockingIOError, TimeoutError):
+            sock.close()
+            raise self._not_answering("takes no more connections") from None
         except OSError as error:
             sock.close()
             raise ControlError(
@@ -178,6 +196,7 @@ class ControlClient:
         data = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"} if data else {}
         connection.request(method, path, data, headers)
+        connection.await_answer()
         response = connection.getresponse()
         if response.status >= 400:
             raise _refusal(response.status, response.read())
@@ -188,10 +207,7 @@ class ControlClient:
         try:
             return json.loads(self._request(connection, method, path, body).read())
         except TimeoutError:
-            raise ControlError(
-                f"the supervisor of {self.name!r} gave no answer in {timeout_s:g} s",
-                hint=f"see {paths.DeploymentPaths(self.name).supervisor_log}" + self._last_resort(),
-            ) from None
+            raise self._not_answering(f"gave no answer in {timeout_s:g} s") from None
         except (ConnectionError, http.client.HTTPException):
             raise NotRunningError(f"the supervisor of {self.name!r} ended while it was asked") from None
         except ValueError:
@@ -209,13 +225,29 @@ class _UnixConnection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = self._client._open(self._timeout_s)
 
+    def await_answer(self) -> None:
+        """Return when the answer begins. Raises NotAnsweringError as soon as it is known that none will come; else TimeoutError."""
+        end = time.monotonic() + self._timeout_s
+        where = paths.DeploymentPaths(self._client.name)
+        while self.sock is not None and (left := end - time.monotonic()) > 0:
+            if select.select([self.sock], [], [], min(left, _LOOK_S))[0]:
+                return
+            if trouble.tell(where, self._client.supervisor_pid):
+                raise self._client._not_answering("")
+        raise TimeoutError
+
 
 def running_deployments() -> list[str]:
-    """Names of the deployments whose supervisor answers now, sorted."""
+    """Names of the deployments that have a supervisor now, sorted."""
     found = []
     for name in paths.known_deployments():
-        with contextlib.suppress(NotRunningError, ControlError):
+        try:
             ControlClient.connect(name)
+        except NotAnsweringError:
+            found.append(name)
+        except (NotRunningError, ControlError):
+            continue
+        else:
             found.append(name)
     return found
 

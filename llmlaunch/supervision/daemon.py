@@ -37,6 +37,7 @@ from llmlaunch.supervision.effects import ProcessEffects
 from llmlaunch.supervision.journal import Journal
 from llmlaunch.supervision.loop import Supervisor
 from llmlaunch.supervision.procs import ProcessId
+from llmlaunch.supervision.watchdog import Watchdog
 
 POLICY_VARIABLE = "LLMLAUNCH_SUPERVISION"
 """Overrides fields of ``restart.Policy``, as a JSON object: {"stable_s": 5}. Meant for tests."""
@@ -91,6 +92,7 @@ class Daemon:
         self.journal = Journal(where)
         self.supervisor = Supervisor(where.name, self.effects, policy)
         self.supervisor.on_change = self.journal.record
+        self._watchdog = Watchdog(where)
         self._asked_to_stop = False
 
     async def run(self, sock: socket.socket, lifeline_fd: int | None) -> None:
@@ -111,9 +113,11 @@ class Daemon:
                 self.effects.registrar.run(), self.effects.remember_families(), self._stay_reachable(server),
             )
         ]  # fmt: skip
+        self._watchdog.start()
         try:
             await self.supervisor.run()
         finally:
+            self._watchdog.close()
             for task in background:
                 task.cancel()
             self.where.socket.unlink(missing_ok=True)

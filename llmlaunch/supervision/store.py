@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ RUN_VARIABLE = "LLMLAUNCH_RUN"
 STATE_VARIABLE = "LLMLAUNCH_STATE_FILE"
 """Tells a shim where its supervisor notes what it runs. Programs do not get it."""
 _CLEAN_S = 15.0
+_LOCK_S = 3.0
 log = logging.getLogger(__name__)
 
 
@@ -175,19 +177,23 @@ def _sweep(state: State) -> Swept:
 
 def sweep(where: paths.DeploymentPaths) -> Swept:
     """End what a supervisor that is gone has left. Nothing happens while one is in charge. Blocks for seconds."""
-    if not where.state_file.exists():
-        return Swept()
-    try:
-        lock = take_lock(where)
-    except Taken:
-        return Swept()
-    try:
-        state = read_state(where)
-        if state is not None and state.supervisor.alive:  # somebody has removed the lock under its feet
+    end = time.monotonic() + _LOCK_S
+    while (state := read_state(where)) is not None:
+        if state.supervisor.alive:  # perhaps without its lock: somebody may have removed the file
             return Swept()
-        return clean_after_crash(where)
-    finally:
-        os.close(lock)
+        try:
+            lock = take_lock(where)
+        except Taken:
+            # A dead process keeps its lock until the last of its threads is gone. Else it is the next supervisor's.
+            if time.monotonic() > end:
+                return Swept()
+            time.sleep(0.02)
+            continue
+        try:
+            return clean_after_crash(where)
+        finally:
+            os.close(lock)
+    return Swept()
 
 
 # ── measured VRAM ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ import pytest
 from llmlaunch.planning.types import Component, ProcessSpec
 from tests.integration.supervision.test_controller import Table, gateway
 from tests.integration.supervision.world import QUICK, World, engine, until_phase, world
+from tests.support.deployment import Cli
 from tests.support.ports import free_port
 from tests.support.waiting import wait_until
 
@@ -69,3 +71,26 @@ def test_a_stopped_supervisor_takes_no_engine_out_of_the_table(lab: World) -> No
     with urllib.request.urlopen(a.address + "/seen", timeout=5) as answer:
         assert json.load(answer)["pid"], "a lives its first life"
     assert next(c for c in client.status().components if c.name == "a").incarnation == 1
+
+
+def test_status_says_that_the_supervisor_is_stopped_and_down_force_ends_it(lab: World) -> None:
+    tiny = engine("tiny", "--spawn-grandchild", "--own-session")
+    client = lab.up(tiny)
+    until_phase(client, "tiny", "ready")
+    cli = Cli(lab.home, lab.home)
+    os.kill(client.supervisor_pid, signal.SIGSTOP)
+    try:
+        told = cli.run("status", "--name", "lab", timeout_s=20)
+        assert told.returncode == 1
+        assert (
+            f"does not answer: it is stopped (kill -CONT {client.supervisor_pid} lets it go on)"
+            in told.stderr
+        )
+        assert cli.run("down", "--name", "lab", timeout_s=20).returncode == 1
+        with urllib.request.urlopen(tiny.address + "/health", timeout=5) as answer:
+            assert answer.status == 200, "the engine is well"
+        assert "killed it; lab is down" in cli.ok("down", "--name", "lab", "--force")
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(client.supervisor_pid, signal.SIGCONT)
+    assert not lab.processes()

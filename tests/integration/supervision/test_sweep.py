@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,9 +75,10 @@ def test_pids_of_another_boot_are_nobody(where: paths.DeploymentPaths, stranger:
 
 
 def test_nothing_is_ended_while_a_supervisor_is_in_charge(
-    where: paths.DeploymentPaths, stranger: ProcessId
+    where: paths.DeploymentPaths, stranger: ProcessId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     noted(where, stranger)
+    monkeypatch.setattr(store, "_LOCK_S", 0.1)
     lock = store.take_lock(where)
     assert end_leftovers("lab") == 0
     os.close(lock)
@@ -86,6 +88,16 @@ def test_nothing_is_ended_while_a_supervisor_is_in_charge(
     store.write_state(where, State("run", me, (kept,), procs.boot_id()))
     assert end_leftovers("lab") == 0, "its lock was removed, but it lives"
     assert stranger.alive
+
+
+def test_a_lock_that_a_dead_process_still_holds_is_waited_for(
+    where: paths.DeploymentPaths, stranger: ProcessId
+) -> None:
+    noted(where, stranger)
+    lock = store.take_lock(where)
+    threading.Timer(0.2, lambda: os.close(lock)).start()
+    assert end_leftovers("lab") == 1
+    assert not stranger.alive
 
 
 def test_what_can_not_be_ended_is_said_and_not_forgotten(
