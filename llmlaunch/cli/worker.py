@@ -58,6 +58,10 @@ def worker(
     stop_grace: float = typer.Option(
         30.0, min=0, help="Seconds that running requests have to finish at the end."
     ),
+    request_timeout: float | None = typer.Option(
+        None,
+        help="Seconds for which gateways bear its silence while it has requests; they decide when this is left out.",
+    ),
     prefix_reuse: bool = typer.Option(
         True, "--prefix-reuse/--no-prefix-reuse", help="Compute shared beginnings of prompts once."
     ),
@@ -110,6 +114,7 @@ def worker(
         threads=threads,
         seed=seed,
         stop_grace_s=stop_grace,
+        request_timeout_s=request_timeout,
         prefix_reuse=prefix_reuse,
         reasoning=reasoning,
         strict_seeds=strict_seeds,

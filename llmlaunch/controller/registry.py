@@ -74,6 +74,7 @@ class Worker:
     engine_model: str | None = None
     kind: Literal["generate", "embed", "rerank"] | None = None
     max_concurrency: int | None = None
+    request_timeout_s: float | None = None
 
     @property
     def lease_s(self) -> float:
@@ -142,6 +143,7 @@ def worker_from(
         engine_model=request.engine_model,
         kind=request.kind,
         max_concurrency=request.max_concurrency,
+        request_timeout_s=request.request_timeout_s,
     )
 
 
@@ -343,6 +345,7 @@ def routes(table: Table, epoch: str, dispatch: Method) -> Routes:
             engine_model=w.engine_model,
             kind=w.kind,
             max_concurrency=w.max_concurrency,
+            request_timeout_s=w.request_timeout_s,
         )
         for _, w in sorted(table.workers.items())
         if (names := offered(table, w))

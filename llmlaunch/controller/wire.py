@@ -68,6 +68,8 @@ class RegisterWorker(BaseModel):
     """The name the engine itself knows; None: it answers to every name in model_names."""
     kind: Literal["generate", "embed", "rerank"] | None = None
     max_concurrency: int | None = Field(default=None, ge=1)
+    request_timeout_s: float | None = Field(default=None, gt=0)
+    """Seconds for which it may say nothing while it has requests; None: gateways decide."""
     verified: bool = False
     """True: the supervisor vouches for the address (engines that have no /worker_get_status)."""
     probe_path: str = ""
@@ -116,6 +118,7 @@ class Replica(BaseModel):
     engine_model: str | None = None
     kind: Literal["generate", "embed", "rerank"] | None = None
     max_concurrency: int | None = None
+    request_timeout_s: float | None = None
 
 
 class Routes(BaseModel):

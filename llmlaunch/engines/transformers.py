@@ -17,6 +17,7 @@ _OWNED = common.OWNED | {
     "device": "write gpus: on the model",
     "source": "write source: on the model",
     "vram-bytes": "write vram: on the model",
+    "request-timeout": "write request_timeout: on the model",
     "stop-grace": "write stop_grace: on the model",
     "no-register": "the deployment's workers always register",
     "prepare": "run `llmlaunch worker --prepare` by hand",
@@ -60,6 +61,8 @@ class Transformers:
         ]
         if model.max_concurrency:
             argv += ["--limit-worker-concurrency", str(model.max_concurrency)]
+        if model.request_timeout_s:
+            argv += ["--request-timeout", f"{model.request_timeout_s:g}"]
         if model.max_model_len:
             argv += ["--max-model-len", str(model.max_model_len)]
         if model.revision:

@@ -37,6 +37,7 @@ from llmlaunch.gateway.suspects import Suspects
 from llmlaunch.gateway.target import target
 from llmlaunch.gateway.tracing import Tracing
 from llmlaunch.gateway.upstream import Pool
+from llmlaunch.gateway.vigil import Vigil
 from llmlaunch.gateway.waiting import WaitingRoom
 
 log = logging.getLogger(__name__)
@@ -99,6 +100,7 @@ class Gateway:
         self.retries = RetryBudget(at=self.now())
         self.descriptors = Descriptors(self._close_idle, self.now)
         self.pool = Pool(self.descriptors)
+        self.vigil = Vigil(self)
         self.connections: set[ClientConnection] = set()
         self.stopping = False
         self.broken = False
@@ -466,6 +468,7 @@ class Gateway:
         for ticket in self.room.late(now):
             ticket.item.waited_out()
         self.call_waiting()
+        self.vigil.sweep([c.serving for c in self.connections if c.serving is not None], now)
         self.pool.sweep(now, set(self.table.replicas))
         if self.suspects:
             self.suspects.expire(now)
@@ -488,6 +491,7 @@ class Gateway:
         """End everything now."""
         for connection in list(self.connections):
             connection.shut_down()
+        self.vigil.close()
         self.pool.close()
 
     def close_log(self, seconds: float) -> None:

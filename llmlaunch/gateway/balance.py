@@ -42,6 +42,8 @@ def pick(
     if not replicas:
         raise LookupError("no replica is left")
     awake = [r for r in replicas if loads.get(r.key, IDLE).takes(now)]
+    if not awake:  # one that refuses costs nothing, and one that is silent a long wait
+        awake = [r for r in replicas if not loads.get(r.key, IDLE).doubted]
     candidates = []
     for replica in awake or replicas:
         if _has_slot(replica, loads):

@@ -53,6 +53,21 @@ def previous_response(body: bytes) -> str:
     return found if isinstance(found, str) else ""
 
 
+_STREAM = b'"stream"'
+_IS_TRUE = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*true\b")
+
+
+def asks_for_stream(body: bytes) -> bool:
+    """Whether ``body`` asks for its answer as a stream. A guess: it may be a key of something inside."""
+    at = body.find(_STREAM)
+    while at >= 0:
+        at += len(_STREAM)
+        if _IS_TRUE.match(body, at):
+            return True
+        at = body.find(_STREAM, at)
+    return False
+
+
 def model_of_prompts(body: bytes) -> str:
     """The one ``model`` of all ``prompts``, as FastChat's token_check has them. Raises BadBody."""
     prompts = parse(body).get("prompts")

@@ -176,6 +176,11 @@ class ClientConnection(asyncio.Protocol):
             else:
                 self.transport.resume_reading()
 
+    @property
+    def serving(self) -> Exchange | None:
+        """By whom a request of it is answered now, if a replica is needed for that."""
+        return self._serving
+
     # -- writing
 
     def write(self, data: bytes) -> None:

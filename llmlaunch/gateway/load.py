@@ -9,6 +9,8 @@ The breaker::
         └────────────────────────── HALF OPEN ◄────────────────────┘ │
                                 (one request probes) ────────────────┘
 
+One that says nothing is left out as well, for as long as it is doubted (``silence``): then a request of our own probes.
+
 A breaker only says whom to prefer. When all replicas of a model are open, they are asked all the same: nobody else
 could answer, and a refused connection costs nothing.
 """
@@ -47,6 +49,10 @@ class Load:
     resting_until: float = 0.0
     probing: bool = False
     """Half open, and one request is on its way to see."""
+    doubted: bool = False
+    """It is silent, and may be frozen (``silence``)."""
+    spoke: int = 0
+    """Answers of it that have begun."""
     since: float | None = None
     """When it joined replicas that were there before (seconds); None: it is as old as they."""
 
@@ -55,12 +61,16 @@ class Load:
         self.others = max(0, queue_length - self.in_flight)
 
     def breaker(self, now: float) -> Breaker:
+        if self.doubted:
+            return Breaker.OPEN
         if not self.failures:
             return Breaker.CLOSED
         return Breaker.OPEN if now < self.resting_until else Breaker.HALF_OPEN
 
     def takes(self, now: float) -> bool:
         """Whether it may be preferred: closed, or half open and nobody probes."""
+        if self.doubted:
+            return False
         return not self.failures or (self.resting_until <= now and not self.probing)
 
     def failed(self, now: float) -> None:

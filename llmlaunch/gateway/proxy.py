@@ -29,7 +29,7 @@ from llmlaunch.controller.dispatch import PREFIX, ROUND_ROBIN
 from llmlaunch.gateway import errors, headers
 from llmlaunch.gateway.affinity import prefix_of
 from llmlaunch.gateway.balance import pick, places_to_wait
-from llmlaunch.gateway.body import BadBody, renamed
+from llmlaunch.gateway.body import BadBody, asks_for_stream, renamed
 from llmlaunch.gateway.ends import is_whole
 from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.framing import Body, Head
@@ -38,6 +38,7 @@ from llmlaunch.gateway.load import Load
 from llmlaunch.gateway.request import Kind, Request
 from llmlaunch.gateway.restore import Restorer, restorer_for
 from llmlaunch.gateway.routes import Replica
+from llmlaunch.gateway.silence import Waiting
 from llmlaunch.gateway.suspects import key_of
 from llmlaunch.gateway.upstream import UpstreamConnection
 from llmlaunch.gateway.usage import PIECES, Tokens, tokens_in
@@ -73,6 +74,7 @@ class Exchange:
         "_fresh",
         "_gateway",
         "_head",
+        "_heard",
         "_holds",
         "_keep",
         "_load",
@@ -84,6 +86,7 @@ class Exchange:
         "_restorer",
         "_sent_at",
         "_started",
+        "_streams",
         "_tail",
         "_task",
         "_ticket",
@@ -113,6 +116,10 @@ class Exchange:
         self.first_byte_s: float | None = None
         """Seconds from the request's head to the first byte of its answer."""
         self._tail: deque[bytes] = deque(maxlen=PIECES)
+        self._heard: bytes | None = None
+        """The end of the answer when it was looked at last."""
+        self._streams: bool | None = None
+        """Whether a stream was asked for; None: nobody has looked yet."""
         self._meter = None if request.grant.limits.tpm is None else Meter()
         self.tried: tuple[str, ...] = ()
         """Replicas that failed this request."""
@@ -314,6 +321,7 @@ class Exchange:
             self._drop_upstream()
             self._failed("it is not ready (503)", "unavailable")
             return
+        self._load.spoke += 1
         if head.status in _OWN_FAULTS:
             self._load.erred(self._gateway.now())
         elif self._load.failures or self._load.errors:
@@ -417,6 +425,43 @@ class Exchange:
     def metered_tokens(self) -> int:
         """About how many tokens of an answer came, when its key has a limit for them."""
         return 0 if self._meter is None else self._meter.tokens
+
+    # -- silence
+
+    @property
+    def replica(self) -> Replica | None:
+        """Who has this request now."""
+        return self._replica if self._holds else None
+
+    @property
+    def path(self) -> bytes:
+        """Where it is sent at the replica."""
+        return self._request.endpoint.upstream
+
+    def heard(self) -> bool:
+        """Whether anything came since this was asked last, or could have come and was not read."""
+        last = self._tail[-1] if self._tail else None
+        came = last is not self._heard
+        self._heard = last
+        return came or (self._upstream is not None and self._upstream.paused)
+
+    def waiting(self) -> Waiting:
+        if self._streams is None:
+            self._streams = asks_for_stream(self._request.body)
+        began = self._started or bool(self._tail)
+        return Waiting(self._sent_at, 0 if began else len(self._request.body), self._streams or began)
+
+    def silenced(self, seconds: float) -> None:
+        """The replica has said nothing for ``seconds``, and is taken for broken."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        self._drop_upstream()
+        why = f"it said nothing for {seconds:.0f} s"
+        if self._started:
+            self._interrupted(why, "silent")
+        else:
+            self._failed(why, "silent")
 
     # -- endings
 

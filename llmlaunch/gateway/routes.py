@@ -39,6 +39,8 @@ class Replica:
     max_concurrency: int | None = None
     """This process's part of it."""
     engine: str = ""
+    request_timeout_s: float | None = None
+    """For how long it may say nothing while it has requests; None: as ``silence`` has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,9 @@ def _replica(row: object, processes: int) -> Replica:
     cap = _field(row, "max_concurrency", (int, type(None)), None)
     if not speed > 0:
         raise ValueError(f"speed {speed} is not above 0")
+    timeout = _field(row, "request_timeout_s", (int, float, type(None)), None)
+    if timeout is not None and not timeout > 0:
+        raise ValueError(f"request_timeout_s {timeout} is not above 0")
     if cap is not None and cap < 1:
         raise ValueError(f"max_concurrency {cap} is below 1")
     return Replica(
@@ -160,6 +165,7 @@ def _replica(row: object, processes: int) -> Replica:
         engine_model=_field(row, "engine_model", (str, type(None)), None),
         max_concurrency=None if cap is None else part(cap, processes),
         engine=_field(row, "engine", str, ""),
+        request_timeout_s=None if timeout is None else float(timeout),
     )
 
 

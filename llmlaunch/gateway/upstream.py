@@ -137,6 +137,11 @@ class UpstreamConnection(asyncio.Protocol):
             self._paused = True
             self._transport.pause_reading()
 
+    @property
+    def paused(self) -> bool:
+        """Nothing is read, for the user takes nothing."""
+        return self._paused
+
     def resume(self) -> None:
         if self._paused and not self.closed:
             self._paused = False

@@ -218,6 +218,7 @@ class Reader:
             probe_timeout_s=part.probe_timeout,
             probe_failures=part.probe_failures,
             restart=part.restart or Restarts(),
+            request_timeout_s=part.request_timeout,
             start_timeout_s=part.start_timeout,
             stop_grace_s=part.stop_grace,
             variables=frozenset(self._variables(part, path, home)),

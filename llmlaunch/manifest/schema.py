@@ -145,6 +145,10 @@ class Settings(Part):
     restart: Restart | None = Field(default=None, examples=["never", {"max": 3, "delay": "30s"}])
     """never, or {max: N, delay: D}: after max failed starts in a row (left out: 5) a replica is failed, and is tried again
     every delay (left out: after 60s, then every 5m). Between the tries before that, 1s, 2s, 4s … 60s go by."""
+    request_timeout: Patience | None = Field(default=None, examples=["2m"])
+    """How long a replica may say nothing at all while it has requests, and not answer a tiny one either, until it is taken for
+    frozen. Left out: 60s for engines that are known, 5m for command; more while it reads long prompts, where only whole
+    answers are awaited, or where no other replica could answer."""
     start_timeout: Patience | None = Field(default=None, examples=["10m"])
     """Time without any progress after which a start has failed."""
     stop_grace: Duration = Field(default=10.0, examples=["30s"])

@@ -161,6 +161,8 @@ class ModelSpec:
     probe_failures: int | None = None
     """Failed probes in a row after which it is restarted; None: the engine's own."""
     restart: Restarts = field(default_factory=Restarts)
+    request_timeout_s: float | None = None
+    """Seconds for which a replica may say nothing while it has requests; None: by its engine."""
     start_timeout_s: float | None = None
     """Seconds without progress after which a start has failed; None: the engine's own."""
     stop_grace_s: float = 10.0

@@ -128,6 +128,7 @@ class Maker:
             self_registering=launch.self_registering,
             progress_patterns=launch.progress_patterns,
             max_concurrency=_at_once(model, engine, launch),
+            request_timeout_s=model.request_timeout_s,
             start_timeout_s=model.start_timeout_s or launch.start_timeout_s,
             stop_grace_s=model.stop_grace_s,
             log_max_bytes=model.log_max_bytes,

@@ -59,6 +59,8 @@ class ProcessSpec:
     progress_patterns: tuple[str, ...] = ()
     max_concurrency: int | None = None
     """Requests it works on at a time, where the manifest or its engine says so."""
+    request_timeout_s: float | None = None
+    """For how long it may say nothing while it has requests; None: gateways decide."""
     start_timeout_s: float = 120.0
     stop_grace_s: float = 10.0
     needs: tuple[str, ...] = ()

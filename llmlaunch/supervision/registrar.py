@@ -162,6 +162,7 @@ def _registration(worker: _Wanted) -> dict[str, Any]:
         "engine": spec.engine,
         "kind": spec.kind or None,
         "max_concurrency": spec.max_concurrency,
+        "request_timeout_s": spec.request_timeout_s,
         "verified": True,
         "probe_path": spec.live_path,
         "pid": process.pid if process else None,

@@ -52,6 +52,8 @@ class WorkerConfig:
     threads: int | None = None
     seed: int | None = None
     stop_grace_s: float = 30.0
+    request_timeout_s: float | None = None
+    """For how long gateways bear its silence while it has requests; None: as they decide."""
     prefix_reuse: bool = True
     reasoning: str = "auto"
     """auto: thoughts of models that mark them come in a field of their own. off: as they are written."""
@@ -120,6 +122,10 @@ def check(config: WorkerConfig) -> None:
         ),
         (config.threads is not None and config.threads < 1, "--threads must be at least 1"),
         (config.stop_grace_s < 0, "--stop-grace must be at least 0 seconds"),
+        (
+            config.request_timeout_s is not None and config.request_timeout_s <= 0,
+            "--request-timeout must be above 0 seconds",
+        ),
     ]
     for wrong, message in problems:
         if wrong:

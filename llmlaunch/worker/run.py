@@ -144,6 +144,7 @@ class _Worker:
                 engine="transformers",
                 kind=loaded.kind.value,
                 max_concurrency=self.config.max_concurrency,
+                request_timeout_s=self.config.request_timeout_s,
             )
 
         try:

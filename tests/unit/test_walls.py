@@ -27,6 +27,7 @@ PURE_ROOMS = (
     "gateway/fastchat/conversation.py",
     "gateway/limits.py",
     "gateway/load.py",
+    "gateway/silence.py",
     "gateway/suspects.py",
     "gateway/pulse.py",
     "gateway/usage.py",

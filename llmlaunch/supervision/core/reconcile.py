@@ -50,6 +50,7 @@ def same_process(a: ProcessSpec, b: ProcessSpec) -> bool:
             vram_per_gpu=b.vram_per_gpu,
             kind=b.kind,
             max_concurrency=b.max_concurrency,
+            request_timeout_s=b.request_timeout_s,
             progress_patterns=b.progress_patterns,
             ready_path=b.ready_path,
             live_path=b.live_path,

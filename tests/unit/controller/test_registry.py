@@ -53,6 +53,7 @@ def test_a_registered_worker_is_in_the_routes_with_all_it_said() -> None:
         engine_model="org/m",
         kind="embed",
         max_concurrency=7,
+        request_timeout_s=90.0,
         multimodal=True,
     )
     status = WorkerStatus(model_names=["m", "n", "m"], speed=2.0, queue_length=3)
@@ -69,6 +70,7 @@ def test_a_registered_worker_is_in_the_routes_with_all_it_said() -> None:
         "engine_model": "org/m",
         "kind": "embed",
         "max_concurrency": 7,
+        "request_timeout_s": 90.0,
     }
     assert registry.models(t) == ["m", "n"]
     assert registry.models(t, multimodal=True) == ["m", "n"]

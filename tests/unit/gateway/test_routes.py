@@ -31,6 +31,7 @@ def test_what_the_controllers_own_models_write_is_read_whole() -> None:
     replica = wire.Replica(
         worker_name="http://[::1]:8001/base", model_names=["m", "n"], speed=2.5, queue_length=3, draining=True,
         component="m-1", engine="vllm", engine_model="x", kind="embed", max_concurrency=4,
+        request_timeout_s=90.0,
     )  # fmt: skip
     routes = wire.Routes(
         epoch="e", rev=7, settled=False, dispatch="lottery", replicas=[replica], expected=["m"]
@@ -43,13 +44,22 @@ def test_what_the_controllers_own_models_write_is_read_whole() -> None:
     assert (found.host, found.port, found.prefix, found.names) == ("::1", 8001, b"/base", ("m", "n"))
     assert (found.speed, found.queue_length, found.draining) == (2.5, 3, True)
     assert (found.engine_model, found.max_concurrency, found.engine) == ("x", 4, "vllm")
+    assert found.request_timeout_s == 90.0
     assert FASTCHAT == wire.FASTCHAT
 
 
 def test_fields_a_replica_may_leave_out_have_the_wires_defaults() -> None:
     (found,) = table(row(1, "m")).replicas.values()
     expected = wire.Replica(worker_name=found.key, model_names=["m"])
-    for name in ("speed", "queue_length", "draining", "engine_model", "max_concurrency", "engine"):
+    for name in (
+        "speed",
+        "queue_length",
+        "draining",
+        "engine_model",
+        "max_concurrency",
+        "engine",
+        "request_timeout_s",
+    ):
         assert getattr(found, name) == getattr(expected, name)
 
 
@@ -60,6 +70,7 @@ def test_fields_a_replica_may_leave_out_have_the_wires_defaults() -> None:
         {"worker_name": "http://u@x"}, {"worker_name": "http://x:99999"}, {"worker_name": "http://x/?q"},
         {"worker_name": "http://x\r\ny"}, {"speed": 0}, {"speed": -1}, {"speed": "fast"}, {"speed": True},
         {"model_names": "m"}, {"model_names": [1]}, {"max_concurrency": 0}, {"draining": "no"}, {"engine": 5},
+        {"request_timeout_s": 0}, {"request_timeout_s": "1m"},
     ],
 )  # fmt: skip
 def test_a_replica_that_makes_no_sense_is_left_out_alone(bad: dict[str, Any]) -> None:

@@ -157,6 +157,7 @@ def test_everything_said() -> None:
             probe_timeout: 30s
             probe_failures: 5
             restart: {max: 3, delay: 1m}
+            request_timeout: 2m
             start_timeout: 5m
             stop_grace: 90
         """
@@ -192,6 +193,7 @@ def test_everything_said() -> None:
     )
     assert spec.restart == Restarts(3, 60.0)
     assert (spec.max_concurrency, spec.max_model_len, spec.trust_remote_code) == (4, 8192, True)
+    assert spec.request_timeout_s == 120
     assert spec.engine_args == {"x": 1, "y": ["a", {"b": "c"}]}
 
 

@@ -40,6 +40,7 @@ GOOD = WorkerConfig(model="m", names=("m",))
         {"reasoning": "maybe"}, {"load_in": "3bit"},
         {"device": "tpu"}, {"dtype": "int8"}, {"source": "ftp"}, {"max_concurrency": 0}, {"max_queue": -1},
         {"max_model_len": 0}, {"vram_bytes": 0}, {"kv_cache_bytes": -5}, {"threads": 0}, {"stop_grace_s": -1},
+        {"request_timeout_s": 0},
         {"worker_address": "localhost:1"}, {"controller_address": "localhost:1"}, {"model": ""},
     ],
     ids=str,
