@@ -74,6 +74,7 @@ def api(
     service = server.Service(
         controller_url=controller_address,
         token=os.environ.get("LLMLAUNCH_TOKEN", ""),
+        worker_keys=os.environ.get("LLMLAUNCH_WORKER_KEYS", ""),
         options=Options(
             max_body_bytes=max_body_bytes,
             max_bodies_bytes=max_bodies_bytes,

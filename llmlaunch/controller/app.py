@@ -32,7 +32,7 @@ from llmlaunch.controller.bodies import EXCEPTION_HANDLERS, Refused, number, rea
 from llmlaunch.controller.callers import Caller, Callers, address_for, names_for
 from llmlaunch.controller.dispatch import Method
 from llmlaunch.controller.fastchat import FastChatWorkers, accepted, is_form, recognised
-from llmlaunch.controller.grants import Role
+from llmlaunch.controller.grants import Role, key_seed
 from llmlaunch.controller.late import LateWorkers
 from llmlaunch.controller.registry import OPEN_SETTLE_S, SETTLE_S, Table
 from llmlaunch.controller.verify import (
@@ -99,7 +99,7 @@ class Controller:
         )
         self._changed = asyncio.Event()
         self._stopping = False
-        self._asker = Asker(ask_s)
+        self._asker = Asker(ask_s, key_seed(token) if token else "")
         self._fastchat = FastChatWorkers(self._asker, clock, lambda: self._table, self._update)
         self._late = LateWorkers(self._asker, clock, lambda: self._table, self._update)
         self._routes_json: tuple[int, bytes] = (-1, b"")
@@ -176,7 +176,7 @@ class Controller:
         self._guard(caller, str(address), () if status is None else status.model_names)
         if status is None or not (body.verified and caller.is_owner):
             try:
-                own = await self._asker.status(address)
+                own = await self._asker.status(address, caller.trusted and body.keyed)
             except NobodyThereError as error:
                 if not (is_form(body) and self._await(body, caller)):
                     raise _unverified(error) from error
@@ -232,7 +232,7 @@ class Controller:
         self._callers.caller(request)
         asked = [w for w in self._table.workers.values() if not w.verified]
         answers = await asyncio.gather(
-            *(self._asker.status(parse_address(w.name)) for w in asked), return_exceptions=True
+            *(self._asker.status(parse_address(w.name), w.keyed) for w in asked), return_exceptions=True
         )
         table = self._table
         for worker, answer in zip(asked, answers, strict=True):
@@ -279,16 +279,20 @@ class Controller:
 
     # -- what FastChat's clients ask -----------------------------------------------------------------------------------
 
-    async def list_models(self, _: Request) -> Response:
+    async def list_models(self, request: Request) -> Response:
+        self._callers.reader(request)
         return JSONResponse({"models": registry.models(self._table)})
 
-    async def list_language_models(self, _: Request) -> Response:
+    async def list_language_models(self, request: Request) -> Response:
+        self._callers.reader(request)
         return JSONResponse({"models": registry.models(self._table, multimodal=False)})
 
-    async def list_multimodal_models(self, _: Request) -> Response:
+    async def list_multimodal_models(self, request: Request) -> Response:
+        self._callers.reader(request)
         return JSONResponse({"models": registry.models(self._table, multimodal=True)})
 
     async def get_worker_address(self, request: Request) -> Response:
+        self._callers.reader(request)
         model = (await read(request, ModelQuery)).model
         now = self._clock()
         table, address = registry.assign(
@@ -298,7 +302,8 @@ class Controller:
         self._update(table)
         return JSONResponse({"address": address})
 
-    async def worker_get_status(self, _: Request) -> Response:
+    async def worker_get_status(self, request: Request) -> Response:
+        self._callers.reader(request)
         workers = self._table.workers.values()
         return JSONResponse(
             {

@@ -75,6 +75,14 @@ class Callers:
             raise Refused(401, "only the deployment itself may do this: show its token", code="missing_token")
         return caller
 
+    def reader(self, request: Request) -> None:
+        """Raises Refused for somebody who may not ask what is served where.
+
+        Without a token anybody may who reaches the port, as with FastChat's controller, and under open registration too.
+        """
+        if self._secret and not self._open:
+            self.caller(request, *Role)
+
     def _shown(self, request: Request) -> Grant | None:
         """What the caller's token grants; None when it shows none that could. Raises Refused for a wrong one."""
         scheme, _, shown = request.headers.get("authorization", "").partition(" ")

@@ -1,10 +1,11 @@
-"""What a token lets its bearer do at the controller, told by the token itself. Pure.
+"""What a token lets its bearer do at the controller, told by the token itself; and the keys that workers ask for. Pure.
 
 A deployment has one secret, which its supervisor and its controller know. Everything else is derived from it, so that
 nobody keeps a list, and a controller that restarts knows all of them again::
 
     secret ──┬─► a gateway's token: reads the routes, reports what is in flight
-             └─► a replica's token: speaks for one address, and serves no name but its own
+             ├─► a replica's token: speaks for one address, and serves no name but its own
+             └─► the gateways' seed ──► a worker's key: what its callers must show, for each address another one
 
 A token is its grant as JSON and an HMAC-SHA-256 of that under the secret (RFC 2104), both in base64url: who holds one
 learns nothing about another.
@@ -46,6 +47,17 @@ def gateway_token(secret: str) -> str:
 
 def replica_token(secret: str, address: str, names: Iterable[str]) -> str:
     return _token(secret, Grant(Role.REPLICA, address, tuple(names)))
+
+
+def key_seed(secret: str) -> str:
+    """What gateways derive the keys of workers from. It opens workers, and nothing at the controller."""
+    return _encoded(hmac.digest(secret.encode(), b"worker keys", hashlib.sha256))
+
+
+def worker_key(seed: str, address: str) -> str:
+    """What the worker at ``address`` asks its callers for."""
+    spelt = address.lower().rstrip("/").replace("%25", "%")  # in the one way in which all sides write it
+    return _encoded(hmac.digest(seed.encode(), b"key of " + spelt.encode(), hashlib.sha256))
 
 
 def read(secret: str, shown: str) -> Grant | None:

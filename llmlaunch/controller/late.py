@@ -57,7 +57,9 @@ class LateWorkers:
         try:
             if worker.pid is not None and not ProcessId(worker.pid, worker.pid_started).alive:
                 raise NobodyThereError(f"its process {worker.pid} has ended")
-            await self._asker.is_well(parse_address(worker.name), worker.probe_path, worker.probe_timeout_s)
+            await self._asker.is_well(
+                parse_address(worker.name), worker.probe_path, worker.probe_timeout_s, worker.keyed
+            )
         except NoStatusError as error:
             why, gone = str(error), isinstance(error, NobodyThereError)
         if not why:

@@ -75,6 +75,8 @@ class Worker:
     kind: Literal["generate", "embed", "rerank"] | None = None
     max_concurrency: int | None = None
     request_timeout_s: float | None = None
+    keyed: bool = False
+    """It asks its callers for the key of its address."""
 
     @property
     def lease_s(self) -> float:
@@ -144,6 +146,7 @@ def worker_from(
         kind=request.kind,
         max_concurrency=request.max_concurrency,
         request_timeout_s=request.request_timeout_s,
+        keyed=trusted and request.keyed,
     )
 
 
@@ -346,6 +349,7 @@ def routes(table: Table, epoch: str, dispatch: Method) -> Routes:
             kind=w.kind,
             max_concurrency=w.max_concurrency,
             request_timeout_s=w.request_timeout_s,
+            keyed=w.keyed,
         )
         for _, w in sorted(table.workers.items())
         if (names := offered(table, w))

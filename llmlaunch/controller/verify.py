@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
+from llmlaunch.controller.grants import worker_key
 from llmlaunch.controller.wire import WorkerStatus
 
 ASK_S = 3.0
@@ -98,18 +99,24 @@ def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 class Asker:
     """Asks workers for their status: many at once, each bounded, so that a stuck one holds up nobody.
 
-    A worker has ``seconds`` to answer, and its question waits as long again for its turn.
+    A worker has ``seconds`` to answer, and its question waits as long again for its turn. ``seed``: what the keys of
+    workers are derived from; "" means that none has one.
     """
 
-    def __init__(self, seconds: float = ASK_S) -> None:
+    def __init__(self, seconds: float = ASK_S, seed: str = "") -> None:
         self._seconds = seconds
+        self._seed = seed
         self._turns = asyncio.Semaphore(ASKS_AT_ONCE)
 
-    async def status(self, address: Address) -> WorkerStatus:
-        """What POST ``address``/worker_get_status says. Raises NoStatusError."""
+    def _key(self, address: Address, keyed: bool) -> str:
+        return worker_key(self._seed, str(address)) if keyed and self._seed else ""
+
+    async def status(self, address: Address, keyed: bool = False) -> WorkerStatus:
+        """What POST ``address``/worker_get_status says; ``keyed``: it asks for its key. Raises NoStatusError."""
+        key = self._key(address, keyed)
         try:
             async with asyncio.timeout(2 * self._seconds), self._turns, asyncio.timeout(self._seconds):
-                status, body = await _post(address, "/worker_get_status")
+                status, body = await _post(address, "/worker_get_status", key=key)
         except _Unconnected as error:
             raise NobodyThereError(f"{address} could not be asked for its status: {error}") from error
         except TimeoutError:
@@ -124,14 +131,17 @@ class Asker:
         except ValidationError:
             raise NoStatusError(f"{address}/worker_get_status did not answer as a worker does") from None
 
-    async def is_well(self, address: Address, path: str, seconds: float) -> None:
+    async def is_well(self, address: Address, path: str, seconds: float, keyed: bool = False) -> None:
         """Return when GET ``address`` ``path`` is answered with 2xx within ``seconds``; "" asks for a connection alone.
 
         Raises NobodyThereError when nobody listens, else NoStatusError.
         """
         try:
             async with asyncio.timeout(self._seconds + seconds), self._turns, asyncio.timeout(seconds):
-                status = (await _exchange(address, "GET", path))[0] if path else await _knock(address)
+                key = self._key(address, keyed)
+                status = (
+                    (await _exchange(address, "GET", path, key=key))[0] if path else await _knock(address)
+                )
         except _Unconnected as error:
             raise NobodyThereError(f"nobody listens at {address}: {error}") from error
         except TimeoutError:
@@ -158,8 +168,8 @@ class _Unconnected(OSError):
     """No connection was made. Of a name with several addresses, at none of them."""
 
 
-async def _post(address: Address, path: str, body: bytes = b"{}") -> tuple[int, bytes]:
-    return await _exchange(address, "POST", path, body)
+async def _post(address: Address, path: str, body: bytes = b"{}", key: str = "") -> tuple[int, bytes]:
+    return await _exchange(address, "POST", path, body, key)
 
 
 async def _knock(address: Address) -> int:
@@ -181,14 +191,17 @@ async def _connected(address: Address) -> tuple[asyncio.StreamReader, asyncio.St
         raise _Unconnected(str(error)) from error
 
 
-async def _exchange(address: Address, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
+async def _exchange(
+    address: Address, method: str, path: str, body: bytes = b"", key: str = ""
+) -> tuple[int, bytes]:
     """One HTTP/1.1 exchange: status and body. A client library would be a tenth of the controller's memory."""
     reader, writer = await _connected(address)
     try:
         authority = str(address).partition("://")[2]
+        shown = f"Authorization: Bearer {key}\r\n" if key else ""
         content = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n" if body else ""
         writer.write(
-            f"{method} {path} HTTP/1.1\r\nHost: {authority}\r\n{content}"
+            f"{method} {path} HTTP/1.1\r\nHost: {authority}\r\n{shown}{content}"
             "Accept: application/json\r\nConnection: close\r\n\r\n".encode()
             + body
         )

@@ -22,7 +22,8 @@ GET /health            –                                        {"status": "ok
 
 Everything that changes the table, and /routes, needs ``Authorization: Bearer <token>`` when the controller has a token
 (``grants.py``). Under open registration workers do without, for their own IP address and for names that the deployment
-does not promise; /set_expected and /gateway_report need it all the same.
+does not promise; /set_expected and /gateway_report need it all the same. Unless registration is open, all but /health and
+/test_connection need a token then.
 """
 
 from __future__ import annotations
@@ -44,6 +45,10 @@ FASTCHAT_EXPIRY_S = 100.0
 REPORT_EXPIRY_S = 10.0
 """Seconds after which a gateway's report of its requests in flight does not count any more."""
 TOKEN_VARIABLE = "LLMLAUNCH_TOKEN"  # noqa: S105  # the name of a variable, not a secret
+KEY_VARIABLE = "LLMLAUNCH_WORKER_KEY"
+"""Of a built-in worker: the key that its callers must show."""
+KEYS_VARIABLE = "LLMLAUNCH_WORKER_KEYS"
+"""Of a gateway: what the keys of all workers are derived from."""
 DEPLOYMENT_VARIABLE = "LLMLAUNCH_DEPLOYMENT"
 """Set for what a supervisor started."""
 
@@ -70,6 +75,8 @@ class RegisterWorker(BaseModel):
     max_concurrency: int | None = Field(default=None, ge=1)
     request_timeout_s: float | None = Field(default=None, gt=0)
     """Seconds for which it may say nothing while it has requests; None: gateways decide."""
+    keyed: bool = False
+    """Its callers show the key that is derived for its address (``grants.worker_key``). Believed of who shows a token."""
     verified: bool = False
     """True: the supervisor vouches for the address (engines that have no /worker_get_status)."""
     probe_path: str = ""
@@ -119,6 +126,8 @@ class Replica(BaseModel):
     kind: Literal["generate", "embed", "rerank"] | None = None
     max_concurrency: int | None = None
     request_timeout_s: float | None = None
+    keyed: bool = False
+    """Requests to it bear its key."""
 
 
 class Routes(BaseModel):

@@ -24,6 +24,7 @@ class Command:
     memory = MemoryRule(preallocates=True)
     index_mask = True
     """Nobody knows how its server reads the mask; indexes are what every parser takes."""
+    key_variable = ""
     auto_cpu = True
 
     def problems(self, model: ModelSpec) -> tuple[str, ...]:

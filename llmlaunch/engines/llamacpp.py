@@ -46,6 +46,8 @@ class LlamaCpp:
         default_sequences=4, default_context=8192, batch_tokens=512, layer_split=True, preallocates=True
     )
     index_mask = False
+    key_variable = "LLAMA_API_KEY"
+    """Not asked for by /health."""
     auto_cpu = True
 
     def problems(self, model: ModelSpec) -> tuple[str, ...]:

@@ -42,6 +42,8 @@ class Sglang:
     name = "sglang"
     memory = MemoryRule(graph_bytes=3 << 29, paged=True, preallocates=True, half_precision=True)
     index_mask = True
+    key_variable = ""
+    """It takes one in its argv alone, which everybody on the machine can read."""
     auto_cpu = False
 
     def problems(self, model: ModelSpec) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ class Transformers:
     name = "transformers"
     memory = MemoryRule(context_bytes=720 << 20, graph_bytes=128 << 20, layer_split=True, expands_mla=True)
     index_mask = False
+    key_variable = "LLMLAUNCH_WORKER_KEY"
     auto_cpu = True
 
     def problems(self, model: ModelSpec) -> tuple[str, ...]:

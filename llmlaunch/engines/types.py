@@ -105,6 +105,8 @@ class Engine(Protocol):
     memory: MemoryRule
     index_mask: bool
     """True: whole GPUs are named by index in CUDA_VISIBLE_DEVICES, because UUIDs break its parser."""
+    key_variable: str
+    """The environment variable in which it takes the key that its callers must show; empty: it cannot be told one unseen."""
     auto_cpu: bool
     """Whether ``gpus: auto`` may mean the CPU on a machine without GPUs."""
 

@@ -75,6 +75,7 @@ class Gateway:
         keys: KeyRing | None = None,
         crew: Crew | None = None,
         tracing: Tracing | None = None,
+        worker_keys: str = "",
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.now = time.monotonic  # uvloop's own clock stands still within one turn of the loop
@@ -99,7 +100,7 @@ class Gateway:
         """Model → requests that took a turn, where replicas are chosen in turn."""
         self.retries = RetryBudget(at=self.now())
         self.descriptors = Descriptors(self._close_idle, self.now)
-        self.pool = Pool(self.descriptors)
+        self.pool = Pool(self.descriptors, worker_keys)
         self.vigil = Vigil(self)
         self.connections: set[ClientConnection] = set()
         self.stopping = False

@@ -43,10 +43,11 @@ def for_worker(fields: Fields, named: frozenset[bytes], plain: bool) -> bytes:
     return b"".join([b"%b: %b\r\n" % field for field in fields if field[0] not in dropped])
 
 
-def to_worker(method: bytes, path: bytes, host: bytes, lines: bytes, identity: bytes, length: int) -> bytes:
-    """The head of a request as a worker gets it. ``lines`` are those of :func:`for_worker`."""
-    return b"%b %b HTTP/1.1\r\nhost: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b\r\n" % (
-        method, path, host, length, identity, lines,
+def to_worker(method: bytes, path: bytes, own: bytes, lines: bytes, identity: bytes, length: int) -> bytes:
+    """The head of a request as a worker gets it. ``own`` are the lines of its connection, ``lines`` those of
+    :func:`for_worker`."""
+    return b"%b %b HTTP/1.1\r\n%bcontent-length: %d\r\nx-request-id: %b\r\n%b\r\n" % (
+        method, path, own, length, identity, lines,
     )  # fmt: skip
 
 

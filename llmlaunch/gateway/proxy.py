@@ -309,7 +309,7 @@ class Exchange:
         path = replica.prefix + request.upstream_path
         tracing = self._gateway.tracing
         lines = request.onward(plain) if tracing is None else tracing.onward(request, plain)
-        head = headers.to_worker(request.method, path, connection.host, lines, request.identity, len(body))
+        head = headers.to_worker(request.method, path, connection.lines, lines, request.identity, len(body))
         self._upstream = connection
         connection.send(self, head, body)
 

@@ -41,6 +41,8 @@ class Replica:
     engine: str = ""
     request_timeout_s: float | None = None
     """For how long it may say nothing while it has requests; None: as ``silence`` has it."""
+    keyed: bool = False
+    """Requests to it bear the key that is derived for its address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +168,7 @@ def _replica(row: object, processes: int) -> Replica:
         max_concurrency=None if cap is None else part(cap, processes),
         engine=_field(row, "engine", str, ""),
         request_timeout_s=None if timeout is None else float(timeout),
+        keyed=_field(row, "keyed", bool, False),
     )
 
 

@@ -45,6 +45,8 @@ class Service:
 
     controller_url: str
     token: str = ""
+    worker_keys: str = ""
+    """What the keys of workers are derived from."""
     options: Options = field(default_factory=Options)
     keys: KeyRing | None = None
     tls: Certificate | None = None
@@ -103,7 +105,7 @@ async def _serve(service: Service, sock: socket.socket, crew: Crew, on_started: 
     spans = tracing.from_environment(
         os.environ
     )  # in this process: the SDK has a thread, which no fork takes along
-    gateway = Gateway(service.options, service.keys, crew, spans)
+    gateway = Gateway(service.options, service.keys, crew, spans, service.worker_keys)
     follower = Follower(gateway, service.controller_url, service.token)
     signalled: asyncio.Future[int] = loop.create_future()
     _listen_for_signals(loop, signalled)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, cast
 
+from llmlaunch.controller.grants import worker_key
 from llmlaunch.gateway.coalesce import Coalescer
 from llmlaunch.gateway.descriptors import Descriptors
 from llmlaunch.gateway.framing import HEAD_LIMIT, BadAnswer, Body, Head, read_head
@@ -75,9 +76,9 @@ class UpstreamConnection(asyncio.Protocol):
         "_paused",
         "_transport",
         "closed",
-        "host",
         "idle_since",
         "key",
+        "lines",
         "pool",
         "used",
         "user",
@@ -86,8 +87,8 @@ class UpstreamConnection(asyncio.Protocol):
     def __init__(self, pool: Pool, replica: Replica) -> None:
         self.pool = pool
         self.key = replica.key
-        self.host = (b"[%b]:%d" if ":" in replica.host else b"%b:%d") % (replica.host.encode(), replica.port)
-        """As the ``Host`` of requests."""
+        self.lines = pool.lines(replica)
+        """Of every request that goes this way: ``Host``, and the worker's key."""
         self.user: AnswerTaker | None = None
         self.used = False
         self.closed = False
@@ -245,15 +246,29 @@ def _prepare(sock: socket.socket | None) -> None:
 
 
 class Pool:
-    """Idle connections by replica, last used first, and everything that is open, to close it in the end."""
+    """Idle connections by replica, last used first, and everything that is open, to close it in the end.
 
-    def __init__(self, descriptors: Descriptors) -> None:
+    ``seed``: what the keys of workers are derived from; "" means that this gateway knows none.
+    """
+
+    def __init__(self, descriptors: Descriptors, seed: str = "") -> None:
+        self._seed = seed
         self._loop = asyncio.get_running_loop()
         self._descriptors = descriptors
         self._idle: dict[str, list[UpstreamConnection]] = {}
         self._translators: dict[str, Worker] = {}
         self.heads: Seen[Head] = Seen()
         self.events = Coalescer(self._loop.call_soon)
+
+    def lines(self, replica: Replica) -> bytes:
+        """Lines of a head that are the same for all requests to ``replica``."""
+        host = (b"[%b]:%d" if ":" in replica.host else b"%b:%d") % (replica.host.encode(), replica.port)
+        if not replica.keyed or not self._seed:
+            return b"host: %b\r\n" % host
+        return b"host: %b\r\nauthorization: Bearer %b\r\n" % (
+            host,
+            worker_key(self._seed, replica.key).encode(),
+        )
 
     def take(self, key: str) -> UpstreamConnection | None:
         idle = self._idle.get(key)

@@ -60,7 +60,7 @@ class Question:
         body = json.dumps({"model": replica.engine_model or self._name} | QUESTIONS[self._path]).encode()
         lines = b"content-type: application/json\r\n"
         path, identity = replica.prefix + self._path, gateway.new_identity()
-        head = headers.to_worker(b"POST", path, connection.host, lines, identity, len(body))
+        head = headers.to_worker(b"POST", path, connection.lines, lines, identity, len(body))
         connection.send(self, head, body)
 
     def drop(self) -> None:

@@ -89,7 +89,10 @@ def _refuse_wrong(manifest: Manifest) -> None:
     problems = []
     for model in manifest.models:
         where = model.position
-        said = [*registry.get(model.engine).problems(model)]
+        engine = registry.get(model.engine)
+        said = [*engine.problems(model)]
+        if engine.key_variable in model.env:
+            said.append(f"env: {engine.key_variable} is set by the deployment; clients' keys belong to api:")
         said += [
             f"env: {key} is set by the plan; write gpus: on the model" for key in model.env if key in _OURS
         ]

@@ -135,6 +135,7 @@ class Maker:
             log_keep=model.log_keep,
             reason=reason,
             secret_env=self._secret(env),
+            key_variable=engine.key_variable,
             env_pass=model.env_pass,
             env_only=model.env_only,
             own_env=tuple(sorted(model.variables)),

@@ -73,6 +73,8 @@ class ProcessSpec:
     """Variables of its caller that it gets although they look secret: ``NAME`` or ``PREFIX_*``."""
     env_only: bool = False
     """True: of its caller's environment only what every program needs, and ``env_pass``."""
+    key_variable: str = ""
+    """The environment variable in which it is told the key that its callers must show; empty: it asks for none."""
     own_env: tuple[str, ...] = ()
     """Variables of its caller that its part of the manifest refers to."""
     log_max_bytes: int = DEFAULT_LOG_MAX_BYTES

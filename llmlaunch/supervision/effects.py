@@ -27,7 +27,7 @@ from llmlaunch.supervision.core.types import (
     SpawnFailed,
     Why,
 )
-from llmlaunch.supervision.credentials import credentials
+from llmlaunch.supervision.credentials import credentials, key_of
 from llmlaunch.supervision.loop import Post
 from llmlaunch.supervision.oom import LOOK_EVERY_S, OomCount
 from llmlaunch.supervision.probe import Watch
@@ -282,7 +282,8 @@ class ProcessEffects:
             tree = self._trees.get((name, incarnation))
             return tree.cpu_seconds() if tree else 0.0
 
-        await Watch(slot.spec, incarnation, log_file, self._policy, emit, cpu_seconds).run(ready)
+        key = key_of(self._secret, slot.spec)
+        await Watch(slot.spec, incarnation, log_file, self._policy, emit, cpu_seconds, key).run(ready)
 
     async def _read_memory(self) -> None:
         inventory = await self.memory.sample(fresh=True)

@@ -34,7 +34,10 @@ Emit = Callable[[Probed | Progressed], None]
 
 
 class Watch:
-    """Probes one incarnation of ``spec``. ``cpu_seconds`` tells what its process tree has used so far; it may block."""
+    """Probes one incarnation of ``spec``. ``cpu_seconds`` tells what its process tree has used so far; it may block.
+
+    ``key`` is what it asks its callers for; "" means nothing.
+    """
 
     def __init__(
         self,
@@ -44,7 +47,9 @@ class Watch:
         policy: Policy,
         emit: Emit,
         cpu_seconds: Callable[[], float],
+        key: str = "",
     ) -> None:
+        self._key = key
         self._spec = spec
         self._incarnation = incarnation
         self._log = log
@@ -121,7 +126,7 @@ class Watch:
         if not path:
             return await self._connect(timeout_s)
         try:
-            response = await request("GET", self._spec.address + path, timeout_s=timeout_s)
+            response = await request("GET", self._spec.address + path, token=self._key, timeout_s=timeout_s)
         except NoAnswer as error:
             hint = "; `probe_timeout:` allows more" if self._spec.component is Component.WORKER else ""
             return _Answer(False, error.message + (hint if error.timed_out else ""), unanswered=True)

@@ -163,6 +163,7 @@ def _registration(worker: _Wanted) -> dict[str, Any]:
         "kind": spec.kind or None,
         "max_concurrency": spec.max_concurrency,
         "request_timeout_s": spec.request_timeout_s,
+        "keyed": bool(spec.key_variable),
         "verified": True,
         "probe_path": spec.live_path,
         "pid": process.pid if process else None,

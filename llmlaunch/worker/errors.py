@@ -5,6 +5,7 @@
     ApiError                        an answer in OpenAI's error envelope
     ├── BadRequest          400     the request is wrong; names the parameter
     ├── ContextOverflow     400     prompt and answer do not fit the context; tells the counts
+    ├── WrongKey            401     the caller does not belong to this deployment
     ├── UnknownModel        404     another model's name
     ├── QueueFull           429     more requests wait than the worker takes
     ├── EngineFault         500     the engine failed on this request
@@ -77,6 +78,12 @@ class BadRequest(ApiError):
 
 class ContextOverflow(BadRequest):
     code = "context_length_exceeded"
+
+
+class WrongKey(ApiError):
+    status = 401
+    kind = "authentication_error"
+    code = "invalid_api_key"
 
 
 class UnknownModel(ApiError):

@@ -13,13 +13,14 @@ from typing import Any
 
 from llmlaunch import serve
 from llmlaunch.controller.client import ControllerClient, keep_registered
-from llmlaunch.controller.wire import TOKEN_VARIABLE, RegisterWorker, WorkerStatus
+from llmlaunch.controller.wire import KEY_VARIABLE, TOKEN_VARIABLE, RegisterWorker, WorkerStatus
 from llmlaunch.errors import LlmlaunchError, StartError
 from llmlaunch.worker import loader
 from llmlaunch.worker.config import WorkerConfig
 from llmlaunch.worker.errors import CanNotGoOn
 from llmlaunch.worker.flight import hand_over
 from llmlaunch.worker.front import Front
+from llmlaunch.worker.keyed import Keyed
 from llmlaunch.worker.routes import application
 from llmlaunch.worker.state import State, Status
 
@@ -38,7 +39,7 @@ def run(config: WorkerConfig, sock: socket.socket) -> int:
     worker = _Worker(config)
     sys.setswitchinterval(SWITCH_S)
     code = serve.run_app(
-        application(worker.front),
+        Keyed(application(worker.front), worker.key) if worker.key else application(worker.front),
         sock,
         on_started=worker.started,
         on_stopping=worker.stopping,
@@ -57,6 +58,8 @@ class _Worker:
         self.config = config
         self.state = State(needs_controller=bool(config.controller_address))
         self.front = Front(config, self.state)
+        self.key = os.environ.get(KEY_VARIABLE, "")
+        """What callers must show; empty: nothing."""
         self.failure: LlmlaunchError | None = None
         self.end = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -145,6 +148,7 @@ class _Worker:
                 kind=loaded.kind.value,
                 max_concurrency=self.config.max_concurrency,
                 request_timeout_s=self.config.request_timeout_s,
+                keyed=bool(self.key),
             )
 
         try:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import pytest
 
@@ -126,6 +127,15 @@ def test_status_tells_all(served: tuple[Cli, str]) -> None:
     ]
     addresses = [c["address"] for c in report["components"]]
     assert len(set(addresses)) == len(addresses)
+
+
+def test_a_workers_own_port_tells_strangers_how_it_is_and_no_more(served: tuple[Cli, str]) -> None:
+    box, _ = served
+    address = box.component("smollm2-1")["address"]
+    for path, status in (("/health", 200), ("/ready", 200), ("/metrics", 200), ("/v1/models", 401)):
+        assert httpx.get(address + path, trust_env=False).status_code == status
+    body = {"model": "smollm2", "messages": [{"role": "user", "content": "Hi"}]}
+    assert httpx.post(address + "/v1/chat/completions", json=body, trust_env=False).status_code == 401
 
 
 def test_the_message_verb_and_the_chat_verb(served: tuple[Cli, str]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -13,9 +15,10 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.integration.cli.support import Fake, ask, write
+from tests.integration.cli.support import ENGINE, Fake, ask, write
 from tests.support import deployment
 from tests.support.deployment import Cli
+from tests.support.model_files import llama_folder
 from tests.support.waiting import wait_until
 
 SHELL = {
@@ -29,11 +32,25 @@ SHELL = {
 }
 
 
+FAKE_VLLM = """\
+#!{python} -I
+import os, sys
+given = dict(zip(sys.argv, sys.argv[1:]))
+flags = [word for flag in ("--host", "--port") for word in (flag, given[flag])]
+flags += ["--names", given["--served-model-name"], "--key-variable", "VLLM_API_KEY"]
+os.execv(sys.executable, [sys.executable, "-I", "-S", {engine!r}, *flags])
+"""
+
+
 @dataclass
 class Lab:
     cli: Cli
     good: Fake
     evil: Fake
+
+    @property
+    def endpoint(self) -> str:
+        return self.cli.status()["api"]["url"].rstrip("/") + "/v1/chat/completions"
 
     def env(self, fake: Fake) -> dict[str, str]:
         return dict(ask(f"http://127.0.0.1:{fake.port}/seen")["env"])
@@ -44,13 +61,20 @@ class Lab:
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    """Two models of different teams behind one endpoint with keys, whose controller lets strangers register."""
+    """Models of different teams behind one endpoint with keys, whose controller lets strangers register."""
     with deployment.cli(**SHELL) as cli:
+        program = cli.home / "bin" / "vllm"
+        program.parent.mkdir()
+        program.write_text(FAKE_VLLM.format(python=sys.executable, engine=str(ENGINE)))
+        program.chmod(0o700)
+        cli.env["PATH"] = f"{program.parent}:{os.environ['PATH']}"
+        model = llama_folder(cli.home / "model")
         good = Fake("good", more={"env": {"CREDS": "${TEAM_A}"}})
         evil = Fake("evil", more={"env_pass": ["TEAM_*", "LAB_*"]})
         manifest = json.loads(write(cli, good, evil).read_text())
         manifest["controller"]["open_registration"] = True
         manifest["api"]["api_keys_env"] = "LAB_API_KEYS"
+        manifest["models"] += [{"model": str(model), "names": ["closed"], "engine": "vllm", "gpus": "cpu"}]
         (cli.cwd / "deploy.yaml").write_text(json.dumps(manifest))
         cli.ok("up", "-d")
         yield Lab(cli, good, evil)
@@ -65,6 +89,10 @@ def call(url: str, body: Any, token: str = "") -> tuple[int, Any]:
             return answer.status, json.loads(answer.read())
     except urllib.error.HTTPError as error:
         return error.code, json.loads(error.read())
+
+
+def asking(model: str) -> dict[str, Any]:
+    return {"model": model, "messages": [{"role": "user", "content": "x"}]}
 
 
 def test_an_engine_finds_nobody_elses_secret_in_its_environment(lab: Lab) -> None:
@@ -103,10 +131,9 @@ def test_an_engine_cannot_take_requests_of_another_model(lab: Lab) -> None:
     assert call(controller + "/gateway_report", {"gateway": "g", "in_flight": {good: 999}})[0] == 401
 
     before = ask(good + "/seen")["requests"], ask(evil + "/seen")["requests"]
-    endpoint = lab.cli.status()["api"]["url"].rstrip("/") + "/v1/chat/completions"
+    endpoint = lab.endpoint
     for _ in range(20):
-        body = {"model": "good", "messages": [{"role": "user", "content": "x"}]}
-        assert call(endpoint, body, "sk-of-the-endpoint")[0] == 200
+        assert call(endpoint, asking("good"), "sk-of-the-endpoint")[0] == 200
     assert (ask(good + "/seen")["requests"], ask(evil + "/seen")["requests"]) == (before[0] + 20, before[1])
 
 
@@ -129,3 +156,24 @@ def test_a_name_stays_with_the_manifest_when_the_controller_restarts(lab: Lab) -
 
     wait_until(back, 20, "the model is served again")
     assert set(taken) <= {"", f"http://127.0.0.1:{lab.good.port}"}
+
+
+def test_an_engines_port_answers_its_gateway_and_nobody_else_on_the_machine(lab: Lab) -> None:
+    closed = lab.address("closed-1")
+    seen = ask(closed + "/seen")["env"]
+    key = seen["VLLM_API_KEY"]
+    for token in ("", "sk-of-the-endpoint", seen.get("LLMLAUNCH_TOKEN", "")):
+        assert call(closed + "/v1/chat/completions", asking("closed"), token)[0] == 401
+    assert call(lab.endpoint, asking("closed"), "sk-of-the-endpoint")[0] == 200
+    assert ask(closed + "/seen")["headers"]["authorization"] == f"Bearer {key}", "not the client's own"
+
+    assert call(lab.endpoint, asking("good"), "sk-of-the-endpoint")[0] == 200
+    assert "authorization" not in ask(f"http://127.0.0.1:{lab.good.port}/seen")["headers"]
+    shown = [lab.cli.ok(*verb, "--json") for verb in (("status",), ("plan",))] + [
+        lab.cli.ok("logs", "closed-1")
+    ]
+    files = [path.read_bytes() for path in (lab.cli.home / "state").rglob("*") if path.is_file()]
+    assert not [text for text in shown if key in text]
+    assert not [data for data in files if key.encode() in data]
+    argv = [process.cmdline() for process in lab.cli.processes()]
+    assert key not in str(argv)

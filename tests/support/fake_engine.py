@@ -73,6 +73,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self._hang_if_told()
+        if self._is_foreign():
+            return
         match self.path.split("?")[0]:
             case "/health" | "/ready" | "/live":
                 self._health()
@@ -89,6 +91,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self._body()
         self._hang_if_told()
+        if self._is_foreign():
+            return
         match self.path.split("?")[0]:
             case "/v1/chat/completions" | "/v1/completions" | "/v1/embeddings":
                 self._serve(body)
@@ -119,6 +123,15 @@ class Handler(BaseHTTPRequestHandler):
     @property
     def _names(self) -> list[str]:
         return [name for name in self.state.options.names.split(",") if name]
+
+    def _is_foreign(self) -> bool:
+        """Whether the caller lacks the key; like vLLM's, it is asked for under /v1 alone."""
+        variable = self.state.options.key_variable
+        key = os.environ.get(variable) if variable else None
+        if not key or not self.path.startswith("/v1") or self.headers.get("Authorization") == f"Bearer {key}":
+            return False
+        self._json(401, {"error": "Unauthorized"})
+        return True
 
     def _hang_if_told(self) -> None:
         while self.state.hung:
@@ -316,6 +329,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--names", default="fake", help="comma separated")
+    parser.add_argument(
+        "--key-variable", default="", help="environment variable with the key that callers show"
+    )
     parser.add_argument("--ready-after", type=float, default=0.0, help="seconds of 503 on /health")
     parser.add_argument("--health-delay", type=float, default=0.0, help="seconds until /health answers")
     parser.add_argument("--progress", action="store_true", help="/health shows progress while loading")

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlaunch.controller.grants import OWNER, Grant, Role, gateway_token, read, replica_token
+from llmlaunch.controller.grants import (
+    OWNER,
+    Grant,
+    Role,
+    gateway_token,
+    key_seed,
+    read,
+    replica_token,
+    worker_key,
+)
 
 SECRET = "the-secret-of-a-deployment"
 A = "http://127.0.0.1:21002"
@@ -56,6 +65,26 @@ def test_one_changed_character_is_enough(data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(token) - 2))  # of the last character some bits are padding
     other = data.draw(st.characters(max_codepoint=126, min_codepoint=33).filter(lambda c: c != token[at]))
     assert read(SECRET, token[:at] + other + token[at + 1 :]) is None
+
+
+def test_every_worker_has_a_key_of_its_own_that_opens_nothing_else() -> None:
+    seed = key_seed(SECRET)
+    keys = [worker_key(seed, f"http://127.0.0.1:{port}") for port in range(21002, 21102)]
+    assert len({*keys, seed, SECRET}) == 102
+    assert all(read(SECRET, key) is None for key in (*keys, seed))
+    assert worker_key(key_seed("other"), A) not in keys
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (A, A + "/"),
+        ("http://Box:1", "http://box:1"),
+        ("http://[fe80::1%25eth0]:1", "http://[fe80::1%eth0]:1"),
+    ],
+)
+def test_a_key_is_the_same_however_its_address_is_spelt(one: str, other: str) -> None:
+    assert worker_key("seed", one) == worker_key("seed", other)
 
 
 @given(st.text())

@@ -25,7 +25,7 @@ class FakeAsker:
         self.answer = answer
         self.asked: list[tuple[str, str, float]] = []
 
-    async def is_well(self, address: Address, path: str, seconds: float) -> None:
+    async def is_well(self, address: Address, path: str, seconds: float, keyed: bool) -> None:
         self.asked.append((str(address), path, seconds))
         if str(address) == B:
             await asyncio.sleep(3600)

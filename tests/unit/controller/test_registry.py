@@ -71,6 +71,7 @@ def test_a_registered_worker_is_in_the_routes_with_all_it_said() -> None:
         "kind": "embed",
         "max_concurrency": 7,
         "request_timeout_s": 90.0,
+        "keyed": False,
     }
     assert registry.models(t) == ["m", "n"]
     assert registry.models(t, multimodal=True) == ["m", "n"]
@@ -449,6 +450,13 @@ def test_a_worker_gets_no_name_that_its_token_does_not_allow() -> None:
     t = registry.register(GUARDED, own)
     assert named(t) == {A: ["m"]}
     assert named(registry.refresh(t, A, WorkerStatus(model_names=["evil", "m", "evil"]))) == {A: ["m"]}
+
+
+def test_only_the_deployments_own_workers_are_shown_a_key() -> None:
+    request, status = RegisterWorker(worker_name=A, keyed=True), WorkerStatus(model_names=["m"])
+    for trusted in (True, False):
+        t = registry.register(registry.empty(0), registry.worker_from(request, status, 0.0, trusted=trusted))
+        assert [row.keyed for row in registry.routes(t, "e", "lottery").replicas] == [trusted]
 
 
 strangers = st.one_of(

@@ -29,7 +29,7 @@ from llmlaunch.gateway.restore import EventRestorer, restored, restorer_for
 def test_what_connection_names_is_hop_by_hop() -> None:
     named = headers.named_by_connection(b"close, X-Own ,,te")
     lines = headers.for_worker([(b"x-own", b"1"), (b"keep", b"2"), (b"te", b"3")], named, plain=False)
-    assert headers.to_worker(b"POST", b"/p", b"h:1", lines, b"id", 4) == (
+    assert headers.to_worker(b"POST", b"/p", b"host: h:1\r\n", lines, b"id", 4) == (
         b"POST /p HTTP/1.1\r\nhost: h:1\r\ncontent-length: 4\r\nx-request-id: id\r\nkeep: 2\r\n\r\n"
     )
 

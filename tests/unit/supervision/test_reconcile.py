@@ -71,6 +71,7 @@ FELT: dict[str, Any] = {
     "argv": ("x",), "env": {"A": "1"}, "host": "::1", "port": 9, "address": "http://h", "model": "m", "names": ("n",),
     "engine": "vllm", "gpus": ("GPU-1",), "mask": "", "self_registering": True,
     "component": Component.API, "env_pass": ("A",), "env_only": True, "own_env": ("A",),
+    "key_variable": "K",
 }  # fmt: skip
 NOT_FELT: dict[str, Any] = {
     "reason": "other", "vram_bytes": 3, "vram_per_gpu": (3,), "start_timeout_s": 9.0, "stop_grace_s": 9.0,
