@@ -30,6 +30,11 @@ def api(
         metavar="ORIGIN",
         help="Origin whose pages may call from a browser; '*' for every one. Repeat for more.",
     ),
+    trusted_proxy: list[str] = typer.Option(
+        [],
+        metavar="NETWORK",
+        help="Address or network of a proxy whose X-Forwarded-For is believed. Repeat for more.",
+    ),
     tls_cert: Optional[Path] = typer.Option(  # noqa: UP045
         None, help="PEM file with the certificate chain: serve https. Read again when it changes."
     ),
@@ -61,6 +66,7 @@ def api(
     from llmlaunch.gateway import server
     from llmlaunch.gateway.app import Options
     from llmlaunch.gateway.follow import controller_address as checked
+    from llmlaunch.gateway.forwarded import networks
     from llmlaunch.gateway.keys import ring
     from llmlaunch.gateway.tls import certificate
     from llmlaunch.serve import bind, configure_logging, url
@@ -79,6 +85,7 @@ def api(
             max_body_bytes=max_body_bytes,
             max_bodies_bytes=max_bodies_bytes,
             cors_origins=tuple(cors_origin),
+            trusted_proxies=networks(trusted_proxy, "--trusted-proxy"),
             access_log=sys.stdout.fileno() if access_log else None,
         ),
         keys=keys,

@@ -38,6 +38,7 @@ def line(
     at: float,
     request_id: bytes,
     trace_id: str,
+    client: str,
     key: str,
     method: bytes,
     path: str,
@@ -60,7 +61,7 @@ def line(
         rest += f', "attempts": {attempts}'
     return (
         f'{{"time": "{_moment(at)}", "request_id": {_quoted(request_id.decode("latin-1"))}{_known("trace_id", trace_id)}'
-        f'{_known("key", key)}, "method": {_quoted(method.decode("latin-1"))}, "path": {_quoted(path)}'
+        f'{_known("client", client)}{_known("key", key)}, "method": {_quoted(method.decode("latin-1"))}, "path": {_quoted(path)}'
         f'{_known("model", model[:NAME_MOST])}{_known("replica", replica)}, "status": {status}{rest}}}'
     )
 
@@ -80,14 +81,22 @@ def _second(at: int) -> str:
 
 
 def line_of(
-    asked: Request, exchange: Exchange | None, model: str, status: int, seconds: float, trace: str, at: float
+    asked: Request,
+    exchange: Exchange | None,
+    client: str,
+    model: str,
+    status: int,
+    seconds: float,
+    trace: str,
+    at: float,
 ) -> str:
-    """:func:`line` of a request that is over. ``trace``: the id of our own, if there is one."""
+    """:func:`line` of a request that is over. ``trace``: the id of our own, if there is one. ``client``: its address."""
     parent = _TRACE.fullmatch(asked.field(b"traceparent"))
     return line(
         at=at,
         request_id=asked.identity,
         trace_id=trace or (parent[1].decode() if parent else ""),
+        client=client,
         key=asked.grant.name,
         method=asked.method,
         path=asked.label,

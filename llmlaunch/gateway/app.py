@@ -15,7 +15,7 @@ from heapq import nsmallest
 from operator import itemgetter
 from typing import Any
 
-from llmlaunch.gateway import access, errors, metrics, request
+from llmlaunch.gateway import access, errors, forwarded, metrics, request
 from llmlaunch.gateway.access import AccessLog
 from llmlaunch.gateway.balance import is_full
 from llmlaunch.gateway.board import Crew, alone
@@ -23,11 +23,13 @@ from llmlaunch.gateway.bodies import Bodies
 from llmlaunch.gateway.body import BadBody
 from llmlaunch.gateway.descriptors import Descriptors
 from llmlaunch.gateway.errors import Reply
+from llmlaunch.gateway.forwarded import Network
 from llmlaunch.gateway.http import ClientConnection
 from llmlaunch.gateway.keys import KeyRing
 from llmlaunch.gateway.limits import BYTES_PER_TOKEN, FREE, Account, part
 from llmlaunch.gateway.load import Load, RetryBudget
 from llmlaunch.gateway.metrics import Metrics
+from llmlaunch.gateway.noise import Noise
 from llmlaunch.gateway.proxy import CLIENT_LEFT, Exchange
 from llmlaunch.gateway.receive import Rules
 from llmlaunch.gateway.request import Kind, Request
@@ -62,6 +64,8 @@ class Options:
     """Of all requests together, in all processes. Each process has room for one of the largest bodies at least."""
     cors_origins: tuple[str, ...] = ()
     """Origins that browsers may call from; ``*`` is every one."""
+    trusted_proxies: tuple[Network, ...] = ()
+    """Whose X-Forwarded-For is believed."""
     access_log: int | None = None
     """The file descriptor that gets a JSON line for every request; None: no such log."""
 
@@ -87,6 +91,7 @@ class Gateway:
         self.loop.call_later(FIRST_TABLE_S, self.begin)
         self.controller_up = False
         self.loads: dict[str, Load] = {}
+        self.noise = Noise()
         self.room: WaitingRoom[Exchange] = WaitingRoom()
         self.suspects = Suspects()
         self._held_back: list[Exchange] = []
@@ -103,6 +108,8 @@ class Gateway:
         self.pool = Pool(self.descriptors, worker_keys)
         self.vigil = Vigil(self)
         self.connections: set[ClientConnection] = set()
+        self.warning = ""
+        """What people should know of how it runs; a supervisor shows it."""
         self.stopping = False
         self.broken = False
         """Connections to this gateway are lost in another of its processes, and nobody replaces that one."""
@@ -112,6 +119,7 @@ class Gateway:
         """For connections that nobody made room for."""
         self.identity = f"gateway-{os.urandom(6).hex()}"
         self.on_drained: asyncio.Event = asyncio.Event()
+        self._proxies = options.trusted_proxies
         self._origins = frozenset(origin.encode() for origin in options.cors_origins)
         self._keys = keys
         self._tasks: set[asyncio.Task[None]] = set()
@@ -256,8 +264,33 @@ class Gateway:
         """``name`` when it is one of ours: metrics hold no others."""
         return name if name in self.table.serving or name in self.table.expected else ""
 
-    def ended(self, asked: Request, model: str, status: int, exchange: Exchange | None = None) -> None:
-        """A request is over. ``exchange``: who tried to have it answered, if it came so far."""
+    def client_of(self, connection: ClientConnection, asked: Request) -> str:
+        """The address that ``asked`` came from, through proxies that are trusted."""
+        if not self._proxies:
+            return connection.peer
+        return forwarded.client_of(connection.peer, asked.all_of(b"x-forwarded-for"), self._proxies)
+
+    def _is_from_here(self, asked: Request) -> bool:
+        """Whether somebody on this machine asks, and no proxy on it for somebody else."""
+        if not asked.local or not self._proxies:
+            return asked.local
+        told = asked.all_of(b"x-forwarded-for")
+        found = (forwarded.client_of(peer, told, self._proxies) for peer in ("127.0.0.1", "::1"))
+        return all(map(forwarded.is_loopback, found))
+
+    def ended(
+        self,
+        asked: Request,
+        model: str,
+        status: int,
+        exchange: Exchange | None = None,
+        client: ClientConnection | None = None,
+        quiet: bool = False,
+    ) -> None:
+        """A request is over. ``exchange``: who tried to have it answered, if it came so far; else ``client``.
+
+        ``quiet``: the access log tells of it in sum only.
+        """
         seconds = self.now() - asked.received
         if asked.held:
             self.rules.bodies.release(asked)
@@ -266,8 +299,12 @@ class Gateway:
         if asked.estimate is not None and exchange is not None:
             self._settle(asked, status, exchange)
         trace = "" if self.tracing is None else self.tracing.ended(asked, model, status, exchange)
-        if self._access is not None:
-            self._access.add(access.line_of(asked, exchange, model, status, seconds, trace, time.time()))
+        if self._access is not None and not quiet:
+            who = exchange.client if exchange is not None else client
+            address = "" if who is None else self.client_of(who, asked)
+            self._access.add(
+                access.line_of(asked, exchange, address, model, status, seconds, trace, time.time())
+            )
         if self._chatty:
             log.debug(
                 "%s %s %s model=%r %d %.3f s", asked.identity.decode(), asked.method.decode(), asked.label, model,
@@ -282,7 +319,7 @@ class Gateway:
         found = asked.endpoint
         if found.kind is Kind.NOWHERE:
             return asked.path.startswith((b"/v1", b"/api"))
-        return found.guarded and not (found.kind is Kind.METRICS and asked.local)
+        return found.guarded and not (found.kind is Kind.METRICS and self._is_from_here(asked))
 
     def _options(self, asked: Request) -> Reply:
         if asked.endpoint.kind is Kind.NOWHERE and asked.path != b"*":
@@ -322,6 +359,8 @@ class Gateway:
             "names_expected": expected,
             "controller": "up" if self.controller_up else "down",
         }
+        if self.warning:
+            value["warning"] = self.warning
         return _json(200 if up else 503, value)
 
     def _metrics(self) -> Reply:
@@ -470,6 +509,8 @@ class Gateway:
             ticket.item.waited_out()
         self.call_waiting()
         self.vigil.sweep([c.serving for c in self.connections if c.serving is not None], now)
+        for line in self.noise.lines(now):
+            log.warning("%s", line)
         self.pool.sweep(now, set(self.table.replicas))
         if self.suspects:
             self.suspects.expire(now)

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, cast
 
 from llmlaunch.gateway import errors
 from llmlaunch.gateway.errors import Reply
+from llmlaunch.gateway.held import Held
+from llmlaunch.gateway.noise import Verdict
 from llmlaunch.gateway.proxy import Exchange
 from llmlaunch.gateway.receive import AHEAD_LIMIT, Receiver
 from llmlaunch.gateway.request import Request
@@ -53,7 +55,7 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_current", "_gateway", "_half_closed", "_idle_since", "_lingering", "_now", "_paused_reading", "_probe",
-        "_receiver", "_secure", "_serving", "_stalled_since", "_turning", "transport",
+        "_receiver", "_secure", "_serving", "_stalled_since", "_turning", "peer", "transport",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway) -> None:
@@ -62,7 +64,7 @@ class ClientConnection(asyncio.Protocol):
         self._receiver: Receiver
         self._current: Request | None = None
         """Being answered."""
-        self._serving: Exchange | None = None
+        self._serving: Exchange | Held | None = None
         """By whom, when a replica is needed for it."""
         self._lingering = False
         self._half_closed = False
@@ -84,12 +86,15 @@ class ClientConnection(asyncio.Protocol):
         if sock is not None and sock.family in _INTERNET:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         peer = transport.get_extra_info("peername")
-        local = bool(peer) and _is_loopback(str(peer[0]))
+        self.peer = str(peer[0]).removeprefix("::ffff:") if peer else ""
+        """Address of the other end."""
         gateway = self._gateway
         files = gateway.descriptors
         number = -1 if sock is None else sock.fileno()
         surplus = number >= files.tight and not files.take(number)
-        self._receiver = Receiver(gateway.surplus_rules if surplus else gateway.rules, local)
+        self._receiver = Receiver(
+            gateway.surplus_rules if surplus else gateway.rules, _is_loopback(self.peer)
+        )
         self._idle_since = self._now()
         gateway.connections.add(self)
 
@@ -149,7 +154,9 @@ class ClientConnection(asyncio.Protocol):
             self._current = request = ahead.popleft()
             answer = request.reply or gateway.answer(request)
             if isinstance(answer, Reply):
-                gateway.ended(request, "", answer.status)
+                if answer.status == 401 and self._is_noise(request, answer):
+                    continue
+                gateway.ended(request, "", answer.status, client=self)
                 self.reply(request, answer)
             else:
                 self._serving = exchange = Exchange(gateway, self, request, answer)
@@ -159,6 +166,19 @@ class ClientConnection(asyncio.Protocol):
         self._turning = False
         if ahead or receiver.unread or receiver.expecting or self._paused_reading:
             self._pace()
+
+    def _is_noise(self, request: Request, reply: Reply) -> bool:
+        """Whether a wrong key is one of many from its address: then its answer is taken care of, and not logged."""
+        gateway = self._gateway
+        verdict, source = gateway.noise.strike(gateway.client_of(self, request), self._now())
+        gateway.metrics.wrong_key(verdict.value)
+        if verdict is Verdict.HOLD:
+            self._serving = Held(gateway, self, request, reply, source)
+        elif verdict is Verdict.CLOSE:
+            request.keep_alive = False
+            gateway.ended(request, "", reply.status, quiet=True)
+            self.reply(request, reply)
+        return verdict is not Verdict.ANSWER
 
     def _pace(self) -> None:
         """Ask for a body that waits for it, and read as far ahead as there is room."""
@@ -307,4 +327,4 @@ def _is_closed(sock: socket.socket) -> bool:
 
 
 def _is_loopback(host: str) -> bool:
-    return host.startswith(("127.", "::ffff:127.")) or host == "::1"
+    return host.startswith("127.") or host == "::1"

@@ -47,6 +47,8 @@ FAMILIES = (
     Family(PREFIX + "usage_untold_total", Kind.COUNTER,
            "Answers that told no usage, as streams do unless they are asked to.", ("model",)),
     Family(PREFIX + "limited_total", Kind.COUNTER, "Requests beyond the limits of their key.", ("key", "limit")),
+    Family(PREFIX + "wrong_keys_total", Kind.COUNTER,
+           "Requests with a wrong API key or none; of many from one address the answers are held back.", ("answer",)),
     Family(PREFIX + "request_duration_seconds", Kind.HISTOGRAM, "From the request's head to the last byte.", _MODEL),
     Family(PREFIX + "time_to_first_byte_seconds", Kind.HISTOGRAM, "From the request's head to the first byte.", _MODEL),
     Family(PREFIX + "retries_total", Kind.COUNTER, "Attempts after the first.", ("reason",)),
@@ -144,6 +146,9 @@ class Metrics:
 
     def was_limited(self, key: str, limit: str) -> None:
         self._count("limited_total", key, limit)
+
+    def wrong_key(self, answer: str) -> None:
+        self._count("wrong_keys_total", answer)
 
     def retried(self, reason: str) -> None:
         self._count("retries_total", reason)

@@ -417,6 +417,11 @@ class Exchange:
             self._upstream.resume()
 
     @property
+    def client(self) -> ClientConnection:
+        """Who asked."""
+        return self._client
+
+    @property
     def started(self) -> bool:
         """Bytes of an answer went to the client."""
         return self._started

@@ -182,3 +182,7 @@ class Request:
 
     def field(self, name: bytes) -> bytes:
         return next((value for key, value in self.fields if key == name), b"")
+
+    def all_of(self, name: bytes) -> str:
+        """The values of every field of that name, joined as RFC 9110 §5.3 has it."""
+        return b",".join(value for key, value in self.fields if key == name).decode("latin-1")

@@ -25,6 +25,7 @@ from llmlaunch.gateway import group, tracing
 from llmlaunch.gateway.app import Gateway, Options
 from llmlaunch.gateway.board import Crew, alone
 from llmlaunch.gateway.follow import Follower
+from llmlaunch.gateway.forwarded import is_loopback
 from llmlaunch.gateway.http import ClientConnection
 from llmlaunch.gateway.keys import KeyRing
 from llmlaunch.gateway.pulse import BEAT_S, LOOK_S
@@ -107,6 +108,8 @@ async def _serve(service: Service, sock: socket.socket, crew: Crew, on_started: 
     )  # in this process: the SDK has a thread, which no fork takes along
     gateway = Gateway(service.options, service.keys, crew, spans, service.worker_keys)
     follower = Follower(gateway, service.controller_url, service.token)
+    if service.keys is None and not is_loopback(str(sock.getsockname()[0])):
+        gateway.warning = "anybody who can reach this machine can use it: it asks for no key"
     signalled: asyncio.Future[int] = loop.create_future()
     _listen_for_signals(loop, signalled)
     tls = service.tls

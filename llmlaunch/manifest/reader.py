@@ -88,6 +88,7 @@ class Reader:
                 api.max_bodies,
                 log_max_bytes=api.log_max or log_max,
                 log_keep=api.log_keep or log_keep,
+                trusted_proxies=tuple(api.trusted_proxies),
             ),
             path=path,
             secrets=frozenset(self.tree.secrets),

@@ -20,6 +20,7 @@ from llmlaunch.manifest.values import (
     LogFiles,
     LogSize,
     Names,
+    Networks,
     Patience,
     Port,
     Probe,
@@ -78,6 +79,8 @@ class ApiPart(Part):
     """Bytes of all request bodies that are held at a time; beyond it, 503. At least one body of `max_body` is always taken."""
     cors_origins: Texts = Field(default_factory=list, examples=[["https://chat.example.org"], "*"])
     """Web origins whose pages may call the endpoint, such as https://chat.example.org, or "*"."""
+    trusted_proxies: Networks = Field(default_factory=list, examples=[["127.0.0.1", "10.0.0.0/8"]])
+    """Reverse proxies, by address or network, whose X-Forwarded-For tells who asks. From anybody else the header means nothing."""
     access_log: Flag = Field(default=False, examples=[True])
     """Log every request as a JSON line: who, which model and replica, status, tokens and times. Never the text."""
     processes: Processes = Field(default=1, examples=[4])

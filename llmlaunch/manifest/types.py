@@ -107,6 +107,8 @@ class ApiSpec:
     log_max_bytes: int = DEFAULT_LOG_MAX_BYTES
     log_keep: int = DEFAULT_LOG_KEEP
     """As for a model."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses and networks (CIDR) whose X-Forwarded-For is believed."""
 
 
 @dataclass(frozen=True, slots=True)

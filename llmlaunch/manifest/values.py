@@ -133,6 +133,15 @@ def _host(value: object) -> object:
     return bare
 
 
+def _network(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            ipaddress.ip_network(value, strict=False)
+        except ValueError:
+            raise wrong("is not an address or a network", "10.0.0.7, 10.0.0.0/8 or fd00::/8") from None
+    return value
+
+
 def _served(value: object) -> object:
     if isinstance(value, str) and not is_served_name(value):
         raise wrong("is no name for a model", "text without commas or line breaks, not empty")
@@ -250,6 +259,12 @@ Texts = Annotated[
     BeforeValidator(_one_or_many),
     WithJsonSchema({"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}),
 ]
+Networks = Annotated[
+    list[Annotated[str, BeforeValidator(_network)]],
+    BeforeValidator(_one_or_many),
+    WithJsonSchema({"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}),
+]
+"""IP addresses, and networks in CIDR notation."""
 EnvPatterns = Annotated[
     list[Annotated[str, BeforeValidator(_env_pattern)]],
     BeforeValidator(_one_or_many),

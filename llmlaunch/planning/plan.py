@@ -11,7 +11,7 @@ from llmlaunch.engines import registry
 from llmlaunch.engines.types import Engine
 from llmlaunch.errors import ManifestError, Problem
 from llmlaunch.hardware.types import Inventory
-from llmlaunch.manifest.types import EngineName, GpuAuto, GpuCpu, GpuPinned, Manifest, ModelSpec
+from llmlaunch.manifest.types import ApiSpec, EngineName, GpuAuto, GpuCpu, GpuPinned, Manifest, ModelSpec
 from llmlaunch.models.facts import ModelFacts
 from llmlaunch.planning import devices, environment, estimate, naming, placement, ports, specs
 from llmlaunch.planning.types import GpuBudget, Plan, ProcessSpec, Rejection, World
@@ -74,6 +74,7 @@ def plan(manifest: Manifest, inventory: Inventory, facts: Mapping[str, ModelFact
             *_said(inventory),
             *survey.notes,
             *_notes(replicas, workers, pool),
+            *_open_to_all(manifest.api),
             *ports.moved(wishes, assigned, world),
         ),
         manifest_path=manifest.path,
@@ -270,6 +271,15 @@ def _rejections(replicas: list[_Replica], outcomes: Mapping[str, placement.Outco
             )
         found.append(Rejection(first.model.names[0], reason))
     return tuple(found)
+
+
+def _open_to_all(api: ApiSpec) -> list[str]:
+    if api.api_keys_file or api.api_keys_env or ports.is_loopback(api.host):
+        return []
+    return [
+        f"anybody who can reach this machine can use the endpoint: it listens on {api.host} and asks for no key; "
+        "set api_keys_file or api_keys_env under api, or host: 127.0.0.1"
+    ]
 
 
 def _notes(replicas: list[_Replica], workers: Mapping[str, ProcessSpec], pool: placement.Pool) -> list[str]:

@@ -169,9 +169,13 @@ def refuse_wrong_hosts(manifest: Manifest, world: World) -> None:
 
 def _local(host: str, world: World) -> bool:
     bare = host.strip("[]").lower()
-    if bare in _WILDCARDS or bare == "localhost" or bare in {a.lower() for a in world.local_addresses}:
-        return True
+    return bare in _WILDCARDS or is_loopback(host) or bare in {a.lower() for a in world.local_addresses}
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches ``host``, as its name or address says."""
+    bare = host.strip("[]").lower()
     try:
         return ipaddress.ip_address(bare).is_loopback
     except ValueError:
-        return False
+        return bare == "localhost"

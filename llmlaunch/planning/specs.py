@@ -58,6 +58,8 @@ class Maker:
         argv += ["--max-bodies-bytes", str(wanted.max_bodies_bytes)]
         for origin in wanted.cors_origins:
             argv += ["--cors-origin", origin]
+        for network in wanted.trusted_proxies:
+            argv += ["--trusted-proxy", network]
         if wanted.access_log:
             argv.append("--access-log")
         if wanted.processes > 1:

@@ -58,7 +58,8 @@ def test_a_line_for_every_request(logging_bench: Bench) -> None:
     assert line.pop("time").endswith("Z")
     assert 0 < line.pop("first_byte_s") <= line.pop("duration_s")
     assert line == {
-        "request_id": "one", "trace_id": TRACE[3:35], "key": "alice", "method": "POST", "path": "/v1/chat/completions",
+        "request_id": "one", "trace_id": TRACE[3:35], "client": "127.0.0.1", "key": "alice", "method": "POST",
+        "path": "/v1/chat/completions",
         "model": "m", "replica": worker.url, "status": 200, "prompt_tokens": 1, "completion_tokens": 2, "attempts": 1,
     }  # fmt: skip
     assert worker.seen[0].header("traceparent") == TRACE

@@ -19,7 +19,7 @@ from llmlaunch.gateway.access import WAITING_MOST, AccessLog, line
 from tests.support.waiting import wait_until
 
 EMPTY: dict[str, Any] = {
-    "at": 0.0, "request_id": b"", "trace_id": "", "key": "", "method": b"GET", "path": "/p", "model": "", "replica": "",
+    "at": 0.0, "request_id": b"", "trace_id": "", "client": "", "key": "", "method": b"GET", "path": "/p", "model": "", "replica": "",
     "status": 200, "tokens": None, "first_byte_s": None, "duration_s": 0.0, "attempts": 0,
 }  # fmt: skip
 

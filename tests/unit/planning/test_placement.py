@@ -480,6 +480,7 @@ def test_the_controller_and_the_api() -> None:
             max_body_bytes=9,
             max_bodies_bytes=11,
             cors_origins=("https://a", "*"),
+            trusted_proxies=("10.0.0.0/8", "::1"),
             access_log=True,
             processes=3,
             tls_cert="/c",
@@ -497,12 +498,32 @@ def test_the_controller_and_the_api() -> None:
         "--controller-address", "http://127.0.0.1:21001", "--api-keys-file", "/k", "--api-keys-env", "LAB_KEYS",
         "--max-body-bytes", "9", "--stop-grace", "10", "--max-bodies-bytes", "11",
         "--cors-origin", "https://a", "--cors-origin", "*",
+        "--trusted-proxy", "10.0.0.0/8", "--trusted-proxy", "::1",
         "--access-log", "--processes", "3", "--tls-cert", "/c", "--tls-key", "/k2",
     )  # fmt: skip
     assert api.address == "https://[::1]:8000"
     assert api.env["LAB_KEYS"] == "sk-1"
     assert api.shown_env["LAB_KEYS"] == "***"
     assert all(s.needs == () for s in made.processes)
+
+
+@pytest.mark.parametrize(
+    ("api", "noted"),
+    [
+        (ApiSpec(), False),
+        (ApiSpec(host="localhost"), False),
+        (ApiSpec(host="::1"), False),
+        (ApiSpec(host="0.0.0.0"), True),
+        (ApiSpec(host="::"), True),
+        (ApiSpec(host="192.168.1.5"), True),
+        (ApiSpec(host="0.0.0.0", api_keys_file="/k"), False),
+        (ApiSpec(host="0.0.0.0", api_keys_env="KEYS"), False),
+    ],
+)
+def test_an_endpoint_that_is_open_to_everybody_is_noted(api: ApiSpec, noted: bool) -> None:
+    world = World(local_addresses=frozenset({"192.168.1.5"}))
+    made = plan(replace(manifest(model()), api=api), BARE, FACTS, world)
+    assert any("anybody who can reach this machine" in note for note in made.notes) == noted
 
 
 def test_the_api_outlasts_the_longest_grace_of_its_models() -> None:

@@ -1,0 +1,77 @@
+"""Who asks, when proxies stand in between: ``X-Forwarded-For`` as far as it can be believed. Pure.
+
+Each proxy appends the address that it sees. Whatever stands left of the first address that is not a trusted proxy's was
+written by a stranger, so the right-most address that is not trusted is the client's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+
+from llmlaunch.errors import UsageError
+
+Network = IPv4Network | IPv6Network
+HOPS_MOST = 32
+"""Proxies in a row that are looked at."""
+_LONGEST = 64
+"""Characters of an address with a port."""
+
+
+def networks(texts: Iterable[str], what: str) -> tuple[Network, ...]:
+    """Addresses and networks in CIDR notation. Raises UsageError; ``what`` names where they come from."""
+    found = []
+    for text in texts:
+        try:
+            found.append(ip_network(text.strip(), strict=False))
+        except ValueError:
+            raise UsageError(
+                f"{what}: {text!r} is not an address or a network",
+                hint="write 10.0.0.7, 10.0.0.0/8 or fd00::/8",
+            ) from None
+    return tuple(found)
+
+
+def client_of(peer: str, forwarded: str, trusted: tuple[Network, ...]) -> str:
+    """The client's address. ``peer`` is at the other end of the connection, ``forwarded`` the header's values, joined.
+
+    The header of a peer that is not trusted is not looked at.
+    """
+    here = _address(peer)
+    if here is None or not _trusts(here, trusted):
+        return here or peer
+    for hop in reversed(forwarded[-HOPS_MOST * _LONGEST :].split(",")[-HOPS_MOST:]):
+        address = _address(hop)
+        if address is None:
+            return here  # nobody knows who wrote that
+        here = address
+        if not _trusts(here, trusted):
+            return here
+    return here
+
+
+def is_loopback(address: str) -> bool:
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:
+        return False
+
+
+def _address(text: str) -> str | None:
+    """An address without its port and zone, IPv4 where IPv6 only wraps it; None: there is none."""
+    text = text.strip().strip('"')
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        found = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = getattr(found, "ipv4_mapped", None)
+    return str(mapped or found)
+
+
+def _trusts(address: str, trusted: tuple[Network, ...]) -> bool:
+    found = ip_address(address)
+    return any(found in network for network in trusted)
