@@ -103,6 +103,11 @@ class DeploymentPaths:
         return self.state / "state.json"
 
     @property
+    def routes_file(self) -> Path:
+        """The last route table of the gateway."""
+        return self.state / "routes.json"
+
+    @property
     def logs(self) -> Path:
         return self.state / "logs"
 

@@ -68,6 +68,7 @@ def api(
     from llmlaunch.gateway.follow import controller_address as checked
     from llmlaunch.gateway.forwarded import networks
     from llmlaunch.gateway.keys import ring
+    from llmlaunch.gateway.memory import of_deployment
     from llmlaunch.gateway.tls import certificate
     from llmlaunch.serve import bind, configure_logging, url
 
@@ -92,6 +93,7 @@ def api(
         tls=tls,
         grace_s=stop_grace,
         processes=processes,
+        memory=of_deployment(os.environ, controller_address),
     )
     address = url(host, bound) if tls is None else url(host, bound).replace("http:", "https:", 1)
     # Configuring the log has made printing safe: a full disk costs this line, and not the service.

@@ -342,7 +342,7 @@ class Gateway:
         table = self.table
         ready = table.ready_of_expected() if table.expected else len(table.serving)
         expected = len(table.expected) or ready
-        up = self.heard or self.now() - self._started > START_GRACE_S
+        up = self.heard or bool(table.serving) or self.now() - self._started > START_GRACE_S
         up = up and not self.broken
         status = (
             "broken"
@@ -429,6 +429,11 @@ class Gateway:
         self.call_waiting()
         self._publish()
         self.begin()
+
+    def recall(self, table: RouteTable) -> None:
+        """Use ``table``, which an earlier gateway left, until the controller answers."""
+        self.adopt(table)
+        self.heard = False
 
     def freed(self, replica: Replica) -> None:
         """One of its slots is free."""

@@ -1,6 +1,7 @@
 """Follow the controller: its route table by long poll, and our counts of requests in flight back to it.
 
-No request of a client ever waits for this. A controller that is gone leaves the table as it was.
+No request of a client ever waits for this. A controller that is gone leaves the table as it was, and one that hangs when
+we start leaves us with the last table on disk (``memory``).
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from llmlaunch.errors import UsageError
 from llmlaunch.gateway import routes
 from llmlaunch.gateway.fetch import call
 from llmlaunch.gateway.framing import BadAnswer
+from llmlaunch.gateway.memory import AGAIN_S, Memory
+from llmlaunch.gateway.routes import RouteTable
 
 if TYPE_CHECKING:
     from llmlaunch.gateway.app import Gateway
@@ -28,6 +31,8 @@ ANSWER_S = 5.0
 RETRY_FIRST_S, RETRY_MOST_S = 0.1, 2.0
 RETRY_EARLY_S = 0.25
 """At most, until the first table came: requests may wait for it."""
+KEEP_S = 0.5
+"""Between two looks whether there is a table to write down."""
 REPORT_S = 1.0
 REPORT_ANYWAY_S = 4.0
 """The controller forgets a report after 10 s: requests in flight are told again."""
@@ -57,7 +62,9 @@ def controller_address(url: str) -> tuple[str, int]:
 class Follower:
     """Keeps ``gateway.table`` fresh. :meth:`run` never ends by itself."""
 
-    def __init__(self, gateway: Gateway, url: str, token: str) -> None:
+    def __init__(self, gateway: Gateway, url: str, token: str, memory: Memory | None = None) -> None:
+        """With ``memory`` the gateway begins with the table in it, and leaves its own there."""
+        self._memory = memory
         self._gateway = gateway
         self._url = url
         self._host, self._port = controller_address(url)
@@ -73,6 +80,20 @@ class Follower:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follow())
             group.create_task(self._report())
+            if self._memory is not None and self._gateway.crew.index == 0:
+                group.create_task(self._keep(self._memory))
+
+    async def _keep(self, memory: Memory) -> None:
+        """Write down what the controller told, when it changes and again while it holds."""
+        crew, kept, kept_at = self._gateway.crew, RouteTable(), 0.0
+        while True:
+            table, now = self._gateway.table, time.monotonic()
+            due = table is not kept or now - kept_at > AGAIN_S
+            if due and self._gateway.heard:
+                kept, kept_at = table, now
+                # A disk that hangs holds up this task and no request.
+                await asyncio.to_thread(memory.save, table, crew.size)
+            await asyncio.sleep(KEEP_S)
 
     async def _follow(self) -> None:
         failures = 0

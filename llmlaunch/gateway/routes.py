@@ -184,6 +184,29 @@ def address(url: str) -> tuple[str, int, bytes]:
     return parts.hostname, parts.port or 80, parts.path.rstrip("/").encode()
 
 
+def dump(table: RouteTable, processes: int = 1) -> dict[str, object]:
+    """``table`` as an answer that :func:`parse` reads, without what only holds for the moment."""
+    return {
+        "epoch": table.epoch,
+        "rev": table.rev,
+        "settled": table.settled,
+        "dispatch": table.dispatch,
+        "expected": sorted(table.expected),
+        "replicas": [
+            {
+                "worker_name": replica.key,
+                "model_names": list(replica.names),
+                "speed": replica.speed,
+                "draining": replica.draining,
+                "engine_model": replica.engine_model,
+                "max_concurrency": replica.max_concurrency and replica.max_concurrency * processes,
+                "engine": replica.engine,
+            }
+            for replica in table.replicas.values()
+        ],
+    }
+
+
 _MISSING: Any = object()
 
 

@@ -28,6 +28,7 @@ from llmlaunch.gateway.follow import Follower
 from llmlaunch.gateway.forwarded import is_loopback
 from llmlaunch.gateway.http import ClientConnection
 from llmlaunch.gateway.keys import KeyRing
+from llmlaunch.gateway.memory import Memory
 from llmlaunch.gateway.pulse import BEAT_S, LOOK_S
 from llmlaunch.gateway.tls import HANDSHAKE_S, SHUTDOWN_S, Certificate
 from llmlaunch.serve import note
@@ -54,6 +55,8 @@ class Service:
     grace_s: float = GRACE_S
     processes: int = 1
     """How many share the port."""
+    memory: Memory | None = None
+    """Where the last route table is kept."""
 
 
 def run(service: Service, sock: socket.socket, on_started: Callable[[], None] = lambda: None) -> int:
@@ -107,7 +110,10 @@ async def _serve(service: Service, sock: socket.socket, crew: Crew, on_started: 
         os.environ
     )  # in this process: the SDK has a thread, which no fork takes along
     gateway = Gateway(service.options, service.keys, crew, spans, service.worker_keys)
-    follower = Follower(gateway, service.controller_url, service.token)
+    if service.memory is not None and (last := service.memory.load(crew.size)) is not None:
+        log.info("serving by the last routes until the controller answers")
+        gateway.recall(last)
+    follower = Follower(gateway, service.controller_url, service.token, service.memory)
     if service.keys is None and not is_loopback(str(sock.getsockname()[0])):
         gateway.warning = "anybody who can reach this machine can use it: it asks for no key"
     signalled: asyncio.Future[int] = loop.create_future()

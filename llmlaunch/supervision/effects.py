@@ -164,6 +164,7 @@ class ProcessEffects:
         self._keep_state()
         if not self._left:
             self._where.state_file.unlink(missing_ok=True)
+            self._where.routes_file.unlink(missing_ok=True)
 
     # ── one process's life ──────────────────────────────────────────────────────────────────────────────────────────
 
