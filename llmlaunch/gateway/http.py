@@ -199,7 +199,8 @@ class ClientConnection(asyncio.Protocol):
     @property
     def serving(self) -> Exchange | None:
         """By whom a request of it is answered now, if a replica is needed for that."""
-        return self._serving
+        serving = self._serving
+        return serving if isinstance(serving, Exchange) else None
 
     # -- writing
 

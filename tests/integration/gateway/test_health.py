@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from pathlib import Path
 
 from llmlaunch.gateway.load import RetryBudget
 from tests.integration.gateway.fakes import Bench, Client, Seen, Talk, ask, chat, running
@@ -70,3 +71,18 @@ def test_retries_end_when_most_requests_need_one() -> None:
         assert bench.metric("retries_total", reason="unavailable") == retried == len(second.seen)
         page = ask(bench.port, "GET", "/metrics").body.decode()
         assert "llmlaunch_gateway_retry_budget" in page
+
+
+def test_an_endpoint_that_is_open_to_everybody_says_so(tmp_path: Path) -> None:
+    """The supervisor shows it beside the component."""
+    keys = tmp_path / "keys"
+    keys.write_text("alice: sk-alice\n")
+    keys.chmod(0o600)
+    everywhere = ("--host", "0.0.0.0")
+    for options, said in (
+        (everywhere, True),
+        ((), False),
+        ((*everywhere, "--api-keys-file", str(keys)), False),
+    ):
+        with running(*options) as bench:
+            assert ("warning" in ask(bench.port, "GET", "/health").json) == said, options
