@@ -121,11 +121,20 @@ class DeploymentPaths:
 
 
 def known_deployments() -> list[str]:
-    """Names that have a run folder, alive or not, sorted."""
-    try:
-        return sorted(p.name for p in run_root().iterdir() if p.is_dir())
-    except OSError:  # there is none yet, or this user may not look into it
-        return []
+    """Names that have a run folder or noted what they run, alive or not, sorted. Run folders may vanish under what runs."""
+    names = set()
+    for root in (run_root(), state_root()):
+        try:
+            names |= {
+                p.name for p in root.iterdir() if p.is_dir() and (root != state_root() or _noted(p.name))
+            }
+        except OSError:  # there is none yet, or this user may not look into it
+            continue
+    return sorted(names)
+
+
+def _noted(name: str) -> bool:
+    return DeploymentPaths(name).state_file.is_file()
 
 
 def private_dir(path: Path) -> Path:
@@ -160,15 +169,16 @@ def refuse_foreign(path: Path) -> None:
                 continue
             if not trusted(owner):
                 raise UsageError(
-                    f"{folder} belongs to {_user(owner)}, not to {_user(os.geteuid())}",
+                    f"{folder} belongs to {user_words(owner)}, not to {user_words(os.geteuid())}",
                     hint="run llmlaunch as that user, or set LLMLAUNCH_HOME to a folder of your own",
                 )
 
 
-def _user(uid: int) -> str:
+def user_words(uid: int) -> str:
+    """``user 'bob' (uid 1001)``; the number alone where nobody knows it."""
     import pwd
 
     try:
-        return f"user {pwd.getpwuid(uid).pw_name!r}"
+        return f"user {pwd.getpwuid(uid).pw_name!r} (uid {uid})"
     except KeyError:
-        return f"user {uid}"
+        return f"a user without a name (uid {uid})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from llmlaunch.errors import ControlError, DeadlineError, NotRunningError
 
 if TYPE_CHECKING:
     from llmlaunch.control.client import ControlClient
+    from llmlaunch.control.found import UnreachableError
 
 
 FORCE = "`llmlaunch down --force` kills what is left"
@@ -46,6 +48,7 @@ def down(
     What does not run is already down: that is said, and the exit code is 0.
     """
     from llmlaunch.control.client import ControlClient, NotAnsweringError
+    from llmlaunch.control.found import ForeignError, UnreachableError
 
     try:
         which = deployment(file, name)
@@ -54,6 +57,12 @@ def down(
             _stop(client, names or [], component, timeout)
         else:
             _shut_down(client, timeout, force=force)
+    except ForeignError:
+        raise  # it runs, and nobody may say that it is down
+    except UnreachableError as error:
+        if names or component not in (None, Part.ALL):
+            raise
+        _end_by_signals(which, error, timeout, force=force)
     except NotRunningError as error:
         _end_what_is_left(file, name, error.message)
     except NotAnsweringError as error:
@@ -71,15 +80,40 @@ def _kill(which: str, error: ControlError) -> None:
     typer.echo(f"{error.message}: killed it; {which} is down")
 
 
+def _end_by_signals(which: str, error: UnreachableError, timeout_s: float | None, *, force: bool) -> None:
+    """Take a deployment down whose supervisor lives, and can only be sent signals."""
+    import os
+    import signal
+
+    from llmlaunch.cli.leftovers import GONE_DEADLINE_S, end_leftovers
+    from llmlaunch.control.found import supervisor_of
+
+    typer.echo(f"note: {error.message}")
+    os.kill(error.pid, signal.SIGTERM)
+    if force:
+        os.kill(error.pid, signal.SIGINT)  # the second one kills; two of a kind might count as one
+    began = time.monotonic()
+    deadline = None if timeout_s is None else began + timeout_s
+    while supervisor_of(which) == error.pid:
+        if force and time.monotonic() - began > GONE_DEADLINE_S:
+            os.kill(error.pid, signal.SIGKILL)  # it heeds nothing; whatever it leaves is ended below
+        if deadline is not None and time.monotonic() >= deadline:
+            raise DeadlineError("the time given is over; the supervisor is still there", hint=FORCE)
+        time.sleep(0.05)
+    end_leftovers(which)
+    typer.echo(f"{which} is down")
+
+
 def _end_what_is_left(file: str | None, name: str | None, why: str) -> None:
     """No supervisor runs. One that was killed together with its helpers may have left processes."""
     from llmlaunch.cli.leftovers import deployments_with_leftovers, end_leftovers
 
     given = file is not None or name is not None
-    ended = {
-        which: end_leftovers(which)
-        for which in ([deployment(file, name)] if given else deployments_with_leftovers())
-    }
+    names = [] if given else deployments_with_leftovers()
+    if given:
+        with contextlib.suppress(NotRunningError):  # another file's has its name, as was said
+            names = [deployment(file, name)]
+    ended = {which: end_leftovers(which) for which in names}
     for which, count in ended.items():
         if count:
             what = "a process" if count == 1 else f"{count} processes"
@@ -116,10 +150,13 @@ def _shut_down(client: ControlClient, timeout_s: float | None, *, force: bool) -
     from llmlaunch.cli.leftovers import see_it_gone
     from llmlaunch.cli.session import Session, SupervisorGone
     from llmlaunch.cli.views import view
+    from llmlaunch.control.client import NotAnsweringError
 
     shown = view()
     try:
         before = client.status()
+    except NotAnsweringError:
+        raise
     except ControlError as error:
         shown.say(f"note: {error.message}")
         _shut_down_unseen(client, timeout_s, force=force)

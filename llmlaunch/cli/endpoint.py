@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from llmlaunch.cli.render import endpoint
-from llmlaunch.errors import DeadlineError, LlmlaunchError, UsageError
+from llmlaunch.errors import ControlError, DeadlineError, LlmlaunchError, UsageError
 
 if TYPE_CHECKING:
     import httpx
 
+    from llmlaunch.control.client import ControlClient
     from llmlaunch.planning.types import ProcessSpec
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
@@ -194,7 +195,14 @@ def find(
     url = client.status().api.url
     if not url:
         raise RequestError(f"{client.name} has no gateway", hint="llmlaunch status says what runs")
-    return Endpoint(endpoint(url), own or _first_key(client.specs()) or others, limit, direct=True)
+    return Endpoint(endpoint(url), own or _key_of(client) or others, limit, direct=True)
+
+
+def _key_of(client: ControlClient) -> str:
+    try:
+        return _first_key(client.specs())
+    except ControlError:  # a supervisor of another version, which serves all the same
+        return ""
 
 
 def _is_here(host: str) -> bool:

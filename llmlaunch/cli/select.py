@@ -108,7 +108,16 @@ def deployment(file: str | None, name: str | None, *, stopped_too: bool = False)
         )
     if stopped_too and len(known := _with_logs()) == 1:
         return known[0]
-    raise NotRunningError("no deployment is running", hint=f"start one: llmlaunch up {DEFAULT_FILE}")
+    raise NotRunningError(_none_running(), hint=f"start one: llmlaunch up {DEFAULT_FILE}")
+
+
+def _none_running() -> str:
+    from llmlaunch.control.found import of_others
+
+    others = [f"{name!r} belongs to {paths.user_words(uid)}" for name, uid in of_others()]
+    return "; ".join(
+        ["no deployment is running" if not others else "no deployment of yours is running", *others]
+    )
 
 
 def _of_file(file: str, running: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ The socket's folder is entered through ``/proc/self/fd``, because a unix socket'
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.client
 import json
 import os
@@ -20,10 +21,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from llmlaunch import files, paths
-from llmlaunch.control import codec, trouble
+from llmlaunch import __version__, files, paths
+from llmlaunch.control import codec, found, trouble
 from llmlaunch.control.types import About, ApplyResult, Deployed, ProgressEvent, StatusReport
-from llmlaunch.errors import ControlError, NotRunningError
+from llmlaunch.errors import ControlError, LlmlaunchError, NotRunningError, PlanError
 from llmlaunch.planning.types import Plan, ProcessSpec
 from llmlaunch.visible import one_line
 
@@ -32,6 +33,9 @@ ALREADY_RUNNING_EXIT = 75
 _ANSWER_S = 15.0
 _LOOK_S = 1.0
 """How often it is looked whether a supervisor that does not answer can answer at all."""
+_NOT_OURS = (errno.EPROTOTYPE, errno.ENOTSOCK, errno.ELOOP)
+_REBIND_S = 3.0
+"""So long may a supervisor take to notice that its socket is gone, and to make another."""
 _SOON_S = 2.0
 _START_S = 20.0
 _LAST_WORDS_BYTES = 64 << 10
@@ -55,10 +59,40 @@ class ControlClient:
 
     @classmethod
     def connect(cls, name: str) -> ControlClient:
-        """A client of the running deployment ``name``. Raises NotRunningError."""
+        """A client of the running deployment ``name``.
+
+        Raises NotRunningError; ForeignError, which is one, for another user's; UnreachableError for one that lives and lost its
+        socket for good.
+        """
+        end = time.monotonic() + _REBIND_S
+        while True:
+            try:
+                return cls._connect_now(name)
+            except found.ForeignError:
+                raise
+            except NotRunningError:
+                pass
+            # Its supervisor may be about to end, or about to make a socket anew that somebody removed.
+            pid = found.supervisor_of(name)
+            if pid is None:
+                break
+            if time.monotonic() >= end:
+                raise found.UnreachableError(
+                    f"deployment {name!r} runs under supervisor {pid}, whose control socket is gone from "
+                    f"{paths.DeploymentPaths(name).socket}",
+                    pid=pid,
+                    hint=f"see {paths.DeploymentPaths(name).supervisor_log}; `llmlaunch down --name {name}` ends it all the same",
+                )
+            time.sleep(0.05)
+        with contextlib.suppress(NotRunningError):
+            return cls._connect_now(name)  # another one in its place, started meanwhile
+        raise found.not_running(name)
+
+    @classmethod
+    def _connect_now(cls, name: str) -> ControlClient:
         client = cls(name)
         with client._open() as sock:
-            client.supervisor_pid = _peer_pid(sock)
+            client.supervisor_pid = _peer(sock)[0]
         return client
 
     def about(self, timeout_s: float = _ANSWER_S) -> About:
@@ -83,11 +117,17 @@ class ControlClient:
         return self.deployed().specs
 
     def deployed(self) -> Deployed:
-        """What the supervisor was last told to run, and what has become of it."""
+        """What the supervisor was last told to run, and what has become of it.
+
+        Raises ControlError (code ``version``) when it is of a version that tells so in other words.
+        """
         from llmlaunch.planning.codec import spec_from_json
 
         answer = self._call("GET", "/specs")
-        return Deployed(tuple(map(spec_from_json, answer["processes"])), dict(answer.get("phases", {})))
+        try:
+            return Deployed(tuple(map(spec_from_json, answer["processes"])), dict(answer.get("phases", {})))
+        except PlanError as error:
+            raise self._other_version(error.message) from None
 
     def apply(
         self, plan: Plan, restart_down: bool = True, environment: Mapping[str, str] | None = None
@@ -102,7 +142,24 @@ class ControlClient:
         body = {"plan": plan_to_json(plan), "restart_down": restart_down}
         if environment is not None:
             body["environment"] = dict(environment)
-        return codec.apply_result_from_json(self._call("POST", "/apply", body))
+        try:
+            return codec.apply_result_from_json(self._call("POST", "/apply", body))
+        except ControlError as error:
+            if error.code != PlanError.code:
+                raise
+            raise self._other_version(error.message) from None
+
+    def _other_version(self, detail: str) -> ControlError:
+        theirs = self.about().version
+        if theirs == __version__:
+            words = f"is not the same build of version {theirs} as this llmlaunch"
+        else:
+            words = f"is {f'version {theirs}' if theirs else 'an older version'}, this is {__version__}"
+        return ControlError(
+            f"the running supervisor of {self.name!r} {words}, and they do not understand each other ({detail})",
+            hint=f"llmlaunch down --name {self.name} first, then up",
+            code="version",
+        )
 
     def command(self, verb: str, names: tuple[str, ...] | list[str]) -> tuple[str, ...]:
         """``stop``, ``start`` or ``restart`` the named components; returns those it means something for."""
@@ -172,9 +229,15 @@ class ControlClient:
         try:
             folder = os.open(where.run, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
+                _believe(self.name, os.fstat(folder).st_uid)
                 sock.connect(f"/proc/self/fd/{folder}/{where.socket.name}")
             finally:
                 os.close(folder)
+            # Whoever listens there is told every secret of the deployment.
+            _believe(self.name, _peer(sock)[1])
+        except PermissionError:
+            sock.close()
+            raise _kept_out(self.name, where.socket) from None
         except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
             sock.close()
             raise NotRunningError(
@@ -183,8 +246,13 @@ class ControlClient:
         except (BlockingIOError, TimeoutError):
             sock.close()
             raise self._not_answering("takes no more connections") from None
+        except found.ForeignError:
+            sock.close()
+            raise
         except OSError as error:
             sock.close()
+            if error.errno in _NOT_OURS:
+                raise NotRunningError(f"something else is in the place of {where.socket}") from None
             raise ControlError(
                 f"can not reach the supervisor of {self.name!r} at {where.socket}: {error}"
             ) from None
@@ -238,18 +306,20 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 def running_deployments() -> list[str]:
-    """Names of the deployments that have a supervisor now, sorted."""
-    found = []
+    """Names of this user's deployments that have a supervisor now, sorted."""
+    names = []
     for name in paths.known_deployments():
         try:
-            ControlClient.connect(name)
+            ControlClient._connect_now(name)
         except NotAnsweringError:
-            found.append(name)
-        except (NotRunningError, ControlError):
+            pass
+        except NotRunningError:
+            if found.supervisor_of(name) is None:
+                continue
+        except ControlError:
             continue
-        else:
-            found.append(name)
-    return found
+        names.append(name)
+    return names
 
 
 def manifest_of(name: str) -> str | None:
@@ -270,8 +340,8 @@ def ensure_supervisor(name: str, *, lifeline_fd: int | None = None) -> tuple[Con
     while time.monotonic() < end:
         with contextlib.suppress(NotRunningError):
             return ControlClient.connect(name), False
-        if found := _start(name, lifeline_fd, end):
-            return found
+        if started := _start(name, lifeline_fd, end):
+            return started
         # Another supervisor has the lock and no socket: it has just begun, or is about to end. Look again.
         time.sleep(0.05)
     raise ControlError(
@@ -318,7 +388,7 @@ def _await_supervisor(
     while time.monotonic() < end:
         code = process.poll()
         with contextlib.suppress(NotRunningError):
-            client = ControlClient.connect(name)
+            client = ControlClient._connect_now(name)
             ours = code is None and client.supervisor_pid in (process.pid, 0)
             if ours:
                 # It outlives this object on purpose: a returncode keeps Popen from warning about that.
@@ -363,10 +433,27 @@ def _refusal(status: int, body: bytes) -> ControlError:
         return ControlError(f"the supervisor answered {status}")
 
 
-def _peer_pid(sock: socket.socket) -> int:
-    """The process that listens; 0 when it lives in a pid namespace that can not be seen from here."""
-    pid, _, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    return int(pid)
+def _peer(sock: socket.socket) -> tuple[int, int]:
+    """Pid and user of the process that listens; pid 0 when it lives in a pid namespace that can not be seen from here."""
+    pid, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return int(pid), int(uid)
+
+
+def _believe(name: str, uid: int) -> None:
+    """Raise ForeignError unless what belongs to ``uid`` may speak for the deployment ``name`` of this user."""
+    if not files.trusted(uid):
+        raise found.foreign(name, uid)
+
+
+def _kept_out(name: str, path: Path) -> LlmlaunchError:
+    """The error for a socket that may not be reached: the nearest folder that can be looked at says whose it is."""
+    for place in (path, *path.parents):
+        with contextlib.suppress(OSError):
+            owner = place.stat().st_uid
+            if owner != os.geteuid():
+                return found.foreign(name, owner)
+            break
+    return ControlError(f"can not reach the supervisor of {name!r} at {path}: permission denied")
 
 
 def _process_alive(pid: int) -> bool:

@@ -77,6 +77,8 @@ class _Server(uvicorn.Server):
             return _OwnerOnly(config=self.config, server_state=self.server_state, app_state={})
 
         listener = await asyncio.get_running_loop().create_server(connection, sock=sock)
+        for earlier in self.servers:
+            earlier.close()  # no path leads there any more; conversations that have begun go on
         self.servers.append(listener)
 
 
@@ -94,6 +96,7 @@ class Daemon:
         self.supervisor.on_change = self.journal.record
         self._watchdog = Watchdog(where)
         self._asked_to_stop = False
+        self._socket: store.Identity | None = None
 
     async def run(self, sock: socket.socket, lifeline_fd: int | None) -> None:
         """Until everything is down."""
@@ -104,6 +107,7 @@ class Daemon:
             timeout_graceful_shutdown=1,
         )  # fmt: skip
         server = _Server(config)
+        self._socket = store.identity(self.where.socket)
         self._listen_to_signals(lifeline_fd)
         asyncio.get_running_loop().call_later(self._policy.unused_s, self._end_if_unused)
         serving = asyncio.create_task(server.serve(sockets=[sock]))
@@ -120,7 +124,8 @@ class Daemon:
             self._watchdog.close()
             for task in background:
                 task.cancel()
-            self.where.socket.unlink(missing_ok=True)
+            if store.identity(self.where.socket) == self._socket:
+                self.where.socket.unlink(missing_ok=True)
             self.journal.close()
             await self.effects.close()
             server.ended.set()
@@ -132,20 +137,21 @@ class Daemon:
         self.supervisor.shutdown(force)
 
     async def _stay_reachable(self, server: _Server) -> None:
-        """Make the socket again when somebody removed it.
+        """Make the socket again when somebody removed it, or put something else in its place.
 
         The runtime folder goes when its user logs out, and cleaners of /tmp take what is old; the deployment goes on.
         """
         while True:
             await asyncio.sleep(self._policy.look_for_socket_s)
-            if self.where.socket.exists():
+            if store.identity(self.where.socket) == self._socket:
                 continue
             try:
                 paths.private_dir(self.where.run)
                 sock = store.bind_socket(self.where)
-            except OSError:
-                continue  # the folder above is gone, too; it comes back when the user does
-            log.warning("the control socket was removed; made it again")
+            except (OSError, LlmlaunchError):
+                continue  # the folder above is gone, too, or somebody else's; it comes back when the user does
+            self._socket = store.identity(self.where.socket)
+            log.warning("the control socket was removed or replaced; made it again")
             await server.listen_also(sock)
 
     def _end_if_unused(self) -> None:

@@ -81,12 +81,18 @@ def take_lock(where: paths.DeploymentPaths) -> int:
     return lock
 
 
+def _make_way(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:  # a folder, most likely
+        files.set_aside(path, "it is in the place of the control socket")
+
+
 def bind_socket(where: paths.DeploymentPaths) -> socket.socket:
     """The listening control socket, for this user alone. Only the holder of the lock may call this."""
     folder = os.open(where.run, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(where.socket.name, dir_fd=folder)
+        _make_way(where.socket)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         before = os.umask(0o177)
         try:
@@ -99,6 +105,19 @@ def bind_socket(where: paths.DeploymentPaths) -> socket.socket:
     sock.listen(64)
     sock.setblocking(False)
     return sock
+
+
+Identity = tuple[int, int, int]
+"""Device, inode and time of the last change: a new file may get the inode of the one before."""
+
+
+def identity(path: Path) -> Identity | None:
+    """What lies at ``path`` now, links not followed; None when nothing can be seen there."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_ctime_ns
 
 
 def write_state(where: paths.DeploymentPaths, state: State) -> None:

@@ -45,7 +45,7 @@ class Policy:
     """How long a start may wait for GPU memory to come back, then FAILED: somebody else has taken it."""
     unused_s: float = 60.0
     """A supervisor that was never told what to run ends by itself after this: whoever started it has failed."""
-    look_for_socket_s: float = 5.0
+    look_for_socket_s: float = 1.0
     """How often a supervisor looks whether its control socket is still there."""
 
 
