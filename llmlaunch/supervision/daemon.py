@@ -32,6 +32,7 @@ from llmlaunch.control.client import ALREADY_RUNNING_EXIT
 from llmlaunch.control.types import SupervisorStatus
 from llmlaunch.errors import LlmlaunchError, UsageError
 from llmlaunch.supervision import ownlog, store
+from llmlaunch.supervision.beside import LogThread
 from llmlaunch.supervision.core.restart import Policy
 from llmlaunch.supervision.effects import ProcessEffects
 from llmlaunch.supervision.journal import Journal
@@ -91,7 +92,7 @@ class Daemon:
         self.status = SupervisorStatus(os.getpid(), time.time(), __version__)
         run, secret = secrets.token_hex(16), secrets.token_urlsafe(32)
         self.effects = ProcessEffects(where, policy, run, secret, left)
-        self.journal = Journal(where)
+        self.journal = Journal(where, self.effects.last_words)
         self.supervisor = Supervisor(where.name, self.effects, policy)
         self.supervisor.on_change = self.journal.record
         self._watchdog = Watchdog(where)
@@ -217,7 +218,11 @@ def _serve(where: paths.DeploymentPaths, policy: Policy, lifeline_fd: int | None
         async def run() -> None:
             await Daemon(where, policy, left).run(sock, lifeline_fd)
 
-        asyncio.run(run())
+        logging_beside = LogThread.take_over()
+        try:
+            asyncio.run(run())
+        finally:
+            logging_beside.give_back()
         log.info("%s is down", where.name)
     finally:
         os.close(lock)

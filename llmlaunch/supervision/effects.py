@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -15,6 +16,7 @@ from llmlaunch.manifest.types import EngineName
 from llmlaunch.planning.environment import child_environment
 from llmlaunch.planning.types import Plan, ProcessSpec
 from llmlaunch.supervision import logs, procs, store, vram
+from llmlaunch.supervision.beside import Beside, Newest
 from llmlaunch.supervision.core.reconcile import Slot
 from llmlaunch.supervision.core.restart import Policy
 from llmlaunch.supervision.core.types import (
@@ -48,6 +50,7 @@ _YOUNG_S = 60.0
 _LOOK_YOUNG_S, _LOOK_S = 1.0, 5.0
 """How often the processes below a program are noted: a start makes many, later hardly one."""
 _STRAYS_S = 5.0
+_LAST_LINES = 20
 _Key = tuple[str, int]
 _Probing = tuple[str, str, float | None]
 log = logging.getLogger(__name__)
@@ -84,6 +87,10 @@ class ProcessEffects:
         self._watches: dict[_Key, tuple[_Probing, asyncio.Task[None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._written: store.State | None = None
+        self._writer = Newest(self._write_state)
+        self._beside = Beside()
+        self._numbers: dict[str, int] = {}
+        self._words: dict[str, tuple[int, list[str]]] = {}
         self.memory = vram.GpuMemory()
         self.registrar = Registrar(secret)
         self._post: Post = lambda name, event: None
@@ -95,6 +102,7 @@ class ProcessEffects:
     # ── commands ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def spawn(self, spec: ProcessSpec, incarnation: int) -> None:
+        self._numbers[spec.name] = incarnation
         self._go(self._live(spec, incarnation))
 
     def drain(self, spec: ProcessSpec, incarnation: int, grace_s: float) -> None:
@@ -115,8 +123,23 @@ class ProcessEffects:
     def read_memory(self) -> None:
         self._go(self._read_memory())
 
+    async def look_up(self, names: Sequence[str]) -> None:
+        unknown = [name for name in names if name not in self._numbers]
+
+        def read() -> dict[str, int]:
+            return {name: logs.last_incarnation(self._where.name, name) for name in unknown}
+
+        none: dict[str, int] = {}
+        if unknown:
+            self._numbers |= await self._beside.run("looking for earlier logs", read, none)
+
     def last_incarnation(self, name: str) -> int:
-        return logs.last_incarnation(self._where.name, name)
+        return self._numbers.get(name, 0)
+
+    def last_words(self, name: str, incarnation: int) -> list[str]:
+        """The last lines of a process that has ended, as they were read then."""
+        number, lines = self._words.get(name, (0, []))
+        return lines if number == incarnation else []
 
     def inherit(self, names: Sequence[str], environment: Mapping[str, str]) -> None:
         # In memory alone: it holds secrets. Who restarts a supervisor brings its own.
@@ -162,7 +185,8 @@ class ProcessEffects:
         self.memory.close()
         await asyncio.to_thread(procs.kill_until_gone, self._shims.strays, _STRAYS_S)
         self._keep_state()
-        if not self._left:
+        written = await asyncio.to_thread(self._writer.finish)
+        if written and not self._left:
             self._where.state_file.unlink(missing_ok=True)
             self._where.routes_file.unlink(missing_ok=True)
 
@@ -175,6 +199,7 @@ class ProcessEffects:
         except (StartError, PortTakenError) as error:
             why = Why.PORT if isinstance(error, PortTakenError) else Why.SPAWN
             permanent = isinstance(error, CannotExecute)
+            await self._listen_to_last_words(spec.name, incarnation)
             self._post(spec.name, SpawnFailed(incarnation, error.message, permanent, why))
             return
         except Exception as error:
@@ -193,7 +218,8 @@ class ProcessEffects:
         self._killed.discard(key)
         self._keep_state()
         lacked = code != 0 and oom.rose()
-        self._post(spec.name, Exited(incarnation, code, self._last_line(spec.name, incarnation), lacked))
+        last_line = await self._listen_to_last_words(spec.name, incarnation)
+        self._post(spec.name, Exited(incarnation, code, last_line, lacked))
 
     async def _start(self, spec: ProcessSpec, incarnation: int) -> Tree:
         if taken := await asyncio.to_thread(wait_for_port, spec.host, spec.port):
@@ -212,7 +238,14 @@ class ProcessEffects:
             # `python -m` would import a json.py or a tokenizers.py that lies beside the manifest.
             env.setdefault("PYTHONSAFEPATH", "1")
         env[store.STATE_VARIABLE] = str(self._where.state_file)
-        with logs.target(self._where, spec.name, incarnation, spec.log_max_bytes, spec.log_keep) as output:
+        target = logs.target(self._where, spec.name, incarnation, spec.log_max_bytes, spec.log_keep)
+        with contextlib.ExitStack() as stack:
+            output = await self._beside.run(f"opening the log of {spec.name}", target.__enter__, None)
+            if output is None:
+                raise StartError(
+                    f"its log can not be opened: the disk with {self._where.logs} does not answer"
+                )
+            stack.push(target)
             tree = start_under_shim(spec.argv, env, self._folder(spec), output, self._shims)
         self._trees[key] = tree
         self._keep_state()
@@ -239,10 +272,19 @@ class ProcessEffects:
         await self.registrar.drain(spec.address, grace_s, lambda: key in self._draining)
         self._post(spec.name, Drained(incarnation))
 
-    def _last_line(self, name: str, incarnation: int) -> str:
-        lines = logs.tail(self._where.log(name, incarnation), 20)
+    async def _listen_to_last_words(self, name: str, incarnation: int) -> str:
+        """Read the end of its log, for :meth:`last_words`; the last line."""
+
+        def read() -> tuple[list[str], bool]:
+            return logs.tail(self._where.log(name, incarnation), _LAST_LINES), logs.disk_is_full(
+                self._where.logs
+            )
+
+        nothing: tuple[list[str], bool] = ([], False)
+        lines, full = await self._beside.run(f"reading the log of {name}", read, nothing)
+        self._words[name] = incarnation, lines
         said = next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")
-        if logs.disk_is_full(self._where.logs):
+        if full:
             # What it had to say may be lost with it, and it may have died of this.
             said += f"{said and '; '}no space is left on the disk with its logs ({self._where.logs})"
         return said
@@ -315,11 +357,14 @@ class ProcessEffects:
         left = tuple(sorted(self._left, key=lambda process: process.pid))
         state = store.State(self._run, self._me, kept, self._boot, left)
         if state != self._written:
-            try:
-                store.write_state(self._where, state)
-            except OSError as error:
-                log.error("can not write %s: %s", self._where.state_file, error)
             self._written = state
+            self._writer.put(state)
+
+    def _write_state(self, state: store.State) -> None:
+        try:
+            store.write_state(self._where, state)
+        except OSError as error:
+            log.error("can not write %s: %s", self._where.state_file, error)
 
     def _go(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

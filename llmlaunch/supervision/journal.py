@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 
 from llmlaunch import paths
 from llmlaunch.control.types import (
@@ -19,13 +19,11 @@ from llmlaunch.control.types import (
 )
 from llmlaunch.hardware.types import Gpu, Inventory, MigDevice
 from llmlaunch.planning.types import Component, Plan
-from llmlaunch.supervision import logs
 from llmlaunch.supervision.core.failure import signal_name
 from llmlaunch.supervision.core.reconcile import Slot
 from llmlaunch.supervision.core.types import LIVE_PHASES, Death, Phase, Why
 
 _KEPT_EVENTS = 2000
-_TAIL_LINES = 20
 _FAILURES = frozenset({Phase.BACKOFF, Phase.FAILED})
 _LIVES = frozenset(phase.value for phase in LIVE_PHASES)
 
@@ -33,8 +31,10 @@ _LIVES = frozenset(phase.value for phase in LIVE_PHASES)
 class Journal:
     """``record`` is called by the writer alone; everybody may ``follow``."""
 
-    def __init__(self, where: paths.DeploymentPaths) -> None:
+    def __init__(self, where: paths.DeploymentPaths, last_words: Callable[[str, int], list[str]]) -> None:
+        """``last_words`` gives the last lines of a component's incarnation that has ended, without a look at the disk."""
         self._where = where
+        self._last_words = last_words
         self._events: deque[ProgressEvent] = deque(maxlen=_KEPT_EVENTS)
         self._last: dict[str, ComponentStatus] = {}
         self._seq = 0
@@ -53,7 +53,7 @@ class Journal:
         tail: list[str] = []
         # From PENDING, nothing has run: the last log tells of an earlier, perhaps healthy life.
         if slot.record.phase in _FAILURES and before is not None and before.phase in _LIVES:
-            tail = logs.tail(self._where.log(name, slot.record.incarnation), _TAIL_LINES)
+            tail = self._last_words(name, slot.record.incarnation)
         self._seq += 1
         self._events.append(ProgressEvent(self._seq, time.time(), status, tuple(tail)))
         self._wake()

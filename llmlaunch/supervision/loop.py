@@ -68,6 +68,9 @@ class Effects(Protocol):
     def read_memory(self) -> None:
         """Answered through ``memory``: free bytes by GPU UUID, None when nobody can tell."""
 
+    async def look_up(self, names: Sequence[str]) -> None:
+        """Find out what :meth:`last_incarnation` says of ``names``. The one method that waits: for a disk."""
+
     def last_incarnation(self, name: str) -> int:
         """Where the numbering of ``name`` goes on."""
         ...
@@ -125,6 +128,7 @@ class Supervisor:
 
         ``environment``: that of who brings the plan. What starts because of it inherits it; None: as before.
         """
+        await self._effects.look_up([spec.name for spec in plan.processes])
         return await self._ask(lambda: self.apply_now(plan, restart_down, environment))
 
     async def command(self, verb: Verb, names: tuple[str, ...]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import re
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 
 from llmlaunch import files
 from llmlaunch.planning.types import Component, ProcessSpec
+from llmlaunch.supervision.beside import Beside
 from llmlaunch.supervision.core.liveness import Patience
 from llmlaunch.supervision.core.restart import Policy
 from llmlaunch.supervision.core.types import Probed, Progressed
@@ -29,6 +31,7 @@ _SLOW_S = 0.5
 _BUSY_STATUSES = (429, 503)
 """What servers answer that have no time now; SGLang does when a token for its probe took 20 s."""
 _READ_BYTES = 256 << 10
+_READ_S = 1.0
 _LINE_CHARACTERS = 200
 Emit = Callable[[Probed | Progressed], None]
 
@@ -56,6 +59,7 @@ class Watch:
         self._policy = policy
         self._emit = emit
         self._cpu_seconds = cpu_seconds
+        self._beside = Beside()
         self._timeout_s = Patience.of(spec, policy).timeout_s
 
     async def run(self, ready: bool) -> None:
@@ -80,7 +84,7 @@ class Watch:
             try:
                 # The log goes on while a server that loads lets its probe wait.
                 while not (await asyncio.wait({probe}, timeout=_MOST_S))[0]:
-                    self._tell(signs.newest())
+                    self._tell(await self._newest(signs))
                 answer = probe.result()
             finally:
                 probe.cancel()
@@ -94,8 +98,13 @@ class Watch:
             if told and told != seen:
                 seen = told
                 self._tell(told)
-            self._tell(signs.newest())
+            self._tell(await self._newest(signs))
             await asyncio.sleep(min(max(_LEAST_S, (now() - began) * _SHARE), _MOST_S))
+
+    async def _newest(self, signs: _LogSigns) -> str:
+        if not signs.wanted:
+            return ""
+        return await self._beside.run(f"looking for progress in {self._log}", signs.newest, "", _READ_S)
 
     def _tell(self, progress: str) -> None:
         if progress:
@@ -213,14 +222,32 @@ class _LogSigns:
         self._stream = Stream(log)
         self._patterns = [compiled for pattern in patterns if (compiled := _compile(pattern))]
         self._last = ""
+        self._reading = threading.Lock()
+        self._over = threading.Event()
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is anything to look for."""
+        return bool(self._patterns)
 
     def close(self) -> None:
-        self._stream.close()
+        """A reading that hangs in another thread keeps its file until it comes back."""
+        self._over.set()
+        if self._reading.acquire(blocking=False):
+            self._stream.close()
+            self._reading.release()
 
     def newest(self) -> str:
-        """The last new line that shows progress and differs from the one before; empty when there is none."""
-        if not self._patterns:
-            return ""
+        """The last new line that shows progress and differs from the one before; empty when there is none. May block."""
+        with self._reading:
+            if not self._patterns or self._over.is_set():
+                return ""
+            found = self._newest()
+            if self._over.is_set():
+                self._stream.close()
+            return found
+
+    def _newest(self) -> str:
         try:
             data = self._stream.read(_READ_BYTES)
             if len(data) == _READ_BYTES:

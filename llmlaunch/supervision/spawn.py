@@ -139,6 +139,8 @@ class Tree:
             with contextlib.suppress(OSError):
                 pipe.close()
         self.poll()
+        if self._popen.returncode is None:
+            self._popen.returncode = 0  # it is about to end, and reap_strangers takes it then
 
     def _sweep(self) -> list[int]:
         end = time.monotonic() + _REPORT_S

@@ -65,7 +65,7 @@ def test_the_last_failure_survives_the_wire_and_may_be_missing() -> None:
 
 
 def test_the_journal_tells_the_calendars_time_of_the_last_failure_and_of_the_next_try(home: Path) -> None:
-    journal = Journal(paths.DeploymentPaths("lab"))
+    journal = Journal(paths.DeploymentPaths("lab"), lambda name, incarnation: [])
     now = time.monotonic()
     death = Death(2, now - 60, Why.EXIT, "was killed by SIGKILL", -9, True, "bye")
     record = Record(phase=Phase.FAILED, incarnation=3, since=now, deadline=now + 30, last=death)

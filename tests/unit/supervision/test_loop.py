@@ -84,6 +84,9 @@ class World:
     def read_memory(self) -> None:
         self.asked += 1
 
+    async def look_up(self, names: Sequence[str]) -> None:
+        pass
+
     def last_incarnation(self, name: str) -> int:
         return 0
 
