@@ -16,6 +16,7 @@ from llmlaunch.manifest.types import EngineName
 from llmlaunch.planning.environment import child_environment
 from llmlaunch.planning.types import Plan, ProcessSpec
 from llmlaunch.supervision import logs, procs, store, vram
+from llmlaunch.supervision.answered import Answered
 from llmlaunch.supervision.beside import Beside, Newest
 from llmlaunch.supervision.core.reconcile import Slot
 from llmlaunch.supervision.core.restart import Policy
@@ -91,6 +92,7 @@ class ProcessEffects:
         self._beside = Beside()
         self._numbers: dict[str, int] = {}
         self._words: dict[str, tuple[int, list[str]]] = {}
+        self._answered = Answered()
         self.memory = vram.GpuMemory()
         self.registrar = Registrar(secret)
         self._post: Post = lambda name, event: None
@@ -147,6 +149,7 @@ class ProcessEffects:
 
     def follow(self, slots: Mapping[str, Slot], plan: Plan) -> None:
         self._workdir, self._private_env = plan.workdir, frozenset(plan.private_env)
+        self._answered.follow(slots)
         self._follow_probes(slots)
         self.registrar.follow(slots, plan.served_names)
         self._keep_state()
@@ -325,8 +328,12 @@ class ProcessEffects:
             tree = self._trees.get((name, incarnation))
             return tree.cpu_seconds() if tree else 0.0
 
+        async def answered() -> int | None:
+            return await self._answered.by(slot.spec)
+
         key = key_of(self._secret, slot.spec)
-        await Watch(slot.spec, incarnation, log_file, self._policy, emit, cpu_seconds, key).run(ready)
+        watch = Watch(slot.spec, incarnation, log_file, self._policy, emit, cpu_seconds, answered, key)
+        await watch.run(ready)
 
     async def _read_memory(self) -> None:
         inventory = await self.memory.sample(fresh=True)

@@ -7,7 +7,7 @@ import contextlib
 import errno
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,8 +37,9 @@ Emit = Callable[[Probed | Progressed], None]
 
 
 class Watch:
-    """Probes one incarnation of ``spec``. ``cpu_seconds`` tells what its process tree has used so far; it may block.
+    """Probes one incarnation of ``spec``.
 
+    ``cpu_seconds`` tells what its process tree has used so far, and may block; ``answered`` how many requests it has answered.
     ``key`` is what it asks its callers for; "" means nothing.
     """
 
@@ -50,6 +51,7 @@ class Watch:
         policy: Policy,
         emit: Emit,
         cpu_seconds: Callable[[], float],
+        answered: Callable[[], Awaitable[int | None]],
         key: str = "",
     ) -> None:
         self._key = key
@@ -60,6 +62,8 @@ class Watch:
         self._emit = emit
         self._cpu_seconds = cpu_seconds
         self._beside = Beside()
+        self._answered = answered
+        self._answered_before: int | None = None
         self._timeout_s = Patience.of(spec, policy).timeout_s
 
     async def run(self, ready: bool) -> None:
@@ -122,12 +126,21 @@ class Watch:
         finally:
             probe.cancel()
         if answer.ok or not answer.unanswered:
+            self._answered_before = None
             return Probed(self._incarnation, answer.ok, answer.detail)
         if meter is None:
             meter = await _Meter.start(self._cpu_seconds)
             await asyncio.sleep(_SLOW_S)
         cpu = await meter.read()
-        return Probed(self._incarnation, False, answer.detail, unanswered=True, cpu=cpu)
+        more = await self._answered_since()
+        return Probed(self._incarnation, False, answer.detail, unanswered=True, cpu=cpu, answered=more)
+
+    async def _answered_since(self) -> int:
+        """Since the probe before that was not answered. The first of them has nothing to compare with."""
+        before, now = self._answered_before, await self._answered()
+        self._answered_before = now
+        # A gateway that was started anew counts from zero.
+        return 0 if before is None or now is None else max(now - before, 0)
 
     # ── both ────────────────────────────────────────────────────────────────────────────────────────────────────────
 

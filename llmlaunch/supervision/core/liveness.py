@@ -2,8 +2,9 @@
 
 A server may be well and not answer: its probe asks for a token behind forty others, or its interpreter is held by one long
 call. So an answer that says "ill", or a port where nobody listens, is believed; silence is only believed of a process tree that
-uses no CPU. One that is busy is left alone for ``Policy.busy_limit_s``, whether requests are known to be in flight or not: a client
-that has left, or that came without the gateway, keeps it as busy as any other.
+uses no CPU. One that is busy is left alone as long as it goes on answering requests, and for ``Policy.busy_limit_s`` if no answer
+is seen. Whether requests are in flight is not asked: a client that has left, or that came without the gateway, keeps it as busy as
+any other.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def judge(record: Record, event: Probed, spec: ProcessSpec, policy: Policy, now:
     if event.ok:
         return replace(record, failed_probes=0, unanswered_since=None), ""
     patience = Patience.of(spec, policy)
-    since = now if record.unanswered_since is None else record.unanswered_since
+    since = now if record.unanswered_since is None or event.answered else record.unanswered_since
     busy = event.unanswered and event.cpu is not None and event.cpu >= policy.busy_cpu
     failed = 0 if busy else record.failed_probes + 1
     record = replace(record, failed_probes=failed, unanswered_since=since)

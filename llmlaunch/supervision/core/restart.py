@@ -33,9 +33,9 @@ class Policy:
     """CPUs that a process tree must keep busy to count as alive while it does not answer. One that hangs on a lock, a
     socket or a stop signal uses none, but for a thread that looks at a clock; one that computes uses a whole one."""
     busy_limit_s: float = 300.0
-    """For so long may it be busy without an answer: a loop without an end would be busy for ever. It is far longer than
-    what is seen in servers that are well (tokenizing, compiling, collecting garbage, a batch that holds the interpreter),
-    and the gateway sends requests elsewhere meanwhile."""
+    """For so long may it be busy without any answer, to a probe or to a request that the gateway knows of: a loop without an
+    end would be busy for ever. It is far longer than what is seen in servers that are well (tokenizing, compiling, collecting
+    garbage, a batch that holds the interpreter), and the gateway sends requests elsewhere meanwhile."""
     unhealthy_grace_s: float = 2.0
     """A process that does not answer gets no long grace: it serves nobody."""
     least_term_grace_s: float = 3.0

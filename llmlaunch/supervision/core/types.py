@@ -174,6 +174,8 @@ class Probed:
     """It failed for want of an answer: a process that is busy and one that hangs look alike."""
     cpu: float | None = None
     """How many CPUs the process tree kept busy while it did not answer; None: not known."""
+    answered: int = 0
+    """Requests that it answered since the probe before, as far as that is known, though it did not answer this one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,7 +149,10 @@ class OneComponent:
                 process.silent = not process.silent
             if process.silent:
                 cpu = self.chance.choice([None, 0.0, 1.0, 1.0])
-                events.append(Probed(inc, False, "no answer within 2 s", unanswered=True, cpu=cpu))
+                more = self.chance.choice([0, 0, 2])
+                events.append(
+                    Probed(inc, False, "no answer within 2 s", unanswered=True, cpu=cpu, answered=more)
+                )
             else:
                 events.append(Probed(inc, roll() < 0.8, "status 500"))
         if not calm:

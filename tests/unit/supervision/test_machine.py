@@ -400,6 +400,17 @@ def test_a_process_that_is_busy_for_ever_is_restarted_all_the_same() -> None:
     assert commands[-1] == Terminate(1, 2.0)
 
 
+def test_a_busy_process_that_goes_on_answering_requests_is_well_however_long_its_probe_waits() -> None:
+    serving = replace(silent(1.0), answered=3)
+    record, _ = play(*READY, *((2.0 + 10 * i, serving if i % 4 else silent(1.0)) for i in range(60)))
+    assert record.phase is Phase.READY
+    idle = replace(silent(0.0), answered=3)
+    record, _ = play(*((602.0 + i, idle) for i in range(3)), record=record)
+    assert record.phase is Phase.STOPPING, (
+        "answers that were on their way when it stopped are no sign of life"
+    )
+
+
 @pytest.mark.parametrize("cpu", [None, 0.0, 0.04])
 def test_a_process_that_hangs_is_restarted_after_three_probes(cpu: float | None) -> None:
     record, _ = play(*READY, *((2.0 + i, silent(cpu)) for i in range(3)))

@@ -13,8 +13,10 @@ import pytest
 
 from llmlaunch.planning.types import Component, ProcessSpec
 from llmlaunch.supervision import probe
+from llmlaunch.supervision.answered import Answered, count
+from llmlaunch.supervision.core.reconcile import Slot
 from llmlaunch.supervision.core.restart import Policy
-from llmlaunch.supervision.core.types import Probed, Progressed
+from llmlaunch.supervision.core.types import Phase, Probed, Progressed, Record
 from tests.support.ports import free_port
 from tests.unit.supervision.histories import spec
 
@@ -58,6 +60,10 @@ async def server(answer: Answer) -> AsyncIterator[ProcessSpec]:
         await running.wait_closed()
 
 
+async def nobody_counts() -> None:
+    return None
+
+
 async def never(path: str) -> bytes:
     await asyncio.Event().wait()
     return b""
@@ -70,6 +76,7 @@ def events(
     *,
     ready: bool = True,
     cpu: Callable[[], float] = lambda: 0.0,
+    answered: Callable[[], Awaitable[int | None]] = nobody_counts,
     **changes: Any,
 ) -> list[Probed | Progressed]:
     """The first ``count`` events of a watch; ``answer`` None: nobody listens."""
@@ -89,7 +96,7 @@ def events(
         async with server(answer or never) as found:
             if answer is None:
                 found = replace(found, address=f"http://127.0.0.1:{free_port()}")
-            watch = probe.Watch(replace(found, **changes), 1, log, policy, note, cpu)
+            watch = probe.Watch(replace(found, **changes), 1, log, policy, note, cpu, answered)
             task = asyncio.create_task(watch.run(ready))
             await asyncio.wait_for(enough.wait(), 20)
             task.cancel()
@@ -135,6 +142,51 @@ def test_silence_says_what_the_process_did_meanwhile(log: Path) -> None:
     assert busy.unanswered
     assert busy.cpu is not None
     assert busy.cpu > 1
+
+
+def test_what_it_answered_meanwhile_is_counted_from_one_unanswered_probe_to_the_next(log: Path) -> None:
+    counts = iter([70, 73, None, 74, 2, 2, 2])
+
+    async def answered() -> int | None:
+        return next(counts)
+
+    seen = [event for event in events(never, 5, log, answered=answered) if isinstance(event, Probed)]
+    assert [event.answered for event in seen] == [0, 3, 0, 0, 0]
+
+
+PAGE = b"""# TYPE llmlaunch_gateway_requests_total counter
+llmlaunch_gateway_requests_total{path="/v1/chat/completions",model="m",replica="http://h:1",key="",status="200"} 40
+llmlaunch_gateway_requests_total{path="/v1/embeddings",model="a\\"} 9",replica="http://h:1",key="b",status="201"} 2
+llmlaunch_gateway_requests_total{path="/v1/chat/completions",model="m",replica="http://h:1",key="",status="499"} 5
+llmlaunch_gateway_requests_total{path="/v1/chat/completions",model="m",replica="http://h:11",key="",status="200"} 7
+llmlaunch_gateway_in_flight{replica="http://h:1"} 4
+"""
+
+
+def test_the_gateways_count_of_a_replicas_answers() -> None:
+    assert count(PAGE, "http://h:1") == 42
+    assert count(PAGE, "http://h:2") == count(b"nonsense", "http://h:1") == 0
+
+
+def test_nobody_can_tell_without_a_gateway_or_from_one_that_is_ill() -> None:
+    async def ask(answer: Answer | None) -> int | None:
+        async with server(answer or never) as found:
+            counts = Answered()
+            if answer:
+                gateway = replace(found, component=Component.API)
+                counts.follow({"api": Slot(Record(phase=Phase.READY), gateway)})
+            return await counts.by(spec(address="http://h:1"))
+
+    async def well(path: str) -> bytes:
+        assert path == "/metrics"
+        return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(PAGE), PAGE)
+
+    async def ill(path: str) -> bytes:
+        return status(500)
+
+    assert asyncio.run(ask(well)) == 42
+    assert asyncio.run(ask(ill)) is None
+    assert asyncio.run(ask(None)) is None
 
 
 @pytest.mark.parametrize(("code", "unanswered"), [(500, False), (404, False), (503, True), (429, True)])
@@ -189,7 +241,7 @@ def test_without_a_probe_it_is_ready_when_its_port_takes_connections_and_nobody_
         seen: list[Probed | Progressed] = []
         port = free_port()
         silent = spec(address=f"http://127.0.0.1:{port}", port=port, ready_path="", live_path="")
-        watch = probe.Watch(silent, 1, log, Policy(), seen.append, lambda: 0.0)
+        watch = probe.Watch(silent, 1, log, Policy(), seen.append, lambda: 0.0, nobody_counts)
         task = asyncio.create_task(watch.run(ready=False))
         async with asyncio.timeout(20):
             while not seen:

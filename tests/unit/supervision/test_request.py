@@ -96,6 +96,10 @@ def test_bodies_with_and_without_length() -> None:
     asyncio.run(run())
 
 
+async def nobody_counts() -> None:
+    return None
+
+
 def test_probes_tell_progress_readiness_and_health(tmp_path: Path) -> None:
     replies = [
         ok({"progress": "1 of 2"}, 503),
@@ -120,7 +124,9 @@ def test_probes_tell_progress_readiness_and_health(tmp_path: Path) -> None:
                 done.set()
 
         async with server(lambda line, body: replies.pop(0) if replies else None) as url:
-            watch = probe.Watch(spec(address=url), 1, tmp_path / "log", policy, note, lambda: 0.0)
+            watch = probe.Watch(
+                spec(address=url), 1, tmp_path / "log", policy, note, lambda: 0.0, nobody_counts
+            )
             task = asyncio.create_task(watch.run(ready=False))
             await asyncio.wait_for(done.wait(), 10)
             task.cancel()
