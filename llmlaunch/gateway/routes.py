@@ -201,6 +201,8 @@ def dump(table: RouteTable, processes: int = 1) -> dict[str, object]:
                 "engine_model": replica.engine_model,
                 "max_concurrency": replica.max_concurrency and replica.max_concurrency * processes,
                 "engine": replica.engine,
+                "request_timeout_s": replica.request_timeout_s,
+                "keyed": replica.keyed,
             }
             for replica in table.replicas.values()
         ],

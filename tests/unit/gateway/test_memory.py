@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,14 @@ import pytest
 from llmlaunch import files
 from llmlaunch.gateway import memory, routes
 from llmlaunch.gateway.memory import FRESH_S, Marks, Memory
-from llmlaunch.gateway.routes import RouteTable
+from llmlaunch.gateway.routes import Replica, RouteTable
 
 MARKS = Marks("lab", "run-1", "http://127.0.0.1:21001")
 ANSWER = {
     "epoch": "e", "rev": 7, "settled": True, "dispatch": "lottery", "expected": ["a", "b"],
     "replicas": [
         {"worker_name": "http://127.0.0.1:21002/x", "model_names": ["a", "c"], "speed": 2.0, "engine_model": "own",
-         "max_concurrency": 6, "engine": "vllm", "queue_length": 4},
+         "max_concurrency": 6, "engine": "vllm", "queue_length": 4, "request_timeout_s": 9.0, "keyed": True},
         {"worker_name": "http://[::1]:21003", "model_names": ["b"], "draining": True},
     ],
 }  # fmt: skip
@@ -30,6 +31,15 @@ def table(processes: int = 1) -> RouteTable:
     found, complaints = routes.parse(ANSWER, processes)
     assert not complaints
     return routes.merge(RouteTable(), found)
+
+
+def test_every_field_of_a_replica_is_tried_here() -> None:
+    default = Replica("", "", 0, ())
+    tried = table().replicas.values()
+    for field in fields(Replica):
+        assert any(getattr(replica, field.name) != getattr(default, field.name) for replica in tried), (
+            field.name
+        )
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3])
@@ -42,12 +52,8 @@ def test_what_is_written_down_is_read_again(tmp_path: Path, processes: int) -> N
     assert found is not None
     assert found.serving.keys() == {"a", "c"}
     assert (found.epoch, found.rev, found.dispatch, found.expected) == ("e", 7, "lottery", frozenset("ab"))
-    for key, replica in table(processes).replicas.items():
-        loaded = found.replicas[key]
-        assert loaded.queue_length == 0, "of then"
-        assert (loaded.names, loaded.prefix, loaded.speed, loaded.max_concurrency, loaded.engine_model, loaded.draining) == (
-            replica.names, replica.prefix, replica.speed, replica.max_concurrency, replica.engine_model, replica.draining
-        )  # fmt: skip
+    now = {key: replace(replica, queue_length=0) for key, replica in table(processes).replicas.items()}
+    assert found.replicas == now, "but what was in their queues then"
     assert file.stat().st_mode & 0o777 == 0o600
     assert list(tmp_path.iterdir()) == [file]
 
