@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class _Lossy(io.FileIO):
-    """A descriptor that takes everything, and loses what can not be written."""
+    """A descriptor that takes everything, and loses what cannot be written."""
 
     def write(self, data: ReadableBuffer, /) -> int:
         """How many bytes are done with."""
@@ -28,7 +28,7 @@ class _Lossy(io.FileIO):
         return memoryview(data).nbytes if written is None else written
 
 
-def lose_what_can_not_be_written() -> None:
+def lose_what_cannot_be_written() -> None:
     """From here on, no print and no log line of this process fails. For processes that serve; idempotent."""
     sys.stdout = _lossy(sys.stdout, 1)
     sys.stderr = _lossy(sys.stderr, 2)

@@ -19,7 +19,7 @@ from typing import Any
 
 from llmlaunch import signals
 from llmlaunch.errors import LlmlaunchError, PortTakenError, StartError, UsageError
-from llmlaunch.output import lose_what_can_not_be_written
+from llmlaunch.output import lose_what_cannot_be_written
 
 BACKLOG = 1024
 KEEP_ALIVE_S = 75
@@ -111,7 +111,7 @@ def configure_logging(level: str) -> None:
     """
     if level not in LOG_LEVELS:
         raise UsageError(f"unknown log level {level!r}", hint=f"choose one of {', '.join(LOG_LEVELS)}")
-    lose_what_can_not_be_written()
+    lose_what_cannot_be_written()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("llmlaunch").setLevel(level.upper())
 

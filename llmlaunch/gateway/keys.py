@@ -156,13 +156,9 @@ def parse(lines: Iterable[str], source: str) -> dict[str, Entry]:
 def _no_other_format(text: str, where: str) -> None:
     """Raise UsageError for what other programs write into such a file: taken literally, it would be a key nobody has."""
     if _ASSIGNED.fullmatch(text):
-        raise UsageError(
-            f"{where}: NAME=KEY is not the form of a line here", hint=f"write NAME: KEY; {_SYNTAX}"
-        )
+        raise UsageError(f"{where}: NAME=KEY is not the form of a line here", hint=_SYNTAX)
     if any(word[0] in _QUOTES or word.rstrip(",;:")[-1:] in _QUOTES for word in text.split()):
-        raise UsageError(
-            f"{where}: there are quotes around a name or a key", hint=f"write it without quotes; {_SYNTAX}"
-        )
+        raise UsageError(f"{where}: there are quotes around a name or a key", hint="write it without quotes")
     if text.endswith((",", ";")):
         raise UsageError(
             f"{where}: the line ends with {text[-1]!r}", hint="put one key on each line, with nothing between"

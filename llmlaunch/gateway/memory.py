@@ -81,7 +81,7 @@ class Memory:
             files.write(self._path, json.dumps(data))
         except OSError as error:
             if not self._told:
-                log.warning("the routes can not be written down: %s: %s", self._path, error.strerror)
+                log.warning("the routes cannot be written down: %s: %s", self._path, error.strerror)
             self._told = True
         else:
             self._told = False

@@ -139,4 +139,4 @@ def test_a_folder_that_takes_no_file_costs_a_line(tmp_path: Path, caplog: pytest
     kept = Memory(tmp_path / "gone" / "routes.json", MARKS)
     for _ in range(3):
         kept.save(table(), 1)
-    assert caplog.text.count("can not be written down") == 1
+    assert caplog.text.count("cannot be written down") == 1
