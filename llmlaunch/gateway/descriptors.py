@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from llmlaunch.serve import BACKLOG
 
-RESERVE_LEAST, RESERVE_MOST = 32, 1024
+RESERVE_LEAST, RESERVE_MOST = 32, 2 * BACKLOG
 NOBODY_S = 0.2
 """Seconds for which it is believed that nobody lies idle."""
 CLOSING_S = 0.05

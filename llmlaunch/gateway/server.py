@@ -22,6 +22,7 @@ from typing import Any
 
 from llmlaunch import signals
 from llmlaunch.gateway import group, tracing
+from llmlaunch.gateway.accept import Acceptor
 from llmlaunch.gateway.app import Gateway, Options
 from llmlaunch.gateway.board import Crew, alone
 from llmlaunch.gateway.follow import Follower
@@ -30,7 +31,7 @@ from llmlaunch.gateway.http import ClientConnection
 from llmlaunch.gateway.keys import KeyRing
 from llmlaunch.gateway.memory import Memory
 from llmlaunch.gateway.pulse import BEAT_S, LOOK_S
-from llmlaunch.gateway.tls import HANDSHAKE_S, SHUTDOWN_S, Certificate
+from llmlaunch.gateway.tls import Certificate
 from llmlaunch.serve import note
 
 log = logging.getLogger(__name__)
@@ -119,14 +120,14 @@ async def _serve(service: Service, sock: socket.socket, crew: Crew, on_started: 
     signalled: asyncio.Future[int] = loop.create_future()
     _listen_for_signals(loop, signalled)
     tls = service.tls
-    server = await loop.create_server(
-        lambda: ClientConnection(gateway),
-        sock=sock,
-        backlog=gateway.descriptors.backlog,
-        ssl=tls.context if tls else None,
-        ssl_handshake_timeout=HANDSHAKE_S if tls else None,
-        ssl_shutdown_timeout=SHUTDOWN_S if tls else None,
-    )
+    server: asyncio.Server | Acceptor
+    if tls is None:
+        server = await loop.create_server(
+            lambda: ClientConnection(gateway), sock=sock, backlog=gateway.descriptors.backlog
+        )
+    else:
+        server = Acceptor(sock, lambda: ClientConnection(gateway), tls.context, gateway.descriptors)
+        server.start()
     background = [
         loop.create_task(follower.run(), name="follow"),
         loop.create_task(_sweep(gateway, tls), name="sweep"),

@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import resource
 import threading
+from collections.abc import Callable
+from pathlib import Path
 
+from tests.integration.gateway import test_tls
 from tests.integration.gateway.fakes import Bench, Client, Seen, Talk, ask, chat, running
 from tests.support.waiting import wait_until
 
@@ -27,6 +30,18 @@ class Streams:
         talk.end_stream()
 
 
+def crowd(bench: Bench, stack: contextlib.ExitStack, catch_up: Callable[[], Client]) -> list[Client]:
+    """More connections than there are files; the gateway catches up with them now and then, or they wait for its backlog."""
+    found = []
+    for number in range(LIMIT + 20):
+        found.append(stack.enter_context(Client(bench.port)))
+        if number % 16 == 0:
+            with catch_up() as client:
+                client.send(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
+                client.head()
+    return found
+
+
 def streaming(bench: Bench) -> Client:
     client = Client(bench.port)
     client.post({"model": "m", "stream": True})
@@ -43,7 +58,7 @@ def test_idle_connections_give_way_to_probes_and_requests() -> None:
             streams = Streams(bench)
             stream = stack.enter_context(streaming(bench))
             # More than there are files. Some have asked before, some never.
-            idle = [stack.enter_context(Client(bench.port)) for _ in range(LIMIT + 20)]
+            idle = crowd(bench, stack, lambda: Client(bench.port))
             for _ in range(20):
                 assert ask(bench.port, "GET", "/health").status == 200
                 assert chat(bench.port, "quick").status == 200
@@ -79,3 +94,17 @@ def test_with_every_file_in_use_probes_are_answered_and_clients_told_to_come_aga
         for client in clients:
             assert client.chunk() == b"data: [DONE]\n\n"
         wait_until(lambda: chat(bench.port, "quick").status == 200)
+
+
+def test_connections_that_never_begin_a_handshake_give_way() -> None:
+    folder = Path(test_tls.__file__).with_name("certificates")
+    options = ("--tls-cert", str(folder / "first.pem"), "--tls-key", str(folder / "first-key.pem"))
+    with running(*options, prelude=FEW_FILES) as bench, contextlib.ExitStack() as stack:
+        silent = crowd(bench, stack, lambda: test_tls.Secure(bench.port, folder / "first.pem"))
+        for _ in range(10):
+            with test_tls.Secure(bench.port, folder / "first.pem") as client:
+                client.send(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
+                assert client.answer("GET").status in (200, 503)
+        with contextlib.suppress(ConnectionError):
+            assert silent[0].closed()
+        assert "Traceback" not in bench.gateway.log

@@ -13,7 +13,7 @@ from llmlaunch.gateway.descriptors import CLOSING_S, NOBODY_S, Descriptors
     ("limit", "tight", "full", "backlog"),
     [
         (1024, 768, 896, 128),
-        (65536, 64512, 65024, 512),
+        (65536, 63488, 64512, 1024),
         (64, 32, 48, 16),
         (resource.RLIM_INFINITY, 1 << 62, 1 << 62, 1024),
     ],
