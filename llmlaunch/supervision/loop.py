@@ -50,6 +50,8 @@ from llmlaunch.supervision.core.types import (
 _READING_AGE_S = 1.0
 _READING_EVERY_S = 0.25
 _MOST_S = 3600.0
+_STOOD_STILL_S = 2.0
+"""A turn that is so late was held up from outside: SIGSTOP, or a machine with nothing to spare."""
 _AFTER_A_BUG_S = 0.1
 """A bug that comes back at every turn must not turn the loop into a busy one."""
 _T = TypeVar("_T")
@@ -155,15 +157,30 @@ class Supervisor:
     async def run(self) -> None:
         """Until a shutdown is complete. What goes wrong with one item is logged, and the loop goes on."""
         while not (self.stopping and all_down(self.slots)):
+            began, pause = self._clock(), self._until_next_tick()
             try:
-                item = await asyncio.wait_for(self._queue.get(), self._until_next_tick())
+                item = await asyncio.wait_for(self._queue.get(), pause)
             except TimeoutError:
                 item = None
+            self.stood_still(self._clock() - began - pause)
             try:
                 self.handle(item)
             except Exception:
                 log.exception("can not handle %r", item)
                 await asyncio.sleep(_AFTER_A_BUG_S)
+
+    def stood_still(self, late_s: float) -> None:
+        """This process came ``late_s`` seconds late to its turn. Nobody's patience ends in a time in which nobody was heard:
+        the starts of a supervisor that was stopped went on without it.
+        """
+        if late_s < _STOOD_STILL_S:
+            return
+        log.warning("stood still for %.0f s; deadlines are put off by as much", late_s)
+        for name, slot in self.slots.items():
+            record = slot.record
+            if record.deadline is not None:
+                later = replace(record, deadline=record.deadline + late_s, stop_by=record.stop_by + late_s)
+                self.slots[name] = replace(slot, record=later)
 
     def handle(self, item: tuple[str, Event] | _Request | None = None) -> None:
         """One turn of the writer: ``item``, then everything that time or ``item`` has made possible."""

@@ -320,3 +320,21 @@ def test_a_plan_without_an_environment_leaves_them_as_they_are() -> None:
     history.supervisor.apply_now(Plan("lab", (spec("a"),)), True)
     history.supervisor.command_now(Verb.RESTART, ("a",))
     assert history.world.inherited == {}
+
+
+def test_a_start_that_went_on_while_the_supervisor_was_stopped_is_not_given_up() -> None:
+    history = History(3)
+    supervisor, world = history.supervisor, history.world
+    slow = replace(spec("w"), start_timeout_s=10.0)
+    supervisor.apply_now(Plan("lab", (slow,)), True)
+    supervisor.handle()
+    history.say("w", Spawned(1, 5))
+    history.now += 60.0
+    supervisor.stood_still(55.0)
+    supervisor.handle()
+    assert supervisor.slots["w"].record.phase is Phase.STARTING
+    history.now += 6.0
+    supervisor.stood_still(0.5)
+    supervisor.handle()
+    assert supervisor.slots["w"].record.phase is not Phase.STARTING, "its own ten seconds are over"
+    assert ("w", 1) in world.processes
