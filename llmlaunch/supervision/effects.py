@@ -15,7 +15,7 @@ from llmlaunch.errors import PortTakenError, StartError
 from llmlaunch.manifest.types import EngineName
 from llmlaunch.planning.environment import child_environment
 from llmlaunch.planning.types import Plan, ProcessSpec
-from llmlaunch.supervision import logs, procs, store, vram
+from llmlaunch.supervision import cgroups, logs, procs, store, vram
 from llmlaunch.supervision.answered import Answered
 from llmlaunch.supervision.beside import Beside, Newest
 from llmlaunch.supervision.core.reconcile import Slot
@@ -37,6 +37,7 @@ from llmlaunch.supervision.probe import Watch
 from llmlaunch.supervision.procs import ProcessId
 from llmlaunch.supervision.registrar import Registrar
 from llmlaunch.supervision.spawn import (
+    CGROUP_VARIABLE,
     CannotExecute,
     Shims,
     Tree,
@@ -76,6 +77,7 @@ class ProcessEffects:
         self._secret = secret
         self._me = procs.identify(os.getpid())
         self._boot = procs.boot_id()
+        self._cgroup = cgroups.own()
         self._workdir = ""
         self._private_env: frozenset[str] = frozenset()
         self._inherited: dict[str, Mapping[str, str]] = {}
@@ -241,6 +243,7 @@ class ProcessEffects:
             # `python -m` would import a json.py or a tokenizers.py that lies beside the manifest.
             env.setdefault("PYTHONSAFEPATH", "1")
         env[store.STATE_VARIABLE] = str(self._where.state_file)
+        life = f"{self._where.name}-{spec.name}-{incarnation}-{self._run[:8]}"
         target = logs.target(self._where, spec.name, incarnation, spec.log_max_bytes, spec.log_keep)
         with contextlib.ExitStack() as stack:
             output = await self._beside.run(f"opening the log of {spec.name}", target.__enter__, None)
@@ -249,7 +252,11 @@ class ProcessEffects:
                     f"its log can not be opened: the disk with {self._where.logs} does not answer"
                 )
             stack.push(target)
-            tree = start_under_shim(spec.argv, env, self._folder(spec), output, self._shims)
+            env[CGROUP_VARIABLE] = group = cgroups.make(self._cgroup, life)
+            with contextlib.ExitStack() as on_failure:
+                on_failure.callback(cgroups.remove, group)
+                tree = start_under_shim(spec.argv, env, self._folder(spec), output, self._shims)
+                on_failure.pop_all()
         self._trees[key] = tree
         self._keep_state()
         try:
@@ -357,7 +364,7 @@ class ProcessEffects:
         if self._me is None:
             return
         kept = tuple(
-            store.Kept(n, i, tree.shim, tree.program, self._families.get((n, i), ()))
+            store.Kept(n, i, tree.shim, tree.program, self._families.get((n, i), ()), tree.cgroup)
             for (n, i), tree in sorted(self._trees.items())
         )
         self._left = {process for process in self._left if process.alive}

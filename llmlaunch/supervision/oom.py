@@ -9,7 +9,7 @@ held against the last few seconds alone.
 from __future__ import annotations
 
 from collections import deque
-from pathlib import Path
+from pathlib import Path, PurePath
 
 _PROC, _CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 _FIELD = b"oom_kill"
@@ -64,5 +64,6 @@ def _of_cgroup(pid: int, proc: Path, cgroups: Path) -> list[Path]:
             root, name = cgroups, "memory.events"
         else:
             continue
-        found += [root / inside / name, root / name]
+        # A group without the controller, as ours are, counts with the nearest one above that has it.
+        found += [root / part / name for part in (PurePath(inside), *PurePath(inside).parents)]
     return list(dict.fromkeys(found))

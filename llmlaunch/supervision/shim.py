@@ -169,6 +169,7 @@ class Keeper:
         self.woken, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(wake)
         signal.signal(signal.SIGCHLD, lambda *_: None)
+        self.cgroup = os.environ.pop("LLMLAUNCH_CGROUP", "")
         self.state_file = os.environ.pop("LLMLAUNCH_STATE_FILE", "")
         self.reports = os.dup(1)
         for number in (1, 2):
@@ -202,6 +203,7 @@ class Keeper:
         if failed:
             os.waitpid(pid, 0)
             self.report(f"fail {failed.decode()} {os.strerror(int(failed))}")
+            self.forget_group(self.cgroup)
             sys.exit(0)
         self.report(f"pid {pid}")
         return pid
@@ -217,6 +219,8 @@ class Keeper:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
+        if self.cgroup:
+            self.write(f"{self.cgroup}/cgroup.procs", b"0")
         os.execvp(argv[0], argv)  # noqa: S606
 
     def reap(self) -> bool:
@@ -281,6 +285,7 @@ class Keeper:
             now = time.monotonic()
             if killing or now >= deadline:
                 killing, since = True, since or now
+                self.kill_group(self.cgroup)
                 self.send(signal.SIGKILL, left)
                 if now - since > KILL_PATIENCE_S:
                     break
@@ -288,9 +293,34 @@ class Keeper:
             deadline = min(deadline, new or deadline)
         else:
             left = []
+        self.forget_group(self.cgroup)
         self.report(f"exit {self.code if not self.child else -signal.SIGKILL} {len(left)}")
         if self.orphaned:
             self.end_unkept_neighbours()
+
+    def kill_group(self, cgroup: str) -> None:
+        if cgroup:
+            self.write(f"{cgroup}/cgroup.kill", b"1")
+
+    @staticmethod
+    def forget_group(cgroup: str) -> None:
+        try:
+            if cgroup:
+                os.rmdir(cgroup)  # noqa: PTH106
+        except OSError:
+            pass  # something lives on in it
+
+    @staticmethod
+    def write(file: str, data: bytes) -> None:
+        """Write into a file of the kernel's that is there."""
+        try:
+            descriptor = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(descriptor, data)
+            finally:
+                os.close(descriptor)
+        except OSError:
+            pass
 
     def end_unkept_neighbours(self) -> None:
         """The owner has died. A neighbour's shim may have been killed with it, and then its tree has nobody but us.
@@ -307,10 +337,14 @@ class Keeper:
                 return
             kept = [k for k in state["processes"] if not self.alive(k["shim"])]
             unkept = [p for k in kept for p in (k["program"], *k["descendants"]) if p]
+            for k in kept:
+                self.kill_group(k["cgroup"])
             until = time.monotonic() + KILL_PATIENCE_S
             while (roots := [p["pid"] for p in unkept if self.alive(p)]) and time.monotonic() < until:
                 self.send(signal.SIGKILL, [pid for root in roots for pid in (root, *self.descendants(root))])
                 time.sleep(POLL_S)
+            for k in kept:
+                self.forget_group(k["cgroup"])
         except (OSError, ValueError, LookupError, TypeError):
             pass  # there is nobody to tell
 

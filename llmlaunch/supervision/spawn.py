@@ -14,11 +14,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from llmlaunch.errors import StartError
-from llmlaunch.supervision import procs
+from llmlaunch.supervision import cgroups, procs
 from llmlaunch.supervision.logs import LogTarget
 from llmlaunch.supervision.procs import ProcessId
 
 SHIM = Path(__file__).with_name("shim.py")
+CGROUP_VARIABLE = "LLMLAUNCH_CGROUP"
+"""Tells a shim the control group that its program goes to. Programs do not get it."""
 _REPORT_S = 15.0
 _PORT_S = 0.5
 """How long a port may take to come free; the kernel closes a dead process's sockets, but not within the same instant."""
@@ -65,8 +67,9 @@ class Tree:
     see :func:`reap_strangers`.
     """
 
-    def __init__(self, popen: subprocess.Popen[bytes], shims: Shims) -> None:
+    def __init__(self, popen: subprocess.Popen[bytes], shims: Shims, cgroup: str) -> None:
         self._popen = popen
+        self.cgroup = cgroup
         self._shims = shims
         self._lines: asyncio.Queue[str | None] = asyncio.Queue()
         self._buffer = b""
@@ -138,6 +141,7 @@ class Tree:
         for pipe in (self._commands, self._output):
             with contextlib.suppress(OSError):
                 pipe.close()
+        cgroups.remove(self.cgroup)
         self.poll()
         if self._popen.returncode is None:
             self._popen.returncode = 0  # it is about to end, and reap_strangers takes it then
@@ -147,6 +151,7 @@ class Tree:
         # Its pipe is closed before its children come here; a zombie has none any more.
         while self.shim.alive and time.monotonic() < end:
             time.sleep(0.005)
+        cgroups.kill(self.cgroup)
         return procs.kill_until_gone(self._shims.strays, _REPORT_S)
 
     async def _abandon(self) -> None:
@@ -196,7 +201,7 @@ def start_under_shim(
         )
     except (OSError, ValueError) as error:
         raise StartError(f"can not start {argv[0]!r}: {error}") from None
-    return Tree(popen, shims)
+    return Tree(popen, shims, env.get(CGROUP_VARIABLE, ""))
 
 
 def wait_for_port(host: str, port: int) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 
 from llmlaunch import files, paths
 from llmlaunch.errors import ControlError
-from llmlaunch.supervision import procs
+from llmlaunch.supervision import cgroups, procs
 from llmlaunch.supervision.procs import ProcessId
 
 RUN_VARIABLE = "LLMLAUNCH_RUN"
@@ -41,6 +41,8 @@ class Kept:
     shim: ProcessId
     program: ProcessId | None
     descendants: tuple[ProcessId, ...] = ()
+    cgroup: str = ""
+    """The control group of the program, if it has one of its own (``cgroups``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,7 @@ def _kept(data: dict[str, Any]) -> Kept:
         _process(data["shim"]),
         _process(program) if program else None,
         _processes(data.get("descendants", ())),
+        str(data.get("cgroup", "")),
     )
 
 
@@ -172,24 +175,31 @@ def clean_after_crash(where: paths.DeploymentPaths) -> Swept:
 
 def _sweep(state: State) -> Swept:
     named: set[ProcessId] = set()
+    groups: list[str] = []
     if state.boot in ("", procs.boot_id()):
         named.update(state.left)
         for kept in state.processes:
             named |= {p for p in (kept.program, kept.shim, *kept.descendants) if p}
+        groups = [kept.cgroup for kept in state.processes]
     seen: set[ProcessId] = set()
 
     def alive() -> list[int]:
         ours = procs.with_environment({RUN_VARIABLE: state.run}) if state.run else []
         roots = [p.pid for p in named if p.alive]
         below = [p.pid for family in procs.families(roots).values() for p in family]
-        found = {*roots, *below, *ours} - {os.getpid()}
+        grouped = [pid for group in groups for pid in cgroups.pids(group)]
+        found = {*roots, *below, *ours, *grouped} - {os.getpid()}
         seen.update(p for pid in found if (p := procs.identify(pid)))
         return list(found)
 
     if found := alive():
+        for group in groups:
+            cgroups.kill(group)
         log.warning("ending %d processes that an earlier supervisor left", len(found))
         if left := procs.kill_until_gone(alive, _CLEAN_S):
             log.error("these can not be ended: %s", left)
+    for group in groups:
+        cgroups.remove(group)
     remaining = tuple(sorted((p for p in seen if p.alive), key=lambda p: p.pid))
     return Swept(len(seen) - len(remaining), remaining)
 

@@ -14,7 +14,7 @@ import pytest
 
 from llmlaunch import paths
 from llmlaunch.control.client import ControlClient
-from llmlaunch.supervision import procs
+from llmlaunch.supervision import cgroups, procs
 from llmlaunch.supervision.procs import ProcessId
 from tests.integration.supervision.world import QUICK, World, component, engine, until_phase, world
 from tests.support.deployment import Cli
@@ -130,3 +130,24 @@ def test_neighbours_end_what_a_supervisor_and_a_shim_left_when_both_were_killed(
     kill_together(client, shim_of(client, "tiny"))
     wait_until(lambda: not process.alive, 5, "the hidden process gone")
     wait_until(lambda: not lab.processes(), 5, "nothing left")
+
+
+def test_a_control_group_holds_what_nobody_has_noted_yet(lab: World, hidden: Hidden) -> None:
+    if cgroups.own() is None:
+        pytest.skip("no control groups of version 2 may be made here")
+    client = lab.up(engine("tiny", *hidden.flags))
+    until_phase(client, "tiny", "ready")
+    process = hidden.process()
+    group = Path(json.loads(paths.DeploymentPaths("lab").state_file.read_text())["processes"][0]["cgroup"])
+    assert process.pid in cgroups.pids(str(group))
+    kill_together(client, shim_of(client, "tiny"))
+    assert client.wait_gone(5)
+    lab.supervisor()
+    assert not process.alive
+    assert not group.exists()
+    client = lab.up(engine("tiny"))
+    until_phase(client, "tiny", "ready")
+    again = json.loads(paths.DeploymentPaths("lab").state_file.read_text())["processes"][0]["cgroup"]
+    client.shutdown()
+    assert client.wait_gone(10)
+    assert not Path(again).exists(), "cleaned up"

@@ -10,6 +10,7 @@ from llmlaunch.supervision.oom import OomCount
 
 CASES = {
     "v2": ("0::/user.slice/lab\n", "user.slice/lab/memory.events", "low 0\nmax 9\noom 3\noom_kill {}\noom_group_kill 0\n"),
+    "v2 in a group without the controller": ("0::/pod/llmlaunch-w\n", "pod/memory.events", "oom_kill {}\n"),
     "v2 in a container": ("0::/\n", "memory.events", "oom_kill {}\n"),
     "v1": (
         "9:cpu:/\n4:memory:/pod/abc\n0::/\n",
