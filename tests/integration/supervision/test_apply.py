@@ -174,6 +174,7 @@ def test_while_it_stops_new_plans_are_refused(lab: World) -> None:
 
 def test_a_client_that_leaves_the_event_stream_costs_nothing(lab: World) -> None:
     client = lab.supervisor()
+    client.status()  # its socket is there before its loop is
     descriptors = Path(f"/proc/{client.supervisor_pid}/fd")
     connections: list[Any] = []
     before = len(list(descriptors.iterdir()))
