@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 
 from llmlaunch import paths
+from tests.support import groups
 from tests.support.waiting import wait_until
 
 
@@ -95,8 +96,9 @@ def cli(cwd: Path | None = None, **env: str) -> Iterator[Cli]:
     try:
         yield box
     finally:
-        for process in box.processes():
-            with contextlib.suppress(psutil.Error):
-                process.send_signal(signal.SIGKILL)
-        wait_until(lambda: not box.processes(), 10, "every process of the test's home gone")
+        with groups.removed(home):
+            for process in box.processes():
+                with contextlib.suppress(psutil.Error):
+                    process.send_signal(signal.SIGKILL)
+            wait_until(lambda: not box.processes(), 10, "every process of the test's home gone")
         shutil.rmtree(home, ignore_errors=True)

@@ -16,6 +16,7 @@ import psutil
 from llmlaunch.control.client import ControlClient, ensure_supervisor
 from llmlaunch.control.types import ComponentStatus
 from llmlaunch.planning.types import Component, Plan, ProcessSpec
+from tests.support import groups
 from tests.support.ports import free_port
 from tests.support.waiting import wait_until
 
@@ -139,7 +140,8 @@ def world(home: Path) -> Iterator[World]:
     try:
         yield box
     finally:
-        for process in box.processes():
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        wait_until(lambda: not box.processes(), 10, "every process of the test's home gone")
+        with groups.removed(home):
+            for process in box.processes():
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            wait_until(lambda: not box.processes(), 10, "every process of the test's home gone")
