@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import json
 import logging
 import math
 import signal
@@ -18,6 +19,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from llmlaunch import signals
+from llmlaunch.browsers import Door, Refusal, not_json
 from llmlaunch.errors import LlmlaunchError, PortTakenError, StartError, UsageError
 from llmlaunch.output import lose_what_cannot_be_written
 
@@ -131,6 +133,7 @@ def run_app(
     end: asyncio.Event | None = None,
     grace_s: float = 10.0,
     loop: str = "auto",
+    door: Door | None = None,
 ) -> int:
     """Serve the ASGI ``app`` on ``sock`` until SIGTERM, SIGINT, SIGHUP or SIGQUIT; return the process's exit code (0 or 130).
 
@@ -139,7 +142,7 @@ def run_app(
     seconds; then their connections are cut and their tasks cancelled. With ``drain`` new requests still reach the app
     (which should refuse them) until it is done, within the same grace. Setting ``end`` ends it as a SIGTERM does, for a
     reason that its setter tells. ``loop`` is uvicorn's: "auto" takes uvloop
-    when it is installed, "asyncio" is smaller.
+    when it is installed, "asyncio" is smaller. ``door`` says which requests reach the app; None: all.
 
     A signal that is ignored when this is called stays ignored; one that means nothing here is noted in the log.
     Must run in the main thread, where signals arrive. Raises StartError when the app's lifespan fails to start.
@@ -242,6 +245,9 @@ def run_app(
 
     async def quiet(scope: Any, receive: Any, send: Any) -> None:
         try:
+            if door is not None and scope["type"] == "http" and (refusal := _refusal(door, scope)):
+                await _refuse(refusal, send)
+                return
             await app(scope, receive, send)
         except asyncio.CancelledError:
             if not server.should_exit:  # at the end of the grace uvicorn cancels, and would print a traceback
@@ -266,3 +272,26 @@ def run_app(
     except SystemExit as error:  # how uvicorn reports a lifespan that failed; its reason is in the log
         raise StartError("the server could not start") from error
     return server.code
+
+
+def _refusal(door: Door, scope: Any) -> Refusal | None:
+    said = {
+        name: value.decode("latin-1")
+        for name, value in scope["headers"]
+        if name in (b"host", b"origin", b"sec-fetch-site", b"content-type")
+    }
+    origin, site = said.get(b"origin", ""), said.get(b"sec-fetch-site", "")
+    refusal = door.refusal(said.get(b"host", ""), origin, site)
+    if refusal is None and scope["method"] == "POST":
+        return not_json(said.get(b"content-type", ""), origin, site)
+    return refusal
+
+
+async def _refuse(refusal: Refusal, send: Callable[[Any], Awaitable[None]]) -> None:
+    error = {
+        "message": refusal.message, "type": "invalid_request_error", "param": None, "code": refusal.code,
+    }  # fmt: skip
+    body = json.dumps({"error": error}).encode()
+    fields = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": refusal.status, "headers": fields})
+    await send({"type": "http.response.body", "body": body})

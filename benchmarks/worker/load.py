@@ -81,7 +81,7 @@ async def ask(target: Target, words: int = 0) -> Stream:
     reader, writer = await asyncio.open_connection("127.0.0.1", target.port)
     began = time.perf_counter()
     writer.write(
-        b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         b"Content-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(body), body)
     )
     times, tokens, last = [], 0, b""

@@ -35,6 +35,11 @@ def api(
         metavar="NETWORK",
         help="Address or network of a proxy whose X-Forwarded-For is believed. Repeat for more.",
     ),
+    allowed_host: list[str] = typer.Option(
+        [],
+        metavar="HOST",
+        help="Name that clients may call it by although it listens on loopback without keys; '*' for any. Repeat for more.",
+    ),
     tls_cert: Optional[Path] = typer.Option(  # noqa: UP045
         None, help="PEM file with the certificate chain: serve https. Read again when it changes."
     ),
@@ -63,6 +68,7 @@ def api(
     import os
     import sys
 
+    from llmlaunch.browsers import door
     from llmlaunch.gateway import server
     from llmlaunch.gateway.app import Options
     from llmlaunch.gateway.follow import controller_address as checked
@@ -77,7 +83,7 @@ def api(
     keys = ring(api_keys_file, api_keys_env, processes)
     tls = certificate(tls_cert, tls_key)
     sock = bind(host, port)
-    bound = sock.getsockname()[1]
+    where, bound, *_ = sock.getsockname()
     service = server.Service(
         controller_url=controller_address,
         token=os.environ.get("LLMLAUNCH_TOKEN", ""),
@@ -85,8 +91,14 @@ def api(
         options=Options(
             max_body_bytes=max_body_bytes,
             max_bodies_bytes=max_bodies_bytes,
-            cors_origins=tuple(cors_origin),
             trusted_proxies=networks(trusted_proxy, "--trusted-proxy"),
+            door=door(
+                where,
+                names=[host, *allowed_host],
+                origins=cors_origin,
+                keys=keys is not None,
+                remedy="To be called by another name, list it under allowed_hosts of api (--allowed-host), or use API keys.",
+            ),
             access_log=sys.stdout.fileno() if access_log else None,
         ),
         keys=keys,

@@ -44,4 +44,4 @@ def controller(
 
     from llmlaunch.controller.app import run
 
-    raise typer.Exit(run(sock, dispatch_method.value, open_registration=open_registration))
+    raise typer.Exit(run(sock, dispatch_method.value, open_registration=open_registration, name=host))

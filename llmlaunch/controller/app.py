@@ -27,6 +27,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from llmlaunch import serve
+from llmlaunch.browsers import door
 from llmlaunch.controller import registry
 from llmlaunch.controller.bodies import EXCEPTION_HANDLERS, Refused, number, read
 from llmlaunch.controller.callers import Caller, Callers, address_for, names_for
@@ -366,8 +367,8 @@ def _words(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names[:8])) + (" …" if len(names) > 8 else "")
 
 
-def run(sock: socket.socket, dispatch: Method, *, open_registration: bool) -> int:
-    """Serve a controller on the listening ``sock`` until a signal ends it; return the process's exit code.
+def run(sock: socket.socket, dispatch: Method, *, open_registration: bool, name: str = "") -> int:
+    """Serve a controller on the listening ``sock``, which is also called ``name``, until a signal ends it; return the process's exit code.
 
     The token is the value of the environment variable ``TOKEN_VARIABLE``; unset or empty means that there is none.
     """
@@ -397,4 +398,5 @@ def run(sock: socket.socket, dispatch: Method, *, open_registration: bool) -> in
         on_stopping=controller.stop,
         grace_s=GRACE_S,
         loop="asyncio",
+        door=door(host, names=[name]),
     )

@@ -9,12 +9,13 @@ import os
 import resource
 import time
 from collections.abc import Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from heapq import nsmallest
 from operator import itemgetter
 from typing import Any
 
+from llmlaunch.browsers import Door, not_json
 from llmlaunch.gateway import access, errors, forwarded, metrics, request
 from llmlaunch.gateway.access import AccessLog
 from llmlaunch.gateway.balance import is_full
@@ -62,8 +63,8 @@ class Options:
     max_body_bytes: int = MAX_BODY_BYTES
     max_bodies_bytes: int = MAX_BODIES_BYTES
     """Of all requests together, in all processes. Each process has room for one of the largest bodies at least."""
-    cors_origins: tuple[str, ...] = ()
-    """Origins that browsers may call from; ``*`` is every one."""
+    door: Door = field(default_factory=Door)
+    """Whom it lets in. Its origins are those that browsers may call from, and read answers."""
     trusted_proxies: tuple[Network, ...] = ()
     """Whose X-Forwarded-For is believed."""
     access_log: int | None = None
@@ -120,7 +121,8 @@ class Gateway:
         self.identity = f"gateway-{os.urandom(6).hex()}"
         self.on_drained: asyncio.Event = asyncio.Event()
         self._proxies = options.trusted_proxies
-        self._origins = frozenset(origin.encode() for origin in options.cors_origins)
+        self._door = options.door
+        self._origins = frozenset(origin.encode() for origin in options.door.origins)
         self._keys = keys
         self._tasks: set[asyncio.Task[None]] = set()
         self._started = self.now()
@@ -167,9 +169,16 @@ class Gateway:
         """Everything that can be refused, or answered, before a body is read."""
         path = asked.path
         found = asked.endpoint = request.endpoint(path)
+        guarded = self._keys is not None and self._needs_key(asked)
+        host, origin, site = _said(asked)
+        # Who shows a key is no stranger's page: browsers send none of their own accord.
+        if not guarded or asked.method == b"OPTIONS":
+            refusal = self._door.refusal(host, origin, site)
+            if refusal is not None:
+                return errors.not_let_in(refusal)
         if asked.method == b"OPTIONS":
             return self._options(asked)
-        if self._keys is not None and self._needs_key(asked):
+        if guarded and self._keys is not None:
             grant = self._keys.grant_of(asked.authorization)
             if grant is None:
                 return errors.wrong_key(missing=not asked.authorization)
@@ -178,6 +187,10 @@ class Gateway:
             return errors.unknown_path(path.decode("latin-1"))
         if asked.method not in found.methods:
             return errors.wrong_method(asked.method.decode(), path.decode("latin-1"), found.allowed)
+        if asked.method == b"POST":
+            wrong = not_json(asked.field(b"content-type").decode("latin-1"), origin, site)
+            if wrong is not None:
+                return errors.not_let_in(wrong)
         return None
 
     def _screen_surplus(self, asked: Request) -> Reply | None:
@@ -319,7 +332,9 @@ class Gateway:
         found = asked.endpoint
         if found.kind is Kind.NOWHERE:
             return asked.path.startswith((b"/v1", b"/api"))
-        return found.guarded and not (found.kind is Kind.METRICS and self._is_from_here(asked))
+        if found.kind is Kind.METRICS and self._is_from_here(asked):
+            return not self._door.points_here(_said(asked)[0])
+        return found.guarded
 
     def _options(self, asked: Request) -> Reply:
         if asked.endpoint.kind is Kind.NOWHERE and asked.path != b"*":
@@ -557,3 +572,9 @@ def _resident_bytes() -> int:
             return int(file.read().split()[1]) * resource.getpagesize()
     except OSError:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _said(asked: Request) -> tuple[str, str, str]:
+    """What tells browsers from other programs, and where their pages come from: see ``browsers``."""
+    host, site = asked.field(b"host"), asked.field(b"sec-fetch-site")
+    return host.strip().decode("latin-1"), asked.origin.decode("latin-1"), site.decode("latin-1")

@@ -7,6 +7,8 @@ import math
 from dataclasses import dataclass
 from http import HTTPStatus
 
+from llmlaunch.browsers import Refusal
+
 INVALID = "invalid_request_error"
 SERVER = "server_error"
 
@@ -94,6 +96,10 @@ def wrong_key(missing: bool) -> Reply:
         else "The API key is not known here."
     )
     return error(401, message, code="invalid_api_key", fields=b"www-authenticate: Bearer\r\n")
+
+
+def not_let_in(refusal: Refusal) -> Reply:
+    return error(refusal.status, refusal.message, code=refusal.code)
 
 
 def unknown_model(name: str) -> Reply:

@@ -1,7 +1,8 @@
 """Which header fields pass the gateway, and what is added. Pure.
 
 Hop-by-hop fields end here (RFC 9110 §7.6.1, and whatever ``Connection`` names). So do credentials: a client's key is
-for this gateway and no worker's business. Fields by which a client could claim another address are dropped too.
+for this gateway and no worker's business, and so is which page a browser asks for. Fields by which a client could claim
+another address are dropped too.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ _HOP_BY_HOP = frozenset(
 _NOT_TO_WORKERS = _HOP_BY_HOP | {
     b"host", b"content-length", b"expect", b"http2-settings", b"x-request-id",
     b"authorization", b"proxy-authorization", b"cookie", b"api-key", b"x-api-key",
+    b"origin", b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest", b"sec-fetch-user",
     b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip",
 }  # fmt: skip
 # Access-Control-*: who may read an answer is this gateway's decision, never a worker's.

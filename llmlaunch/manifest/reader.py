@@ -86,6 +86,7 @@ class Reader:
                 self._file(api.tls_cert, ("api", "tls_cert")),
                 self._file(api.tls_key, ("api", "tls_key")),
                 api.max_bodies,
+                tuple(api.allowed_hosts),
                 log_max_bytes=api.log_max or log_max,
                 log_keep=api.log_keep or log_keep,
                 trusted_proxies=tuple(api.trusted_proxies),

@@ -17,6 +17,7 @@ from llmlaunch.manifest.values import (
     GpuCount,
     Gpus,
     Host,
+    Hosts,
     LogFiles,
     LogSize,
     Names,
@@ -81,6 +82,9 @@ class ApiPart(Part):
     """Web origins whose pages may call the endpoint, such as https://chat.example.org, or "*"."""
     trusted_proxies: Networks = Field(default_factory=list, examples=[["127.0.0.1", "10.0.0.0/8"]])
     """Reverse proxies, by address or network, whose X-Forwarded-For tells who asks. From anybody else the header means nothing."""
+    allowed_hosts: Hosts = Field(default_factory=list, examples=[["llm.example.org"], "*"])
+    """Names that clients may call the endpoint by where it has no keys and listens on a loopback address, behind a proxy
+    for example. Left out: localhost, loopback addresses and `host` alone, which keeps pages in a browser out."""
     access_log: Flag = Field(default=False, examples=[True])
     """Log every request as a JSON line: who, which model and replica, status, tokens and times. Never the text."""
     processes: Processes = Field(default=1, examples=[4])

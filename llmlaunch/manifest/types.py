@@ -104,6 +104,7 @@ class ApiSpec:
     """Absolute path; with ``tls_key``: serve https."""
     tls_key: str | None = None
     max_bodies_bytes: int = 256 << 20
+    allowed_hosts: tuple[str, ...] = ()
     log_max_bytes: int = DEFAULT_LOG_MAX_BYTES
     log_keep: int = DEFAULT_LOG_KEEP
     """As for a model."""

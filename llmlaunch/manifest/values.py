@@ -142,6 +142,10 @@ def _network(value: object) -> object:
     return value
 
 
+def _known_host(value: object) -> object:
+    return value if value == "*" else _host(value)
+
+
 def _served(value: object) -> object:
     if isinstance(value, str) and not is_served_name(value):
         raise wrong("is no name for a model", "text without commas or line breaks, not empty")
@@ -265,6 +269,12 @@ Networks = Annotated[
     WithJsonSchema({"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}),
 ]
 """IP addresses, and networks in CIDR notation."""
+Hosts = Annotated[
+    list[Annotated[str, BeforeValidator(_known_host)]],
+    BeforeValidator(_one_or_many),
+    WithJsonSchema({"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}),
+]
+"""Names or addresses, or * for any."""
 EnvPatterns = Annotated[
     list[Annotated[str, BeforeValidator(_env_pattern)]],
     BeforeValidator(_one_or_many),

@@ -111,7 +111,7 @@ def _custom(tree: Tree, path: Path, error: Mapping[str, Any], on_key: bool) -> N
 
 
 def _wrong_type(tree: Tree, path: Path, value: object, expected: str) -> None:
-    if expected == "a list" and path[-1] in ("names", "cors_origins", "trusted_proxies"):
+    if expected == "a list" and path[-1] in ("names", "cors_origins", "allowed_hosts", "trusted_proxies"):
         expected = "text, or a list of texts"
     if isinstance(value, str) and expected in ("a whole number", "true or false"):
         without = typed(value)

@@ -58,6 +58,8 @@ class Maker:
         argv += ["--max-bodies-bytes", str(wanted.max_bodies_bytes)]
         for origin in wanted.cors_origins:
             argv += ["--cors-origin", origin]
+        for name in wanted.allowed_hosts:
+            argv += ["--allowed-host", name]
         for network in wanted.trusted_proxies:
             argv += ["--trusted-proxy", network]
         if wanted.access_log:

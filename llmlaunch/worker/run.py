@@ -10,8 +10,10 @@ import socket
 import sys
 import threading
 from typing import Any
+from urllib.parse import urlsplit
 
 from llmlaunch import serve
+from llmlaunch.browsers import door
 from llmlaunch.controller.client import ControllerClient, keep_registered
 from llmlaunch.controller.wire import KEY_VARIABLE, TOKEN_VARIABLE, RegisterWorker, WorkerStatus
 from llmlaunch.errors import LlmlaunchError, StartError
@@ -46,6 +48,7 @@ def run(config: WorkerConfig, sock: socket.socket) -> int:
         drain=worker.drained,
         end=worker.end,
         grace_s=config.stop_grace_s,
+        door=door(sock.getsockname()[0], names=[config.host, urlsplit(config.address).netloc]),
     )
     worker.close()
     if worker.failure is not None:

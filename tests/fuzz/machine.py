@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, cast
 
+from llmlaunch.browsers import Door
 from llmlaunch.gateway import routes
 from llmlaunch.gateway.app import Gateway, Options
 from llmlaunch.gateway.framing import BadAnswer, Body, parse_head
@@ -137,7 +138,7 @@ class Machine:
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.gateway = gateway = Gateway(
-            Options(max_body_bytes=MOST_BODY, cors_origins=("https://a.example",))
+            Options(max_body_bytes=MOST_BODY, door=Door(origins=frozenset(["https://a.example"])))
         )
         rows = [
             {"worker_name": "http://h:1", "model_names": ["m"]},

@@ -237,3 +237,18 @@ def test_a_second_signal_does_not_wait(tmp_path: Path, number: signal.Signals) -
     finally:
         server.popen.kill()
         server.popen.wait()
+
+
+def test_pages_in_a_browser_get_nothing_of_it(tmp_path: Path) -> None:
+    """Neither a page whose name was pointed here, nor one that asks for another's address."""
+    with process(tmp_path, free_port(), token=TOKEN) as controller:
+        controller.wait_ready()
+        with httpx.Client(base_url=controller.url, trust_env=False) as client:
+            for fields in (
+                {"Host": "evil.example"}, {"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"},
+            ):  # fmt: skip
+                assert client.get("/health", headers=fields).status_code == 403
+                assert client.post("/list_models", json={}, headers=fields).status_code == 403
+            plain = {"Content-Type": "text/plain"}
+            assert client.post("/list_models", content=b"{}", headers=plain).status_code == 415
+            assert client.get("/health", headers={"Host": "localhost"}).status_code == 200

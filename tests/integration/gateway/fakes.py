@@ -260,7 +260,7 @@ class FakeWorker:
 
 
 class GatewayProcess:
-    """``llmlaunch api`` as a user runs it."""
+    """``llmlaunch api`` as a user runs it. Clients of these tests call it x."""
 
     def __init__(
         self,
@@ -276,7 +276,7 @@ class GatewayProcess:
         run = ["-c", f"{prelude}\nfrom llmlaunch.cli import main\nmain()"] if prelude else ["-m", "llmlaunch"]
         command = [
             sys.executable, *run, "api", "--port", str(self.port), "--controller-address", controller_url,
-            *options,
+            "--allowed-host", "x", *options,
         ]  # fmt: skip
         self.auth: dict[str, str] = {}
         self.log_lines: list[str] = []

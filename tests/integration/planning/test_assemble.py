@@ -81,6 +81,7 @@ def test_what_a_plan_passes_on_is_understood_by_the_components(home: Path) -> No
         api_keys_file="/keys",
         api_keys_env="KEYS",
         cors_origins=("*",),
+        allowed_hosts=("a.example",),
         access_log=True,
         processes=2,
         tls_cert="/c",

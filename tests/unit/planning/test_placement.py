@@ -481,6 +481,7 @@ def test_the_controller_and_the_api() -> None:
             max_bodies_bytes=11,
             cors_origins=("https://a", "*"),
             trusted_proxies=("10.0.0.0/8", "::1"),
+            allowed_hosts=("a.example",),
             access_log=True,
             processes=3,
             tls_cert="/c",
@@ -497,7 +498,7 @@ def test_the_controller_and_the_api() -> None:
         "/py", "-m", "llmlaunch", "api", "--host", "::", "--port", "8000",
         "--controller-address", "http://127.0.0.1:21001", "--api-keys-file", "/k", "--api-keys-env", "LAB_KEYS",
         "--max-body-bytes", "9", "--stop-grace", "10", "--max-bodies-bytes", "11",
-        "--cors-origin", "https://a", "--cors-origin", "*",
+        "--cors-origin", "https://a", "--cors-origin", "*", "--allowed-host", "a.example",
         "--trusted-proxy", "10.0.0.0/8", "--trusted-proxy", "::1",
         "--access-log", "--processes", "3", "--tls-cert", "/c", "--tls-key", "/k2",
     )  # fmt: skip
