@@ -27,6 +27,7 @@ from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.forwarded import Network
 from llmlaunch.gateway.http import ClientConnection
 from llmlaunch.gateway.keys import KeyRing
+from llmlaunch.gateway.ledger import Entry, named, number_of
 from llmlaunch.gateway.limits import BYTES_PER_TOKEN, FREE, Account, part
 from llmlaunch.gateway.load import Load, RetryBudget
 from llmlaunch.gateway.metrics import Metrics
@@ -36,7 +37,7 @@ from llmlaunch.gateway.receive import Rules
 from llmlaunch.gateway.request import Kind, Request
 from llmlaunch.gateway.routes import Replica, RouteTable
 from llmlaunch.gateway.seen import Seen
-from llmlaunch.gateway.suspects import Suspects
+from llmlaunch.gateway.suspects import SUSPECTED_S, Suspects
 from llmlaunch.gateway.target import target
 from llmlaunch.gateway.tracing import Tracing
 from llmlaunch.gateway.upstream import Pool
@@ -101,6 +102,7 @@ class Gateway:
         """By key name, of those that have limits."""
         self.tracing = tracing
         self.crew = crew or alone()
+        self.ledger = self.crew.ledger
         self.metrics = Metrics(self.crew.own)
         self.turns: dict[str, int] = {}
         """Model → requests that took a turn, where replicas are chosen in turn."""
@@ -481,14 +483,33 @@ class Gateway:
         known = self.table.replicas.get(replica.key)
         if known is None or known.draining:
             return
+        now, size = self.now(), len(asked.body)
+        if self.ledger is not None:
+            self.hear_of_deaths()
+            self.ledger.write(Entry(key, size, number_of(replica.key), sent_at, now))
         self.suspects.saw(self.table.replicas)
-        seconds = self.suspects.broke(key, len(asked.body), replica.key, sent_at, self.now())
+        seconds = self.suspects.broke(key, size, replica.key, sent_at, now)
         if seconds:
             log.warning(
                 "%s died or fell silent with request %s (%d bytes for %s), as another replica did before: "
                 "it is refused for %.0f s",
                 replica.key, asked.identity.decode(), len(asked.body), ", ".join(replica.names), seconds,
             )  # fmt: skip
+
+    def hear_of_deaths(self) -> None:
+        """Take over what the other processes met."""
+        for entry in () if self.ledger is None else self.ledger.read():
+            if not entry.replica:
+                self.suspects.answered(entry.key)
+            elif self.now() - entry.at < SUSPECTED_S:
+                self.suspects.saw(self.table.replicas)
+                replica = named(entry.replica, self.table.replicas)
+                self.suspects.broke(entry.key, entry.size, replica, entry.sent_at, entry.at)
+
+    def was_answered(self, key: bytes) -> None:
+        """Whoever is remembered by ``key`` got a whole answer."""
+        if self.suspects.answered(key) and self.ledger is not None:
+            self.ledger.write(Entry(key, 0, 0, 0.0, self.now()))
 
     def hold_back(self, exchange: Exchange) -> None:
         """``exchange`` is asked again shortly whether its turn has come."""

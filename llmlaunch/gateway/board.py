@@ -17,6 +17,8 @@ import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from llmlaunch.gateway.ledger import Ledger
+
 SIZE = 4 << 20
 """Bytes of a board. Pages that hold nothing cost nothing."""
 _WORD = 8
@@ -106,6 +108,8 @@ class Crew:
     """One for each process."""
     index: int = 0
     """Which one is this process."""
+    ledger: Ledger | None = None
+    """What they tell each other; None: there is only one."""
 
     @property
     def size(self) -> int:

@@ -32,6 +32,7 @@ from llmlaunch import serve, signals
 from llmlaunch.errors import UsageError
 from llmlaunch.gateway import metrics
 from llmlaunch.gateway.board import Board, Crew
+from llmlaunch.gateway.ledger import Ledger
 from llmlaunch.gateway.pulse import LOOK_S, STOPPED, Pulse, Sight, read
 
 log = logging.getLogger(__name__)
@@ -155,6 +156,7 @@ class Group:
         self._grace_s = grace_s
         self._on_started = on_started
         self._boards = tuple(Board() for _ in sockets)
+        self._ledger = Ledger(len(sockets))
         self._members = [Member(index) for index in range(len(sockets))]
         self._served: set[int] | None = set()
         """Who has served so far; None once all have."""
@@ -234,7 +236,7 @@ class Group:
             for other, sock in enumerate(self._sockets):
                 if other != index:
                     sock.close()
-            crew = Crew(self._boards, index)
+            crew = Crew(self._boards, index, self._ledger.seen_by(index))
             code = self._serve(self._sockets[index], crew, lambda: self._started(index))
         except BaseException:
             log.exception("a process of the gateway failed")

@@ -159,6 +159,8 @@ class Exchange:
     def start(self) -> None:
         gateway = self._gateway
         gateway.retries.request()
+        if gateway.ledger is not None and gateway.ledger.has_news:
+            gateway.hear_of_deaths()
         if gateway.suspects.sizes:
             self.key = gateway.suspects.recall(self._request.body)
         self._admit("")
@@ -367,7 +369,7 @@ class Exchange:
             self.answer_broke("its connection closed", "reset", began=True)
             return
         if self.key and self._head.status < 500:
-            self._gateway.suspects.answered(self.key)
+            self._gateway.was_answered(self.key)
         self._upstream = None
         data = b"" if self._started else self._pending
         if self._restorer is not None:

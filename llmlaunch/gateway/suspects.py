@@ -25,7 +25,8 @@ it: no third replica is put at risk for them.
 requests may be equal too (benchmarks, checks by machines): one whole answer clears the bytes, and a death counts once
 however many of them it hit. A refused connection or a drain is no death.
 
-Each process of a gateway remembers for itself: with ``processes: N`` the same bytes may be tried N times as often.
+The processes of one gateway tell each other of deaths and of answers (``ledger``). Each tries its own suspects one at a
+time; two processes may do so at the same replica.
 """
 
 from __future__ import annotations
@@ -49,9 +50,12 @@ WAIT_FOR_EQUAL_S = 30.0
 """For how long it waits while the same bytes are being tried."""
 
 
+KEY_BYTES = 12
+
+
 def key_of(body: bytes) -> bytes:
     """What a body is remembered by."""
-    return hashlib.blake2b(body, digest_size=16).digest()
+    return hashlib.blake2b(body, digest_size=KEY_BYTES).digest()
 
 
 @dataclass(slots=True)
@@ -183,10 +187,12 @@ class Suspects:
         if suspect is not None:
             suspect.passed = True
 
-    def answered(self, key: bytes) -> None:
-        """It got its whole answer: these bytes bring nobody down."""
-        if self._known.pop(key, None) is not None:
-            self._measure()
+    def answered(self, key: bytes) -> bool:
+        """It got its whole answer: these bytes bring nobody down. Returns whether they were suspected to."""
+        if self._known.pop(key, None) is None:
+            return False
+        self._measure()
+        return True
 
     def expire(self, now: float) -> None:
         """Forget what is old."""

@@ -119,3 +119,17 @@ def test_openais_client_does_not_try_such_a_request_again() -> None:
             client.chat.completions.create(model="m", messages=[{"role": "user", "content": "poison"}])
         assert bench.metric("requests_total", path="/v1/chat/completions") == 1
         assert len(crashing.down) == 2
+
+
+def test_what_one_process_of_a_gateway_learnt_all_of_them_know() -> None:
+    with running("--processes", "3") as bench:
+        crashing = Crashing(bench, 6)
+        rows = [worker.replica("m") for worker in crashing.workers]
+        bench.controller.set(*rows)
+        wait_until(lambda: bench.metric("processes") == 3)
+        wait_until(lambda: bench.metric("routes_revision") == bench.controller.routes["rev"])
+        # Every connection may meet another process.
+        statuses = [chat(bench.port, "m", user="poison").status for _ in range(12)]
+        assert statuses == [500] * 12
+        assert len(crashing.down) == 2
+        assert chat(bench.port, "m").status == 200
