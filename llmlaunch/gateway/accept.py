@@ -74,7 +74,7 @@ class Acceptor:
             except (BlockingIOError, InterruptedError, ConnectionError):
                 return
             except OSError as error:
-                log.warning("can not accept a connection: %s", error.strerror)
+                log.warning("cannot accept a connection: %s", error.strerror)
                 self.close_oldest(self._files.batch)
                 self._loop.remove_reader(self._sock.fileno())
                 self._loop.call_later(AGAIN_S, self._go_on)

@@ -1,4 +1,4 @@
-"""Who asks, through proxies that can be believed and past those that can not."""
+"""Who asks, through proxies that can be believed and past those that cannot."""
 
 from __future__ import annotations
 
