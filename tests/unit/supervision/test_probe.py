@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from llmlaunch.gateway.board import Board
+from llmlaunch.gateway.metrics import Metrics, render
 from llmlaunch.planning.types import Component, ProcessSpec
 from llmlaunch.supervision import probe
 from llmlaunch.supervision.answered import Answered, count
@@ -154,18 +156,26 @@ def test_what_it_answered_meanwhile_is_counted_from_one_unanswered_probe_to_the_
     assert [event.answered for event in seen] == [0, 3, 0, 0, 0]
 
 
-PAGE = b"""# TYPE llmlaunch_gateway_requests_total counter
-llmlaunch_gateway_requests_total{path="/v1/chat/completions",model="m",replica="http://h:1",key="",status="200"} 40
-llmlaunch_gateway_requests_total{path="/v1/embeddings",model="a\\"} 9",replica="http://h:1",key="b",status="201"} 2
-llmlaunch_gateway_requests_total{path="/v1/chat/completions",model="m",replica="http://h:1",key="",status="499"} 5
-llmlaunch_gateway_requests_total{path="/v1/chat/completions",model="m",replica="http://h:11",key="",status="200"} 7
-llmlaunch_gateway_in_flight{replica="http://h:1"} 4
-"""
+def page() -> bytes:
+    """A real gateway's /metrics after some requests."""
+    board = Board()
+    counted = Metrics(board)
+    chat, embeddings = "/v1/chat/completions", "/v1/embeddings"
+    for path, model, replica, status in [
+        *[(chat, "m", "http://h:1", 200)] * 40,
+        *[(embeddings, 'a"} 9', "http://h:1", 201)] * 2,
+        (chat, "m", "http://h:1", 499),
+        (chat, "m", "http://h:1", 502),
+        *[(chat, "m", "http://h:11", 200)] * 7,
+        (chat, "m", "", 503),
+    ]:
+        counted.ended(path, model, replica, "key", status, 0.1)
+    return render([board])
 
 
 def test_the_gateways_count_of_a_replicas_answers() -> None:
-    assert count(PAGE, "http://h:1") == 42
-    assert count(PAGE, "http://h:2") == count(b"nonsense", "http://h:1") == 0
+    assert count(page(), "http://h:1") == 42
+    assert count(page(), "http://h:2") == count(b"nonsense", "http://h:1") == 0
 
 
 def test_nobody_can_tell_without_a_gateway_or_from_one_that_is_ill() -> None:
@@ -179,7 +189,7 @@ def test_nobody_can_tell_without_a_gateway_or_from_one_that_is_ill() -> None:
 
     async def well(path: str) -> bytes:
         assert path == "/metrics"
-        return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(PAGE), PAGE)
+        return b"HTTP/1.1 200 OK\r\n\r\n" + page()
 
     async def ill(path: str) -> bytes:
         return status(500)
