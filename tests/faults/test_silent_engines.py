@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import threading
 from collections.abc import Iterator
 
 import pytest
 
+from tests.integration.cli.support import Fake, tell, write
 from tests.integration.gateway.fakes import Bench, Client, FakeWorker, Seen, Talk, chat, running
+from tests.support import deployment
 from tests.support.waiting import wait_until
 
 LIMIT_S = 1.0
@@ -118,3 +121,18 @@ def test_a_request_that_freezes_two_engines_is_not_sent_to_a_third(bench: Bench)
     assert chat(bench.port, "m").status == 200
     for one in frozen:
         one.thawed.set()
+
+
+def test_in_a_deployment_nobody_waits_for_an_engine_that_answers_health_alone() -> None:
+    with deployment.cli() as cli:
+        fake = Fake("m", replicas=2, more={"request_timeout": "1s"})
+        write(cli, fake)
+        cli.ok("up", "-d")
+        tell(f"http://127.0.0.1:{fake.port}", "/set", first_delay=1000.0)
+        port = int(cli.status()["api"]["url"].split(":")[2].split("/")[0])
+        with concurrent.futures.ThreadPoolExecutor(4) as clients:
+            answers = list(clients.map(lambda number: chat(port, "m", n=number), range(4)))
+        assert [answer.status for answer in answers] == [200] * 4
+        assert "said nothing for" in cli.ok("logs", "api")
+        assert {component["phase"] for component in cli.status()["components"]} == {"ready"}
+        cli.ok("down")

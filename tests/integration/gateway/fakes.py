@@ -370,7 +370,7 @@ class Client:
     def post(self, body: object, path: str = "/v1/chat/completions", extra: str = "") -> None:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send(
-            f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(data)}\r\n{extra}\r\n".encode() + data
+            f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(data)}\r\n{extra}\r\n".encode() + data
         )
 
     def more(self) -> bool:
@@ -437,7 +437,7 @@ def ask(
 ) -> Answer:
     """One request on a connection of its own."""
     data = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
-    lines = [f"{method} {path} HTTP/1.1", "host: x", "connection: close"]
+    lines = [f"{method} {path} HTTP/1.1", "host: localhost", "connection: close"]
     lines += [f"{key}: {value}" for key, value in (headers or {}).items()]
     if data:
         lines.append(f"content-length: {len(data)}")
