@@ -82,7 +82,7 @@ def load(path: Path, decode: Callable[[Any], _T], most: int = MOST_BYTES) -> _T 
     """What ``decode`` makes of the JSON in ``path``; None when there is nothing, or nothing that makes sense, which is set aside."""
     try:
         return decode(json.loads(read(path, most)))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except _NONSENSE as error:
         why = "its JSON is nested too deeply" if isinstance(error, RecursionError) else str(error)

@@ -9,6 +9,8 @@ def main() -> None:
     """Entry point of the ``llmlaunch`` command."""
     _fill_closed_streams()
     _take_any_text()
+    if os.environ.get("COLUMNS", "").strip() == "0":
+        del os.environ["COLUMNS"]  # nobody means that; tables would have no room for a letter
     try:
         from llmlaunch.cli.app import run
 

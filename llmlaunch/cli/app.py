@@ -112,10 +112,21 @@ def guarded(verb: Callable[..., Any]) -> Callable[..., Any]:
         except OSError as error:
             # A folder that may not be entered, a disk that is full: what the system says is the whole story.
             if error.filename is None:
+                if isinstance(error, FileNotFoundError) and _folder_is_gone():
+                    gone = LlmlaunchError("the folder you are in was deleted", hint="cd to another one")
+                    raise typer.Exit(fail(gone)) from None
                 raise
             raise typer.Exit(fail(LlmlaunchError(f"{error.filename}: {error.strerror}"))) from None
 
     return run_verb
+
+
+def _folder_is_gone() -> bool:
+    try:
+        os.getcwd()  # noqa: PTH109
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def reader_left() -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,14 +92,14 @@ class Conversation:
         """Write it as JSON. Raises LlmlaunchError."""
         try:
             text = json.dumps({"model": self.model, "messages": self.messages}, ensure_ascii=False, indent=2)
-            Path(file).expanduser().write_text(text + "\n", encoding="utf-8")
+            Path(os.path.expanduser(file)).write_text(text + "\n", encoding="utf-8")  # noqa: PTH111
         except OSError as error:
             raise LlmlaunchError(f"{file} can not be written: {error.strerror}") from None
 
     def load(self, file: str) -> None:
         """Take the messages of a saved conversation; the model stays. Raises LlmlaunchError, and changes nothing then."""
         try:
-            data = json.loads(Path(file).expanduser().read_text(encoding="utf-8"))
+            data = json.loads(Path(os.path.expanduser(file)).read_text(encoding="utf-8"))  # noqa: PTH111
         except OSError as error:
             raise LlmlaunchError(f"{file} can not be read: {error.strerror}") from None
         except ValueError:

@@ -16,11 +16,16 @@ def validate(
     file: Path = typer.Argument(Path("deploy.yaml"), metavar="FILE", help="The manifest."),
     as_json: bool = typer.Option(False, "--json", help='Print {"ok", "problems": [...]}.'),
 ) -> None:
-    """Check a manifest: every mistake at once, with line and column. Starts nothing."""
+    """Check a manifest: every mistake at once, with line and column. Starts nothing.
+
+    What an engine can not do is a mistake, too; what does not fit on this machine is the plan's to say.
+    """
     from llmlaunch.manifest.load import load
+    from llmlaunch.planning.plan import refuse_wrong
 
     try:
         manifest = load(file, os.environ)
+        refuse_wrong(manifest)
     except ManifestError as error:
         if not as_json:
             raise

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -110,7 +111,7 @@ def load(path_or_json: str | Path) -> Inventory:
     if not text.lstrip().startswith("{"):
         where = text
         try:
-            text = Path(path_or_json).expanduser().read_text()
+            text = _expanded(path_or_json).read_text()
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or error
             raise HardwareError(f"{where}: can not be read: {reason}") from error
@@ -134,9 +135,13 @@ def to_json(inventory: Inventory) -> dict[str, Any]:
 
 def from_spec(text: str) -> Inventory:
     """What ``--gpus`` takes: a saved inventory when there is such a file, else a box in words. Raises HardwareError."""
-    if text.lstrip().startswith("{") or text.endswith(".json") or Path(text).expanduser().is_file():
+    if text.lstrip().startswith("{") or text.endswith(".json") or _expanded(text).is_file():
         return load(text)
     return parse(text)
+
+
+def _expanded(path: str | Path) -> Path:
+    return Path(os.path.expanduser(path))  # noqa: PTH111  # which knows no error
 
 
 def _entry(part: str) -> tuple[int, Model]:

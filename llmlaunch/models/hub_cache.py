@@ -6,6 +6,7 @@ huggingface_hub, which takes a fifth of a second, and asks nobody.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,13 +18,18 @@ _COMMIT = re.compile(r"^[0-9a-f]{40}$")
 
 
 def folder(env: Mapping[str, str]) -> Path:
-    """HF_HUB_CACHE, else hub/ in HF_HOME, else in the user's cache."""
+    """HF_HUB_CACHE, else hub/ in HF_HOME, else in the user's cache. There may be no such folder, nor a home for it."""
     if env.get("HF_HUB_CACHE"):
-        return Path(env["HF_HUB_CACHE"]).expanduser()
+        return _expanded(env["HF_HUB_CACHE"])
     if env.get("HF_HOME"):
-        return Path(env["HF_HOME"]).expanduser() / "hub"
-    base = Path(env["XDG_CACHE_HOME"]) if env.get("XDG_CACHE_HOME") else Path.home() / ".cache"
+        return _expanded(env["HF_HOME"]) / "hub"
+    base = Path(env["XDG_CACHE_HOME"]) if env.get("XDG_CACHE_HOME") else _expanded("~/.cache")
     return base / "huggingface" / "hub"
+
+
+def _expanded(path: str) -> Path:
+    # As huggingface_hub does. A user without a home keeps the ~, and is told of it where the folder is named.
+    return Path(os.path.expanduser(path))  # noqa: PTH111
 
 
 def snapshot(model: str, revision: str | None, cache: Path, file: str = "") -> tuple[Path | None, str]:

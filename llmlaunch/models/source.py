@@ -65,7 +65,7 @@ def resolve(
     path = _path(model)
     if _exists(model, path):
         return _local(model, path.absolute())
-    looked = f"local folder {path.absolute()}: does not exist"
+    looked = f"local folder {_shown(path)}: does not exist"
     match = _HUB_ID.match(model)
     if not match or ".." in model or not (match["file"] or not model.endswith(".gguf")):
         raise ModelError(f"model {model!r} was not found: {looked}", hint=_nearest_path(path))
@@ -84,6 +84,13 @@ def resolve(
         where = found / match["file"] if match["file"] else found
         return Place(model, str(where), True, match["file"] or "", hub, revision)
     return Place(model, match["id"], False, match["file"] or "", hub, revision, (looked, remark))
+
+
+def _shown(path: Path) -> Path:
+    try:
+        return path.absolute()
+    except FileNotFoundError:  # the folder that we are in was deleted
+        return path
 
 
 def hub_name(source: Source, env: Mapping[str, str]) -> str:

@@ -38,7 +38,7 @@ def plan(manifest: Manifest, inventory: Inventory, facts: Mapping[str, ModelFact
     ``Plan.rejections``, with the numbers. Raises ManifestError for what an engine can not do, PlanError for hosts that are not this
     machine, PortTakenError for a requested port that somebody else holds.
     """
-    _refuse_wrong(manifest)
+    refuse_wrong(manifest)
     ports.refuse_wrong_hosts(manifest, world)
     stems = naming.stems(manifest.models, world.running)
     wishes = ports.wishes(manifest, stems)
@@ -85,7 +85,7 @@ def plan(manifest: Manifest, inventory: Inventory, facts: Mapping[str, ModelFact
     )
 
 
-def _refuse_wrong(manifest: Manifest) -> None:
+def refuse_wrong(manifest: Manifest) -> None:
     """Raise ManifestError with everything that an engine can not do, at the models' places in the file."""
     problems = []
     for model in manifest.models:

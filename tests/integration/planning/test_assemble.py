@@ -277,3 +277,13 @@ def test_a_program_that_is_not_there_is_told_before_anything_starts(
     assert caught.value.message.startswith(said)
     assert "\n" not in caught.value.message, "one line a model, not one a replica"
     assemble.refuse_missing_programs(made, Deployed(made.processes), env)
+
+
+@pytest.mark.parametrize("variables", [{}, {"HF_HOME": "/nowhere"}, {"HF_HUB_CACHE": "~nosuchuser/x"}])
+def test_a_hub_id_without_a_cache_or_a_home_is_one_message(
+    home: Path, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as for a user whom nobody knows
+    model = ModelSpec("nosuch-org/nosuch-model", ("m",), gpus=GpuCpu())
+    with pytest.raises(ModelError, match="does not have it"):
+        assemble.replan(manifest(model), env={**BARE, "HF_HUB_OFFLINE": "1", **variables})

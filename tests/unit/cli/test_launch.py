@@ -69,3 +69,24 @@ def test_ctrl_c_while_modules_are_imported_is_no_traceback(monkeypatch: pytest.M
     with pytest.raises(SystemExit) as end:
         cli.main()
     assert end.value.code == 130
+
+
+def test_a_deleted_working_folder_is_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    with pytest.raises(typer.Exit) as end:
+        app.guarded(Path.cwd)()
+    assert end.value.exit_code == 1
+    assert capsys.readouterr().err.startswith("error: the folder you are in was deleted\n")
+
+
+def test_a_bug_in_a_folder_that_is_there_stays_a_bug() -> None:
+    def verb() -> None:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    with pytest.raises(FileNotFoundError):
+        app.guarded(verb)()

@@ -78,3 +78,13 @@ def test_schema() -> None:
     found = run("schema")
     assert found.exit_code == 0
     assert json.loads(found.stdout) == json_schema()
+
+
+def test_what_plan_would_refuse_as_wrong_is_refused(folder: Path) -> None:
+    (folder / "deploy.yaml").write_text("models:\n- {model: a, engine: vllm, engine_args: {port: 1}}\n")
+    found = run("validate")
+    assert found.exit_code == 2
+    assert found.stderr.startswith("error: deploy.yaml:2:3: model a: engine_args: port is set by the plan")
+    found = run("validate", "--json")
+    assert found.exit_code == 2
+    assert [problem["line"] for problem in json.loads(found.stdout)["problems"]] == [2]
