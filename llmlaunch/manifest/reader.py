@@ -224,6 +224,11 @@ class Reader:
             start_timeout_s=part.start_timeout,
             stop_grace_s=part.stop_grace,
             variables=frozenset(self._variables(part, path, home)),
+            shown_command=tuple(self.tree.as_written(home("command"), part.command or [])),
+            shown_engine_args={
+                name: self.tree.as_written(self._inherited(path, "engine_args", name), value)
+                for name, value in part.engine_args.items()
+            },
             log_max_bytes=part.log_max or DEFAULT_LOG_MAX_BYTES,
             log_keep=part.log_keep or DEFAULT_LOG_KEEP,
             position=Position(self.tree.file, line, column),
@@ -243,9 +248,13 @@ class Reader:
         found = self.tree.variables(home("command"))
         for key in ("env", "engine_args"):
             for name in getattr(part, key):
-                own: Path = (*path, key, name)
-                found |= self.tree.variables(own if own in self.tree.values else ("defaults", key, name))
+                found |= self.tree.variables(self._inherited(path, key, name))
         return found
+
+    def _inherited(self, path: Path, key: str, name: str) -> Path:
+        """Where the value of ``name`` under ``key`` stands: in the model at ``path``, or under defaults."""
+        own: Path = (*path, key, name)
+        return own if own in self.tree.values else ("defaults", key, name)
 
     def _file(self, text: str | None, path: Path) -> str | None:
         try:

@@ -54,6 +54,8 @@ class Tree:
     """A scalar's own text, variables filled in."""
     from_environment: dict[Path, set[str]] = field(default_factory=dict)
     """Where variables brought values in, and which; none of the values is shown in a message."""
+    shown: dict[Path, str] = field(default_factory=dict)
+    """The texts of those, with ``${NAME}`` in the place of values."""
     broken: set[Path] = field(default_factory=set)
     """Values that can not be told, each with its problem; what else is wrong with them is no news."""
     secrets: set[str] = field(default_factory=set)
@@ -72,6 +74,14 @@ class Tree:
     def hidden(self, path: Path) -> bool:
         """Whether the value at ``path`` came from the environment, whole or in part."""
         return any(path[:end] in self.from_environment for end in range(1, len(path) + 1))
+
+    def as_written(self, path: Path, value: Any) -> Any:
+        """``value``, which stands at ``path``, with ``${NAME}`` where variables brought something in."""
+        if isinstance(value, dict):
+            return {key: self.as_written((*path, key), item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.as_written((*path, index), item) for index, item in enumerate(value)]
+        return self.shown.get(path, value)
 
     def variables(self, path: Path) -> set[str]:
         """Names of the variables that brought something into the value at ``path``, or anywhere inside it."""
@@ -296,7 +306,17 @@ class _Expander:
                 return ""
             return self._variable(match[1], match[2], path)
 
-        return _VARIABLE.sub(one, text)
+        def name(match: re.Match[str]) -> str:
+            return (
+                f"${{{match[1]}}}"
+                if self.env.get(match[1] or "")
+                else match[2] or match[0].replace("$$", "$")
+            )
+
+        filled = _VARIABLE.sub(one, text)
+        if path in self.tree.from_environment:
+            self.tree.shown[path] = _VARIABLE.sub(name, text)
+        return filled
 
     def _variable(self, name: str, default: str | None, path: Path) -> str:
         """Its value, else ``default``; an empty one counts as unset for a default, as in a shell."""

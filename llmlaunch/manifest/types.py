@@ -172,11 +172,22 @@ class ModelSpec:
     """Seconds from asking a replica to end until it is killed."""
     variables: frozenset[str] = frozenset()
     """Names of the environment variables whose values stand in its env, command and engine_args."""
+    shown_command: tuple[str, ...] = ()
+    """``command`` as people may see it: with ``${NAME}`` where variables brought something in. Empty: as it is."""
+    shown_engine_args: Mapping[str, Any] = field(default_factory=dict)
+    """The same for ``engine_args``."""
     log_max_bytes: int = DEFAULT_LOG_MAX_BYTES
     """So large a file of a replica's log may grow until another is begun."""
     log_keep: int = DEFAULT_LOG_KEEP
     """How many of these files are kept of each life of a replica."""
     position: Position | None = None
+
+    @property
+    def hidden(self) -> list[tuple[Any, Any]]:
+        """Values of ``command`` and ``engine_args`` that hold something from the environment, each with what may be shown."""
+        args = [(value, self.shown_engine_args.get(key, value)) for key, value in self.engine_args.items()]
+        words = list(zip(self.command, self.shown_command or self.command, strict=True))
+        return [pair for pair in (*words, *args) if pair[0] != pair[1]]
 
 
 @dataclass(frozen=True, slots=True)

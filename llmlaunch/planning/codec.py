@@ -62,7 +62,7 @@ def _process_report(spec: ProcessSpec) -> dict[str, Any]:
         "gpus": list(spec.gpus),
         "mask": spec.mask,
         "vram_bytes": spec.vram_bytes,
-        "argv": list(spec.argv),
+        "argv": list(spec.shown_argv),
         "env": spec.shown_env,
         "reason": spec.reason,
     }

@@ -185,7 +185,7 @@ def learning_key(model: str, engine: str, args: Mapping[str, Any], gpu: str) -> 
 def effective_args(model: ModelSpec, count: int) -> dict[str, Any]:
     """Everything in a model's entry that changes what it takes on a GPU."""
     return {
-        "engine_args": dict(model.engine_args),
+        "engine_args": dict(model.shown_engine_args or model.engine_args),
         "dtype": model.dtype,
         "revision": model.revision,
         "max_concurrency": model.max_concurrency,

@@ -74,6 +74,7 @@ def plan(manifest: Manifest, inventory: Inventory, facts: Mapping[str, ModelFact
             *_said(inventory),
             *survey.notes,
             *_notes(replicas, workers, pool),
+            *_exposed(workers, replicas),
             *_open_to_all(manifest.api),
             *ports.moved(wishes, assigned, world),
         ),
@@ -104,10 +105,29 @@ def refuse_wrong(manifest: Manifest) -> None:
                 where.column if where else 0,
                 f"model {model.names[0]}: {text}",
             )
-            for text in said
+            for text in (_hiding(model, text) for text in said)
         ]
     if problems:
         raise ManifestError(problems)
+
+
+def _hiding(model: ModelSpec, text: str) -> str:
+    """``text`` without values that came from the environment. Numbers stay: a short one stands anywhere."""
+    for real, shown in model.hidden:
+        if isinstance(real, str | list | dict):
+            text = text.replace(repr(real), repr(shown))
+    return text
+
+
+def _exposed(workers: Mapping[str, ProcessSpec], replicas: list[_Replica]) -> list[str]:
+    """What stands in command lines and should not."""
+    found: dict[str, None] = {}
+    for replica in replicas:
+        spec = workers.get(replica.name)
+        for name in specs.exposed(spec) if spec else ():
+            what = f"{replica.model.names[0]}: the value of ${{{name}}} stands in its command line, which every user of"
+            found[f"{what} this machine can read; env: hands a value over unseen"] = None
+    return list(found)
 
 
 def _replicas(

@@ -11,6 +11,7 @@ from llmlaunch.manifest.types import ApiSpec, ControllerSpec, EngineName, Manife
 from llmlaunch.models.facts import ModelFacts
 from llmlaunch.planning import estimate, naming, ports
 from llmlaunch.planning.devices import Device
+from llmlaunch.planning.environment import looks_secret
 from llmlaunch.planning.types import Component, ProcessSpec, World
 
 _SECRET_NAME = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
@@ -18,6 +19,8 @@ _SECRET_NAME = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGN
 _SHORTEST_PART = 6
 WRAP_UP_S = 3.0
 """Seconds that the API server has beyond its own grace: to tell open streams that they end, and then to end itself."""
+_REFERENCE = re.compile(r"\$\{([A-Za-z_]\w*)\}")
+_PART = re.compile(r"[A-Za-z]\w*")
 _ORDER, _VISIBLE = "CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES"
 
 
@@ -90,27 +93,27 @@ class Maker:
         kv_tokens = None
         if facts and devices and claims:
             kv_tokens = estimate.kv_tokens(model, facts, engine, len(devices), min(claims))
-        launch = engine.launch(
-            LaunchRequest(
-                component=name,
-                model=model,
-                facts=facts,
-                host=model.host,
-                port=port,
-                controller_url=self._controller_url,
-                devices=tuple(
-                    DeviceClaim(device.uuid, device.index, device.total, claim)
-                    for device, claim in zip(devices, claims, strict=True)
-                ),
-                python=self._world.python,
-                kv_tokens=kv_tokens,
-            )
+        request = LaunchRequest(
+            component=name,
+            model=model,
+            facts=facts,
+            host=model.host,
+            port=port,
+            controller_url=self._controller_url,
+            devices=tuple(
+                DeviceClaim(device.uuid, device.index, device.total, claim)
+                for device, claim in zip(devices, claims, strict=True)
+            ),
+            python=self._world.python,
+            kv_tokens=kv_tokens,
         )
+        launch = engine.launch(request)
         env = {**launch.env, **model.env, _ORDER: "PCI_BUS_ID", _VISIBLE: visible}
         return ProcessSpec(
             name=name,
             component=Component.WORKER,
             argv=launch.argv,
+            argv_shown=_shown(engine, request) if model.hidden else (),
             env=env,
             host=model.host,
             port=port,
@@ -195,6 +198,29 @@ class Maker:
         return any(
             s and (s == value or (len(s) >= _SHORTEST_PART and s in value)) for s in self._manifest.secrets
         )
+
+
+def _shown(engine: Engine, request: LaunchRequest) -> tuple[str, ...]:
+    """The argv as people may see it: made in the same way, from the manifest's words before they were filled in."""
+    model = request.model
+    # engine: command would take ${NAME} for one of its own placeholders.
+    command = tuple(_REFERENCE.sub(r"${{\1}}", word) for word in model.shown_command)
+    shown = replace(model, command=command, engine_args=model.shown_engine_args)
+    return engine.launch(replace(request, model=shown)).argv
+
+
+def exposed(spec: ProcessSpec) -> tuple[str, ...]:
+    """Variables whose values are most likely secrets and stand in ``spec``'s argv: by their names, or by the flag before."""
+    found: dict[str, None] = {}
+    before = ""
+    for word in spec.argv_shown:
+        flag = before if before.startswith("-") else ""
+        head, _, _ = word.partition("${")
+        for name in _REFERENCE.findall(word):
+            if looks_secret(name) or any(looks_secret(part) for part in _PART.findall(f"{flag} {head}")):
+                found[name] = None
+        before = word
+    return tuple(found)
 
 
 def _at_once(model: ModelSpec, engine: Engine, launch: Launch) -> int | None:

@@ -23,6 +23,7 @@ class ProcessSpec:
     """Unique in the deployment: ``controller``, ``api``, ``smollm2-1``."""
     component: Component
     argv: tuple[str, ...]
+    """What is executed. May hold secrets: show through ``shown_argv``."""
     env: Mapping[str, str]
     """Added to what ``planning.environment`` leaves of the caller's environment, the device mask included. May hold
     secrets: show through ``shown_env``."""
@@ -73,6 +74,8 @@ class ProcessSpec:
     """Variables of its caller that it gets although they look secret: ``NAME`` or ``PREFIX_*``."""
     env_only: bool = False
     """True: of its caller's environment only what every program needs, and ``env_pass``."""
+    argv_shown: tuple[str, ...] = ()
+    """``argv`` as people may see it, with ``${NAME}`` for values from the environment; empty: as it is."""
     key_variable: str = ""
     """The environment variable in which it is told the key that its callers must show; empty: it asks for none."""
     own_env: tuple[str, ...] = ()
@@ -83,6 +86,10 @@ class ProcessSpec:
     """How many of these files are kept of each of its lives."""
     learning_key: str = ""
     """Under which its measured VRAM is remembered (``World.learned``); empty: not worth remembering."""
+
+    @property
+    def shown_argv(self) -> tuple[str, ...]:
+        return self.argv_shown or self.argv
 
     @property
     def shown_env(self) -> dict[str, str]:

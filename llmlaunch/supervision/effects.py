@@ -260,7 +260,7 @@ class ProcessEffects:
         self._trees[key] = tree
         self._keep_state()
         try:
-            pid = await tree.started(spec.argv)
+            pid = await tree.started(spec.shown_argv[0])
         except StartError:
             self._trees.pop(key, None)
             raise

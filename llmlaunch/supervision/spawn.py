@@ -83,18 +83,18 @@ class Tree:
         self.program: ProcessId | None = None
         self.began = asyncio.get_running_loop().time()
 
-    async def started(self, argv: Sequence[str]) -> int:
+    async def started(self, program: str) -> int:
         """The program's pid. Raises StartError with the reason when it could not be executed."""
         try:
             line = await asyncio.wait_for(self._lines.get(), _REPORT_S)
         except TimeoutError:
             await self._abandon()
-            raise StartError(f"{argv[0]!r} could not be started within {_REPORT_S:g} s") from None
+            raise StartError(f"{program!r} could not be started within {_REPORT_S:g} s") from None
         word, _, rest = (line or "").partition(" ")
         if word != "pid":
             await self._abandon()
             if word == "fail":
-                raise _exec_error(argv[0], rest)
+                raise _exec_error(program, rest)
             raise StartError("its keeper ended at once")
         self.program = procs.identify(int(rest)) or ProcessId(int(rest), 0)
         return int(rest)
@@ -200,7 +200,7 @@ def start_under_shim(
             )
         )
     except (OSError, ValueError) as error:
-        raise StartError(f"can not start {argv[0]!r}: {error}") from None
+        raise StartError(f"its keeper could not be started: {error}") from None
     return Tree(popen, shims, env.get(CGROUP_VARIABLE, ""))
 
 

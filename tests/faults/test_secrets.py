@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+from llmlaunch.planning.environment import looks_secret
 from tests.integration.cli.support import ENGINE, Fake, ask, write
 from tests.support import deployment
 from tests.support.deployment import Cli
@@ -24,6 +25,7 @@ from tests.support.waiting import wait_until
 SHELL = {
     "LAB_API_KEYS": "sk-of-the-endpoint",
     "TEAM_A": "value-of-team-a",
+    "TEAM_B": "value-of-team-b",
     "AWS_SECRET_ACCESS_KEY": "value-of-aws",
     "DATABASE_URL": "postgres://lab:value-of-db@db/lab",
     "OTEL_EXPORTER_OTLP_HEADERS": "authorization=value-of-otel",
@@ -47,6 +49,8 @@ class Lab:
     cli: Cli
     good: Fake
     evil: Fake
+    printed: str
+    """What `up` said."""
 
     @property
     def endpoint(self) -> str:
@@ -69,15 +73,14 @@ def lab() -> Iterator[Lab]:
         program.chmod(0o700)
         cli.env["PATH"] = f"{program.parent}:{os.environ['PATH']}"
         model = llama_folder(cli.home / "model")
-        good = Fake("good", more={"env": {"CREDS": "${TEAM_A}"}})
+        good = Fake("good", ["--token=${TEAM_B}"], more={"env": {"CREDS": "${TEAM_A}"}})
         evil = Fake("evil", more={"env_pass": ["TEAM_*", "LAB_*"]})
         manifest = json.loads(write(cli, good, evil).read_text())
         manifest["controller"]["open_registration"] = True
         manifest["api"]["api_keys_env"] = "LAB_API_KEYS"
         manifest["models"] += [{"model": str(model), "names": ["closed"], "engine": "vllm", "gpus": "cpu"}]
         (cli.cwd / "deploy.yaml").write_text(json.dumps(manifest))
-        cli.ok("up", "-d")
-        yield Lab(cli, good, evil)
+        yield Lab(cli, good, evil, cli.ok("up", "-d"))
         cli.ok("down")
 
 
@@ -101,7 +104,7 @@ def test_an_engine_finds_nobody_elses_secret_in_its_environment(lab: Lab) -> Non
     assert lab.env(lab.good)["CREDS"] == "value-of-team-a"
     for value in set(SHELL.values()) - {"production", "hf_value"}:
         assert value not in str(env)
-    assert [name for name in env if "TOKEN" in name or "KEY" in name] == ["HF_TOKEN"]
+    assert [name for name in env if looks_secret(name)] == ["HF_TOKEN"]
     assert "LLMLAUNCH_TOKEN" not in lab.env(lab.good)
 
 
@@ -177,3 +180,18 @@ def test_an_engines_port_answers_its_gateway_and_nobody_else_on_the_machine(lab:
     assert not [data for data in files if key.encode() in data]
     argv = [process.cmdline() for process in lab.cli.processes()]
     assert key not in str(argv)
+
+
+def test_a_secret_in_a_command_line_is_shown_nowhere_and_said_to_be_seen_by_all(lab: Lab) -> None:
+    secret = SHELL["TEAM_B"]
+    assert "good: the value of ${TEAM_B} stands in its command line, which every user" in lab.printed
+    shown = [
+        lab.printed,
+        *(lab.cli.ok(*verb) for verb in (("status", "--json"), ("plan", "--json"), ("plan",))),
+    ]
+    assert "--token=${TEAM_B}" in shown[2]
+    assert not [text for text in shown if secret in text]
+    state = lab.cli.home / "state"
+    files = [p for p in state.rglob("*") if p.is_file() and not p.name.startswith("good-1.")]
+    assert files
+    assert not [path for path in files if secret.encode() in path.read_bytes()]

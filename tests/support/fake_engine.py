@@ -332,6 +332,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--key-variable", default="", help="environment variable with the key that callers show"
     )
+    parser.add_argument("--token", help="means nothing")
     parser.add_argument("--ready-after", type=float, default=0.0, help="seconds of 503 on /health")
     parser.add_argument("--health-delay", type=float, default=0.0, help="seconds until /health answers")
     parser.add_argument("--progress", action="store_true", help="/health shows progress while loading")

@@ -61,6 +61,7 @@ def same_process(a: ProcessSpec, b: ProcessSpec) -> bool:
             start_timeout_s=b.start_timeout_s,
             stop_grace_s=b.stop_grace_s,
             secret_env=b.secret_env,
+            argv_shown=b.argv_shown,
             learning_key=b.learning_key,
             log_max_bytes=b.log_max_bytes,
             log_keep=b.log_keep,
