@@ -14,7 +14,7 @@ from tests.integration.gateway.fakes import Bench, Client, ask, running
 from tests.support.waiting import wait_until
 
 NOISY, OTHER = {"x-forwarded-for": "198.51.100.7"}, {"x-forwarded-for": "203.0.113.9"}
-WRONG = b"GET /v1/models HTTP/1.1\r\nhost: x\r\nauthorization: Bearer wrong\r\n\r\n"
+WRONG = b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer wrong\r\n\r\n"
 
 
 @pytest.fixture

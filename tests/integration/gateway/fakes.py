@@ -260,7 +260,7 @@ class FakeWorker:
 
 
 class GatewayProcess:
-    """``llmlaunch api`` as a user runs it. Clients of these tests call it x."""
+    """``llmlaunch api`` as a user runs it."""
 
     def __init__(
         self,
@@ -276,7 +276,7 @@ class GatewayProcess:
         run = ["-c", f"{prelude}\nfrom llmlaunch.cli import main\nmain()"] if prelude else ["-m", "llmlaunch"]
         command = [
             sys.executable, *run, "api", "--port", str(self.port), "--controller-address", controller_url,
-            "--allowed-host", "x", *options,
+            *options,
         ]  # fmt: skip
         self.auth: dict[str, str] = {}
         self.log_lines: list[str] = []
@@ -370,7 +370,8 @@ class Client:
     def post(self, body: object, path: str = "/v1/chat/completions", extra: str = "") -> None:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send(
-            f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(data)}\r\n{extra}\r\n".encode() + data
+            f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(data)}\r\n{extra}\r\n".encode()
+            + data
         )
 
     def more(self) -> bool:

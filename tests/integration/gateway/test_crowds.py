@@ -39,7 +39,7 @@ http.LINGER_S = 0.5
 configure_logging("info")
 sys.exit(server.run(server.Service({controller!r}), bind("127.0.0.1", {port})))
 """
-POST = b"POST /v1/completions HTTP/1.1\r\nhost: x\r\n"
+POST = b"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -224,7 +224,7 @@ def test_five_thousand_connections_at_once() -> None:
         clients = [stack.enter_context(Client(gateway.port, 60)) for _ in range(many)]
         wait_until(lambda: connections(gateway.port) == many, 30)
         for client in clients:
-            client.send(b"GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n")
+            client.send(b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n")
         assert {client.answer("GET").status for client in clients} == {200}
         for client in clients[::50]:
             client.post({"model": "m"})

@@ -264,7 +264,7 @@ def test_a_stream_that_breaks_is_told_in_every_framing(
     with Client(bench.port) as client:
         body = b'{"model": "m", "stream": true}'
         client.send(
-            b"POST /v1/completions HTTP/%b\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b"
+            b"POST /v1/completions HTTP/%b\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n%b"
             % (version.encode(), len(body), body)
         )
         _, fields = client.head()
@@ -418,7 +418,9 @@ def test_requests_right_after_a_start_wait_for_the_first_routes() -> None:
             one.post({"model": "m"})
             half_closed.post({"model": "m"})
             half_closed.sock.shutdown(socket.SHUT_WR)
-            models.send(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\nGET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n")
+            models.send(
+                b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\nGET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n"
+            )
             # Metrics tell how it is, whatever it waits for; and what is wrong anyhow need not wait.
             assert ask(gateway.port, "GET", "/metrics").status == 200
             assert ask(gateway.port, "GET", "/nothing").status == 404

@@ -97,7 +97,7 @@ def test_a_busy_holder_is_waited_for_while_others_are_free(bench: Bench) -> None
     identity = response_id(holder.url, bytes(20))
     with Client(bench.port) as one, Client(bench.port) as two:
         for client in (one, two):
-            client.send(f"GET /v1/responses/{identity} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+            client.send(f"GET /v1/responses/{identity} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
         wait_until(lambda: bench.metric("waiting", model="m") == 1)
         # Neither the one that waits nor its place in the queue keeps others from the free replica.
         for _ in range(3):

@@ -144,9 +144,12 @@ def test_pipelined_requests_are_answered_in_order(bench: Bench) -> None:
     worker = bench.worker()
     bench.serve(worker.replica("m"))
     one = json.dumps({"model": "m", "n": 1}).encode()
-    post = b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (len(one), one)
-    get = b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n"
-    nobody = b"GET /nobody HTTP/1.1\r\nhost: x\r\n\r\n"
+    post = b"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n%b" % (
+        len(one),
+        one,
+    )
+    get = b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    nobody = b"GET /nobody HTTP/1.1\r\nhost: localhost\r\n\r\n"
     with Client(bench.port) as client:
         client.send(post + get + nobody + post)
         assert [client.answer().status for _ in range(4)] == [200, 200, 404, 200]
@@ -157,7 +160,7 @@ def test_pipelined_requests_are_answered_in_order(bench: Bench) -> None:
 def test_many_requests_sent_ahead_all_get_answers(bench: Bench) -> None:
     bench.serve(bench.worker().replica("m"))
     with Client(bench.port) as client:
-        client.send(b"GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n" * 500)
+        client.send(b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n" * 500)
         assert {client.answer().status for _ in range(500)} == {200}
 
 
@@ -165,13 +168,13 @@ def test_chunked_and_dripping_bodies_and_expect_continue(bench: Bench) -> None:
     worker = bench.worker()
     bench.serve(worker.replica("m"))
     with Client(bench.port) as client:
-        client.send(b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
+        client.send(b"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n")
         for piece in (b'{"mod', b'el":', b'"m"}'):
             client.send(b"%x;ext=1\r\n%b\r\n" % (len(piece), piece))
         client.send(b"0\r\nTrailer: x\r\n\r\n")
         assert client.answer().status == 200
         client.send(
-            b"POST /v1/completions HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 13\r\n\r\n"
+            b"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: 13\r\n\r\n"
         )
         assert client.head()[0] == 100
         client.send(b'{"model":"m"}')
@@ -195,9 +198,9 @@ def test_http_1_0_gets_plain_bytes_and_a_close(bench: Bench) -> None:
 def test_head_and_options(bench: Bench) -> None:
     bench.serve(bench.worker().replica("m"))
     with Client(bench.port) as client:
-        client.send(b"HEAD /v1/models HTTP/1.1\r\nhost: x\r\n\r\n")
+        client.send(b"HEAD /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n")
         head = client.answer("HEAD")
-        client.send(b"OPTIONS /v1/chat/completions HTTP/1.1\r\nhost: x\r\n\r\n")
+        client.send(b"OPTIONS /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n\r\n")
         options = client.answer()
     assert (head.status, int(head.headers["content-length"]) > 0) == (200, True)
     assert (options.status, options.headers["allow"]) == (204, "POST, OPTIONS")

@@ -43,7 +43,7 @@ def serve(bench: Bench, behave: object = None) -> None:
 
     def served() -> bool:
         with Secure(bench.port, FIRST) as client:
-            client.send(b"GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n")
+            client.send(b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n")
             return b'"m"' in client.answer("GET").body
 
     wait_until(served)
@@ -98,7 +98,11 @@ def test_a_client_that_leaves_frees_its_replica(bench: Bench) -> None:
 
 def test_who_does_not_speak_tls_is_dropped_and_harms_nobody(bench: Bench) -> None:
     serve(bench)
-    for noise in (b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n", b"\x16\x03\x01\xff\xff" + b"\0" * 600, b""):
+    for noise in (
+        b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        b"\x16\x03\x01\xff\xff" + b"\0" * 600,
+        b"",
+    ):
         with Client(bench.port) as client:
             client.send(noise)
     with Secure(bench.port, FIRST) as client:
@@ -124,7 +128,7 @@ def test_a_handshake_that_stands_still_holds_up_nobody(bench: Bench) -> None:
 def test_http_at_the_port_of_https_gets_no_answer_in_clear(bench: Bench) -> None:
     serve(bench)
     with Client(bench.port) as client:
-        client.send(b"GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n")
+        client.send(b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n")
         said = b""
         with contextlib.suppress(ConnectionResetError):
             said = client.to_the_end()
@@ -228,7 +232,10 @@ def test_a_stream_that_breaks_is_told_over_tls_too(bench: Bench) -> None:
 def test_requests_sent_ahead_and_in_small_pieces(bench: Bench) -> None:
     serve(bench)
     body = b'{"model": "m"}'
-    one = b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+    one = b"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n%b" % (
+        len(body),
+        body,
+    )
     with Secure(bench.port, FIRST) as client:
         for byte in one:
             client.send(bytes((byte,)))

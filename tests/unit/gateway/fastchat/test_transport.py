@@ -11,7 +11,7 @@ from llmlaunch.gateway.fastchat.transport import Translation
 from llmlaunch.gateway.fastchat.worker import Details, Worker
 from llmlaunch.gateway.upstream import UpstreamConnection
 
-REQUEST = b'POST /v1/completions HTTP/1.1\r\nhost: x\r\n\r\n{"model": "m", "prompt": "a", "max_tokens": 900, "stream": true}'
+REQUEST = b'POST /v1/completions HTTP/1.1\r\nhost: localhost\r\n\r\n{"model": "m", "prompt": "a", "max_tokens": 900, "stream": true}'
 
 
 class Endless(Worker):
