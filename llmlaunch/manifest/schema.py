@@ -139,19 +139,20 @@ class Settings(Part):
     max_model_len: Tokens | None = Field(default=None, examples=[8192])
     """Tokens of context. Left out: the model's own, as far as memory allows."""
     probe: Probe | None = Field(default=None, examples=["/health", "none"])
-    """Path that answers 200 as long as a replica is well, or none: nobody asks, and it lives as long as its process.
+    """Path that answers 200 as long as a replica is healthy, or none: it is not probed, and counts as healthy while its process lives.
     Left out: the engine's own; /health for command."""
     ready_probe: Probe | None = Field(default=None, examples=["/ready"])
     """Path that answers 200 when a replica is ready, or none: as soon as its port takes connections. Left out: the same as
     `probe` where that is given, else the engine's own."""
     probe_timeout: Patience | None = Field(default=None, examples=["30s"])
-    """How long the answer to a probe may take. Left out: 10s; 25s for sglang. While a replica starts it may always take 30s."""
+    """How long the answer to a probe may take. Left out: 10s; 25s for sglang. While a replica starts it may take
+    30s in any case, or half of `start_timeout` if that is less."""
     probe_failures: ProbeFailures | None = Field(default=None, examples=[5])
-    """How many probes in a row may fail until a replica is restarted. Left out: 3; 2 for sglang. Of one that is busy and only slow
-    to answer none counts, for five minutes."""
+    """How many probes in a row may fail before a replica is restarted. Left out: 3; 2 for sglang. A replica that is busy and does
+    not answer is given more time."""
     restart: Restart | None = Field(default=None, examples=["never", {"max": 3, "delay": "30s"}])
     """never, or {max: N, delay: D}: after max failed starts in a row (left out: 5) a replica is failed, and is tried again
-    every delay (left out: after 60s, then every 5m). Between the tries before that, 1s, 2s, 4s … 60s go by."""
+    every delay (left out: after 60s, then every 5m). The starts before that are 1s, 2s, 4s … 60s apart."""
     request_timeout: Patience | None = Field(default=None, examples=["2m"])
     """How long a replica may say nothing at all while it has requests, and not answer a tiny one either, until it is taken for
     frozen. Left out: 60s for engines that are known, 5m for command; more while it reads long prompts, where only whole
