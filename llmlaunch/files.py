@@ -114,6 +114,14 @@ def set_aside(path: Path, why: str) -> None:
     _warn("set %s aside as %s: %s", path, place.name, why)
 
 
+def remove(path: Path) -> None:
+    """Have nothing at ``path``: what cannot be removed, such as a folder, is set aside."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        set_aside(path, f"it cannot be removed: {error.strerror}")
+
+
 def write(path: Path, text: str) -> None:
     """Replace ``path``, private to this user: readers see the old or the new text, never a part. Raises OSError."""
     import tempfile
@@ -121,6 +129,7 @@ def write(path: Path, text: str) -> None:
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w") as file:
+            os.fchmod(descriptor, 0o600)
             file.write(text)
         if path.is_dir() and not path.is_symlink():
             set_aside(path, "it is a folder")
@@ -147,7 +156,7 @@ def open_kept(path: Path, flags: int) -> int:
             set_aside(path, error.strerror or "it cannot be opened")
             continue
         with contextlib.suppress(OSError):  # of root's, in a folder of this user's
-            if os.fstat(descriptor).st_mode & 0o077:
-                os.fchmod(descriptor, 0o600)
+            if os.fstat(descriptor).st_mode & 0o777 != 0o600:
+                os.fchmod(descriptor, 0o600)  # whatever the umask says
         return descriptor
     raise OSError(errno.EINVAL, "something that is no file of ours is in the way", str(path))

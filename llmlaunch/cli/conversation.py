@@ -102,7 +102,7 @@ class Conversation:
             data = json.loads(Path(os.path.expanduser(file)).read_text(encoding="utf-8"))  # noqa: PTH111
         except OSError as error:
             raise LlmlaunchError(f"{file} can not be read: {error.strerror}") from None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise LlmlaunchError(f"{file} is no saved conversation: it is no JSON") from None
         messages = data.get("messages") if isinstance(data, dict) else data
         if not isinstance(messages, list) or not all(map(_is_message, messages)):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from llmlaunch.cli.select import components, unknown_component
 from llmlaunch.errors import LlmlaunchError, NotRunningError, UsageError
-from llmlaunch.paths import DeploymentPaths
+from llmlaunch.paths import DeploymentPaths, refuse_foreign
 from llmlaunch.visible import visible
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def sources(deployment: str, words: Sequence[str]) -> list[str]:
     """
     from llmlaunch.supervision import logs
 
+    refuse_foreign(DeploymentPaths(deployment).logs)
     known = _running(deployment)
     on_disk = logs.components(deployment)
     if not known and not on_disk:
@@ -101,8 +102,7 @@ class Lines:
             found += filter(None, self._rest[:at].split(b"\r"))
             self._rest = self._rest[at:]
         if len(self._rest) > LINE_BYTES:
-            found.append(self._rest)
-            self._rest = b""
+            found += self.last()
         return found
 
     def last(self) -> list[bytes]:

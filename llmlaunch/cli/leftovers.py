@@ -48,15 +48,15 @@ def kill_supervisor(deployment: str) -> bool:
     import signal
 
     from llmlaunch.paths import DeploymentPaths
-    from llmlaunch.supervision.store import read_state
+    from llmlaunch.supervision.store import supervisor_of
 
-    state = read_state(DeploymentPaths(deployment))
-    if state is None or not state.supervisor.alive:
+    supervisor = supervisor_of(DeploymentPaths(deployment))
+    if supervisor is None:
         return False
-    os.kill(state.supervisor.pid, signal.SIGKILL)
+    os.kill(supervisor.pid, signal.SIGKILL)
     # Its shims end all trees, now that their pipes are broken. Whatever they leave is found by descent.
     end = time.monotonic() + GONE_DEADLINE_S
-    while state.supervisor.alive and time.monotonic() < end:
+    while supervisor.alive and time.monotonic() < end:
         time.sleep(0.02)
     end_leftovers(deployment)
     return True

@@ -224,6 +224,7 @@ class ControlClient:
 
     def _open(self, timeout_s: float = _ANSWER_S) -> socket.socket:
         where = paths.DeploymentPaths(self.name)
+        paths.refuse_foreign(where.run)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         sock.settimeout(timeout_s)
         try:

@@ -27,7 +27,7 @@ from dataclasses import fields
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from llmlaunch import __version__, paths, serve, signals
+from llmlaunch import __version__, files, paths, serve, signals
 from llmlaunch.control.client import ALREADY_RUNNING_EXIT
 from llmlaunch.control.types import SupervisorStatus
 from llmlaunch.errors import LlmlaunchError, UsageError
@@ -126,7 +126,7 @@ class Daemon:
             for task in background:
                 task.cancel()
             if store.identity(self.where.socket) == self._socket:
-                self.where.socket.unlink(missing_ok=True)
+                files.remove(self.where.socket)
             self.journal.close()
             await self.effects.close()
             server.ended.set()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llmlaunch import paths
+from llmlaunch import files, paths
 from llmlaunch.errors import PortTakenError, StartError
 from llmlaunch.manifest.types import EngineName
 from llmlaunch.planning.environment import child_environment
@@ -192,8 +192,8 @@ class ProcessEffects:
         self._keep_state()
         written = await asyncio.to_thread(self._writer.finish)
         if written and not self._left:
-            self._where.state_file.unlink(missing_ok=True)
-            self._where.routes_file.unlink(missing_ok=True)
+            files.remove(self._where.state_file)
+            files.remove(self._where.routes_file)
 
     # ── one process's life ──────────────────────────────────────────────────────────────────────────────────────────
 

@@ -139,7 +139,9 @@ class LogWriter:
             if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid():
                 return os.open(self.name, FLAGS, dir_fd=self.folder)
             os.rename(self.name, f"{self.name}.bad", src_dir_fd=self.folder, dst_dir_fd=self.folder)
-        return os.open(self.name, FLAGS | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=self.folder)
+        descriptor = os.open(self.name, FLAGS | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=self.folder)
+        os.fchmod(descriptor, 0o600)  # whatever the umask says
+        return descriptor
 
     def _rotate(self) -> None:
         try:
@@ -212,17 +214,18 @@ def copy(source: int, told: int, writer: LogWriter, tally: Tally, room: int) -> 
     while True:
         ready = [descriptor for descriptor, _ in poll.poll()]
         data = _read(source)
+        if (dropped := tally.dropped) != seen:
+            writer.lose(dropped - seen, "they were not written in time")
+            seen = dropped
         if data:
             tally.taken += len(data)
-            if (dropped := tally.dropped) != seen:
-                writer.lose(dropped - seen, "they were not written in time")
-                seen = dropped
             writer.write(data)
             if len(data) * SMALL < room and told not in ready:
                 time.sleep(PAUSE_S)
         elif told in ready:
             if os.read(told, 1) == b"":
                 _last_words(source, writer)
+            writer.write(b"")  # tells of what is missing at the end
             return
         elif data == b"":
             poll.unregister(source)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _GONE = (b"Z", b"X")
+_PAIR = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*=")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,28 @@ def environment(pid: int) -> dict[str, str]:
         return {}
     pairs = (item.partition("=") for item in raw.decode(errors="replace").split("\0") if item)
     return {key: value for key, _, value in pairs}
+
+
+def command(pid: int) -> list[str]:
+    """The command line of ``pid``; empty when it is gone, or a zombie."""
+    try:
+        raw = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return []
+    return raw.decode(errors="replace").split("\0")[:-1]
+
+
+def is_another(pid: int, name: str, value: str) -> bool:
+    """Whether its environment says that ``pid`` is none of those that were started with ``name`` set to ``value``.
+
+    An environment that is empty, or wiped by setproctitle, says nothing.
+    """
+    try:
+        raw = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return False
+    pairs = [item for item in raw.split(b"\0") if _PAIR.match(item)]
+    return bool(pairs) and f"{name}={value}".encode() not in pairs
 
 
 def with_environment(wanted: Mapping[str, str], pids: Iterable[int] | None = None) -> list[int]:

@@ -47,6 +47,7 @@ KEPT = {
     signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS,
 }  # fmt: skip
 IGNORED = signal.valid_signals() - KEPT  # whoever wants the program to end tells the supervisor
+STATE_BYTES = 16 << 20
 PIPE_BYTES = 1 << 20
 WATCH_S = 1.0  # how often the log's writer is looked after
 DISMISSED_S = 2.0  # so long may the writer take for what is left in the pipe
@@ -332,7 +333,7 @@ class Keeper:
         try:
             descriptor = os.open(self.state_file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
             with open(descriptor, "rb") as file:  # noqa: PTH123
-                state = json.load(file)
+                state = json.loads(file.read(STATE_BYTES))
             if state["run"] != os.environ["LLMLAUNCH_RUN"]:
                 return
             kept = [k for k in state["processes"] if not self.alive(k["shim"])]
@@ -345,7 +346,7 @@ class Keeper:
                 time.sleep(POLL_S)
             for k in kept:
                 self.forget_group(k["cgroup"])
-        except (OSError, ValueError, LookupError, TypeError):
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
             pass  # there is nobody to tell
 
     @staticmethod

@@ -83,18 +83,11 @@ def take_lock(where: paths.DeploymentPaths) -> int:
     return lock
 
 
-def _make_way(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError:  # a folder, most likely
-        files.set_aside(path, "it is in the place of the control socket")
-
-
 def bind_socket(where: paths.DeploymentPaths) -> socket.socket:
     """The listening control socket, for this user alone. Only the holder of the lock may call this."""
+    files.remove(where.socket)
     folder = os.open(where.run, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        _make_way(where.socket)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         before = os.umask(0o177)
         try:
@@ -128,7 +121,11 @@ def write_state(where: paths.DeploymentPaths, state: State) -> None:
 
 
 def read_state(where: paths.DeploymentPaths) -> State | None:
-    """What a supervisor wrote last; None when there is nothing, or nothing that makes sense, which is set aside."""
+    """What a supervisor wrote last; None when there is nothing, or nothing that makes sense, which is set aside.
+
+    Raises UsageError when the folder is another user's.
+    """
+    paths.refuse_foreign(where.state)
     return files.load(where.state_file, _state)
 
 
@@ -169,8 +166,18 @@ def clean_after_crash(where: paths.DeploymentPaths) -> Swept:
     state = read_state(where)
     swept = Swept() if state is None else _sweep(state)
     if not swept.left:
-        where.state_file.unlink(missing_ok=True)
+        files.remove(where.state_file)
     return swept
+
+
+def supervisor_of(where: paths.DeploymentPaths) -> ProcessId | None:
+    """The live process that the state file names as the supervisor, if it is one: pid, start time and command line say so."""
+    state = read_state(where)
+    if state is None or state.boot not in ("", procs.boot_id()) or not state.supervisor.alive:
+        return None
+    words = procs.command(state.supervisor.pid)
+    ours = "llmlaunch.supervision" in words and where.name in words
+    return state.supervisor if ours else None
 
 
 def _sweep(state: State) -> Swept:
@@ -185,7 +192,8 @@ def _sweep(state: State) -> Swept:
 
     def alive() -> list[int]:
         ours = procs.with_environment({RUN_VARIABLE: state.run}) if state.run else []
-        roots = [p.pid for p in named if p.alive]
+        # A pid and a start time may be of a file that was copied here; an environment tells whose process it is.
+        roots = [p.pid for p in named if p.alive and not procs.is_another(p.pid, RUN_VARIABLE, state.run)]
         below = [p.pid for family in procs.families(roots).values() for p in family]
         grouped = [pid for group in groups for pid in cgroups.pids(group)]
         found = {*roots, *below, *ours, *grouped} - {os.getpid()}

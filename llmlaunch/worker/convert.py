@@ -45,7 +45,7 @@ def safetensors(file: Path, progress: Progress) -> Path:
     target = place(file)
     if (target / "config.json").exists():
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
+    paths.private_dir(target.parent)
     with _locked(
         target.with_suffix(".lock"), lambda: progress(0, 0, "waiting for another worker's conversion")
     ):
