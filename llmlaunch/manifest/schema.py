@@ -134,8 +134,8 @@ class Settings(Part):
     trust_remote_code: Flag = Field(default=False, examples=[True])
     """Run code that comes with the model. Only for models you trust."""
     max_concurrency: Concurrency | None = Field(default=None, examples=[32])
-    """Requests that one replica works on at a time; more wait, then get 429. Left out: as many as its engine is started for
-    (vllm and sglang 64, llamacpp 4, transformers 32); no limit for command, about which nothing is known."""
+    """Requests that one replica works on at a time; more wait, then get 429. Left out: as many as its engine is started with
+    (vllm and sglang 64, llamacpp 4, transformers 32); no limit for command."""
     max_model_len: Tokens | None = Field(default=None, examples=[8192])
     """Tokens of context. Left out: the model's own, as far as memory allows."""
     probe: Probe | None = Field(default=None, examples=["/health", "none"])
@@ -154,9 +154,9 @@ class Settings(Part):
     """never, or {max: N, delay: D}: after max failed starts in a row (left out: 5) a replica is failed, and is tried again
     every delay (left out: after 60s, then every 5m). The starts before that are 1s, 2s, 4s … 60s apart."""
     request_timeout: Patience | None = Field(default=None, examples=["2m"])
-    """How long a replica may say nothing at all while it has requests, and not answer a tiny one either, until it is taken for
-    frozen. Left out: 60s for engines that are known, 5m for command; more while it reads long prompts, where only whole
-    answers are awaited, or where no other replica could answer."""
+    """How long a replica may send nothing at all while it has requests, and not answer a tiny one either, before it is taken for
+    frozen. Left out: 60s, or 5m for command; longer while it reads long prompts, when only whole answers are awaited, and
+    when no other replica could answer."""
     start_timeout: Patience | None = Field(default=None, examples=["10m"])
     """Time without any progress after which a start has failed."""
     stop_grace: Duration = Field(default=10.0, examples=["30s"])
