@@ -105,6 +105,10 @@ class Endpoint:
             raise DeadlineError(f"no answer from {self.url} within {self.timeout_s:g} s") from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise RequestError(f"{self.url}: {error}") from None
+        except UnicodeEncodeError:
+            raise RequestError(
+                "there is a byte in the request that is not UTF-8: no text may hold it"
+            ) from None
         except json.JSONDecodeError:
             raise RequestError(f"{self.url} answered with something that is not JSON") from None
 
