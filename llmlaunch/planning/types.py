@@ -8,6 +8,9 @@ from enum import StrEnum
 
 from llmlaunch.manifest.types import DEFAULT_LOG_KEEP, DEFAULT_LOG_MAX_BYTES
 
+_SHORTEST_HIDDEN = 6
+"""Characters of a secret that is looked for in a text: shorter ones stand anywhere."""
+
 
 class Component(StrEnum):
     CONTROLLER = "controller"
@@ -90,6 +93,17 @@ class ProcessSpec:
     @property
     def shown_argv(self) -> tuple[str, ...]:
         return self.argv_shown or self.argv
+
+    def hide(self, text: str) -> str:
+        """``text`` that its process printed, as it is shown in a message: its secrets as people may see them."""
+        words = (
+            zip(self.argv, self.argv_shown, strict=False) if len(self.argv) == len(self.argv_shown) else ()
+        )
+        values = ((self.env[name], "***") for name in self.secret_env)
+        for secret, shown in sorted((*words, *values), key=lambda pair: -len(pair[0])):
+            if secret != shown and len(secret) >= _SHORTEST_HIDDEN:
+                text = text.replace(secret, shown)
+        return text
 
     @property
     def shown_env(self) -> dict[str, str]:

@@ -223,7 +223,7 @@ class ProcessEffects:
         self._killed.discard(key)
         self._keep_state()
         lacked = code != 0 and oom.rose()
-        last_line = await self._listen_to_last_words(spec.name, incarnation)
+        last_line = spec.hide(await self._listen_to_last_words(spec.name, incarnation))
         self._post(spec.name, Exited(incarnation, code, last_line, lacked))
 
     async def _start(self, spec: ProcessSpec, incarnation: int) -> Tree:

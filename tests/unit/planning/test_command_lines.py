@@ -138,3 +138,18 @@ def test_an_engine_is_told_its_key_by_the_deployment_alone() -> None:
             made(f"{{model: llama, engine: {engine}, env: {{{variable}: x}}}}")
         assert worker(f"{{model: llama, engine: {engine}}}").key_variable == variable
     assert worker("{model: llama, engine: sglang, env: {VLLM_API_KEY: x}}").key_variable == ""
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (f"error: unknown argument --key={SECRET}", "error: unknown argument --key=${S}"),
+        ("error: no such model", "error: no such model"),
+        ("cannot log in as hunter3-0123456789", "cannot log in as ***"),
+        ("64 is too many", "64 is too many"),
+    ],
+)
+def test_what_a_process_says_last_is_told_without_its_secrets(said: str, shown: str) -> None:
+    env = ENV | {"OTHER": "hunter3-0123456789"}
+    model = '{model: m, engine: command, gpus: cpu, command: [run, "--key=${S}", "${N}"], env: {A: "${OTHER}", B: "${N}"}}'
+    assert made(model, env).processes[1].hide(said) == shown
