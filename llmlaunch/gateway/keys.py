@@ -18,6 +18,7 @@ import os
 import re
 import select
 import stat
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +32,11 @@ log = logging.getLogger(__name__)
 _LINE = re.compile(r"(?:(?P<name>[\w.@-]+)\s*:\s+)?(?P<key>[\x21-\x7e]+)(?P<limits>(?:\s+[a-z]+=\S*)*)")
 _ASSIGNED = re.compile(r"(?:export\s+)?[\w.@-]+\s*=\s*[^\s=].*")
 """``NAME=KEY``, as other programs have it. Base64 ends with ``=`` and has none within."""
+_JOINED = re.compile(r"[^\s:,;|]+:sk-\S|(?:[\w.@-]+\s*:\s+)?[^\s:,;|]+[,;|]sk-\S")
+"""``NAME:KEY``, or keys in a row. A key may hold colons and commas, but nobody's begins anew behind one."""
+_UNFILLED = re.compile(r"(?:[\w.@-]+\s*:\s+)?\$(?:\{[^}\s]*\}|[A-Z_]+)")
 _QUOTES = "\"'`“”‘’"
+_AROUND_QUOTES = "[](){},;:"
 _BOM = "\ufeff"
 _PIPE_S = 2.0
 """Seconds in which a pipe that is named as the file has to bring something."""
@@ -133,22 +138,25 @@ class KeyRing:
 def parse(lines: Iterable[str], source: str) -> dict[str, Entry]:
     """Entries by name. A key without a name is called ``key-N`` after its line. Raises UsageError with the line's number."""
     found: dict[str, Entry] = {}
+    seen: dict[str, int] = {}
     for number, whole in enumerate(lines, 1):
         line = whole.lstrip(_BOM)  # files that were joined may have one within
-        text = line.strip() if line.lstrip().startswith("#") else line.split(" #")[0].strip()
-        if not text or text.startswith("#"):
+        text = re.split(r"(?:^|\s)#", line, maxsplit=1)[0].strip()
+        if not text:
             continue
         _no_other_format(text, f"{source}:{number}")
         match = _LINE.fullmatch(text)
         if match is None:
             # Never the line itself: it may be a key.
-            raise UsageError(
-                f"{source}:{number}: this is no key",
-                hint=_SYNTAX,
-            )
+            raise UsageError(f"{source}:{number}: {_odd_letter(whole) or 'this is no key'}", hint=_SYNTAX)
         name = match["name"] or f"key-{number}"
         if name in found:
             raise UsageError(f"{source}:{number}: the name {name!r} is given twice")
+        if (first := seen.setdefault(match["key"], number)) != number:
+            raise UsageError(
+                f"{source}:{number}: this key stands in line {first} already",
+                hint="give everybody a key of their own: its name and its limits could be either line's",
+            )
         found[name] = Entry(match["key"], _limits(match["limits"], f"{source}:{number}"))
     return found
 
@@ -157,12 +165,35 @@ def _no_other_format(text: str, where: str) -> None:
     """Raise UsageError for what other programs write into such a file: taken literally, it would be a key nobody has."""
     if _ASSIGNED.fullmatch(text):
         raise UsageError(f"{where}: NAME=KEY is not the form of a line here", hint=_SYNTAX)
-    if any(word[0] in _QUOTES or word.rstrip(",;:")[-1:] in _QUOTES for word in text.split()):
+    if _JOINED.match(text):
+        raise UsageError(f"{where}: there is more than a key in one word", hint=_SYNTAX)
+    if _UNFILLED.fullmatch(text):
+        raise UsageError(
+            f"{where}: this is a variable's name, and variables are not filled in here",
+            hint="write the key itself, or name its variable with api_keys_env",
+        )
+    words = [word.strip(_AROUND_QUOTES) for word in text.split()]
+    if any(word and (word[0] in _QUOTES or word[-1] in _QUOTES) for word in words):
         raise UsageError(f"{where}: there are quotes around a name or a key", hint="write it without quotes")
     if text.endswith((",", ";")):
         raise UsageError(
             f"{where}: the line ends with {text[-1]!r}", hint="put one key on each line, with nothing between"
         )
+
+
+def _odd_letter(line: str) -> str:
+    """The first character that no line here can hold and nobody sees: pasted text has them. Empty when there is none."""
+    if "\0" in line:
+        return "there are NUL bytes in it, as in UTF-16 text; save the file as UTF-8"
+    for column, letter in enumerate(line.rstrip("\r\n"), 1):
+        if (
+            letter != "\t"
+            and unicodedata.category(letter) in ("Cc", "Cf", "Zl", "Zp", "Zs")
+            and letter != " "
+        ):
+            name = unicodedata.name(letter, "a control character")
+            return f"column {column} holds U+{ord(letter):04X} ({name}), which cannot be seen"
+    return ""
 
 
 def _opened(file: Path) -> TextIO:

@@ -131,6 +131,31 @@ def test_a_name_twice_is_an_error() -> None:
         keys.parse(["a: x", "a: y"], "f")
 
 
+@pytest.mark.parametrize("lines", [["a: sk-x", "b: sk-x rpm=3"], ["sk-x", "sk-x"]])
+def test_a_key_twice_is_an_error_because_nobody_knows_whose_limits_hold(lines: list[str]) -> None:
+    with pytest.raises(UsageError, match=r"^f:2: .* line 1 already") as error:
+        keys.parse(lines, "f")
+    assert "sk-x" not in error.value.message + error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("alice: sk-a\u200b", "column 12 holds U+200B"), ("alice: s\u00adk-a", "column 9 holds U+00AD"),
+        ("\u202ealice: sk-a", "column 1 holds U+202E"), ("alice: sk-a\x1b[0m", "column 12 holds U+001B"),
+        ("a\0l\0i\0c\0e\0", "save the file as UTF-8"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_seen_in_a_line_is_named(line: str, words: str) -> None:
+    with pytest.raises(UsageError, match=r"^f:1: ") as error:
+        keys.parse([line + "\n"], "f")
+    assert words in error.value.message
+
+
+def test_a_comment_may_follow_a_tab() -> None:
+    assert keys.parse(["sk-a\t# alice's"], "f")["key-1"].key == "sk-a"
+
+
 @pytest.mark.parametrize(
     ("line", "hint"),
     [
@@ -138,6 +163,9 @@ def test_a_name_twice_is_an_error() -> None:
         ("ALICE='sk-alice'", "NAME: KEY"), ("ALICE=sk-alice rpm=3", "NAME: KEY"), ("a.b-c=sk-alice==", "NAME: KEY"),
         ('"sk-alice"', "without quotes"), ("alice: 'sk-alice'", "without quotes"), ('"alice": sk-alice', "without quotes"),
         ('"alice": "sk-alice",', "without quotes"), ("alice: “sk-alice”", "without quotes"), ('alice: "sk-alice" rpm=3', "without quotes"),
+        ('["sk-alice","sk-bob"]', "without quotes"), ('{"alice":', "without quotes"), ("alice:sk-alice", "NAME: KEY"),
+        ("alice,sk-alice", "NAME: KEY"), ("sk-alice,sk-bob", "NAME: KEY"), ("alice: sk-alice;sk-bob", "NAME: KEY"),
+        ("alice: ${sk-key}", "api_keys_env"), ("$ALICE_KEY", "api_keys_env"),
         ("`sk-alice`", "without quotes"), ("sk-alice,", "one key on each line"), ("alice: sk-alice;", "one key on each line"),
     ],
 )  # fmt: skip
