@@ -37,10 +37,13 @@ _HUBS = frozenset((
 ))  # fmt: skip
 """What an engine needs to download a model that not everybody may have."""
 _SECRET_VALUE = re.compile(
-    r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#\s@]*:[^/?#\s@]+@"
+    r"(?<=[A-Za-z0-9+.-])://[^/?#\s@:]*:[^/?#\s@]+@"
     r"|^(?:sk-|hf_|ghp_|github_pat_|glpat-|xox[abp]-|AKIA|-----BEGIN )"
 )
-"""A URL with a password, and what well-known services let their keys begin with."""
+"""A URL with a password, and what well-known services let their keys begin with.
+
+Nothing here may be read twice: a value can be as long as the kernel allows, 128 KiB.
+"""
 _PROXIES = frozenset(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "FTP_PROXY"))
 """A download goes through them, password and all."""
 OURS = frozenset(("LLMLAUNCH_TOKEN", "LLMLAUNCH_WORKER_KEY", "LLMLAUNCH_WORKER_KEYS", "LLMLAUNCH_API_KEY"))

@@ -66,6 +66,13 @@ def test_a_value_can_look_secret_too(name: str, value: str, secret: bool) -> Non
     assert (name in child_environment({name: value}, WORKER)) is not secret
 
 
+@pytest.mark.parametrize("part", ["x", "x:", "a://", "a://:", "a:/", "x+.-", "@", "a://b:c "])
+def test_values_as_long_as_the_kernel_allows_take_no_longer_than_their_length(part: str) -> None:
+    """Backtracking would take minutes for each of these."""
+    assert not looks_secret("NOTES", part * (131_000 // len(part)))
+    assert looks_secret("NOTES", part * (131_000 // len(part)) + " https://me:word@host/")
+
+
 HUBS = ("HF_TOKEN", "HF_TOKEN_PATH", "HUGGING_FACE_HUB_TOKEN", "MODELSCOPE_API_TOKEN")
 
 
