@@ -43,7 +43,8 @@ def deployment_name(path: str | None) -> str:
     text = text or place.stem
     plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
     name = re.sub(r"[^a-z0-9._-]+", "-", plain.lower()).strip("._-")
-    if len(name) > _LONGEST or any(not c.isascii() and (c.isalnum() or not is_text(c)) for c in plain):
+    lost = any(not c.isascii() and (not name or c.isalnum() or not is_text(c)) for c in plain)
+    if len(name) > _LONGEST or lost:
         digest = hashlib.blake2b(os.fsencode(unicodedata.normalize("NFC", text)), digest_size=3).hexdigest()
         name = f"{name[: _LONGEST - 8].rstrip('._-') or DEFAULT_NAME}-x{digest}"
     return name if NAME.fullmatch(name) else DEFAULT_NAME

@@ -344,6 +344,9 @@ def test_default_names(given_: str, name: str) -> None:
         ("/x/" + "a" * 63 + ".yaml", "a" * 63),
         # Letters that ASCII lacks: a name of its own, the same every time.
         ("/x/模型.yaml", "deploy-xc57645"),
+        ("/x/🚀.yaml", "deploy-x58f495"),
+        ("/★/deploy.yaml", "deploy-xc0b809"),
+        ("/x/🚀-a.yaml", "a"),
         ("/x/語言.yaml", "deploy-x2cfaf8"),
         ("/x/模型-a.yaml", "a-x67f4c7"),
         ("/x/語言-a.yaml", "a-x72a30f"),
