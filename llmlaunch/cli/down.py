@@ -107,6 +107,7 @@ def _end_by_signals(which: str, error: UnreachableError, timeout_s: float | None
 def _end_what_is_left(file: str | None, name: str | None, why: str) -> None:
     """No supervisor runs. One that was killed together with its helpers may have left processes."""
     from llmlaunch.cli.leftovers import deployments_with_leftovers, end_leftovers
+    from llmlaunch.control.client import running_deployments
 
     given = file is not None or name is not None
     names = [] if given else deployments_with_leftovers()
@@ -120,6 +121,8 @@ def _end_what_is_left(file: str | None, name: str | None, why: str) -> None:
             typer.echo(f"{which}: ended {what} that a killed supervisor had left")
     if not any(ended.values()):
         typer.echo(f"{why}: nothing to take down")
+        if name is None and (running := running_deployments()):
+            typer.echo(f"note: running: {', '.join(running)}; --name NAME means one of these")
 
 
 def _stop(client: ControlClient, words: list[str], part: Part | None, timeout_s: float | None) -> None:

@@ -48,9 +48,9 @@ class Request:
     @property
     def deployment(self) -> str:
         """The name that was given, else the manifest's. Raises ManifestError for a file without a readable one."""
-        from llmlaunch.cli.select import name_of
+        from llmlaunch.cli.select import name_to_start
 
-        return self.name or name_of(self.file)
+        return self.name or name_to_start(self.file)
 
 
 @dataclass(frozen=True, slots=True)

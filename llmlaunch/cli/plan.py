@@ -37,12 +37,11 @@ def plan(
     from dataclasses import replace
 
     from llmlaunch import assemble
-    from llmlaunch.cli.select import check_name
+    from llmlaunch.cli.select import check_name, name_to_start
     from llmlaunch.manifest.load import load
 
     manifest = load(file, os.environ)
-    if name is not None:
-        manifest = replace(manifest, name=check_name(name))
+    manifest = replace(manifest, name=name_to_start(file) if name is None else check_name(name))
     deployed = assemble.NOTHING if gpus is not None else _deployed(manifest.name, file)
     _, made = assemble.replan(manifest, env=os.environ, deployed=deployed, gpus=gpus)
     _show(made, as_json=json)

@@ -188,6 +188,26 @@ def name_of(file: str | Path) -> str:
     return load(file, os.environ).name
 
 
+def name_to_start(file: str) -> str:
+    """The name under which ``up`` starts ``file``: the manifest's, else the one that is made of its path.
+
+    A path through a link would make another name, and a second deployment of what runs from there already: that one is meant.
+    Raises ManifestError as :func:`name_of`.
+    """
+    from llmlaunch.control.client import manifest_of, running_deployments
+    from llmlaunch.manifest.resolve import deployment_name
+
+    wanted = name_of(file)
+    if wanted != deployment_name(_absolute(file)):
+        return wanted
+    running = running_deployments()
+    for name in running if wanted not in running else ():
+        source = manifest_of(name)
+        if source is not None and name == deployment_name(source) and same_file(source, file):
+            return name
+    return wanted
+
+
 def _declared_name(file: Path) -> str | None:
     """The top-level ``name`` as written, None when there is none. Aliases are never expanded on the way.
 

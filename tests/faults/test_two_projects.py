@@ -24,7 +24,9 @@ def test_two_projects_each_with_a_deploy_yaml_do_not_touch_each_other(tmp_path: 
         done = b.run("status")
         assert done.returncode == 3
         assert "deployment 'b' of ./deploy.yaml is not running" in done.stderr
-        assert "nothing to take down" in b.ok("down")
+        assert b.ok("down").endswith(
+            "nothing to take down\nnote: running: a; --name NAME means one of these\n"
+        )
         assert a.component("of-a-1")["phase"] == "ready"
 
         # The same name on purpose or by chance: asked for, never done without a word.

@@ -86,6 +86,32 @@ def test_what_another_file_of_the_same_name_started_is_not_meant(
     assert select.deployment(None, "lab") == "lab"
 
 
+def test_a_path_through_a_link_starts_what_runs_from_there_already(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "deploy.yaml").write_text("models: []\n")
+    (tmp_path / "link").symlink_to(project)
+    (tmp_path / "other.yaml").symlink_to(project / "deploy.yaml")
+    (tmp_path / "copy.yaml").write_text("models: []\n")
+    here = str(project / "deploy.yaml")
+    running(monkeypatch, "a", "project", sources={"a": "/elsewhere/deploy.yaml", "project": here})
+    starts = {
+        file: select.name_to_start(str(tmp_path / file))
+        for file in ("other.yaml", "copy.yaml", "link/deploy.yaml")
+    }
+    assert starts == {"other.yaml": "project", "copy.yaml": "copy", "link/deploy.yaml": "project"}
+    # One that was given a name is another deployment of the same file; so is one whose name stands in the file.
+    running(monkeypatch, "lab", sources={"lab": here})
+    assert select.name_to_start(here) == "project"
+    running(monkeypatch, "project", sources={"project": here})
+    (project / "deploy.yaml").write_text("name: lab\n")
+    assert select.name_to_start(here) == "lab"
+    running(monkeypatch)
+    assert select.name_to_start(str(tmp_path / "link" / "deploy.yaml")) == "lab"
+
+
 def test_of_several_from_one_file_the_one_of_its_name_is_meant(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
