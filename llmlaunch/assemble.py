@@ -174,8 +174,14 @@ def refuse_missing_programs(made: Plan, deployed: Deployed, env: Mapping[str, st
             place = Path(made.workdir, program)
             if not (os.path.isfile(place) and os.access(place, os.X_OK)):  # noqa: PTH113  # which knows no error
                 found.append(f"{who}: the program {program!r} is not there, or may not be executed")
-        elif not shutil.which(program, path=_from(made.workdir, places)):
+                continue
+        elif on_path := shutil.which(program, path=_from(made.workdir, places)):
+            place = Path(on_path)
+        else:
             found.append(f"{who}: the program {program!r} was not found on PATH ({places})")
+            continue
+        if interpreter := _missing_interpreter(place):
+            found.append(f"{who}: {place} is a script for {interpreter}, and there is no such program")
     if found:
         raise PlanError(
             "\n".join(dict.fromkeys(found)),
@@ -183,6 +189,21 @@ def refuse_missing_programs(made: Plan, deployed: Deployed, env: Mapping[str, st
             "`up`), give the model a PATH under env:, or write where it is",
             code="no_program",
         )
+
+
+def _missing_interpreter(script: Path) -> str:
+    """The program that ``script`` names behind ``#!``, if there is none; empty otherwise. A moved venv leaves such scripts."""
+    try:
+        if not script.is_file():
+            return ""
+        with script.open("rb") as file:
+            first = file.readline(256)
+    except OSError:
+        return ""
+    words = first[2:].split(maxsplit=1) if first.startswith(b"#!") else []
+    interpreter = os.fsdecode(words[0]) if words else ""
+    there = os.path.exists(interpreter)  # noqa: PTH110  # which knows no error
+    return interpreter if interpreter.startswith("/") and not there else ""
 
 
 def _from(folder: str, places: str) -> str:

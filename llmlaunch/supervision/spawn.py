@@ -245,7 +245,7 @@ def _exec_error(program: str, rest: str) -> StartError:
     code = int(number) if number.isdigit() else 0
     kind = CannotExecute if code in _OF_THE_PROGRAM else StartError
     if code == errno.ENOENT:
-        return kind(f"the program {program!r} was not found")
+        return kind(f"the program {program!r} was not found, or what its first line names is not there")
     if code == errno.EACCES:
         return kind(f"the program {program!r} may not be executed (permission denied)")
     return kind(f"the program {program!r} cannot be executed: {words.lower() or 'unknown error'}")

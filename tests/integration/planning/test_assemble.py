@@ -255,6 +255,17 @@ def test_memory_is_told_apart_by_the_component_that_holds_it(home: Path) -> None
         ),
         (("./bin/plain",), {}, "model echo: the program './bin/plain' is not there, or may not be executed"),
         (("./bin",), {}, "model echo: the program './bin' is not there, or may not be executed"),
+        (
+            ("./bin/moved",),
+            {},
+            "model echo: {folder}/bin/moved is a script for /old/venv/bin/python, and there is no such",
+        ),
+        (
+            ("moved",),
+            {},
+            "model echo: {folder}/bin/moved is a script for /old/venv/bin/python, and there is no such program",
+        ),
+        (("binary",), {}, ""),
     ],
 )
 def test_a_program_that_is_not_there_is_told_before_anything_starts(
@@ -266,6 +277,9 @@ def test_a_program_that_is_not_there_is_told_before_anything_starts(
         file.parent.mkdir(exist_ok=True)
         file.write_text("#!/bin/sh\n")
         file.chmod(0o600 if name == "bin/plain" else 0o700)
+    for name, data in (("moved", b"#! /old/venv/bin/python -I\n"), ("binary", b"#!\xff\n")):
+        (tmp_path / "bin" / name).write_bytes(data)
+        (tmp_path / "bin" / name).chmod(0o700)
     model = replace(COMMAND, command=command, env=variables, replicas=2)
     env = {**BARE, "PATH": f"/nowhere:{tmp_path}/bin"}
     _, made = assemble.replan(manifest(model, path=str(tmp_path / "deploy.yaml")), env=env)
@@ -274,7 +288,7 @@ def test_a_program_that_is_not_there_is_told_before_anything_starts(
         return
     with pytest.raises(PlanError) as caught:
         assemble.refuse_missing_programs(made, assemble.NOTHING, env)
-    assert caught.value.message.startswith(said)
+    assert caught.value.message.startswith(said.replace("{folder}", str(tmp_path)))
     assert "\n" not in caught.value.message, "one line a model, not one a replica"
     assemble.refuse_missing_programs(made, Deployed(made.processes), env)
 
