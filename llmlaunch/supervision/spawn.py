@@ -37,11 +37,12 @@ class CannotExecute(StartError):
 class Shims:
     """This process's children that are meant to be: every other one is an orphan of a shim that somebody killed.
 
-    Environments do not tell: vLLM and SGLang wipe theirs when they set their titles (setproctitle).
+    Environments do not tell: vLLM and SGLang wipe theirs when they set their titles (setproctitle). Children that this
+    process had before are somebody else's: a supervisor has none, but a program that runs one inside may.
     """
 
     def __init__(self) -> None:
-        self._pids: set[int] = set()
+        self._pids = set(procs.strangers(os.getpid(), ()))
         self._starting = threading.Lock()
 
     def start(self, start: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:

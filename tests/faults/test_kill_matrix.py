@@ -5,6 +5,7 @@ The tree of a component here is the hardest one: the engine ignores SIGTERM, and
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -57,7 +58,8 @@ class Tree:
         for process in doomed:
             process.suspend()
         for process in doomed:
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):  # an engine whose shim was killed a moment ago
+                process.kill()
 
     @property
     def pids(self) -> set[int]:

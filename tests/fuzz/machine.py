@@ -38,6 +38,9 @@ class NoSocket:
     def getsockopt(self, *_: object) -> bytes:
         return b"\x01"
 
+    def fileno(self) -> int:
+        return 3
+
 
 class Wire(asyncio.Transport):
     """The near end of a connection; what is written is kept."""
@@ -169,9 +172,11 @@ class Machine:
         self.trouble: list[str] = []
         self.loop.set_exception_handler(lambda _, context: self.trouble.append(repr(context)))
 
-    def _note_end(self, asked: Request, model: str, status: int, exchange: Exchange | None = None) -> None:
+    def _note_end(
+        self, asked: Request, model: str, status: int, exchange: Exchange | None = None, **more: Any
+    ) -> None:
         self.statuses.append((asked.method, status))
-        self._ended(asked, model, status, exchange)
+        self._ended(asked, model, status, exchange, **more)
 
     async def _connect(self, replica: Replica) -> UpstreamConnection:
         number = len(self.wires)

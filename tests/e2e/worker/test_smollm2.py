@@ -230,16 +230,13 @@ def test_a_prompt_is_cut_to_the_length_that_is_asked_for(worker: Worker) -> None
 
 
 def test_a_prompt_is_cut_to_what_fits() -> None:
-    from llmlaunch.worker.prompts import shortened
+    from llmlaunch.worker.prompts import kept
 
-    tokens = list(range(100))
-    assert shortened(None, tokens, 5, 50) == tokens
-    assert shortened(-1, tokens, 5, 50) == tokens[-45:]
-    assert shortened(-1, tokens, None, 50) == tokens[-49:]
-    assert shortened(-1, tokens, 60, 50) == tokens[-1:], (
-        "the answer alone is too long, which is told elsewhere"
-    )
-    assert shortened(7, tokens, 5, 50) == tokens[-7:]
+    assert kept(None, 5, 50) is None
+    assert kept(-1, 5, 50) == 45
+    assert kept(-1, None, 50) == 49
+    assert kept(-1, 60, 50) == 1, "the answer alone is too long, which is told elsewhere"
+    assert kept(7, 5, 50) == 7
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b"null", b'"x"'])

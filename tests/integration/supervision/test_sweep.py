@@ -115,21 +115,30 @@ def test_what_can_not_be_ended_is_said_and_not_forgotten(
     assert where.state_file.exists()
 
 
+def test_children_of_somebody_else_are_no_strays() -> None:
+    earlier = subprocess.Popen(["sleep", "60"])
+    try:
+        assert earlier.pid not in Shims().strays()
+    finally:
+        earlier.kill()
+        earlier.wait()
+
+
 def test_every_child_that_is_no_shim_is_a_stray() -> None:
     """Without a look at environments, and with what is below it in a session of its own."""
     below = "import os, time; os.setsid(); time.sleep(60)"
     script = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {below!r}], env={{}}).wait()"
-    shims, before = Shims(), set(Shims().strays())
+    shims = Shims()
     shim = shims.start(lambda: subprocess.Popen(["sleep", "60"]))
     orphan = subprocess.Popen([sys.executable, "-c", script], env={})
     try:
-        found = wait_until(lambda: len(new := set(shims.strays()) - before) == 2 and new)
+        found = wait_until(lambda: len(new := shims.strays()) == 2 and new)
         assert orphan.pid in found
         assert shim.pid not in found
         shims.over(shim.pid)
         assert shim.pid in shims.strays()
     finally:
-        for pid in {*shims.strays()} - before:
+        for pid in shims.strays():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         shim.wait()
