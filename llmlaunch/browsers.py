@@ -69,7 +69,7 @@ def door(
 ) -> Door:
     """For a server that listens on the address ``bound``, and may be called by ``names`` beside that.
 
-    Whoever has to show a key can not be a stranger's page, and what other machines reach is known to them by names that
+    Whoever has to show a key cannot be a stranger's page, and what other machines reach is known to them by names that
     nobody here can list: there any Host will do.
     """
     known = frozenset(name_of(name) for name in names if name)

@@ -72,7 +72,7 @@ def down(
 
 
 def _kill(which: str, error: ControlError) -> None:
-    """End a deployment whose supervisor can not be told to."""
+    """End a deployment whose supervisor cannot be told to."""
     from llmlaunch.cli.leftovers import kill_supervisor
 
     if not kill_supervisor(which):
@@ -180,7 +180,7 @@ def _shut_down(client: ControlClient, timeout_s: float | None, *, force: bool) -
 
 
 def _shut_down_unseen(client: ControlClient, timeout_s: float | None, *, force: bool) -> None:
-    """Take down a deployment that can not be looked at: its state is one thing, its end another."""
+    """Take down a deployment that cannot be looked at: its state is one thing, its end another."""
     from llmlaunch.cli.leftovers import see_it_gone
 
     client.shutdown(force=force)

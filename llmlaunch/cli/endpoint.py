@@ -113,7 +113,7 @@ class Endpoint:
             raise RequestError(f"{self.url} answered with something that is not JSON") from None
 
     def _make_client(self) -> httpx.Client:
-        """Raises RequestError when the environment names a proxy or certificates that can not be used."""
+        """Raises RequestError when the environment names a proxy or certificates that cannot be used."""
         import httpx
 
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
@@ -123,13 +123,13 @@ class Endpoint:
         except OSError as error:
             variables = ", ".join(name for name in _CERTIFICATES if os.environ.get(name))
             raise RequestError(
-                f"the certificates of {variables or 'this machine'} can not be read: {error}"
+                f"the certificates of {variables or 'this machine'} cannot be read: {error}"
             ) from None
         except (ImportError, ValueError, httpx.InvalidURL):
             # The value may hold a password; its name says enough.
             variables = ", ".join(name for name in os.environ if name.lower() in _PROXIES)
             raise RequestError(
-                f"the proxy for {self.url} can not be used (set by {variables or 'the environment'})",
+                f"the proxy for {self.url} cannot be used (set by {variables or 'the environment'})",
                 hint="http:// and https:// proxies can; for SOCKS: pip install 'httpx[socks]'. NO_PROXY names hosts to reach directly",
             ) from None
 

@@ -36,14 +36,14 @@ def end_leftovers(deployment: str) -> int:
     if swept.left:
         pids = ", ".join(str(process.pid) for process in swept.left)
         raise ControlError(
-            f"these processes of {deployment!r} can not be ended, not even by SIGKILL: {pids}",
+            f"these processes of {deployment!r} cannot be ended, not even by SIGKILL: {pids}",
             hint="the kernel waits for something on their behalf, a disk or a driver: `ps -o pid,stat,wchan,cmd` shows it",
         )
     return swept.ended
 
 
 def kill_supervisor(deployment: str) -> bool:
-    """SIGKILL a supervisor that does not answer, then what it leaves. False when it can not be told which process it is."""
+    """SIGKILL a supervisor that does not answer, then what it leaves. False when it cannot be told which process it is."""
     import os
     import signal
 

@@ -18,7 +18,7 @@ def validate(
 ) -> None:
     """Check a manifest: every mistake at once, with line and column. Starts nothing.
 
-    What an engine can not do is a mistake, too; what does not fit on this machine is the plan's to say.
+    What an engine cannot do is a mistake, too; what does not fit on this machine is the plan's to say.
     """
     from llmlaunch.manifest.load import load
     from llmlaunch.planning.plan import refuse_wrong

@@ -435,7 +435,7 @@ def _refusal(status: int, body: bytes) -> ControlError:
 
 
 def _peer(sock: socket.socket) -> tuple[int, int]:
-    """Pid and user of the process that listens; pid 0 when it lives in a pid namespace that can not be seen from here."""
+    """Pid and user of the process that listens; pid 0 when it lives in a pid namespace that cannot be seen from here."""
     pid, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     return int(pid), int(uid)
 
@@ -454,7 +454,7 @@ def _kept_out(name: str, path: Path) -> LlmlaunchError:
             if owner != os.geteuid():
                 return found.foreign(name, owner)
             break
-    return ControlError(f"can not reach the supervisor of {name!r} at {path}: permission denied")
+    return ControlError(f"cannot reach the supervisor of {name!r} at {path}: permission denied")
 
 
 def _process_alive(pid: int) -> bool:

@@ -211,7 +211,7 @@ def answered(table: Table, asked: Worker) -> Table:
 
 
 def unanswered(table: Table, asked: Worker, *, gone: bool) -> Table:
-    """``asked``, one of the late, gave no good answer; ``gone``: it can not give one any more.
+    """``asked``, one of the late, gave no good answer; ``gone``: it cannot give one any more.
 
     Nothing happens to a worker that was heard of meanwhile.
     """

@@ -168,7 +168,7 @@ class Group:
         self._handled = (*self._ending, signal.SIGCHLD, *signals.meaningless())
 
     def run(self) -> int:
-        """Until a signal asks it to end (returns 130 for SIGINT, else 0); 1 when the processes can not even start."""
+        """Until a signal asks it to end (returns 130 for SIGINT, else 0); 1 when the processes cannot even start."""
         self._woken, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._told, self._tell = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(self._wake)

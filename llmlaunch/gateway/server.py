@@ -68,7 +68,7 @@ def run(service: Service, sock: socket.socket, on_started: Callable[[], None] = 
     At the first signal it stops accepting, and requests in flight finish within the grace. A second one from a keyboard
     ends the process at once; a second SIGTERM changes nothing, since a service manager and a supervisor may each send one.
 
-    Raises UsageError when several processes can not share a port here.
+    Raises UsageError when several processes cannot share a port here.
     """
     if service.processes == 1:
         return _run(service, sock, alone(), on_started)

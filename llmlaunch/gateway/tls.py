@@ -101,7 +101,7 @@ def _load(context: ssl.SSLContext, cert: Path, key: Path) -> None:
 
 
 def _start(file: Path) -> bytes:
-    """The first bytes of ``file``. Raises UsageError when it can not be read, or only by waiting for somebody."""
+    """The first bytes of ``file``. Raises UsageError when it cannot be read, or only by waiting for somebody."""
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:

@@ -85,7 +85,7 @@ def unusable(host: str) -> str:
             if str(address) != host
             else "is no address of this machine"
         )
-    return f"can not be listened on: {os.strerror(error)}"
+    return f"cannot be listened on: {os.strerror(error)}"
 
 
 def local_addresses() -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""A control group for each life of a component, where one may be made: what is in it can not leave by forking, and one write
+"""A control group for each life of a component, where one may be made: what is in it cannot leave by forking, and one write
 ends it all (``cgroup.kill``, Linux 5.14; Documentation/admin-guide/cgroup-v2.rst).
 
 It is one more hold beside descent and environments, and none that anything depends on: ordinary users have a group of

@@ -249,7 +249,7 @@ class ProcessEffects:
             output = await self._beside.run(f"opening the log of {spec.name}", target.__enter__, None)
             if output is None:
                 raise StartError(
-                    f"its log can not be opened: the disk with {self._where.logs} does not answer"
+                    f"its log cannot be opened: the disk with {self._where.logs} does not answer"
                 )
             stack.push(target)
             env[CGROUP_VARIABLE] = group = cgroups.make(self._cgroup, life)
@@ -378,7 +378,7 @@ class ProcessEffects:
         try:
             store.write_state(self._where, state)
         except OSError as error:
-            log.error("can not write %s: %s", self._where.state_file, error)
+            log.error("cannot write %s: %s", self._where.state_file, error)
 
     def _go(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -58,7 +58,7 @@ def target(
 ) -> Iterator[LogTarget]:
     """Where a new incarnation's output goes. Makes room for it first.
 
-    A folder that can not be written to costs the output, not the start.
+    A folder that cannot be written to costs the output, not the start.
     """
     folder = -1
     try:

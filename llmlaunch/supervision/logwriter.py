@@ -28,7 +28,7 @@ FLAGS = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 class LogWriter:
     """Appends to ``name`` in the folder that the descriptor ``folder`` is open on: ``keep`` files of ``most`` bytes at most.
 
-    No method raises because of the disk: what can not be written is lost, and a line in the log says so once it can be.
+    No method raises because of the disk: what cannot be written is lost, and a line in the log says so once it can be.
     """
 
     def __init__(self, folder: int, name: str, most: int, keep: int) -> None:

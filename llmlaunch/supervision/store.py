@@ -205,7 +205,7 @@ def _sweep(state: State) -> Swept:
             cgroups.kill(group)
         log.warning("ending %d processes that an earlier supervisor left", len(found))
         if left := procs.kill_until_gone(alive, _CLEAN_S):
-            log.error("these can not be ended: %s", left)
+            log.error("these cannot be ended: %s", left)
     for group in groups:
         cgroups.remove(group)
     remaining = tuple(sorted((p for p in seen if p.alive), key=lambda p: p.pid))

@@ -185,7 +185,7 @@ class Codec:
         return list(tokenizer.encode_batch_fast([text, ""], add_special_tokens=special)[0].ids)
 
     def _special_around(self) -> tuple[list[int], list[int]] | None:
-        """What is added before and after every text; None where that can not be told."""
+        """What is added before and after every text; None where that cannot be told."""
         plain, full = self._plain("a"), self._plain("a", special=True)
         if not plain:
             return None

@@ -1,7 +1,7 @@
 """Long texts in pieces that make the same tokens as the whole. Pure, apart from the tokenizer it is given.
 
 A tokenizer takes about two hundred bytes for each byte of a text while it works, holds on to nothing it could give back
-before the end, and can not be interrupted. In pieces it takes a few MiB, and can stop when enough is known. A text is
+before the end, and cannot be interrupted. In pieces it takes a few MiB, and can stop when enough is known. A text is
 cut between two words, and only where the text around makes the same tokens cut as uncut. Where no such place is found
 a piece is longer.
 """

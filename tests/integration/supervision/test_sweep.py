@@ -108,7 +108,7 @@ def test_what_can_not_be_ended_is_said_and_not_forgotten(
     monkeypatch.setattr(store, "_CLEAN_S", 0.05)
     for _ in range(2):
         with pytest.raises(
-            ControlError, match=rf"these processes of 'lab' can not be ended.*: {stranger.pid}"
+            ControlError, match=rf"these processes of 'lab' cannot be ended.*: {stranger.pid}"
         ):
             end_leftovers("lab")
     assert store.clean_after_crash(where) == Swept(0, (stranger,))

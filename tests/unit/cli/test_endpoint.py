@@ -74,7 +74,7 @@ def test_a_proxy_that_can_not_be_used_is_one_line_without_its_password(
     with pytest.raises(RequestError) as caught:
         Endpoint("http://api.example.org/v1").names()
     assert caught.value.message == (
-        "the proxy for http://api.example.org/v1 can not be used (set by ALL_PROXY)"
+        "the proxy for http://api.example.org/v1 cannot be used (set by ALL_PROXY)"
     )
     assert "pass-word" not in caught.value.hint
 
@@ -91,7 +91,7 @@ def test_a_proxy_that_does_not_answer_is_named_without_its_password(
 
 def test_certificates_that_are_not_there_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", "/nowhere.pem")
-    with pytest.raises(RequestError, match="the certificates of SSL_CERT_FILE can not be read"):
+    with pytest.raises(RequestError, match="the certificates of SSL_CERT_FILE cannot be read"):
         Endpoint("https://api.example.org/v1").names()
 
 

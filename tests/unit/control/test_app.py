@@ -1,4 +1,4 @@
-"""What the supervisor answers when it can not answer."""
+"""What the supervisor answers when it cannot answer."""
 
 from __future__ import annotations
 
