@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +52,8 @@ class Codec:
             tokenizer._tokenizer.no_truncation()
             tokenizer._tokenizer.no_padding()
             _start_threads(tokenizer._tokenizer)
+        self.making_room: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
+        """Around the reading of a long text, which takes a core of its own."""
         self.vocabulary = len(tokenizer)
         self.special = frozenset(int(i) for i in tokenizer.all_special_ids)
         self._bound = bound(tokenizer._tokenizer, _BYTES) if self._fast else None
@@ -161,10 +163,11 @@ class Codec:
             return
         before, after = self._around if special and self._around else ([], [])
         ahead = list(before)
-        for piece, read in cutting.forward(text, size, self._plain):
-            go_on()
-            yield ahead + self._plain(piece), read
-            ahead = []
+        with self.making_room():
+            for piece, read in cutting.forward(text, size, self._plain):
+                go_on()
+                yield ahead + self._plain(piece), read
+                ahead = []
         if after:
             yield list(after), len(text)
 

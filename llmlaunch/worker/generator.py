@@ -45,6 +45,9 @@ def load(
     context = _context(model, config)
     strategy, context, note, warning = _strategy(model, config, device, context)
     ends = end_tokens(model, codec)
+    share = placement.sharing(config, device)
+    if share:
+        codec.making_room = share.making_room
     engine = Engine(
         strategy,
         decode=lambda tokens, skip: codec.decode(tokens, skip_special=skip),
@@ -52,7 +55,7 @@ def load(
         deliver=deliver,
         lost=lost,
         most=config.max_concurrency + config.max_queue,
-        before_step=placement.sharing(config, device),
+        before_step=share.adjust if share else lambda: None,
     )
     engine.start()
     log.info(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -73,15 +72,15 @@ def set_threads(threads: int | None) -> None:
     torch.set_num_threads(threads or usable_cores())
 
 
-def sharing(config: WorkerConfig, device: str) -> Callable[[], None]:
-    """What a computing thread calls now and then, so that it leaves the cores that others use to them.
+def sharing(config: WorkerConfig, device: str) -> Share | None:
+    """For the thread that computes, so that it leaves the cores that others use to them.
 
-    Does nothing where the number of threads was told, or must stay the same for the sake of seeds.
+    None where the number of threads was told, or must stay the same for the sake of seeds.
     """
     told = config.threads is not None or os.environ.get("OMP_NUM_THREADS", "").isdigit()
     if device != "cpu" or told or config.strict_seeds:
-        return lambda: None
-    return Share(torch.get_num_threads()).adjust
+        return None
+    return Share(torch.get_num_threads())
 
 
 def check_alive(model: Any) -> None:

@@ -7,9 +7,11 @@ threads as there are cores that nobody else uses.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,10 @@ import torch
 WINDOW_S = 0.5
 """Between two looks: long against the kernel's clock, which ticks a hundred times a second."""
 TICKS = os.sysconf("SC_CLK_TCK")
+STEPS_S = 0.25
+"""Without a step for so long nothing is computed: nobody need make room."""
+ROOM_S = 0.2
+"""Work beside the steps waits for room no longer than that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,21 +72,54 @@ class Share:
         self._look = look
         self._set = set_threads
         self._threads = 0
+        self._left = most
+        """Threads for the cores that other processes leave."""
         self._before: Use | None = None
         self._next = 0.0
+        self._beside = 0
+        """Threads of this process that work beside the steps."""
+        self._stepped_at = float("-inf")
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def making_room(self) -> Iterator[None]:
+        """Around work of one other thread of this process that takes milliseconds or more: a core is left to it.
+
+        A step that is under way is waited for: its threads would wait for each other all the time.
+        """
+        with self._changed:
+            self._beside += 1
+            began = time.monotonic()
+            if self._most > 1 and began - self._stepped_at < STEPS_S:
+                self._changed.wait_for(lambda: self._stepped_at > began, ROOM_S)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._beside -= 1
 
     def adjust(self) -> None:
-        """Look again when the last look is old enough. Costs next to nothing in between."""
-        if self._most == 1 or time.monotonic() < self._next:
+        """Before a step. Looks again when the last look is old enough; costs next to nothing in between."""
+        if self._most == 1:
             return
-        self._next = time.monotonic() + WINDOW_S
-        try:
-            now = self._look()
-        except (OSError, ValueError, IndexError):
-            self._next = float("inf")  # it can not be known here: stay with what was set
-            return
-        threads = fitting(self._before, now, self._most) if self._before else self._most
-        self._before = now
+        now = time.monotonic()
+        if now >= self._next:
+            self._look_again(now)
+        threads = max(1, min(self._left, self._most - self._beside))
         if threads != self._threads:
             self._threads = threads
             self._set(threads)
+        with self._changed:
+            self._stepped_at = now
+            if self._beside:
+                self._changed.notify_all()
+
+    def _look_again(self, now: float) -> None:
+        self._next = now + WINDOW_S
+        try:
+            use = self._look()
+        except (OSError, ValueError, IndexError):
+            self._next = float("inf")  # it cannot be known here: stay with what was found
+            return
+        self._left = fitting(self._before, use, self._most) if self._before else self._most
+        self._before = use

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from llmlaunch.worker.share import Share, Use, fitting, idle_s
+from tests.support.waiting import wait_until
 
 STAT = """cpu  900 0 300 2000 40 0 0 0 0 0
 cpu0 400 0 100 1000 20 0 0 0 0 0
@@ -92,4 +95,35 @@ def test_a_machine_that_tells_nothing_is_asked_once(monkeypatch: pytest.MonkeyPa
     for _ in range(3):
         share.adjust()
         machine.now += 10
-    assert (len(asked), machine.set) == (1, [])
+    assert (len(asked), machine.set) == (1, [4])
+
+
+def test_work_beside_the_steps_has_a_core_of_its_own() -> None:
+    threads: list[int] = []
+
+    def look() -> Use:
+        raise FileNotFoundError("/proc/stat")
+
+    share, over = Share(2, look, threads.append), threading.Event()
+
+    def steps() -> None:
+        while not over.wait(0.001):
+            share.adjust()
+
+    engine = threading.Thread(target=steps)
+    engine.start()
+    try:
+        wait_until(lambda: threads == [2])
+        with share.making_room():
+            wait_until(lambda: threads == [2, 1])
+        wait_until(lambda: threads == [2, 1, 2])
+    finally:
+        over.set()
+        engine.join()
+
+
+def test_where_nothing_is_computed_nobody_waits_for_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, [])  # its clock stands still: whoever waits does so for ever
+    with machine.share(2).making_room():
+        pass
+    assert machine.set == []
