@@ -144,6 +144,8 @@ class Tail:
         count = sum(1 for _ in self._read(final=final))
         self._begin(path, lines)
         for number, line in enumerate(self._read(final=final), lines - count):
+            if final and number >= lines:
+                return  # printed since they were counted; a log may grow as fast as it is read
             if number >= 0:
                 yield line
 
