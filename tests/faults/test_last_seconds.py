@@ -46,14 +46,15 @@ def test_no_stream_is_cut_silently_when_the_grace_is_over(processes: str) -> Non
 @pytest.mark.parametrize("processes", ["1", "2"])
 def test_a_second_sigterm_cuts_no_stream(processes: str) -> None:
     """A service manager signals every process of its group, and the supervisor signals the gateway again."""
-    with running("--processes", processes, "--stop-grace", "1") as bench, open_streams(bench) as clients:
+    with running("--processes", processes, "--stop-grace", "2") as bench, open_streams(bench) as clients:
         parent = psutil.Process(bench.gateway.process.pid)
         tree = [parent, *parent.children()]
         for process in tree:
             process.send_signal(signal.SIGTERM)
         wait_until(lambda: bench.gateway.log.count("stopping") >= int(processes))
         for process in tree:
-            process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(psutil.NoSuchProcess):  # its grace is over: the machine is busy
+                process.send_signal(signal.SIGTERM)
         for client in clients:
             assert b"stream_interrupted" in client.chunk()
         assert bench.gateway.finish() == 0
