@@ -1,4 +1,4 @@
-"""Make docs/manifest.md and docs/manifest.schema.json from the code that reads manifests.
+"""Make docs/reference/manifest.md and docs/manifest.schema.json from the code that reads manifests.
 
 Run: ``make docs``. A test asserts that both files are what this prints.
 """
@@ -16,7 +16,7 @@ from llmlaunch.manifest.load import loads
 from llmlaunch.manifest.schema import json_schema
 
 ROOT = Path(__file__).parents[1]
-SCHEMA, REFERENCE = "docs/manifest.schema.json", "docs/manifest.md"
+SCHEMA, REFERENCE = "docs/manifest.schema.json", "docs/reference/manifest.md"
 Shape = Mapping[str, Any]
 
 HEAD = """\
@@ -33,16 +33,16 @@ models:
 ```
 
 `llmlaunch validate deploy.yaml` checks it and starts nothing, `llmlaunch plan deploy.yaml` says what would run where, and
-`llmlaunch up` does it. [deploy.yaml.example](../deploy.yaml.example) shows every key with a comment, and [examples/](../examples) has
+`llmlaunch up` does it. [deploy.yaml.example](../../deploy.yaml.example) shows every key with a comment, and [examples/](../../examples) has
 whole deployments.
 
 An editor with a YAML language server completes and checks keys when the file starts with a line that says where the schema is:
 
 ```yaml
-# yaml-language-server: $schema=manifest.schema.json
+# yaml-language-server: $schema=docs/manifest.schema.json
 ```
 
-The schema is [manifest.schema.json](manifest.schema.json) beside this page; `llmlaunch schema > manifest.schema.json` writes it
+The schema is [docs/manifest.schema.json](../manifest.schema.json); `llmlaunch schema > manifest.schema.json` writes it
 anywhere.
 
 ## The short form

@@ -1,4 +1,4 @@
-"""Make docs/worker.md from the code that reads requests and flags, and the words below.
+"""Make docs/reference/worker.md from the code that reads requests and flags, and the words below.
 
 Run: ``make docs``. A test asserts that the file is what this prints; a field without words here is an error.
 """
@@ -17,7 +17,7 @@ from llmlaunch.cli.worker import worker
 from llmlaunch.worker import protocol
 
 ROOT = Path(__file__).parents[1]
-REFERENCE = "docs/worker.md"
+REFERENCE = "docs/reference/worker.md"
 
 HEAD = """\
 # The built-in engine
@@ -164,11 +164,11 @@ steps; its logits must be those of the step itself, and it must take less time, 
 times. A model that waits for the GPU within a pass (many mixtures of experts do) can not be recorded, which the log says once. Graphs
 take up to 128 MiB, which the plan counts; `--no-cuda-graphs` leaves them out.
 
-**What has run on a GPU.** [tests/gpu](../tests/gpu) ran on an H200 (driver 580, CUDA 13, PyTorch 2.11): answers in float32
+**What has run on a GPU.** [tests/gpu](../../tests/gpu) ran on an H200 (driver 580, CUDA 13, PyTorch 2.11): answers in float32
 equal `generate`'s, with replayed decodes and without; float16 and bfloat16 answer; strict seeds give the same bits alone and in a
 crowd; long prompts in pieces take no memory beyond the claim; a lost device ends the worker; layers that do not fit stay in main
 memory; two models share the GPU within their claims, one of them is killed and comes back, and all memory is free at the end.
-`python -m benchmarks.gpu` compares speed and memory ([RESULTS.md](../benchmarks/RESULTS.md)).
+`python -m benchmarks.gpu` compares speed and memory ([RESULTS.md](../../benchmarks/RESULTS.md)).
 
 **Not yet run on a GPU**, though each has a test there: a device out of memory that is answered while the worker lives (on CPUs tested
 with injected faults), one model over several GPUs, `--load-in 8bit|4bit` with bitsandbytes; GPTQ, AWQ, compressed-tensors and

@@ -1,5 +1,5 @@
 """The controller's protocol. Endpoint and field names follow FastChat's, so that its clients find what they know;
-``docs/architecture.md`` lists what differs and why.
+``docs/explanation/architecture.md`` lists what differs and why.
 
 =====================  =======================================  ==================================================
 POST (unless noted)    request                                  answer

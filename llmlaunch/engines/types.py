@@ -12,7 +12,7 @@ from llmlaunch.models.facts import ModelFacts
 
 @dataclass(frozen=True, slots=True)
 class MemoryRule:
-    """What an engine takes on a GPU beside the weights; see docs/architecture.md for the formula."""
+    """What an engine takes on a GPU beside the weights; see docs/explanation/architecture.md for the formula."""
 
     context_bytes: int = 500 << 20
     """CUDA context and libraries, per GPU."""

@@ -18,12 +18,14 @@ def fault_tests() -> set[str]:
 
 
 def test_every_fault_has_its_test_and_every_test_its_fault() -> None:
-    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "fastchat.md").read_text()))
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "explanation" / "fastchat.md").read_text()))
     assert named == fault_tests()
 
 
 @pytest.mark.parametrize(
-    "document", sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]), ids=lambda p: p.name
+    "document",
+    sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]),
+    ids=lambda p: str(p.relative_to(ROOT)),
 )
 def test_every_linked_file_exists(document: Path) -> None:
     for target in re.findall(r"\]\(([^)#:\s]+)\)", document.read_text()):
@@ -31,7 +33,8 @@ def test_every_linked_file_exists(document: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "room", re.findall(r"^\| `([a-z_/]+)/`", (ROOT / "docs" / "architecture.md").read_text(), re.M)
+    "room",
+    re.findall(r"^\| `([a-z_/]+)/`", (ROOT / "docs" / "explanation" / "architecture.md").read_text(), re.M),
 )
 def test_every_room_described_exists(room: str) -> None:
     assert (ROOT / "llmlaunch" / room / "__init__.py").exists()

@@ -1,4 +1,4 @@
-"""The walls of docs/architecture.md: which room may import what. Read from the source, so nothing has to run."""
+"""The walls of docs/explanation/architecture.md: which room may import what. Read from the source, so nothing has to run."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """OpenAI's requests, read for a FastChat worker. Pure.
 
 Nothing reaches the worker that it can not take: an exception that its code does not expect costs it one of its slots
-for good (``docs/fastchat.md``). What it would ignore although the answer depends on it is refused, not dropped.
+for good (``docs/explanation/fastchat.md``). What it would ignore although the answer depends on it is refused, not dropped.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """FastChat's own workers through the gateway, as OpenAI's clients see them. The worker is a fake that was compared with
-the real one byte for byte; ``docs/fastchat.md`` says what was done with the real one by hand."""
+the real one byte for byte; ``docs/explanation/fastchat.md`` says what was done with the real one by hand."""
 
 from __future__ import annotations
 

@@ -35,21 +35,21 @@ def maker() -> ModuleType:
 
 
 def test_the_reference_and_the_schema_are_current(maker: ModuleType, tmp_path: Path) -> None:
-    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "reference").mkdir(parents=True)
     maker.write(tmp_path)
     for name in (maker.REFERENCE, maker.SCHEMA):
         assert (ROOT / name).read_text() == (tmp_path / name).read_text(), f"{name} is old: make docs"
 
 
 def test_the_reference_has_every_key() -> None:
-    text = (ROOT / "docs" / "manifest.md").read_text()
+    text = (ROOT / "docs" / "reference" / "manifest.md").read_text()
     for part in (ManifestPart, ModelPart, ApiPart, ControllerPart):
         for key in part.model_fields:
             assert f"| `{key}` |" in text
 
 
 def test_the_manifests_in_the_reference_hold() -> None:
-    text = (ROOT / "docs" / "manifest.md").read_text()
+    text = (ROOT / "docs" / "reference" / "manifest.md").read_text()
     blocks = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
     right = [block for block in blocks if "models:" in block and "vlm" not in block]
     assert right

@@ -1,4 +1,4 @@
-"""docs/worker.md says what the code does."""
+"""docs/reference/worker.md says what the code does."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def page(maker: ModuleType) -> str:
 
 
 def test_the_page_is_current(maker: ModuleType, page: str) -> None:
-    assert page == maker.page(), "docs/worker.md is old: make docs"
+    assert page == maker.page(), "docs/reference/worker.md is old: make docs"
 
 
 def test_every_flag_of_the_help_is_in_it(page: str) -> None:
