@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from llmlaunch.cli.worker import worker
-from llmlaunch.worker import protocol
+from llmlaunch.worker.api import protocol
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = "docs/reference/worker.md"

@@ -121,10 +121,10 @@ def _inventory(gpus: str | None, env: Mapping[str, str]) -> Inventory:
 
 
 def _world(manifest: Manifest, inventory: Inventory, deployed: Deployed, env: Mapping[str, str]) -> World:
-    from llmlaunch.hardware.held import held_by_component
+    from llmlaunch.hardware.gpu_usage import held_by_component
     from llmlaunch.hardware.memory import main_memory
     from llmlaunch.hardware.ports import local_addresses, occupied
-    from llmlaunch.neighbours import look, ports_of, promises_to
+    from llmlaunch.other_deployments import look, ports_of, promises_to
     from llmlaunch.supervision.store import load_learned
 
     hosts = {manifest.controller.host, manifest.api.host, *(model.host for model in manifest.models)}
@@ -215,7 +215,7 @@ def _check_keys_file(manifest: Manifest) -> None:
     """Raise PlanError when the gateway could not start with this file; a simulated box need not have it."""
     if manifest.api.api_keys_file is None:
         return
-    from llmlaunch.gateway.keys import ring
+    from llmlaunch.gateway.limits.keys import ring
 
     try:
         ring(Path(manifest.api.api_keys_file), None)
@@ -228,7 +228,7 @@ def _check_certificate(manifest: Manifest) -> None:
     api = manifest.api
     if api.tls_cert is None or api.tls_key is None:
         return
-    from llmlaunch.gateway.tls import Certificate
+    from llmlaunch.gateway.http1.tls import Certificate
 
     try:
         Certificate(Path(api.tls_cert), Path(api.tls_key))

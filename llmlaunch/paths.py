@@ -14,8 +14,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmlaunch.common.files import trusted
 from llmlaunch.errors import UsageError
-from llmlaunch.files import trusted
 
 SYSTEMD_FOLDERS = "/run/user"
 
@@ -87,7 +87,7 @@ class DeploymentPaths:
 
     @property
     def hang_note(self) -> Path:
-        """Exists while the supervisor hangs and knows it; see ``control/trouble.py``."""
+        """Exists while the supervisor hangs and knows it; see ``control/unresponsive.py``."""
         return self.run / "hangs"
 
     @property

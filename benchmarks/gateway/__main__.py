@@ -33,7 +33,7 @@ from benchmarks.gateway.peers import (
     wait_for,
 )
 from benchmarks.report import record, table
-from llmlaunch.gateway.coalesce import GATHER_S
+from llmlaunch.gateway.http1.coalesce import GATHER_S
 
 CONNECTIONS = 32
 HELD = 1000

@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmlaunch.serve import bind
+from llmlaunch.http_server import bind
 
 KEY = "sk-of-the-benchmark"
 TOKEN = "token-of-the-benchmark"

@@ -68,15 +68,15 @@ def api(
     import os
     import sys
 
-    from llmlaunch.browsers import door
+    from llmlaunch.common.browser_guard import door
     from llmlaunch.gateway import server
     from llmlaunch.gateway.app import Options
-    from llmlaunch.gateway.follow import controller_address as checked
-    from llmlaunch.gateway.forwarded import networks
-    from llmlaunch.gateway.keys import ring
-    from llmlaunch.gateway.memory import of_deployment
-    from llmlaunch.gateway.tls import certificate
-    from llmlaunch.serve import bind, configure_logging, url
+    from llmlaunch.gateway.http1.forwarded import networks
+    from llmlaunch.gateway.http1.tls import certificate
+    from llmlaunch.gateway.limits.keys import ring
+    from llmlaunch.gateway.routing.controller_sync import controller_address as checked
+    from llmlaunch.gateway.routing.saved_table import of_deployment
+    from llmlaunch.http_server import bind, configure_logging, url
 
     configure_logging(log_level)
     checked(controller_address)

@@ -20,9 +20,9 @@ import typer
 import typer.core
 
 from llmlaunch import __version__
-from llmlaunch.cli.quick import StatusOptions, status_options
+from llmlaunch.cli.fast_status import StatusOptions, status_options
+from llmlaunch.common.terminal_text import visible
 from llmlaunch.errors import LlmlaunchError
-from llmlaunch.visible import visible
 
 DEPLOY = "Deployments"
 LOOK = "Before you start"

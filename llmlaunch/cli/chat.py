@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from llmlaunch.cli.select import FILE, NAME, complete_model
+from llmlaunch.cli.deploy.select import FILE, NAME, complete_model
 
 
 def chat(
@@ -25,9 +25,9 @@ def chat(
     One line is one message, and the answer streams. /help lists the commands. Ctrl-C stops an
     answer, Ctrl-D ends. From a pipe each line is a message; the exit code is 1 if any had no answer.
     """
-    from llmlaunch.cli.conversation import Conversation
-    from llmlaunch.cli.endpoint import find
-    from llmlaunch.cli.repl import check_model, talk
+    from llmlaunch.cli.talk.conversation import Conversation
+    from llmlaunch.cli.talk.endpoint import find
+    from llmlaunch.cli.talk.repl import check_model, talk
 
     settings = {"temperature": temperature, "max_tokens": max_tokens}
     endpoint = find(file, name, api_base)

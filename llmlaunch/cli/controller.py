@@ -37,10 +37,10 @@ def controller(
     The environment variable LLMLAUNCH_TOKEN holds the token that workers and gateways must show; without one, only
     processes on this machine may register.
     """
-    from llmlaunch import serve
+    from llmlaunch import http_server
 
-    serve.configure_logging(log_level.value)
-    sock = serve.bind(host, port)  # before the imports below: a taken port is told at once
+    http_server.configure_logging(log_level.value)
+    sock = http_server.bind(host, port)  # before the imports below: a taken port is told at once
 
     from llmlaunch.controller.app import run
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from llmlaunch.cli.select import FILE, NAME, complete_component, components, deployment, timeout_option
+from llmlaunch.cli.deploy.select import FILE, NAME, complete_component, components, deployment, timeout_option
 from llmlaunch.errors import ControlError, DeadlineError, NotRunningError
 
 if TYPE_CHECKING:
     from llmlaunch.control.client import ControlClient
-    from llmlaunch.control.found import UnreachableError
+    from llmlaunch.control.supervisor_process import UnreachableError
 
 
 FORCE = "`llmlaunch down --force` kills what is left"
@@ -48,7 +48,7 @@ def down(
     What does not run is already down: that is said, and the exit code is 0.
     """
     from llmlaunch.control.client import ControlClient, NotAnsweringError
-    from llmlaunch.control.found import ForeignError, UnreachableError
+    from llmlaunch.control.supervisor_process import ForeignError, UnreachableError
 
     try:
         which = deployment(file, name)
@@ -73,7 +73,7 @@ def down(
 
 def _kill(which: str, error: ControlError) -> None:
     """End a deployment whose supervisor cannot be told to."""
-    from llmlaunch.cli.leftovers import kill_supervisor
+    from llmlaunch.cli.deploy.leftovers import kill_supervisor
 
     if not kill_supervisor(which):
         raise error
@@ -85,8 +85,8 @@ def _end_by_signals(which: str, error: UnreachableError, timeout_s: float | None
     import os
     import signal
 
-    from llmlaunch.cli.leftovers import GONE_DEADLINE_S, end_leftovers
-    from llmlaunch.control.found import supervisor_of
+    from llmlaunch.cli.deploy.leftovers import GONE_DEADLINE_S, end_leftovers
+    from llmlaunch.control.supervisor_process import supervisor_of
 
     typer.echo(f"note: {error.message}")
     os.kill(error.pid, signal.SIGTERM)
@@ -106,7 +106,7 @@ def _end_by_signals(which: str, error: UnreachableError, timeout_s: float | None
 
 def _end_what_is_left(file: str | None, name: str | None, why: str) -> None:
     """No supervisor runs. One that was killed together with its helpers may have left processes."""
-    from llmlaunch.cli.leftovers import deployments_with_leftovers, end_leftovers
+    from llmlaunch.cli.deploy.leftovers import deployments_with_leftovers, end_leftovers
     from llmlaunch.control.client import running_deployments
 
     given = file is not None or name is not None
@@ -126,7 +126,7 @@ def _end_what_is_left(file: str | None, name: str | None, why: str) -> None:
 
 
 def _stop(client: ControlClient, words: list[str], part: Part | None, timeout_s: float | None) -> None:
-    from llmlaunch.cli.change import carry_out
+    from llmlaunch.cli.deploy.change import carry_out
 
     known = client.status().components
     chosen = set(components(words, known))
@@ -149,10 +149,10 @@ def _stop(client: ControlClient, words: list[str], part: Part | None, timeout_s:
 
 
 def _shut_down(client: ControlClient, timeout_s: float | None, *, force: bool) -> None:
-    from llmlaunch.cli.board import Board
-    from llmlaunch.cli.leftovers import see_it_gone
-    from llmlaunch.cli.session import Session, SupervisorGone
-    from llmlaunch.cli.views import view
+    from llmlaunch.cli.deploy.leftovers import see_it_gone
+    from llmlaunch.cli.deploy.session import Session, SupervisorGone
+    from llmlaunch.cli.display.live_view import view
+    from llmlaunch.cli.display.progress import Board
     from llmlaunch.control.client import NotAnsweringError
 
     shown = view()
@@ -181,7 +181,7 @@ def _shut_down(client: ControlClient, timeout_s: float | None, *, force: bool) -
 
 def _shut_down_unseen(client: ControlClient, timeout_s: float | None, *, force: bool) -> None:
     """Take down a deployment that cannot be looked at: its state is one thing, its end another."""
-    from llmlaunch.cli.leftovers import see_it_gone
+    from llmlaunch.cli.deploy.leftovers import see_it_gone
 
     client.shutdown(force=force)
     while not client.wait_gone(timeout_s if timeout_s is not None else 3600.0):

@@ -45,14 +45,14 @@ def gpus(
 
 
 def _owners(inventory: Inventory) -> dict[int, str]:
-    from llmlaunch.hardware.owners import owner
+    from llmlaunch.hardware.process_owners import owner
 
     pids = {process.pid for gpu in inventory.gpus for process in gpu.processes or ()}
     return {pid: owner(pid) for pid in pids}
 
 
 def _print_json(inventory: Inventory, owners: dict[int, str]) -> None:
-    from llmlaunch.cli.render import as_json
+    from llmlaunch.cli.display.render import as_json
     from llmlaunch.hardware.simulated import to_json
 
     content: dict[str, Any] = to_json(inventory)
@@ -63,7 +63,7 @@ def _print_json(inventory: Inventory, owners: dict[int, str]) -> None:
 
 
 def _print_tables(inventory: Inventory, owners: dict[int, str]) -> None:
-    from llmlaunch.cli import render
+    from llmlaunch.cli.display import render
 
     if not inventory.gpus:
         print(f"no GPU: {inventory.note}")
@@ -88,7 +88,7 @@ def _print_tables(inventory: Inventory, owners: dict[int, str]) -> None:
 
 
 def _gpu_rows(inventory: Inventory) -> Rows:
-    from llmlaunch.cli.render import size
+    from llmlaunch.cli.display.render import size
 
     rows: Rows = []
     for gpu in inventory.gpus:
@@ -134,8 +134,8 @@ def _power(gpu: Gpu) -> str:
 
 
 def _process_rows(inventory: Inventory, owners: dict[int, str]) -> Rows:
-    from llmlaunch.cli.render import size
-    from llmlaunch.visible import one_line
+    from llmlaunch.cli.display.render import size
+    from llmlaunch.common.terminal_text import one_line
 
     return [
         (
@@ -180,8 +180,8 @@ def _link_word(kind: LinkKind, nvlinks: int) -> str:
 def _rich(header: Sequence[str], rows: Rows) -> None:
     from rich.text import Text
 
-    from llmlaunch.cli.fitted import Fitted
-    from llmlaunch.cli.tables import console
+    from llmlaunch.cli.display.responsive_table import Fitted
+    from llmlaunch.cli.display.tables import console
 
     styles = ["red" if title == "REMARK" else "" for title in header]
     cells = [[Text(cell, style=style) for cell, style in zip(row, styles, strict=True)] for row in rows]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from llmlaunch.cli.select import NAME, complete_component, deployment
+from llmlaunch.cli.deploy.select import NAME, complete_component, deployment
 
 
 def logs(
@@ -31,7 +31,7 @@ def logs(
 
     -f follows; a manifest is given as --file here.
     """
-    from llmlaunch.cli import follow as tail
+    from llmlaunch.cli.display import log_tail as tail
 
     chosen = deployment(file, name, stopped_too=True)
     sources = tail.sources(chosen, names or [])

@@ -37,7 +37,7 @@ def plan(
     from dataclasses import replace
 
     from llmlaunch import assemble
-    from llmlaunch.cli.select import check_name, name_to_start
+    from llmlaunch.cli.deploy.select import check_name, name_to_start
     from llmlaunch.manifest.load import load
 
     manifest = load(file, os.environ)
@@ -54,7 +54,7 @@ def plan(
 def _deployed(name: str, file: str) -> Deployed:
     """What a supervisor of that name runs now; its replicas keep their places. Raises PlanError when another file started it."""
     from llmlaunch.assemble import NOTHING
-    from llmlaunch.cli.select import refuse_other_file
+    from llmlaunch.cli.deploy.select import refuse_other_file
     from llmlaunch.control.client import ControlClient
     from llmlaunch.errors import ControlError, NotRunningError
 
@@ -67,14 +67,14 @@ def _deployed(name: str, file: str) -> Deployed:
 
 
 def _show(made: Plan, *, as_json: bool) -> None:
-    from llmlaunch.cli import render
+    from llmlaunch.cli.display import render
 
     if as_json:
         from llmlaunch.planning.codec import plan_report
 
         print(render.as_json(plan_report(made)))
     elif render.on_terminal():
-        from llmlaunch.cli.tables import console
+        from llmlaunch.cli.display.tables import console
 
         console().print(_tables(made))
     else:
@@ -82,7 +82,7 @@ def _show(made: Plan, *, as_json: bool) -> None:
 
 
 def _headline(made: Plan) -> str:
-    from llmlaunch.cli.render import plural
+    from llmlaunch.cli.display.render import plural
 
     count = plural(len(made.processes), "process").replace("processs", "processes")
     if made.fits:
@@ -92,7 +92,7 @@ def _headline(made: Plan) -> str:
 
 
 def _process_row(spec: ProcessSpec, made: Plan) -> tuple[str, ...]:
-    from llmlaunch.cli.render import size
+    from llmlaunch.cli.display.render import size
 
     index = {gpu.uuid: str(gpu.index) for gpu in made.gpus}
     where = ",".join(index.get(uuid, uuid) for uuid in spec.gpus)
@@ -108,7 +108,7 @@ def _process_row(spec: ProcessSpec, made: Plan) -> tuple[str, ...]:
 
 
 def _gpu_rows(made: Plan) -> list[tuple[str, ...]]:
-    from llmlaunch.cli.render import size
+    from llmlaunch.cli.display.render import size
 
     rows = []
     for gpu in made.gpus:
@@ -126,7 +126,7 @@ def _gpu_rows(made: Plan) -> list[tuple[str, ...]]:
 
 def _lines(made: Plan) -> list[str]:
     """Plain text for a pipe."""
-    from llmlaunch.cli.render import columns
+    from llmlaunch.cli.display.render import columns
 
     lines = [_headline(made), ""]
     lines += columns([PROCESS_HEADER, *(_process_row(spec, made) for spec in made.processes)])
@@ -167,7 +167,7 @@ def _tables(made: Plan) -> RenderableType:
 def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> RenderableType:
     from rich.text import Text
 
-    from llmlaunch.cli.fitted import Fitted
+    from llmlaunch.cli.display.responsive_table import Fitted
 
     cells = [[Text(cell) for cell in row] for row in rows]
     return Fitted(header, cells, ("VRAM", "TOTAL", "FREE", "PLANNED", "LEFT"), ("MASK", "USED BY"))

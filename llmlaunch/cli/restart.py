@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from llmlaunch.cli.select import FILE, NAME, complete_component, components, deployment, timeout_option
+from llmlaunch.cli.deploy.select import FILE, NAME, complete_component, components, deployment, timeout_option
 from llmlaunch.errors import StartError
 
 
@@ -23,7 +23,7 @@ def restart(
 
     Requests in flight finish first. What failed or was stopped starts again, with its count of failures at zero.
     """
-    from llmlaunch.cli.change import carry_out
+    from llmlaunch.cli.deploy.change import carry_out
     from llmlaunch.control.client import ControlClient
 
     client = ControlClient.connect(deployment(file, name))

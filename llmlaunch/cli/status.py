@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from llmlaunch.cli import render
-from llmlaunch.cli.select import FILE, NAME, deployment
+from llmlaunch.cli.deploy.select import FILE, NAME, deployment
+from llmlaunch.cli.display import render
 from llmlaunch.errors import NotRunningError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def _print(client: ControlClient, as_json: bool, *, compact: bool) -> None:
     if as_json:
         typer.echo(render.as_json(client.status_json(), None if compact else 2))
     elif render.on_terminal():
-        from llmlaunch.cli import tables
+        from llmlaunch.cli.display import tables
 
         tables.console().print(tables.status(client.status(), time.time()))
     else:
@@ -62,7 +62,7 @@ def _print(client: ControlClient, as_json: bool, *, compact: bool) -> None:
 def _watch_terminal(client: ControlClient) -> None:
     from rich.live import Live
 
-    from llmlaunch.cli import tables
+    from llmlaunch.cli.display import tables
 
     with Live(console=tables.console(), auto_refresh=False) as live:
         while True:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from llmlaunch.cli.select import FILE, NAME, complete_model, timeout_option
+from llmlaunch.cli.deploy.select import FILE, NAME, complete_model, timeout_option
 
 if TYPE_CHECKING:
-    from llmlaunch.cli.endpoint import Endpoint, RequestError
+    from llmlaunch.cli.talk.endpoint import Endpoint, RequestError
 
 TIMEOUT_S = 120.0
 
@@ -30,7 +30,7 @@ def test(
     An embedding model embeds it. Exit code 0 only if an answer came that is not empty. The key comes from LLMLAUNCH_API_KEY, else from the
     deployment's own keys, else from OPENAI_API_KEY.
     """
-    from llmlaunch.cli.endpoint import find
+    from llmlaunch.cli.talk.endpoint import find
 
     endpoint = find(file, name, api_base, timeout_s=timeout or TIMEOUT_S)
     began = time.monotonic()
@@ -40,8 +40,8 @@ def test(
 
 def ask(endpoint: Endpoint, model: str, message: str) -> str:
     """The answer of ``model`` in words. Raises RequestError when there is none."""
-    from llmlaunch.cli.endpoint import RequestError
-    from llmlaunch.visible import visible
+    from llmlaunch.cli.talk.endpoint import RequestError
+    from llmlaunch.common.terminal_text import visible
 
     body = {"model": model, "messages": [{"role": "user", "content": message}], "max_tokens": 64}
     try:
@@ -58,7 +58,7 @@ def ask(endpoint: Endpoint, model: str, message: str) -> str:
 
 
 def _with_names(refusal: RequestError, endpoint: Endpoint, model: str) -> RequestError:
-    from llmlaunch.cli.endpoint import RequestError, nearest
+    from llmlaunch.cli.talk.endpoint import RequestError, nearest
     from llmlaunch.errors import DeadlineError
 
     try:
@@ -70,7 +70,7 @@ def _with_names(refusal: RequestError, endpoint: Endpoint, model: str) -> Reques
 
 def _embedded(endpoint: Endpoint, model: str, message: str, refusal: Exception) -> str:
     """Perhaps it embeds. When it does not do that either, the first refusal is the one to tell."""
-    from llmlaunch.cli.endpoint import RequestError
+    from llmlaunch.cli.talk.endpoint import RequestError
 
     try:
         answer = endpoint.post("/embeddings", {"model": model, "input": message})
@@ -84,7 +84,7 @@ def _embedded(endpoint: Endpoint, model: str, message: str, refusal: Exception) 
 
 
 def _text(answer: Any) -> str:
-    from llmlaunch.cli.endpoint import RequestError
+    from llmlaunch.cli.talk.endpoint import RequestError
 
     try:
         message = answer["choices"][0]["message"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from llmlaunch.cli.select import DEFAULT_FILE, check_name, timeout_option
+from llmlaunch.cli.deploy.select import DEFAULT_FILE, check_name, timeout_option
 from llmlaunch.errors import UsageError
 
 
@@ -35,7 +35,7 @@ def up(
 
     On a deployment that already runs (with -d, or in another terminal) the change is made and shown, then `up` returns.
     """
-    from llmlaunch.cli.launch import Request, launch
+    from llmlaunch.cli.deploy.launch import Request, launch
 
     if no_wait and not detach:
         raise UsageError("--no-wait needs -d", hint="in the foreground `up` stays with what it started")

@@ -86,10 +86,10 @@ def worker(
     GET /health answers as soon as the port is open and tells the progress of loading; GET /ready answers 200 when
     requests will be served. Exit codes: 2 when no retry can help (no such model, wrong flag), 1 otherwise.
     """
-    from llmlaunch import serve
+    from llmlaunch import http_server
     from llmlaunch.worker.config import WorkerConfig, check, served_names
 
-    serve.configure_logging(log_level)
+    http_server.configure_logging(log_level)
     config = WorkerConfig(
         model=model_path,
         names=served_names(model_path, model_names),
@@ -122,18 +122,18 @@ def worker(
     )
     check(config)
     if prepare:
-        from llmlaunch.worker.loader import prepare as prepare_model
+        from llmlaunch.worker.loading.loader import prepare as prepare_model
         from llmlaunch.worker.state import State
 
         folder = prepare_model(config, State(needs_controller=False).progress)
         typer.echo(f"{model_path} is ready: {folder}")
         return
-    sock = serve.bind(host, port)  # before anything heavy is imported: a taken port is told at once
+    sock = http_server.bind(host, port)  # before anything heavy is imported: a taken port is told at once
 
-    from llmlaunch.worker import imports
+    from llmlaunch.worker.compute import lean_imports
 
-    imports.begin()
-    from llmlaunch.worker.run import run
+    lean_imports.begin()
+    from llmlaunch.worker.server import run
 
     raise typer.Exit(run(config, sock))
 

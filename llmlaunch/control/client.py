@@ -21,12 +21,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from llmlaunch import __version__, files, paths
-from llmlaunch.control import codec, found, trouble
+from llmlaunch import __version__, paths
+from llmlaunch.common import files
+from llmlaunch.common.terminal_text import one_line
+from llmlaunch.control import codec, supervisor_process, unresponsive
 from llmlaunch.control.types import About, ApplyResult, Deployed, ProgressEvent, StatusReport
 from llmlaunch.errors import ControlError, LlmlaunchError, NotRunningError, PlanError
 from llmlaunch.planning.types import Plan, ProcessSpec
-from llmlaunch.visible import one_line
 
 ALREADY_RUNNING_EXIT = 75
 """Exit code of a supervisor that found another one in charge of its deployment (EX_TEMPFAIL of sysexits.h)."""
@@ -68,16 +69,16 @@ class ControlClient:
         while True:
             try:
                 return cls._connect_now(name)
-            except found.ForeignError:
+            except supervisor_process.ForeignError:
                 raise
             except NotRunningError:
                 pass
             # Its supervisor may be about to end, or about to make a socket anew that somebody removed.
-            pid = found.supervisor_of(name)
+            pid = supervisor_process.supervisor_of(name)
             if pid is None:
                 break
             if time.monotonic() >= end:
-                raise found.UnreachableError(
+                raise supervisor_process.UnreachableError(
                     f"deployment {name!r} runs under supervisor {pid}, whose control socket is gone from "
                     f"{paths.DeploymentPaths(name).socket}",
                     pid=pid,
@@ -86,7 +87,7 @@ class ControlClient:
             time.sleep(0.05)
         with contextlib.suppress(NotRunningError):
             return cls._connect_now(name)  # another one in its place, started meanwhile
-        raise found.not_running(name)
+        raise supervisor_process.not_running(name)
 
     @classmethod
     def _connect_now(cls, name: str) -> ControlClient:
@@ -217,7 +218,7 @@ class ControlClient:
         where = paths.DeploymentPaths(self.name)
         pid = f" (pid {self.supervisor_pid})" if self.supervisor_pid else ""
         return NotAnsweringError(
-            f"the supervisor of {self.name!r}{pid} does not answer: it {trouble.tell(where, self.supervisor_pid) or why}",
+            f"the supervisor of {self.name!r}{pid} does not answer: it {unresponsive.tell(where, self.supervisor_pid) or why}",
             hint=f"what it runs goes on serving; see {where.supervisor_log}; "
             f"`llmlaunch down --name {self.name} --force` ends it with all its processes",
         )
@@ -247,7 +248,7 @@ class ControlClient:
         except (BlockingIOError, TimeoutError):
             sock.close()
             raise self._not_answering("takes no more connections") from None
-        except found.ForeignError:
+        except supervisor_process.ForeignError:
             sock.close()
             raise
         except OSError as error:
@@ -301,7 +302,7 @@ class _UnixConnection(http.client.HTTPConnection):
         while self.sock is not None and (left := end - time.monotonic()) > 0:
             if select.select([self.sock], [], [], min(left, _LOOK_S))[0]:
                 return
-            if trouble.tell(where, self._client.supervisor_pid):
+            if unresponsive.tell(where, self._client.supervisor_pid):
                 raise self._client._not_answering("")
         raise TimeoutError
 
@@ -315,7 +316,7 @@ def running_deployments() -> list[str]:
         except NotAnsweringError:
             pass
         except NotRunningError:
-            if found.supervisor_of(name) is None:
+            if supervisor_process.supervisor_of(name) is None:
                 continue
         except ControlError:
             continue
@@ -443,7 +444,7 @@ def _peer(sock: socket.socket) -> tuple[int, int]:
 def _believe(name: str, uid: int) -> None:
     """Raise ForeignError unless what belongs to ``uid`` may speak for the deployment ``name`` of this user."""
     if not files.trusted(uid):
-        raise found.foreign(name, uid)
+        raise supervisor_process.foreign(name, uid)
 
 
 def _kept_out(name: str, path: Path) -> LlmlaunchError:
@@ -452,7 +453,7 @@ def _kept_out(name: str, path: Path) -> LlmlaunchError:
         with contextlib.suppress(OSError):
             owner = place.stat().st_uid
             if owner != os.geteuid():
-                return found.foreign(name, owner)
+                return supervisor_process.foreign(name, owner)
             break
     return ControlError(f"cannot reach the supervisor of {name!r} at {path}: permission denied")
 

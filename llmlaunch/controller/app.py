@@ -26,24 +26,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from llmlaunch import serve
-from llmlaunch.browsers import door
+from llmlaunch import http_server
+from llmlaunch.common.browser_guard import door
 from llmlaunch.controller import registry
-from llmlaunch.controller.bodies import EXCEPTION_HANDLERS, Refused, number, read
-from llmlaunch.controller.callers import Caller, Callers, address_for, names_for
+from llmlaunch.controller.auth import Caller, Callers, address_for, names_for
 from llmlaunch.controller.dispatch import Method
 from llmlaunch.controller.fastchat import FastChatWorkers, accepted, is_form, recognised
 from llmlaunch.controller.grants import Role, key_seed
-from llmlaunch.controller.late import LateWorkers
+from llmlaunch.controller.late_heartbeats import LateWorkers
 from llmlaunch.controller.registry import OPEN_SETTLE_S, SETTLE_S, Table
-from llmlaunch.controller.verify import (
-    ASK_S,
-    Address,
-    Asker,
-    NobodyThereError,
-    NoStatusError,
-    parse_address,
-)
+from llmlaunch.controller.request_bodies import EXCEPTION_HANDLERS, Refused, number, read
 from llmlaunch.controller.wire import (
     DEPLOYMENT_VARIABLE,
     FASTCHAT,
@@ -54,6 +46,14 @@ from llmlaunch.controller.wire import (
     RegisterWorker,
     WorkerName,
     WorkerStatus,
+)
+from llmlaunch.controller.worker_probe import (
+    ASK_S,
+    Address,
+    Asker,
+    NobodyThereError,
+    NoStatusError,
+    parse_address,
 )
 
 TICK_S = 0.5
@@ -388,10 +388,10 @@ def run(sock: socket.socket, dispatch: Method, *, open_registration: bool, name:
         who = f"no {TOKEN_VARIABLE}: only workers on this machine may register"
 
     def started() -> None:
-        log.info("controller on %s, dispatch %s; %s", serve.url(host, port), dispatch, who)
+        log.info("controller on %s, dispatch %s; %s", http_server.url(host, port), dispatch, who)
 
     # Plain asyncio: some hundred small requests a second at most, and a tenth less memory than with uvloop.
-    return serve.run_app(
+    return http_server.run_app(
         controller.app(),
         sock,
         on_started=started,

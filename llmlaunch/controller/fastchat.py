@@ -19,8 +19,8 @@ from dataclasses import dataclass
 
 from llmlaunch.controller import registry
 from llmlaunch.controller.registry import Table, Worker
-from llmlaunch.controller.verify import Asker, NobodyThereError, NoStatusError, parse_address
 from llmlaunch.controller.wire import FASTCHAT, RegisterWorker, WorkerStatus
+from llmlaunch.controller.worker_probe import Asker, NobodyThereError, NoStatusError, parse_address
 
 log = logging.getLogger(__name__)
 

@@ -15,34 +15,37 @@ from heapq import nsmallest
 from operator import itemgetter
 from typing import Any
 
-from llmlaunch.browsers import Door, not_json
-from llmlaunch.gateway import access, errors, forwarded, metrics, request
-from llmlaunch.gateway.access import AccessLog
-from llmlaunch.gateway.balance import is_full
-from llmlaunch.gateway.board import Crew, alone
-from llmlaunch.gateway.bodies import Bodies
-from llmlaunch.gateway.body import BadBody
-from llmlaunch.gateway.descriptors import Descriptors
+from llmlaunch.common.browser_guard import Door, not_json
+from llmlaunch.gateway import errors
 from llmlaunch.gateway.errors import Reply
-from llmlaunch.gateway.forwarded import Network
-from llmlaunch.gateway.http import ClientConnection
-from llmlaunch.gateway.keys import KeyRing
-from llmlaunch.gateway.ledger import Entry, named, number_of
-from llmlaunch.gateway.limits import BYTES_PER_TOKEN, FREE, Account, part
-from llmlaunch.gateway.load import Load, RetryBudget
-from llmlaunch.gateway.metrics import Metrics
-from llmlaunch.gateway.noise import Noise
-from llmlaunch.gateway.proxy import CLIENT_LEFT, Exchange
-from llmlaunch.gateway.receive import Rules
-from llmlaunch.gateway.request import Kind, Request
-from llmlaunch.gateway.routes import Replica, RouteTable
-from llmlaunch.gateway.seen import Seen
-from llmlaunch.gateway.suspects import SUSPECTED_S, Suspects
-from llmlaunch.gateway.target import target
-from llmlaunch.gateway.tracing import Tracing
-from llmlaunch.gateway.upstream import Pool
-from llmlaunch.gateway.vigil import Vigil
-from llmlaunch.gateway.waiting import WaitingRoom
+from llmlaunch.gateway.exchange import CLIENT_LEFT, Exchange
+from llmlaunch.gateway.http1 import forwarded, request
+from llmlaunch.gateway.http1.client_connection import ClientConnection
+from llmlaunch.gateway.http1.forwarded import Network
+from llmlaunch.gateway.http1.head_cache import Seen
+from llmlaunch.gateway.http1.request import Kind, Request
+from llmlaunch.gateway.http1.request_parser import Rules
+from llmlaunch.gateway.http1.upstream import Pool
+from llmlaunch.gateway.limits.body_memory import Bodies
+from llmlaunch.gateway.limits.failed_keys import Noise
+from llmlaunch.gateway.limits.keys import KeyRing
+from llmlaunch.gateway.limits.open_files import Descriptors
+from llmlaunch.gateway.limits.rates import BYTES_PER_TOKEN, FREE, Account, part
+from llmlaunch.gateway.multiprocess.death_ledger import Entry, named, number_of
+from llmlaunch.gateway.multiprocess.shared_counters import Crew, alone
+from llmlaunch.gateway.observe import access_log as access
+from llmlaunch.gateway.observe import metrics
+from llmlaunch.gateway.observe.access_log import AccessLog
+from llmlaunch.gateway.observe.metrics import Metrics
+from llmlaunch.gateway.observe.tracing import Tracing
+from llmlaunch.gateway.routing.choice import is_full
+from llmlaunch.gateway.routing.model_field import BadBody
+from llmlaunch.gateway.routing.replica_health import Load, RetryBudget
+from llmlaunch.gateway.routing.request_queue import WaitingRoom
+from llmlaunch.gateway.routing.route_table import Replica, RouteTable
+from llmlaunch.gateway.routing.silence_watch import Vigil
+from llmlaunch.gateway.routing.suspects import SUSPECTED_S, Suspects
+from llmlaunch.gateway.routing.target import target
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from llmlaunch.browsers import Refusal
+from llmlaunch.common.browser_guard import Refusal
 
 INVALID = "invalid_request_error"
 SERVER = "server_error"

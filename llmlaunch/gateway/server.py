@@ -20,19 +20,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmlaunch import signals
-from llmlaunch.gateway import group, tracing
-from llmlaunch.gateway.accept import Acceptor
+from llmlaunch.common import signals
 from llmlaunch.gateway.app import Gateway, Options
-from llmlaunch.gateway.board import Crew, alone
-from llmlaunch.gateway.follow import Follower
-from llmlaunch.gateway.forwarded import is_loopback
-from llmlaunch.gateway.http import ClientConnection
-from llmlaunch.gateway.keys import KeyRing
-from llmlaunch.gateway.memory import Memory
-from llmlaunch.gateway.pulse import BEAT_S, LOOK_S
-from llmlaunch.gateway.tls import Certificate
-from llmlaunch.serve import note
+from llmlaunch.gateway.http1.client_connection import ClientConnection
+from llmlaunch.gateway.http1.forwarded import is_loopback
+from llmlaunch.gateway.http1.tls import Certificate
+from llmlaunch.gateway.http1.tls_accept import Acceptor
+from llmlaunch.gateway.limits.keys import KeyRing
+from llmlaunch.gateway.multiprocess import parent
+from llmlaunch.gateway.multiprocess.loop_liveness import BEAT_S, LOOK_S
+from llmlaunch.gateway.multiprocess.shared_counters import Crew, alone
+from llmlaunch.gateway.observe import tracing
+from llmlaunch.gateway.routing.controller_sync import Follower
+from llmlaunch.gateway.routing.saved_table import Memory
+from llmlaunch.http_server import note
 
 log = logging.getLogger(__name__)
 
@@ -77,8 +78,8 @@ def run(service: Service, sock: socket.socket, on_started: Callable[[], None] = 
     def serve(sock: socket.socket, crew: Crew, on_started: Callable[[], None]) -> int:
         return _run(service, sock, crew, on_started)
 
-    sockets = group.listeners(sock, service.processes)
-    return group.Group(sockets, serve, service.grace_s, on_started).run()
+    sockets = parent.listeners(sock, service.processes)
+    return parent.Group(sockets, serve, service.grace_s, on_started).run()
 
 
 def _run(service: Service, sock: socket.socket, crew: Crew, on_started: Callable[[], None]) -> int:
@@ -168,7 +169,7 @@ def _listen_for_signals(loop: asyncio.AbstractEventLoop, signalled: asyncio.Futu
 
     for number in heeded:
         loop.add_signal_handler(number, stop, number)
-    loop.add_signal_handler(group.STOP, told_to_stop, 0)
+    loop.add_signal_handler(parent.STOP, told_to_stop, 0)
     for number in signals.meaningless():
         loop.add_signal_handler(number, note, number)
 
@@ -206,7 +207,7 @@ async def _sweep(gateway: Gateway, tls: Certificate | None) -> None:
 
 async def _beat(gateway: Gateway, crew: Crew) -> None:
     """Show that the loop turns; see ``group``."""
-    watch = group.Watch(crew) if crew.size > 1 else None
+    watch = parent.Watch(crew) if crew.size > 1 else None
     look_at = 0.0
     while True:
         crew.own.beat += 1.0

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from llmlaunch.hardware.device_mask import visible
 from llmlaunch.hardware.types import Gpu, GpuProcess, Inventory, Link, LinkKind, MigDevice
-from llmlaunch.hardware.visible import visible
 
 try:
     import pynvml

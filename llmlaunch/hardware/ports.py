@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from llmlaunch.hardware.owners import owner
+from llmlaunch.hardware.process_owners import owner
 from llmlaunch.planning.types import Occupied
 
 UNKNOWN_HOLDER = "another user's process"

@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from llmlaunch.manifest.schema import ApiPart, ControllerPart, ModelPart
-from llmlaunch.manifest.tree import Path, Tree
 from llmlaunch.manifest.types import DEFAULT_API_PORT, DEFAULT_CONTROLLER_PORT, EngineName
+from llmlaunch.manifest.yaml_tree import Path, Tree
 
 Home = Callable[[str], Path]
 """Key → where its value stands: in the model, or under defaults."""

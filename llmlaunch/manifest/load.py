@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from llmlaunch.errors import ManifestError, Problem
+from llmlaunch.manifest.error_messages import nearest
 from llmlaunch.manifest.file import MAX_BYTES, read_bytes
 from llmlaunch.manifest.reader import Reader
-from llmlaunch.manifest.tree import Tree, read, too_large
 from llmlaunch.manifest.types import Manifest
-from llmlaunch.manifest.words import nearest
+from llmlaunch.manifest.yaml_tree import Tree, read, too_large
 
 
 def load(path: str | Path, env: Mapping[str, str]) -> Manifest:

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from llmlaunch.manifest import check, devices, resolve, shorthand
+from llmlaunch.manifest.error_messages import explain
 from llmlaunch.manifest.schema import ApiPart, ControllerPart, DefaultsPart, ManifestPart, ModelPart
-from llmlaunch.manifest.tree import Path, Tree
 from llmlaunch.manifest.types import (
     DEFAULT_LOG_KEEP,
     DEFAULT_LOG_MAX_BYTES,
@@ -26,7 +26,7 @@ from llmlaunch.manifest.types import (
     Restarts,
     Source,
 )
-from llmlaunch.manifest.words import explain
+from llmlaunch.manifest.yaml_tree import Path, Tree
 
 PartType = TypeVar("PartType", bound=BaseModel)
 Wrong = frozenset[str]

@@ -10,8 +10,8 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from llmlaunch.manifest import devices, sizes
-from llmlaunch.manifest.tree import Filled, typed
 from llmlaunch.manifest.types import Restarts
+from llmlaunch.manifest.yaml_tree import Filled, typed
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9_.])?")

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from llmlaunch.hardware.types import Gpu, GpuProcess, Inventory, LinkKind, MigDevice
+from llmlaunch.planning.formatting import listed, size
 from llmlaunch.planning.types import ProcessSpec, Promise, World
-from llmlaunch.planning.words import listed, size
 
 LINK_WORDS = {
     LinkKind.NVLINK: "NVLink",

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from llmlaunch.manifest.types import GpuAuto, GpuCpu, GpuPinned, GpuRequest
 from llmlaunch.planning.devices import LINK_WORDS, Device, Survey
 from llmlaunch.planning.estimate import Need, Origin
-from llmlaunch.planning.linked import best_set
-from llmlaunch.planning.words import listed, size, sizes
+from llmlaunch.planning.formatting import listed, size, sizes
+from llmlaunch.planning.topology import best_set
 
 
 @dataclass(frozen=True, slots=True)

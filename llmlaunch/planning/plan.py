@@ -14,8 +14,8 @@ from llmlaunch.hardware.types import Inventory
 from llmlaunch.manifest.types import ApiSpec, EngineName, GpuAuto, GpuCpu, GpuPinned, Manifest, ModelSpec
 from llmlaunch.models.facts import ModelFacts
 from llmlaunch.planning import devices, environment, estimate, naming, placement, ports, specs
+from llmlaunch.planning.formatting import listed, size
 from llmlaunch.planning.types import GpuBudget, Plan, ProcessSpec, Rejection, World
-from llmlaunch.planning.words import listed, size
 
 _OURS = frozenset({"CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"})
 

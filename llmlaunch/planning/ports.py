@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from llmlaunch.errors import PlanError, PortTakenError
 from llmlaunch.manifest.types import DEFAULT_API_PORT, DEFAULT_CONTROLLER_PORT, DEFAULT_WORKER_PORT, Manifest
 from llmlaunch.planning import naming
+from llmlaunch.planning.formatting import listed
 from llmlaunch.planning.types import Occupied, ProcessSpec, World
-from llmlaunch.planning.words import listed
 
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104  # compared with, never bound
 _LAST = 65535

@@ -27,17 +27,18 @@ from dataclasses import fields
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from llmlaunch import __version__, files, paths, serve, signals
+from llmlaunch import __version__, http_server, paths
+from llmlaunch.common import files, signals
 from llmlaunch.control.client import ALREADY_RUNNING_EXIT
 from llmlaunch.control.types import SupervisorStatus
 from llmlaunch.errors import LlmlaunchError, UsageError
-from llmlaunch.supervision import ownlog, store
-from llmlaunch.supervision.beside import LogThread
+from llmlaunch.supervision import store, supervisor_log
 from llmlaunch.supervision.core.restart import Policy
 from llmlaunch.supervision.effects import ProcessEffects
+from llmlaunch.supervision.file_threads import LogThread
 from llmlaunch.supervision.journal import Journal
 from llmlaunch.supervision.loop import Supervisor
-from llmlaunch.supervision.procs import ProcessId
+from llmlaunch.supervision.processes.procs import ProcessId
 from llmlaunch.supervision.watchdog import Watchdog
 
 POLICY_VARIABLE = "LLMLAUNCH_SUPERVISION"
@@ -167,7 +168,7 @@ class Daemon:
             loop.add_signal_handler(number, self._on_signal, number)
         # Handlers, not SIG_IGN, which every engine would inherit.
         for number in (*signals.not_ignored((signal.SIGHUP,)), *signals.meaningless()):
-            loop.add_signal_handler(number, serve.note, number)
+            loop.add_signal_handler(number, http_server.note, number)
         if lifeline_fd is not None:
             loop.add_reader(lifeline_fd, self._on_lifeline, lifeline_fd)
 
@@ -208,7 +209,7 @@ def _serve(where: paths.DeploymentPaths, policy: Policy, lifeline_fd: int | None
         paths.private_dir(folder)
     lock = store.take_lock(where)
     try:
-        ownlog.keep(where)
+        supervisor_log.keep(where)
         # Orphans of a shim that somebody killed come here, not to pid 1, and are ended.
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         left = store.clean_after_crash(where).left

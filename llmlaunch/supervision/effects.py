@@ -10,14 +10,14 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llmlaunch import files, paths
+from llmlaunch import paths
+from llmlaunch.common import files
 from llmlaunch.errors import PortTakenError, StartError
 from llmlaunch.manifest.types import EngineName
 from llmlaunch.planning.environment import child_environment
 from llmlaunch.planning.types import Plan, ProcessSpec
-from llmlaunch.supervision import cgroups, logs, procs, store, vram
-from llmlaunch.supervision.answered import Answered
-from llmlaunch.supervision.beside import Beside, Newest
+from llmlaunch.supervision import component_logs, store, vram
+from llmlaunch.supervision.answer_counts import Answered
 from llmlaunch.supervision.core.reconcile import Slot
 from llmlaunch.supervision.core.restart import Policy
 from llmlaunch.supervision.core.types import (
@@ -31,12 +31,13 @@ from llmlaunch.supervision.core.types import (
     Why,
 )
 from llmlaunch.supervision.credentials import credentials, key_of
+from llmlaunch.supervision.file_threads import Beside, Newest
 from llmlaunch.supervision.loop import Post
-from llmlaunch.supervision.oom import LOOK_EVERY_S, OomCount
 from llmlaunch.supervision.probe import Watch
-from llmlaunch.supervision.procs import ProcessId
-from llmlaunch.supervision.registrar import Registrar
-from llmlaunch.supervision.spawn import (
+from llmlaunch.supervision.processes import cgroups, procs
+from llmlaunch.supervision.processes.oom import LOOK_EVERY_S, OomCount
+from llmlaunch.supervision.processes.procs import ProcessId
+from llmlaunch.supervision.processes.spawn import (
     CGROUP_VARIABLE,
     CannotExecute,
     Shims,
@@ -45,6 +46,7 @@ from llmlaunch.supervision.spawn import (
     start_under_shim,
     wait_for_port,
 )
+from llmlaunch.supervision.registrar import Registrar
 
 _LEARN_AFTER_S = (3.0, 60.0)
 """When a replica's VRAM is measured: once it is ready, and again when it has served."""
@@ -131,7 +133,7 @@ class ProcessEffects:
         unknown = [name for name in names if name not in self._numbers]
 
         def read() -> dict[str, int]:
-            return {name: logs.last_incarnation(self._where.name, name) for name in unknown}
+            return {name: component_logs.last_incarnation(self._where.name, name) for name in unknown}
 
         none: dict[str, int] = {}
         if unknown:
@@ -244,7 +246,7 @@ class ProcessEffects:
             env.setdefault("PYTHONSAFEPATH", "1")
         env[store.STATE_VARIABLE] = str(self._where.state_file)
         life = f"{self._where.name}-{spec.name}-{incarnation}-{self._run[:8]}"
-        target = logs.target(self._where, spec.name, incarnation, spec.log_max_bytes, spec.log_keep)
+        target = component_logs.target(self._where, spec.name, incarnation, spec.log_max_bytes, spec.log_keep)
         with contextlib.ExitStack() as stack:
             output = await self._beside.run(f"opening the log of {spec.name}", target.__enter__, None)
             if output is None:
@@ -286,9 +288,9 @@ class ProcessEffects:
         """Read the end of its log, for :meth:`last_words`; the last line."""
 
         def read() -> tuple[list[str], bool]:
-            return logs.tail(self._where.log(name, incarnation), _LAST_LINES), logs.disk_is_full(
-                self._where.logs
-            )
+            return component_logs.tail(
+                self._where.log(name, incarnation), _LAST_LINES
+            ), component_logs.disk_is_full(self._where.logs)
 
         nothing: tuple[list[str], bool] = ([], False)
         lines, full = await self._beside.run(f"reading the log of {name}", read, nothing)

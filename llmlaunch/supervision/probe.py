@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from llmlaunch import files
+from llmlaunch.common import files
+from llmlaunch.common.terminal_text import one_line
 from llmlaunch.planning.types import Component, ProcessSpec
-from llmlaunch.supervision.beside import Beside
+from llmlaunch.supervision.component_logs import Stream
 from llmlaunch.supervision.core.liveness import Patience
 from llmlaunch.supervision.core.restart import Policy
 from llmlaunch.supervision.core.types import Probed, Progressed
-from llmlaunch.supervision.logs import Stream
+from llmlaunch.supervision.file_threads import Beside
 from llmlaunch.supervision.request import NoAnswer, RequestFailed, Response, request
-from llmlaunch.visible import one_line
 
 _LEAST_S, _MOST_S, _SHARE = 0.05, 0.5, 0.03
 """Seconds between two readiness probes, and their share in what the start has taken so far: a start is known to be over

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmlaunch.planning.types import Component, ProcessSpec
-from llmlaunch.supervision import procs
 from llmlaunch.supervision.core.reconcile import Slot
 from llmlaunch.supervision.core.types import Phase, Stage
+from llmlaunch.supervision.processes import procs
 from llmlaunch.supervision.request import RequestFailed, request
 
 HEARTBEAT_S = 5.0

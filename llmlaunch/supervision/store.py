@@ -18,10 +18,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from llmlaunch import files, paths
+from llmlaunch import paths
+from llmlaunch.common import files
 from llmlaunch.errors import ControlError
-from llmlaunch.supervision import cgroups, procs
-from llmlaunch.supervision.procs import ProcessId
+from llmlaunch.supervision.processes import cgroups, procs
+from llmlaunch.supervision.processes.procs import ProcessId
 
 RUN_VARIABLE = "LLMLAUNCH_RUN"
 """In the environment of every process: which run of which supervisor started it."""

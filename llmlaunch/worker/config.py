@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from llmlaunch.errors import UsageError
+from llmlaunch.http_server import url
 from llmlaunch.manifest.types import Source
-from llmlaunch.serve import url
 
 DEVICES = ("auto", "cpu", "cuda")
 LOAD_IN = ("", "8bit", "4bit")

@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
 
-from llmlaunch.worker.values import GenerationRequest, Load, Piece
+from llmlaunch.worker.engine.types import GenerationRequest, Load, Piece
 
 FIRST_TOKEN_S = (0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.5, 0.8, 1.5, 3.0, 6.0, 12.0, 30.0, 60.0)
 NEXT_TOKEN_S = (0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.4, 0.8, 1.5, 3.0)

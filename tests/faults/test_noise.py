@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from llmlaunch.gateway.noise import FREE
+from llmlaunch.gateway.limits.failed_keys import FREE
 from tests.integration.gateway.fakes import Bench, Client, ask, running
 from tests.support.waiting import wait_until
 

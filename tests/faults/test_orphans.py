@@ -14,8 +14,8 @@ import pytest
 
 from llmlaunch import paths
 from llmlaunch.control.client import ControlClient
-from llmlaunch.supervision import cgroups, procs
-from llmlaunch.supervision.procs import ProcessId
+from llmlaunch.supervision.processes import cgroups, procs
+from llmlaunch.supervision.processes.procs import ProcessId
 from tests.integration.supervision.world import QUICK, World, component, engine, until_phase, world
 from tests.support.deployment import Cli
 from tests.support.waiting import wait_until

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from llmlaunch import paths
-from llmlaunch.cli.render import status_lines
+from llmlaunch.cli.display.render import status_lines
 from tests.integration.supervision.world import (
     ENGINE,
     QUICK,

@@ -12,16 +12,16 @@ import logging
 from collections.abc import Callable
 from typing import Any, cast
 
-from llmlaunch.browsers import Door
-from llmlaunch.gateway import routes
+from llmlaunch.common.browser_guard import Door
 from llmlaunch.gateway.app import Gateway, Options
-from llmlaunch.gateway.framing import BadAnswer, Body, parse_head
-from llmlaunch.gateway.http import ClientConnection
-from llmlaunch.gateway.load import RetryBudget
-from llmlaunch.gateway.proxy import CLIENT_LEFT, Exchange
-from llmlaunch.gateway.request import Request
-from llmlaunch.gateway.routes import Replica, RouteTable
-from llmlaunch.gateway.upstream import UpstreamConnection
+from llmlaunch.gateway.exchange import CLIENT_LEFT, Exchange
+from llmlaunch.gateway.http1.client_connection import ClientConnection
+from llmlaunch.gateway.http1.framing import BadAnswer, Body, parse_head
+from llmlaunch.gateway.http1.request import Request
+from llmlaunch.gateway.http1.upstream import UpstreamConnection
+from llmlaunch.gateway.routing import route_table
+from llmlaunch.gateway.routing.replica_health import RetryBudget
+from llmlaunch.gateway.routing.route_table import Replica, RouteTable
 from tests.fuzz.seeds import PART
 
 SCHEDULE = 8
@@ -148,7 +148,7 @@ class Machine:
             {"worker_name": "http://h:2", "model_names": ["m", "alias"], "engine_model": "b"},
             {"worker_name": "http://h:3", "model_names": ["m"], "max_concurrency": 1},
         ]
-        table, complaints = routes.parse(
+        table, complaints = route_table.parse(
             {
                 "epoch": "e",
                 "rev": 1,
@@ -159,7 +159,7 @@ class Machine:
             }
         )
         assert not complaints
-        self.table = routes.merge(gateway.table, table)
+        self.table = route_table.merge(gateway.table, table)
         gateway.adopt(self.table)
         gateway.pool.connect = self._connect  # type: ignore[method-assign]
         self._ended = gateway.ended

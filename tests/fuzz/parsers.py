@@ -10,12 +10,12 @@ from collections.abc import Iterator
 
 import h11
 
-from llmlaunch.gateway import receive
 from llmlaunch.gateway.errors import Reply
-from llmlaunch.gateway.framing import BadAnswer, Body, Head, parse_head, read_head
-from llmlaunch.gateway.receive import AHEAD_LIMIT, PIECE, Receiver, Rules
-from llmlaunch.gateway.request import Request, endpoint
-from llmlaunch.gateway.seen import Seen
+from llmlaunch.gateway.http1 import request_parser
+from llmlaunch.gateway.http1.framing import BadAnswer, Body, Head, parse_head, read_head
+from llmlaunch.gateway.http1.head_cache import Seen
+from llmlaunch.gateway.http1.request import Request, endpoint
+from llmlaunch.gateway.http1.request_parser import AHEAD_LIMIT, PIECE, Receiver, Rules
 
 MOST_BODY = 4096
 Told = tuple[object, ...]
@@ -199,4 +199,4 @@ def raise_on_log() -> None:
     def error(message: str, *_: object, exc_info: BaseException | None = None) -> None:
         raise AssertionError(message) from exc_info
 
-    receive.log.error = error  # type: ignore[method-assign,assignment]
+    request_parser.log.error = error  # type: ignore[method-assign,assignment]

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from llmlaunch.supervision import cgroups
+from llmlaunch.supervision.processes import cgroups
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import socket
 import tempfile
 from pathlib import Path
 
-from llmlaunch.supervision import procs
+from llmlaunch.supervision.processes import procs
 
 PORTS = range(22000, 32000)
 _NOTES = Path(tempfile.gettempdir()) / f"llmlaunch-test-ports.{os.getuid()}"

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from llmlaunch import files, paths
+from llmlaunch import paths
 from llmlaunch.cli import app
-from llmlaunch.control.turn import turn
+from llmlaunch.common import files
+from llmlaunch.control.planning_lock import turn
 from llmlaunch.errors import UsageError
-from llmlaunch.supervision import logs, procs, store
-from llmlaunch.supervision.procs import ProcessId
+from llmlaunch.supervision import component_logs, store
+from llmlaunch.supervision.processes import procs
+from llmlaunch.supervision.processes.procs import ProcessId
 
 WHERE = paths.DeploymentPaths("lab")
 DEEP = "[" * 200_000
@@ -151,13 +153,13 @@ def test_a_socket_is_bound_whatever_lies_in_its_place(corrupt: Callable[[Path], 
 
 
 def test_a_log_in_whose_place_something_lies_is_begun_all_the_same(corrupt: Callable[[Path], None]) -> None:
-    from llmlaunch.supervision.logwriter import LogWriter
+    from llmlaunch.supervision.processes.log_writer import LogWriter
 
     corrupt(place("w-1.log"))
-    assert len(logs.tail(WHERE.log("w-1", 1), 3)) <= 3
-    with logs.target(WHERE, "w-1", 1, 1 << 20, 2) as target:
+    assert len(component_logs.tail(WHERE.log("w-1", 1), 3)) <= 3
+    with component_logs.target(WHERE, "w-1", 1, 1 << 20, 2) as target:
         LogWriter(target.folder, target.name, target.most, target.keep).write(b"\nfirst line\n")
-    assert logs.tail(WHERE.log("w-1", 1), 1) == ["first line"]
+    assert component_logs.tail(WHERE.log("w-1", 1), 1) == ["first line"]
 
 
 @pytest.mark.parametrize("text", NONSENSE, ids=lambda text: text[:30])

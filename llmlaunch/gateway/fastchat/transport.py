@@ -20,17 +20,18 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from llmlaunch.gateway import body, errors
-from llmlaunch.gateway.body import BadBody, dump
-from llmlaunch.gateway.fastchat import answering, asking
-from llmlaunch.gateway.fastchat.answering import Choice, Delta, Shape, WorkerError
-from llmlaunch.gateway.fastchat.asking import Check, Embedding, Generation, Unfit
+from llmlaunch.gateway import errors
+from llmlaunch.gateway.fastchat import request_translation, response_translation
+from llmlaunch.gateway.fastchat.request_translation import Check, Embedding, Generation, Unfit
+from llmlaunch.gateway.fastchat.response_translation import Choice, Delta, Shape, WorkerError
 from llmlaunch.gateway.fastchat.worker import Worker
-from llmlaunch.gateway.framing import BadAnswer
-from llmlaunch.gateway.upstream import EmptyAnswer
+from llmlaunch.gateway.http1.framing import BadAnswer
+from llmlaunch.gateway.http1.upstream import EmptyAnswer
+from llmlaunch.gateway.routing import model_field as body
+from llmlaunch.gateway.routing.model_field import BadBody, dump
 
 if TYPE_CHECKING:
-    from llmlaunch.gateway.upstream import UpstreamConnection
+    from llmlaunch.gateway.http1.upstream import UpstreamConnection
 
 log = logging.getLogger(__name__)
 
@@ -39,10 +40,10 @@ _EVENTS = (
     b"transfer-encoding: chunked\r\nconnection: close\r\n\r\n"
 )
 _READERS: dict[bytes, Callable[[dict[str, Any]], Generation | Embedding | Check]] = {
-    b"/v1/chat/completions": asking.chat,
-    b"/v1/completions": asking.completion,
-    b"/v1/embeddings": asking.embedding,
-    b"/api/v1/token_check": asking.check,
+    b"/v1/chat/completions": request_translation.chat,
+    b"/v1/completions": request_translation.completion,
+    b"/v1/embeddings": request_translation.embedding,
+    b"/api/v1/token_check": request_translation.check,
 }
 
 
@@ -135,12 +136,12 @@ class Translation(asyncio.Transport):
         rows: list[list[float]] = []
         tokens = 0
         for text in asked.inputs:
-            found, took = answering.vectors(await self._worker.embed(asked.model, text))
+            found, took = response_translation.vectors(await self._worker.embed(asked.model, text))
             rows += found
             tokens += took
         if len(rows) != len(asked.inputs):
             raise BadAnswer("it has not one vector for each input")
-        self.reply(answering.embeddings(asked.model, rows, tokens, in_base64=asked.base64))
+        self.reply(response_translation.embeddings(asked.model, rows, tokens, in_base64=asked.base64))
 
     async def _check(self, asked: Check) -> None:
         context = (await self._worker.details(asked.model)).context
@@ -156,7 +157,9 @@ class Translation(asyncio.Transport):
         texts = asked.texts(details.template)
         counts = await asyncio.gather(*(worker.count(asked.model, text) for text in texts))
         param = "messages" if asked.chat else "prompt"
-        rooms = [asking.room(details.context, count, asked.max_tokens, param) for count in counts]
+        rooms = [
+            request_translation.room(details.context, count, asked.max_tokens, param) for count in counts
+        ]
         choices = [
             Choice(i * asked.n + k, i, rooms[i], from_zero=worker.counts_from_zero)
             for i in range(len(texts))
@@ -172,7 +175,7 @@ class Translation(asyncio.Transport):
             await worker.count(asked.model, c.text) if c.completion_tokens is None and c.text else 0
             for c in choices
         ]
-        answer.end(choices, answering.usage(choices, counts, untold))
+        answer.end(choices, response_translation.usage(choices, counts, untold))
 
     # -- the answer
 

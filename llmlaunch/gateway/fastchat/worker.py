@@ -12,12 +12,12 @@ from collections.abc import AsyncGenerator, Awaitable
 from dataclasses import dataclass
 from typing import Any
 
-from llmlaunch.gateway.body import dump
 from llmlaunch.gateway.fastchat import conversation
-from llmlaunch.gateway.fastchat.answering import WorkerError, check
 from llmlaunch.gateway.fastchat.conversation import Template
-from llmlaunch.gateway.fetch import call
-from llmlaunch.gateway.framing import HEAD_LIMIT, BadAnswer, Body, parse_head
+from llmlaunch.gateway.fastchat.response_translation import WorkerError, check
+from llmlaunch.gateway.http1.fetch import call
+from llmlaunch.gateway.http1.framing import HEAD_LIMIT, BadAnswer, Body, parse_head
+from llmlaunch.gateway.routing.model_field import dump
 
 CONNECT_S = 3.0
 CALL_S = 60.0

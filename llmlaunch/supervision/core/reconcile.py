@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from llmlaunch.planning.formatting import size
 from llmlaunch.planning.naming import STOP_GRACE
 from llmlaunch.planning.types import Component, ProcessSpec
-from llmlaunch.planning.words import size
 from llmlaunch.supervision.core.types import DOWN_PHASES, LIVE_PHASES, OPEN, Gate, Phase, Record
 
 

@@ -14,7 +14,7 @@ import pytest
 from tests.e2e.worker.server import MINILM, Worker, started
 from tests.support.waiting import wait_until
 from tests.unit.worker import tiny
-from tests.unit.worker.test_alone import unfit
+from tests.unit.worker.engine.test_sequential import unfit
 
 TOKEN_BYTES = 2 * 3 * 2 * 8 * 4
 """Keys and values of one token of the tiny Llama: three layers, two heads of eight, in float32."""

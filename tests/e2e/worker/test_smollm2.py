@@ -230,7 +230,7 @@ def test_a_prompt_is_cut_to_the_length_that_is_asked_for(worker: Worker) -> None
 
 
 def test_a_prompt_is_cut_to_what_fits() -> None:
-    from llmlaunch.worker.prompts import kept
+    from llmlaunch.worker.api.prompts import kept
 
     assert kept(None, 5, 50) is None
     assert kept(-1, 5, 50) == 45

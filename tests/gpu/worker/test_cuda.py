@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from llmlaunch.worker import graphs, placement
 from llmlaunch.worker.config import WorkerConfig
+from llmlaunch.worker.kv import graphs
+from llmlaunch.worker.loading import placement
 from tests.e2e.worker.server import SMOLLM2, started
 from tests.unit.worker import tiny
 

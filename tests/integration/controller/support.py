@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import uvicorn
 
-from llmlaunch import serve
+from llmlaunch import http_server
 from llmlaunch.controller.app import Controller
 from llmlaunch.controller.wire import TOKEN_VARIABLE
 from tests.support.ports import free_port
@@ -68,7 +68,7 @@ class Api:
 def in_thread(controller: Controller) -> Iterator[str]:
     """Serve ``controller`` here, on a free port; gives its URL."""
     port = free_port()
-    sock = serve.bind("127.0.0.1", port)
+    sock = http_server.bind("127.0.0.1", port)
     server = uvicorn.Server(
         uvicorn.Config(controller.app(), log_config=None, access_log=False, ws="none", lifespan="on")
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from llmlaunch import serve
+from llmlaunch import http_server
 from llmlaunch.errors import PortTakenError
 from tests.integration.controller.support import TOKEN, Api, fake_worker, process
 from tests.support.ports import free_port
@@ -67,13 +67,13 @@ def test_the_local_end_of_an_outgoing_connection_takes_a_port_too() -> None:
         client.connect(server.getsockname())
         port = client.getsockname()[1]
         with pytest.raises(PortTakenError, match=f"port {port} is taken by .*pid {os.getpid()}"):
-            serve.bind("127.0.0.1", port)
+            http_server.bind("127.0.0.1", port)
 
 
 def test_of_two_starters_one_gets_the_port_before_either_serves() -> None:
     port = free_port()
-    with serve.bind("127.0.0.1", port), pytest.raises(PortTakenError):
-        serve.bind("127.0.0.1", port)
+    with http_server.bind("127.0.0.1", port), pytest.raises(PortTakenError):
+        http_server.bind("127.0.0.1", port)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 import uvloop
 
-from llmlaunch.gateway.coalesce import SHORTEST_LOOK_S, Coalescer
+from llmlaunch.gateway.http1.coalesce import SHORTEST_LOOK_S, Coalescer
 
 EVENTS = 3000
 

@@ -32,7 +32,7 @@ from tests.support.waiting import wait_until
 IMPATIENT = """
 import sys
 from llmlaunch.gateway import http, server
-from llmlaunch.serve import bind, configure_logging
+from llmlaunch.http_server import bind, configure_logging
 http.HEAD_TIMEOUT_S = http.BODY_TIMEOUT_S = http.IDLE_TIMEOUT_S = 1.0
 http.STALLED_TIMEOUT_S = 1.5
 http.LINGER_S = 0.5

@@ -8,8 +8,8 @@ import runpy
 from pathlib import Path
 from typing import Any
 
+from llmlaunch.worker.engine.types import Load
 from llmlaunch.worker.metrics import Metrics
-from llmlaunch.worker.values import Load
 from tests.integration.gateway.fakes import Bench, ask
 from tests.integration.gateway.test_seeing import bearer
 from tests.integration.gateway.test_seeing import logging_bench as logging_bench

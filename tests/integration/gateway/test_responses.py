@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llmlaunch.controller.marks import response_id
+from llmlaunch.controller.response_ids import response_id
 from tests.integration.gateway.fakes import Bench, Client, FakeWorker, Seen, Talk, ask, running
 from tests.support.ports import free_port
 from tests.support.waiting import wait_until

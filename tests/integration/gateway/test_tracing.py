@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from llmlaunch.gateway import tracing
+from llmlaunch.gateway.observe import tracing
 from tests.integration.gateway.fakes import Bench, Client, Seen, Talk, ask, running
 from tests.support.ports import free_port
 from tests.support.waiting import wait_until

@@ -15,7 +15,7 @@ import pytest
 from llmlaunch import assemble, paths
 from llmlaunch.control.types import Deployed
 from llmlaunch.errors import HardwareError, ModelError, PlanError, PortTakenError
-from llmlaunch.hardware.held import held_by_component
+from llmlaunch.hardware.gpu_usage import held_by_component
 from llmlaunch.hardware.types import Gpu, GpuProcess, Inventory
 from llmlaunch.manifest.types import ApiSpec, EngineName, GpuCpu, Manifest, ModelSpec, Position
 from llmlaunch.planning.estimate import effective_args, learning_key

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llmlaunch.cli.render import status_lines
+from llmlaunch.cli.display.render import status_lines
 from llmlaunch.planning.types import GpuBudget, ProcessSpec
 from llmlaunch.supervision.store import load_learned
 from tests.integration.supervision.world import QUICK, World, component, engine, until_phase

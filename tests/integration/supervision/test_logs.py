@@ -14,15 +14,15 @@ import psutil
 import pytest
 
 from llmlaunch import paths
-from llmlaunch.supervision import logs
-from llmlaunch.supervision.spawn import Shims, Tree, reap_strangers, start_under_shim
+from llmlaunch.supervision import component_logs
+from llmlaunch.supervision.processes.spawn import Shims, Tree, reap_strangers, start_under_shim
 
 WHERE = paths.DeploymentPaths("lab")
 LOG = "w-1.000001.log"
 
 
 async def start(program: str, most: int = 64 << 10, keep: int = 3) -> tuple[Tree, int]:
-    with logs.target(WHERE, "w-1", 1, most, keep) as target:
+    with component_logs.target(WHERE, "w-1", 1, most, keep) as target:
         tree = start_under_shim([sys.executable, "-c", program], dict(os.environ), "/", target, Shims())
     return tree, await tree.started(["it"])
 
@@ -45,7 +45,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def printed() -> bytes:
-    stream = logs.Stream(WHERE.log("w-1", 1))
+    stream = component_logs.Stream(WHERE.log("w-1", 1))
     try:
         return b"".join(iter(stream.read, b""))
     finally:
@@ -92,14 +92,14 @@ def test_last_words_are_there_when_the_end_is_told(home: Path, end: str) -> None
     async def test() -> None:
         tree, _ = await start(f'import os\nos.write(1, b"x" * 30_000 + b"\\nlast words\\n")\n{end}')
         await end_of(tree)
-        assert logs.tail(WHERE.log("w-1", 1), 1) == ["last words"]
+        assert component_logs.tail(WHERE.log("w-1", 1), 1) == ["last words"]
 
     run(test)
 
 
 def test_a_program_without_a_folder_for_its_log_runs_all_the_same(home: Path) -> None:
     async def test() -> None:
-        target = logs.LogTarget(-1, LOG, 1000, 2)
+        target = component_logs.LogTarget(-1, LOG, 1000, 2)
         argv = [sys.executable, "-c", "print('x' * 1_000_000, flush=True); raise SystemExit(7)"]
         tree = start_under_shim(argv, dict(os.environ), "/", target, Shims())
         await tree.started(argv)

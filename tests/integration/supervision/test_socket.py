@@ -15,7 +15,7 @@ import pytest
 
 from llmlaunch import paths
 from llmlaunch.control.client import ControlClient, running_deployments
-from llmlaunch.control.found import UnreachableError
+from llmlaunch.control.supervisor_process import UnreachableError
 from tests.integration.supervision.world import World, engine, until_phase
 from tests.support.waiting import wait_until
 

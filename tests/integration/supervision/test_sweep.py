@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 
 from llmlaunch import paths
-from llmlaunch.cli.leftovers import deployments_with_leftovers, end_leftovers
+from llmlaunch.cli.deploy.leftovers import deployments_with_leftovers, end_leftovers
 from llmlaunch.errors import ControlError
-from llmlaunch.supervision import procs, store
-from llmlaunch.supervision.procs import ProcessId
-from llmlaunch.supervision.spawn import Shims
+from llmlaunch.supervision import store
+from llmlaunch.supervision.processes import procs
+from llmlaunch.supervision.processes.procs import ProcessId
+from llmlaunch.supervision.processes.spawn import Shims
 from llmlaunch.supervision.store import Kept, State, Swept
 from tests.support.waiting import wait_until
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from llmlaunch import __version__, neighbours, paths
-from llmlaunch.control import found
+from llmlaunch import __version__, other_deployments, paths
+from llmlaunch.control import supervisor_process
 from llmlaunch.control.client import ControlClient, manifest_of
 from llmlaunch.errors import ControlError, NotRunningError
 from llmlaunch.planning.codec import spec_to_json
@@ -99,14 +99,16 @@ def test_a_supervisor_of_another_version_is_told_as_one(
                 f"the running supervisor of 'lab' {words}, and they do not understand each other ({detail})"
             )
             assert caught.value.hint == "llmlaunch down --name lab first, then up"
-        assert neighbours.look("other") == {}, "it keeps no other deployment from its start"
+        assert other_deployments.look("other") == {}, "it keeps no other deployment from its start"
         assert manifest_of("lab") == "/srv/deploy.yaml"
 
 
 def test_what_another_user_listens_on_is_not_believed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with supervisor({"/about": about("1")}):
-        monkeypatch.setattr("llmlaunch.files.trusted", lambda uid: False)
-        with pytest.raises(found.ForeignError, match=r"deployment 'lab' belongs to user '.*' \(uid \d+\)"):
+        monkeypatch.setattr("llmlaunch.common.files.trusted", lambda uid: False)
+        with pytest.raises(
+            supervisor_process.ForeignError, match=r"deployment 'lab' belongs to user '.*' \(uid \d+\)"
+        ):
             ControlClient.connect("lab")
         assert manifest_of("lab") is None
 
@@ -120,11 +122,11 @@ def test_nothing_runs(home: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
 def test_another_users_deployment_is_said(home: Path) -> None:
     # What tells a supervisor is its command line.
-    words = ["python", "-c", "sleep 60; :", found.MODULE, "--name", "of-nobody"]
+    words = ["python", "-c", "sleep 60; :", supervisor_process.MODULE, "--name", "of-nobody"]
     with subprocess.Popen(words, executable="/bin/sh", user=65534, start_new_session=True) as process:
         try:
-            wait_until(lambda: ("of-nobody", 65534) in found.of_others())
-            assert ("of-nobody", 65534) not in found.of_others("lab")
+            wait_until(lambda: ("of-nobody", 65534) in supervisor_process.of_others())
+            assert ("of-nobody", 65534) not in supervisor_process.of_others("lab")
             with pytest.raises(NotRunningError) as caught:
                 ControlClient.connect("of-nobody")
             assert caught.value.message.startswith("deployment 'of-nobody' belongs to ")

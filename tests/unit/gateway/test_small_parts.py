@@ -13,15 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlaunch.errors import UsageError
-from llmlaunch.gateway import errors, headers, keys
-from llmlaunch.gateway.board import Board
-from llmlaunch.gateway.ends import is_whole
-from llmlaunch.gateway.follow import controller_address
-from llmlaunch.gateway.framing import parse_head
-from llmlaunch.gateway.limits import FREE, Grant, Limits
-from llmlaunch.gateway.metrics import Metrics, render
-from llmlaunch.gateway.request import Kind, endpoint
-from llmlaunch.gateway.restore import EventRestorer, restored, restorer_for
+from llmlaunch.gateway import errors
+from llmlaunch.gateway.http1 import headers
+from llmlaunch.gateway.http1.answer_ends import is_whole
+from llmlaunch.gateway.http1.framing import parse_head
+from llmlaunch.gateway.http1.model_name_rewrite import EventRestorer, restored, restorer_for
+from llmlaunch.gateway.http1.request import Kind, endpoint
+from llmlaunch.gateway.limits import keys
+from llmlaunch.gateway.limits.rates import FREE, Grant, Limits
+from llmlaunch.gateway.multiprocess.shared_counters import Board
+from llmlaunch.gateway.observe.metrics import Metrics, render
+from llmlaunch.gateway.routing.controller_sync import controller_address
 
 # -- headers
 

@@ -12,7 +12,7 @@ from contextlib import ExitStack, closing
 import pytest
 
 from llmlaunch.hardware import ports
-from llmlaunch.supervision import spawn
+from llmlaunch.supervision.processes import spawn
 from tests.support.ports import free_port
 
 

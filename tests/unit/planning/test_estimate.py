@@ -22,7 +22,7 @@ from llmlaunch.planning.estimate import (
     need,
     weight_bytes,
 )
-from llmlaunch.planning.words import sizes
+from llmlaunch.planning.formatting import sizes
 from tests.unit.planning.worlds import DEEPSEEK, LLAMA, SMOLLM, GiB, MiB, model
 
 VLLM = registry.get("vllm")

@@ -24,12 +24,13 @@ from llmlaunch.control.types import (
     SupervisorStatus,
 )
 from llmlaunch.errors import ControlError
-from llmlaunch.supervision import logs, procs, store
+from llmlaunch.supervision import component_logs, store
 from llmlaunch.supervision.core.reconcile import Slot
 from llmlaunch.supervision.core.types import Death, Phase, Record, Why
 from llmlaunch.supervision.journal import Journal
-from llmlaunch.supervision.logwriter import LogWriter
-from llmlaunch.supervision.procs import ProcessId
+from llmlaunch.supervision.processes import procs
+from llmlaunch.supervision.processes.log_writer import LogWriter
+from llmlaunch.supervision.processes.procs import ProcessId
 from tests.unit.supervision.histories import spec
 
 COMPONENT = ComponentStatus(
@@ -97,7 +98,7 @@ def test_a_newer_supervisor_may_say_more_and_nobody_less() -> None:
 
 
 def live(incarnation: int, printed: str, most: int = 1000, keep: int = 3) -> None:
-    with logs.target(paths.DeploymentPaths("lab"), "w-1", incarnation, most, keep) as target:
+    with component_logs.target(paths.DeploymentPaths("lab"), "w-1", incarnation, most, keep) as target:
         LogWriter(target.folder, target.name, target.most, target.keep).write(printed.encode())
 
 
@@ -105,13 +106,13 @@ def test_logs_are_private_numbered_and_few(home: Path) -> None:
     for incarnation in range(1, 15):
         live(incarnation, f"life {incarnation}\n")
     (paths.DeploymentPaths("lab").logs / "w-1.1.000001.log").write_text("of component w-1.1")
-    files = logs.log_files("lab", "w-1")
-    assert len(files) == logs.KEPT
-    assert logs.components("lab") == ["w-1", "w-1.1"]
-    assert logs.tail(files[-1], 5) == ["life 14"]
-    assert logs.last_incarnation("lab", "w-1") == 14
-    assert logs.last_incarnation("lab", "other") == 0
-    assert logs.log_files("nowhere", "w") == []
+    files = component_logs.log_files("lab", "w-1")
+    assert len(files) == component_logs.KEPT
+    assert component_logs.components("lab") == ["w-1", "w-1.1"]
+    assert component_logs.tail(files[-1], 5) == ["life 14"]
+    assert component_logs.last_incarnation("lab", "w-1") == 14
+    assert component_logs.last_incarnation("lab", "other") == 0
+    assert component_logs.log_files("nowhere", "w") == []
     assert stat.S_IMODE(files[-1].stat().st_mode) == 0o600
 
 
@@ -120,8 +121,8 @@ def test_earlier_lives_together_keep_no_more_than_one(home: Path) -> None:
     for incarnation in range(1, 8):
         live(incarnation, f"life {incarnation} {'x' * 90}\n" * 40)
     assert sum(path.stat().st_size for path in folder.iterdir()) <= 2 * 3 * 1000
-    assert logs.last_incarnation("lab", "w-1") == 7
-    assert logs.tail(logs.log_files("lab", "w-1")[-2], 1)[0].startswith("life 6")
+    assert component_logs.last_incarnation("lab", "w-1") == 7
+    assert component_logs.tail(component_logs.log_files("lab", "w-1")[-2], 1)[0].startswith("life 6")
 
 
 def test_a_folder_that_takes_no_logs_costs_them_and_nothing_else(
@@ -131,19 +132,19 @@ def test_a_folder_that_takes_no_logs_costs_them_and_nothing_else(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "mkdir", full)
-    with logs.target(paths.DeploymentPaths("lab"), "w-1", 1, 1000, 3) as target:
+    with component_logs.target(paths.DeploymentPaths("lab"), "w-1", 1, 1000, 3) as target:
         assert target.words == ("-1", "w-1.000001.log", "1000", "3")
         assert target.descriptors == ()
 
 
 def test_tails(tmp_path: Path) -> None:
     file = tmp_path / "log"
-    assert logs.tail(file, 5) == []
+    assert component_logs.tail(file, 5) == []
     file.write_bytes(b"one\ntwo\r\n 10%\r 50%\r100%\nbad \xff byte\n\n\n")
-    assert logs.tail(file, 3) == ["two", "100%", "bad \ufffd byte"]
-    assert logs.tail(file, 0) == []
+    assert component_logs.tail(file, 3) == ["two", "100%", "bad \ufffd byte"]
+    assert component_logs.tail(file, 0) == []
     file.write_text("x" * 100_000 + "\nlast\n")
-    assert logs.tail(file, 5) == ["last"], "a line that was cut at its front is not shown"
+    assert component_logs.tail(file, 5) == ["last"], "a line that was cut at its front is not shown"
 
 
 def test_state_survives(home: Path) -> None:
@@ -188,8 +189,8 @@ def test_process_identity() -> None:
 
 
 def test_a_full_disk_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not logs.disk_is_full(tmp_path)
-    assert not logs.disk_is_full(tmp_path / "nothing")
+    assert not component_logs.disk_is_full(tmp_path)
+    assert not component_logs.disk_is_full(tmp_path / "nothing")
     full = os.statvfs_result((4096, 4096, 16, 0, 0, 0, 0, 0, 0, 255))
     monkeypatch.setattr(os, "statvfs", lambda path: full)
-    assert logs.disk_is_full(tmp_path)
+    assert component_logs.disk_is_full(tmp_path)

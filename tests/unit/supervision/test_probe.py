@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from llmlaunch.gateway.board import Board
-from llmlaunch.gateway.metrics import Metrics, render
+from llmlaunch.gateway.multiprocess.shared_counters import Board
+from llmlaunch.gateway.observe.metrics import Metrics, render
 from llmlaunch.planning.types import Component, ProcessSpec
 from llmlaunch.supervision import probe
-from llmlaunch.supervision.answered import Answered, count
+from llmlaunch.supervision.answer_counts import Answered, count
 from llmlaunch.supervision.core.reconcile import Slot
 from llmlaunch.supervision.core.restart import Policy
 from llmlaunch.supervision.core.types import Phase, Probed, Progressed, Record
@@ -282,7 +282,7 @@ def test_cpu_time_of_a_tree() -> None:
     import os
     import time
 
-    from llmlaunch.supervision.procs import cpu_seconds
+    from llmlaunch.supervision.processes.procs import cpu_seconds
 
     before, began = cpu_seconds(os.getpid()), time.process_time()
     while time.process_time() - began < 0.1:

@@ -1,3 +1,3 @@
-from llmlaunch.worker.loader import settle
+from llmlaunch.worker.loading.loader import settle
 
 settle()  # before any test imports torch

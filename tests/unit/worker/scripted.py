@@ -11,17 +11,17 @@ import httpx
 import openai
 
 from llmlaunch.models.facts import ModelFacts, ModelKind
-from llmlaunch.worker.answer import Answer
-from llmlaunch.worker.codec import Codec
+from llmlaunch.worker.api.inflight import hand_over
+from llmlaunch.worker.api.routes import application
+from llmlaunch.worker.api.service import Front
 from llmlaunch.worker.config import WorkerConfig
-from llmlaunch.worker.engine import Engine
+from llmlaunch.worker.engine.engine import Engine
+from llmlaunch.worker.engine.types import Load, Piece, TokenLogprob
 from llmlaunch.worker.errors import EngineFault
-from llmlaunch.worker.flight import hand_over
-from llmlaunch.worker.front import Front
-from llmlaunch.worker.loader import Loaded
-from llmlaunch.worker.routes import application
+from llmlaunch.worker.loading.loader import Loaded
+from llmlaunch.worker.output.answer import Answer
 from llmlaunch.worker.state import State
-from llmlaunch.worker.values import Load, Piece, TokenLogprob
+from llmlaunch.worker.tokenization.tokenizer import Codec
 from tests.unit.worker import tiny
 
 FAULT = "\x00"

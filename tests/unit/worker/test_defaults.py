@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from llmlaunch.worker.loader import default_sampling
-from llmlaunch.worker.prompts import sampling
-from llmlaunch.worker.protocol import CompletionBody
+from llmlaunch.worker.api.prompts import sampling
+from llmlaunch.worker.api.protocol import CompletionBody
+from llmlaunch.worker.loading.loader import default_sampling
 
 
 def temperature(generation_config: dict[str, Any], **request: Any) -> float:

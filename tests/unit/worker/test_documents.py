@@ -12,9 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 from llmlaunch.cli.app import build
-from llmlaunch.worker import protocol
+from llmlaunch.worker.api import protocol
+from llmlaunch.worker.engine.types import Load
 from llmlaunch.worker.metrics import Metrics
-from llmlaunch.worker.values import Load
 
 ROOT = Path(__file__).parents[3]
 
@@ -62,9 +62,9 @@ def test_every_metric_is_in_it_and_no_other(maker: ModuleType) -> None:
 
 
 def test_every_address_is_in_it_and_no_other(page: str) -> None:
+    from llmlaunch.worker.api.routes import application
+    from llmlaunch.worker.api.service import Front
     from llmlaunch.worker.config import WorkerConfig
-    from llmlaunch.worker.front import Front
-    from llmlaunch.worker.routes import application
     from llmlaunch.worker.state import State
 
     front = Front(WorkerConfig(model="m", names=("m",)), State(needs_controller=False))

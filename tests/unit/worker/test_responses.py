@@ -10,8 +10,8 @@ from typing import Any
 import openai
 import pytest
 
-from llmlaunch.controller.marks import is_marked
-from llmlaunch.worker.responses import Store, Turn
+from llmlaunch.controller.response_ids import is_marked
+from llmlaunch.worker.api.responses import Store, Turn
 from tests.unit.worker.scripted import FAULT, Served, served
 
 CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Rome"}}\n</tool_call>'

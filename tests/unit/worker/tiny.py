@@ -10,12 +10,12 @@ from typing import Any
 import torch
 import transformers
 
-from llmlaunch.worker.answer import Answer
-from llmlaunch.worker.batching import Batching
+from llmlaunch.worker.engine.batching import Batching
+from llmlaunch.worker.engine.scheduler import Capacity
+from llmlaunch.worker.engine.types import Ending, Finish, GenerationRequest, Piece, Sampling
 from llmlaunch.worker.errors import CanNotGoOn
-from llmlaunch.worker.scheduler import Capacity
-from llmlaunch.worker.slots import ATTENTION
-from llmlaunch.worker.values import Ending, Finish, GenerationRequest, Piece, Sampling
+from llmlaunch.worker.kv.cache import ATTENTION
+from llmlaunch.worker.output.answer import Answer
 
 VOCABULARY = 97
 END = 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmlaunch.worker.scheduler import Capacity, Copy, Drop, Scheduler, Ticket
+from llmlaunch.worker.engine.scheduler import Capacity, Copy, Drop, Scheduler, Ticket
 
 
 class World:

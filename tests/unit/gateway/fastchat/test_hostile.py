@@ -11,10 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlaunch.gateway.body import dump
-from llmlaunch.gateway.fastchat import asking
-from llmlaunch.gateway.fastchat.answering import Choice, Shape, WorkerError, check, embeddings, usage, vectors
+from llmlaunch.gateway.fastchat import request_translation
 from llmlaunch.gateway.fastchat.conversation import parse, prompt
+from llmlaunch.gateway.fastchat.response_translation import (
+    Choice,
+    Shape,
+    WorkerError,
+    check,
+    embeddings,
+    usage,
+    vectors,
+)
+from llmlaunch.gateway.routing.model_field import dump
 
 SCALARS = (
     st.none() | st.booleans() | st.integers(-5, 70000) | st.floats() | st.text(max_size=5) | st.just("\ud800")
@@ -80,13 +88,15 @@ def test_embeddings(answer: dict[str, Any]) -> None:
         json.loads(dump(embeddings("m", rows, tokens, in_base64=False)), parse_constant=no_json)
 
 
-@pytest.mark.parametrize("read", [asking.chat, asking.completion, asking.embedding])
+@pytest.mark.parametrize(
+    "read", [request_translation.chat, request_translation.completion, request_translation.embedding]
+)
 @given(BODIES)
 def test_requests(read: Callable[[dict[str, Any]], Any], body: dict[str, Any]) -> None:
-    with contextlib.suppress(asking.Unfit):
+    with contextlib.suppress(request_translation.Unfit):
         asked = read(body)
         template = parse({"roles": ["U", "A"], "sep_style": 1})
-        if isinstance(asked, asking.Generation):
+        if isinstance(asked, request_translation.Generation):
             for text in asked.texts(template):
                 text.encode()
                 assert None not in asked.parameters(template, text, 5)["stop"]

@@ -9,7 +9,7 @@ from typing import Any, cast
 from llmlaunch.gateway.fastchat.conversation import Template
 from llmlaunch.gateway.fastchat.transport import Translation
 from llmlaunch.gateway.fastchat.worker import Details, Worker
-from llmlaunch.gateway.upstream import UpstreamConnection
+from llmlaunch.gateway.http1.upstream import UpstreamConnection
 
 REQUEST = b'POST /v1/completions HTTP/1.1\r\nhost: localhost\r\n\r\n{"model": "m", "prompt": "a", "max_tokens": 900, "stream": true}'
 

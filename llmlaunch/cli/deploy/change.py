@@ -1,0 +1,40 @@
+"""What ``restart`` and ``down`` share: order something of a running deployment, and show it until it is so."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from llmlaunch.cli.deploy.session import Session, SupervisorGone
+from llmlaunch.cli.display.live_view import view
+from llmlaunch.cli.display.progress import Board
+from llmlaunch.errors import NotRunningError
+
+if TYPE_CHECKING:
+    from llmlaunch.control.client import ControlClient
+
+
+def carry_out(
+    client: ControlClient,
+    wanted: Mapping[str, int] | Sequence[str],
+    order: Callable[[], object],
+    done: Callable[[Board], bool],
+    waiting_for: Callable[[Board], str],
+    timeout_s: float | None,
+) -> Board:
+    """Call ``order`` and wait until ``done``, with every change shown; the board as it is then.
+
+    Raises DeadlineError after ``timeout_s`` seconds, NotRunningError when the supervisor ends meanwhile.
+    """
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    board, shown = Board(wanted), view()
+    session = Session(client, board, shown, since=client.status().seq)
+    order()
+    session.open()
+    try:
+        with shown.moving(board):
+            session.wait(lambda: done(board), deadline, lambda: waiting_for(board))
+    except SupervisorGone:
+        raise NotRunningError(f"{client.name} was taken down meanwhile") from None
+    return board

@@ -1,0 +1,394 @@
+"""What ``up`` does: plan, see that a supervisor runs, hand it the plan, tell what happens until it is time to return."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from llmlaunch.cli.deploy.port_reassignment import elsewhere, lives_that_count
+from llmlaunch.cli.deploy.select import refuse_other_file
+from llmlaunch.cli.deploy.session import Interrupted, Session, SupervisorGone
+from llmlaunch.cli.display import render
+from llmlaunch.cli.display.live_view import PlainView, TerminalView, let_go_of_terminal, view
+from llmlaunch.cli.display.progress import Board
+from llmlaunch.errors import DeadlineError, NotRunningError, PlanError, PortTakenError, StartError
+
+if TYPE_CHECKING:
+    from llmlaunch.control.client import ControlClient
+    from llmlaunch.control.types import ApplyResult, Deployed
+    from llmlaunch.manifest.types import Manifest
+    from llmlaunch.planning.types import Plan
+
+OLD_ONE_DEADLINE_S = 60.0
+"""So long may a deployment that is going down take, before a new one is refused."""
+MOST_MOVES = 10
+"""So often may components be moved to other ports: somebody who takes one after the other does so on purpose."""
+NAMES_DEADLINE_S = 30.0
+"""Every replica is READY: so long may the endpoint take to list all their names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The command line of ``up``."""
+
+    file: str
+    name: str | None
+    detach: bool
+    wait: bool
+    timeout_s: float | None
+    replace: bool = False
+    """Take the place of a running deployment of this name, though another file started it."""
+
+    @property
+    def deployment(self) -> str:
+        """The name that was given, else the manifest's. Raises ManifestError for a file without a readable one."""
+        from llmlaunch.cli.deploy.select import name_to_start
+
+        return self.name or name_to_start(self.file)
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """A plan that its supervisor has accepted."""
+
+    request: Request
+    manifest: Manifest
+    plan: Plan
+    client: ControlClient
+    session: Session
+    shown: PlainView | TerminalView
+    attached: bool
+    """True: this process holds the deployment's lifeline, and takes it down when it ends."""
+    began: float
+    """On the monotonic clock."""
+
+    @property
+    def deadline(self) -> float | None:
+        return None if self.request.timeout_s is None else self.began + self.request.timeout_s
+
+    @property
+    def selector(self) -> str:
+        """What to add to other verbs so that they mean this deployment."""
+        return f" --name {self.plan.deployment}"
+
+
+def launch(request: Request) -> int:
+    """Run ``up``; its exit code.
+
+    Raises ManifestError, ModelError, PlanError … before anything starts; StartError and DeadlineError afterwards.
+    """
+    began, shown = time.monotonic(), view()
+    with contextlib.ExitStack() as until_the_end:
+        launched = _hand_over(request, shown, began, until_the_end)
+        if not request.wait:
+            shown.say(
+                f"{launched.plan.deployment}: starting in the background; "
+                f"see: llmlaunch status{launched.selector}"
+            )
+            return 0
+        launched.session.open()
+        with launched.session.signals():
+            return _stay(launched) if launched.attached else _until_ready(launched)
+
+
+def _hand_over(
+    request: Request,
+    shown: PlainView | TerminalView,
+    began: float,
+    until_the_end: contextlib.ExitStack,
+) -> Launched:
+    """Plan, and have a supervisor accept the plan; a new one is started for it where there is none."""
+    from llmlaunch.control.planning_lock import turn
+
+    _deployed(request, shown)  # one that is going down is waited for here, not while others wait for us
+    with turn(lambda: shown.say("waiting while another `llmlaunch up` makes its plan")):
+        manifest, plan, deployed = _plan(request, shown)
+        client, created = until_the_end.enter_context(
+            _supervised(request.deployment, foreground=not request.detach)
+        )
+        if not created and client.specs() != deployed.specs:
+            # Something was at work meanwhile. Ports that this plan found taken may be the deployment's own.
+            manifest, plan, _ = _plan(request, shown)
+        for note in plan.notes:
+            shown.say(f"note: {note}", "dim")
+        known = client.status()
+        result = client.apply(plan, environment=os.environ)
+    if not created:
+        shown.say(_difference(result))
+    wanted = dict.fromkeys((spec.name for spec in plan.processes), 0)
+    before = {c.name: c for c in known.components}
+    board = Board(wanted | lives_that_count(result.restarted, before), result.removed)
+    session = Session(client, board, shown, since=known.seq)
+    return Launched(request, manifest, plan, client, session, shown, created and not request.detach, began)
+
+
+def _plan(request: Request, shown: PlainView | TerminalView) -> tuple[Manifest, Plan, Deployed]:
+    """The plan, and what ran when it was made. Raises what ``assemble`` does, and PlanError for a plan that does not fit."""
+    from llmlaunch.assemble import assemble, refuse_missing_programs
+
+    deployed = _deployed(request, shown)
+    while True:
+        try:
+            manifest, _, plan = assemble(
+                request.file, env=os.environ, deployed=deployed, name=request.deployment
+            )
+            if plan.rejections:
+                raise PlanError(
+                    "\n".join(f"{r.model}: {r.reason}" for r in plan.rejections),
+                    hint=f"nothing was started; see the arithmetic: llmlaunch plan {request.file}",
+                )
+            refuse_missing_programs(plan, deployed, os.environ)
+        except (PlanError, PortTakenError):
+            # Another `up` of the same deployment may have been quicker: then its ports and memory are ours, too.
+            now = _deployed(request, shown)
+            if now.specs == deployed.specs:
+                raise
+            deployed = now
+            continue
+        return manifest, plan, deployed
+
+
+def _deployed(request: Request, shown: PlainView | TerminalView) -> Deployed:
+    """What the deployment's supervisor was told to run. One that is going down is waited for, and runs nothing."""
+    from llmlaunch.assemble import NOTHING
+    from llmlaunch.control.client import ControlClient
+
+    with contextlib.suppress(NotRunningError):
+        client = ControlClient.connect(request.deployment)
+        report = client.status()
+        if not report.stopping:
+            if not request.replace:
+                refuse_other_file(request.deployment, report.manifest, request.file)
+            return client.deployed()
+        shown.say(f"waiting until {request.deployment}, which is going down, is gone")
+        client.wait_gone(request.timeout_s or OLD_ONE_DEADLINE_S)
+    return NOTHING
+
+
+@contextlib.contextmanager
+def _supervised(name: str, *, foreground: bool) -> Iterator[tuple[ControlClient, bool]]:
+    """The supervisor of ``name`` and whether it is a new one. In the foreground a new one ends when this process does."""
+    from llmlaunch.control.client import ensure_supervisor
+
+    if not foreground:
+        yield ensure_supervisor(name)
+        return
+    read_end, write_end = os.pipe()
+    try:
+        try:
+            client, created = ensure_supervisor(name, lifeline_fd=read_end)
+        finally:
+            os.close(read_end)
+        yield client, created
+    finally:
+        os.close(write_end)
+
+
+def _difference(result: ApplyResult) -> str:
+    kinds = {
+        "started": result.started,
+        "restarted": result.restarted,
+        "removed": result.removed,
+        "unchanged": result.unchanged,
+    }
+    return (
+        "; ".join(f"{kind}: {', '.join(names)}" for kind, names in kinds.items() if names) or "nothing to do"
+    )
+
+
+def _until_ready(launched: Launched) -> int:
+    """Wait for every component, in a deployment that goes on without this process."""
+    board = launched.session.board
+
+    def lost() -> list[str]:
+        return board.failed() + board.ended()
+
+    try:
+        with launched.shown.moving(board):
+            launched = _wait(launched, lambda: bool(lost()) or board.settled(), launched.deadline)
+            if not lost():
+                _names_ready(launched, lambda: bool(lost()))
+    except Interrupted as interrupted:
+        launched.shown.say(
+            f"\nno longer waiting: {launched.plan.deployment} goes on in the background; {_how_to_look(launched)}"
+        )
+        # 0 would say that it is ready; shells write "ended by a signal" like this.
+        return 128 + interrupted.signum
+    except SupervisorGone:
+        raise StartError(
+            "the supervisor ended while the deployment was starting", hint=_supervisor_log(launched)
+        ) from None
+    except DeadlineError as error:
+        raise DeadlineError(
+            error.message, hint=f"it goes on in the background; {_how_to_look(launched)}"
+        ) from None
+    if lost():
+        raise StartError("\n".join(map(board.reason, lost())), hint=_how_to_look(launched))
+    _summary(launched)
+    return 0
+
+
+def _stay(launched: Launched) -> int:
+    """Show the start, then whatever changes, until Ctrl-C, a signal, or the end of everything that can serve."""
+    board, shown = launched.session.board, launched.shown
+    try:
+        with shown.moving(board):
+            launched = _wait(launched, lambda: board.settled() or board.hopeless(), launched.deadline)
+            if not board.missing():
+                _names_ready(launched, lambda: bool(board.missing()))
+        if not board.hopeless():
+            if len(board.missing()) < len(board.wanted):
+                _summary(launched)
+            launched = _wait(launched, partial(board.hopeless, for_good=True), None)
+    except Interrupted as interrupted:
+        if interrupted.signum == signal.SIGHUP:
+            let_go_of_terminal()
+        take_down(launched, f"stopping {launched.plan.deployment}; Ctrl-C again kills")
+        return interrupted.exit_code
+    except SupervisorGone:
+        return _gone(launched)
+    except DeadlineError:
+        take_down(launched, f"the time given is over: stopping {launched.plan.deployment}")
+        raise
+    reasons = "\n".join(map(board.reason, board.failed()))
+    take_down(launched, f"nothing is left that can serve: stopping {launched.plan.deployment}")
+    raise StartError(reasons, hint=f"llmlaunch logs NAME{launched.selector} shows all that it printed")
+
+
+def _wait(launched: Launched, done: Callable[[], bool], deadline: float | None) -> Launched:
+    """Wait until ``done``; what somebody else shuts out of its port meanwhile is moved to another, where the manifest allows."""
+    session, board = launched.session, launched.session.board
+    waiting_for, stuck = partial(_missing, launched), set[str]()
+
+    def shut_out() -> bool:
+        return not stuck.issuperset(board.shut_out())
+
+    for _ in range(MOST_MOVES):
+        session.wait(lambda: shut_out() or done(), deadline, waiting_for)
+        if not shut_out():
+            return launched
+        moved = elsewhere(launched)
+        if moved is None:
+            stuck.update(board.shut_out())
+        launched = moved or launched
+    session.wait(done, deadline, waiting_for)
+    return launched
+
+
+def take_down(launched: Launched, why: str) -> None:
+    """Have everything stopped and wait until it is gone. Another signal kills."""
+    from llmlaunch.cli.deploy.leftovers import see_it_gone
+
+    session = launched.session
+    launched.shown.say(f"\n{why}")
+    _shut_down(launched.client, force=False)
+    killed = False
+    with launched.shown.moving(session.board):
+        while True:
+            try:
+                session.step(0.5)
+            except Interrupted:
+                if not killed:
+                    _shut_down(launched.client, force=True)
+                    launched.shown.say("killing")
+                killed = True
+            except SupervisorGone:
+                break
+    see_it_gone(launched.client)
+    launched.shown.say(f"{launched.plan.deployment} is down")
+
+
+def _shut_down(client: ControlClient, *, force: bool) -> None:
+    # It may end just now, of itself or because of the first signal: then there is nothing to tell it.
+    with contextlib.suppress(NotRunningError):
+        client.shutdown(force=force)
+
+
+def _gone(launched: Launched) -> int:
+    from llmlaunch.cli.deploy.leftovers import see_it_gone
+    from llmlaunch.paths import DeploymentPaths
+
+    # An orderly end removes the socket; a supervisor that died left it behind.
+    died = DeploymentPaths(launched.plan.deployment).socket.exists()
+    see_it_gone(launched.client)
+    if died:
+        raise StartError("the supervisor died, and everything with it", hint=_supervisor_log(launched))
+    launched.shown.say(f"{launched.plan.deployment} was taken down from elsewhere")
+    return 0
+
+
+def _names_ready(launched: Launched, over: Callable[[], bool]) -> None:
+    """Wait until the endpoint lists every name, or there is no reason to wait any more. Raises DeadlineError."""
+    from llmlaunch.cli.talk.endpoint import names_ready
+
+    url = launched.client.status().api.url
+    ends = time.monotonic() + NAMES_DEADLINE_S
+    deadline = ends if launched.deadline is None else min(ends, launched.deadline)
+    seen = (0, len(launched.plan.served_names))
+
+    def listed() -> bool:
+        nonlocal seen
+        seen = names_ready(url) or seen
+        return seen[0] >= seen[1]
+
+    while not over() and not listed():
+        if time.monotonic() > deadline:
+            raise DeadlineError(
+                f"every replica is ready, but the endpoint lists {seen[0]} of {seen[1]} names"
+            )
+        launched.session.step(0.05)
+
+
+def _missing(launched: Launched) -> str:
+    board = launched.session.board
+    return "not ready:\n" + "\n".join(map(board.reason, board.missing()))
+
+
+def _how_to_look(launched: Launched) -> str:
+    return f"look: llmlaunch status{launched.selector} · stop: llmlaunch down{launched.selector}"
+
+
+def _supervisor_log(launched: Launched) -> str:
+    from llmlaunch.paths import DeploymentPaths
+
+    return f"what it said last is in {DeploymentPaths(launched.plan.deployment).supervisor_log}"
+
+
+def _summary(launched: Launched) -> None:
+    """The endpoint, what it serves, a command line that answers, and how to stop."""
+    plan, shown, status = launched.plan, launched.shown, launched.client.status()
+    failed = launched.session.board.failed() + launched.session.board.ended()
+    took = time.monotonic() - launched.began
+    state = f"is up without {', '.join(failed)}" if failed else "is ready"
+    shown.say(f"\n{plan.deployment} {state} ({took:.1f} s)", "bold red" if failed else "bold green")
+    shown.say(f"  endpoint  {render.endpoint(status.api.url)}")
+    missing = launched.session.board.missing()
+    serving = {name for spec in plan.processes if spec.name not in missing for name in spec.names}
+    shown.say(f"  models    {', '.join(name for name in plan.served_names if name in serving)}")
+    stop = "Ctrl-C" if launched.attached else f"llmlaunch down{launched.selector}"
+    if not launched.attached:
+        shown.say(f"  runs      in the background, under supervisor {status.supervisor.pid}")
+    shown.say(f"  stop      {stop}")
+    model = _something_to_ask(launched)
+    if model is not None:
+        keys = launched.manifest.api
+        key = keys.api_keys_env or ("KEY" if keys.api_keys_file else "")
+        lines = render.curl(status.api.url, model[0], embedding=model[1], key=key)
+        shown.say("  try       " + "\n            ".join(lines))
+        if keys.api_keys_file:
+            shown.say(f"            (KEY: one of those in {keys.api_keys_file})")
+
+
+def _something_to_ask(launched: Launched) -> tuple[str, bool] | None:
+    """The first name that is ready, one that generates if there is one, and whether it embeds."""
+    missing = launched.session.board.missing()
+    ready = [p for p in launched.plan.processes if p.names and p.name not in missing and p.kind != "rerank"]
+    for spec in sorted(ready, key=lambda spec: spec.kind == "embed"):
+        return spec.names[0], spec.kind == "embed"
+    return None

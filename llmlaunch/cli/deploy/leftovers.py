@@ -1,0 +1,73 @@
+"""What a supervisor that is gone may have left: nobody says "down" over it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from llmlaunch.errors import ControlError
+
+if TYPE_CHECKING:
+    from llmlaunch.control.client import ControlClient
+
+GONE_DEADLINE_S = 10.0
+"""Everything is down and the socket is closed: so long may the supervisor take to end itself."""
+
+
+def see_it_gone(client: ControlClient) -> None:
+    """Wait until the supervisor has ended, and end what it left. Raises ControlError when something lives on."""
+    from llmlaunch.supervision.processes.procs import identify
+
+    # What still answers may be the next one, started by somebody else.
+    if not client.wait_gone(GONE_DEADLINE_S) and identify(client.supervisor_pid):
+        raise ControlError(
+            f"the supervisor of {client.name!r} (pid {client.supervisor_pid}) took everything down and does not end",
+            hint=f"kill -9 {client.supervisor_pid} ends it",
+        )
+    end_leftovers(client.name)
+
+
+def end_leftovers(deployment: str) -> int:
+    """End what a supervisor that was killed has left; how many processes that were. Raises ControlError when one lives on."""
+    from llmlaunch.paths import DeploymentPaths
+    from llmlaunch.supervision.store import sweep
+
+    swept = sweep(DeploymentPaths(deployment))
+    if swept.left:
+        pids = ", ".join(str(process.pid) for process in swept.left)
+        raise ControlError(
+            f"these processes of {deployment!r} cannot be ended, not even by SIGKILL: {pids}",
+            hint="the kernel waits for something on their behalf, a disk or a driver: `ps -o pid,stat,wchan,cmd` shows it",
+        )
+    return swept.ended
+
+
+def kill_supervisor(deployment: str) -> bool:
+    """SIGKILL a supervisor that does not answer, then what it leaves. False when it cannot be told which process it is."""
+    import os
+    import signal
+
+    from llmlaunch.paths import DeploymentPaths
+    from llmlaunch.supervision.store import supervisor_of
+
+    supervisor = supervisor_of(DeploymentPaths(deployment))
+    if supervisor is None:
+        return False
+    os.kill(supervisor.pid, signal.SIGKILL)
+    # Its shims end all trees, now that their pipes are broken. Whatever they leave is found by descent.
+    end = time.monotonic() + GONE_DEADLINE_S
+    while supervisor.alive and time.monotonic() < end:
+        time.sleep(0.02)
+    end_leftovers(deployment)
+    return True
+
+
+def deployments_with_leftovers() -> list[str]:
+    """Names of deployments whose supervisor noted processes and did not end in order, sorted."""
+    from llmlaunch.paths import DeploymentPaths, state_root
+
+    try:
+        names = sorted(folder.name for folder in state_root().iterdir() if folder.is_dir())
+    except OSError:
+        return []
+    return [name for name in names if DeploymentPaths(name).state_file.exists()]

@@ -1,0 +1,59 @@
+"""A port that was free to choose is taken by a stranger after it was planned: choose another, and tell."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from llmlaunch.errors import LlmlaunchError
+
+if TYPE_CHECKING:
+    from llmlaunch.cli.deploy.launch import Launched
+    from llmlaunch.control.types import ComponentStatus
+    from llmlaunch.planning.types import Plan
+
+
+def lives_that_count(anew: Iterable[str], before: Mapping[str, ComponentStatus]) -> dict[str, int]:
+    """The lowest incarnation that counts of each component that is started ``anew``; the one before is over, or about to be."""
+    return {name: before[name].incarnation + 1 for name in anew if name in before}
+
+
+def elsewhere(launched: Launched) -> Launched | None:
+    """The deployment with other ports for what is shut out of its own; None when nothing can be moved.
+
+    What the manifest asks for stays where it is: the supervisor tries again, and gives up with the holder's name.
+    """
+    from llmlaunch.assemble import replan
+    from llmlaunch.control.planning_lock import turn
+
+    client, board = launched.client, launched.session.board
+    try:
+        with turn(lambda: None):
+            deployed = client.deployed()
+            if deployed.specs != launched.plan.processes:
+                return None  # somebody else has changed it since
+            _, plan = replan(launched.manifest, deployed=deployed)
+            moved = _moved(launched.plan, plan, board.shut_out())
+            if not moved or plan.rejections:
+                return None
+            before = {c.name: c for c in client.status().components}
+            result = client.apply(plan, restart_down=False, environment=os.environ)
+    except LlmlaunchError:
+        return None  # the supervisor tells what becomes of it
+    for line in moved:
+        launched.shown.say(line)
+    board.wanted |= lives_that_count((*result.restarted, *result.started), before)
+    board.seed(client.status())
+    return replace(launched, plan=plan)
+
+
+def _moved(before: Plan, after: Plan, names: list[str]) -> list[str]:
+    old = {spec.name: spec.port for spec in before.processes}
+    new = {spec.name: spec.port for spec in after.processes}
+    return [
+        f"{name}: somebody has taken port {old[name]} meanwhile; it moves to port {new[name]}"
+        for name in names
+        if name in old and new.get(name, old[name]) != old[name]
+    ]

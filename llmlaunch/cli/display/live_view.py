@@ -1,0 +1,169 @@
+"""Showing changes while they happen: plain lines in a pipe, a moving board on a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from llmlaunch.cli.display import render
+from llmlaunch.common.terminal_text import visible
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from llmlaunch.cli.display.progress import Board
+    from llmlaunch.control.types import ComponentStatus, ProgressEvent
+
+
+class _Tails:
+    """The last lines of a component that died, once a reason: five tries that end alike need not be read five times."""
+
+    def __init__(self) -> None:
+        self._causes: dict[str, str] = {}
+
+    def of(self, event: ProgressEvent) -> tuple[str, ...]:
+        component = event.component
+        if component.phase == "ready":
+            self._causes.pop(component.name, None)
+        if not event.log_tail or self._causes.get(component.name) == component.cause:
+            return ()
+        self._causes[component.name] = component.cause
+        return tuple(map(visible, event.log_tail))
+
+
+class PlainView:
+    """One line a change; of changes that only tell progress at most one a second and component."""
+
+    def __init__(self, out: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self.out = out
+        self._clock = clock
+        self._last: dict[str, tuple[ComponentStatus, str, float]] = {}
+        self._tails = _Tails()
+
+    @contextlib.contextmanager
+    def moving(self, board: Board) -> Iterator[None]:
+        yield
+
+    def say(self, text: str = "", style: str = "") -> None:
+        for line in text.split("\n"):
+            self.out(line)
+
+    def change(self, event: ProgressEvent) -> None:
+        component, line = event.component, render.change_line(event.component)
+        now = self._clock()
+        last = self._last.get(component.name)
+        if last:
+            before, last_line, at = last
+            same_life = (before.phase, before.incarnation) == (component.phase, component.incarnation)
+            if line == last_line or (same_life and component.phase == "starting" and now - at < 1):
+                return
+        self._last[component.name] = (component, line, now)
+        self.say(line)
+        for printed in self._tails.of(event):
+            self.say(f"  | {printed}")
+
+
+class TerminalView:
+    """A board with a row for each component while :meth:`moving`, coloured lines otherwise."""
+
+    def __init__(self) -> None:
+        from llmlaunch.cli.display import tables
+
+        self._console = tables.console(cast(IO[str], _Outliving(sys.stdout)))
+        self._live: Any = None
+        self._shown: dict[str, str] = {}
+        self._tails = _Tails()
+
+    @contextlib.contextmanager
+    def moving(self, board: Board) -> Iterator[None]:
+        from rich.live import Live
+
+        from llmlaunch.cli.display import tables
+
+        def draw() -> RenderableType:
+            return tables.board(list(board.rows.values()), time.time())
+
+        with Live(console=self._console, get_renderable=draw, refresh_per_second=10) as self._live:
+            try:
+                yield
+            finally:
+                self._live.refresh()
+                self._live = None
+
+    def say(self, text: str = "", style: str = "") -> None:
+        from rich.text import Text
+
+        # Not print(style=…): that would colour the board below as well.
+        self._console.print(Text(text, style=style), soft_wrap=True)
+
+    def change(self, event: ProgressEvent) -> None:
+        component = event.component
+        style = render.PHASE_STYLE.get(component.phase, "")
+        line = render.change_line(component)
+        bad = component.phase in ("failed", "backoff")
+        # While the board moves, its rows tell the rest.
+        if (self._live is None or bad) and self._shown.get(component.name) != line:
+            self.say(line, style)
+        self._shown[component.name] = line
+        for printed in self._tails.of(event):
+            self.say(f"  | {printed}", "dim")
+
+
+class _Outliving:
+    """A terminal's stream that takes no harm when the terminal is closed: the signal that says so comes a little later."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with _until_closed():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with _until_closed():
+            self._stream.flush()
+
+
+@contextlib.contextmanager
+def _until_closed() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        let_go_of_terminal()
+
+
+def let_go_of_terminal() -> None:
+    """It was closed: printing there would fail, and what is left to do is more than printing."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (1, 2):
+        os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
+def view() -> PlainView | TerminalView:
+    """The one that fits stdout."""
+    return TerminalView() if render.on_terminal() else PlainView(_echo)
+
+
+def _echo(line: str) -> None:
+    """Print ``line``. On a full disk it is lost: that is no reason to take down what runs."""
+    import typer
+
+    from llmlaunch.cli.app import DISK_IS_FULL
+
+    try:
+        typer.echo(line)
+    except OSError as error:
+        if error.errno not in DISK_IS_FULL:
+            raise

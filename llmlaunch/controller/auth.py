@@ -1,0 +1,139 @@
+"""Who may talk to the controller, and for which addresses. What is refused says how it would not be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+from llmlaunch.controller import grants
+from llmlaunch.controller.grants import Grant, Role
+from llmlaunch.controller.request_bodies import Refused
+from llmlaunch.controller.wire import TOKEN_VARIABLE
+from llmlaunch.controller.worker_probe import Address, BadAddressError, is_loopback, is_own, parse_address
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    ip: str
+    grant: Grant | None
+    """What its token lets it do; None: it showed no token."""
+
+    @property
+    def trusted(self) -> bool:
+        return self.grant is not None
+
+    @property
+    def is_owner(self) -> bool:
+        return self.grant is not None and self.grant.role is Role.OWNER
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """The only names that a worker of this caller may serve; None: any."""
+        return None if self.grant is None or self.is_owner else self.grant.names
+
+
+class Callers:
+    """Tells who calls. ``secret`` "" means that there are no tokens."""
+
+    def __init__(self, secret: str, *, open_registration: bool) -> None:
+        self._secret = secret
+        self._open = open_registration
+
+    def caller(self, request: Request, *roles: Role) -> Caller:
+        """Who calls, if it is the owner, has one of ``roles``, or is a stranger that may register workers.
+
+        Raises Refused.
+        """
+        ip = request.client.host if request.client else ""
+        grant = self._shown(request)
+        if grant is not None:
+            if grant.role is not Role.OWNER and grant.role not in roles:
+                raise _forbidden(f"the token is a {grant.role}'s, and not for this")
+            return Caller(ip, grant)
+        if "origin" in request.headers:  # a page in somebody's browser reaches loopback addresses, too
+            raise _forbidden("browsers may not do this")
+        if self._open or (not self._secret and is_loopback(ip)):
+            return Caller(ip, None)
+        if self._secret:
+            raise Refused(
+                401,
+                f"show the token: Authorization: Bearer ${TOKEN_VARIABLE}; or let workers without it register: "
+                "controller: {open_registration: true}",
+                code="missing_token",
+            )
+        raise _forbidden(
+            f"without a token this is open to this machine alone: set {TOKEN_VARIABLE} for the controller and for {ip}, "
+            "or start the controller with --open-registration"
+        )
+
+    def own(self, request: Request, *roles: Role) -> Caller:
+        """The same for what strangers may not do once there are tokens, however open registration is. Raises Refused."""
+        caller = self.caller(request, *roles)
+        if self._secret and not caller.trusted:
+            raise Refused(401, "only the deployment itself may do this: show its token", code="missing_token")
+        return caller
+
+    def reader(self, request: Request) -> None:
+        """Raises Refused for somebody who may not ask what is served where.
+
+        Without a token anybody may who reaches the port, as with FastChat's controller, and under open registration too.
+        """
+        if self._secret and not self._open:
+            self.caller(request, *Role)
+
+    def _shown(self, request: Request) -> Grant | None:
+        """What the caller's token grants; None when it shows none that could. Raises Refused for a wrong one."""
+        scheme, _, shown = request.headers.get("authorization", "").partition(" ")
+        if not self._secret or scheme.lower() != "bearer":
+            return None
+        grant = grants.read(self._secret, shown.strip())
+        if grant is None:
+            raise Refused(401, "the token is not this controller's", code="invalid_token")
+        return grant
+
+
+def address_for(caller: Caller, text: str) -> Address:
+    """``text`` as a worker's address. Raises Refused when it is none, or not one that ``caller`` may speak for."""
+    try:
+        address = parse_address(text)
+    except BadAddressError as error:
+        raise Refused(422, str(error), param="worker_name") from error
+    grant = caller.grant
+    if grant is None:
+        if not is_own(address, caller.ip):
+            raise _forbidden(
+                f"without the token, {caller.ip} may only speak for workers at its own IP address, not for {address}",
+                param="worker_name",
+            )
+    elif grant.role is not Role.OWNER and not _same(address, parse_address(grant.address)):
+        raise _forbidden(
+            f"the token speaks for {grant.address} alone, not for {address}", param="worker_name"
+        )
+    return address
+
+
+def _same(a: Address, b: Address) -> bool:
+    """An IPv6 zone is written with or without its escape."""
+    return str(a).replace("%25", "%") == str(b).replace("%25", "%")
+
+
+def names_for(caller: Caller, names: Iterable[str]) -> None:
+    """Raises Refused when ``caller``'s token is not for a worker that serves all of ``names``."""
+    if caller.names is None:
+        return
+    foreign = [name for name in names if name not in caller.names]
+    if foreign:
+        raise _forbidden(
+            f"the token is for {_listed(caller.names)} alone, not for {_listed(foreign)}",
+            param="worker_status.model_names",
+        )
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names))
+
+
+def _forbidden(message: str, *, param: str | None = None) -> Refused:
+    return Refused(403, message, param=param, code="forbidden")

@@ -1,0 +1,75 @@
+"""Asks verified workers whose heartbeat is late whether they are well.
+
+Their supervisor sends the heartbeats. One that is frozen, or hangs on a disk, must not take engines out of the table that
+serve as before: who answers as itself stays, for as long as it does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from llmlaunch.controller import registry
+from llmlaunch.controller.registry import Table, Worker
+from llmlaunch.controller.worker_probe import Asker, NobodyThereError, NoStatusError, parse_address
+from llmlaunch.supervision.processes.procs import ProcessId
+
+TURN_S = 2.0
+"""Seconds between two questions to one worker."""
+log = logging.getLogger(__name__)
+
+
+class LateWorkers:
+    """The loop that asks them. ``table`` gives the table as it is now, ``update`` takes the next."""
+
+    def __init__(
+        self,
+        asker: Asker,
+        clock: Callable[[], float],
+        table: Callable[[], Table],
+        update: Callable[[Table], None],
+        turn_s: float = TURN_S,
+    ) -> None:
+        self._asker, self._clock, self._table, self._update = asker, clock, table, update
+        self._turn_s = turn_s
+        self._kept: set[str] = set()
+        """Those of whom it was said that they are kept."""
+
+    async def run(self) -> None:
+        """Ask for ever. A worker that is slow to answer holds up nobody else's turn."""
+        asking: dict[str, asyncio.Task[None]] = {}
+        try:
+            while True:
+                await asyncio.sleep(self._turn_s)
+                late = registry.late(self._table(), self._clock())
+                self._kept &= {worker.name for worker in late}
+                for worker in late:
+                    if worker.name not in asking:
+                        task = asking[worker.name] = asyncio.create_task(self._ask(worker))
+                        task.add_done_callback(lambda _, name=worker.name: asking.pop(name, None))  # type: ignore[misc]
+        finally:
+            for task in list(asking.values()):
+                task.cancel()
+
+    async def _ask(self, worker: Worker) -> None:
+        why, gone = "", False
+        try:
+            if worker.pid is not None and not ProcessId(worker.pid, worker.pid_started).alive:
+                raise NobodyThereError(f"its process {worker.pid} has ended")
+            await self._asker.is_well(
+                parse_address(worker.name), worker.probe_path, worker.probe_timeout_s, worker.keyed
+            )
+        except NoStatusError as error:
+            why, gone = str(error), isinstance(error, NobodyThereError)
+        if not why:
+            self._update(registry.answered(self._table(), worker))
+            if worker.name not in self._kept:
+                self._kept.add(worker.name)
+                log.warning(
+                    "%s has no heartbeat and is well: it stays. Does its supervisor hang?", worker.name
+                )
+            return
+        self._update(registry.unanswered(self._table(), worker, gone=gone))
+        if worker.name not in self._table().workers:
+            log.warning("%s is gone: no heartbeat, and %s", worker.name, why)

@@ -1,0 +1,267 @@
+"""How a worker's answer ends: the framing of RFC 9112 §6, watched while the bytes pass untouched. Pure.
+
+Requests are parsed by llhttp, which is strict where strangers speak. Answers come from workers, thousands of small
+pieces a second; a piece of a stream is nearly always one whole chunk, and to see that costs less here than a parser.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from llmlaunch.gateway.http1.head_cache import Seen, key_of
+from llmlaunch.gateway.http1.headers import for_client
+
+HEAD_LIMIT = 64 << 10
+"""Bytes of a head beyond which it is taken for nonsense."""
+_STATUS = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?\r\n")
+# White space around the value is left to strip(): a pattern for it would try every way to divide a long run of it.
+_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([\t\x20-\x7e\x80-\xff]*)\r\n")
+_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?\r\n")
+_CHUNK_HEAD_LIMIT = 1024
+_FILL_LIMIT = 1 << 20
+_BODILESS = (204, 304)
+_SIZES: dict[bytes, int] = {}
+"""Size lines seen before and found right: the events of a stream are nearly all of a few lengths."""
+_SIZES_MOST = 4096
+_CHUNKS: dict[int, bytes] = {}
+"""Bytes of a whole chunk → its size line, as nearly everybody writes it: of those sizes."""
+_SIZES_LONGEST = 16
+"""Bytes of a line that is remembered: extensions can make them endless."""
+
+
+class BadAnswer(ValueError):
+    """What a worker sent is no HTTP/1.1."""
+
+
+class Head(NamedTuple):
+    """The head of an answer; a tuple, for one is made per answer. Names of fields are lower case.
+
+    Of heads that are alike but for their length, ``fields`` may show the length of another: ``length`` is right.
+    """
+
+    status: int
+    reason: bytes
+    fields: tuple[tuple[bytes, bytes], ...]
+    keep_alive: bool
+    length: int | None
+    """Content-Length in bytes; 0 where the status allows no body."""
+    chunked: bool
+    onward: bytes
+    """The lines that go on to the client."""
+
+    def get(self, name: bytes) -> bytes:
+        return next((value for key, value in self.fields if key == name), b"")
+
+
+def read_head(data: bytes, end: int, seen: Seen[Head]) -> Head:
+    """The head in front of the empty line at ``end``, by what is known of heads like it. Raises BadAnswer."""
+    found = key_of(data, end)
+    if found is None:
+        return parse_head(data[: end + 4])
+    key, length = found
+    known = seen.get(key)
+    if known is None:
+        known = parse_head(data[: end + 4])
+        lengths = sum(name == b"content-length" for name, _ in known.fields)
+        if known.status >= 200 and known.status not in _BODILESS and lengths <= 1:
+            seen.put(key, known)
+        return known
+    if length is None or length == known.length:
+        return known
+    status, reason, fields, keep_alive, _, chunked, onward = known
+    return Head(status, reason, fields, keep_alive, length, chunked, onward)
+
+
+def parse_head(data: bytes) -> Head:
+    """``data`` ends with the empty line. Raises BadAnswer."""
+    start = _STATUS.match(data)
+    if start is None:
+        raise BadAnswer("no HTTP/1.x status line")
+    fields = []
+    at, end = start.end(), len(data) - 2
+    length: int | None = None
+    codings = connection = b""
+    while at < end:
+        line = _FIELD.match(data, at)
+        if line is None:
+            raise BadAnswer("a header field that is none")
+        at = line.end()
+        name, value = line[1].lower(), line[2].strip(b" \t")
+        fields.append((name, value))
+        if name == b"content-length":
+            length = _length(value, length)
+        elif name == b"transfer-encoding":
+            codings = codings + b"," + value.lower() if codings else value.lower()
+        elif name == b"connection":
+            connection += b"," + value.lower()
+    status = int(start[2])
+    if codings and (codings != b"chunked" or length is not None):
+        raise BadAnswer("a Transfer-Encoding that is not understood, or not alone")
+    bodiless = status < 200 or status in _BODILESS
+    keep_alive = (
+        b"close" not in connection if start[1] == b"1" else b"keep-alive" in connection and not codings
+    )
+    return Head(
+        status=status,
+        reason=start[3] or b"",
+        fields=tuple(fields),
+        keep_alive=keep_alive,
+        length=0 if bodiless else length,
+        chunked=bool(codings) and not bodiless,
+        onward=for_client(fields, connection),
+    )
+
+
+def _length(value: bytes, before: int | None) -> int:
+    if not value.isdigit() or len(value) > 18 or (before is not None and before != int(value)):
+        raise BadAnswer("a Content-Length that is no length")
+    return int(value)
+
+
+class Body:
+    """Where one answer's body is: :meth:`feed` sees every byte that follows the head, once and in order."""
+
+    __slots__ = ("_between", "_left", "_line", "_trailers", "chunked", "done", "until_close")
+
+    def __init__(self, head: Head) -> None:
+        self.chunked = head.chunked
+        self.until_close = not head.chunked and head.length is None
+        self._left = head.length or 0
+        """Bytes to come of the sized body, or of the present chunk with its line end (0: a size line comes)."""
+        self._line = b""
+        """A size line or trailer that is not complete yet."""
+        self._trailers = False
+        self._between = head.chunked
+        """A chunk is awaited, and nothing of it has come."""
+        self.done = not self.chunked and not self.until_close and self._left == 0
+
+    def feed(self, data: bytes) -> None:
+        """Take note of ``data``. Raises BadAnswer for broken chunks and for bytes behind the end.
+
+        After that all is as if ``data`` had not come: nobody passes it on.
+        """
+        if self.chunked:
+            if not self._between or not self._is_whole_chunks(data):
+                self._walk_or_stay(data, None)
+        elif not self.until_close:
+            if len(data) > self._left:
+                raise BadAnswer("bytes after the end of the answer")
+            self._left -= len(data)
+            self.done = self._left == 0
+
+    def is_next_chunk(self, data: bytes) -> bool:
+        """Whether ``data`` is one whole chunk, of a size seen before, where one is awaited: nothing to take note of."""
+        line = _CHUNKS.get(len(data))
+        return line is not None and self._between and data[: len(line)] == line and data[-2:] == b"\r\n"
+
+    def decode(self, data: bytes) -> bytes:
+        """As :meth:`feed`, and returns the content without its framing."""
+        if not self.chunked:
+            self.feed(data)
+            return data
+        content: list[bytes] = []
+        self._walk_or_stay(data, content)
+        return b"".join(content)
+
+    def before_interruption(self) -> bytes | None:
+        """What must be sent so that another chunk may follow, or None when this framing has no place for one.
+
+        A chunk that was cut is filled up with line ends, which mean nothing to a reader of server-sent events.
+        """
+        if self.until_close:
+            return b""
+        if not self.chunked or self.done or self._trailers or self._line or self._left > _FILL_LIMIT:
+            return None
+        if self._left == 0:
+            return b""
+        return b"\r\n"[-self._left :] if self._left <= 2 else b"\n" * (self._left - 2) + b"\r\n"
+
+    @staticmethod
+    def _is_whole_chunks(data: bytes) -> bool:
+        """Whether ``data`` is whole chunks and nothing else: how streams arrive, and nothing to take note of."""
+        at, end = 0, len(data)
+        while at < end:
+            line_end = data.find(b"\r\n", at)
+            if line_end < 0:
+                return False
+            size = _SIZES.get(data[at:line_end])
+            if size is None:
+                line = _CHUNK.match(data, at)
+                if line is None or line.end() != line_end + 2:
+                    return False
+                size = int(line[1], 16)
+                if not size:
+                    return False
+                if len(_SIZES) < _SIZES_MOST and line_end - at <= _SIZES_LONGEST:
+                    _SIZES[data[at:line_end]] = size
+                    usual = b"%x\r\n" % size
+                    _CHUNKS[len(usual) + size + 2] = usual
+            at = line_end + size + 4
+            if data[at - 2 : at] != b"\r\n":
+                return False
+        return at == end
+
+    def _walk_or_stay(self, data: bytes, content: list[bytes] | None) -> None:
+        before = self._left, self._line, self._trailers, self.done
+        try:
+            self._walk(data, content)
+        except BadAnswer:
+            self._left, self._line, self._trailers, self.done = before
+            raise
+
+    def _walk(self, data: bytes, content: list[bytes] | None) -> None:
+        if self._line:
+            data, self._line = self._line + data, b""
+            # Only the unfinished line was kept back; nothing before it is seen twice.
+        at, size = 0, len(data)
+        while at < size:
+            if self.done:
+                raise BadAnswer("bytes after the end of the answer")
+            if self._left:
+                at = self._through_chunk(data, at, content)
+            elif self._trailers:
+                at = self._trailer(data, at)
+            else:
+                at = self._size_line(data, at)
+        self._between = not (self._left or self._line or self._trailers or self.done)
+
+    def _through_chunk(self, data: bytes, at: int, content: list[bytes] | None) -> int:
+        step = min(self._left, len(data) - at)
+        if content is not None and self._left > 2:
+            content.append(data[at : at + min(step, self._left - 2)])
+        left = self._left - step
+        if left < 2:
+            # The line end behind the chunk: its bytes are those from (left before - 2) on.
+            first = max(at, at + self._left - 2)
+            expected = b"\r\n"[2 - min(self._left, 2) : 2 - left]
+            if data[first : at + step] != expected:
+                raise BadAnswer("a chunk longer than it said")
+        self._left = left
+        return at + step
+
+    def _size_line(self, data: bytes, at: int) -> int:
+        line = _CHUNK.match(data, at)
+        if line is None:
+            if data.find(b"\n", at) >= 0 or len(data) - at > _CHUNK_HEAD_LIMIT:
+                raise BadAnswer("a chunk without its size")
+            self._line = data[at:]
+            return len(data)
+        size = int(line[1], 16)
+        if size:
+            self._left = size + 2
+        else:
+            self._trailers = True
+        return line.end()
+
+    def _trailer(self, data: bytes, at: int) -> int:
+        if data.startswith(b"\r\n", at):
+            self.done = True
+            return at + 2
+        line = _FIELD.match(data, at)
+        if line is None:
+            if data.find(b"\n", at) >= 0 or len(data) - at > HEAD_LIMIT:
+                raise BadAnswer("a broken trailer")
+            self._line = data[at:]
+            return len(data)
+        return line.end()

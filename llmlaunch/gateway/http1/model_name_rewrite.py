@@ -1,0 +1,96 @@
+"""Give an answer back the name that was asked for, when the engine knows its model by another one. Pure.
+
+The slow way, and only for such engines: content is decoded, read and written again.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Protocol
+
+from llmlaunch.gateway.http1.framing import BadAnswer, Head
+from llmlaunch.gateway.routing.model_field import dump
+
+LIMIT = 64 << 20
+"""Bytes of an answer (or of one event) that are held to be changed."""
+
+
+class Restorer(Protocol):
+    streams: bool
+    """True: :meth:`feed` gives content as it comes. False: all of it comes at the end."""
+
+    def feed(self, content: bytes) -> bytes: ...
+
+    def end(self) -> bytes: ...
+
+
+def restorer_for(head: Head, name: str) -> Restorer | None:
+    """What has to be done to this answer; None: nothing that we know how to do."""
+    if head.status != 200 or head.get(b"content-encoding") not in (b"", b"identity"):
+        return None
+    kind = head.get(b"content-type").partition(b";")[0].strip().lower()
+    if kind == b"application/json":
+        return JsonRestorer(name)
+    return EventRestorer(name) if kind == b"text/event-stream" else None
+
+
+def restored(text: bytes, name: str) -> bytes:
+    """The JSON object ``text`` with ``model`` set, also inside ``response`` as /v1/responses streams it."""
+    try:
+        value: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    if not isinstance(value, dict):
+        return text
+    inner = value.get("response")
+    places = [place for place in (value, inner) if isinstance(place, dict) and "model" in place]
+    for place in places:
+        place["model"] = name
+    return dump(value) if places else text
+
+
+class JsonRestorer:
+    streams = False
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def feed(self, content: bytes) -> bytes:
+        self._parts.append(content)
+        self._size += len(content)
+        if self._size > LIMIT:
+            raise BadAnswer(f"it is larger than the {LIMIT} bytes that can be renamed")
+        return b""
+
+    def end(self) -> bytes:
+        return restored(b"".join(self._parts), self._name)
+
+
+class EventRestorer:
+    streams = True
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._rest = b""
+
+    def feed(self, content: bytes) -> bytes:
+        text = self._rest + content
+        cut = text.rfind(b"\n") + 1
+        self._rest = text[cut:]
+        if len(self._rest) > LIMIT:
+            raise BadAnswer(f"an event is larger than the {LIMIT} bytes that can be renamed")
+        return b"".join(map(self._line, text[:cut].splitlines(keepends=True)))
+
+    def end(self) -> bytes:
+        return self._line(self._rest)
+
+    def _line(self, line: bytes) -> bytes:
+        if not line.startswith(b"data:"):
+            return line
+        text = line[5:].strip()
+        if not text.startswith(b"{"):
+            return line
+        ending = line[len(line.rstrip(b"\r\n")) :]
+        return b"data: " + restored(text, self._name) + ending

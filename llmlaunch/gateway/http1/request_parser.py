@@ -1,0 +1,444 @@
+"""Requests out of bytes: what a client's connection reads, without the connection. No I/O.
+
+llhttp (through httptools) parses in its strict mode: a Content-Length that is doubled, odd or beside a
+Transfer-Encoding, folded fields, NULs, bare line feeds and broken chunks are errors there. What it leaves to us is
+checked here: one Host, no transfer coding but chunked, sizes. A request that is refused early still has its turn:
+it stands in line with its reply settled, and nothing behind it is read.
+
+A body is taken in whole before its request goes on, so that it can be sent again to another replica.
+
+A head that was parsed and found good once is not parsed again (``seen``): clients say the same one over and over.
+Then only the length is read, and the parser does not see that message at all.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import httptools
+
+from llmlaunch.gateway import errors
+from llmlaunch.gateway.errors import Reply
+from llmlaunch.gateway.http1.head_cache import Seen, key_of
+from llmlaunch.gateway.http1.headers import named_by_connection, request_id
+from llmlaunch.gateway.http1.request import Fields, Kind, Request
+from llmlaunch.gateway.limits.body_memory import COUNTED_FROM, Bodies
+
+log = logging.getLogger(__name__)
+
+HEAD_LIMIT = 32 << 10
+"""Bytes of a request's head."""
+FIELDS_LIMIT = 128
+SWALLOW_LIMIT = 64 << 10
+"""A body that is not wanted is read up to here to keep the connection; beyond, it is closed."""
+AHEAD_LIMIT = 16
+"""Requests that stand in line before no more are read."""
+PIECE = 16 << 10
+"""Bytes that are parsed at a time, if more came and requests may begin among them."""
+PARTS_LIMIT = 64
+"""Pieces of a body that are kept apart; more of them, and small ones would weigh more than what they hold."""
+_NOTED = frozenset(
+    (b"host", b"authorization", b"connection", b"content-length", b"expect", b"origin", b"transfer-encoding", b"x-request-id")
+)  # fmt: skip
+_ONCE = frozenset((b"host", b"authorization", b"content-length"))
+_HOST = re.compile(rb"(?:\[[0-9A-Za-z:._~%!$&'()*+,;=-]+\]|[0-9A-Za-z._~%!$&'()*+,;=-]*)(?::[0-9]*)?")
+"""RFC 3986's host and port: what names, and nothing that could be taken for a path or a user."""
+_NOT_AGAIN = frozenset((b"transfer-encoding", b"expect"))
+"""A head with one of these says more than how long its body is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a receiver asks about a request whose head is complete."""
+
+    screen: Callable[[Request], Reply | None]
+    """The reply to a request that is refused, or answered, whatever its body holds."""
+    new_identity: Callable[[], bytes]
+    now: Callable[[], float]
+    """Seconds."""
+    max_body_bytes: int
+    seen: Seen[Request] = field(default_factory=Seen)
+    """Of heads that were let through. To be forgotten when ``screen`` may judge otherwise than before."""
+    bodies: Bodies = field(default_factory=lambda: Bodies(1 << 60))
+
+
+class Receiver:
+    """One connection's input. :meth:`feed` it; take complete requests from :attr:`ready`, in order."""
+
+    __slots__ = (
+        "_began_fresh", "_declared", "_doubled", "_fed", "_fields", "_fresh", "_host", "_key", "_last", "_left",
+        "_local", "_noted", "_parser", "_parts", "_request", "_rules", "_size", "_url", "deaf", "expecting",
+        "in_head", "ready", "since", "unread",
+    )  # fmt: skip
+
+    def __init__(self, rules: Rules, local: bool) -> None:
+        self._rules = rules
+        self._local = local
+        self._parser = httptools.HttpRequestParser(self)
+        self._host = b""
+        """Seen before on this connection, and right."""
+        self._request: Request | None = None
+        """Its head is read, its body is not."""
+        self._parts: list[bytes | bytearray] = []
+        self._fed = 0
+        """Bytes read since a head began or content came: llhttp keeps an unfinished field or trailer to itself."""
+        self._fresh = True
+        """What is fed begins a message."""
+        self.in_head = False
+        self._last = False
+        """The client said that nothing follows its last request."""
+        self._key: bytes | None = None
+        """What the head that begins what is fed would be remembered by."""
+        self._left = 0
+        """Bytes to come of a body that the parser does not see."""
+        self.deaf = False
+        """What still comes is not read any more."""
+        self.expecting = False
+        """The client waits for ``100 Continue`` with its body, and shall have it."""
+        self.unread = b""
+        """Came behind AHEAD_LIMIT requests that stand in line: bytes weigh less than what they become."""
+        self.ready: deque[Request] = deque()
+        self.since = rules.now()
+        """When the present wait began: for a head, for its rest, for more of a body."""
+
+    @property
+    def amid(self) -> bool:
+        """A part of a request has come."""
+        return self.in_head or self._request is not None
+
+    def feed(self, data: bytes) -> None:
+        """Never raises: what can not be understood becomes a request whose reply says so."""
+        self.unread = self.unread + data if self.unread else data
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Read what is unread, as far as there is room for requests in line."""
+        data, self.unread = self.unread, b""
+        while data and not self.deaf:
+            if len(self.ready) >= AHEAD_LIMIT:
+                self.unread = data
+                return
+            rest = None
+            if self._left:
+                rest = self._known_body(data)
+            elif not (self.amid or self._last):
+                rest = self._known_head(data)
+            if rest is None:
+                awaited = 0 if self._request is None else self._declared - self._size
+                size = max(PIECE, awaited)
+                self._feed(data[:size])
+                rest = data[size:]
+            data = rest
+
+    def end(self) -> None:
+        """Read nothing more, and forget what is in line."""
+        release = self._rules.bodies.release
+        if self._request is not None:
+            release(self._request)
+            self._parts = []
+        while self.ready:
+            release(self.ready.popleft())
+        self.deaf = True
+        self.unread = b""
+
+    def _feed(self, data: bytes) -> None:
+        self._fresh = not self.amid
+        if self._fresh:
+            self.since = self._rules.now()
+            self._fed = 0
+        self._fed += len(data)
+        self._parse(data)
+        if self.amid and self._fed > HEAD_LIMIT and not self.deaf:
+            self.refuse_rest(errors.header_too_large(HEAD_LIMIT))
+
+    def _known_head(self, data: bytes) -> bytes | None:
+        """Take a request off ``data`` if its head is a known one, and return what follows; None: it is not."""
+        self._key = None
+        end = data.find(b"\r\n\r\n")
+        found = key_of(data, end) if end > 0 else None
+        if found is None:
+            return None
+        key, length = found
+        if length is None:
+            return None
+        rules = self._rules
+        known = rules.seen.get(key)
+        if known is None or length > rules.max_body_bytes:
+            self._key = key
+            return None
+        self.since = now = rules.now()
+        request = known.again(now, known.identity or rules.new_identity(), self._local)
+        if length > COUNTED_FROM and not rules.bodies.hold(request, length):
+            return None
+        begin = end + 4
+        stop = begin + length
+        if len(data) < stop:
+            self._request = request
+            self._parts = [data[begin:]] if len(data) > begin else []
+            self._left = stop - len(data)
+            return b""
+        request.body = data[begin:stop]
+        self.ready.append(request)
+        return data[stop:]
+
+    def _known_body(self, data: bytes) -> bytes:
+        """As :meth:`_known_head`, in the middle of a body."""
+        left = self._left
+        self._keep(data[:left])
+        self._left = max(0, left - len(data))
+        if self._left:
+            self.since = self._rules.now()
+        else:
+            self.on_message_complete()
+        return data[left:]
+
+    def _remember(self, request: Request, own_identity: bytes) -> None:
+        """The head that ``_key`` stands for was let through: it will be again, with whatever length."""
+        key, self._key = self._key, None
+        if key is None or not self._began_fresh or request.endpoint.kind is not Kind.PROXY:
+            return
+        if request.http11 and request.keep_alive and not self._noted.keys() & _NOT_AGAIN:
+            known = request.again(0.0, own_identity, False)
+            known.onward(plain=False)
+            self._rules.seen.put(key, known)
+
+    def _parse(self, rest: bytes | memoryview) -> None:
+        while rest and not self.deaf:
+            try:
+                self._parser.feed_data(rest)
+            except httptools.HttpParserUpgrade as upgrade:
+                rest = memoryview(rest)[upgrade.args[0] :]
+                self._without_upgrade()
+            except httptools.HttpParserError as error:
+                self._parse_error(error)
+                return
+            else:
+                return
+
+    def refuse_rest(self, reply: Reply) -> None:
+        """Answer what is half received with ``reply``, or as it is settled already, and read nothing more."""
+        rules = self._rules
+        request = self._request or Request(b"GET", b"", b"", True, False, rules.now(), rules.new_identity())
+        if request.reply is None:
+            request.reply = reply
+        self.in_head = False
+        self._last_word(request)
+
+    def _without_upgrade(self) -> None:
+        """No upgrade is offered, so ``Upgrade`` means nothing (RFC 9110 §7.8): read on as if it were not there.
+
+        llhttp has left HTTP behind at that point, body and all, so a new parser gets the head again without the field.
+        """
+        if self.deaf:
+            return
+        parser = self._parser
+        if parser.get_method() == b"CONNECT":
+            self.refuse_rest(errors.wrong_method("CONNECT", "This server", "GET, HEAD, POST, OPTIONS"))
+            return
+        fields = [b"%b: %b\r\n" % field for field in self._fields if field[0] != b"upgrade"]
+        start = b"%b %b HTTP/%b\r\n" % (parser.get_method(), self._url, parser.get_http_version().encode())
+        self._parser = httptools.HttpRequestParser(self)
+        try:
+            self._parser.feed_data(start + b"".join(fields) + b"\r\n")
+        except httptools.HttpParserError as error:
+            self._parse_error(error)
+
+    # -- called by httptools
+
+    def on_message_begin(self) -> None:
+        if self.deaf:
+            return
+        self._url = b""
+        self._fields: Fields = []
+        self._began_fresh = self._fresh
+        if not self._fresh:  # it begins somewhere within what was fed
+            self._fed = 0
+        self._fresh = False
+        self.in_head = True
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self.in_head:  # else a trailer: nothing here needs one
+            self._fields.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        self.in_head = False
+        if self.deaf or self._parser.should_upgrade():
+            return
+        parser, noted = self._parser, self._take_note()
+        connection = noted.get(b"connection")
+        path, query = _path(self._url)
+        rules = self._rules
+        own_identity = request_id(noted.get(b"x-request-id", b""), b"")
+        http11 = parser.get_http_version() == "1.1"
+        request = self._request = Request(
+            parser.get_method(),
+            path,
+            query,
+            http11,
+            parser.should_keep_alive() and http11,
+            rules.now(),
+            own_identity or rules.new_identity(),
+            [line for line in self._fields if line[0] != b"content-length"],
+        )
+        request.local = self._local
+        request.authorization = noted.get(b"authorization", b"")
+        request.origin = noted.get(b"origin", b"")
+        if connection is not None:
+            request.named_by_connection = named_by_connection(connection)
+        self._parts = []
+        self._size = 0
+        # The parser let only digits through.
+        self._declared = int(noted.get(b"content-length", b"0"))
+        request.reply = self._fault(request) or rules.screen(request)
+        if request.reply is None:
+            self._remember(request, own_identity)
+            if self._declared > rules.max_body_bytes:
+                request.reply = errors.body_too_large(rules.max_body_bytes)
+            elif self._declared > COUNTED_FROM and not rules.bodies.hold(request, self._declared):
+                request.reply = errors.bodies_full()
+        self._before_body(request)
+
+    def on_body(self, data: bytes) -> None:
+        request = self._request
+        if request is None or self.deaf:
+            return
+        self.expecting = False
+        self._size += len(data)
+        if request.reply is not None:
+            self._fed = 0
+            if self._size > SWALLOW_LIMIT:
+                self._last_word(request)
+        elif self._size > self._rules.max_body_bytes:
+            request.reply = errors.body_too_large(self._rules.max_body_bytes)
+            self._last_word(request)
+        elif self._size > max(request.held, COUNTED_FROM) and not self._rules.bodies.hold(
+            request, self._size
+        ):
+            request.reply = errors.bodies_full()
+            self._last_word(request)
+        else:
+            self._keep(data)
+            self.since = self._rules.now()
+            self._fed = 0
+
+    def _keep(self, data: bytes) -> None:
+        parts = self._parts
+        if parts and isinstance(parts[0], bytearray):
+            parts[0] += data
+        elif len(parts) < PARTS_LIMIT:
+            parts.append(data)
+        else:
+            self._parts = [bytearray().join((*parts, data))]
+
+    def on_message_complete(self) -> None:
+        request, self._request = self._request, None
+        if request is None or self.deaf:
+            return
+        self.expecting = False
+        parts, self._parts = self._parts, []
+        request.body = bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
+        self._last = not request.keep_alive
+        self.ready.append(request)
+
+    # -- judging
+
+    def _take_note(self) -> dict[bytes, bytes]:
+        """The fields that matter here. Several of one name are joined, as RFC 9110 §5.3 has it, and remembered."""
+        noted: dict[bytes, bytes] = {}
+        self._doubled = b""
+        for name, value in self._fields:
+            if name in _NOTED:
+                value = value.strip(b" \t")
+                if name in noted:
+                    if name in _ONCE:
+                        self._doubled = name
+                    value = noted[name] + b"," + value
+                noted[name] = value
+        self._noted = noted
+        return noted
+
+    def _head_size(self) -> int:
+        """Bytes of the head: a bound where that is enough, else about."""
+        if self._began_fresh and self._fed <= HEAD_LIMIT:
+            return self._fed
+        return len(self._url) + sum(len(name) + len(value) + 4 for name, value in self._fields)
+
+    def _fault(self, request: Request) -> Reply | None:
+        """What llhttp leaves to its user."""
+        if len(self._fields) > FIELDS_LIMIT or self._head_size() > HEAD_LIMIT:
+            request.keep_alive = False
+            return errors.header_too_large(HEAD_LIMIT)
+        reply = self._odd_host(request.http11) or self._odd_framing(request.http11)
+        if reply is not None:
+            request.keep_alive = False
+        return reply
+
+    def _odd_host(self, http11: bool) -> Reply | None:
+        """RFC 9112 §3.2."""
+        if self._doubled:
+            return errors.bad_http(f"{self._doubled.decode()} is given twice")
+        host = self._noted.get(b"host")
+        if host is None:
+            return errors.bad_http("an HTTP/1.1 request needs a Host") if http11 else None
+        if host != self._host:
+            if _HOST.fullmatch(host) is None:
+                return errors.bad_http("its Host is no host")
+            self._host = host
+        return None
+
+    def _odd_framing(self, http11: bool) -> Reply | None:
+        """RFC 9112 §2.3 and §6."""
+        if not http11 and self._parser.get_http_version() != "1.0":
+            return errors.wrong_version()
+        coding = self._noted.get(b"transfer-encoding")
+        if coding is None or (http11 and coding.lower() == b"chunked"):
+            return None
+        if not http11:
+            return errors.bad_http("HTTP/1.0 has no Transfer-Encoding")
+        if coding.lower().rpartition(b",")[2].strip(b" \t") != b"chunked":
+            return errors.bad_http("its last Transfer-Encoding is not chunked")
+        return errors.transfer_coding()
+
+    def _before_body(self, request: Request) -> None:
+        expects = self._noted.get(b"expect", b"").lower() == b"100-continue" and request.http11
+        if request.reply is None:
+            self.expecting = expects
+        elif expects or self._declared > SWALLOW_LIMIT or not request.keep_alive:
+            self._last_word(request)
+
+    def _last_word(self, request: Request) -> None:
+        """Answer ``request`` in its turn, and read nothing more."""
+        self._parts = []
+        self._rules.bodies.release(request)
+        request.keep_alive = False
+        self._request = None
+        self.expecting = False
+        self.deaf = True
+        self.unread = b""
+        self.ready.append(request)
+
+    def _parse_error(self, error: Exception) -> None:
+        if self.deaf:
+            return
+        if self._last and not self.in_head and self._request is None:
+            self.deaf = True  # bytes behind a request that was said to be the last
+            return
+        cause = error.__context__
+        if isinstance(error, httptools.HttpParserCallbackError) and cause is not None:
+            log.error("a parser callback failed", exc_info=cause)
+        self.refuse_rest(errors.bad_http(str(error) or "it can not be parsed"))
+
+
+def _path(target: bytes) -> tuple[bytes, bytes]:
+    """Path and query of a request's target, also when it comes in absolute form (RFC 9112 §3.2.2)."""
+    path, _, query = target.partition(b"?")
+    if path.startswith(b"/") or b"://" not in path:
+        return path, query
+    return b"/" + path.partition(b"://")[2].partition(b"/")[2], query

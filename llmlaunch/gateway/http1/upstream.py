@@ -1,0 +1,346 @@
+"""Connections to workers: kept open, used again, watched for where an answer ends.
+
+A connection carries one request a time. It tells its user (an :class:`AnswerTaker`) what happens and knows nothing of
+clients; the bytes of a body go to the user as they came, unless the user asks for decoded content.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol, cast
+
+from llmlaunch.controller.grants import worker_key
+from llmlaunch.gateway.http1.coalesce import Coalescer
+from llmlaunch.gateway.http1.framing import HEAD_LIMIT, BadAnswer, Body, Head, read_head
+from llmlaunch.gateway.http1.head_cache import Seen
+from llmlaunch.gateway.limits.open_files import Descriptors
+from llmlaunch.gateway.routing.route_table import FASTCHAT, Replica
+
+if TYPE_CHECKING:
+    from llmlaunch.gateway.fastchat.worker import Worker
+
+CONNECT_TIMEOUT_S = 3.0
+IDLE_S = 4.0
+"""Seconds a connection may lie idle. uvicorn, under most engines, closes them after 5."""
+IDLE_MOST = 256
+"""Idle connections kept for one replica."""
+_WORTH_NO_COPY = 16 << 10
+"""Bytes of a body from which a gathering write is cheaper than a copy."""
+
+
+_Lane = tuple[Callable[[bytes], bool], Callable[[bytes], None], Callable[[bytes], None], Coalescer]
+
+
+class AnswerTaker(Protocol):
+    """Who sent a request and takes its answer."""
+
+    decoding: bool
+    """True: content without chunk framing. Settled at the latest in :meth:`answer_began`."""
+
+    def answer_began(self, head: Head, body: Body) -> None: ...
+
+    def answer_bytes(self, data: bytes) -> None: ...
+
+    def answer_ended(self) -> None:
+        """The whole answer came; the connection is not the taker's any more."""
+        ...
+
+    def answer_broke(self, why: str, kind: str, began: bool) -> None:
+        """The connection is gone. ``began``: bytes of an answer had come. ``kind``: "reset" or "bad_answer"; of a
+        translation also "refused", "timeout" or "empty"."""
+        ...
+
+
+class EmptyAnswer(ConnectionResetError):
+    """Nothing was answered, by somebody who is alive."""
+
+
+_CAUSES = ((EmptyAnswer, "empty"), (ConnectionRefusedError, "refused"), (TimeoutError, "timeout"))
+"""Why a translation lost its worker, when it did not just break."""
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection to one replica."""
+
+    __slots__ = (
+        "_body",
+        "_held",
+        "_keep",
+        "_lane",
+        "_paused",
+        "_transport",
+        "closed",
+        "idle_since",
+        "key",
+        "lines",
+        "pool",
+        "used",
+        "user",
+    )  # fmt: skip
+
+    def __init__(self, pool: Pool, replica: Replica) -> None:
+        self.pool = pool
+        self.key = replica.key
+        self.lines = pool.lines(replica)
+        """Of every request that goes this way: ``Host``, and the worker's key."""
+        self.user: AnswerTaker | None = None
+        self.used = False
+        self.closed = False
+        self.idle_since = 0.0
+        self._body: Body | None = None
+        self._keep = False
+        self._held = b""
+        """The beginning of a head."""
+        self._lane: _Lane | None = None
+        self._paused = False
+        self._transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        _prepare(transport.get_extra_info("socket"))
+
+    def send(self, user: AnswerTaker, head: bytes, body: bytes) -> None:
+        self.user = user
+        if len(body) < _WORTH_NO_COPY:
+            self._transport.write(head + body)
+        else:
+            self._transport.writelines((head, body))
+
+    def pass_chunks(self, note: Callable[[bytes], None], write: Callable[[bytes], None]) -> None:
+        """From here to the end of the answer, hand whole chunks to ``note`` and ``write`` instead of the user.
+
+        The events of a stream are nearly all such chunks: on this lane one costs little more than its two system calls.
+        """
+        if self._body is not None:
+            events = self.pool.events
+            self._lane = (self._body.is_next_chunk, note, write, events)
+            events.look()
+
+    def fileno(self) -> int:
+        """-1 when it has no file of its own."""
+        sock = self._transport.get_extra_info("socket")
+        return -1 if sock is None else int(sock.fileno())
+
+    def drop(self) -> None:
+        """Close at once: the answer is not wanted any more. The user hears nothing more."""
+        self.user = self._lane = None
+        self.closed = True
+        self._transport.abort()
+
+    def pause(self) -> None:
+        if not self._paused and not self.closed:
+            self._paused = True
+            self._transport.pause_reading()
+
+    @property
+    def paused(self) -> bool:
+        """Nothing is read, for the user takes nothing."""
+        return self._paused
+
+    def resume(self) -> None:
+        if self._paused and not self.closed:
+            self._paused = False
+            self._transport.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        if self._lane is not None:
+            is_next_chunk, note, write, events = self._lane
+            if is_next_chunk(data):
+                note(data)
+                write(data)
+                events.passed += 1
+                return
+        user = self.user
+        if user is None:  # it spoke without being asked
+            self.drop()
+            return
+        try:
+            body = self._body
+            if body is None:
+                data = self._head(user, data)
+                body = self._body
+                if body is None or self.user is not user:
+                    return
+            if data:
+                if user.decoding:
+                    data = body.decode(data)
+                else:
+                    body.feed(data)
+                user.answer_bytes(data)
+        except BadAnswer as error:
+            began = self._body is not None
+            self.drop()
+            user.answer_broke(str(error), "bad_answer", began)
+            return
+        if body.done and self.user is user:
+            self._finish(user)
+
+    def _head(self, user: AnswerTaker, data: bytes) -> bytes:
+        """Take heads off ``data`` and return what follows; ``_body`` is set once the final head is complete."""
+        data = self._held + data if self._held else data
+        while True:
+            end = data.find(b"\r\n\r\n")
+            if end < 0:
+                if len(data) > HEAD_LIMIT:
+                    raise BadAnswer(f"its head is larger than {HEAD_LIMIT} bytes")
+                self._held = data
+                return b""
+            head = read_head(data, end, self.pool.heads)
+            data = data[end + 4 :]
+            if head.status >= 200:
+                break
+            if head.status == 101:
+                raise BadAnswer("it switched protocols")
+        self._held = b""
+        self._keep = head.keep_alive
+        self._body = Body(head)
+        user.answer_began(head, self._body)
+        return data
+
+    def _finish(self, user: AnswerTaker) -> None:
+        self.user = self._lane = None
+        keep = self._keep and not self.closed
+        self._body = None
+        self.used = True
+        if keep:
+            self.resume()
+            self.pool.give(self)
+        else:
+            self.closed = True
+            self._transport.close()
+        user.answer_ended()
+
+    def eof_received(self) -> None:
+        return None  # closes
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        self.pool.forget(self)
+        user, self.user = self.user, None
+        if user is None:
+            return
+        if exc is None and self._body is not None and self._body.until_close:
+            user.answer_ended()
+        else:
+            began = self._body is not None or bool(self._held)
+            kind = next((name for cause, name in _CAUSES if isinstance(exc, cause)), "reset")
+            user.answer_broke(f"its connection closed{f' ({exc})' if exc else ''}", kind, began)
+
+
+def _prepare(sock: socket.socket | None) -> None:
+    """No delayed segments, and a machine that vanished without a word is noticed within half a minute."""
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
+            if hasattr(socket, option):
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+
+class Pool:
+    """Idle connections by replica, last used first, and everything that is open, to close it in the end.
+
+    ``seed``: what the keys of workers are derived from; "" means that this gateway knows none.
+    """
+
+    def __init__(self, descriptors: Descriptors, seed: str = "") -> None:
+        self._seed = seed
+        self._loop = asyncio.get_running_loop()
+        self._descriptors = descriptors
+        self._idle: dict[str, list[UpstreamConnection]] = {}
+        self._translators: dict[str, Worker] = {}
+        self.heads: Seen[Head] = Seen()
+        self.events = Coalescer(self._loop.call_soon)
+
+    def lines(self, replica: Replica) -> bytes:
+        """Lines of a head that are the same for all requests to ``replica``."""
+        host = (b"[%b]:%d" if ":" in replica.host else b"%b:%d") % (replica.host.encode(), replica.port)
+        if not replica.keyed or not self._seed:
+            return b"host: %b\r\n" % host
+        return b"host: %b\r\nauthorization: Bearer %b\r\n" % (
+            host,
+            worker_key(self._seed, replica.key).encode(),
+        )
+
+    def take(self, key: str) -> UpstreamConnection | None:
+        idle = self._idle.get(key)
+        while idle:
+            connection = idle.pop()
+            if not connection.closed:
+                return connection
+        return None
+
+    async def connect(self, replica: Replica) -> UpstreamConnection:
+        """A new connection. Raises OSError (TimeoutError is one; EMFILE: the last files are for others)."""
+        if replica.engine == FASTCHAT:
+            return self._translated(replica)
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            _, protocol = await self._loop.create_connection(
+                lambda: UpstreamConnection(self, replica), replica.host, replica.port
+            )
+        files = self._descriptors
+        number = protocol.fileno()
+        if number >= files.tight and not files.take(number) and number >= files.full:
+            protocol.drop()
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return protocol
+
+    def _translated(self, replica: Replica) -> UpstreamConnection:
+        """To a worker that needs a translator. Those are rare: nobody else pays for its import."""
+        from llmlaunch.gateway.fastchat.transport import Translation
+        from llmlaunch.gateway.fastchat.worker import Worker
+
+        worker = self._translators.get(replica.key)
+        if worker is None:
+            worker = self._translators[replica.key] = Worker(replica.host, replica.port)
+        connection = UpstreamConnection(self, replica)
+        connection.connection_made(Translation(connection, worker))
+        return connection
+
+    def give(self, connection: UpstreamConnection) -> None:
+        idle = self._idle.setdefault(connection.key, [])
+        if len(idle) >= IDLE_MOST:
+            connection.drop()
+            return
+        connection.idle_since = time.monotonic()
+        idle.append(connection)
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        idle = self._idle.get(connection.key)
+        if idle and connection in idle:
+            idle.remove(connection)
+
+    def sweep(self, now: float, known: set[str]) -> None:
+        """About once a second: close what lay idle too long, and everything idle to replicas that are gone."""
+        self.events.look()
+        for key in self._translators.keys() - known:
+            del self._translators[key]
+        for key, idle in list(self._idle.items()):
+            keep_from = now - IDLE_S if key in known else now + 1
+            for connection in [c for c in idle if c.idle_since < keep_from]:
+                idle.remove(connection)
+                connection.drop()
+            if not idle:
+                del self._idle[key]
+
+    def drop_idle(self, most: int) -> int:
+        """Close up to ``most`` connections that lie idle; return how many."""
+        found = [connection for idle in self._idle.values() for connection in idle][:most]
+        for connection in found:
+            self._idle[connection.key].remove(connection)
+            connection.drop()
+        return len(found)
+
+    def close(self) -> None:
+        for idle in self._idle.values():
+            for connection in idle:
+                connection.drop()
+        self._idle.clear()

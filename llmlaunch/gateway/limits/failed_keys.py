@@ -1,0 +1,95 @@
+"""Wrong API keys, counted by address: whoever sends many waits for each answer, and fills no log. Pure: time comes in.
+
+Only what is refused waits. A right key is let through at once from any address: many clients may stand behind one
+(NAT, a proxy), and one of them with a wrong key must not be the others' trouble.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from ipaddress import IPv6Address, ip_address, ip_network
+
+from llmlaunch.gateway.limits.rates import Bucket
+
+FREE = 20
+"""Wrong keys at once, and again a minute, that are answered like everything else."""
+HOLD_S = 1.0
+"""Seconds that an answer beyond is held back."""
+HELD_EACH, HELD_ALL = 16, 256
+"""Answers that are held back at a time, of one address and in all; beyond, the connection is closed."""
+ADDRESSES = 4096
+"""Addresses that are told apart."""
+TELL_S = 60.0
+"""Seconds between two lines of the log about one address."""
+LINES = 10
+"""Addresses that are told of at a time."""
+OTHERS = "other addresses"
+
+
+class Verdict(Enum):
+    ANSWER = "at once"
+    HOLD = "held back"
+    CLOSE = "closed"
+
+
+@dataclass(slots=True)
+class _Source:
+    bucket: Bucket
+    held: int = 0
+    more: int = 0
+    """Wrong keys beyond the free ones that nobody was told of."""
+    told_at: float = float("-inf")
+
+
+class Noise:
+    """The table. One process has one."""
+
+    def __init__(self) -> None:
+        self._sources: dict[str, _Source] = {}
+        self._held = 0
+
+    def strike(self, address: str, now: float) -> tuple[Verdict, str]:
+        """A wrong key came from ``address``: what to do, and the name to :meth:`release` with, once, after HOLD."""
+        name = _network(address)
+        if name not in self._sources and len(self._sources) >= ADDRESSES:
+            name = OTHERS
+        source = self._sources.setdefault(name, _Source(Bucket(FREE, now)))
+        if source.bucket.fill(FREE, now) >= 1:
+            source.bucket.level -= 1
+            return Verdict.ANSWER, name
+        source.more += 1
+        if source.held >= HELD_EACH or self._held >= HELD_ALL:
+            return Verdict.CLOSE, name
+        source.held += 1
+        self._held += 1
+        return Verdict.HOLD, name
+
+    def release(self, name: str) -> None:
+        """An answer is not held back any more."""
+        self._sources[name].held -= 1
+        self._held -= 1
+
+    def lines(self, now: float) -> Iterator[str]:
+        """What is to be logged now; forgets who has been quiet. Call it about once a second."""
+        due = [(name, s) for name, s in self._sources.items() if s.more and now - s.told_at >= TELL_S]
+        due.sort(key=lambda pair: -pair[1].more)
+        for name, source in due[:LINES]:
+            yield f"{source.more} wrong API keys from {name}: its further ones are held back, and not logged one by one"
+        if rest := due[LINES:]:
+            yield f"{sum(s.more for _, s in rest)} wrong API keys from {len(rest)} further addresses"
+        for _, source in due:
+            source.more, source.told_at = 0, now
+        for name, source in list(self._sources.items()):
+            if not source.held and not source.more and source.bucket.fill(FREE, now) >= FREE:
+                del self._sources[name]
+
+
+def _network(address: str) -> str:
+    """What one client may have of addresses: one of IPv4, a /64 of IPv6."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return address
+    return str(ip_network((found, 64), strict=False)) if isinstance(found, IPv6Address) else address

@@ -1,0 +1,273 @@
+"""API keys: read from a file or from an environment variable, kept and compared as keyed hashes only.
+
+A file holds one key a line, bare or as ``name: key``, and behind it what the key may use::
+
+    alice: sk-...  rpm=60 tpm=100000 concurrency=4 models=llama,qwen priority=1
+
+``#`` starts a comment. It is read again when it changes, so a key can be added, limited or withdrawn while the gateway
+runs. Names go into logs, keys never.
+"""
+
+from __future__ import annotations
+
+import codecs
+import errno
+import hashlib
+import logging
+import os
+import re
+import select
+import stat
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TextIO
+
+from llmlaunch.errors import UsageError
+from llmlaunch.gateway.limits.rates import FREE, Grant, Limits
+
+log = logging.getLogger(__name__)
+
+_LINE = re.compile(r"(?:(?P<name>[\w.@-]+)\s*:\s+)?(?P<key>[\x21-\x7e]+)(?P<limits>(?:\s+[a-z]+=\S*)*)")
+_ASSIGNED = re.compile(r"(?:export\s+)?[\w.@-]+\s*=\s*[^\s=].*")
+"""``NAME=KEY``, as other programs have it. Base64 ends with ``=`` and has none within."""
+_JOINED = re.compile(r"[^\s:,;|]+:sk-\S|(?:[\w.@-]+\s*:\s+)?[^\s:,;|]+[,;|]sk-\S")
+"""``NAME:KEY``, or keys in a row. A key may hold colons and commas, but nobody's begins anew behind one."""
+_UNFILLED = re.compile(r"(?:[\w.@-]+\s*:\s+)?\$(?:\{[^}\s]*\}|[A-Z_]+)")
+_QUOTES = "\"'`“”‘’"
+_AROUND_QUOTES = "[](){},;:"
+_BOM = "\ufeff"
+_PIPE_S = 2.0
+"""Seconds in which a pipe that is named as the file has to bring something."""
+_NUMBERS = ("rpm", "tpm", "concurrency")
+_SYNTAX = "write NAME: KEY or a bare KEY without spaces in it, then limits: rpm=60 tpm=100000 concurrency=4 models=a,b"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of a file."""
+
+    key: str = field(repr=False)
+    limits: Limits = FREE
+
+
+class KeyRing:
+    """Who may ask. Looking a key up takes a time that says nothing about the keys: only their hashes, keyed with a
+    secret of this process, are ever compared."""
+
+    def __init__(self, keys: Mapping[str, Entry], file: Path | None = None, processes: int = 1) -> None:
+        """``keys`` by name: those that do not come from ``file``. ``processes`` share what each key may use."""
+        self._processes = processes
+        self._secret = os.urandom(32)
+        self._fixed = self._hashed(keys)
+        self._grants = dict(self._fixed)
+        self._file = file
+        self._seen: tuple[int, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self._grants)
+
+    def grant_of(self, authorization: bytes) -> Grant | None:
+        """Who sent ``Authorization: Bearer KEY``, None when it is no key of ours."""
+        scheme, _, key = authorization.partition(b" ")
+        if scheme.lower() != b"bearer":
+            return None
+        return self._grants.get(self._hash(key.strip()))
+
+    def load(self) -> None:
+        """Read the file the first time. Raises UsageError when it can not be used."""
+        if self._file is None:
+            return
+        try:
+            self._read(self._file)
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(_words(self._file, error)) from error
+        if not self._grants:
+            raise UsageError(
+                f"API keys file {self._file} holds no key: nobody could ask anything",
+                hint="put one key a line into it, or leave --api-keys-file out to serve without keys",
+            )
+
+    def refresh(self) -> bool:
+        """Read the file again if it changed; True when it did. A file that can not be read leaves the keys as they were."""
+        if self._file is None:
+            return False
+        try:
+            about = self._file.stat()
+            if self._stamp(about) == self._seen or stat.S_ISFIFO(about.st_mode):
+                return False  # a pipe brings its keys once
+            self._read(self._file)
+        except (OSError, UnicodeDecodeError, UsageError) as error:
+            now = (0,)
+            if self._seen != now:
+                log.warning("API keys stay as they were: %s", _words(self._file, error))
+            self._seen = now
+            return False
+        log.info("API keys read again: %d", len(self._grants))
+        if not self._grants:
+            log.warning("API keys file %s holds no key any more: every request is refused", self._file)
+        return True
+
+    def _read(self, file: Path) -> None:
+        with _opened(file) as stream:
+            about = os.fstat(stream.fileno())
+            keys = parse(stream, str(file))
+        if about.st_mode & (stat.S_IROTH | stat.S_IWOTH):
+            log.warning("API keys file %s can be read or written by everybody; chmod 600 it", file)
+        self._seen = self._stamp(about)
+        self._grants = self._fixed | self._hashed(keys)
+
+    def _hashed(self, keys: Mapping[str, Entry]) -> dict[bytes, Grant]:
+        return {
+            self._hash(entry.key.encode()): Grant(name, self._part(entry.limits), entry.limits)
+            for name, entry in keys.items()
+        }
+
+    def _part(self, limits: Limits) -> Limits:
+        return FREE if limits == FREE else limits.part(self._processes)
+
+    @staticmethod
+    def _stamp(about: os.stat_result) -> tuple[int, ...]:
+        return (about.st_mtime_ns, about.st_size, about.st_ino)
+
+    def _hash(self, key: bytes) -> bytes:
+        return hashlib.blake2b(key, key=self._secret, digest_size=32).digest()
+
+
+def parse(lines: Iterable[str], source: str) -> dict[str, Entry]:
+    """Entries by name. A key without a name is called ``key-N`` after its line. Raises UsageError with the line's number."""
+    found: dict[str, Entry] = {}
+    seen: dict[str, int] = {}
+    for number, whole in enumerate(lines, 1):
+        line = whole.lstrip(_BOM)  # files that were joined may have one within
+        text = re.split(r"(?:^|\s)#", line, maxsplit=1)[0].strip()
+        if not text:
+            continue
+        _no_other_format(text, f"{source}:{number}")
+        match = _LINE.fullmatch(text)
+        if match is None:
+            # Never the line itself: it may be a key.
+            raise UsageError(f"{source}:{number}: {_odd_letter(whole) or 'this is no key'}", hint=_SYNTAX)
+        name = match["name"] or f"key-{number}"
+        if name in found:
+            raise UsageError(f"{source}:{number}: the name {name!r} is given twice")
+        if (first := seen.setdefault(match["key"], number)) != number:
+            raise UsageError(
+                f"{source}:{number}: this key stands in line {first} already",
+                hint="give everybody a key of their own: its name and its limits could be either line's",
+            )
+        found[name] = Entry(match["key"], _limits(match["limits"], f"{source}:{number}"))
+    return found
+
+
+def _no_other_format(text: str, where: str) -> None:
+    """Raise UsageError for what other programs write into such a file: taken literally, it would be a key nobody has."""
+    if _ASSIGNED.fullmatch(text):
+        raise UsageError(f"{where}: NAME=KEY is not the form of a line here", hint=_SYNTAX)
+    if _JOINED.match(text):
+        raise UsageError(f"{where}: there is more than a key in one word", hint=_SYNTAX)
+    if _UNFILLED.fullmatch(text):
+        raise UsageError(
+            f"{where}: this is a variable's name, and variables are not filled in here",
+            hint="write the key itself, or name its variable with api_keys_env",
+        )
+    words = [word.strip(_AROUND_QUOTES) for word in text.split()]
+    if any(word and (word[0] in _QUOTES or word[-1] in _QUOTES) for word in words):
+        raise UsageError(f"{where}: there are quotes around a name or a key", hint="write it without quotes")
+    if text.endswith((",", ";")):
+        raise UsageError(
+            f"{where}: the line ends with {text[-1]!r}", hint="put one key on each line, with nothing between"
+        )
+
+
+def _odd_letter(line: str) -> str:
+    """The first character that no line here can hold and nobody sees: pasted text has them. Empty when there is none."""
+    if "\0" in line:
+        return "there are NUL bytes in it, as in UTF-16 text; save the file as UTF-8"
+    for column, letter in enumerate(line.rstrip("\r\n"), 1):
+        if (
+            letter != "\t"
+            and unicodedata.category(letter) in ("Cc", "Cf", "Zl", "Zp", "Zs")
+            and letter != " "
+        ):
+            name = unicodedata.name(letter, "a control character")
+            return f"column {column} holds U+{ord(letter):04X} ({name}), which cannot be seen"
+    return ""
+
+
+def _opened(file: Path) -> TextIO:
+    """Open for reading without waiting for whoever writes to a pipe. Raises OSError, UsageError."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
+        if stat.S_ISFIFO(mode):
+            if not select.select([descriptor], [], [], _PIPE_S)[0]:
+                raise UsageError(f"API keys file {file}: it is a pipe, and nobody writes to it")
+            os.set_blocking(descriptor, True)
+        elif not stat.S_ISREG(mode):
+            raise UsageError(f"API keys file {file}: it is not a file")
+        return os.fdopen(descriptor, encoding="utf-8-sig")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _words(file: Path, error: OSError | UnicodeDecodeError | UsageError) -> str:
+    if isinstance(error, UsageError):
+        return error.message
+    if isinstance(error, OSError):
+        reason = error.strerror or str(error)
+    else:
+        utf16 = error.object[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        reason = "it is UTF-16 text; save it as UTF-8" if utf16 else "it is not UTF-8 text"
+    return f"API keys file {file}: {reason}"
+
+
+def _limits(text: str, where: str) -> Limits:
+    """Raises UsageError; what it says holds nothing of the line but names of limits."""
+    given: dict[str, str] = {}
+    for word in text.split():
+        name, _, value = word.partition("=")
+        if name not in (*_NUMBERS, "models", "priority"):
+            raise UsageError(f"{where}: what follows the key is no limit that is known", hint=_SYNTAX)
+        if name in given:
+            raise UsageError(f"{where}: {name}= is given twice")
+        given[name] = value
+    numbers = {name: _number(given[name], 1, f"{where}: {name}=") for name in _NUMBERS if name in given}
+    models = None
+    if "models" in given:
+        models = frozenset(given["models"].split(","))
+        if "" in models:
+            raise UsageError(f"{where}: models= needs names with commas between", hint="models=llama,qwen")
+    priority = _number(given["priority"], -100, f"{where}: priority=") if "priority" in given else 0
+    return Limits(**numbers, models=models, priority=priority)
+
+
+def _number(text: str, least: int, what: str) -> int:
+    if re.fullmatch(r"-?[0-9]{1,9}", text) is None or int(text) < least:
+        raise UsageError(f"{what} needs a whole number from {least} on")
+    return int(text)
+
+
+def ring(file: Path | None, variable: str | None, processes: int = 1) -> KeyRing | None:
+    """The keys of a file and of the comma-separated environment ``variable``; None when neither is named.
+
+    Raises UsageError when one is named and holds no key.
+    """
+    keys: dict[str, Entry] = {}
+    if variable:
+        values = [part.strip() for part in os.environ.get(variable, "").split(",") if part.strip()]
+        if not values:
+            raise UsageError(
+                f"--api-keys-env: the environment variable {variable} holds no key",
+                hint=f"set it to one key, or several with commas between: {variable}=key1,key2",
+            )
+        keys = parse(values, f"${variable}")
+    if file is None and not variable:
+        return None
+    found = KeyRing(keys, file, processes)
+    found.load()
+    return found

@@ -1,0 +1,327 @@
+"""Several processes as one gateway, on one port: the parent forks them, replaces those that die or hang, and ends them
+together.
+
+Each process has a listening socket of its own, and the kernel spreads connections over them (SO_REUSEPORT, man 7
+socket). The parent keeps the sockets too, so connections to a process that died wait for the next one instead of being
+reset. They share memory for what they count (``board``) and nothing else: each follows the controller itself.
+
+A process that hangs would keep its share of new connections waiting, unseen by whoever probes the port and meets another.
+So each counts the turns of its loop on its board, and the parent kills one whose count stands still (``pulse``). The
+processes watch the parent in the same way (``Watch``): they serve without it, but nobody would be replaced or ended.
+
+Forked rather than started anew: they share what was imported, start in some 20 ms, and everything that can be wrong
+with the options or the port was said before, once. The parent has no thread and no event loop that a fork could break.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from llmlaunch import http_server as serve
+from llmlaunch.common import signals
+from llmlaunch.errors import UsageError
+from llmlaunch.gateway.multiprocess.death_ledger import Ledger
+from llmlaunch.gateway.multiprocess.loop_liveness import LOOK_S, STOPPED, Pulse, Sight, read
+from llmlaunch.gateway.multiprocess.shared_counters import Board, Crew
+from llmlaunch.gateway.observe import metrics
+
+log = logging.getLogger(__name__)
+
+STOP = signal.SIGUSR1
+"""From the parent: finish what is in flight and end. Not SIGTERM, whose second one ends a process at once, and a
+terminal or a supervisor may have sent the first to all of them."""
+ENDING_S = 2.0
+"""Seconds beyond the grace after which a process that does not end is killed. Less than a supervisor waits for us all
+(``planning.specs.WRAP_UP_S``)."""
+STEADY_S = 10.0
+"""A process that lived as long is replaced at once; one that did not, after a while that doubles."""
+AGAIN_FIRST_S, AGAIN_MOST_S = 0.1, 5.0
+START_TRIES = 3
+"""Before all have served once: starts of one of them that may fail."""
+_PR_SET_PDEATHSIG = 1
+
+Serve = Callable[[socket.socket, Crew, Callable[[], None]], int]
+"""Serves on the socket as one of a crew, in a new process; calls the last argument once it does; returns its exit code."""
+
+
+def sight_of(pid: int) -> Sight | None:
+    """What the kernel says of a process; None when it says nothing."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123  # a file of the kernel's, read once a second
+            return read(file.read(), os.sysconf("SC_CLK_TCK"))
+    except OSError:
+        return None
+
+
+class Watch:
+    """The parent, as one of its processes sees it."""
+
+    def __init__(self, crew: Crew) -> None:
+        self._crew = crew
+        self._parent = os.getppid()
+        self._pulse = Pulse()
+        self._others = {index: Pulse() for index in range(crew.size) if index != crew.index}
+        self._told = False
+
+    def look(self, now: float) -> bool:
+        """About once a second. Whether connections are lost: the parent hangs, and so does a process that it would replace.
+
+        A parent that was stopped is continued: everything that it has to do waits for it.
+        """
+        sight = sight_of(self._parent)
+        why = self._pulse.look(self._crew.own.parent_beat, sight, now)
+        lost = [pulse.look(self._crew.boards[index].beat, None, now) for index, pulse in self._others.items()]
+        if why and not self._told:
+            log.error(
+                "the parent of the gateway's processes (pid %d) hangs: %s; nobody is replaced",
+                self._parent,
+                why,
+            )
+        elif self._told and not why:
+            log.info("the parent of the gateway's processes is back")
+        self._told = bool(why)
+        if why and sight is not None and sight.state in STOPPED:
+            with contextlib.suppress(OSError):
+                os.kill(self._parent, signal.SIGCONT)
+        return bool(why) and any(lost)
+
+
+def listeners(first: socket.socket, count: int) -> list[socket.socket]:
+    """``first`` and others that listen on its address, ``count`` in all. Raises UsageError where that can not be.
+
+    ``first`` was bound without SO_REUSEPORT, which is how it is known that nobody else has the port: with the option
+    two gateways would share it without a word.
+    """
+    found = [first]
+    try:
+        first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        for _ in range(count - 1):
+            sock = socket.socket(first.family, first.type, first.proto)
+            found.append(sock)
+            for level, option in (
+                (socket.SOL_SOCKET, socket.SO_REUSEADDR), (socket.SOL_SOCKET, socket.SO_REUSEPORT),
+                (socket.IPPROTO_TCP, socket.TCP_NODELAY),
+            ):  # fmt: skip
+                sock.setsockopt(level, option, 1)
+            if first.family == socket.AF_INET6:
+                only = first.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
+            sock.bind(first.getsockname())
+            sock.listen(socket.SOMAXCONN)
+            sock.setblocking(False)
+    except OSError as error:
+        for sock in found[1:]:
+            sock.close()
+        raise UsageError(
+            f"{count} processes can not share port {first.getsockname()[1]}: {error.strerror}",
+            hint="run one: leave --processes out",
+        ) from error
+    return found
+
+
+@dataclass(slots=True)
+class Member:
+    """One of the processes, whichever has its place now."""
+
+    index: int
+    pid: int = 0
+    """0: none runs."""
+    since: float = 0.0
+    again_at: float = 0.0
+    """When to start it, if none runs (seconds)."""
+    failures: int = 0
+    """Short lives in a row."""
+    pulse: Pulse = field(default_factory=Pulse)
+
+
+class Group:
+    """The parent. :meth:`run` it in the main thread of a process without other threads."""
+
+    def __init__(
+        self, sockets: Sequence[socket.socket], serve: Serve, grace_s: float, on_started: Callable[[], None]
+    ) -> None:
+        """``grace_s``: the seconds that ``serve`` may take to end once it was told to."""
+        self._sockets = sockets
+        self._serve = serve
+        self._grace_s = grace_s
+        self._on_started = on_started
+        self._boards = tuple(Board() for _ in sockets)
+        self._ledger = Ledger(len(sockets))
+        self._members = [Member(index) for index in range(len(sockets))]
+        self._served: set[int] | None = set()
+        """Who has served so far; None once all have."""
+        self._code: int | None = None
+        """What to end with; None: it is not ending."""
+        self._kill_at = 0.0
+        self._look_at = 0.0
+        self._ending = signals.not_ignored(signals.ENDING)
+        self._handled = (*self._ending, signal.SIGCHLD, *signals.meaningless())
+
+    def run(self) -> int:
+        """Until a signal asks it to end (returns 130 for SIGINT, else 0); 1 when the processes cannot even start."""
+        self._woken, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._told, self._tell = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(self._wake)
+        for number in self._handled:
+            signal.signal(number, lambda *_: None)  # the wakeup descriptor tells
+        while self._code is None or any(member.pid for member in self._members):
+            now = time.monotonic()
+            self._start_due(now)
+            ready, _, _ = select.select((self._woken, self._told), (), (), self._patience(now))
+            if self._told in ready:
+                self._have_started(os.read(self._told, 512))
+            if self._woken in ready:
+                self._signalled(os.read(self._woken, 512))
+            self._reap()
+            self._look()
+            if self._code is not None and time.monotonic() > self._kill_at:
+                self._send(signal.SIGKILL)
+        return self._code
+
+    def _patience(self, now: float) -> float:
+        """Seconds until something is due."""
+        due = [self._look_at]
+        if self._code is not None:
+            due.append(max(self._kill_at, now + 0.05))
+        else:
+            due += [member.again_at for member in self._members if not member.pid]
+        return max(0.0, min(due) - now)
+
+    def _start_due(self, now: float) -> None:
+        for member in self._members:
+            if self._code is None and not member.pid and member.again_at <= now:
+                self._start(member, now)
+
+    def _start(self, member: Member, now: float) -> None:
+        parent = os.getpid()
+        # A signal that comes before the child has its own handlers must wait for them.
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._handled)
+        try:
+            member.pid = os.fork()
+        except OSError as error:
+            log.error("a process could not be started: %s", error.strerror)
+            member.again_at = now + AGAIN_MOST_S
+            return
+        finally:
+            if member.pid or os.getpid() == parent:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, self._handled)
+        if member.pid == 0:
+            self._be(member.index, parent)
+        member.since = now
+        member.pulse = Pulse()
+
+    def _be(self, index: int, parent: int) -> NoReturn:
+        """Be a member: in the new process."""
+        code = 1
+        try:
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            if os.getppid() != parent:
+                os._exit(1)  # it died before the line above
+            signal.set_wakeup_fd(-1)
+            for number in self._handled:
+                signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, self._handled)
+            for descriptor in (self._woken, self._wake, self._told):
+                os.close(descriptor)
+            for other, sock in enumerate(self._sockets):
+                if other != index:
+                    sock.close()
+            crew = Crew(self._boards, index, self._ledger.seen_by(index))
+            code = self._serve(self._sockets[index], crew, lambda: self._started(index))
+        except BaseException:
+            log.exception("a process of the gateway failed")
+        finally:
+            logging.shutdown()
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(OSError, ValueError):
+                    stream.flush()
+            os._exit(code)
+
+    def _started(self, index: int) -> None:
+        with contextlib.suppress(OSError):
+            os.write(self._tell, bytes((index,)))
+
+    def _have_started(self, indexes: bytes) -> None:
+        if self._served is None:
+            return
+        self._served.update(indexes)
+        if len(self._served) == len(self._members):
+            self._served = None
+            self._on_started()
+
+    def _signalled(self, numbers: bytes) -> None:
+        for number in numbers:
+            if number in self._ending and self._code is None:
+                self._end(130 if number == signal.SIGINT else 0)
+            elif number not in (*self._ending, signal.SIGCHLD):
+                serve.note(number)
+
+    def _end(self, code: int) -> None:
+        self._code = code
+        self._kill_at = time.monotonic() + self._grace_s + ENDING_S
+        for number in set(self._ending) & set(signals.FROM_A_KEYBOARD):
+            signal.signal(number, signal.SIG_DFL)  # the second one ends everything at once
+        for sock in self._sockets:
+            sock.close()
+        self._send(STOP)
+
+    def _send(self, number: int) -> None:
+        for member in self._members:
+            if member.pid:
+                os.kill(member.pid, number)  # it is our child and not reaped: nobody else has its pid
+
+    def _look(self) -> None:
+        """About once a second: who hangs is killed, and followed by another."""
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + LOOK_S
+        for member in self._members:
+            board = self._boards[member.index]
+            board.parent_beat += 1.0
+            if not member.pid or not (why := member.pulse.look(board.beat, sight_of(member.pid), now)):
+                continue
+            log.error(
+                "process %d of the gateway (pid %d) hangs: %s; it is killed", member.index, member.pid, why
+            )
+            metrics.hung(board)
+            member.pulse = Pulse()
+            os.kill(member.pid, signal.SIGKILL)
+
+    def _reap(self) -> None:
+        for member in self._members:
+            if not member.pid:
+                continue
+            pid, status = os.waitpid(member.pid, os.WNOHANG)
+            if pid:
+                member.pid = 0
+                self._ended(member, pid, os.waitstatus_to_exitcode(status))
+
+    def _ended(self, member: Member, pid: int, code: int) -> None:
+        if self._code is not None:
+            metrics.withdraw(self._boards[member.index])
+            return
+        metrics.exited(self._boards[member.index])
+        now = time.monotonic()
+        member.failures = member.failures + 1 if now - member.since < STEADY_S else 0
+        delay = min(AGAIN_FIRST_S * 2 ** (member.failures - 1), AGAIN_MOST_S) if member.failures else 0.0
+        member.again_at = now + delay
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        if self._served is not None and member.index not in self._served and member.failures >= START_TRIES:
+            log.error("process %d of the gateway (pid %d) can not start: %s", member.index, pid, how)
+            self._end(1)
+            return
+        log.warning(
+            "process %d of the gateway (pid %d) ended with %s: another one follows", member.index, pid, how
+        )

@@ -1,0 +1,217 @@
+"""The access log: one JSON object a line for every request that ended. No prompt, no answer, no key."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from functools import lru_cache
+from json.encoder import encode_basestring_ascii as _quoted
+from queue import SimpleQueue
+from threading import Thread
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from llmlaunch.gateway.exchange import Exchange
+    from llmlaunch.gateway.http1.request import Request
+
+log = logging.getLogger(__name__)
+
+_TRACE = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
+"""W3C Trace Context, level 1."""
+
+FLUSH_AT = 64 << 10
+"""Bytes that are written without waiting for the next flush."""
+WRITE_MOST = 4096
+"""Bytes of whole lines that are written at once: up to PIPE_BUF a pipe keeps together what each of several processes
+writes."""
+WAITING_MOST = 4 << 20
+"""Bytes that wait for whoever reads the log before lines are lost."""
+NAME_MOST = 200
+"""Characters of a model's name that are logged: unknown ones may be anything a client sent."""
+
+
+def line(
+    *,
+    at: float,
+    request_id: bytes,
+    trace_id: str,
+    client: str,
+    key: str,
+    method: bytes,
+    path: str,
+    model: str,
+    replica: str,
+    status: int,
+    tokens: tuple[int, int] | None,
+    first_byte_s: float | None,
+    duration_s: float,
+    attempts: int,
+) -> str:
+    """One line without its end. ``at``: when it ended, seconds since 1970. What is not known is left out."""
+    rest = ""
+    if tokens is not None:
+        rest = f', "prompt_tokens": {tokens[0]}, "completion_tokens": {tokens[1]}'
+    if first_byte_s is not None:
+        rest += f', "first_byte_s": {first_byte_s:.6f}'
+    rest += f', "duration_s": {duration_s:.6f}'
+    if attempts:
+        rest += f', "attempts": {attempts}'
+    return (
+        f'{{"time": "{_moment(at)}", "request_id": {_quoted(request_id.decode("latin-1"))}{_known("trace_id", trace_id)}'
+        f'{_known("client", client)}{_known("key", key)}, "method": {_quoted(method.decode("latin-1"))}, "path": {_quoted(path)}'
+        f'{_known("model", model[:NAME_MOST])}{_known("replica", replica)}, "status": {status}{rest}}}'
+    )
+
+
+def _known(name: str, value: str) -> str:
+    return f', "{name}": {_quoted(value)}' if value else ""
+
+
+def _moment(at: float) -> str:
+    second, milliseconds = divmod(int(at * 1000), 1000)
+    return f"{_second(second)}.{milliseconds:03d}Z"
+
+
+@lru_cache(maxsize=2)
+def _second(at: int) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def line_of(
+    asked: Request,
+    exchange: Exchange | None,
+    client: str,
+    model: str,
+    status: int,
+    seconds: float,
+    trace: str,
+    at: float,
+) -> str:
+    """:func:`line` of a request that is over. ``trace``: the id of our own, if there is one. ``client``: its address."""
+    parent = _TRACE.fullmatch(asked.field(b"traceparent"))
+    return line(
+        at=at,
+        request_id=asked.identity,
+        trace_id=trace or (parent[1].decode() if parent else ""),
+        client=client,
+        key=asked.grant.name,
+        method=asked.method,
+        path=asked.label,
+        model=exchange.name if exchange else model,
+        replica=exchange.replica_key if exchange else "",
+        status=status,
+        tokens=exchange.tokens if exchange else None,
+        first_byte_s=exchange.first_byte_s if exchange else None,
+        duration_s=seconds,
+        attempts=exchange.attempts if exchange else 0,
+    )
+
+
+class AccessLog:
+    """Lines for a file descriptor, many at a time. ``later`` is called when there is something to flush.
+
+    A thread writes them: a pipe that nobody empties, or a slow disk, holds up that thread and no request.
+    """
+
+    def __init__(self, descriptor: int, later: Callable[[], None]) -> None:
+        self._later = later
+        self._lines: list[str] = []
+        self._size = 0
+        self._handed = 0
+        """Bytes handed to the writer so far."""
+        self._lost = 0
+        self._writer = _Writer(descriptor)
+
+    def add(self, text: str) -> None:
+        if not self._lines:
+            self._later()
+        self._lines.append(text)
+        self._size += len(text)
+        if self._size > FLUSH_AT:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand over what waits. What a writer that is stuck could not hold is lost, and counted."""
+        if not self._lines:
+            return
+        lines = [f"{text}\n".encode() for text in self._lines]
+        size = sum(map(len, lines))
+        self._lines.clear()
+        self._size = 0
+        # Once lines are lost, half of the room has to be free: a log with many small holes tells less than one large one.
+        room = WAITING_MOST // 2 if self._lost else WAITING_MOST
+        if self._handed + size - self._writer.done > room:
+            if not self._lost:
+                log.warning("nobody reads the access log: its lines are lost from here on")
+            self._lost += len(lines)
+            return
+        if self._lost:
+            log.warning("%d lines of the access log were lost", self._lost)
+            self._lost = 0
+        self._handed += size
+        self._writer.give(lines)
+
+    def close(self, seconds: float) -> None:
+        """Write the rest; give up after ``seconds``."""
+        self.flush()
+        self._writer.end(seconds)
+
+
+class _Writer:
+    """The thread, which begins with the first lines: a process that forks before has none."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._waiting: SimpleQueue[list[bytes] | None] = SimpleQueue()
+        self._thread: Thread | None = None
+        self._broken = False
+        self.done = 0
+        """Bytes that are written or given up. Set by the thread alone."""
+
+    def give(self, lines: list[bytes]) -> None:
+        if self._thread is None:
+            self._thread = Thread(target=self._run, name="access log", daemon=True)
+            self._thread.start()
+        self._waiting.put(lines)
+
+    def end(self, seconds: float) -> None:
+        if self._thread is not None:
+            self._waiting.put(None)
+            self._thread.join(seconds)
+            if self._thread.is_alive():
+                log.warning("nobody reads the access log: its last lines are lost")
+
+    def _run(self) -> None:
+        while (lines := self._waiting.get()) is not None:
+            for data in _together(lines):
+                self._write(data)
+                self.done += len(data)
+
+    def _write(self, data: bytes) -> None:
+        """A reader that is gone costs its lines, not the service."""
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+        except OSError as error:
+            if not self._broken:
+                log.warning("the access log can not be written: %s", error.strerror)
+            self._broken = True
+
+
+def _together(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """``lines``, as many in one as WRITE_MOST allows."""
+    found: list[bytes] = []
+    size = 0
+    for text in lines:
+        if found and size + len(text) > WRITE_MOST:
+            yield b"".join(found)
+            found.clear()
+            size = 0
+        found.append(text)
+        size += len(text)
+    if found:
+        yield b"".join(found)

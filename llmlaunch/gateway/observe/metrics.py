@@ -1,0 +1,258 @@
+"""What the gateway counts, and how Prometheus reads it.
+
+Kept by hand: a request touches a handful of numbers, and a library costs more per request than everything else here
+together. Labels hold only paths and models that exist, so nobody can fill memory by asking for names. The numbers lie
+on a :class:`Board`, which other processes of the same gateway read too.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from llmlaunch.gateway.multiprocess.shared_counters import Board, Name
+
+BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+PREFIX = "llmlaunch_gateway_"
+_BOUNDS = (*map(str, BUCKETS_S), "+Inf")
+_ABSENT = math.nan
+"""A gauge that a process has no value for."""
+
+
+class Kind(Enum):
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    name: str
+    kind: Kind
+    text: str
+    labels: tuple[str, ...] = ()
+    over: Callable[[Sequence[float]], float] = math.fsum
+    """The value of a gauge over all processes."""
+
+
+_MODEL = ("path", "model")
+FAMILIES = (
+    Family(PREFIX + "requests_total", Kind.COUNTER, "Requests that ended; status 499: the client left.",
+           ("path", "model", "replica", "key", "status")),
+    Family(PREFIX + "prompt_tokens_total", Kind.COUNTER, "As answers told.", ("model", "key")),
+    Family(PREFIX + "completion_tokens_total", Kind.COUNTER, "As answers told.", ("model", "key")),
+    Family(PREFIX + "usage_untold_total", Kind.COUNTER,
+           "Answers that told no usage, as streams do unless they are asked to.", ("model",)),
+    Family(PREFIX + "limited_total", Kind.COUNTER, "Requests beyond the limits of their key.", ("key", "limit")),
+    Family(PREFIX + "wrong_keys_total", Kind.COUNTER,
+           "Requests with a wrong API key or none; of many from one address the answers are held back.", ("answer",)),
+    Family(PREFIX + "request_duration_seconds", Kind.HISTOGRAM, "From the request's head to the last byte.", _MODEL),
+    Family(PREFIX + "time_to_first_byte_seconds", Kind.HISTOGRAM, "From the request's head to the first byte.", _MODEL),
+    Family(PREFIX + "retries_total", Kind.COUNTER, "Attempts after the first.", ("reason",)),
+    Family(PREFIX + "upstream_errors_total", Kind.COUNTER, "Attempts that a replica failed.", ("replica", "kind")),
+    Family(PREFIX + "in_flight", Kind.GAUGE, "Requests at a replica now.", ("replica",)),
+    Family(PREFIX + "waiting", Kind.GAUGE, "Requests that wait for a slot.", ("model",)),
+    Family(PREFIX + "breaker_state", Kind.GAUGE,
+           "0: closed, 1: half open (one request probes), 2: open (left out).", ("replica",), over=max),
+    Family(PREFIX + "retry_budget", Kind.GAUGE, "Retries that are left now."),
+    Family(PREFIX + "connections", Kind.GAUGE, "Client connections."),
+    Family(PREFIX + "body_bytes", Kind.GAUGE, "Bytes of request bodies over 16 KiB that are held."),
+    Family(PREFIX + "controller_up", Kind.GAUGE, "1: its last answer came.", over=min),
+    Family(PREFIX + "routes_revision", Kind.GAUGE, "Of the table in use.", over=min),
+    Family(PREFIX + "processes", Kind.GAUGE, "Processes that serve."),
+    Family(PREFIX + "process_exits_total", Kind.COUNTER, "Processes that ended unasked and were replaced."),
+    Family(PREFIX + "process_hangs_total", Kind.COUNTER, "Processes that hung, and were killed and replaced."),
+    Family("process_cpu_seconds_total", Kind.COUNTER, "User and system CPU time."),
+    Family("process_resident_memory_bytes", Kind.GAUGE, "Resident memory; what processes share counts in each."),
+)  # fmt: skip
+_BY_NAME = {family.name: family for family in FAMILIES}
+
+
+@dataclass(frozen=True, slots=True)
+class Gauges:
+    """What is counted elsewhere, at the moment of asking, in one process."""
+
+    in_flight: Mapping[str, int]
+    """By replica."""
+    waiting: Mapping[str, int]
+    """By model."""
+    breakers: Mapping[str, int]
+    """By replica: ``load.Breaker``."""
+    retries_left: float
+    connections: int
+    controller_up: bool
+    routes_revision: int
+    cpu_seconds: float
+    resident_bytes: int
+    body_bytes: int = 0
+    """Of requests, as far as they are counted."""
+
+
+class Metrics:
+    """What one process counts, on its board."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+        self._values = board.values
+        self._requests: dict[tuple[str, str, str, str, int], int] = {}
+        self._durations: dict[tuple[str, str], int] = {}
+        self._first_bytes: dict[tuple[str, str], int] = {}
+        self._tokens: dict[tuple[str, str], tuple[int, int]] = {}
+        """Of prompts and of completions, by model and key."""
+        self._others: dict[Name, int] = {}
+        """Places by family and labels."""
+        for family in ("process_exits_total", "process_hangs_total"):
+            self._place(PREFIX + family, ())
+        # A process before this one may have had the board.
+        self._cpu_before = self._values[self._place("process_cpu_seconds_total", ())]
+
+    def ended(self, path: str, model: str, replica: str, key: str, status: int, seconds: float) -> None:
+        """``key`` is the name of an API key; ``replica`` is empty when none answered."""
+        values = self._values
+        labels = (path, model, replica, key, status)
+        at = self._requests.get(labels)
+        if at is None:
+            named = (path, model, replica, key, str(status))
+            at = self._requests[labels] = self._place(PREFIX + "requests_total", named)
+        values[at] += 1.0
+        at = self._durations.get((path, model))
+        if at is None:
+            at = self._histogram(self._durations, "request_duration_seconds", (path, model))
+        values[at + bisect_left(BUCKETS_S, seconds)] += 1.0
+        values[at + len(_BOUNDS)] += seconds
+
+    def first_byte(self, path: str, model: str, seconds: float) -> None:
+        at = self._first_bytes.get((path, model))
+        if at is None:
+            at = self._histogram(self._first_bytes, "time_to_first_byte_seconds", (path, model))
+        self._values[at + bisect_left(BUCKETS_S, seconds)] += 1.0
+        self._values[at + len(_BOUNDS)] += seconds
+
+    def used(self, model: str, key: str, tokens: tuple[int, int] | None) -> None:
+        """``tokens`` of the prompt and of the completion; None when the answer told none."""
+        if tokens is None:
+            self._count("usage_untold_total", model)
+            return
+        places = self._tokens.get((model, key))
+        if places is None:
+            families = PREFIX + "prompt_tokens_total", PREFIX + "completion_tokens_total"
+            prompt, completion = (self._place(family, (model, key)) for family in families)
+            places = self._tokens[(model, key)] = prompt, completion
+        self._values[places[0]] += tokens[0]
+        self._values[places[1]] += tokens[1]
+
+    def was_limited(self, key: str, limit: str) -> None:
+        self._count("limited_total", key, limit)
+
+    def wrong_key(self, answer: str) -> None:
+        self._count("wrong_keys_total", answer)
+
+    def retried(self, reason: str) -> None:
+        self._count("retries_total", reason)
+
+    def upstream_error(self, replica: str, kind: str) -> None:
+        self._count("upstream_errors_total", replica, kind)
+
+    def publish(self, gauges: Gauges) -> None:
+        """Write what is now, for every process to read."""
+        now: dict[Name, float] = {
+            (PREFIX + "retry_budget",): gauges.retries_left,
+            (PREFIX + "connections",): gauges.connections,
+            (PREFIX + "body_bytes",): gauges.body_bytes,
+            (PREFIX + "controller_up",): int(gauges.controller_up),
+            (PREFIX + "routes_revision",): max(0, gauges.routes_revision),
+            (PREFIX + "processes",): 1,
+            ("process_resident_memory_bytes",): gauges.resident_bytes,
+        }
+        for name, values in (
+            ("in_flight", gauges.in_flight),
+            ("waiting", gauges.waiting),
+            ("breaker_state", gauges.breakers),
+        ):
+            now.update(((PREFIX + name, label), value) for label, value in values.items())
+        withdraw(self._board, keep=now)
+        for (family, *labels), value in now.items():
+            self._values[self._place(family, tuple(labels))] = value
+        self._values[self._place("process_cpu_seconds_total", ())] = self._cpu_before + gauges.cpu_seconds
+
+    def _count(self, name: str, *labels: str) -> None:
+        key = (name, *labels)
+        at = self._others.get(key)
+        if at is None:
+            at = self._others[key] = self._place(PREFIX + name, labels)
+        self._values[at] += 1.0
+
+    def _histogram(self, family: dict[tuple[str, str], int], name: str, key: tuple[str, str]) -> int:
+        """A place for one count for each bound, and the sum."""
+        at = family[key] = self._place(PREFIX + name, key, len(_BOUNDS) + 1)
+        return at
+
+    def _place(self, family: str, labels: tuple[str, ...], size: int = 1) -> int:
+        return self._board.place((family, *labels), size)
+
+
+def withdraw(board: Board, keep: Iterable[Name] = ()) -> None:
+    """Take back the gauges that are not in ``keep``: all of them when their process has ended."""
+    kept = set(keep)
+    for name, (at, _) in board.places().items():
+        if name not in kept and _BY_NAME[name[0]].kind is Kind.GAUGE:
+            board.values[at] = _ABSENT
+
+
+def exited(board: Board) -> None:
+    """The process of ``board`` has ended without being asked to."""
+    withdraw(board)
+    board.values[board.place((PREFIX + "process_exits_total",))] += 1.0
+
+
+def hung(board: Board) -> None:
+    """The process of ``board`` hung, and is killed for it."""
+    board.values[board.place((PREFIX + "process_hangs_total",))] += 1.0
+
+
+def render(boards: Sequence[Board]) -> bytes:
+    """The whole page: every number over all ``boards``."""
+    found: dict[str, dict[Name, list[Sequence[float]]]] = {family.name: {} for family in FAMILIES}
+    for board in boards:
+        for (name, *labels), (at, size) in board.places().items():
+            values = board.values[at : at + size].tolist()
+            if not math.isnan(values[0]):
+                found[name].setdefault(tuple(labels), []).append(values)
+    lines: list[str] = []
+    for family in FAMILIES:
+        lines += [f"# HELP {family.name} {family.text}", f"# TYPE {family.name} {family.kind.value}"]
+        of_family = found[family.name]
+        for labels_of in sorted(of_family):
+            rows = of_family[labels_of]
+            merged = [family.over(column) for column in zip(*rows, strict=True)]
+            if family.kind is Kind.HISTOGRAM:
+                lines += _histogram_lines(family, labels_of, merged)
+            else:
+                lines.append(f"{family.name}{_braces(family.labels, labels_of)} {_number(merged[0])}")
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _histogram_lines(family: Family, labels: Name, merged: Sequence[float]) -> list[str]:
+    *counts, total = merged
+    lines, seen = [], 0
+    for bound, count in zip(_BOUNDS, counts, strict=True):
+        seen += int(count)
+        lines.append(f"{family.name}_bucket{_braces((*family.labels, 'le'), (*labels, bound))} {seen}")
+    braces = _braces(family.labels, labels)
+    return [*lines, f"{family.name}_sum{braces} {total}", f"{family.name}_count{braces} {seen}"]
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value.is_integer() else repr(value)
+
+
+def _braces(names: Iterable[str], values: Iterable[str]) -> str:
+    pairs = [f'{name}="{_escaped(value)}"' for name, value in zip(names, values, strict=True)]
+    return "{" + ",".join(pairs) + "}" if pairs else ""
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

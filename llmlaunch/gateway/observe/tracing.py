@@ -1,0 +1,157 @@
+"""OpenTelemetry: one server span for every request, between the client's span and the worker's.
+
+Off, and free of cost, unless the usual OTEL_* variables name where spans go
+(https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/) and the packages of the extra
+``llmlaunch[otel]`` are installed. Attributes have the names of the semantic conventions for HTTP and generative AI,
+where these have one. No text of prompts or answers is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from llmlaunch import __version__
+from llmlaunch.gateway.http1.headers import for_worker
+from llmlaunch.gateway.http1.request import Kind, Request
+
+if TYPE_CHECKING:
+    from llmlaunch.gateway.exchange import Exchange
+
+log = logging.getLogger(__name__)
+
+_ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+_PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+_SPOKEN = "http/protobuf"
+_QUIET = frozenset((Kind.HEALTH, Kind.READY, Kind.METRICS))
+"""Asked every few seconds by machines: nobody wants their spans."""
+_CONTEXT = frozenset((b"traceparent", b"tracestate"))
+FLUSH_S = 2.0
+"""Seconds at the end in which the last spans may still go out."""
+
+
+class Tracing:
+    """Spans of one process. ``provider`` is an OpenTelemetry SDK TracerProvider."""
+
+    def __init__(self, provider: Any) -> None:
+        from opentelemetry.trace import SpanKind, Status, StatusCode
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+        self._provider = provider
+        self._tracer = provider.get_tracer("llmlaunch.gateway", __version__)
+        self._extract = TraceContextTextMapPropagator().extract
+        self._server = SpanKind.SERVER
+        self._failed = Status(StatusCode.ERROR)
+
+    def onward(self, asked: Request, plain: bool) -> bytes:
+        """As ``Request.onward``, with our span as the parent of what the worker does."""
+        context = self._span(asked).get_span_context()
+        fields = [field for field in asked.fields if field[0] not in _CONTEXT]
+        parent = f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
+        fields.append((b"traceparent", parent.encode()))
+        if context.trace_state:
+            fields.append((b"tracestate", context.trace_state.to_header().encode()))
+        return for_worker(fields, asked.named_by_connection, plain)
+
+    def ended(self, asked: Request, model: str, status: int, exchange: Exchange | None) -> str:
+        """End the span of ``asked``; the id of its trace, empty when it has none."""
+        if asked.endpoint.kind in _QUIET:
+            return ""
+        span = self._span(asked)
+        if span.is_recording():
+            span.set_attributes(_attributes(asked, model, status, exchange))
+            if status >= 500:
+                span.set_status(self._failed)
+        span.end()
+        return f"{span.get_span_context().trace_id:032x}"
+
+    async def close(self) -> None:
+        """Send what is left, within FLUSH_S; a collector that hangs loses it."""
+        done = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def shut_down() -> None:
+            self._provider.shutdown()
+            loop.call_soon_threadsafe(done.set)
+
+        threading.Thread(target=shut_down, daemon=True).start()
+        try:
+            await asyncio.wait_for(done.wait(), FLUSH_S)
+        except TimeoutError:
+            log.warning("the last spans could not be delivered within %g s", FLUSH_S)
+
+    def _span(self, asked: Request) -> Any:
+        if asked.span is None:
+            carrier = {name.decode(): asked.field(name).decode("latin-1") for name in _CONTEXT}
+            age_ns = int((time.monotonic() - asked.received) * 1e9)
+            asked.span = self._tracer.start_span(
+                f"{asked.method.decode()} {asked.label}",
+                context=self._extract({name: value for name, value in carrier.items() if value}),
+                kind=self._server,
+                start_time=time.time_ns() - age_ns,
+            )
+        return asked.span
+
+
+def _attributes(
+    asked: Request, model: str, status: int, exchange: Exchange | None
+) -> dict[str, str | int | float]:
+    found: dict[str, str | int | float] = {
+        "http.request.method": asked.method.decode(),
+        "http.route": asked.label,
+        "http.response.status_code": status,
+        "llmlaunch.request_id": asked.identity.decode("latin-1"),
+    }
+    if asked.grant.name:
+        found["llmlaunch.api_key.name"] = asked.grant.name
+    if exchange is None:
+        return found
+    found["gen_ai.request.model"] = model or exchange.name
+    found["llmlaunch.attempts"] = exchange.attempts
+    if exchange.replica_key:
+        found["llmlaunch.replica"] = exchange.replica_key
+    if exchange.tokens is not None:
+        found["gen_ai.usage.input_tokens"], found["gen_ai.usage.output_tokens"] = exchange.tokens
+    if exchange.first_byte_s is not None:
+        found["llmlaunch.time_to_first_byte"] = exchange.first_byte_s
+    return found
+
+
+def from_environment(environ: Mapping[str, str]) -> Tracing | None:
+    """What OTEL_* variables ask for; None when they do not ask, or for what is not there, which is logged."""
+    if not any(environ.get(name) for name in _ENDPOINTS):
+        return None
+    exporter = environ.get("OTEL_TRACES_EXPORTER", "") or "otlp"
+    if exporter == "none" or environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return None
+    if exporter != "otlp":
+        log.warning("no spans: OTEL_TRACES_EXPORTER=%s is not known here; it can be otlp or none", exporter)
+        return None
+    protocol = next((environ[name] for name in _PROTOCOLS if environ.get(name)), _SPOKEN)
+    if protocol != _SPOKEN:
+        log.warning("no spans: the protocol %s of OTEL_* is not known here; it can be %s", protocol, _SPOKEN)
+        return None
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError:
+        log.warning(
+            "no spans: OTEL_* asks for them, but OpenTelemetry is not installed (pip install 'llmlaunch[otel]')"
+        )
+        return None
+    given = environ.get("OTEL_SERVICE_NAME") or "service.name=" in environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
+    resource = Resource.create({} if given else {"service.name": "llmlaunch-gateway"})
+    try:
+        provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    except ValueError as error:
+        log.warning("no spans: the OTEL_* variables can not be used: %s", error)
+        return None
+    log.info("spans go to %s", next(environ[name] for name in _ENDPOINTS if environ.get(name)))
+    return Tracing(provider)

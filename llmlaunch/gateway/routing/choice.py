@@ -1,0 +1,77 @@
+"""Which replica gets a request, and which has to wait. Pure: load, time and chance come in as arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from llmlaunch.controller.dispatch import SHORTEST_QUEUE, Candidate, choose
+from llmlaunch.gateway.limits.rates import part
+from llmlaunch.gateway.routing.replica_health import Load
+from llmlaunch.gateway.routing.route_table import Replica
+
+WAITING_PER_SLOT = 4
+WAITING_BESIDE = 64
+UNCAPPED_MOST = 1024
+"""Requests at once for a replica whose max_concurrency nobody knows: engines queue by themselves, up to a point."""
+
+
+IDLE = Load()
+
+
+def pick(
+    replicas: Sequence[Replica],
+    loads: Mapping[str, Load],
+    tried: Collection[str],
+    dispatch: str,
+    now: float,
+    draw: float,
+    turn: int = 0,
+    prefix: bytes = b"",
+) -> Replica | None:
+    """The replica for one request, or None when every one that may take it is at its max_concurrency.
+
+    ``tried`` are keys that failed this request already; they are not asked again. ``draw``, ``turn`` and
+    ``prefix``: see ``controller.dispatch``.
+    Raises LookupError when no replica is left to ask.
+    """
+    if tried:
+        replicas = [r for r in replicas if r.key not in tried]
+    if len(replicas) == 1:  # the usual case, and worth its lines: nothing is built for it
+        only = replicas[0]
+        return only if _has_slot(only, loads) else None
+    if not replicas:
+        raise LookupError("no replica is left")
+    awake = [r for r in replicas if loads.get(r.key, IDLE).takes(now)]
+    if not awake:  # one that refuses costs nothing, and one that is silent a long wait
+        awake = [r for r in replicas if not loads.get(r.key, IDLE).doubted]
+    candidates = []
+    for replica in awake or replicas:
+        if _has_slot(replica, loads):
+            load = loads.get(replica.key, IDLE)
+            speed = replica.speed if load.since is None else replica.speed * load.warmth(now)
+            candidates.append(Candidate(replica.key, speed, load.in_flight + load.others))
+    if not candidates:
+        return None
+    key = candidates[0].key if len(candidates) == 1 else choose(dispatch, candidates, draw, turn, prefix).key
+    return next(r for r in replicas if r.key == key)
+
+
+def is_full(
+    replicas: Sequence[Replica], loads: Mapping[str, Load], tried: Collection[str], now: float
+) -> bool:
+    """Whether :func:`pick` would say "wait". False as well when it would find nobody to ask."""
+    try:
+        return pick(replicas, loads, tried, SHORTEST_QUEUE, now, 0.0) is None
+    except LookupError:
+        return False
+
+
+def _has_slot(replica: Replica, loads: Mapping[str, Load]) -> bool:
+    return loads.get(replica.key, IDLE).in_flight < (replica.max_concurrency or UNCAPPED_MOST)
+
+
+def places_to_wait(replicas: Iterable[Replica], processes: int = 1) -> int:
+    """How many requests may wait for ``replicas`` in one process: some times what they can work on at once."""
+    return sum(WAITING_PER_SLOT * (r.max_concurrency or 0) for r in replicas) + part(
+        WAITING_BESIDE, processes
+    )

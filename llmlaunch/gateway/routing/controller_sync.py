@@ -1,0 +1,173 @@
+"""Follow the controller: its route table by long poll, and our counts of requests in flight back to it.
+
+No request of a client ever waits for this. A controller that is gone leaves the table as it was, and one that hangs when
+we start leaves us with the last table on disk (``memory``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+from llmlaunch.errors import UsageError
+from llmlaunch.gateway.http1.fetch import call
+from llmlaunch.gateway.http1.framing import BadAnswer
+from llmlaunch.gateway.routing import route_table
+from llmlaunch.gateway.routing.route_table import RouteTable
+from llmlaunch.gateway.routing.saved_table import AGAIN_S, Memory
+
+if TYPE_CHECKING:
+    from llmlaunch.gateway.app import Gateway
+
+log = logging.getLogger(__name__)
+
+WAIT_S = 30.0
+"""Seconds one long poll is held by the controller."""
+ANSWER_S = 5.0
+RETRY_FIRST_S, RETRY_MOST_S = 0.1, 2.0
+RETRY_EARLY_S = 0.25
+"""At most, until the first table came: requests may wait for it."""
+KEEP_S = 0.5
+"""Between two looks whether there is a table to write down."""
+REPORT_S = 1.0
+REPORT_ANYWAY_S = 4.0
+"""The controller forgets a report after 10 s: requests in flight are told again."""
+POLL_AT_LEAST_S = 0.2
+"""Between two answers without news, from a controller that does not hold them."""
+
+
+class Refused(Exception):
+    """The controller answered, and said no."""
+
+
+def controller_address(url: str) -> tuple[str, int]:
+    """Host and port of ``http://host:port``. Raises UsageError."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if host is None or parts.scheme != "http" or parts.path not in ("", "/") or parts.query:
+        raise UsageError(
+            f"--controller-address {url!r} is not of the form http://host:port",
+            hint="write it like http://127.0.0.1:21001",
+        )
+    return host, port or 80
+
+
+class Follower:
+    """Keeps ``gateway.table`` fresh. :meth:`run` never ends by itself."""
+
+    def __init__(self, gateway: Gateway, url: str, token: str, memory: Memory | None = None) -> None:
+        """With ``memory`` the gateway begins with the table in it, and leaves its own there."""
+        self._memory = memory
+        self._gateway = gateway
+        self._url = url
+        self._host, self._port = controller_address(url)
+        self._token = token
+        self._told = ""
+        self._report_now = asyncio.Event()
+
+    def hurry(self) -> None:
+        """Report now: somebody waits for these counts."""
+        self._report_now.set()
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow())
+            group.create_task(self._report())
+            if self._memory is not None and self._gateway.crew.index == 0:
+                group.create_task(self._keep(self._memory))
+
+    async def _keep(self, memory: Memory) -> None:
+        """Write down what the controller told, when it changes and again while it holds."""
+        crew, kept, kept_at = self._gateway.crew, RouteTable(), 0.0
+        while True:
+            table, now = self._gateway.table, time.monotonic()
+            due = table is not kept or now - kept_at > AGAIN_S
+            if due and self._gateway.heard:
+                kept, kept_at = table, now
+                # A disk that hangs holds up this task and no request.
+                await asyncio.to_thread(memory.save, table, crew.size)
+            await asyncio.sleep(KEEP_S)
+
+    async def _follow(self) -> None:
+        failures = 0
+        while True:
+            began = time.monotonic()
+            try:
+                news = await self._routes(wait_s=0.0 if failures or not self._gateway.heard else WAIT_S)
+            except (OSError, BadAnswer, ValueError, Refused) as error:
+                failures += 1
+                self._tell(f"the controller at {self._url} is not usable: {error or type(error).__name__}")
+                self._gateway.controller_up = False
+                most = RETRY_MOST_S if self._gateway.heard else RETRY_EARLY_S
+                await asyncio.sleep(
+                    min(RETRY_FIRST_S * 2 ** min(failures, 10), most) * random.uniform(0.5, 1)
+                )
+                continue
+            first, failures = failures > 0 or not self._told, 0
+            self._tell("")
+            if first:
+                log.info("following the controller at %s", self._url)
+            if not news and time.monotonic() - began < POLL_AT_LEAST_S:
+                await asyncio.sleep(POLL_AT_LEAST_S)
+
+    async def _routes(self, wait_s: float) -> bool:
+        """Ask once; return whether something changed."""
+        table = self._gateway.table
+        path = f"/routes?since={table.rev}&epoch={quote(table.epoch)}&wait={wait_s:g}"
+        new, complaints = route_table.parse(
+            await self._call("GET", path, None, wait_s + ANSWER_S), self._gateway.crew.size
+        )
+        for complaint in complaints:
+            log.warning("%s", complaint)
+        self._gateway.controller_up = True
+        news = (new.epoch, new.rev, new.settled) != (table.epoch, table.rev, table.settled)
+        if news or not self._gateway.heard:
+            self._gateway.adopt(route_table.merge(table, new))
+        return news or wait_s == 0
+
+    async def _report(self) -> None:
+        sent: dict[str, int] = {}
+        sent_at = 0.0
+        while True:
+            try:
+                await asyncio.wait_for(self._report_now.wait(), REPORT_S)
+            except TimeoutError:
+                pass
+            asked = self._report_now.is_set()
+            self._report_now.clear()
+            counts = self._gateway.in_flight()
+            now = time.monotonic()
+            if not asked and counts == sent and not (counts and now - sent_at > REPORT_ANYWAY_S):
+                continue
+            try:
+                report = {"gateway": self._gateway.identity, "in_flight": counts}
+                await self._call("POST", "/gateway_report", report, ANSWER_S)
+            except (OSError, BadAnswer, Refused) as error:
+                log.debug("report not delivered: %s", error)
+            else:
+                sent, sent_at = counts, now
+
+    async def _call(self, method: str, path: str, body: object, timeout_s: float) -> Any:
+        status, value = await call(
+            self._host, self._port, method, path, token=self._token, body=body, timeout_s=timeout_s
+        )
+        if status == 200:
+            return value
+        detail = value.get("error") if isinstance(value, dict) else None
+        reason = detail.get("message") if isinstance(detail, dict) else ""
+        raise Refused(
+            f"it refused {path.partition('?')[0]} with status {status}{f': {reason}' * bool(reason)}"
+        )
+
+    def _tell(self, trouble: str) -> None:
+        """Once per change: a controller that is away for an hour is one line."""
+        if trouble and trouble != self._told:
+            log.warning("%s; serving goes on with the routes known so far", trouble)
+        self._told = trouble or "well"

@@ -1,0 +1,229 @@
+"""Who serves what, as the gateway knows it. Pure: a new table comes from the old one and the controller's answer.
+
+The controller's answer is read by hand, not with ``controller.wire``'s pydantic models: those alone would double the
+memory and the start time of this process. A test holds the two descriptions together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from llmlaunch.controller.dispatch import METHODS, SHORTEST_QUEUE
+from llmlaunch.gateway.limits.rates import part
+
+FASTCHAT = "fastchat"
+"""The ``engine`` of workers that speak FastChat's protocol; all others speak OpenAI's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One worker, as requests reach it."""
+
+    key: str
+    """Its worker_name: ``http://host:port``."""
+    host: str
+    port: int
+    names: tuple[str, ...]
+    """Every served name it answers for."""
+    prefix: bytes = b""
+    """A path in front of every path, when its address has one."""
+    speed: float = 1.0
+    queue_length: int = 0
+    """Requests it holds by its own account, whoever sent them."""
+    draining: bool = False
+    engine_model: str | None = None
+    """The only name the engine knows; None: it answers to all of ``names``."""
+    max_concurrency: int | None = None
+    """This process's part of it."""
+    engine: str = ""
+    request_timeout_s: float | None = None
+    """For how long it may say nothing while it has requests; None: as ``silence`` has it."""
+    keyed: bool = False
+    """Requests to it bear the key that is derived for its address."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouteTable:
+    """The table of one moment. ``rev`` -1 and an empty ``epoch``: nothing was heard yet."""
+
+    epoch: str = ""
+    rev: int = -1
+    settled: bool = False
+    dispatch: str = SHORTEST_QUEUE
+    replicas: Mapping[str, Replica] = field(default_factory=dict)
+    """By key."""
+    expected: frozenset[str] = frozenset()
+    """Names the deployment promises, served now or not."""
+    remembered: frozenset[str] = frozenset()
+    """Keys kept from the epoch before this one, which has not seen them yet."""
+    serving: Mapping[str, tuple[Replica, ...]] = field(default_factory=dict)
+    """Served name → the replicas that take new requests for it."""
+
+    @property
+    def names(self) -> list[str]:
+        """Every name that can be asked for now, sorted."""
+        return sorted(self.serving)
+
+    def ready_of_expected(self) -> int:
+        return sum(name in self.serving for name in self.expected)
+
+
+def merge(old: RouteTable, new: RouteTable) -> RouteTable:
+    """The table to use once ``new`` arrived while ``old`` was in use.
+
+    A controller that just started says ``settled=False`` while workers may not have found it yet: whoever it has not
+    seen is kept as it was known, until it is settled. Whoever it has seen and lost is gone.
+    """
+    if new.settled:
+        return _indexed(new, new.replicas, new.expected, frozenset())
+    known = old.remembered if new.epoch == old.epoch else frozenset(old.replicas)
+    remembered = known - new.replicas.keys()
+    replicas = {key: old.replicas[key] for key in old.replicas if key in remembered}
+    replicas.update(new.replicas)
+    keep_promises = new.epoch != old.epoch or bool(old.remembered)
+    expected = new.expected | old.expected if keep_promises else new.expected
+    return _indexed(new, replicas, expected, remembered)
+
+
+def _indexed(
+    new: RouteTable, replicas: Mapping[str, Replica], expected: frozenset[str], remembered: frozenset[str]
+) -> RouteTable:
+    serving: dict[str, list[Replica]] = {}
+    for replica in replicas.values():
+        if not replica.draining:
+            for name in replica.names:
+                serving.setdefault(name, []).append(replica)
+    return RouteTable(
+        epoch=new.epoch,
+        rev=new.rev,
+        settled=new.settled,
+        dispatch=new.dispatch,
+        replicas=replicas,
+        expected=expected,
+        remembered=remembered,
+        serving={name: tuple(found) for name, found in serving.items()},
+    )
+
+
+def parse(answer: object, processes: int = 1) -> tuple[RouteTable, list[str]]:
+    """Read the controller's answer to ``GET /routes`` (``controller.wire.Routes``).
+
+    ``processes`` share what a replica can do at a time.
+    Returns the table to :func:`merge`, and a sentence for each replica that had to be left out. Raises ValueError
+    when the answer as a whole can not be understood: the caller then keeps the table it has.
+    """
+    if not isinstance(answer, dict):
+        raise ValueError(f"expected an object, got {type(answer).__name__}")
+    dispatch = _field(answer, "dispatch", str)
+    if dispatch not in METHODS:
+        raise ValueError(f"unknown dispatch method {dispatch!r}")
+    replicas: dict[str, Replica] = {}
+    complaints: list[str] = []
+    for row in _field(answer, "replicas", list):
+        try:
+            replica = _replica(row, processes)
+        except ValueError as error:
+            name = row.get("worker_name") if isinstance(row, dict) else row
+            complaints.append(f"replica {name!r} is left out: {error}")
+        else:
+            replicas[replica.key] = replica
+    table = RouteTable(
+        epoch=_field(answer, "epoch", str),
+        rev=_field(answer, "rev", int),
+        settled=_field(answer, "settled", bool),
+        dispatch=dispatch,
+        replicas=replicas,
+        expected=frozenset(_strings(_field(answer, "expected", list), "expected")),
+    )
+    return table, complaints
+
+
+def _replica(row: object, processes: int) -> Replica:
+    if not isinstance(row, dict):
+        raise ValueError("it is no object")
+    key = _field(row, "worker_name", str)
+    host, port, prefix = address(key)
+    speed = _field(row, "speed", (int, float), 1.0)
+    cap = _field(row, "max_concurrency", (int, type(None)), None)
+    if not speed > 0:
+        raise ValueError(f"speed {speed} is not above 0")
+    timeout = _field(row, "request_timeout_s", (int, float, type(None)), None)
+    if timeout is not None and not timeout > 0:
+        raise ValueError(f"request_timeout_s {timeout} is not above 0")
+    if cap is not None and cap < 1:
+        raise ValueError(f"max_concurrency {cap} is below 1")
+    return Replica(
+        key=key,
+        host=host,
+        port=port,
+        prefix=prefix,
+        names=tuple(dict.fromkeys(_strings(_field(row, "model_names", list), "model_names"))),
+        speed=float(speed),
+        queue_length=max(0, _field(row, "queue_length", int, 0)),
+        draining=_field(row, "draining", bool, False),
+        engine_model=_field(row, "engine_model", (str, type(None)), None),
+        max_concurrency=None if cap is None else part(cap, processes),
+        engine=_field(row, "engine", str, ""),
+        request_timeout_s=None if timeout is None else float(timeout),
+        keyed=_field(row, "keyed", bool, False),
+    )
+
+
+def address(url: str) -> tuple[str, int, bytes]:
+    """Host, port and path prefix of ``http://host[:port][/prefix]``. Raises ValueError for anything else."""
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise ValueError(f"address {url!r} holds characters that no URL may hold")
+    parts = urlsplit(url)
+    if parts.scheme != "http":
+        raise ValueError(f"address {url!r} is not http://")
+    if not parts.hostname or parts.query or parts.fragment or parts.username is not None:
+        raise ValueError(f"address {url!r} is not of the form http://host:port")
+    return parts.hostname, parts.port or 80, parts.path.rstrip("/").encode()
+
+
+def dump(table: RouteTable, processes: int = 1) -> dict[str, object]:
+    """``table`` as an answer that :func:`parse` reads, without what only holds for the moment."""
+    return {
+        "epoch": table.epoch,
+        "rev": table.rev,
+        "settled": table.settled,
+        "dispatch": table.dispatch,
+        "expected": sorted(table.expected),
+        "replicas": [
+            {
+                "worker_name": replica.key,
+                "model_names": list(replica.names),
+                "speed": replica.speed,
+                "draining": replica.draining,
+                "engine_model": replica.engine_model,
+                "max_concurrency": replica.max_concurrency and replica.max_concurrency * processes,
+                "engine": replica.engine,
+                "request_timeout_s": replica.request_timeout_s,
+                "keyed": replica.keyed,
+            }
+            for replica in table.replicas.values()
+        ],
+    }
+
+
+_MISSING: Any = object()
+
+
+def _field(row: Mapping[str, Any], name: str, kind: type | tuple[type, ...], default: Any = _MISSING) -> Any:
+    value = row.get(name, default)
+    if value is _MISSING:
+        raise ValueError(f"{name} is missing")
+    # bool is an int to isinstance, and neither a revision nor a speed.
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ValueError(f"{name} is {value!r}")
+    return value
+
+
+def _strings(values: Iterable[object], name: str) -> list[str]:
+    found = [value for value in values if isinstance(value, str) and value]
+    if len(found) != len(list(values)):
+        raise ValueError(f"{name} holds something that is no name")
+    return found

@@ -1,0 +1,99 @@
+"""The last route table on disk: what a gateway serves by from its start until its controller answers.
+
+A controller that hangs, or is away, must cost a gateway that starts anew nothing. What the file says is believed when it
+is ours (``files``), and of the same run of the same deployment under the same controller: every run of a supervisor has
+another name, and in a new one an old address may be a stranger's. Anything else is ignored. The file holds addresses and
+names of models, and no secret.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmlaunch.common import files
+from llmlaunch.gateway.routing import route_table
+from llmlaunch.gateway.routing.route_table import RouteTable
+from llmlaunch.paths import DeploymentPaths
+
+log = logging.getLogger(__name__)
+
+FRESH_S = 600.0
+"""A table that was written longer ago is not used."""
+AGAIN_S = 60.0
+"""A table that still holds is written again, so that its age says how long no gateway has been there."""
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What must be the same for a table to hold."""
+
+    deployment: str
+    run: str
+    """Of the supervisor: another one each time that the deployment starts."""
+    controller: str
+    """Its address."""
+
+
+def of_deployment(env: Mapping[str, str], controller: str) -> Memory | None:
+    """The memory of what a supervisor started, as the environment names it; None for a gateway by hand."""
+    name, run = env.get("LLMLAUNCH_DEPLOYMENT", ""), env.get("LLMLAUNCH_RUN", "")
+    if not run or re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name) is None:
+        return None
+    return Memory(DeploymentPaths(name).routes_file, Marks(name, run, controller))
+
+
+class Memory:
+    """One file. Nothing here raises: without it a gateway waits for its controller, as it always could."""
+
+    def __init__(self, path: Path, marks: Marks) -> None:
+        self._path = path
+        self._marks = marks
+        self._told = False
+
+    def load(self, processes: int) -> RouteTable | None:
+        """The table, indexed; None when there is none to be believed. ``processes`` share what a replica can do."""
+        try:
+            data = json.loads(files.read(self._path))
+            self._check(data)
+            found, _ = route_table.parse(data["routes"], processes)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            log.info("the last routes (%s) are not used: %s", self._path, error or type(error).__name__)
+            return None
+        return route_table.merge(RouteTable(), found)
+
+    def save(self, table: RouteTable, processes: int) -> None:
+        """Write the table down, whole or not at all."""
+        data = {
+            "version": _VERSION, "deployment": self._marks.deployment, "run": self._marks.run,
+            "controller": self._marks.controller, "saved_at": time.time(), "routes": route_table.dump(table, processes),
+        }  # fmt: skip
+        try:
+            files.write(self._path, json.dumps(data))
+        except OSError as error:
+            if not self._told:
+                log.warning("the routes cannot be written down: %s: %s", self._path, error.strerror)
+            self._told = True
+        else:
+            self._told = False
+
+    def _check(self, data: Any) -> None:
+        """Raises ValueError."""
+        if not isinstance(data, dict) or data.get("version") != _VERSION:
+            raise ValueError("another version wrote them")
+        if data.get("deployment") != self._marks.deployment or data.get("run") != self._marks.run:
+            raise ValueError("they are of another run")
+        if data.get("controller") != self._marks.controller:
+            raise ValueError("they are of another controller")
+        at = data.get("saved_at")
+        if not isinstance(at, int | float) or isinstance(at, bool) or abs(time.time() - at) > FRESH_S:
+            raise ValueError("they are not of the last minutes")

@@ -1,0 +1,43 @@
+"""Which model a request wants, and whether one replica alone can answer it. Pure."""
+
+from __future__ import annotations
+
+from llmlaunch.controller.response_ids import giver, is_marked
+from llmlaunch.gateway.http1.request import Kind, Request
+from llmlaunch.gateway.routing.model_field import model_of, model_of_prompts, previous_response
+from llmlaunch.gateway.routing.route_table import RouteTable
+
+_RESPONSES = b"/v1/responses"
+
+
+def target(asked: Request, table: RouteTable) -> str | None:
+    """The model whose replicas answer ``asked``; None when nobody has what it is about. Sets ``asked.holder``.
+
+    Raises BadBody.
+    """
+    found = asked.endpoint
+    if found.kind is Kind.CHECK:
+        return model_of_prompts(asked.body)
+    if found.kind is Kind.RESPONSE:
+        return _of_response(asked, found.name, table)
+    name = found.name or model_of(asked.body)
+    if found.upstream == _RESPONSES:
+        previous = previous_response(asked.body)
+        if previous:
+            asked.holder = giver(previous, (replica.key for replica in table.serving.get(name, ()))) or ""
+    return name
+
+
+def _of_response(asked: Request, response: str, table: RouteTable) -> str | None:
+    """A name, which the key may use, of the replica that gave ``response``.
+
+    An id that does not tell who gave it comes from another engine. Then it can only be found where there is one.
+    """
+    replicas = {key: replica for key, replica in table.replicas.items() if not replica.draining}
+    key = giver(response, replicas)
+    if key is None and len(replicas) == 1 and not is_marked(response):
+        key = next(iter(replicas))
+    if key is None:
+        return None
+    asked.holder = key
+    return next((name for name in replicas[key].names if asked.grant.limits.allows(name)), None)

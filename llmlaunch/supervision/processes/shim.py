@@ -1,0 +1,416 @@
+"""Keeps one process tree, and takes it down when its owner dies, however that dies.
+
+Run as ``python -I -S shim.py FOLDER NAME MOST KEEP PROGRAM ARG…``; standard library alone, and of llmlaunch only the file
+``log_writer`` beside this one. The environment and the working folder are the program's. FOLDER is a descriptor of the folder
+(-1: there is none) in which the program's output becomes the log NAME, KEEP files of MOST bytes at most. Three more
+descriptors belong to the owner:
+
+* 0, a pipe that the owner holds open: lines ``term SECONDS`` and ``kill``; end of file means that the owner is gone
+* 1, a pipe for reports: ``pid N`` once the program runs, or ``fail ERRNO TEXT``; at the end ``exit CODE LEFT``, where CODE is
+  negative for a signal and LEFT counts processes that not even SIGKILL could end
+* 2, where the shim itself complains until the log is open
+
+How it keeps hold of a tree: it is a subreaper (``man 2 prctl``, PR_SET_CHILD_SUBREAPER), so a descendant whose parent died
+becomes its own child, whatever session or group it moved to; walking /proc from here down finds all. The program gets
+PR_SET_PDEATHSIG, should somebody kill the shim itself. Single-threaded, because that signal is tied to the thread that forks.
+
+How the log is bounded: the program writes into a pipe, and a child of the shim (``Log``) from there into files. Written to
+directly, a file can be bounded only by punching holes into it, which keeps no earlier files and not every file system can,
+and a full disk would be the program's own trouble: many die of a line that they cannot print. At 50 MB/s the writer takes 8 %
+of a CPU, most of it in the file system, where the program would spend it otherwise. A process of its own, because neither a
+shim that is stopped nor a disk that hangs may hold up the program: the shim looks once a second, and while the writer does not
+read, it empties the pipe.
+"""
+
+import ctypes
+import fcntl
+import mmap
+import os
+import select
+import signal
+import struct
+import sys
+import termios
+import time
+
+sys.path.append(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
+
+from log_writer import TALLY_BYTES, LogWriter, Tally, copy  # type: ignore[import-not-found]
+
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+ORPHAN_GRACE_S = 0.8  # the owner is gone: nobody waits for an answer any more
+LEFTOVER_GRACE_S = 1.0  # the program has ended and left some of its children behind
+KILL_PATIENCE_S = 15.0  # processes in uninterruptible sleep may outlast even SIGKILL
+POLL_S = 0.02
+KEPT = {
+    signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGCONT, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGPIPE,
+    signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS,
+}  # fmt: skip
+IGNORED = signal.valid_signals() - KEPT  # whoever wants the program to end tells the supervisor
+STATE_BYTES = 16 << 20
+PIPE_BYTES = 1 << 20
+WATCH_S = 1.0  # how often the log's writer is looked after
+DISMISSED_S = 2.0  # so long may the writer take for what is left in the pipe
+
+
+class Log:
+    """A pipe for the program's output, and the process that writes it down."""
+
+    def __init__(self, folder: int, name: str, most: int, keep: int) -> None:
+        self.folder, self.name, self.most, self.keep = folder, name, most, keep
+        self.source, self.sink = os.pipe2(os.O_CLOEXEC)
+        self.room = self.widen()
+        os.set_blocking(self.source, False)
+        self.tally = Tally(memoryview(mmap.mmap(-1, TALLY_BYTES)))
+        self.seen = 0
+        self.stuck = False
+        self.dismissed_at: float | None = None
+        self.watched_at = self.begun_at = 0.0
+        self.writer, self.tell = 0, -1
+        self.begin()
+
+    def widen(self) -> int:
+        try:
+            return fcntl.fcntl(self.sink, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        except OSError:  # this user has many large pipes already
+            return fcntl.fcntl(self.sink, fcntl.F_GETPIPE_SZ)
+
+    def begin(self) -> None:
+        """Start the writer, the first one or the next. Should it not start, the pipe is emptied all the same."""
+        self.begun_at = time.monotonic()
+        if self.tell >= 0:
+            os.close(self.tell)
+        told, self.tell = os.pipe2(os.O_CLOEXEC)
+        try:
+            self.writer = os.fork()
+        except OSError:
+            os.close(told)
+            return
+        if self.writer == 0:
+            try:
+                self.write(told)
+            finally:
+                os._exit(0)
+        os.close(told)
+
+    def write(self, told: int) -> None:
+        """Be the writer."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
+            if int(name) not in (self.source, told, self.folder):
+                try:
+                    os.close(int(name))
+                except OSError:
+                    pass  # the one of listdir itself
+        for _ in range(3):
+            os.open(os.devnull, os.O_RDWR)
+        disguise(f"llmlaunch: writes {self.name}")
+        copy(
+            self.source, told, LogWriter(self.folder, self.name, self.most, self.keep), self.tally, self.room
+        )
+
+    def watch(self) -> None:
+        """See whether the writer does its work; do the least of it in its place while it does not."""
+        now = time.monotonic()
+        if not self.stuck and now - self.watched_at < WATCH_S:
+            return
+        self.watched_at = now
+        if self.writer == 0 and now - self.begun_at > WATCH_S:
+            self.begin()
+        taken = self.tally.taken
+        waiting = struct.unpack("i", fcntl.ioctl(self.source, termios.FIONREAD, bytes(4)))[0]
+        moved, self.seen = taken != self.seen, taken
+        # A pipe is full when its pages are, and lines of half a page leave half of it empty.
+        self.stuck = not moved and (self.stuck or waiting * 4 > self.room)
+        if self.stuck and waiting:
+            try:
+                self.tally.dropped += len(os.read(self.source, self.room))
+            except BlockingIOError:
+                pass
+
+    def dismiss(self) -> None:
+        """Nobody writes any more: let the writer finish, but not for ever."""
+        now = time.monotonic()
+        if self.dismissed_at is None:
+            self.dismissed_at = now
+            if self.writer == 0:
+                self.begin()
+            try:
+                os.write(self.tell, b".")
+            except OSError:
+                pass  # it has ended already
+        elif self.writer and now - self.dismissed_at > DISMISSED_S:
+            os.kill(self.writer, signal.SIGKILL)
+
+    @property
+    def given_up(self) -> bool:
+        """Whether not even SIGKILL ends the writer: its disk hangs."""
+        return self.dismissed_at is not None and time.monotonic() - self.dismissed_at > 2 * DISMISSED_S
+
+
+def disguise(title: str) -> None:
+    """Be ``title`` in the list of processes, with no environment.
+
+    Who looks for the program's processes by their environment must not find the one that still has its last words to write.
+    """
+    with open("/proc/self/stat", "rb") as stat:  # noqa: PTH123
+        start, end, env_start, env_end = map(int, stat.read().rpartition(b")")[2].split()[45:49])
+    if 0 < start < end <= env_start < env_end:
+        ctypes.memset(env_start, 0, env_end - env_start)
+        ctypes.memset(start, 0, end - start)
+        ctypes.memmove(start, title.encode()[: end - start - 1], min(len(title.encode()), end - start - 1))
+
+
+class Keeper:
+    def __init__(self, argv: list[str], log: Log) -> None:
+        self.log = log
+        self.libc = ctypes.CDLL(None, use_errno=True)
+        self.libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        self.woken, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(wake)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self.cgroup = os.environ.pop("LLMLAUNCH_CGROUP", "")
+        self.state_file = os.environ.pop("LLMLAUNCH_STATE_FILE", "")
+        self.reports = os.dup(1)
+        for number in (1, 2):
+            os.dup2(log.sink, number)
+        os.close(log.sink)
+        self.input = b""
+        self.orphaned = False
+        self.code = 0
+        self.child = self.start(argv)
+
+    def report(self, line: str) -> None:
+        try:
+            os.write(self.reports, line.encode() + b"\n")
+        except OSError:
+            pass  # nobody listens any more
+
+    def start(self, argv: list[str]) -> int:
+        """Fork and exec; the pipe closes by itself at a successful exec, or brings the errno."""
+        told, tell = os.pipe2(os.O_CLOEXEC)
+        owner = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                self.become(argv, owner)
+            except BaseException as error:
+                os.write(tell, str(getattr(error, "errno", 0) or 0).encode())
+            os._exit(127)
+        os.close(tell)
+        failed = os.read(told, 16)
+        os.close(told)
+        if failed:
+            os.waitpid(pid, 0)
+            self.report(f"fail {failed.decode()} {os.strerror(int(failed))}")
+            self.forget_group(self.cgroup)
+            sys.exit(0)
+        self.report(f"pid {pid}")
+        return pid
+
+    def become(self, argv: list[str], owner: int) -> None:
+        os.setsid()
+        self.libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != owner:
+            os._exit(127)  # the shim died before the line above
+        signal.set_wakeup_fd(-1)
+        for number in (*IGNORED, signal.SIGCHLD, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        if self.cgroup:
+            self.write(f"{self.cgroup}/cgroup.procs", b"0")
+        os.execvp(argv[0], argv)  # noqa: S606
+
+    def reap(self) -> bool:
+        """Collect everything that has ended, perhaps the program. True: there are no children, hence no descendants.
+
+        The log's writer is a child, too: it has to be dismissed before.
+
+        Only this proves the end: a walk through /proc misses a process whose parent dies while it walks.
+        """
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return True
+            if pid == 0:
+                return False
+            if pid == self.log.writer:
+                self.log.writer = 0
+            if pid == self.child:
+                self.child, self.code = 0, os.waitstatus_to_exitcode(status)
+
+    def wait(self, timeout: float) -> list[str]:
+        """Sleep until something happens; the owner's commands, ``gone`` for its end."""
+        watched = [self.woken]
+        if self.input is not None:
+            watched.append(0)
+        if self.log.stuck:
+            watched.append(self.log.source)
+        try:
+            ready, _, _ = select.select(watched, [], [], timeout)
+        except InterruptedError:
+            ready = []
+        if self.woken in ready:
+            os.read(self.woken, 512)
+        self.reap()
+        self.log.watch()
+        if 0 not in ready:
+            return []
+        data = os.read(0, 512)
+        *lines, self.input = (self.input + data).split(b"\n")
+        if not data:
+            self.input, self.orphaned = None, True  # type: ignore[assignment]
+            return ["gone"]
+        return [line.decode() for line in lines]
+
+    def keep(self) -> None:
+        """Until nothing is left of the tree: wait, end it as told, sweep up, report."""
+        killing = False
+        deadline: float | None = None
+        while self.child and deadline is None:
+            deadline, killing = self.obey(self.wait(WATCH_S), deadline, killing)
+        if deadline is None:
+            deadline = self.end_softly(LEFTOVER_GRACE_S)
+        since = None
+        left: list[int] = []
+        while not self.reap():
+            left = self.descendants(os.getpid())
+            if not left:
+                self.log.dismiss()
+                if self.log.given_up:
+                    break
+            now = time.monotonic()
+            if killing or now >= deadline:
+                killing, since = True, since or now
+                self.kill_group(self.cgroup)
+                self.send(signal.SIGKILL, left)
+                if now - since > KILL_PATIENCE_S:
+                    break
+            new, killing = self.obey(self.wait(POLL_S), deadline, killing)
+            deadline = min(deadline, new or deadline)
+        else:
+            left = []
+        self.forget_group(self.cgroup)
+        self.report(f"exit {self.code if not self.child else -signal.SIGKILL} {len(left)}")
+        if self.orphaned:
+            self.end_unkept_neighbours()
+
+    def kill_group(self, cgroup: str) -> None:
+        if cgroup:
+            self.write(f"{cgroup}/cgroup.kill", b"1")
+
+    @staticmethod
+    def forget_group(cgroup: str) -> None:
+        try:
+            if cgroup:
+                os.rmdir(cgroup)  # noqa: PTH106
+        except OSError:
+            pass  # something lives on in it
+
+    @staticmethod
+    def write(file: str, data: bytes) -> None:
+        """Write into a file of the kernel's that is there."""
+        try:
+            descriptor = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(descriptor, data)
+            finally:
+                os.close(descriptor)
+        except OSError:
+            pass
+
+    def end_unkept_neighbours(self) -> None:
+        """The owner has died. A neighbour's shim may have been killed with it, and then its tree has nobody but us.
+
+        The owner has noted (``store.State``) what is below each shim.
+        """
+        import json  # takes longer than all other imports together, and is needed here alone
+
+        try:
+            descriptor = os.open(self.state_file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+            with open(descriptor, "rb") as file:  # noqa: PTH123
+                state = json.loads(file.read(STATE_BYTES))
+            if state["run"] != os.environ["LLMLAUNCH_RUN"]:
+                return
+            kept = [k for k in state["processes"] if not self.alive(k["shim"])]
+            unkept = [p for k in kept for p in (k["program"], *k["descendants"]) if p]
+            for k in kept:
+                self.kill_group(k["cgroup"])
+            until = time.monotonic() + KILL_PATIENCE_S
+            while (roots := [p["pid"] for p in unkept if self.alive(p)]) and time.monotonic() < until:
+                self.send(signal.SIGKILL, [pid for root in roots for pid in (root, *self.descendants(root))])
+                time.sleep(POLL_S)
+            for k in kept:
+                self.forget_group(k["cgroup"])
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+            pass  # there is nobody to tell
+
+    @staticmethod
+    def alive(process: dict[str, int]) -> bool:
+        """Whether it is the same process still, by its start time (``man 5 proc_pid_stat``), and no zombie."""
+        try:
+            with open(f"/proc/{process['pid']}/stat", "rb") as stat:  # noqa: PTH123
+                fields = stat.read().rpartition(b")")[2].split()
+        except OSError:
+            return False
+        return fields[0] not in (b"Z", b"X") and int(fields[19]) == process["started"]
+
+    def obey(self, commands: list[str], deadline: float | None, killing: bool) -> tuple[float | None, bool]:
+        for command in commands:
+            word, _, value = command.partition(" ")
+            if word == "kill":
+                deadline, killing = time.monotonic(), True
+            elif word in ("term", "gone"):
+                deadline = self.end_softly(ORPHAN_GRACE_S if word == "gone" else float(value))
+        return deadline, killing
+
+    def end_softly(self, grace: float) -> float:
+        """SIGTERM to the tree, also to what is suspended; when the patience is over."""
+        tree = self.descendants(os.getpid())
+        self.send(signal.SIGTERM, tree)
+        self.send(signal.SIGCONT, tree)
+        return time.monotonic() + grace
+
+    @staticmethod
+    def send(number: int, tree: list[int]) -> None:
+        for pid in tree:
+            try:
+                os.kill(pid, number)
+            except OSError:
+                pass  # it went by itself, or belongs to somebody else now
+
+    def descendants(self, root: int) -> list[int]:
+        """All processes below ``root``, but the log's writer."""
+        children: dict[int, list[int]] = {}
+        for name in os.listdir("/proc"):  # noqa: PTH208  # pathlib would double the time to start
+            if not name.isdigit():
+                continue
+            try:
+                with open(f"/proc/{name}/stat", "rb") as stat:  # noqa: PTH123
+                    state, parent = stat.read().rpartition(b")")[2].split()[:2]
+            except OSError:
+                continue
+            if state not in (b"Z", b"X") and int(name) != self.log.writer:
+                children.setdefault(int(parent), []).append(int(name))
+        found, todo = [], [root]
+        while todo:
+            more = children.get(todo.pop(), [])
+            found += more
+            todo += more
+        return found
+
+
+def main(folder: str, name: str, most: str, keep: str, *argv: str) -> None:
+    for number in IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    if int(folder) >= 0:
+        os.set_inheritable(int(folder), False)
+    Keeper(list(argv), Log(int(folder), name, int(most), int(keep))).keep()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

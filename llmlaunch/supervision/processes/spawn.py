@@ -1,0 +1,252 @@
+"""Start one process under the shim, and hear from it until nothing is left of its tree."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from llmlaunch.errors import StartError
+from llmlaunch.supervision.component_logs import LogTarget
+from llmlaunch.supervision.processes import cgroups, procs
+from llmlaunch.supervision.processes.procs import ProcessId
+
+SHIM = Path(__file__).with_name("shim.py")
+CGROUP_VARIABLE = "LLMLAUNCH_CGROUP"
+"""Tells a shim the control group that its program goes to. Programs do not get it."""
+_REPORT_S = 15.0
+_PORT_S = 0.5
+"""How long a port may take to come free; the kernel closes a dead process's sockets, but not within the same instant."""
+
+_OF_THE_PROGRAM = frozenset({errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.E2BIG,
+                             errno.ENAMETOOLONG, errno.EINVAL})  # fmt: skip
+"""Errors of ``execve`` that are the program's, and not of the moment as ENOMEM, EMFILE and ETXTBSY are."""
+
+
+class CannotExecute(StartError):
+    """The program itself is at fault, and no retry mends it."""
+
+
+class Shims:
+    """This process's children that are meant to be: every other one is an orphan of a shim that somebody killed.
+
+    Environments do not tell: vLLM and SGLang wipe theirs when they set their titles (setproctitle). Children that this
+    process had before are somebody else's: a supervisor has none, but a program that runs one inside may.
+    """
+
+    def __init__(self) -> None:
+        self._pids = set(procs.strangers(os.getpid(), ()))
+        self._starting = threading.Lock()
+
+    def start(self, start: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
+        with self._starting:  # no look at the children may fall between its birth and its name
+            popen = start()
+            self._pids.add(popen.pid)
+        return popen
+
+    def over(self, pid: int) -> None:
+        """It was reaped."""
+        self._pids.discard(pid)
+
+    def strays(self) -> list[int]:
+        """Pids of orphans and of what is below them. Walks /proc; for any thread."""
+        with self._starting:
+            return procs.strangers(os.getpid(), self._pids)
+
+
+class Tree:
+    """A program and everything below it. All methods are for the event loop's thread.
+
+    ``program`` is known once :meth:`started` returned; ``began`` is in seconds of the loop's clock. ``shim`` is reaped here;
+    see :func:`reap_strangers`.
+    """
+
+    def __init__(self, popen: subprocess.Popen[bytes], shims: Shims, cgroup: str) -> None:
+        self._popen = popen
+        self.cgroup = cgroup
+        self._shims = shims
+        self._lines: asyncio.Queue[str | None] = asyncio.Queue()
+        self._buffer = b""
+        if popen.stdin is None or popen.stdout is None:
+            raise ValueError("a shim is told and heard through pipes")
+        self._commands, self._output = popen.stdin, popen.stdout
+        self._reports = popen.stdout.fileno()
+        os.set_blocking(self._reports, False)
+        asyncio.get_running_loop().add_reader(self._reports, self._on_report)
+        self.shim = procs.identify(popen.pid) or ProcessId(popen.pid, 0)
+        self.program: ProcessId | None = None
+        self.began = asyncio.get_running_loop().time()
+
+    async def started(self, program: str) -> int:
+        """The program's pid. Raises StartError with the reason when it could not be executed."""
+        try:
+            line = await asyncio.wait_for(self._lines.get(), _REPORT_S)
+        except TimeoutError:
+            await self._abandon()
+            raise StartError(f"{program!r} could not be started within {_REPORT_S:g} s") from None
+        word, _, rest = (line or "").partition(" ")
+        if word != "pid":
+            await self._abandon()
+            if word == "fail":
+                raise _exec_error(program, rest)
+            raise StartError("its keeper ended at once")
+        self.program = procs.identify(int(rest)) or ProcessId(int(rest), 0)
+        return int(rest)
+
+    async def ended(self) -> tuple[int | None, int]:
+        """Wait until nothing is left: the exit code (None when nobody saw it), and how many processes can not be ended."""
+        code, left = None, 0
+        line = await self._lines.get()
+        if line is not None:
+            _, code_text, left_text = line.split()
+            code, left = int(code_text), int(left_text)
+            await self._lines.get()
+        else:
+            # Somebody killed the shim. The program died with it; what it leaves comes to this process, a subreaper.
+            left = len(await asyncio.to_thread(self._sweep))
+        self.close()
+        return code, left
+
+    def terminate(self, grace_s: float) -> None:
+        self._tell(f"term {grace_s:.3f}")
+
+    def kill(self) -> None:
+        self._tell("kill")
+
+    def pids(self) -> list[int]:
+        """The program and its descendants, alive now. Walks /proc."""
+        return procs.descendants(self._popen.pid)
+
+    def cpu_seconds(self) -> float:
+        """CPU time that all of it took so far. Walks /proc."""
+        return procs.cpu_seconds(self._popen.pid)
+
+    def poll(self) -> None:
+        """Reap the shim if it has ended."""
+        if self._popen.poll() is not None:
+            self._shims.over(self._popen.pid)
+
+    @property
+    def shim_pid(self) -> int:
+        return self._popen.pid
+
+    def close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._reports)
+        for pipe in (self._commands, self._output):
+            with contextlib.suppress(OSError):
+                pipe.close()
+        cgroups.remove(self.cgroup)
+        self.poll()
+        if self._popen.returncode is None:
+            self._popen.returncode = 0  # it is about to end, and reap_strangers takes it then
+
+    def _sweep(self) -> list[int]:
+        end = time.monotonic() + _REPORT_S
+        # Its pipe is closed before its children come here; a zombie has none any more.
+        while self.shim.alive and time.monotonic() < end:
+            time.sleep(0.005)
+        cgroups.kill(self.cgroup)
+        return procs.kill_until_gone(self._shims.strays, _REPORT_S)
+
+    async def _abandon(self) -> None:
+        self._popen.kill()
+        await asyncio.to_thread(self._popen.wait)
+        await asyncio.to_thread(self._sweep)
+        self.close()
+
+    def _tell(self, line: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._commands.write(line.encode() + b"\n")
+
+    def _on_report(self) -> None:
+        try:
+            data = os.read(self._reports, 4096)
+        except BlockingIOError:
+            return
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        for line in lines:
+            self._lines.put_nowait(line.decode())
+        if not data:
+            asyncio.get_running_loop().remove_reader(self._reports)
+            self._lines.put_nowait(None)
+
+
+def start_under_shim(
+    argv: Sequence[str], env: Mapping[str, str], cwd: str, log: LogTarget, shims: Shims
+) -> Tree:
+    """Start ``argv`` under a shim, one of ``shims`` from then on. ``log`` takes its stdout and stderr.
+
+    Raises StartError when not even the shim can be started.
+    """
+    if not Path(cwd).is_dir():
+        raise StartError(f"the folder to start in is gone: {cwd}")
+    try:
+        popen = shims.start(
+            lambda: subprocess.Popen(
+                [sys.executable, "-I", "-S", str(SHIM), *log.words, *argv],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                pass_fds=log.descriptors,
+                env=dict(env),
+                cwd=cwd,
+                start_new_session=True,
+                bufsize=0,
+            )
+        )
+    except (OSError, ValueError) as error:
+        raise StartError(f"its keeper could not be started: {error}") from None
+    return Tree(popen, shims, env.get(CGROUP_VARIABLE, ""))
+
+
+def wait_for_port(host: str, port: int) -> str:
+    """Empty when a server could listen there, else why not, with the holder's name. Blocks for half a second at most."""
+    from llmlaunch.hardware.ports import can_bind, holder_of, unusable
+
+    end = time.monotonic() + _PORT_S
+    while not can_bind(host, port):
+        if time.monotonic() > end:
+            wrong = unusable(host)
+            return (
+                f"host {host} {wrong}"
+                if wrong
+                else f"port {port} on {host} is taken by {holder_of(host, port)}"
+            )
+        time.sleep(0.05)
+    return ""
+
+
+def reap_strangers(trees: Sequence[Tree], shims: Shims) -> None:
+    """Collect every ended child of this process, the orphans of killed shims included; call at SIGCHLD."""
+    known = {tree.shim_pid: tree for tree in trees}
+    while True:
+        try:
+            # Look first, and take only what is nobody else's: a Popen wants to reap its own child.
+            info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if info is None:
+            return
+        if info.si_pid in known:
+            known[info.si_pid].poll()
+        else:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(info.si_pid, os.WNOHANG)
+            shims.over(info.si_pid)
+
+
+def _exec_error(program: str, rest: str) -> StartError:
+    number, _, words = rest.partition(" ")
+    code = int(number) if number.isdigit() else 0
+    kind = CannotExecute if code in _OF_THE_PROGRAM else StartError
+    if code == errno.ENOENT:
+        return kind(f"the program {program!r} was not found, or what its first line names is not there")
+    if code == errno.EACCES:
+        return kind(f"the program {program!r} may not be executed (permission denied)")
+    return kind(f"the program {program!r} cannot be executed: {words.lower() or 'unknown error'}")

@@ -1,0 +1,39 @@
+"""A worker that answers its own deployment alone: everybody on the machine can connect to its port.
+
+What tells how it is (``OPEN``) answers everybody: the supervisor's probes, a person's curl, Prometheus.
+"""
+
+from __future__ import annotations
+
+import hmac
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from llmlaunch.worker.api.http import refusal
+from llmlaunch.worker.errors import WrongKey
+
+OPEN = frozenset(("/health", "/ready", "/metrics"))
+
+
+class Keyed:
+    """``app`` for callers that send ``Authorization: Bearer KEY``; others are answered with 401."""
+
+    def __init__(self, app: ASGIApp, key: str) -> None:
+        self._app = app
+        self._expected = f"Bearer {key}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] not in OPEN and not self._shown(scope):
+            answer = refusal(
+                WrongKey(
+                    "this worker answers its deployment alone: send the request to the deployment's endpoint"
+                )
+            )
+            answer.headers["WWW-Authenticate"] = "Bearer"
+            await answer(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _shown(self, scope: Scope) -> bool:
+        shown = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        return hmac.compare_digest(shown, self._expected)

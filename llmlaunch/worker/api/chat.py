@@ -1,0 +1,273 @@
+"""/v1/chat/completions: a conversation in, an answer out, whole or in events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from llmlaunch.worker.api import prompts, tools
+from llmlaunch.worker.api.http import DONE, event
+from llmlaunch.worker.api.inflight import Flight
+from llmlaunch.worker.api.protocol import ChatBody
+from llmlaunch.worker.api.tools import Toolset
+from llmlaunch.worker.api.usage import Usage
+from llmlaunch.worker.engine.types import Finish, GenerationRequest, Piece, TokenLogprob
+from llmlaunch.worker.errors import BadRequest, ContextOverflow
+from llmlaunch.worker.loading.loader import Loaded
+from llmlaunch.worker.output import reasoning
+from llmlaunch.worker.output.reasoning import Split, ThoughtParser
+from llmlaunch.worker.output.tool_calls import MARKS, CallParser, Delta
+from llmlaunch.worker.tokenization.tokenizer import Codec
+
+
+@dataclass(slots=True)
+class Call:
+    """One request for chat, checked and in tokens."""
+
+    body: ChatBody
+    requests: list[GenerationRequest]
+    usage: Usage
+    codec: Codec
+    toolset: Toolset
+    reasoning: bool = False
+    """Whether thoughts are told apart."""
+    thinking: bool = False
+    """Whether the answers begin inside of thoughts."""
+    id: str = field(default_factory=lambda: prompts.new_id("chatcmpl"))
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def frame(self, kind: str, **fields: Any) -> dict[str, Any]:
+        frame = {"id": self.id, "object": kind, "created": self.created, "model": self.body.model}
+        return frame | fields
+
+
+def prepare(body: ChatBody, loaded: Loaded) -> Call:
+    """Check ``body`` and turn it into tokens. Raises ApiError."""
+    _refuse(body)
+    if len(body.messages) > loaded.context and body.truncate_prompt_tokens is None:
+        raise ContextOverflow(
+            f"this model's context is {loaded.context} tokens; there are {len(body.messages)} messages",
+            param="messages",
+        )
+    toolset = tools.read(body)
+    messages, told = tools.for_template(
+        prompts.plain_messages(body.messages), toolset, known=loaded.codec.template_knows_tools
+    )
+    text = loaded.codec.render(
+        messages,
+        add_generation_prompt=_generates(body),
+        continue_final_message=bool(body.continue_final_message),
+        **(_template_arguments(body) | told),
+    )
+    asked = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
+    last = prompts.kept(body.truncate_prompt_tokens, asked, loaded.context)
+    # The template writes its own special tokens.
+    tokens = prompts.encoded(text, loaded, "messages", special=False, last=last)
+    if not tokens:
+        raise BadRequest("the chat template wrote nothing for these messages", param="messages")
+    end = prompts.ending(
+        body,
+        loaded.codec,
+        prompt=len(tokens),
+        asked=asked,
+        context=loaded.context,
+        param="messages",
+    )
+    logprobs = (body.top_logprobs or 0) if body.logprobs else None
+    # A mark that is a special token must be seen to be understood.
+    marks = (MARKS if toolset.active else ()) + (reasoning.MARKS if loaded.reasoning else ())
+    marked = any(loaded.codec.hides(mark) for mark in marks)
+    requests = prompts.choices(
+        body,
+        loaded,
+        tokens,
+        end,
+        logprobs=logprobs,
+        count=body.n or 1,
+        schema=toolset.schema(),
+        skip_special=not marked,
+    )
+    return Call(
+        body,
+        requests,
+        Usage(len(tokens), reasoning_tokens=0 if loaded.reasoning else None),
+        loaded.codec,
+        toolset,
+        # An answer of a given form has no room for thoughts.
+        reasoning=loaded.reasoning and requests[0].guide is None,
+        thinking=reasoning.opened(text) or _continues_thought(body),
+    )
+
+
+def _continues_thought(body: ChatBody) -> bool:
+    last = body.messages[-1].content
+    return bool(body.continue_final_message) and isinstance(last, str) and reasoning.unclosed(last)
+
+
+def _refuse(body: ChatBody) -> None:
+    if body.top_logprobs is not None and not body.logprobs:
+        raise BadRequest("top_logprobs needs logprobs: true", param="top_logprobs")
+    if body.continue_final_message and body.add_generation_prompt:
+        raise BadRequest(
+            "continue_final_message and add_generation_prompt exclude each other",
+            param="continue_final_message",
+        )
+
+
+def _generates(body: ChatBody) -> bool:
+    if body.add_generation_prompt is not None:
+        return body.add_generation_prompt
+    return not body.continue_final_message
+
+
+def _template_arguments(body: ChatBody) -> dict[str, Any]:
+    given = dict(body.chat_template_kwargs or {})
+    if body.reasoning_effort is not None:
+        given.setdefault("reasoning_effort", body.reasoning_effort)
+    for name in prompts.TEMPLATE_ARGUMENTS:
+        if name in given:
+            raise BadRequest(
+                f"chat_template_kwargs: {name} is not the client's", param="chat_template_kwargs"
+            )
+    return given
+
+
+class Answer:
+    """One answer as it grows: its thoughts, its text, its calls, and what its next event says."""
+
+    def __init__(self, call: Call) -> None:
+        self._usage = call.usage
+        self._shows_thoughts = call.body.include_reasoning is not False
+        self._thoughts = ThoughtParser(inside=call.thinking) if call.reasoning else None
+        self._parser: CallParser | None = call.toolset.parser() if call.toolset.active else None
+        self.thought = ""
+        self.text = ""
+        self.calls: list[dict[str, Any]] = []
+        self.logprobs: list[TokenLogprob] = []
+        self.last: Piece | None = None
+
+    def take(self, piece: Piece) -> dict[str, Any]:
+        """Add ``piece``; return the delta of its event."""
+        self.logprobs.extend(piece.logprobs)
+        if piece.last:
+            self.last = piece
+        split = self._split(piece)
+        self.thought += split.thought
+        thought = {"reasoning_content": split.thought} if split.thought else {}
+        if self._parser is None:
+            self.text += split.text
+            return thought | ({"content": split.text} if split.text else {})
+        deltas = self._parser.push(split.text) + (self._parser.flush() if piece.last else [])
+        text = "".join(delta.text for delta in deltas)
+        self.text += text
+        calls = [self._call(delta) for delta in deltas if delta.index >= 0]
+        return thought | ({"content": text} if text else {}) | ({"tool_calls": calls} if calls else {})
+
+    def _split(self, piece: Piece) -> Split:
+        """Thoughts and text of ``piece``; counts the tokens of thoughts."""
+        if self._thoughts is None:
+            return Split(text=piece.text)
+        split = self._thoughts.push(piece.text)
+        if piece.last:
+            rest = self._thoughts.flush()
+            split = Split(split.thought + rest.thought, split.text + rest.text)
+        if self._thoughts.inside or split.thought:
+            self._usage.reasoning_tokens = (self._usage.reasoning_tokens or 0) + len(piece.tokens)
+        return split if self._shows_thoughts else Split(text=split.text)
+
+    def _call(self, delta: Delta) -> dict[str, Any]:
+        if not delta.name:
+            self.calls[delta.index]["function"]["arguments"] += delta.arguments
+            return {"index": delta.index, "function": {"arguments": delta.arguments}}
+        function = {"name": delta.name, "arguments": delta.arguments}
+        call = {"id": prompts.new_id("call"), "type": "function", "function": function}
+        self.calls.append(call)
+        return {"index": delta.index} | call | {"function": dict(function)}
+
+    @property
+    def finish(self) -> str | None:
+        """Calls that are complete end an answer in a way of their own."""
+        if self.last is None:
+            return None
+        return "tool_calls" if self.calls and self.last.finish is Finish.STOP else self.last.finish
+
+    def message(self) -> dict[str, Any]:
+        message: dict[str, Any] = {"role": "assistant", "content": self.text, "refusal": None}
+        if self.thought:
+            message["reasoning_content"] = self.thought
+        if self.calls:
+            message |= {"content": self.text.strip() or None, "tool_calls": self.calls}
+        return message
+
+
+async def whole(call: Call, flight: Flight) -> dict[str, Any]:
+    """The response object, when every answer is complete."""
+    answers = [Answer(call) for _ in call.requests]
+    async for index, piece in flight.pieces():
+        call.usage.take(index, 0, piece)
+        answers[index].take(piece)
+    choices = [
+        {
+            "index": index,
+            "message": answer.message(),
+            "logprobs": logprobs_of(call, answer.logprobs),
+            "finish_reason": answer.finish,
+            "stop_reason": answer.last.stop_reason if answer.last else None,
+        }
+        for index, answer in enumerate(answers)
+    ]
+    return call.frame("chat.completion", choices=choices, usage=call.usage.report(), system_fingerprint=None)
+
+
+async def events(call: Call, flight: Flight, first: tuple[int, Piece] | None) -> AsyncIterator[bytes]:
+    """Server-sent events: the role of each answer, its text, its end; then the usage when it was asked for."""
+    options = call.body.stream_options
+    counted = options is not None and bool(options.include_usage)
+    running = counted and options is not None and bool(options.continuous_usage_stats)
+    answers = [Answer(call) for _ in call.requests]
+
+    def chunk(index: int, delta: dict[str, Any], piece: Piece | None = None) -> bytes:
+        choice = {
+            "index": index,
+            "delta": delta,
+            "logprobs": logprobs_of(call, piece.logprobs) if piece else None,
+            "finish_reason": answers[index].finish,
+        }
+        if piece is not None and piece.last:
+            choice["stop_reason"] = piece.stop_reason
+        usage = {"usage": call.usage.report() if running else None} if counted else {}
+        return event(call.frame("chat.completion.chunk", choices=[choice], system_fingerprint=None, **usage))
+
+    for index in range(len(call.requests)):
+        yield chunk(index, {"role": "assistant", "content": ""})
+    item = first
+    while item is not None:
+        index, piece = item
+        call.usage.take(index, 0, piece)
+        delta = answers[index].take(piece)
+        if delta or piece.last or piece.logprobs:
+            yield chunk(index, delta, piece)
+        item = await flight.next()
+    if counted:
+        usage = call.usage.report()
+        yield event(call.frame("chat.completion.chunk", choices=[], usage=usage, system_fingerprint=None))
+    yield DONE
+
+
+def logprobs_of(call: Call, tokens: Sequence[TokenLogprob]) -> dict[str, Any] | None:
+    if not call.body.logprobs:
+        return None
+    return {"content": [_entry(call.codec, token) for token in tokens], "refusal": None}
+
+
+def _entry(codec: Codec, entry: TokenLogprob) -> dict[str, Any]:
+    top = [_named(codec, token, logprob) for token, logprob in entry.top]
+    return _named(codec, entry.token, entry.logprob) | {"top_logprobs": top}
+
+
+def _named(codec: Codec, token: int, logprob: float) -> dict[str, Any]:
+    # JSON has no infinity; OpenAI shows impossible tokens as -9999.
+    shown = max(logprob, -9999.0)
+    return {"token": codec.token_text(token), "logprob": shown, "bytes": codec.token_bytes(token)}

@@ -1,0 +1,68 @@
+"""What was said in earlier responses, as long as there is room for it. In memory: it ends with the worker."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+from llmlaunch.controller.response_ids import response_id
+
+MOST_TURNS = 1000
+MOST_CHARACTERS = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One response with the conversation that led to it."""
+
+    messages: tuple[dict[str, Any], ...]
+    """As chat has them, the answer included, instructions not: those count for one response."""
+    response: dict[str, Any]
+
+
+class Store:
+    """The newest and most used turns by the id of their response. Used in the event loop alone."""
+
+    def __init__(
+        self, worker_name: str = "", most_turns: int = MOST_TURNS, most_characters: int = MOST_CHARACTERS
+    ) -> None:
+        self._worker_name = worker_name
+        self._most_turns = most_turns
+        self._most_characters = most_characters
+        self._turns: OrderedDict[str, tuple[Turn, int]] = OrderedDict()
+        self._characters = 0
+
+    def __len__(self) -> int:
+        return len(self._turns)
+
+    def new_id(self) -> str:
+        """An id that leads others to this worker, who has what belongs to it."""
+        return response_id(self._worker_name, secrets.token_bytes(20))
+
+    def put(self, turn: Turn) -> None:
+        """Keep ``turn``; forget the longest unused ones where it is too much."""
+        name = turn.response["id"]
+        self.remove(name)
+        size = len(json.dumps((turn.messages, turn.response)))
+        self._turns[name] = (turn, size)
+        self._characters += size
+        while len(self._turns) > self._most_turns or self._characters > self._most_characters:
+            self.remove(next(iter(self._turns)))
+
+    def get(self, name: str) -> Turn | None:
+        found = self._turns.get(name)
+        if found is None:
+            return None
+        self._turns.move_to_end(name)
+        return found[0]
+
+    def remove(self, name: str) -> bool:
+        """False: it was not there."""
+        found = self._turns.pop(name, None)
+        if found is None:
+            return False
+        self._characters -= found[1]
+        return True

@@ -1,0 +1,42 @@
+"""Token counts of one call, as OpenAI counts them: each prompt once, however many answers it gets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from llmlaunch.worker.engine.types import Piece
+
+
+@dataclass(slots=True)
+class Usage:
+    prompt_tokens: int
+    _answers: dict[int, int] = field(default_factory=dict)
+    _cached: dict[int, int] = field(default_factory=dict)
+    reasoning_tokens: int | None = None
+    """Of the completion's; None where thoughts are not told apart."""
+
+    def take(self, index: int, prompt: int, piece: Piece) -> None:
+        """``piece`` is news of answer ``index`` to the call's ``prompt``-th prompt."""
+        self._answers[index] = max(self._answers.get(index, 0), piece.completion_tokens)
+        # Further answers to one prompt always find it computed; only what the first one found was saved.
+        self._cached.setdefault(prompt, piece.cached_tokens)
+
+    @property
+    def completion_tokens(self) -> int:
+        return sum(self._answers.values())
+
+    @property
+    def cached_tokens(self) -> int:
+        return sum(self._cached.values())
+
+    def report(self) -> dict[str, Any]:
+        report: dict[str, Any] = {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.prompt_tokens + self.completion_tokens,
+            "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
+        }
+        if self.reasoning_tokens is not None:
+            report["completion_tokens_details"] = {"reasoning_tokens": self.reasoning_tokens}
+        return report

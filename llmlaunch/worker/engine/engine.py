@@ -1,0 +1,214 @@
+"""The engine's thread: takes requests from any thread, runs a strategy, hands news out in bundles.
+
+::
+
+    submit, cancel ──► inbox ──► [ thread: strategy.step() … ] ──► deliver([(sink, piece), …])
+
+However a request ends (done, cancelled, a fault of the step, the end of the engine), its sink gets exactly one last
+piece, and its place is free.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from llmlaunch.worker.engine.strategy import Strategy
+from llmlaunch.worker.engine.types import Finish, GenerationRequest, Load, Piece, Sink
+from llmlaunch.worker.errors import (
+    ApiError,
+    CanNotGoOn,
+    EngineFault,
+    Lost,
+    QueueFull,
+    Unavailable,
+    first_line,
+    reason,
+)
+from llmlaunch.worker.output.answer import Answer
+
+log = logging.getLogger(__name__)
+
+Deliver = Callable[[list[tuple[Sink, Piece]]], None]
+
+
+class Engine:
+    """Runs one strategy in one thread. Public methods may be called from any thread."""
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        *,
+        decode: Callable[[Sequence[int], bool], str],
+        ends: frozenset[int],
+        deliver: Deliver,
+        lost: Lost,
+        most: int = 1 << 30,
+        before_step: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``decode(tokens, skip_special)`` → text; ``ends``: the model's end tokens; ``most``: requests at once, waiting ones too.
+
+        ``lost`` is told when the engine ends because nothing can be computed any more, and ``before_step`` called before
+        every step, both in the engine's thread.
+        """
+        self._strategy = strategy
+        self._decode = decode
+        self._ends = ends
+        self._deliver = deliver
+        self._lost = lost
+        self._most = most
+        self._before_step = before_step
+        self._inbox: queue.SimpleQueue[tuple[Answer, Sink] | None] = queue.SimpleQueue()
+        self._cancelled: set[str] = set()
+        self._pending: dict[str, Sink] = {}
+        self._counts: dict[str, Answer] = {}
+        self._lock = threading.Lock()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._main, name="engine", daemon=True)
+
+    @property
+    def mode(self) -> str:
+        return self._strategy.mode
+
+    @property
+    def pending(self) -> int:
+        """Requests that are not over."""
+        return len(self._pending)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def submit(self, request: GenerationRequest, sink: Sink) -> None:
+        """Take a request; its news go to ``sink``. Raises QueueFull, or Unavailable when the engine is ending."""
+        skip = request.skip_special_tokens
+        answer = Answer(request, lambda tokens: self._decode(tokens, skip), self._ends)
+        with self._lock:
+            if self._stopping:
+                raise Unavailable("the worker is shutting down")
+            if len(self._pending) >= self._most:
+                raise QueueFull(f"{len(self._pending)} requests are running or waiting; try again later")
+            self._pending[request.request_id] = sink
+        self._inbox.put((answer, sink))
+
+    def cancel(self, request_id: str) -> None:
+        """End a request at the next step. Nothing happens when it is over already."""
+        with self._lock:
+            if request_id not in self._pending:
+                return
+            self._cancelled.add(request_id)
+        self._inbox.put(None)
+
+    def load(self) -> Load:
+        return replace(self._strategy.load())
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """End the thread after its step; requests that are not over are told so."""
+        with self._lock:
+            self._stopping = True
+        self._inbox.put(None)
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
+    # -- the thread ----------------------------------------------------------------------------------------------
+
+    def _main(self) -> None:
+        while True:
+            self._receive()
+            if self._stopping:
+                self._fail_all(Unavailable("the worker is shutting down"))
+                return
+            self._drop_cancelled()
+            if not self._strategy.busy:
+                continue
+            try:
+                self._before_step()
+                news = self._strategy.step()
+            except Exception as error:
+                self._fault(error)
+            else:
+                self._hand_out(news)
+
+    def _receive(self) -> None:
+        """Take in what has come; wait for something when there is nothing to compute."""
+        block = not (self._strategy.busy or self._cancelled or self._stopping)
+        while True:
+            try:
+                item = self._inbox.get(block=block)
+            except queue.Empty:
+                return
+            block = False
+            if item is not None:
+                self._admit(*item)
+
+    def _admit(self, answer: Answer, sink: Sink) -> None:
+        request_id = answer.request.request_id
+        self._counts[request_id] = answer
+        try:
+            self._strategy.add(answer)
+        except ApiError as error:
+            self._hand_out([(request_id, Piece(error=error))])
+        except Exception as error:
+            log.exception("request %s could not be taken", request_id)
+            self._hand_out([(request_id, Piece(error=EngineFault(f"the engine could not take it: {error}")))])
+
+    def _drop_cancelled(self) -> None:
+        with self._lock:
+            # Those still in the inbox come with the next round.
+            names = [name for name in self._cancelled if name in self._counts]
+        news = []
+        for name in names:
+            self._strategy.remove(name)
+            piece = Piece(finish=Finish.CANCELLED, completion_tokens=self._counts[name].count)
+            news.append((name, piece))
+        self._hand_out(news)
+
+    def _hand_out(self, news: list[tuple[str, Piece]]) -> None:
+        bundle: list[tuple[Sink, Piece]] = []
+        with self._lock:
+            for name, piece in news:
+                sink = self._pending.get(name)
+                if sink is None:
+                    continue
+                bundle.append((sink, piece))
+                if piece.last:
+                    del self._pending[name]
+                    self._counts.pop(name, None)
+                    self._cancelled.discard(name)
+        if bundle:
+            self._deliver(bundle)
+
+    def _fault(self, error: Exception) -> None:
+        """A step raised: nobody knows what is in the cache, so all that were in it are told, and it starts afresh."""
+        if _out_of_memory(error):
+            log.error("out of memory in a step with %d requests: %s", len(self._counts), first_line(error))
+            answer: ApiError = Unavailable(
+                "the device ran out of memory on this request; ask for less, or lower --limit-worker-concurrency "
+                "or --max-model-len",
+                code="out_of_memory",
+            )
+        else:
+            log.error("the engine failed in a step with %d requests", len(self._counts), exc_info=error)
+            answer = EngineFault(f"the engine failed: {reason(error)}")
+        self._fail_all(answer)
+        try:
+            self._strategy.recover()
+        except Exception as refusal:
+            end = refusal if isinstance(refusal, CanNotGoOn) else CanNotGoOn(reason(refusal))
+            log.error("the engine can not start afresh: %s", end.message)
+            with self._lock:
+                self._stopping = True
+            self._lost(end)
+
+    def _fail_all(self, error: ApiError) -> None:
+        with self._lock:
+            names = list(self._pending) if self._stopping else list(self._counts)
+        for name in names:
+            self._strategy.remove(name)
+        self._hand_out([(name, Piece(error=error)) for name in names])
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"

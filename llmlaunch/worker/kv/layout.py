@@ -1,0 +1,199 @@
+"""What is whose in one pass: where each token's keys and values are written, and what it reads.
+
+A step's tokens lie in one flat sequence, decodes and pieces of prompts side by side; ``slots`` computes attention over
+it in the calls that are arranged here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from llmlaunch.worker.engine.scheduler import Span
+
+CALL_COST = 256
+"""Columns of keys and values that could be read in the time one more attention call takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Consecutive decoding tokens ``first``…``last`` of the flat sequence, in consecutive rows from ``row`` on."""
+
+    first: int
+    last: int
+    row: int
+    columns: int
+    lengths: tuple[int, ...]
+
+    @property
+    def rows(self) -> slice:
+        return slice(self.row, self.row + len(self.lengths))
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Tokens ``first``…``last`` of the flat sequence: columns ``start``… of one row."""
+
+    first: int
+    last: int
+    row: int
+    start: int
+
+
+def arrange(spans: Sequence[Span], call_cost: int = CALL_COST) -> tuple[list[Group], list[Chunk]]:
+    """How a step's attention is cut into calls. ``spans`` are in the order of their rows.
+
+    Rows of one call all pay for the longest; a row of very different length is worth a call of its own.
+    """
+    groups: list[Group] = []
+    chunks: list[Chunk] = []
+    at = 0
+    for span in spans:
+        size, length = len(span.tokens), span.start + len(span.tokens)
+        if size > 1:
+            chunks.append(Chunk(at, at + size, span.row, span.start))
+        elif groups and _joins(groups[-1], at, span.row, length, call_cost):
+            last = groups[-1]
+            groups[-1] = Group(
+                last.first, at + 1, last.row, max(last.columns, length), (*last.lengths, length)
+            )
+        else:
+            groups.append(Group(at, at + 1, span.row, length, (length,)))
+        at += size
+    return groups, chunks
+
+
+def _joins(group: Group, at: int, row: int, length: int, call_cost: int) -> bool:
+    if group.last != at or group.row + len(group.lengths) != row:
+        return False
+    shorter = group.columns - length
+    return (shorter if shorter >= 0 else -shorter * len(group.lengths)) <= call_cost
+
+
+class Reads(Protocol):
+    """One call of attention for decoding tokens ``first``…``last`` of the flat sequence."""
+
+    @property
+    def first(self) -> int: ...
+
+    @property
+    def last(self) -> int: ...
+
+    @property
+    def rows(self) -> slice | Tensor:
+        """A row for each of the tokens."""
+
+    @property
+    def columns(self) -> int:
+        """That are read of each row."""
+
+
+class Layout(Protocol):
+    """Where the tokens of one pass are written, and what they read."""
+
+    @property
+    def single(self) -> Span | None:
+        """The only span, where there is one: written as a piece."""
+
+    @property
+    def groups(self) -> Sequence[Reads]: ...
+
+    @property
+    def chunks(self) -> Sequence[Chunk]: ...
+
+    def places(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Row and column of every token, on ``device``."""
+
+    def group_mask(self, index: int, window: int | None, device: torch.device) -> Tensor | None:
+        """Additive, ``[rows, 1, 1, columns]``; None when every row sees all columns."""
+
+    def chunk_mask(self, index: int, window: int | None, device: torch.device) -> Tensor | None:
+        """Additive, ``[tokens, columns]``; None when plain causality from column 0 says it all."""
+
+
+class SpanLayout:
+    """Any step, in tensors. Masks and indexes are made once for each device and window, and shared by the layers."""
+
+    def __init__(
+        self, spans: Sequence[Span], device: torch.device, dtype: torch.dtype, every: Collection[str] = ()
+    ) -> None:
+        """``every``: requests of which the logits after each token are wanted, not only after a span's last one."""
+        self.single = spans[0] if len(spans) == 1 else None
+        self.groups, self.chunks = arrange(spans)
+        self._dtype = dtype
+        tokens = [token for span in spans for token in span.tokens]
+        columns = [column for span in spans for column in range(span.start, span.start + len(span.tokens))]
+        rows = [span.row for span in spans for _ in span.tokens]
+        self.size = len(tokens)
+        ends: list[int] = []
+        at = 0
+        for span in spans:
+            at += len(span.tokens)
+            if span.request_id in every:
+                ends.extend(range(at - len(span.tokens), at))
+            elif span.samples:
+                ends.append(at - 1)
+        self.tokens = torch.tensor([tokens], device=device)
+        self.positions = torch.tensor([columns], device=device)
+        self.ends = torch.tensor(ends, device=device, dtype=torch.long)
+        self._rows = torch.tensor(rows)
+        self._columns = torch.tensor(columns)
+        self._places: dict[torch.device, tuple[Tensor, Tensor]] = {}
+        self._masks: dict[tuple[object, ...], Tensor | None] = {}
+
+    def places(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        if device not in self._places:
+            self._places[device] = (self._rows.to(device), self._columns.to(device))
+        return self._places[device]
+
+    def group_mask(self, index: int, window: int | None, device: torch.device) -> Tensor | None:
+        key = ("group", index, window, device)
+        if key not in self._masks:
+            group = self.groups[index]
+            self._masks[key] = self._group_mask(group, window, device)
+        return self._masks[key]
+
+    def _group_mask(self, group: Group, window: int | None, device: torch.device) -> Tensor | None:
+        if all(length == group.columns for length in group.lengths) and not (
+            window and group.columns > window
+        ):
+            return None
+        return decode_mask(torch.tensor(group.lengths, device=device), group.columns, window, self._dtype)
+
+    def chunk_mask(self, index: int, window: int | None, device: torch.device) -> Tensor | None:
+        key = ("chunk", index, window, device)
+        if key not in self._masks:
+            chunk = self.chunks[index]
+            size = chunk.last - chunk.first
+            if chunk.start == 0 and not (window and size > window):
+                self._masks[key] = None
+            else:
+                positions = torch.arange(chunk.start, chunk.start + size, device=device)[:, None]
+                columns = torch.arange(chunk.start + size, device=device)[None]
+                seen = columns <= positions
+                if window:
+                    seen &= columns > positions - window
+                self._masks[key] = _additive(seen, self._dtype)
+        return self._masks[key]
+
+
+def decode_mask(lengths: Tensor, columns: int, window: int | None, dtype: torch.dtype) -> Tensor:
+    """Additive, ``[rows, 1, 1, columns]``, for rows that see their first ``lengths`` ``[rows]`` columns.
+
+    ``window``: they see the last of these only.
+    """
+    ends = lengths[:, None]
+    places = torch.arange(columns, device=lengths.device)[None]
+    seen = places < ends
+    if window:
+        seen &= places >= ends - window
+    return _additive(seen, dtype)[:, None, None]
+
+
+def _additive(seen: Tensor, dtype: torch.dtype) -> Tensor:
+    mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
+    return mask.masked_fill_(~seen, float("-inf"))

@@ -1,0 +1,166 @@
+"""One worker's life: port bound → serving /health → loading → registered → draining → over."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import sys
+import threading
+from typing import Any
+from urllib.parse import urlsplit
+
+from llmlaunch import http_server
+from llmlaunch.common.browser_guard import door
+from llmlaunch.controller.client import ControllerClient, keep_registered
+from llmlaunch.controller.wire import KEY_VARIABLE, TOKEN_VARIABLE, RegisterWorker, WorkerStatus
+from llmlaunch.errors import LlmlaunchError, StartError
+from llmlaunch.worker.api.auth import Keyed
+from llmlaunch.worker.api.inflight import hand_over
+from llmlaunch.worker.api.routes import application
+from llmlaunch.worker.api.service import Front
+from llmlaunch.worker.config import WorkerConfig
+from llmlaunch.worker.errors import CanNotGoOn
+from llmlaunch.worker.loading import loader
+from llmlaunch.worker.state import State, Status
+
+SWITCH_S = 0.0001
+"""After which a thread in Python makes way for another. A step of the engine gives the interpreter back hundreds of times,
+and where another thread is busy with it waits as long for it each time; Python's own 5 ms would make seconds of that."""
+
+log = logging.getLogger(__name__)
+
+
+def run(config: WorkerConfig, sock: socket.socket) -> int:
+    """Serve until told to end; return the exit code.
+
+    Raises CanNotServe (exit code 2) for what a retry can not mend, another LlmlaunchError for what it may.
+    """
+    worker = _Worker(config)
+    sys.setswitchinterval(SWITCH_S)
+    code = http_server.run_app(
+        Keyed(application(worker.front), worker.key) if worker.key else application(worker.front),
+        sock,
+        on_started=worker.started,
+        on_stopping=worker.stopping,
+        drain=worker.drained,
+        end=worker.end,
+        grace_s=config.stop_grace_s,
+        door=door(sock.getsockname()[0], names=[config.host, urlsplit(config.address).netloc]),
+    )
+    worker.close()
+    if worker.failure is not None:
+        raise worker.failure
+    return code
+
+
+class _Worker:
+    def __init__(self, config: WorkerConfig) -> None:
+        self.config = config
+        self.state = State(needs_controller=bool(config.controller_address))
+        self.front = Front(config, self.state)
+        self.key = os.environ.get(KEY_VARIABLE, "")
+        """What callers must show; empty: nothing."""
+        self.failure: LlmlaunchError | None = None
+        self.end = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._registering: asyncio.Task[None] | None = None
+
+    def started(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        log.info("listening on %s, loading %s", self.config.address, self.config.model)
+        threading.Thread(target=self._load, name="loader", daemon=True).start()
+
+    def stopping(self) -> None:
+        if self.state.status is not Status.FAILED:
+            self.state.status = Status.DRAINING
+        if self._registering is not None:
+            self._registering.cancel()
+
+    async def drained(self) -> None:
+        """Until no request is under way, and the controller knows that none should come."""
+        if self._registering is not None:
+            await asyncio.wait({self._registering})
+        await self.front.idle.wait()
+
+    def close(self) -> None:
+        """After the server ended."""
+        self.front.close()
+        loaded = self.front.model
+        if loaded is not None and loaded.engine is not None:
+            loaded.engine.stop()
+
+    # -- in the loader's thread ----------------------------------------------------------------------------------
+
+    def _load(self) -> None:
+        try:
+            loaded = loader.load(self.config, self.state.progress, self._deliver, self._lost)
+        except LlmlaunchError as error:
+            self._call(self._failed, error)
+        except Exception as error:
+            log.exception("loading failed")
+            what = f"{self.config.model} could not be loaded: {type(error).__name__}: {error}"
+            self._call(self._failed, StartError(what))
+        else:
+            self._call(self._serve, loaded)
+
+    def _call(self, function: Any, *arguments: Any) -> None:
+        loop = self._loop
+        if loop is None:
+            return
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the worker is over already
+            loop.call_soon_threadsafe(function, *arguments)
+
+    def _deliver(self, bundle: Any) -> None:
+        self._call(hand_over, bundle)
+
+    def _lost(self, error: CanNotGoOn) -> None:
+        self._call(self._failed, error)
+
+    # -- in the event loop ---------------------------------------------------------------------------------------
+
+    def _serve(self, loaded: loader.Loaded) -> None:
+        if self.state.status is Status.DRAINING:
+            if loaded.engine is not None:
+                loaded.engine.stop(timeout_s=0)
+            return
+        self.front.serve(loaded)
+        log.info("serving %s on %s", ", ".join(self.config.names), self.config.address)
+        if self.config.controller_address:
+            self._registering = asyncio.ensure_future(self._stay_registered(loaded))
+
+    def _failed(self, error: LlmlaunchError) -> None:
+        if self.state.status is Status.DRAINING:
+            return
+        self.failure = error
+        self.state.status = Status.FAILED
+        self.state.note = error.message
+        self.end.set()
+
+    async def _stay_registered(self, loaded: loader.Loaded) -> None:
+        client = ControllerClient(self.config.controller_address, token=os.environ.get(TOKEN_VARIABLE, ""))
+
+        def registration() -> RegisterWorker:
+            return RegisterWorker(
+                worker_name=self.config.address,
+                worker_status=WorkerStatus.model_validate(self.front.worker_status()),
+                component=self.config.component,
+                engine="transformers",
+                kind=loaded.kind.value,
+                max_concurrency=self.config.max_concurrency,
+                request_timeout_s=self.config.request_timeout_s,
+                keyed=bool(self.key),
+            )
+
+        try:
+            await keep_registered(
+                client, registration, lambda: self.front.queue_length, on_state=self._on_registered
+            )
+        finally:
+            await client.aclose()
+
+    def _on_registered(self, registered: bool, why: str) -> None:
+        self.state.registration(registered, why)
+        log.info("%s", why)

@@ -1,0 +1,219 @@
+"""The receiver fed directly: cuts do not matter, nothing crashes it, and a second parser agrees."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import h11
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from llmlaunch.gateway import errors
+from llmlaunch.gateway.errors import Reply
+from llmlaunch.gateway.http1.request import Request, endpoint
+from llmlaunch.gateway.http1.request_parser import AHEAD_LIMIT, HEAD_LIMIT, PIECE, Receiver, Rules
+
+
+def screen(request: Request) -> Reply | None:
+    request.endpoint = endpoint(request.path)
+    return None
+
+
+RULES = Rules(screen, lambda: b"id", lambda: 0.0, 1000)
+
+
+def receiver(rules: Rules = RULES) -> Receiver:
+    return Receiver(rules, False)
+
+
+def received(data: bytes, cuts: list[int]) -> list[tuple[object, ...]]:
+    reader = receiver()
+    edges = sorted({0, len(data), *(place % (len(data) + 1) for place in cuts)})
+    for a, b in itertools.pairwise(edges):
+        reader.feed(data[a:b])
+    return [
+        (r.method, r.path, r.query, r.body, r.fields, r.keep_alive, r.reply.status if r.reply else None)
+        for r in reader.ready
+    ]
+
+
+names = st.sampled_from([b"x-a", b"Content-Type", b"accept"])
+fields = st.lists(st.tuples(names, st.from_regex(rb"[!-~]{0,12}", fullmatch=True)), max_size=4)
+
+
+@st.composite
+def good_requests(draw: st.DrawFn) -> bytes:
+    body = draw(st.binary(max_size=60))
+    path = draw(st.sampled_from([b"/v1/completions", b"/x?y=1", b"http://a/b?c"]))
+    lines = [b"POST %b HTTP/1.1\r\nHost: h\r\n" % path]
+    lines += [b"%b: %b\r\n" % field for field in draw(fields)]
+    if draw(st.booleans()):
+        return b"".join(lines) + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+    step = draw(st.integers(1, 20))
+    pieces = [body[n : n + step] for n in range(0, len(body), step)]
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+    return b"".join(lines) + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n"
+
+
+cuts = st.lists(st.integers(0, 2000), max_size=10)
+
+
+@given(st.lists(good_requests(), min_size=1, max_size=4), cuts)
+def test_cuts_between_reads_do_not_matter(requests: list[bytes], at: list[int]) -> None:
+    data = b"".join(requests)
+    whole = received(data, [])
+    assert received(data, at) == whole
+    assert len(whole) == len(requests)
+    assert all(entry[-1] is None for entry in whole)
+
+
+def by_h11(data: bytes) -> list[list[bytes]] | None:
+    """(method, target, body) of each request by another parser; None when it refuses."""
+    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=10_000)
+    found: list[list[bytes]] = []
+    try:
+        connection.receive_data(data)
+        while True:
+            event = connection.next_event()
+            if isinstance(event, h11.Request):
+                found.append([event.method, event.target, b""])
+            elif isinstance(event, h11.Data):
+                found[-1][2] += bytes(event.data)
+            elif isinstance(event, h11.EndOfMessage):
+                connection.send(h11.Response(status_code=200, headers=[(b"content-length", b"0")]))
+                connection.send(h11.EndOfMessage())
+                if connection.our_state is h11.MUST_CLOSE:
+                    return found
+                connection.start_next_cycle()
+            elif event in (h11.NEED_DATA, h11.PAUSED) or isinstance(event, h11.ConnectionClosed):
+                return found
+    except h11.RemoteProtocolError:
+        return None
+
+
+damage = st.lists(
+    st.tuples(
+        st.integers(0, 400),
+        st.sampled_from([b"\n", b"\r", b"\0", b" ", b"\t", b":", b",", b"\r\n ", b"1", b"chunked", b"\xff", b"0\r\n\r\n",
+                         b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"Host: b\r\n"]),
+        st.integers(0, 3),
+    ),
+    max_size=3,
+)  # fmt: skip
+
+
+@settings(max_examples=300)
+@given(good_requests(), good_requests(), damage)
+@example(b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 1\r\n\r\nx", b"", [])
+def test_what_is_accepted_has_the_same_borders_for_another_parser(
+    first: bytes, second: bytes, blows: list[tuple[int, bytes, int]]
+) -> None:
+    """Smuggling needs two parsers that disagree about where a request ends; ours must never be the laxer one."""
+    data = first + second
+    for at, blow, length in blows:
+        at %= len(data) + 1
+        data = data[:at] + blow + data[at + length :]
+    ours = [entry for entry in received(data, []) if entry[-1] is None]
+    theirs = by_h11(data)
+    if theirs is None or not ours:
+        return  # one of both refuses: nothing can be smuggled
+    for mine, other in zip(ours, theirs, strict=False):
+        assert (mine[0], mine[3]) == (other[0], other[2])
+
+
+@settings(max_examples=300)
+@given(st.binary(max_size=200) | st.builds(lambda a, b: a + b, good_requests(), st.binary(max_size=50)), cuts)
+def test_arbitrary_bytes_never_raise(data: bytes, at: list[int]) -> None:
+    for entry in received(data, at):
+        assert entry[-1] is None or 400 <= int(str(entry[-1])) < 600
+
+
+def test_a_body_in_tiny_chunks_is_held_in_one_piece() -> None:
+    reader = receiver()
+    reader.feed(b"POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n")
+    for _ in range(900):
+        reader.feed(b"1\r\nx\r\n")
+    reader.feed(b"0\r\n\r\n")
+    assert reader.ready[0].body == b"x" * 900
+
+
+def test_limits_are_kept_however_slowly_it_comes() -> None:
+    reader = receiver()
+    reader.feed(b"GET / HTTP/1.1\r\nx: ")
+    fed = 0
+    while not reader.ready:
+        reader.feed(b"a" * 100)
+        fed += 100
+        assert fed <= HEAD_LIMIT + 200
+    reply = reader.ready[0].reply
+    assert reply is not None
+    assert reply.status == 431
+
+
+def test_a_large_pipelined_body_does_not_count_as_the_next_head() -> None:
+    rules = Rules(screen, lambda: b"id", lambda: 0.0, 1 << 20)
+    reader = Receiver(rules, False)
+    body = bytes(100_000)
+    reader.feed(b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 100000\r\n\r\n" + body + b"GET / HT")
+    reader.feed(b"TP/1.1\r\nhost: h\r\n\r\n")
+    assert [(r.method, r.reply) for r in reader.ready] == [(b"POST", None), (b"GET", None)]
+
+
+def test_a_refusal_stays_what_it_was_while_an_unwanted_body_comes() -> None:
+    def refuse(request: Request) -> Reply | None:
+        return errors.wrong_key(missing=True)
+
+    reader = receiver(Rules(refuse, lambda: b"id", lambda: 0.0, 1 << 20))
+    reader.feed(b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 50000\r\n\r\n")
+    for _ in range(5):
+        reader.feed(bytes(10_000))
+    assert [(r.reply.status, r.keep_alive) for r in reader.ready if r.reply] == [(401, True)]
+    reader.feed(b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 50000\r\n\r\nx")
+    reader.refuse_rest(errors.request_timeout())
+    assert [(r.reply.status, r.keep_alive) for r in reader.ready if r.reply] == [(401, True), (401, False)]
+
+
+def test_thousands_of_upgrades_in_one_read_are_thousands_of_requests() -> None:
+    one = b"GET / HTTP/1.1\r\nhost: h\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n"
+    reader = receiver()
+    reader.feed(one * 3000)
+    assert taken(reader) == [None] * 3000
+
+
+def taken(reader: Receiver) -> list[Reply | None]:
+    """The replies of all requests, taken in turn as they come."""
+    found = []
+    while reader.ready:
+        found.append(reader.ready.popleft().reply)
+        if not reader.ready:
+            reader.go_on()
+    return found
+
+
+@pytest.mark.parametrize(
+    "one", [b"GET / HTTP/1.1\r\nhost:\r\n\r\n", b"GET /" + b"a" * 3000 + b" HTTP/1.1\r\nhost:\r\n\r\n"]
+)
+def test_requests_far_ahead_of_their_turn_stay_bytes(one: bytes) -> None:
+    reader = receiver()
+    count = (256 << 10) // len(one)
+    reader.feed(one * count)
+    assert len(reader.ready) <= PIECE // len(one) + AHEAD_LIMIT
+    reader.feed(one)
+    assert taken(reader) == [None] * (count + 1)
+    assert not reader.unread
+
+
+def test_a_large_body_behind_many_requests_is_whole() -> None:
+    reader = receiver(Rules(screen, lambda: b"id", lambda: 0.0, 1 << 20))
+    small, body = b"GET / HTTP/1.1\r\nhost:\r\n\r\n", random.Random(1).randbytes(300_000)
+    large = b"POST / HTTP/1.1\r\nhost:\r\ncontent-length: 300000\r\n\r\n" + body
+    reader.feed(small * 1000 + large[:200_000])
+    reader.feed(large[200_000:] + small)
+    found = []
+    while reader.ready:
+        found.append(reader.ready.popleft())
+        if not reader.ready:
+            reader.go_on()
+    assert [request.body for request in found] == [b""] * 1000 + [body, b""]

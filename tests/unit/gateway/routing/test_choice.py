@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmlaunch.gateway.routing.choice import UNCAPPED_MOST, is_full, pick, places_to_wait
+from llmlaunch.gateway.routing.replica_health import (
+    ERRORS_IN_A_ROW,
+    REST_MOST_S,
+    SLOW_START_S,
+    Breaker,
+    Load,
+    RetryBudget,
+)
+from llmlaunch.gateway.routing.route_table import Replica
+
+
+def replica(key: str, speed: float = 1.0, cap: int | None = None) -> Replica:
+    return Replica(key=key, host="h", port=1, names=("m",), speed=speed, max_concurrency=cap)
+
+
+def picked(
+    replicas: list[Replica], loads: dict[str, Load], tried: tuple[str, ...] = (), now: float = 0.0
+) -> str | None:
+    found = pick(replicas, loads, tried, "shortest_queue", now, 0.0)
+    return found.key if found else None
+
+
+def test_the_fewest_requests_over_speed_win() -> None:
+    both = [replica("a"), replica("b", speed=4.0)]
+    assert picked(both, {"a": Load(in_flight=1), "b": Load(in_flight=3)}) == "b"
+    assert picked(both, {"a": Load(in_flight=1), "b": Load(in_flight=5)}) == "a"
+    assert picked(both, {"a": Load(others=2), "b": Load(others=7)}) == "b"
+
+
+def test_a_cap_is_kept_and_all_at_their_caps_means_wait() -> None:
+    both = [replica("a", cap=1), replica("b", cap=2)]
+    assert picked(both, {"a": Load(in_flight=1), "b": Load(in_flight=1)}) == "b"
+    assert picked(both, {"a": Load(in_flight=1), "b": Load(in_flight=2)}) is None
+    assert picked([replica("a", cap=1)], {"a": Load(in_flight=1)}) is None
+    assert picked([replica("a")], {"a": Load(in_flight=UNCAPPED_MOST - 1)}) == "a"
+    assert picked([replica("a")], {"a": Load(in_flight=UNCAPPED_MOST)}) is None
+    # Requests of others are a reason to prefer another replica, none to wait: they may be over already.
+    assert picked([replica("a", cap=1)], {"a": Load(others=5)}) == "a"
+
+
+def test_a_tried_replica_is_not_asked_again() -> None:
+    assert picked([replica("a"), replica("b")], {"b": Load(in_flight=9)}, tried=("a",)) == "b"
+    with pytest.raises(LookupError):
+        picked([replica("a")], {}, tried=("a",))
+
+
+def test_a_resting_replica_is_left_out_while_there_are_others() -> None:
+    loads = {"a": Load(), "b": Load(in_flight=9)}
+    loads["a"].failed(now=0.0)
+    both = [replica("a"), replica("b")]
+    assert picked(both, loads, now=0.1) == "b"
+    assert picked([replica("a")], loads, now=0.1) == "a"
+    assert picked(both, loads, now=REST_MOST_S + 1) == "a"
+
+
+def test_rest_grows_and_an_answer_ends_it() -> None:
+    load, now, rests = Load(), 0.0, []
+    for _ in range(8):
+        load.failed(now)
+        load.failed(now)  # a second request met the same death
+        rests.append(load.resting_until - now)
+        now = load.resting_until
+    assert rests[:3] == [0.25, 0.5, 1.0]
+    assert max(rests) == REST_MOST_S
+    load.answered()
+    assert (load.failures, load.resting_until) == (0, 0.0)
+
+
+def test_our_own_requests_are_not_counted_twice() -> None:
+    load = Load(in_flight=3)
+    load.reported(5)
+    assert load.others == 2
+    load.reported(1)
+    assert load.others == 0
+
+
+requests = st.lists(st.tuples(st.sampled_from("ab"), st.booleans()), max_size=60)
+
+
+@given(requests, st.integers(1, 3), st.integers(1, 3))
+def test_caps_hold_over_random_histories(history: list[tuple[str, bool]], cap_a: int, cap_b: int) -> None:
+    both = [replica("a", cap=cap_a), replica("b", cap=cap_b)]
+    loads = {"a": Load(), "b": Load()}
+    for key, begins in history:
+        if begins:
+            found = pick(both, loads, (), "lottery", 0.0, 0.5)
+            if found is None:
+                assert (loads["a"].in_flight, loads["b"].in_flight) == (cap_a, cap_b)
+            else:
+                loads[found.key].in_flight += 1
+        elif loads[key].in_flight:
+            loads[key].in_flight -= 1
+        assert loads["a"].in_flight <= cap_a
+        assert loads["b"].in_flight <= cap_b
+
+
+def test_full_is_not_the_same_as_nobody_left() -> None:
+    one = [replica("a", cap=1)]
+    assert is_full(one, {"a": Load(in_flight=1)}, (), 0.0)
+    assert not is_full(one, {"a": Load()}, (), 0.0)
+    assert not is_full([*one, replica("b")], {"a": Load(in_flight=1)}, ("a", "b"), 0.0)
+
+
+def test_the_queue_has_some_places_for_every_slot() -> None:
+    assert places_to_wait([replica("a", cap=2), replica("b", cap=3)]) == 4 * 5 + 64
+    assert places_to_wait([replica("a", cap=2)], processes=3) == 4 * 2 + 22
+
+
+# -- the breaker
+
+
+def opened(now: float = 0.0) -> Load:
+    load = Load()
+    load.failed(now)
+    return load
+
+
+def test_half_open_lets_one_request_probe() -> None:
+    loads = {"a": opened(), "b": Load(in_flight=9)}
+    both = [replica("a"), replica("b")]
+    assert loads["a"].breaker(0.1) is Breaker.OPEN
+    assert loads["a"].breaker(1.0) is Breaker.HALF_OPEN
+    assert picked(both, loads, now=1.0) == "a"
+    loads["a"].probing = True
+    assert picked(both, loads, now=1.0) == "b"
+    loads["a"].answered()
+    assert loads["a"].breaker(1.0) is Breaker.CLOSED
+    assert picked(both, loads, now=1.0) == "a"
+
+
+def test_a_probe_that_fails_opens_it_for_longer() -> None:
+    load = opened()
+    load.probing = True
+    load.failed(1.0)
+    assert (load.probing, load.resting_until, load.breaker(1.2)) == (False, 1.5, Breaker.OPEN)
+    load.probing = True
+    load.erred(2.0)  # an error of its own is no recovery
+    assert (load.probing, load.resting_until) == (False, 3.0)
+
+
+def test_errors_in_a_row_open_it_and_a_good_answer_between_does_not() -> None:
+    load = Load()
+    for _ in range(ERRORS_IN_A_ROW - 1):
+        load.erred(0.0)
+    assert load.breaker(0.0) is Breaker.CLOSED
+    load.answered()
+    for _ in range(ERRORS_IN_A_ROW):
+        load.erred(0.0)
+    assert load.breaker(0.0) is Breaker.OPEN
+
+
+def test_when_all_breakers_are_open_somebody_is_asked_all_the_same() -> None:
+    assert picked([replica("a"), replica("b")], {"a": opened(), "b": opened()}, now=0.1) == "a"
+
+
+def test_a_replica_that_joins_gets_its_share_slowly() -> None:
+    both = [replica("old"), replica("new")]
+    loads = {"old": Load(in_flight=10), "new": Load()}
+    loads["new"].joined(0.0)
+
+    def filled(now: float) -> int:
+        """How many requests the new one gets until it counts as busy as the old one."""
+        loads["new"].in_flight = 0
+        while picked(both, loads, now=now) == "new":
+            loads["new"].in_flight += 1
+        return loads["new"].in_flight
+
+    # At an equal load per speed the first in the row gets the request.
+    assert [filled(now) for now in (0.0, 2.0, 5.0, SLOW_START_S)] == [1, 2, 5, 10]
+    assert loads["new"].since is None
+
+
+# -- the retry budget
+
+
+def test_retries_are_a_part_of_the_requests() -> None:
+    budget, done = RetryBudget(), 0
+    for _ in range(10_000):
+        budget.request()
+        done += budget.take(now=0.0)
+    # The reserve, a fifth of the requests, and what rounding makes of it.
+    assert 2095 <= done <= 2126
+
+
+def test_a_quiet_gateway_gets_retries_with_time_up_to_the_reserve() -> None:
+    budget = RetryBudget(level=0.0, at=0.0)
+    assert not budget.take(0.05)
+    assert budget.take(0.125)
+    assert not budget.take(0.125)
+    assert budget.take(1000.0)
+    assert budget.level == RetryBudget.RESERVE - 1
+
+
+@given(st.lists(st.one_of(st.none(), st.floats(0, 5)), max_size=300))
+def test_the_budget_is_never_overdrawn(history: list[float | None]) -> None:
+    budget, now, requests, taken = RetryBudget(), 0.0, 0, 0
+    for step in history:
+        if step is None:
+            budget.request()
+            requests += 1
+        else:
+            now += step
+            taken += budget.take(now)
+        assert 0 <= budget.level <= RetryBudget.MOST + 1
+        assert taken <= RetryBudget.RESERVE + RetryBudget.SHARE * requests + RetryBudget.PER_S * now + 1

@@ -1,0 +1,89 @@
+"""How much of the prompts a step takes on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from llmlaunch.worker.engine.batching import MOST_BURST_S, Pacer
+from llmlaunch.worker.engine.scheduler import Capacity, Scheduler, Ticket, Unread
+
+DECODE_S = 0.03
+TOKEN_S = 0.001
+
+
+@pytest.fixture
+def pacer() -> Pacer:
+    """Of a machine that takes 30 ms to decode, and 1 ms for each token of a prompt."""
+    pacer = Pacer(2048)
+    pacer.learn(decoded=1, prompt=0, seconds=DECODE_S)
+    pacer.learn(decoded=0, prompt=100, seconds=DECODE_S + 100 * TOKEN_S)
+    return pacer
+
+
+@pytest.mark.parametrize(
+    ("decoding", "left", "tokens"),
+    [
+        (1, [20] * 8, 160),  # eight first tokens for one pause of 160 ms
+        (1, [20] * 50, 800),  # never more than so much
+        (1, [4000], 0),  # one long prompt: the ordinary budget
+        (1, [4000] * 30, 0),  # many long ones: none would be complete
+        (1, [20], 0),  # one alone, neither
+        (8, [20] * 8, 0),  # as many wait as speak: 160 ms for what 105 ms are worth
+        (8, [13] * 8, 104),
+        (3, [25] * 29, 725),
+        (1, [4000, 20, 20], 0),  # those behind a long one do not pass it
+        (1, [10, 10, 4000], 20),
+        (1, [], 0),
+        (0, [20] * 8, 0),  # nobody is held up: the ordinary budget is all there is
+    ],
+)
+def test_a_burst_buys_first_tokens(pacer: Pacer, decoding: int, left: list[int], tokens: int) -> None:
+    assert pacer.burst(decoding, [Unread(tokens) for tokens in left]) == tokens
+    assert tokens * TOKEN_S <= MOST_BURST_S
+
+
+def test_the_last_piece_of_a_long_prompt_buys_nothing(pacer: Pacer) -> None:
+    tail = Unread(60, begun=True)
+    assert pacer.burst(1, [tail]) == 0
+    assert pacer.burst(1, [tail, Unread(20)]) == 0
+    assert pacer.burst(1, [tail, Unread(20), Unread(20)]) == 100, "but it is read where others pay"
+
+
+def test_nothing_is_bought_before_the_price_is_known() -> None:
+    assert Pacer(2048).burst(1, [Unread(20)] * 8) == 0
+
+
+def test_the_price_is_right_as_soon_as_a_decode_was_seen() -> None:
+    """A worker's first step computes a prompt alone, and reads the weights for that as for a decode."""
+    pacer = Pacer(2048)
+    pacer.learn(decoded=0, prompt=50, seconds=DECODE_S + 50 * TOKEN_S)
+    pacer.learn(decoded=1, prompt=1, seconds=DECODE_S)
+    assert pacer.burst(1, [Unread(20)] * 8) == 160
+    assert pacer.budget(1) == 30
+
+
+def test_a_burst_keeps_to_the_longest_step() -> None:
+    pacer = Pacer(64)
+    pacer.learn(decoded=1, prompt=0, seconds=DECODE_S)
+    pacer.learn(decoded=0, prompt=100, seconds=DECODE_S + 1e-6)
+    assert pacer.burst(1, [Unread(20)] * 8) == 60
+
+
+def test_the_scheduler_tells_what_is_left_and_takes_the_larger_budget() -> None:
+    scheduler = Scheduler(Capacity(rows=4, columns=64, tokens=256))
+    for at in range(3):
+        scheduler.add(Ticket(f"r{at}", tuple(range(at * 20, at * 20 + 10 + at)), 4))
+    told: list[list[Unread]] = []
+
+    def burst(prompts: Sequence[Unread]) -> int:
+        told.append(list(prompts))
+        return 21
+
+    step = scheduler.step(4, burst)
+    assert told == [[Unread(10), Unread(11), Unread(12)]]
+    assert [(span.request_id, len(span.tokens), span.samples) for span in step.spans] == [
+        ("r0", 10, True),
+        ("r1", 11, True),
+    ]

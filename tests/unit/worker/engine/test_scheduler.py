@@ -1,0 +1,149 @@
+"""The scheduler by its histories: nothing lost, nothing starved, never two requests in one row."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmlaunch.worker.engine.scheduler import Capacity, Drop, Scheduler, Ticket, common_prefix
+from tests.unit.worker.world import World
+
+
+def tokens(chance: random.Random, shared: list[int]) -> list[int]:
+    return shared[: chance.choice((0, 10, 30))] + [chance.randrange(50) for _ in range(chance.randint(1, 30))]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_histories(seed: int) -> None:
+    chance = random.Random(seed)
+    rows, columns = chance.randint(1, 5), chance.randint(70, 100)
+    world = World(
+        Capacity(rows, columns, chance.randint(columns, rows * columns)),
+        prompt_budget=chance.choice((1, 7, 500)),
+    )
+    shared = [chance.randrange(50) for _ in range(30)]
+    cancelled: set[str] = set()
+    names: Iterator[str] = (f"r{at}" for at in range(10**6))
+    for _ in range(150):
+        roll = chance.random()
+        if roll < 0.35:
+            after = chance.choice(list(world.tickets)) if world.tickets and chance.random() < 0.2 else ""
+            world.add(
+                next(names), tokens(chance, shared), chance.randint(1, 9), priority=chance.choice((0, 0, 1)),
+                reuse=chance.random() < 0.8, after=after,
+            )  # fmt: skip
+        elif roll < 0.45 and (here := sorted(world.scheduler.requests())):
+            name = chance.choice(here)
+            assert world.scheduler.remove(name)
+            assert not world.scheduler.remove(name)
+            cancelled.add(name)
+        elif roll < 0.47:
+            world.scheduler.forget()
+        world.step()
+    world.finish()
+    for name, ticket in world.tickets.items():
+        assert name in cancelled or len(world.said[name]) == ticket.max_new, "lost"
+    assert world.scheduler.running == world.scheduler.waiting == 0
+    assert len(world.scheduler._idle) == rows, "a row leaked"
+
+
+def test_first_come_first_served_within_a_priority() -> None:
+    world = World(Capacity(rows=1, columns=50, tokens=50))
+    for name, priority in (("a", 1), ("b", 1), ("c", 0), ("d", 1)):
+        world.add(name, [1, 2, 3], priority=priority)
+    world.finish()
+    assert world.order == ["c", "a", "b", "d"]
+
+
+def test_one_that_does_not_fit_now_makes_later_ones_wait() -> None:
+    world = World(Capacity(rows=3, columns=100, tokens=100))
+    world.add("long runner", [1] * 40, max_new=20)
+    world.step()
+    world.add("large", [2] * 70, max_new=20)
+    world.add("small", [3] * 3, max_new=2)
+    world.finish()
+    assert world.order == ["long runner", "large", "small"]
+
+
+def test_one_that_can_never_fit_is_refused_at_once() -> None:
+    scheduler = Scheduler(Capacity(rows=2, columns=50, tokens=80))
+    with pytest.raises(ValueError, match="needs more"):
+        scheduler.add(Ticket("x", tuple(range(30)), max_new=21))
+    with pytest.raises(ValueError, match="needs more"):
+        scheduler.add(Ticket("x", (), max_new=1))
+    scheduler.add(Ticket("x", tuple(range(30)), max_new=20))
+    with pytest.raises(ValueError, match="already"):
+        scheduler.add(Ticket("x", (1,), max_new=1))
+
+
+def test_decodes_go_on_while_a_long_prompt_is_computed() -> None:
+    world = World(Capacity(rows=2, columns=5000, tokens=10000), prompt_budget=32)
+    world.add("talker", [1, 2, 3], max_new=200)
+    world.step()
+    world.add("reader", list(range(4000)), max_new=2)
+    for _ in range(120):
+        assert "talker" in world.step()
+
+
+def test_a_shared_prefix_is_reused_from_idle_and_running_rows() -> None:
+    world = World(Capacity(rows=3, columns=200, tokens=600), prompt_budget=1000)
+    base = list(range(60))
+    world.add("first", [*base, 100], max_new=3)
+    world.finish()
+    world.add("second", [*base, 101], max_new=50)
+    world.step()
+    assert world.scheduler.cached("second") == 60
+    world.add("third", [*base, 102], max_new=3)
+    world.step()
+    assert world.scheduler.cached("third") == 60
+    world.add("fourth", [*base, 103], max_new=3, reuse=False)
+    world.step()
+    assert world.scheduler.cached("fourth") == 0
+
+
+def test_an_older_conversation_is_not_destroyed_by_one_that_shares_its_beginning() -> None:
+    world = World(Capacity(rows=2, columns=200, tokens=400), prompt_budget=1000)
+    base = list(range(20))
+    world.add("long", [*base, *range(100, 160)], max_new=2)
+    world.finish()
+    world.add("other", [*base, 300], max_new=2)
+    world.finish()
+    world.add("long again", [*base, *range(100, 160), 1], max_new=2)
+    world.step()
+    assert world.scheduler.cached("long again") == 80
+
+
+def test_idle_rows_give_up_their_memory_for_requests() -> None:
+    world = World(Capacity(rows=4, columns=100, tokens=100), prompt_budget=1000)
+    for name, token in (("a", 1), ("b", 2)):
+        world.add(name, [token] * 40, max_new=5)
+        world.finish()
+    world.add("c", [3] * 70, max_new=5)
+    step = world.scheduler.step(1000)
+    assert [move for move in step.moves if isinstance(move, Drop)]
+
+
+@given(st.lists(st.integers(0, 2), max_size=40), st.lists(st.integers(0, 2), max_size=40), st.integers(0, 50))
+@settings(max_examples=200, deadline=None)
+def test_common_prefix(a: list[int], b: list[int], most: int) -> None:
+    most = min(most, len(a), len(b))
+    expected = 0
+    while expected < most and a[expected] == b[expected]:
+        expected += 1
+    assert common_prefix(a, b, most) == expected
+
+
+def test_of_many_that_arrive_at_once_one_computes_what_they_share() -> None:
+    world = World(Capacity(rows=8, columns=200, tokens=1600), prompt_budget=1000)
+    base = list(range(40))
+    for at in range(8):
+        world.add(f"r{at}", [*base, 100 + at, 200 + at], max_new=3)
+    first = world.scheduler.step(1000)
+    assert [span.request_id for span in first.spans] == ["r0"]
+    second = world.scheduler.step(1000)
+    assert sum(len(span.tokens) for span in second.spans if span.request_id != "r0") == 7 * 2
+    assert [world.scheduler.cached(f"r{at}") for at in range(8)] == [0] + [40] * 7
