@@ -24,7 +24,7 @@ HUGE = 600
 SMALL_DEVICE = f"""
 import torch
 from llmlaunch.cli import main
-from llmlaunch.worker import batching
+from llmlaunch.worker.engine import batching
 
 whole = batching.Batching._pass
 
@@ -40,7 +40,8 @@ main()
 """
 LOST_DEVICE = """
 from llmlaunch.cli import main
-from llmlaunch.worker import batching, passes, placement
+from llmlaunch.worker.engine import batch_inference, batching
+from llmlaunch.worker.loading import placement
 from llmlaunch.worker.errors import CanNotGoOn
 
 
@@ -54,7 +55,7 @@ def lost(_):
     )
 
 
-batching.Batching._pass = passes.Passes.through = broken
+batching.Batching._pass = batch_inference.Passes.through = broken
 placement.check_alive = lost
 main()
 """

@@ -170,7 +170,7 @@ def test_out_of_memory_is_an_answer_and_the_worker_lives() -> None:
 ASSERTING = """
 import torch
 from llmlaunch.cli import main
-from llmlaunch.worker import batching
+from llmlaunch.worker.engine import batching
 
 whole = batching.Batching._pass
 

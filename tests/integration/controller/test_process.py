@@ -120,11 +120,11 @@ def test_the_dispatch_method_reaches_gateways(tmp_path: Path) -> None:
         assert httpx.get(f"{controller.url}/routes", trust_env=False).json()["dispatch"] == "lottery"
 
 
-# -- serve.py, which the worker runs by as well ------------------------------------------------------------------------
+# -- http_server.py, which the worker runs by as well ------------------------------------------------------------------------
 
 SERVER = """
 import asyncio, sys
-from llmlaunch import serve
+from llmlaunch import http_server
 from llmlaunch.errors import PortTakenError
 
 async def app(scope, receive, send):
@@ -145,11 +145,11 @@ async def app(scope, receive, send):
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
     await send({"type": "http.response.body", "body": b"done"})
 
-serve.configure_logging("info")
-sock = serve.bind("127.0.0.1", int(sys.argv[1]))
+http_server.configure_logging("info")
+sock = http_server.bind("127.0.0.1", int(sys.argv[1]))
 started = lambda: print("started", flush=True)
 stopping = lambda: print("stopping", flush=True)
-code = serve.run_app(app, sock, on_started=started, on_stopping=stopping, grace_s=float(sys.argv[2]), loop=sys.argv[3])
+code = http_server.run_app(app, sock, on_started=started, on_stopping=stopping, grace_s=float(sys.argv[2]), loop=sys.argv[3])
 print("code", code, flush=True)
 sys.exit(code)
 """

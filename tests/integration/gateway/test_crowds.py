@@ -31,11 +31,12 @@ from tests.support.waiting import wait_until
 
 IMPATIENT = """
 import sys
-from llmlaunch.gateway import http, server
+from llmlaunch.gateway import server
+from llmlaunch.gateway.http1 import client_connection
 from llmlaunch.http_server import bind, configure_logging
-http.HEAD_TIMEOUT_S = http.BODY_TIMEOUT_S = http.IDLE_TIMEOUT_S = 1.0
-http.STALLED_TIMEOUT_S = 1.5
-http.LINGER_S = 0.5
+client_connection.HEAD_TIMEOUT_S = client_connection.BODY_TIMEOUT_S = client_connection.IDLE_TIMEOUT_S = 1.0
+client_connection.STALLED_TIMEOUT_S = 1.5
+client_connection.LINGER_S = 0.5
 configure_logging("info")
 sys.exit(server.run(server.Service({controller!r}), bind("127.0.0.1", {port})))
 """

@@ -77,5 +77,5 @@ def test_it_takes_what_is_served(document: dict[str, Any], name: str, body: Any,
 
 
 def test_a_start_does_not_pay_for_it() -> None:
-    code = "import sys, llmlaunch.worker.run; sys.exit('fastapi' in sys.modules)"
+    code = "import sys, llmlaunch.worker.server; sys.exit('fastapi' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
