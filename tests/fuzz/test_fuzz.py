@@ -14,7 +14,7 @@ INPUTS = 3000
 
 @pytest.fixture(autouse=True)
 def _callbacks_must_not_fail(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parsers.receive.log, "error", parsers.receive.log.error)
+    monkeypatch.setattr(parsers.request_parser.log, "error", parsers.request_parser.log.error)
     parsers.raise_on_log()
 
 
