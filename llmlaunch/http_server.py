@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from llmlaunch.common import signals
+from llmlaunch.common.addresses import url
 from llmlaunch.common.browser_guard import Door, Refusal, not_json
 from llmlaunch.common.output import lose_what_cannot_be_written
 from llmlaunch.errors import LlmlaunchError, PortTakenError, StartError, UsageError
@@ -98,12 +99,6 @@ def _bind_error(error: OSError, host: str, port: int) -> LlmlaunchError:
             hint="ports below 1024 need privileges; choose a higher one",
         )
     return UsageError(f"can not listen on {where}: {error.strerror or error}")
-
-
-def url(host: str, port: int) -> str:
-    """``http://host:port`` with an IPv6 host in brackets."""
-    bare = host.strip("[]")
-    return f"http://[{bare}]:{port}" if ":" in bare else f"http://{bare}:{port}"
 
 
 def configure_logging(level: str) -> None:

@@ -68,6 +68,7 @@ def api(
     import os
     import sys
 
+    from llmlaunch.common.addresses import url
     from llmlaunch.common.browser_guard import door
     from llmlaunch.gateway import server
     from llmlaunch.gateway.app import Options
@@ -76,7 +77,7 @@ def api(
     from llmlaunch.gateway.limits.keys import ring
     from llmlaunch.gateway.routing.controller_sync import controller_address as checked
     from llmlaunch.gateway.routing.saved_table import of_deployment
-    from llmlaunch.http_server import bind, configure_logging, url
+    from llmlaunch.http_server import bind, configure_logging
 
     configure_logging(log_level)
     checked(controller_address)

@@ -12,10 +12,12 @@ Programs that are no browsers send neither field, and reach a server by a name t
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+
+from llmlaunch.common import addresses
+from llmlaunch.common.addresses import is_loopback
 
 ANY = "*"
 FORM = "application/x-www-form-urlencoded"
@@ -53,7 +55,7 @@ class Door:
 
     def points_here(self, host: str) -> bool:
         """Whether nobody's name server could have made ``host`` stand for this server: it is an address, or known."""
-        return self.knows(host) or is_address(name_of(host))
+        return self.knows(host) or _is_address(name_of(host))
 
     def trusts(self, origin: str) -> bool:
         return ANY in self.origins or origin in self.origins
@@ -127,25 +129,9 @@ def name_of_address(bound: str) -> str:
     return bound.strip("[]").partition("%")[0]
 
 
-def is_loopback(name: str) -> bool:
-    """Whether ``name`` (see :func:`name_of`) stands for this machine alone, whatever a name server says."""
-    if name == "localhost":
-        return True
-    try:
-        address = ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return (mapped or address).is_loopback
-
-
-def is_address(name: str) -> bool:
+def _is_address(name: str) -> bool:
     """Whether ``name`` (see :func:`name_of`) is an IP address: what no name server can point elsewhere."""
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
+    return addresses.parse(name) is not None
 
 
 def _own(origin: str, host: str) -> bool:

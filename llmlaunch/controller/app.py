@@ -27,6 +27,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from llmlaunch import http_server
+from llmlaunch.common.addresses import url
 from llmlaunch.common.browser_guard import door
 from llmlaunch.controller import registry
 from llmlaunch.controller.auth import Caller, Callers, address_for, names_for
@@ -388,7 +389,7 @@ def run(sock: socket.socket, dispatch: Method, *, open_registration: bool, name:
         who = f"no {TOKEN_VARIABLE}: only workers on this machine may register"
 
     def started() -> None:
-        log.info("controller on %s, dispatch %s; %s", http_server.url(host, port), dispatch, who)
+        log.info("controller on %s, dispatch %s; %s", url(host, port), dispatch, who)
 
     # Plain asyncio: some hundred small requests a second at most, and a tenth less memory than with uvloop.
     return http_server.run_app(

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
+from llmlaunch.common.addresses import is_loopback
 from llmlaunch.controller import grants
 from llmlaunch.controller.grants import Grant, Role
 from llmlaunch.controller.request_bodies import Refused
 from llmlaunch.controller.wire import TOKEN_VARIABLE
-from llmlaunch.controller.worker_probe import Address, BadAddressError, is_loopback, is_own, parse_address
+from llmlaunch.controller.worker_probe import Address, BadAddressError, is_own, parse_address
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import json
 import ssl
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
+from llmlaunch.common.addresses import is_loopback, parse
 from llmlaunch.controller.grants import worker_key
 from llmlaunch.controller.wire import WorkerStatus
 
@@ -71,11 +71,6 @@ def parse_address(text: str) -> Address:
     return Address(parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80))
 
 
-def is_loopback(host: str) -> bool:
-    ip = _ip(host)
-    return host == "localhost" if ip is None else ip.is_loopback
-
-
 def is_own(address: Address, client: str) -> bool:
     """Whether ``address`` is on the machine that the IP ``client`` calls from.
 
@@ -83,17 +78,8 @@ def is_own(address: Address, client: str) -> bool:
     """
     if is_loopback(address.host):
         return is_loopback(client)
-    ip = _ip(address.host)
-    return ip is not None and ip == _ip(client)
-
-
-def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        ip = ipaddress.ip_address(host)
-    except ValueError:
-        return None
-    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
-    return mapped or ip
+    ip = parse(address.host)
+    return ip is not None and ip == parse(client)
 
 
 class Asker:

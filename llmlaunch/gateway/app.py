@@ -15,6 +15,7 @@ from heapq import nsmallest
 from operator import itemgetter
 from typing import Any
 
+from llmlaunch.common.addresses import is_loopback
 from llmlaunch.common.browser_guard import Door, not_json
 from llmlaunch.gateway import errors
 from llmlaunch.gateway.errors import Reply
@@ -294,7 +295,7 @@ class Gateway:
             return asked.local
         told = asked.all_of(b"x-forwarded-for")
         found = (forwarded.client_of(peer, told, self._proxies) for peer in ("127.0.0.1", "::1"))
-        return all(map(forwarded.is_loopback, found))
+        return all(map(is_loopback, found))
 
     def ended(
         self,

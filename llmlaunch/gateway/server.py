@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llmlaunch.common import signals
+from llmlaunch.common.addresses import is_loopback
 from llmlaunch.gateway.app import Gateway, Options
 from llmlaunch.gateway.http1.client_connection import ClientConnection
-from llmlaunch.gateway.http1.forwarded import is_loopback
 from llmlaunch.gateway.http1.tls import Certificate
 from llmlaunch.gateway.http1.tls_accept import Acceptor
 from llmlaunch.gateway.limits.keys import KeyRing

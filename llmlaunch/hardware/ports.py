@@ -9,7 +9,6 @@ tells which ports to try, and who holds them.
 from __future__ import annotations
 
 import errno
-import ipaddress
 import os
 import socket
 from collections.abc import Iterable
@@ -17,13 +16,13 @@ from pathlib import Path
 
 import psutil
 
+from llmlaunch.common.addresses import IPAddress, overlap, parse, without_brackets
 from llmlaunch.hardware.process_owners import owner
 from llmlaunch.planning.types import Occupied
 
 UNKNOWN_HOLDER = "another user's process"
 UNNAMED_HOLDER = "a process that can not be named"  # bound, neither listening nor connected: in no table
 CLOSED_HOLDER = "a closed connection that the kernel keeps for a minute (TIME_WAIT)"
-_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def can_bind(host: str, port: int) -> bool:
@@ -45,7 +44,7 @@ def occupied(hosts: Iterable[str]) -> tuple[Occupied, ...]:
         addresses = _addresses(host, local_only=True)
         holders: dict[int, list[tuple[int | None, str]]] = {}
         for bound, port, pid, status in table:
-            if any(_may_overlap(bound, address) for address in addresses):
+            if any(overlap(bound, address) for address in addresses):
                 holders.setdefault(port, []).append((pid, status))
         for port, rows in sorted(holders.items()):
             if any(_taken(address, port, rows) for address in addresses):
@@ -62,19 +61,17 @@ def holder_of(host: str, port: int) -> str:
     rows = [
         (pid, status)
         for bound, taken, pid, status in _table()
-        if taken == port and any(_may_overlap(bound, address) for address in addresses)
+        if taken == port and any(overlap(bound, address) for address in addresses)
     ]
     return _holder(rows, {})[0] if rows else UNNAMED_HOLDER
 
 
 def unusable(host: str) -> str:
     """Why no server could listen on ``host``, whatever its port, as the rest of a sentence; empty when one could."""
-    try:
-        addresses: tuple[_Address, ...] = (_plain(host.strip("[]")),)
-    except ValueError:
-        addresses = _look_up(host)
-        if not addresses:
-            return "has no address: neither /etc/hosts nor DNS knows this name"
+    address = _parsed(host)
+    addresses = _look_up(host) if address is None else (address,)
+    if not addresses:
+        return "has no address: neither /etc/hosts nor DNS knows this name"
     failures = {address: _try_bind(address, 0, reuse=True) for address in addresses}
     if not all(failures.values()):
         return ""
@@ -99,23 +96,23 @@ def local_addresses() -> frozenset[str]:
     return frozenset(names)
 
 
-def _table() -> list[tuple[_Address, int, int | None, str]]:
+def _table() -> list[tuple[IPAddress, int, int | None, str]]:
     """The local end of every TCP socket: address, port, pid where it is known, status."""
     return [
-        (_plain(row.laddr.ip), row.laddr.port, row.pid, row.status)
+        (address, row.laddr.port, row.pid, row.status)
         for row in psutil.net_connections(kind="tcp")
-        if row.laddr
+        if row.laddr and (address := _parsed(row.laddr.ip)) is not None
     ]
 
 
-def _taken(address: _Address, port: int, rows: list[tuple[int | None, str]]) -> bool:
+def _taken(address: IPAddress, port: int, rows: list[tuple[int | None, str]]) -> bool:
     error = _try_bind(address, port, reuse=True)
     if error == errno.EACCES:  # a privileged port: the table alone has to tell
         return any(status == psutil.CONN_LISTEN for _, status in rows)
     return error == errno.EADDRINUSE
 
 
-def _bind_error(address: _Address, port: int) -> int:
+def _bind_error(address: IPAddress, port: int) -> int:
     """The errno of binding to ``address`` and ``port``, 0 when it works."""
     strict = _try_bind(address, port, reuse=False)
     if strict != errno.EADDRINUSE:
@@ -126,7 +123,7 @@ def _bind_error(address: _Address, port: int) -> int:
     return relaxed if relaxed or _in_table(port) else errno.EADDRINUSE
 
 
-def _try_bind(address: _Address, port: int, reuse: bool) -> int:
+def _try_bind(address: IPAddress, port: int, reuse: bool) -> int:
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_STREAM) as sock:
@@ -149,23 +146,14 @@ def _in_table(port: int) -> bool:
     return False
 
 
-def _plain(text: str) -> _Address:
-    address = ipaddress.ip_address(text.partition("%")[0])
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return mapped or address
+def _parsed(host: str) -> IPAddress | None:
+    """Without its zone; None for a name."""
+    return parse(without_brackets(host).partition("%")[0])
 
 
-def _may_overlap(bound: _Address, asked: _Address) -> bool:
-    if bound.is_unspecified or asked.is_unspecified:
-        # "::" takes IPv4 as well unless its socket says IPV6_V6ONLY; the bind decides.
-        return bound.version == asked.version or (bound if bound.is_unspecified else asked).version == 6
-    return bound == asked
-
-
-def _addresses(host: str, local_only: bool = False) -> tuple[_Address, ...]:
-    try:
-        address = _plain(host.strip("[]"))
-    except ValueError:
+def _addresses(host: str, local_only: bool = False) -> tuple[IPAddress, ...]:
+    address = _parsed(host)
+    if address is None:
         # Only names of this machine are worth a look-up: a foreign one could block on DNS, and is no place to bind.
         if local_only and host not in (local := local_addresses()) and host.lower() not in local:
             return ()
@@ -173,18 +161,19 @@ def _addresses(host: str, local_only: bool = False) -> tuple[_Address, ...]:
     return (address,)
 
 
-def _resolve(host: str) -> tuple[_Address, ...]:
+def _resolve(host: str) -> tuple[IPAddress, ...]:
     # A machine without IPv6 may still name ::1 in /etc/hosts; a server skips it there.
     return tuple(a for a in _look_up(host) if a.version == 4 or _bind_error(a, 0) == 0)
 
 
-def _look_up(host: str) -> tuple[_Address, ...]:
+def _look_up(host: str) -> tuple[IPAddress, ...]:
     # Never remembered: names get other addresses while a supervisor runs, and a failure may be over in a moment.
     try:
         rows = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):  # no such name; no name at all
         return ()
-    return tuple(dict.fromkeys(_plain(str(row[4][0])) for row in rows))
+    found = (_parsed(str(row[4][0])) for row in rows)
+    return tuple(dict.fromkeys(address for address in found if address is not None))
 
 
 def _holder(rows: list[tuple[int | None, str]], names: dict[int, tuple[str, str]]) -> tuple[str, str]:

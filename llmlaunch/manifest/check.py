@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from llmlaunch.common.addresses import overlap
 from llmlaunch.manifest.schema import ApiPart, ControllerPart, ModelPart
 from llmlaunch.manifest.types import DEFAULT_API_PORT, DEFAULT_CONTROLLER_PORT, EngineName
 from llmlaunch.manifest.yaml_tree import Path, Tree
@@ -85,7 +85,7 @@ def ports(
     taken: dict[int, list[_Claim]] = {}
     asked = [_Claim(e.host, e.port, "the model", (*e.path, "port")) for e in entries if e.port is not None]
     for claim in _servers(controller, api) + asked:
-        rival = next((c for c in taken.get(claim.port, ()) if _overlap(c.host, claim.host)), None)
+        rival = next((c for c in taken.get(claim.port, ()) if overlap(c.host, claim.host)), None)
         if rival:
             _tell(tree, claim, rival)
         else:
@@ -121,18 +121,3 @@ def _tell(tree: Tree, claim: _Claim, rival: _Claim) -> None:
     else:
         whose = f"{rival.who}, which has it unless the manifest gives it another"
     tree.problem(claim.path, f"{shown} is taken by {whose}", expected="a port of its own")
-
-
-def _overlap(a: str, b: str) -> bool:
-    """Whether listening on both would clash. A wildcard of either family may cover the other."""
-    x, y = _address(a), _address(b)
-    return x == y or any(not isinstance(v, str) and v.is_unspecified for v in (x, y))
-
-
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | str:
-    if host.lower().rstrip(".") == "localhost":
-        return ipaddress.ip_address("127.0.0.1")
-    try:
-        return ipaddress.ip_address(host)
-    except ValueError:
-        return host.lower()

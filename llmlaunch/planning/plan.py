@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import PurePath
 
+from llmlaunch.common.addresses import is_loopback, local_url
 from llmlaunch.engines import registry
 from llmlaunch.engines.types import Engine
 from llmlaunch.errors import ManifestError, Problem
@@ -44,7 +45,7 @@ def plan(manifest: Manifest, inventory: Inventory, facts: Mapping[str, ModelFact
     wishes = ports.wishes(manifest, stems)
     assigned = ports.assign(wishes, world)
     replicas = _replicas(manifest, facts, stems, assigned)
-    controller_url = ports.address(manifest.controller.host, assigned[naming.CONTROLLER])
+    controller_url = local_url(manifest.controller.host, assigned[naming.CONTROLLER])
     make = specs.Maker(manifest, world, controller_url)
 
     survey = devices.survey(inventory, world)
@@ -294,7 +295,7 @@ def _rejections(replicas: list[_Replica], outcomes: Mapping[str, placement.Outco
 
 
 def _open_to_all(api: ApiSpec) -> list[str]:
-    if api.api_keys_file or api.api_keys_env or ports.is_loopback(api.host):
+    if api.api_keys_file or api.api_keys_env or is_loopback(api.host):
         return []
     return [
         f"anybody who can reach this machine can use the endpoint: it listens on {api.host} and asks for no key; "

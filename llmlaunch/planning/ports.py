@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from llmlaunch.common.addresses import is_loopback, is_wildcard, overlap, without_brackets
 from llmlaunch.errors import PlanError, PortTakenError
 from llmlaunch.manifest.types import DEFAULT_API_PORT, DEFAULT_CONTROLLER_PORT, DEFAULT_WORKER_PORT, Manifest
 from llmlaunch.planning import naming
 from llmlaunch.planning.formatting import listed
 from llmlaunch.planning.types import Occupied, ProcessSpec, World
 
-_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104  # compared with, never bound
 _LAST = 65535
 
 
@@ -26,13 +25,6 @@ class Wish:
     """As the manifest asks; it must be free."""
     start: int
     """Where to look from when nothing was asked."""
-
-
-def address(host: str, port: int) -> str:
-    """``http://host:port`` as others on this machine reach it: a wildcard becomes loopback, IPv6 gets its brackets."""
-    bare = host.strip("[]")
-    bare = _WILDCARDS.get(bare, bare)
-    return f"http://[{bare.replace('%', '%25')}]:{port}" if ":" in bare else f"http://{bare}:{port}"
 
 
 def wishes(manifest: Manifest, stems: Sequence[str]) -> tuple[Wish, ...]:
@@ -127,12 +119,6 @@ class _Taken:
         )
 
 
-def overlap(a: str, b: str) -> bool:
-    """Whether a listener on host ``a`` may keep another off the same port on host ``b``."""
-    a, b = (host.strip("[]").lower().replace("localhost", "127.0.0.1") for host in (a, b))
-    return a == b or a in _WILDCARDS or b in _WILDCARDS
-
-
 def _refuse_taken(wanted: Sequence[Wish], taken: _Taken) -> None:
     found = []
     for wish in wanted:
@@ -168,14 +154,5 @@ def refuse_wrong_hosts(manifest: Manifest, world: World) -> None:
 
 
 def _local(host: str, world: World) -> bool:
-    bare = host.strip("[]").lower()
-    return bare in _WILDCARDS or is_loopback(host) or bare in {a.lower() for a in world.local_addresses}
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches ``host``, as its name or address says."""
-    bare = host.strip("[]").lower()
-    try:
-        return ipaddress.ip_address(bare).is_loopback
-    except ValueError:
-        return bare == "localhost"
+    known = {name.lower() for name in world.local_addresses}
+    return is_wildcard(host) or is_loopback(host) or without_brackets(host).lower() in known

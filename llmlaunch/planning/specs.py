@@ -6,10 +6,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from llmlaunch.common.addresses import local_url
 from llmlaunch.engines.types import DeviceClaim, Engine, Launch, LaunchRequest
 from llmlaunch.manifest.types import ApiSpec, ControllerSpec, EngineName, Manifest, ModelSpec
 from llmlaunch.models.facts import ModelFacts
-from llmlaunch.planning import estimate, naming, ports
+from llmlaunch.planning import estimate, naming
 from llmlaunch.planning.devices import Device
 from llmlaunch.planning.environment import looks_secret
 from llmlaunch.planning.types import Component, ProcessSpec, World
@@ -117,7 +118,7 @@ class Maker:
             env=env,
             host=model.host,
             port=port,
-            address=ports.address(model.host, port),
+            address=local_url(model.host, port),
             model=model.model,
             names=model.names,
             engine=engine.name,
@@ -179,7 +180,7 @@ class Maker:
             env={**env, _VISIBLE: ""},
             host=wanted.host,
             port=port,
-            address=ports.address(wanted.host, port),
+            address=local_url(wanted.host, port),
             mask="",
             start_timeout_s=60.0,
             log_max_bytes=wanted.log_max_bytes,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from llmlaunch.common.addresses import local_url
 from llmlaunch.errors import UsageError
-from llmlaunch.http_server import url
 from llmlaunch.manifest.types import Source
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -67,8 +67,7 @@ class WorkerConfig:
         """Where others reach this worker. A wildcard host is no address: it becomes loopback."""
         if self.worker_address:
             return self.worker_address.rstrip("/")
-        bare = self.host.strip("[]")
-        return url({"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(bare, bare), self.port)  # noqa: S104
+        return local_url(self.host, self.port)
 
 
 def served_names(model: str, given: str) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "llmlaunch"
 PURE_ROOMS = (
+    "common/addresses.py",
     "planning",
     "engines",
     "supervision/core",
@@ -40,6 +42,7 @@ IMPURE = {
 }  # fmt: skip
 # A room may use the rooms before it: what the user wants, what the machine has, what a model needs -> plan -> processes.
 ROOMS_PURE_CODE_MAY_SEE = (
+    "common.addresses",
     "errors",
     "manifest.types",
     "hardware.types",
@@ -103,6 +106,16 @@ def test_pure_rooms_import_no_effects(path: Path) -> None:
                 "controller.grants",
             )
             assert any(is_or_inside(inner, a) for a in allowed), f"{room(path)}:{line} reaches into {name}"
+
+
+@pytest.mark.parametrize("path", [m for m in modules() if room(m).startswith("common/")], ids=room)
+def test_common_is_a_leaf(path: Path) -> None:
+    """Any room may import it, so it imports none, and nothing that has to be installed."""
+    for name, line in imports(path):
+        own = any(
+            is_or_inside(name, module) for module in ("llmlaunch.common", "llmlaunch.errors", "_typeshed")
+        )
+        assert own or name.split(".")[0] in sys.stdlib_module_names, f"{room(path)}:{line} imports {name}"
 
 
 @pytest.mark.parametrize("path", modules(), ids=room)

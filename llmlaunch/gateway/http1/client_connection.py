@@ -17,6 +17,7 @@ import struct
 import time
 from typing import TYPE_CHECKING, cast
 
+from llmlaunch.common.addresses import is_loopback
 from llmlaunch.gateway import errors
 from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.exchange import Exchange
@@ -92,9 +93,7 @@ class ClientConnection(asyncio.Protocol):
         files = gateway.descriptors
         number = -1 if sock is None else sock.fileno()
         surplus = number >= files.tight and not files.take(number)
-        self._receiver = Receiver(
-            gateway.surplus_rules if surplus else gateway.rules, _is_loopback(self.peer)
-        )
+        self._receiver = Receiver(gateway.surplus_rules if surplus else gateway.rules, is_loopback(self.peer))
         self._idle_since = self._now()
         gateway.connections.add(self)
 
@@ -325,7 +324,3 @@ def _is_closed(sock: socket.socket) -> bool:
         return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _TCP_CLOSED
     except OSError:
         return True
-
-
-def _is_loopback(host: str) -> bool:
-    return host.startswith("127.") or host == "::1"

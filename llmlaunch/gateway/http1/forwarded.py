@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
+from llmlaunch.common.addresses import parse
 from llmlaunch.errors import UsageError
 
 Network = IPv4Network | IPv6Network
@@ -50,13 +51,6 @@ def client_of(peer: str, forwarded: str, trusted: tuple[Network, ...]) -> str:
     return here
 
 
-def is_loopback(address: str) -> bool:
-    try:
-        return ip_address(address).is_loopback
-    except ValueError:
-        return False
-
-
 def _address(text: str) -> str | None:
     """An address without its port and zone, IPv4 where IPv6 only wraps it; None: there is none."""
     text = text.strip().strip('"')
@@ -64,12 +58,8 @@ def _address(text: str) -> str | None:
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:
         text = text.partition(":")[0]
-    try:
-        found = ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    mapped = getattr(found, "ipv4_mapped", None)
-    return str(mapped or found)
+    found = parse(text.partition("%")[0])
+    return None if found is None else str(found)
 
 
 def _trusts(address: str, trusted: tuple[Network, ...]) -> bool:

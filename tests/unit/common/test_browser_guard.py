@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llmlaunch.common.browser_guard import Door, door, is_address, is_loopback, name_of, not_json
+from llmlaunch.common.browser_guard import Door, door, name_of, not_json
 
 OPEN = Door()
 LOOPBACK = door("127.0.0.1", names=["llm.example.org", "Box.local:8000"], origins=["https://chat.example"])
@@ -163,9 +163,12 @@ def test_bodies_that_are_not(kind: str) -> None:
 def test_what_a_host_names() -> None:
     assert name_of(" [::1]:80 ") == "::1"
     assert name_of("A.b.:80") == "a.b"
-    assert is_loopback("::1")
-    assert not is_loopback("localhost.example")
     assert name_of("[localhost].evil") == "[localhost].evil"
-    assert is_address("192.168.1.5")
-    assert is_address("2001:db8::1")
-    assert not is_address("box")
+
+
+@pytest.mark.parametrize(
+    ("host", "here"),
+    [("192.168.1.5", True), ("[2001:db8::1]:80", True), ("llm.example.org", True), ("box", False)],
+)
+def test_what_no_name_server_could_point_here(host: str, here: bool) -> None:
+    assert LOOPBACK.points_here(host) is here

@@ -79,7 +79,7 @@ def test_other_loopback_addresses_stay_free(stack: ExitStack) -> None:
     assert not holder("127.0.0.2", port)
 
 
-@pytest.mark.parametrize("asked", ["127.0.0.1", "0.0.0.0"])
+@pytest.mark.parametrize("asked", ["127.0.0.1", "0.0.0.0", "::"])
 def test_a_wildcard_listener_takes_every_address(stack: ExitStack, asked: str) -> None:
     port = free_port()
     listen(stack, "0.0.0.0", port)

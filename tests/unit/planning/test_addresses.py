@@ -10,7 +10,6 @@ from llmlaunch.errors import PlanError, PortTakenError
 from llmlaunch.manifest.types import ApiSpec, ControllerSpec, GpuCpu, ModelSpec
 from llmlaunch.planning.naming import slug, stems
 from llmlaunch.planning.plan import plan
-from llmlaunch.planning.ports import address, overlap
 from llmlaunch.planning.types import Occupied, Plan, ProcessSpec, World
 from tests.unit.planning.worlds import FACTS, box, manifest, model
 
@@ -18,36 +17,6 @@ from tests.unit.planning.worlds import FACTS, box, manifest, model
 def planned(*models: ModelSpec, world: World | None = None, **changes: object) -> dict[str, ProcessSpec]:
     made = plan(manifest(*models, **changes), box(), FACTS, world or World())
     return {spec.name: spec for spec in made.processes}
-
-
-@pytest.mark.parametrize(
-    ("host", "expected"),
-    [
-        ("127.0.0.1", "http://127.0.0.1:80"),
-        ("0.0.0.0", "http://127.0.0.1:80"),
-        ("::", "http://[::1]:80"),
-        ("[::1]", "http://[::1]:80"),
-        ("fe80::1%eth0", "http://[fe80::1%25eth0]:80"),
-        ("gpu-box", "http://gpu-box:80"),
-    ],
-)
-def test_addresses_follow_host_and_port(host: str, expected: str) -> None:
-    assert address(host, 80) == expected
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "expected"),
-    [
-        ("127.0.0.1", "127.0.0.1", True),
-        ("localhost", "127.0.0.1", True),
-        ("0.0.0.0", "10.0.0.5", True),
-        ("10.0.0.5", "::", True),
-        ("10.0.0.5", "127.0.0.1", False),
-        ("[::1]", "::1", True),
-    ],
-)
-def test_hosts_overlap(a: str, b: str, expected: bool) -> None:
-    assert overlap(a, b) is overlap(b, a) is expected
 
 
 def test_default_ports() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llmlaunch.errors import UsageError
-from llmlaunch.gateway.http1.forwarded import client_of, is_loopback, networks
+from llmlaunch.gateway.http1.forwarded import client_of, networks
 
 OURS = networks(["127.0.0.0/8", "10.0.0.0/8", "fd00::/8"], "x")
 
@@ -48,13 +48,3 @@ def test_what_is_no_network_is_named(text: str) -> None:
     with pytest.raises(UsageError, match="--trusted-proxy") as error:
         networks(["10.0.0.1", text], "--trusted-proxy")
     assert "10.0.0.0/8" in error.value.hint
-
-
-def test_loopback() -> None:
-    assert [is_loopback(a) for a in ("127.0.0.9", "::1", "10.0.0.1", "x", "")] == [
-        True,
-        True,
-        False,
-        False,
-        False,
-    ]
