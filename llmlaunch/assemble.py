@@ -125,7 +125,7 @@ def _world(manifest: Manifest, inventory: Inventory, deployed: Deployed, env: Ma
     from llmlaunch.hardware.memory import main_memory
     from llmlaunch.hardware.ports import local_addresses, occupied
     from llmlaunch.other_deployments import look, ports_of, promises_to
-    from llmlaunch.supervision.store import load_learned
+    from llmlaunch.supervision.gpu.measured_vram import load_measurements
 
     hosts = {manifest.controller.host, manifest.api.host, *(model.host for model in manifest.models)}
     # What is taken here says nothing about the other machine that a simulated box stands for.
@@ -139,7 +139,7 @@ def _world(manifest: Manifest, inventory: Inventory, deployed: Deployed, env: Ma
         idle=deployed.idle,
         main_memory=main_memory() if here else None,
         promised=promises_to(others, inventory),
-        learned=load_learned(),
+        learned=load_measurements(),
         python=sys.executable,
         local_addresses=local,
         unusable=_unusable(hosts, local) if here else {},

@@ -21,7 +21,8 @@ _LEFT_ALONE = (*_AT_REST, "failed")
 
 def look(deployment: str) -> dict[str, Deployed]:
     """The deployments that run beside ``deployment``, by name. One whose supervisor does not answer is left out."""
-    from llmlaunch.control.client import ControlClient, running_deployments
+    from llmlaunch.control.client import ControlClient
+    from llmlaunch.control.discovery import running_deployments
     from llmlaunch.errors import ControlError, NotRunningError
 
     found = {}

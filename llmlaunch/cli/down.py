@@ -47,7 +47,8 @@ def down(
     With names or --component only these stop; the rest goes on, and `up` brings them back.
     What does not run is already down: that is said, and the exit code is 0.
     """
-    from llmlaunch.control.client import ControlClient, NotAnsweringError
+    from llmlaunch.control.client import ControlClient
+    from llmlaunch.control.connection import NotAnsweringError
     from llmlaunch.control.supervisor_process import ForeignError, UnreachableError
 
     try:
@@ -94,7 +95,7 @@ def _end_by_signals(which: str, error: UnreachableError, timeout_s: float | None
         os.kill(error.pid, signal.SIGINT)  # the second one kills; two of a kind might count as one
     began = time.monotonic()
     deadline = None if timeout_s is None else began + timeout_s
-    while supervisor_of(which) == error.pid:
+    while (supervisor := supervisor_of(which)) and supervisor.pid == error.pid:
         if force and time.monotonic() - began > GONE_DEADLINE_S:
             os.kill(error.pid, signal.SIGKILL)  # it heeds nothing; whatever it leaves is ended below
         if deadline is not None and time.monotonic() >= deadline:
@@ -107,7 +108,7 @@ def _end_by_signals(which: str, error: UnreachableError, timeout_s: float | None
 def _end_what_is_left(file: str | None, name: str | None, why: str) -> None:
     """No supervisor runs. One that was killed together with its helpers may have left processes."""
     from llmlaunch.cli.deploy.leftovers import deployments_with_leftovers, end_leftovers
-    from llmlaunch.control.client import running_deployments
+    from llmlaunch.control.discovery import running_deployments
 
     given = file is not None or name is not None
     names = [] if given else deployments_with_leftovers()
@@ -153,7 +154,7 @@ def _shut_down(client: ControlClient, timeout_s: float | None, *, force: bool) -
     from llmlaunch.cli.deploy.session import Session, SupervisorGone
     from llmlaunch.cli.display.live_view import view
     from llmlaunch.cli.display.progress import Board
-    from llmlaunch.control.client import NotAnsweringError
+    from llmlaunch.control.connection import NotAnsweringError
 
     shown = view()
     try:

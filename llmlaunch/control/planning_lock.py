@@ -22,7 +22,7 @@ _SAY_AFTER_S = 1.0
 
 
 @contextlib.contextmanager
-def turn(waiting: Callable[[], None], patience_s: float = PATIENCE_S) -> Iterator[None]:
+def planning_lock(waiting: Callable[[], None], patience_s: float = PATIENCE_S) -> Iterator[None]:
     """Wait until no other ``up`` of this user plans, ``patience_s`` seconds at most, and keep others waiting until the end.
 
     ``waiting`` is called once if it takes long. Where no lock can be kept, nobody waits: starting a supervisor says what is wrong

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from llmlaunch import paths
 from llmlaunch.common import files
+from llmlaunch.common.process_identity import ProcessId, boot_id
+from llmlaunch.control.state_file import read_state
 from llmlaunch.errors import ControlError, NotRunningError
 
 MODULE = "llmlaunch.supervision"
@@ -35,29 +37,27 @@ class UnreachableError(ControlError):
         self.pid = pid
 
 
-def foreign(name: str, uid: int) -> ForeignError:
+def foreign_error(name: str, uid: int) -> ForeignError:
     return ForeignError(
         f"deployment {name!r} belongs to {paths.user_words(uid)}, not to {paths.user_words(os.geteuid())}",
         hint="run llmlaunch as that user, or give yours another name or LLMLAUNCH_HOME",
     )
 
 
-def supervisor_of(name: str) -> int | None:
-    """The pid of the supervisor that this user's state names for ``name``, if it is alive and truly one."""
-    from llmlaunch.supervision.store import read_state
-
+def supervisor_of(name: str) -> ProcessId | None:
+    """The supervisor that this user's state file names for ``name``, if it is alive and its command line says so, too."""
     state = read_state(paths.DeploymentPaths(name))
-    if state is None or not state.supervisor.alive:
+    if state is None or state.boot not in ("", boot_id()) or not state.supervisor.alive:
         return None
     pid = state.supervisor.pid
-    return pid if _supervises(pid) == name and files.trusted(_owner(pid)) else None
+    return state.supervisor if _supervised_deployment(pid) == name and files.trusted(_owner(pid)) else None
 
 
-def of_others(name: str | None = None) -> list[tuple[str, int]]:
+def foreign_deployments(name: str | None = None) -> list[tuple[str, int]]:
     """Deployments (called ``name``) that other users' supervisors run on this machine, each with the user's id, sorted."""
     found = set()
     for pid in _pids():
-        supervised = _supervises(pid)
+        supervised = _supervised_deployment(pid)
         if supervised is not None and name in (None, supervised):
             uid = _owner(pid)
             if uid not in (-1, os.geteuid()):
@@ -65,10 +65,10 @@ def of_others(name: str | None = None) -> list[tuple[str, int]]:
     return sorted(found)
 
 
-def not_running(name: str) -> NotRunningError:
+def not_running_error(name: str) -> NotRunningError:
     """The error to raise for ``name``, of which this user has no supervisor."""
-    for other, uid in of_others(name):
-        return foreign(other, uid)
+    for other, uid in foreign_deployments(name):
+        return foreign_error(other, uid)
     return NotRunningError(f"deployment {name!r} is not running", hint="start it with: llmlaunch up")
 
 
@@ -79,7 +79,7 @@ def _pids() -> Iterator[int]:
         return iter(())
 
 
-def _supervises(pid: int) -> str | None:
+def _supervised_deployment(pid: int) -> str | None:
     """The deployment that process ``pid`` supervises; None when it is no supervisor."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")

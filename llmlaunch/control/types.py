@@ -28,6 +28,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from llmlaunch.planning.types import ProcessSpec
 
+ALREADY_RUNNING_EXIT = 75
+"""Exit code of a supervisor that found another one in charge of its deployment (EX_TEMPFAIL of sysexits.h)."""
 _NO_PROCESS = ("pending", "backoff", "stopped", "failed")
 
 

@@ -12,20 +12,20 @@ from llmlaunch import paths
 _NOTE_BYTES = 4096
 
 
-def tell(where: paths.DeploymentPaths, pid: int) -> str:
-    """In words that follow "the supervisor"; empty when nothing is known to be wrong. ``pid`` 0: not known."""
+def explain(where: paths.DeploymentPaths, pid: int) -> str:
+    """Words that follow "the supervisor"; empty when nothing is known to be wrong. ``pid`` 0: not known."""
     if pid and _state(pid) in ("T", "t"):
         return f"is stopped (kill -CONT {pid} lets it go on)"
     since = _hangs_since(where, pid)
     return "" if since is None else f"has been hanging for {max(time.monotonic() - since, 0):.0f} s"
 
 
-def note(where: paths.DeploymentPaths, since: float) -> None:
-    """Have clients know that this process, a supervisor, hangs since ``since`` (seconds of the monotonic clock)."""
+def record_hang(where: paths.DeploymentPaths, since: float) -> None:
+    """Tell clients that this process, a supervisor, has been hanging since ``since`` (seconds of the monotonic clock)."""
     where.hang_note.write_text(json.dumps({"pid": os.getpid(), "since": since}))
 
 
-def forget(where: paths.DeploymentPaths) -> None:
+def clear_hang(where: paths.DeploymentPaths) -> None:
     where.hang_note.unlink(missing_ok=True)
 
 

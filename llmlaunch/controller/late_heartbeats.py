@@ -10,10 +10,10 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from llmlaunch.common.process_identity import ProcessId
 from llmlaunch.controller import registry
 from llmlaunch.controller.registry import Table, Worker
 from llmlaunch.controller.worker_probe import Asker, NobodyThereError, NoStatusError, parse_address
-from llmlaunch.supervision.processes.procs import ProcessId
 
 TURN_S = 2.0
 """Seconds between two questions to one worker."""

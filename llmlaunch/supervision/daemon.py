@@ -1,6 +1,6 @@
 """The supervisor's process: one deployment, one lock, one socket.
 
-It starts empty and is told what to run through the socket (``control/app.py``). It ends when it is told to shut down, at
+It starts empty and is told what to run through the socket (``supervision/api.py``). It ends when it is told to shut down, at
 SIGTERM, SIGINT or SIGQUIT (gracefully; a second one kills), or when its lifeline breaks: then whoever started it in the
 foreground has died. A signal that was ignored at the start stays ignored, and one that means nothing is noted in the log.
 """
@@ -29,16 +29,18 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from llmlaunch import __version__, http_server, paths
 from llmlaunch.common import files, signals
-from llmlaunch.control.client import ALREADY_RUNNING_EXIT
-from llmlaunch.control.types import SupervisorStatus
+from llmlaunch.common.process_identity import ProcessId
+from llmlaunch.control.types import ALREADY_RUNNING_EXIT, SupervisorStatus
 from llmlaunch.errors import LlmlaunchError, UsageError
-from llmlaunch.supervision import store, supervisor_log
+from llmlaunch.supervision import control_socket
+from llmlaunch.supervision.api import build
 from llmlaunch.supervision.core.restart import Policy
 from llmlaunch.supervision.effects import ProcessEffects
 from llmlaunch.supervision.file_threads import LogThread
 from llmlaunch.supervision.journal import Journal
+from llmlaunch.supervision.logs import supervisor_log
 from llmlaunch.supervision.loop import Supervisor
-from llmlaunch.supervision.processes.procs import ProcessId
+from llmlaunch.supervision.processes import crash_recovery
 from llmlaunch.supervision.watchdog import Watchdog
 
 POLICY_VARIABLE = "LLMLAUNCH_SUPERVISION"
@@ -98,18 +100,16 @@ class Daemon:
         self.supervisor.on_change = self.journal.record
         self._watchdog = Watchdog(where)
         self._asked_to_stop = False
-        self._socket: store.Identity | None = None
+        self._socket: control_socket.FileIdentity | None = None
 
     async def run(self, sock: socket.socket, lifeline_fd: int | None) -> None:
         """Until everything is down."""
-        from llmlaunch.control.app import build
-
         config = uvicorn.Config(
             build(self), http=_OwnerOnly, ws="none", lifespan="off", log_config=None, access_log=False,
             timeout_graceful_shutdown=1,
         )  # fmt: skip
         server = _Server(config)
-        self._socket = store.identity(self.where.socket)
+        self._socket = control_socket.file_identity(self.where.socket)
         self._listen_to_signals(lifeline_fd)
         asyncio.get_running_loop().call_later(self._policy.unused_s, self._end_if_unused)
         serving = asyncio.create_task(server.serve(sockets=[sock]))
@@ -126,7 +126,7 @@ class Daemon:
             self._watchdog.close()
             for task in background:
                 task.cancel()
-            if store.identity(self.where.socket) == self._socket:
+            if control_socket.file_identity(self.where.socket) == self._socket:
                 files.remove(self.where.socket)
             self.journal.close()
             await self.effects.close()
@@ -145,14 +145,14 @@ class Daemon:
         """
         while True:
             await asyncio.sleep(self._policy.look_for_socket_s)
-            if store.identity(self.where.socket) == self._socket:
+            if control_socket.file_identity(self.where.socket) == self._socket:
                 continue
             try:
                 paths.private_dir(self.where.run)
-                sock = store.bind_socket(self.where)
+                sock = control_socket.bind_socket(self.where)
             except (OSError, LlmlaunchError):
                 continue  # the folder above is gone, too, or somebody else's; it comes back when the user does
-            self._socket = store.identity(self.where.socket)
+            self._socket = control_socket.file_identity(self.where.socket)
             log.warning("the control socket was removed or replaced; made it again")
             await server.listen_also(sock)
 
@@ -195,7 +195,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options = _parse(argv)
         _serve(paths.DeploymentPaths(options.name), _policy(), options.lifeline_fd)
-    except store.Taken as error:
+    except control_socket.AlreadyRunningError as error:
         return _fail(error, ALREADY_RUNNING_EXIT)
     except LlmlaunchError as error:
         return _fail(error, error.exit_code)
@@ -207,13 +207,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _serve(where: paths.DeploymentPaths, policy: Policy, lifeline_fd: int | None) -> None:
     for folder in (where.run, where.state, where.logs):
         paths.private_dir(folder)
-    lock = store.take_lock(where)
+    lock = control_socket.take_lock(where)
     try:
         supervisor_log.keep(where)
         # Orphans of a shim that somebody killed come here, not to pid 1, and are ended.
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        left = store.clean_after_crash(where).left
-        sock = store.bind_socket(where)
+        left = crash_recovery.clean_after_crash(where).left
+        sock = control_socket.bind_socket(where)
         log.info("supervising %s, pid %d", where.name, os.getpid())
 
         async def run() -> None:

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from llmlaunch import paths
-from llmlaunch.common import files
+from llmlaunch.common import files, process_identity
+from llmlaunch.common.process_identity import ProcessId
+from llmlaunch.control import state_file
 from llmlaunch.errors import PortTakenError, StartError
 from llmlaunch.manifest.types import EngineName
 from llmlaunch.planning.environment import child_environment
 from llmlaunch.planning.types import Plan, ProcessSpec
-from llmlaunch.supervision import component_logs, store, vram
-from llmlaunch.supervision.answer_counts import Answered
 from llmlaunch.supervision.core.reconcile import Slot
 from llmlaunch.supervision.core.restart import Policy
 from llmlaunch.supervision.core.types import (
@@ -32,11 +32,13 @@ from llmlaunch.supervision.core.types import (
 )
 from llmlaunch.supervision.credentials import credentials, key_of
 from llmlaunch.supervision.file_threads import Beside, Newest
+from llmlaunch.supervision.gpu import gpu_memory, measured_vram
+from llmlaunch.supervision.health.answer_counts import Answered
+from llmlaunch.supervision.health.probe import Watch
+from llmlaunch.supervision.logs import component_logs
 from llmlaunch.supervision.loop import Post
-from llmlaunch.supervision.probe import Watch
 from llmlaunch.supervision.processes import cgroups, procs
 from llmlaunch.supervision.processes.oom import LOOK_EVERY_S, OomCount
-from llmlaunch.supervision.processes.procs import ProcessId
 from llmlaunch.supervision.processes.spawn import (
     CGROUP_VARIABLE,
     CannotExecute,
@@ -77,8 +79,8 @@ class ProcessEffects:
         self._policy = policy
         self._run = run
         self._secret = secret
-        self._me = procs.identify(os.getpid())
-        self._boot = procs.boot_id()
+        self._me = process_identity.identify(os.getpid())
+        self._boot = process_identity.boot_id()
         self._cgroup = cgroups.own()
         self._workdir = ""
         self._private_env: frozenset[str] = frozenset()
@@ -91,13 +93,13 @@ class ProcessEffects:
         self._draining: set[_Key] = set()
         self._watches: dict[_Key, tuple[_Probing, asyncio.Task[None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._written: store.State | None = None
+        self._written: state_file.SupervisorState | None = None
         self._writer = Newest(self._write_state)
         self._beside = Beside()
         self._numbers: dict[str, int] = {}
         self._words: dict[str, tuple[int, list[str]]] = {}
         self._answered = Answered()
-        self.memory = vram.GpuMemory()
+        self.memory = gpu_memory.GpuMemory()
         self.registrar = Registrar(secret)
         self._post: Post = lambda name, event: None
         self._memory_read: Callable[[Mapping[str, int] | None], None] = lambda free: None
@@ -170,7 +172,7 @@ class ProcessEffects:
         if not live:
             return {}
         pids = await asyncio.to_thread(lambda: {name: tree.pids() for name, tree in live.items()})
-        return vram.used_by_tree(await self.memory.sample(), pids)
+        return gpu_memory.used_by_tree(await self.memory.sample(), pids)
 
     async def remember_families(self) -> None:
         """Keep in the state file what is below each program, until cancelled: a later supervisor may have to end it."""
@@ -233,7 +235,7 @@ class ProcessEffects:
             raise PortTakenError(taken)
         key = (spec.name, incarnation)
         marks = {
-            store.RUN_VARIABLE: self._run,
+            state_file.RUN_VARIABLE: self._run,
             "LLMLAUNCH_DEPLOYMENT": self._where.name,
             "LLMLAUNCH_COMPONENT": spec.name,
             "LLMLAUNCH_INCARNATION": str(incarnation),
@@ -244,7 +246,7 @@ class ProcessEffects:
         if spec.engine != EngineName.COMMAND:
             # `python -m` would import a json.py or a tokenizers.py that lies beside the manifest.
             env.setdefault("PYTHONSAFEPATH", "1")
-        env[store.STATE_VARIABLE] = str(self._where.state_file)
+        env[state_file.STATE_VARIABLE] = str(self._where.state_file)
         life = f"{self._where.name}-{spec.name}-{incarnation}-{self._run[:8]}"
         target = component_logs.target(self._where, spec.name, incarnation, spec.log_max_bytes, spec.log_keep)
         with contextlib.ExitStack() as stack:
@@ -346,7 +348,7 @@ class ProcessEffects:
 
     async def _read_memory(self) -> None:
         inventory = await self.memory.sample(fresh=True)
-        self._memory_read(vram.free_bytes(inventory) if inventory.gpus else None)
+        self._memory_read(gpu_memory.free_bytes(inventory) if inventory.gpus else None)
 
     async def _learn(self, spec: ProcessSpec, incarnation: int) -> None:
         most, waited = 0, 0.0
@@ -357,28 +359,30 @@ class ProcessEffects:
             if tree is None:
                 return
             pids = await asyncio.to_thread(tree.pids)
-            used = vram.used_bytes(await self.memory.sample(fresh=True), pids)
+            used = gpu_memory.used_bytes(await self.memory.sample(fresh=True), pids)
             if used and used > most:
                 most = used
-                await asyncio.to_thread(store.remember_vram, spec.learning_key, used)
+                await asyncio.to_thread(measured_vram.record_measurement, spec.learning_key, used)
 
     def _keep_state(self) -> None:
         if self._me is None:
             return
         kept = tuple(
-            store.Kept(n, i, tree.shim, tree.program, self._families.get((n, i), ()), tree.cgroup)
+            state_file.SupervisedProcess(
+                n, i, tree.shim, tree.program, self._families.get((n, i), ()), tree.cgroup
+            )
             for (n, i), tree in sorted(self._trees.items())
         )
         self._left = {process for process in self._left if process.alive}
         left = tuple(sorted(self._left, key=lambda process: process.pid))
-        state = store.State(self._run, self._me, kept, self._boot, left)
+        state = state_file.SupervisorState(self._run, self._me, kept, self._boot, left)
         if state != self._written:
             self._written = state
             self._writer.put(state)
 
-    def _write_state(self, state: store.State) -> None:
+    def _write_state(self, state: state_file.SupervisorState) -> None:
         try:
-            store.write_state(self._where, state)
+            state_file.write_state(self._where, state)
         except OSError as error:
             log.error("cannot write %s: %s", self._where.state_file, error)
 

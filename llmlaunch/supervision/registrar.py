@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from llmlaunch.common import process_identity
 from llmlaunch.planning.types import Component, ProcessSpec
 from llmlaunch.supervision.core.reconcile import Slot
 from llmlaunch.supervision.core.types import Phase, Stage
-from llmlaunch.supervision.processes import procs
 from llmlaunch.supervision.request import RequestFailed, request
 
 HEARTBEAT_S = 5.0
@@ -153,7 +153,7 @@ class Registrar:
 def _registration(worker: _Wanted) -> dict[str, Any]:
     """A ``controller.wire.RegisterWorker``: the supervisor vouches for an engine that speaks no such protocol."""
     spec = worker.spec
-    process = procs.identify(worker.pid) if worker.pid is not None else None
+    process = process_identity.identify(worker.pid) if worker.pid is not None else None
     return {
         "worker_name": spec.address,
         "check_heart_beat": True,

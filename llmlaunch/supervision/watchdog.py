@@ -77,11 +77,11 @@ class Watchdog:
 
     def _tell_hang(self, now: float) -> None:
         with contextlib.suppress(OSError):
-            unresponsive.note(self._where, self._beat)
+            unresponsive.record_hang(self._where, self._beat)
         frame = sys._current_frames().get(self._watched)
         stack = "".join(traceback.format_stack(frame)) if frame else "(no thread)"
         log.error("the supervisor's loop has hung for %.0f s, here:\n%s", now - self._beat, stack.rstrip())
 
     def _forget(self) -> None:
         with contextlib.suppress(OSError):
-            unresponsive.forget(self._where)
+            unresponsive.clear_hang(self._where)

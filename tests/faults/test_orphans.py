@@ -13,9 +13,10 @@ import psutil
 import pytest
 
 from llmlaunch import paths
+from llmlaunch.common import process_identity
+from llmlaunch.common.process_identity import ProcessId
 from llmlaunch.control.client import ControlClient
 from llmlaunch.supervision.processes import cgroups, procs
-from llmlaunch.supervision.processes.procs import ProcessId
 from tests.integration.supervision.world import QUICK, World, component, engine, until_phase, world
 from tests.support.deployment import Cli
 from tests.support.waiting import wait_until
@@ -41,7 +42,7 @@ class Hidden:
 
     def process(self) -> ProcessId:
         wait_until(self.file.exists, 10, "the hidden process")
-        found = procs.identify(int(self.file.read_text()))
+        found = process_identity.identify(int(self.file.read_text()))
         assert found is not None
         self.seen.append(found)
         return found

@@ -12,7 +12,7 @@ import socket
 import tempfile
 from pathlib import Path
 
-from llmlaunch.supervision.processes import procs
+from llmlaunch.common import process_identity
 
 PORTS = range(22000, 32000)
 _NOTES = Path(tempfile.gettempdir()) / f"llmlaunch-test-ports.{os.getuid()}"
@@ -32,7 +32,7 @@ def free_port(host: str = "127.0.0.1", notes: Path = _NOTES, together: int = 1) 
         alive = {who for who in {who for _, who in noted} if who.alive}
         kept = [(port, who) for port, who in noted if who in alive]
         port = _next(host, last, {port for port, _ in kept}, together)
-        me = procs.identify(os.getpid()) or procs.ProcessId(os.getpid(), 0)
+        me = process_identity.identify(os.getpid()) or process_identity.ProcessId(os.getpid(), 0)
         kept += [(port + number, me) for number in range(together)]
         file.seek(0)
         file.truncate()
@@ -63,7 +63,7 @@ def _can_bind(host: str, port: int) -> bool:
         return True
 
 
-def _note(line: str) -> tuple[int, procs.ProcessId]:
+def _note(line: str) -> tuple[int, process_identity.ProcessId]:
     """A port and its user; a line that somebody left unfinished counts as nobody's."""
     fields = [*map(int, line.split()), 0, 0, 0]
-    return fields[0] if fields[0] in PORTS else PORTS.start, procs.ProcessId(fields[1], fields[2])
+    return fields[0] if fields[0] in PORTS else PORTS.start, process_identity.ProcessId(fields[1], fields[2])

@@ -12,12 +12,15 @@ from typer.testing import CliRunner
 
 from llmlaunch import paths
 from llmlaunch.cli import app
-from llmlaunch.common import files
-from llmlaunch.control.planning_lock import turn
+from llmlaunch.common import files, process_identity
+from llmlaunch.common.process_identity import ProcessId
+from llmlaunch.control import state_file, supervisor_process
+from llmlaunch.control.planning_lock import planning_lock
 from llmlaunch.errors import UsageError
-from llmlaunch.supervision import component_logs, store
-from llmlaunch.supervision.processes import procs
-from llmlaunch.supervision.processes.procs import ProcessId
+from llmlaunch.supervision import control_socket
+from llmlaunch.supervision.gpu import measured_vram
+from llmlaunch.supervision.logs import component_logs
+from llmlaunch.supervision.processes import crash_recovery
 
 WHERE = paths.DeploymentPaths("lab")
 DEEP = "[" * 200_000
@@ -68,8 +71,8 @@ FILES = [
 def place(name: str) -> Path:
     """Where the file lies; its folder is made."""
     known = {
-        "state.json": WHERE.state_file, "lock": WHERE.lock, "learned.json": store.learned_file(),
-        "learned.lock": store.learned_file().with_suffix(".lock"), "planning.lock": paths.state_root() / "planning.lock",
+        "state.json": WHERE.state_file, "lock": WHERE.lock, "learned.json": measured_vram.measurements_file(),
+        "learned.lock": measured_vram.measurements_file().with_suffix(".lock"), "planning.lock": paths.state_root() / "planning.lock",
         "supervisor.log": WHERE.supervisor_log, "control.sock": WHERE.socket, "w-1.log": WHERE.log("w-1", 1),
     }  # fmt: skip
     paths.private_dir(WHERE.run)
@@ -114,19 +117,19 @@ def test_every_verb_ends_with_one_line(
 def test_the_state_is_set_aside_and_the_next_one_takes_its_place(corrupt: Callable[[Path], None]) -> None:
     path = place("state.json")
     corrupt(path)
-    assert store.read_state(WHERE) is None
-    state = store.State("run", ProcessId(10, 20))
-    store.write_state(WHERE, state)
-    assert store.read_state(WHERE) == state
+    assert state_file.read_state(WHERE) is None
+    state = state_file.SupervisorState("run", ProcessId(10, 20))
+    state_file.write_state(WHERE, state)
+    assert state_file.read_state(WHERE) == state
     assert os.path.lexists(f"{path}.bad")
 
 
 def test_what_was_learned_is_set_aside_and_learned_anew(corrupt: Callable[[Path], None]) -> None:
     path = place("learned.json")
     corrupt(path)
-    assert store.load_learned() == {}
-    store.remember_vram("key", 5)
-    assert store.load_learned() == {"key": 5}
+    assert measured_vram.load_measurements() == {}
+    measured_vram.record_measurement("key", 5)
+    assert measured_vram.load_measurements() == {"key": 5}
     assert os.path.lexists(f"{path}.bad")
 
 
@@ -138,15 +141,15 @@ def test_what_is_kept_open_is_one_of_ours(corrupt: Callable[[Path], None], name:
     found = path.lstat()
     assert files.kind(found.st_mode) == "a file"
     assert found.st_mode & 0o777 == 0o600
-    with turn(lambda: None):
+    with planning_lock(lambda: None):
         pass
-    store.remember_vram("key", 5)
-    os.close(store.take_lock(WHERE))
+    measured_vram.record_measurement("key", 5)
+    os.close(control_socket.take_lock(WHERE))
 
 
 def test_a_socket_is_bound_whatever_lies_in_its_place(corrupt: Callable[[Path], None]) -> None:
     corrupt(place("control.sock"))
-    store.bind_socket(WHERE).close()
+    control_socket.bind_socket(WHERE).close()
     assert files.kind(WHERE.socket.lstat().st_mode) == "a socket"
     files.remove(WHERE.socket)
     files.remove(WHERE.socket)
@@ -166,8 +169,10 @@ def test_a_log_in_whose_place_something_lies_is_begun_all_the_same(corrupt: Call
 def test_json_that_means_nothing(home: Path, text: str, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("state.json", "learned.json"):
         place(name).write_text(text)
-    assert store.read_state(WHERE) is None
-    assert not {key: value for key, value in store.load_learned().items() if type(value) is not int}
+    assert state_file.read_state(WHERE) is None
+    assert not {
+        key: value for key, value in measured_vram.load_measurements().items() if type(value) is not int
+    }
     assert all(len(record.message) < 500 for record in caplog.records)
 
 
@@ -175,7 +180,7 @@ def test_many_broken_files_do_not_pile_up_for_ever(home: Path) -> None:
     path = place("state.json")
     for _ in range(30):
         path.write_text("broken")
-        store.read_state(WHERE)
+        state_file.read_state(WHERE)
     assert len(list(path.parent.glob("state.json.bad*"))) <= 9
 
 
@@ -222,15 +227,15 @@ def test_a_file_of_another_user_is_not_believed(home: Path, name: str) -> None:
     path = place(name)
     path.write_text('{"run": "", "supervisor": {"pid": 5, "started": 1}, "processes": []}')
     os.chown(path, 1234, 1234)
-    assert store.read_state(WHERE) is None
-    assert store.load_learned() == {}
+    assert state_file.read_state(WHERE) is None
+    assert measured_vram.load_measurements() == {}
     assert not path.exists()
 
 
 def test_a_home_on_another_disk_is_a_link_and_works(home: Path, tmp_path: Path) -> None:
     (home / "state").symlink_to(tmp_path)
-    store.write_state(WHERE, store.State("run", ProcessId(10, 20)))
-    assert store.read_state(WHERE) is not None
+    state_file.write_state(WHERE, state_file.SupervisorState("run", ProcessId(10, 20)))
+    assert state_file.read_state(WHERE) is not None
     assert (tmp_path / "lab" / "state.json").exists()
 
 
@@ -239,11 +244,11 @@ def test_whatever_the_umask_folders_and_files_are_private(home: Path, umask: int
     home.rmdir()
     before = os.umask(umask)
     try:
-        store.write_state(WHERE, store.State("run", ProcessId(10, 20)))
-        store.remember_vram("key", 5)
-        os.close(store.take_lock(WHERE))
+        state_file.write_state(WHERE, state_file.SupervisorState("run", ProcessId(10, 20)))
+        measured_vram.record_measurement("key", 5)
+        os.close(control_socket.take_lock(WHERE))
         paths.private_dir(WHERE.run)
-        store.bind_socket(WHERE).close()
+        control_socket.bind_socket(WHERE).close()
         os.close(files.open_kept(paths.private_dir(WHERE.logs) / "supervisor.log", os.O_WRONLY))
     finally:
         os.umask(before)
@@ -255,13 +260,17 @@ def test_a_process_that_is_not_ours_is_left_alone_whatever_the_state_says(home: 
     """As after a restore of the state folder from a backup: pid and start time fit, by chance or by malice."""
     stranger = subprocess.Popen(["sleep", "60"])
     try:
-        found = procs.identify(stranger.pid)
+        found = process_identity.identify(stranger.pid)
         assert found is not None
-        kept = store.Kept("w-1", 1, found, found, (found,))
-        store.write_state(WHERE, store.State("run", ProcessId(10, 20), (kept,), procs.boot_id()))
-        store.write_state(WHERE, store.State("run", found, (kept,), procs.boot_id()))
-        assert store.supervisor_of(WHERE) is None
-        assert store.clean_after_crash(WHERE).ended == 0
+        kept = state_file.SupervisedProcess("w-1", 1, found, found, (found,))
+        state_file.write_state(
+            WHERE, state_file.SupervisorState("run", ProcessId(10, 20), (kept,), process_identity.boot_id())
+        )
+        state_file.write_state(
+            WHERE, state_file.SupervisorState("run", found, (kept,), process_identity.boot_id())
+        )
+        assert supervisor_process.supervisor_of(WHERE.name) is None
+        assert crash_recovery.clean_after_crash(WHERE).ended == 0
         assert stranger.poll() is None
     finally:
         stranger.kill()
@@ -269,11 +278,13 @@ def test_a_process_that_is_not_ours_is_left_alone_whatever_the_state_says(home: 
 
 
 def test_a_process_of_ours_is_ended_also_when_it_wiped_its_environment(home: Path) -> None:
-    for env in ({store.RUN_VARIABLE: "run"}, {}):
+    for env in ({state_file.RUN_VARIABLE: "run"}, {}):
         ours = subprocess.Popen(["sleep", "60"], env=env)
-        found = procs.identify(ours.pid)
+        found = process_identity.identify(ours.pid)
         assert found is not None
-        kept = store.Kept("w-1", 1, found, None)
-        store.write_state(WHERE, store.State("run", ProcessId(10, 20), (kept,), procs.boot_id()))
-        store.clean_after_crash(WHERE)
+        kept = state_file.SupervisedProcess("w-1", 1, found, None)
+        state_file.write_state(
+            WHERE, state_file.SupervisorState("run", ProcessId(10, 20), (kept,), process_identity.boot_id())
+        )
+        crash_recovery.clean_after_crash(WHERE)
         assert ours.wait(10) == -9

@@ -104,10 +104,10 @@ def _hand_over(
     until_the_end: contextlib.ExitStack,
 ) -> Launched:
     """Plan, and have a supervisor accept the plan; a new one is started for it where there is none."""
-    from llmlaunch.control.planning_lock import turn
+    from llmlaunch.control.planning_lock import planning_lock
 
     _deployed(request, shown)  # one that is going down is waited for here, not while others wait for us
-    with turn(lambda: shown.say("waiting while another `llmlaunch up` makes its plan")):
+    with planning_lock(lambda: shown.say("waiting while another `llmlaunch up` makes its plan")):
         manifest, plan, deployed = _plan(request, shown)
         client, created = until_the_end.enter_context(
             _supervised(request.deployment, foreground=not request.detach)
@@ -174,7 +174,7 @@ def _deployed(request: Request, shown: PlainView | TerminalView) -> Deployed:
 @contextlib.contextmanager
 def _supervised(name: str, *, foreground: bool) -> Iterator[tuple[ControlClient, bool]]:
     """The supervisor of ``name`` and whether it is a new one. In the foreground a new one ends when this process does."""
-    from llmlaunch.control.client import ensure_supervisor
+    from llmlaunch.control.supervisor_start import ensure_supervisor
 
     if not foreground:
         yield ensure_supervisor(name)

@@ -16,7 +16,7 @@ GONE_DEADLINE_S = 10.0
 
 def see_it_gone(client: ControlClient) -> None:
     """Wait until the supervisor has ended, and end what it left. Raises ControlError when something lives on."""
-    from llmlaunch.supervision.processes.procs import identify
+    from llmlaunch.common.process_identity import identify
 
     # What still answers may be the next one, started by somebody else.
     if not client.wait_gone(GONE_DEADLINE_S) and identify(client.supervisor_pid):
@@ -30,16 +30,16 @@ def see_it_gone(client: ControlClient) -> None:
 def end_leftovers(deployment: str) -> int:
     """End what a supervisor that was killed has left; how many processes that were. Raises ControlError when one lives on."""
     from llmlaunch.paths import DeploymentPaths
-    from llmlaunch.supervision.store import sweep
+    from llmlaunch.supervision.processes.crash_recovery import clean_unless_running
 
-    swept = sweep(DeploymentPaths(deployment))
-    if swept.left:
-        pids = ", ".join(str(process.pid) for process in swept.left)
+    cleaned = clean_unless_running(DeploymentPaths(deployment))
+    if cleaned.left:
+        pids = ", ".join(str(process.pid) for process in cleaned.left)
         raise ControlError(
             f"these processes of {deployment!r} cannot be ended, not even by SIGKILL: {pids}",
             hint="the kernel waits for something on their behalf, a disk or a driver: `ps -o pid,stat,wchan,cmd` shows it",
         )
-    return swept.ended
+    return cleaned.ended
 
 
 def kill_supervisor(deployment: str) -> bool:
@@ -47,10 +47,9 @@ def kill_supervisor(deployment: str) -> bool:
     import os
     import signal
 
-    from llmlaunch.paths import DeploymentPaths
-    from llmlaunch.supervision.store import supervisor_of
+    from llmlaunch.control.supervisor_process import supervisor_of
 
-    supervisor = supervisor_of(DeploymentPaths(deployment))
+    supervisor = supervisor_of(deployment)
     if supervisor is None:
         return False
     os.kill(supervisor.pid, signal.SIGKILL)

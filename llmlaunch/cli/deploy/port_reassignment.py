@@ -26,11 +26,11 @@ def elsewhere(launched: Launched) -> Launched | None:
     What the manifest asks for stays where it is: the supervisor tries again, and gives up with the holder's name.
     """
     from llmlaunch.assemble import replan
-    from llmlaunch.control.planning_lock import turn
+    from llmlaunch.control.planning_lock import planning_lock
 
     client, board = launched.client, launched.session.board
     try:
-        with turn(lambda: None):
+        with planning_lock(lambda: None):
             deployed = client.deployed()
             if deployed.specs != launched.plan.processes:
                 return None  # somebody else has changed it since

@@ -28,7 +28,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 def complete_deployment(incomplete: str) -> list[str]:
     """For the shell: deployments that run."""
-    from llmlaunch.control.client import running_deployments
+    from llmlaunch.control.discovery import running_deployments
 
     return [name for name in running_deployments() if name.startswith(incomplete)]
 
@@ -85,7 +85,7 @@ def deployment(file: str | None, name: str | None, *, stopped_too: bool = False)
     ``stopped_too``: what does not run is meant, too; without ./deploy.yaml the only one that left logs behind.
     Raises UsageError when several could be meant, NotRunningError when none is, ManifestError for a file without a readable name.
     """
-    from llmlaunch.control.client import running_deployments
+    from llmlaunch.control.discovery import running_deployments
 
     if file is not None and name is not None:
         raise UsageError("-f and --name both say which deployment is meant", hint="use one of them")
@@ -112,9 +112,9 @@ def deployment(file: str | None, name: str | None, *, stopped_too: bool = False)
 
 
 def _none_running() -> str:
-    from llmlaunch.control.supervisor_process import of_others
+    from llmlaunch.control.supervisor_process import foreign_deployments
 
-    others = [f"{name!r} belongs to {paths.user_words(uid)}" for name, uid in of_others()]
+    others = [f"{name!r} belongs to {paths.user_words(uid)}" for name, uid in foreign_deployments()]
     return "; ".join(
         ["no deployment is running" if not others else "no deployment of yours is running", *others]
     )
@@ -122,7 +122,7 @@ def _none_running() -> str:
 
 def _of_file(file: str, running: Sequence[str]) -> str:
     """The deployment that was started from ``file``, or would be. Raises NotRunningError when another file's has its name."""
-    from llmlaunch.control.client import manifest_of
+    from llmlaunch.control.discovery import manifest_of
 
     sources = {name: manifest_of(name) for name in running}
     found = [name for name, source in sources.items() if source is not None and same_file(source, file)]
@@ -194,7 +194,7 @@ def name_to_start(file: str) -> str:
     A path through a link would make another name, and a second deployment of what runs from there already: that one is meant.
     Raises ManifestError as :func:`name_of`.
     """
-    from llmlaunch.control.client import manifest_of, running_deployments
+    from llmlaunch.control.discovery import manifest_of, running_deployments
     from llmlaunch.manifest.resolve import deployment_name
 
     wanted = name_of(file)

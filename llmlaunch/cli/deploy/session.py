@@ -88,7 +88,7 @@ class Session:
 
     def _lives_on(self) -> bool:
         """A stream may break while its supervisor lives on. Another one in its place numbers its events anew."""
-        from llmlaunch.control.client import NotAnsweringError
+        from llmlaunch.control.connection import NotAnsweringError
 
         try:
             return self.client.status().supervisor.pid == self._supervisor

@@ -19,7 +19,7 @@ from llmlaunch.paths import DeploymentPaths, refuse_foreign
 
 if TYPE_CHECKING:
     from llmlaunch.control.types import ComponentStatus
-    from llmlaunch.supervision.component_logs import Stream
+    from llmlaunch.supervision.logs.component_logs import Stream
 
 SUPERVISOR = "supervisor"
 POLL_S = 0.1
@@ -32,7 +32,7 @@ def sources(deployment: str, words: Sequence[str]) -> list[str]:
 
     Raises UsageError for a word that means nothing, NotRunningError when there are neither components nor logs.
     """
-    from llmlaunch.supervision import component_logs
+    from llmlaunch.supervision.logs import component_logs
 
     refuse_foreign(DeploymentPaths(deployment).logs)
     known = _running(deployment)
@@ -74,7 +74,7 @@ def _running(deployment: str) -> tuple[ComponentStatus, ...]:
 
 
 def _lives(deployment: str, component: str) -> list[Path]:
-    from llmlaunch.supervision.component_logs import log_files
+    from llmlaunch.supervision.logs.component_logs import log_files
 
     if component == SUPERVISOR:
         return [DeploymentPaths(deployment).supervisor_log]
@@ -165,7 +165,7 @@ class Tail:
             self._stream.close()
 
     def _begin(self, path: Path | None, lines: int | None = None) -> None:
-        from llmlaunch.supervision.component_logs import Stream
+        from llmlaunch.supervision.logs.component_logs import Stream
 
         self.close()
         self._stream, self._lines = Stream(path) if path else None, Lines(self._raw)

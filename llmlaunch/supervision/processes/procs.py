@@ -1,4 +1,4 @@
-"""Processes of this machine, read from /proc: identities that survive the reuse of pids, trees, environments."""
+"""Process trees and environments, read from /proc, and the end of whole trees."""
 
 from __future__ import annotations
 
@@ -8,29 +8,11 @@ import re
 import signal
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-_GONE = (b"Z", b"X")
+from llmlaunch.common.process_identity import GONE, ProcessId, identify, stat_fields
+
 _PAIR = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*=")
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessId:
-    """A pid, and when it started (clock ticks since boot, field 22 of ``man 5 proc_pid_stat``)."""
-
-    pid: int
-    started: int
-
-    @property
-    def alive(self) -> bool:
-        return identify(self.pid) == self
-
-
-def identify(pid: int) -> ProcessId | None:
-    """The live process with this pid now; None when there is none, or only its zombie."""
-    fields = _stat(pid)
-    return ProcessId(pid, int(fields[19])) if fields and fields[0] not in _GONE else None
 
 
 def descendants(root: int) -> list[int]:
@@ -55,8 +37,8 @@ def _children() -> dict[int, list[ProcessId]]:
     """Everything alive, by the pid of its parent."""
     children: dict[int, list[ProcessId]] = {}
     for pid in _pids():
-        fields = _stat(pid)
-        if fields and fields[0] not in _GONE:
+        fields = stat_fields(pid)
+        if fields and fields[0] not in GONE:
             children.setdefault(int(fields[1]), []).append(ProcessId(pid, int(fields[19])))
     return children
 
@@ -75,17 +57,9 @@ def cpu_seconds(root: int) -> float:
     """CPU time that ``root``, everything alive below it and what those have reaped took so far (``man 5 proc_pid_stat``)."""
     ticks = 0
     for pid in (root, *descendants(root)):
-        if fields := _stat(pid):
+        if fields := stat_fields(pid):
             ticks += sum(map(int, fields[11:15]))
     return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def boot_id() -> str:
-    """Differs from one start of the machine to the next: start times count from there. Empty when nobody tells."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
 
 
 def environment(pid: int) -> dict[str, str]:
@@ -96,15 +70,6 @@ def environment(pid: int) -> dict[str, str]:
         return {}
     pairs = (item.partition("=") for item in raw.decode(errors="replace").split("\0") if item)
     return {key: value for key, _, value in pairs}
-
-
-def command(pid: int) -> list[str]:
-    """The command line of ``pid``; empty when it is gone, or a zombie."""
-    try:
-        raw = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return []
-    return raw.decode(errors="replace").split("\0")[:-1]
 
 
 def is_another(pid: int, name: str, value: str) -> bool:
@@ -151,11 +116,3 @@ def kill_until_gone(find: Callable[[], list[int]], patience_s: float) -> list[in
 
 def _pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208
-
-
-def _stat(pid: int) -> list[bytes] | None:
-    """The fields after the command's name: state, parent, …"""
-    try:
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-    except OSError:
-        return None

@@ -326,7 +326,7 @@ class Keeper:
     def end_unkept_neighbours(self) -> None:
         """The owner has died. A neighbour's shim may have been killed with it, and then its tree has nobody but us.
 
-        The owner has noted (``store.State``) what is below each shim.
+        The owner has noted (``control/state_file.py``) what is below each shim.
         """
         import json  # takes longer than all other imports together, and is needed here alone
 

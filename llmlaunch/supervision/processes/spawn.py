@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from llmlaunch.common import process_identity
+from llmlaunch.common.process_identity import ProcessId
 from llmlaunch.errors import StartError
-from llmlaunch.supervision.component_logs import LogTarget
+from llmlaunch.supervision.logs.component_logs import LogTarget
 from llmlaunch.supervision.processes import cgroups, procs
-from llmlaunch.supervision.processes.procs import ProcessId
 
 SHIM = Path(__file__).with_name("shim.py")
 CGROUP_VARIABLE = "LLMLAUNCH_CGROUP"
@@ -80,7 +81,7 @@ class Tree:
         self._reports = popen.stdout.fileno()
         os.set_blocking(self._reports, False)
         asyncio.get_running_loop().add_reader(self._reports, self._on_report)
-        self.shim = procs.identify(popen.pid) or ProcessId(popen.pid, 0)
+        self.shim = process_identity.identify(popen.pid) or ProcessId(popen.pid, 0)
         self.program: ProcessId | None = None
         self.began = asyncio.get_running_loop().time()
 
@@ -97,7 +98,7 @@ class Tree:
             if word == "fail":
                 raise _exec_error(program, rest)
             raise StartError("its keeper ended at once")
-        self.program = procs.identify(int(rest)) or ProcessId(int(rest), 0)
+        self.program = process_identity.identify(int(rest)) or ProcessId(int(rest), 0)
         return int(rest)
 
     async def ended(self) -> tuple[int | None, int]:

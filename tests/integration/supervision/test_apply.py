@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from llmlaunch.control.client import _UnixConnection
+from llmlaunch.control.connection import UnixConnection
 from llmlaunch.errors import ControlError
 from llmlaunch.planning.types import Component, Plan, Rejection
 from tests.integration.supervision.world import World, component, engine, until_phase
@@ -141,7 +141,7 @@ BAD_REQUESTS = [
 def test_bad_requests_get_an_envelope(lab: World) -> None:
     client = lab.supervisor()
     for method, path, body, status, words in BAD_REQUESTS:
-        connection = _UnixConnection(client)
+        connection = UnixConnection(client.name, client.supervisor_pid)
         connection.request(method, path, body)
         response = connection.getresponse()
         error = json.loads(response.read())["error"]
@@ -180,7 +180,7 @@ def test_a_client_that_leaves_the_event_stream_costs_nothing(lab: World) -> None
     client.status()  # it listens before it has all that it needs to answer
     before = len(list(descriptors.iterdir()))
     for _ in range(5):
-        connection = _UnixConnection(client)
+        connection = UnixConnection(client.name, client.supervisor_pid)
         connection.request("GET", "/events")
         assert isinstance(connection.getresponse(), http.client.HTTPResponse)
         connections.append(connection)

@@ -17,9 +17,11 @@ import psutil
 import pytest
 
 from llmlaunch import paths
-from llmlaunch.control.client import ControlClient, ensure_supervisor, running_deployments
+from llmlaunch.control.client import ControlClient
+from llmlaunch.control.discovery import running_deployments
+from llmlaunch.control.supervisor_start import ensure_supervisor
 from llmlaunch.errors import ControlError, NotRunningError
-from llmlaunch.supervision.store import take_lock
+from llmlaunch.supervision.control_socket import take_lock
 from tests.integration.supervision.world import (
     World,
     component,

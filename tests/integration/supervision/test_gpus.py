@@ -10,7 +10,7 @@ import pytest
 
 from llmlaunch.cli.display.render import status_lines
 from llmlaunch.planning.types import GpuBudget, ProcessSpec
-from llmlaunch.supervision.store import load_learned
+from llmlaunch.supervision.gpu.measured_vram import load_measurements
 from tests.integration.supervision.world import QUICK, World, component, engine, until_phase
 from tests.support.nvml import MockNvml
 from tests.support.waiting import wait_until
@@ -120,7 +120,7 @@ def test_status_shows_gpus_and_measured_memory_and_learns_it(lab: World, gpus: M
         ("GPU-a", 7000 * MIB, 9000 * MIB),
         ("GPU-b", 0, 0),
     ]
-    wait_until(lambda: load_learned() == {"k": 7000 * MIB}, 15, "what it really took is remembered")
+    wait_until(lambda: load_measurements() == {"k": 7000 * MIB}, 15, "what it really took is remembered")
 
 
 def test_a_deployment_on_the_cpu_never_touches_nvml(lab: World, gpus: MockNvml) -> None:

@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 
 from llmlaunch import paths
+from llmlaunch.control import state_file
 from llmlaunch.planning.types import Plan
-from llmlaunch.supervision import component_logs, store
 from llmlaunch.supervision.core.restart import Policy
 from llmlaunch.supervision.core.types import Phase
 from llmlaunch.supervision.effects import ProcessEffects
 from llmlaunch.supervision.file_threads import Beside
 from llmlaunch.supervision.journal import Journal
+from llmlaunch.supervision.logs import component_logs
 from llmlaunch.supervision.loop import Supervisor
 from tests.integration.supervision.world import QUICK, engine
 
@@ -33,7 +34,7 @@ async def until(condition: Callable[[], bool], what: str) -> None:
 
 def test_a_log_that_can_not_be_read_holds_up_nobody(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk, hung = threading.Event(), list[str]()
-    tail, write_state = component_logs.tail, store.write_state
+    tail, write_state = component_logs.tail, state_file.write_state
 
     def hang(path: Path, lines: int) -> list[str]:
         if "sick" in path.name:
@@ -41,12 +42,12 @@ def test_a_log_that_can_not_be_read_holds_up_nobody(home: Path, monkeypatch: pyt
             disk.wait(30)
         return tail(path, lines)
 
-    def hang_too(where: paths.DeploymentPaths, state: store.State) -> None:
+    def hang_too(where: paths.DeploymentPaths, state: state_file.SupervisorState) -> None:
         disk.wait(30)
         write_state(where, state)
 
     monkeypatch.setattr(component_logs, "tail", hang)
-    monkeypatch.setattr(store, "write_state", hang_too)
+    monkeypatch.setattr(state_file, "write_state", hang_too)
     monkeypatch.setattr(Beside.run, "__defaults__", (0.3,))
     where = paths.DeploymentPaths("lab")
     for folder in (where.run, where.state, where.logs):

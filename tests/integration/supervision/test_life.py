@@ -210,7 +210,7 @@ def test_needs_gate_the_start_and_nothing_else(lab: World) -> None:
 
 
 def test_output_is_kept_by_incarnation(lab: World) -> None:
-    from llmlaunch.supervision.component_logs import log_files, tail
+    from llmlaunch.supervision.logs.component_logs import log_files, tail
 
     argv = (sys.executable, "-c", "import os; print('life', os.environ['LLMLAUNCH_INCARNATION'])")
     client = lab.up(engine("brief", argv=argv))

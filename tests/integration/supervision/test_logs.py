@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from llmlaunch import paths
-from llmlaunch.supervision import component_logs
+from llmlaunch.supervision.logs import component_logs
 from llmlaunch.supervision.processes.spawn import Shims, Tree, reap_strangers, start_under_shim
 
 WHERE = paths.DeploymentPaths("lab")

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from llmlaunch import paths
-from llmlaunch.control.client import ControlClient, running_deployments
+from llmlaunch.control.client import ControlClient
+from llmlaunch.control.discovery import running_deployments
 from llmlaunch.control.supervisor_process import UnreachableError
 from tests.integration.supervision.world import World, engine, until_phase
 from tests.support.waiting import wait_until

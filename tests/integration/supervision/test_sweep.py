@@ -15,12 +15,15 @@ import pytest
 
 from llmlaunch import paths
 from llmlaunch.cli.deploy.leftovers import deployments_with_leftovers, end_leftovers
+from llmlaunch.common import process_identity
+from llmlaunch.common.process_identity import ProcessId
+from llmlaunch.control import state_file
+from llmlaunch.control.state_file import SupervisedProcess, SupervisorState
 from llmlaunch.errors import ControlError
-from llmlaunch.supervision import store
-from llmlaunch.supervision.processes import procs
-from llmlaunch.supervision.processes.procs import ProcessId
+from llmlaunch.supervision import control_socket
+from llmlaunch.supervision.processes import crash_recovery, procs
+from llmlaunch.supervision.processes.crash_recovery import CleanupResult
 from llmlaunch.supervision.processes.spawn import Shims
-from llmlaunch.supervision.store import Kept, State, Swept
 from tests.support.waiting import wait_until
 
 NOBODY = ProcessId(2**22 + 1, 1)
@@ -30,7 +33,7 @@ NOBODY = ProcessId(2**22 + 1, 1)
 def stranger() -> Iterator[ProcessId]:
     """A process of somebody, without a mark."""
     child = subprocess.Popen(["sleep", "60"], env={})
-    found = procs.identify(child.pid)
+    found = process_identity.identify(child.pid)
     assert found is not None
     yield found
     child.kill()
@@ -47,9 +50,9 @@ def where(home: Path) -> paths.DeploymentPaths:
 def noted(
     where: paths.DeploymentPaths, *descendants: ProcessId, boot: str | None = None, **more: object
 ) -> None:
-    kept = Kept("w", 1, NOBODY, None, descendants)
-    boot = procs.boot_id() if boot is None else boot
-    store.write_state(where, State("run", NOBODY, (kept,), boot, **more))  # type: ignore[arg-type]
+    kept = SupervisedProcess("w", 1, NOBODY, None, descendants)
+    boot = process_identity.boot_id() if boot is None else boot
+    state_file.write_state(where, SupervisorState("run", NOBODY, (kept,), boot, **more))  # type: ignore[arg-type]
 
 
 def test_what_was_below_a_program_is_ended(where: paths.DeploymentPaths, stranger: ProcessId) -> None:
@@ -79,14 +82,14 @@ def test_nothing_is_ended_while_a_supervisor_is_in_charge(
     where: paths.DeploymentPaths, stranger: ProcessId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     noted(where, stranger)
-    monkeypatch.setattr(store, "_LOCK_S", 0.1)
-    lock = store.take_lock(where)
+    monkeypatch.setattr(crash_recovery, "_LOCK_S", 0.1)
+    lock = control_socket.take_lock(where)
     assert end_leftovers("lab") == 0
     os.close(lock)
-    me = procs.identify(os.getpid())
+    me = process_identity.identify(os.getpid())
     assert me is not None
-    kept = Kept("w", 1, NOBODY, None, (stranger,))
-    store.write_state(where, State("run", me, (kept,), procs.boot_id()))
+    kept = SupervisedProcess("w", 1, NOBODY, None, (stranger,))
+    state_file.write_state(where, SupervisorState("run", me, (kept,), process_identity.boot_id()))
     assert end_leftovers("lab") == 0, "its lock was removed, but it lives"
     assert stranger.alive
 
@@ -95,7 +98,7 @@ def test_a_lock_that_a_dead_process_still_holds_is_waited_for(
     where: paths.DeploymentPaths, stranger: ProcessId
 ) -> None:
     noted(where, stranger)
-    lock = store.take_lock(where)
+    lock = control_socket.take_lock(where)
     threading.Timer(0.2, lambda: os.close(lock)).start()
     assert end_leftovers("lab") == 1
     assert not stranger.alive
@@ -106,13 +109,13 @@ def test_what_can_not_be_ended_is_said_and_not_forgotten(
 ) -> None:
     noted(where, left=(stranger,))
     monkeypatch.setattr(procs, "kill", lambda pids: None)
-    monkeypatch.setattr(store, "_CLEAN_S", 0.05)
+    monkeypatch.setattr(crash_recovery, "_CLEAN_S", 0.05)
     for _ in range(2):
         with pytest.raises(
             ControlError, match=rf"these processes of 'lab' cannot be ended.*: {stranger.pid}"
         ):
             end_leftovers("lab")
-    assert store.clean_after_crash(where) == Swept(0, (stranger,))
+    assert crash_recovery.clean_after_crash(where) == CleanupResult(0, (stranger,))
     assert where.state_file.exists()
 
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import psutil
 
-from llmlaunch.control.client import ControlClient, ensure_supervisor
+from llmlaunch.control.client import ControlClient
+from llmlaunch.control.supervisor_start import ensure_supervisor
 from llmlaunch.control.types import ComponentStatus
 from llmlaunch.planning.types import Component, Plan, ProcessSpec
 from tests.support import groups

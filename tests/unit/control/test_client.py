@@ -17,7 +17,8 @@ import pytest
 
 from llmlaunch import __version__, other_deployments, paths
 from llmlaunch.control import supervisor_process
-from llmlaunch.control.client import ControlClient, manifest_of
+from llmlaunch.control.client import ControlClient
+from llmlaunch.control.discovery import manifest_of
 from llmlaunch.errors import ControlError, NotRunningError
 from llmlaunch.planning.codec import spec_to_json
 from llmlaunch.planning.types import Plan
@@ -125,8 +126,8 @@ def test_another_users_deployment_is_said(home: Path) -> None:
     words = ["python", "-c", "sleep 60; :", supervisor_process.MODULE, "--name", "of-nobody"]
     with subprocess.Popen(words, executable="/bin/sh", user=65534, start_new_session=True) as process:
         try:
-            wait_until(lambda: ("of-nobody", 65534) in supervisor_process.of_others())
-            assert ("of-nobody", 65534) not in supervisor_process.of_others("lab")
+            wait_until(lambda: ("of-nobody", 65534) in supervisor_process.foreign_deployments())
+            assert ("of-nobody", 65534) not in supervisor_process.foreign_deployments("lab")
             with pytest.raises(NotRunningError) as caught:
                 ControlClient.connect("of-nobody")
             assert caught.value.message.startswith("deployment 'of-nobody' belongs to ")

@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 import pytest
 
+from llmlaunch.common import process_identity
 from llmlaunch.controller import registry
 from llmlaunch.controller.late_heartbeats import LateWorkers
 from llmlaunch.controller.registry import FAILED_ASKS, Table, Worker
 from llmlaunch.controller.worker_probe import Address, NobodyThereError, NoStatusError
-from llmlaunch.supervision.processes import procs
 
 A = "http://127.0.0.1:21002"
 B = "http://127.0.0.1:21003"
@@ -96,7 +96,7 @@ def test_one_that_hangs_holds_up_nobody_else() -> None:
 
 
 def test_a_stranger_at_its_address_is_not_taken_for_it(caplog: pytest.LogCaptureFixture) -> None:
-    me = procs.identify(os.getpid())
+    me = process_identity.identify(os.getpid())
     assert me is not None
     asker = FakeAsker(lambda name: None)
     room = Room(worker(pid=me.pid, pid_started=me.started + 1))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from llmlaunch.supervision.file_threads import Beside, LogThread, Newest
-from llmlaunch.supervision.probe import _LogSigns
+from llmlaunch.supervision.health.probe import _LogSigns
 from tests.support.waiting import wait_until
 
 

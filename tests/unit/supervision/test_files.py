@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from llmlaunch import paths
-from llmlaunch.control import codec
+from llmlaunch.common import process_identity
+from llmlaunch.common.process_identity import ProcessId
+from llmlaunch.control import codec, state_file
 from llmlaunch.control.types import (
     ApiStatus,
     ApplyResult,
@@ -24,13 +26,14 @@ from llmlaunch.control.types import (
     SupervisorStatus,
 )
 from llmlaunch.errors import ControlError
-from llmlaunch.supervision import component_logs, store
+from llmlaunch.supervision import control_socket
 from llmlaunch.supervision.core.reconcile import Slot
 from llmlaunch.supervision.core.types import Death, Phase, Record, Why
+from llmlaunch.supervision.gpu import measured_vram
 from llmlaunch.supervision.journal import Journal
+from llmlaunch.supervision.logs import component_logs
 from llmlaunch.supervision.processes import procs
 from llmlaunch.supervision.processes.log_writer import LogWriter
-from llmlaunch.supervision.processes.procs import ProcessId
 from tests.unit.supervision.histories import spec
 
 COMPONENT = ComponentStatus(
@@ -149,41 +152,41 @@ def test_tails(tmp_path: Path) -> None:
 
 def test_state_survives(home: Path) -> None:
     where = paths.DeploymentPaths("lab")
-    assert store.read_state(where) is None
-    kept = store.Kept("w", 3, ProcessId(10, 99), None)
+    assert state_file.read_state(where) is None
+    kept = state_file.SupervisedProcess("w", 3, ProcessId(10, 99), None)
     family = (ProcessId(3, 4), ProcessId(5, 6))
-    other = store.Kept("x", 1, ProcessId(1, 1), ProcessId(2, 2), family)
-    state = store.State("run", ProcessId(1, 2), (kept, other), "boot", family)
-    store.write_state(where, state)
-    assert store.read_state(where) == state
+    other = state_file.SupervisedProcess("x", 1, ProcessId(1, 1), ProcessId(2, 2), family)
+    state = state_file.SupervisorState("run", ProcessId(1, 2), (kept, other), "boot", family)
+    state_file.write_state(where, state)
+    assert state_file.read_state(where) == state
     assert [p.name for p in where.state.iterdir()] == ["state.json"], "no half-written files"
 
 
 def test_learned_memory_adds_up_and_forgives_nonsense(home: Path) -> None:
-    assert store.load_learned() == {}
-    store.remember_vram("a", 5)
-    store.remember_vram("b", 6)
-    store.remember_vram("a", 7)
-    assert store.load_learned() == {"a": 7, "b": 6}
-    store.learned_file().write_text('{"a": "x", "b": -1, "c": true, "d": 4}')
-    assert store.load_learned() == {"d": 4}
+    assert measured_vram.load_measurements() == {}
+    measured_vram.record_measurement("a", 5)
+    measured_vram.record_measurement("b", 6)
+    measured_vram.record_measurement("a", 7)
+    assert measured_vram.load_measurements() == {"a": 7, "b": 6}
+    measured_vram.measurements_file().write_text('{"a": "x", "b": -1, "c": true, "d": 4}')
+    assert measured_vram.load_measurements() == {"d": 4}
 
 
 def test_a_lock_has_one_holder(home: Path) -> None:
     where = paths.DeploymentPaths("lab")
-    first = store.take_lock(where)
-    with pytest.raises(store.Taken):
-        store.take_lock(where)
+    first = control_socket.take_lock(where)
+    with pytest.raises(control_socket.AlreadyRunningError):
+        control_socket.take_lock(where)
     os.close(first)
-    os.close(store.take_lock(where))
+    os.close(control_socket.take_lock(where))
 
 
 def test_process_identity() -> None:
-    me = procs.identify(os.getpid())
+    me = process_identity.identify(os.getpid())
     assert me is not None
     assert me.alive
     assert not ProcessId(me.pid, me.started + 1).alive
-    assert procs.identify(2**22 + 1) is None
+    assert process_identity.identify(2**22 + 1) is None
     assert procs.environment(2**22 + 1) == {}
     assert os.getpid() in procs.descendants(os.getppid())
 

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from llmlaunch.planning.types import Component
-from llmlaunch.supervision import probe, registrar
+from llmlaunch.supervision import registrar
 from llmlaunch.supervision.core.reconcile import Slot
 from llmlaunch.supervision.core.restart import Policy
 from llmlaunch.supervision.core.types import Phase, Probed, Progressed, Record, Stage
+from llmlaunch.supervision.health import probe
 from llmlaunch.supervision.registrar import Registrar
 from llmlaunch.supervision.request import RequestFailed, request
 from tests.support.ports import free_port

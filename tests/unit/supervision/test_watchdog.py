@@ -45,10 +45,10 @@ def test_a_loop_that_hangs_is_told_with_the_place(
         watchdog.start()
         await asyncio.sleep(0.05)
         hang_in_this_function(lambda: "has hung" in caplog.text)
-        assert unresponsive.tell(where, os.getpid()) == "has been hanging for 0 s"
-        assert unresponsive.tell(where, os.getpid() + 1) == "", "the note is another one's"
+        assert unresponsive.explain(where, os.getpid()) == "has been hanging for 0 s"
+        assert unresponsive.explain(where, os.getpid() + 1) == "", "the note is another one's"
         await until(lambda: "turns again" in caplog.text)
-        assert unresponsive.tell(where, os.getpid()) == ""
+        assert unresponsive.explain(where, os.getpid()) == ""
         watchdog.close()
 
     with caplog.at_level(logging.WARNING):
@@ -94,12 +94,12 @@ def test_a_process_that_stood_still_as_a_whole_is_told_apart(
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1}', '{"pid": 1, "since": "x"}', "[" * 4000])
 def test_a_note_that_makes_no_sense_says_nothing(where: paths.DeploymentPaths, text: str) -> None:
     where.hang_note.write_text(text)
-    assert unresponsive.tell(where, 0) == ""
+    assert unresponsive.explain(where, 0) == ""
 
 
 def test_a_note_that_is_no_file_says_nothing(where: paths.DeploymentPaths) -> None:
     os.mkfifo(where.hang_note)
-    assert unresponsive.tell(where, 0) == ""
+    assert unresponsive.explain(where, 0) == ""
     where.hang_note.unlink()
     where.hang_note.mkdir()
-    assert unresponsive.tell(where, 0) == ""
+    assert unresponsive.explain(where, 0) == ""

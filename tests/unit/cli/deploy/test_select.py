@@ -23,8 +23,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Path) -> Path:
 def running(
     monkeypatch: pytest.MonkeyPatch, *names: str, sources: Mapping[str, str] = MappingProxyType({})
 ) -> None:
-    monkeypatch.setattr("llmlaunch.control.client.running_deployments", lambda: list(names))
-    monkeypatch.setattr("llmlaunch.control.client.manifest_of", sources.get)
+    monkeypatch.setattr("llmlaunch.control.discovery.running_deployments", lambda: list(names))
+    monkeypatch.setattr("llmlaunch.control.discovery.manifest_of", sources.get)
 
 
 def test_the_name_option_is_taken_as_it_is(folder: Path) -> None:

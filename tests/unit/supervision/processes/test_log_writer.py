@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlaunch.supervision.component_logs import Stream, tail
+from llmlaunch.supervision.logs.component_logs import Stream, tail
 from llmlaunch.supervision.processes import log_writer
 from llmlaunch.supervision.processes.log_writer import TALLY_BYTES, LogWriter, Tally, copy
 from tests.support.waiting import wait_until

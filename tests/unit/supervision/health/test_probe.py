@@ -14,11 +14,11 @@ import pytest
 from llmlaunch.gateway.multiprocess.shared_counters import Board
 from llmlaunch.gateway.observe.metrics import Metrics, render
 from llmlaunch.planning.types import Component, ProcessSpec
-from llmlaunch.supervision import probe
-from llmlaunch.supervision.answer_counts import Answered, count
 from llmlaunch.supervision.core.reconcile import Slot
 from llmlaunch.supervision.core.restart import Policy
 from llmlaunch.supervision.core.types import Phase, Probed, Progressed, Record
+from llmlaunch.supervision.health import probe
+from llmlaunch.supervision.health.answer_counts import Answered, count
 from tests.support.ports import free_port
 from tests.unit.supervision.histories import spec
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from llmlaunch.control import app
+from llmlaunch.supervision import api
 
 
 class Host:
@@ -32,12 +32,12 @@ def host() -> Host:
 
 @pytest.fixture
 def client(host: Host) -> TestClient:
-    return TestClient(app.build(host), raise_server_exceptions=False)  # type: ignore[arg-type]
+    return TestClient(api.build(host), raise_server_exceptions=False)  # type: ignore[arg-type]
 
 
 def test_a_path_may_hold_any_byte() -> None:
     path = os.fsdecode(b"/srv/m\xd0\xcd/deploy.yaml")
-    assert json.loads(bytes(app.Answer({"manifest": path}).body)) == {"manifest": path}
+    assert json.loads(bytes(api.Answer({"manifest": path}).body)) == {"manifest": path}
 
 
 def test_a_fault_of_ours_is_told_in_words(client: TestClient) -> None:
@@ -55,11 +55,11 @@ def test_whatever_is_wrong_it_can_be_taken_down(client: TestClient, host: Host) 
 
 @pytest.mark.parametrize("given", [1, [], {"A": 1}, {"A": "b\0c"}, {"A=B": "c"}, {"": "c"}])
 def test_an_environment_that_no_process_could_have_is_refused_without_its_values(given: object) -> None:
-    with pytest.raises(app.Bad, match=r"^environment must (be an object|map names of variables to text)$"):
-        app._environment(given)
+    with pytest.raises(api.Bad, match=r"^environment must (be an object|map names of variables to text)$"):
+        api._environment(given)
 
 
 def test_an_environment_may_hold_any_byte() -> None:
     given = {"A": os.fsdecode(b"\xd0"), "B": ""}
-    assert app._environment(json.loads(json.dumps(given))) == given
-    assert app._environment(None) is None
+    assert api._environment(json.loads(json.dumps(given))) == given
+    assert api._environment(None) is None

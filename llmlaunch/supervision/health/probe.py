@@ -16,11 +16,11 @@ from urllib.parse import urlsplit
 from llmlaunch.common import files
 from llmlaunch.common.terminal_text import one_line
 from llmlaunch.planning.types import Component, ProcessSpec
-from llmlaunch.supervision.component_logs import Stream
 from llmlaunch.supervision.core.liveness import Patience
 from llmlaunch.supervision.core.restart import Policy
 from llmlaunch.supervision.core.types import Probed, Progressed
 from llmlaunch.supervision.file_threads import Beside
+from llmlaunch.supervision.logs.component_logs import Stream
 from llmlaunch.supervision.request import NoAnswer, RequestFailed, Response, request
 
 _LEAST_S, _MOST_S, _SHARE = 0.05, 0.5, 0.03

@@ -11,7 +11,7 @@ from llmlaunch import paths
 PROGRAM = """
 import logging, os, sys
 from llmlaunch import paths
-from llmlaunch.supervision import supervisor_log
+from llmlaunch.supervision.logs import supervisor_log
 from llmlaunch.supervision.processes import log_writer
 log_writer.LOOK_EVERY_S = 0.0
 supervisor_log.MOST_BYTES = 1000

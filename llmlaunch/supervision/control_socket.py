@@ -1,0 +1,62 @@
+"""The lock that makes a supervisor the only one of its deployment, and the unix socket on which it listens."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from pathlib import Path
+
+from llmlaunch import paths
+from llmlaunch.common import files
+from llmlaunch.errors import ControlError
+
+
+class AlreadyRunningError(ControlError):
+    """Another supervisor is in charge of this deployment."""
+
+    code = "already_running"
+
+
+def take_lock(where: paths.DeploymentPaths) -> int:
+    """Become the deployment's only supervisor, for as long as the returned descriptor is open. Raises AlreadyRunningError."""
+    paths.private_dir(where.state)
+    lock = files.open_kept(where.lock, os.O_RDWR)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise AlreadyRunningError(f"another supervisor runs {where.name!r} already") from None
+    return lock
+
+
+def bind_socket(where: paths.DeploymentPaths) -> socket.socket:
+    """The listening control socket, for this user alone. Only the holder of the lock may call this."""
+    files.remove(where.socket)
+    folder = os.open(where.run, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        before = os.umask(0o177)
+        try:
+            # Through the folder's descriptor: the path itself may be longer than the 107 bytes of a unix address.
+            sock.bind(f"/proc/self/fd/{folder}/{where.socket.name}")
+        finally:
+            os.umask(before)
+    finally:
+        os.close(folder)
+    sock.listen(64)
+    sock.setblocking(False)
+    return sock
+
+
+FileIdentity = tuple[int, int, int]
+"""Device, inode and time of the last change: a new file may get the inode of the one before."""
+
+
+def file_identity(path: Path) -> FileIdentity | None:
+    """What lies at ``path`` now, links not followed; None when nothing can be seen there."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_ctime_ns

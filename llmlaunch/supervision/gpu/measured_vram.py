@@ -1,0 +1,45 @@
+"""What replicas were seen to use of their GPUs, kept for the next plan."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from llmlaunch import paths
+from llmlaunch.common import files
+
+
+def measurements_file() -> Path:
+    return paths.state_root() / "learned.json"
+
+
+def load_measurements() -> dict[str, int]:
+    """Measured bytes per replica by ``planning.estimate.learning_key``; empty when nothing was measured yet."""
+    return files.load(measurements_file(), _learned) or {}
+
+
+def _learned(data: dict[str, Any]) -> dict[str, int]:
+    return {k: v for k, v in data.items() if isinstance(v, int) and not isinstance(v, bool) and v > 0}
+
+
+def record_measurement(key: str, used_bytes: int) -> None:
+    """Note what a replica was seen to use. Safe against other supervisors that do the same."""
+    with _learning():
+        learned = load_measurements() | {key: used_bytes}
+        files.write(measurements_file(), json.dumps(learned, indent=1, sort_keys=True))
+
+
+@contextlib.contextmanager
+def _learning() -> Iterator[None]:
+    paths.private_dir(paths.state_root())
+    lock = files.open_kept(measurements_file().with_suffix(".lock"), os.O_RDWR)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)

@@ -1,0 +1,92 @@
+"""End what a supervisor that died left running: by the state file that it wrote, and by the environments of its processes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from dataclasses import dataclass
+
+from llmlaunch import paths
+from llmlaunch.common import files
+from llmlaunch.common.process_identity import ProcessId, boot_id, identify
+from llmlaunch.control.state_file import RUN_VARIABLE, SupervisorState, read_state
+from llmlaunch.supervision.control_socket import AlreadyRunningError, take_lock
+from llmlaunch.supervision.processes import cgroups, procs
+
+_CLEAN_S = 15.0
+_LOCK_S = 3.0
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class CleanupResult:
+    """What a supervisor had left: processes that were ended, and those that not even SIGKILL ends."""
+
+    ended: int = 0
+    left: tuple[ProcessId, ...] = ()
+
+
+def clean_after_crash(where: paths.DeploymentPaths) -> CleanupResult:
+    """End what a killed supervisor left, and forget it. Only the holder of the lock may call this. Blocks for seconds.
+
+    Environments find what the state file does not name, and the state file names what wiped its environment.
+    """
+    state = read_state(where)
+    swept = CleanupResult() if state is None else _sweep(state)
+    if not swept.left:
+        files.remove(where.state_file)
+    return swept
+
+
+def _sweep(state: SupervisorState) -> CleanupResult:
+    named: set[ProcessId] = set()
+    groups: list[str] = []
+    if state.boot in ("", boot_id()):
+        named.update(state.left)
+        for kept in state.processes:
+            named |= {p for p in (kept.program, kept.shim, *kept.descendants) if p}
+        groups = [kept.cgroup for kept in state.processes]
+    seen: set[ProcessId] = set()
+
+    def alive() -> list[int]:
+        ours = procs.with_environment({RUN_VARIABLE: state.run}) if state.run else []
+        # A pid and a start time may be of a file that was copied here; an environment tells whose process it is.
+        roots = [p.pid for p in named if p.alive and not procs.is_another(p.pid, RUN_VARIABLE, state.run)]
+        below = [p.pid for family in procs.families(roots).values() for p in family]
+        grouped = [pid for group in groups for pid in cgroups.pids(group)]
+        found = {*roots, *below, *ours, *grouped} - {os.getpid()}
+        seen.update(p for pid in found if (p := identify(pid)))
+        return list(found)
+
+    if found := alive():
+        for group in groups:
+            cgroups.kill(group)
+        log.warning("ending %d processes that an earlier supervisor left", len(found))
+        if left := procs.kill_until_gone(alive, _CLEAN_S):
+            log.error("these cannot be ended: %s", left)
+    for group in groups:
+        cgroups.remove(group)
+    remaining = tuple(sorted((p for p in seen if p.alive), key=lambda p: p.pid))
+    return CleanupResult(len(seen) - len(remaining), remaining)
+
+
+def clean_unless_running(where: paths.DeploymentPaths) -> CleanupResult:
+    """End what a supervisor that is gone has left. Nothing happens while one is in charge. Blocks for seconds."""
+    end = time.monotonic() + _LOCK_S
+    while (state := read_state(where)) is not None:
+        if state.supervisor.alive:  # perhaps without its lock: somebody may have removed the file
+            return CleanupResult()
+        try:
+            lock = take_lock(where)
+        except AlreadyRunningError:
+            # A dead process keeps its lock until the last of its threads is gone. Else it is the next supervisor's.
+            if time.monotonic() > end:
+                return CleanupResult()
+            time.sleep(0.02)
+            continue
+        try:
+            return clean_after_crash(where)
+        finally:
+            os.close(lock)
+    return CleanupResult()
