@@ -68,7 +68,7 @@ TAIL = """\
 
 A key under `defaults` counts for every model that does not say otherwise. `env` and `engine_args` are put together key by key; flags
 of the defaults' engine are left out for a model with another engine. A model that gives `gpus` does not inherit `gpu_count`, and the
-other way round. `model`, `names`, `port` and `command` belong to one model and can not be defaults.
+other way round. `model`, `names`, `port` and `command` belong to one model and cannot be defaults.
 
 ## GPUs
 

@@ -161,7 +161,7 @@ After most other errors of CUDA a process can use its GPU no more: then the work
 On a model that lies on one GPU, steps that only decode are replayed as CUDA graphs where that is quicker: their tokens are rounded up to a
 power of two, and so are the columns that they read (256 or more). The 16th step of such a shape is recorded, which takes as long as some
 steps; its logits must be those of the step itself, and it must take less time, or the shape is computed as before. The log says both
-times. A model that waits for the GPU within a pass (many mixtures of experts do) can not be recorded, which the log says once. Graphs
+times. A model that waits for the GPU within a pass (many mixtures of experts do) cannot be recorded, which the log says once. Graphs
 take up to 128 MiB, which the plan counts; `--no-cuda-graphs` leaves them out.
 
 **What has run on a GPU.** [tests/gpu](../../tests/gpu) ran on an H200 (driver 580, CUDA 13, PyTorch 2.11): answers in float32

@@ -67,7 +67,7 @@ def replan(
 
 
 def inspect_models(manifest: Manifest, env: Mapping[str, str]) -> dict[str, ModelFacts]:
-    """The facts of every model by :attr:`ModelSpec.model`. Raises ModelError with everything that can not be found."""
+    """The facts of every model by :attr:`ModelSpec.model`. Raises ModelError with everything that cannot be found."""
     from llmlaunch.models.inspect import inspect
 
     wanted: dict[str, ModelSpec] = {}

@@ -5,7 +5,7 @@
     LlmlaunchError                  exit 1
     ├── UsageError                  exit 2   the command line is wrong
     ├── ManifestError               exit 2   carries every Problem found in one file
-    ├── ModelError                  exit 1   a model can not be found or understood
+    ├── ModelError                  exit 1   a model cannot be found or understood
     ├── HardwareError               exit 1   a device was named that is not there
     ├── PlanError                   exit 1   something does not fit
     ├── PortTakenError              exit 1   a requested port is held by somebody else

@@ -41,7 +41,7 @@ def bind(host: str, port: int) -> socket.socket:
     It listens already: two sockets may both be *bound* to one port under SO_REUSEADDR, and only listening tells which
     of two starters lost. Clients that come early wait in the backlog until the server runs.
 
-    Raises PortTakenError (naming the holder where the system tells), UsageError for a host or port that can not be.
+    Raises PortTakenError (naming the holder where the system tells), UsageError for a host or port that cannot be.
     """
     if not 0 <= port <= 65535:
         raise UsageError(f"port {port} is out of range", hint="ports go from 1 to 65535")
@@ -85,20 +85,20 @@ def _bind_error(error: OSError, host: str, port: int) -> LlmlaunchError:
         from llmlaunch.hardware.ports import holder_of
 
         return PortTakenError(
-            f"can not listen on {where}: port {port} is taken by {holder_of(host, port)}",
+            f"cannot listen on {where}: port {port} is taken by {holder_of(host, port)}",
             hint="end that process, or choose another port with --port",
         )
     if error.errno == errno.EADDRNOTAVAIL:
         return UsageError(
-            f"can not listen on {where}: {host} is not an address of this machine",
+            f"cannot listen on {where}: {host} is not an address of this machine",
             hint="use 127.0.0.1 for this machine alone, 0.0.0.0 for all interfaces",
         )
     if error.errno in (errno.EACCES, errno.EPERM):
         return UsageError(
-            f"can not listen on {where}: permission denied",
+            f"cannot listen on {where}: permission denied",
             hint="ports below 1024 need privileges; choose a higher one",
         )
-    return UsageError(f"can not listen on {where}: {error.strerror or error}")
+    return UsageError(f"cannot listen on {where}: {error.strerror or error}")
 
 
 def configure_logging(level: str) -> None:

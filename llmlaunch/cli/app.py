@@ -167,7 +167,7 @@ def run() -> None:
         if error.errno not in DISK_IS_FULL or error.filename is not None:
             raise
         give_up_stdout()
-        sys.exit(fail(LlmlaunchError(f"can not print: {error.strerror}")))
+        sys.exit(fail(LlmlaunchError(f"cannot print: {error.strerror}")))
 
 
 def _status(options: StatusOptions) -> int:

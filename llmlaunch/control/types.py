@@ -131,7 +131,7 @@ class GpuStatus:
     free_bytes: int
     planned_bytes: int
     lost: str = ""
-    """Why the GPU can not be used ("GPU is lost"), or empty."""
+    """Why the GPU cannot be used ("GPU is lost"), or empty."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ from llmlaunch.controller.wire import (
 )
 
 SETTLE_S = EXPIRY_S
-"""Seconds after its start in which a controller can not tell a dead worker from one that has not found it yet."""
+"""Seconds after its start in which a controller cannot tell a dead worker from one that has not found it yet."""
 OPEN_SETTLE_S = 60.0
 """The same where FastChat's own workers may be about: they notice a new controller by their next heartbeat."""
 PAUSE_S = 5.0

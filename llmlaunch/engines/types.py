@@ -111,11 +111,11 @@ class Engine(Protocol):
     """Whether ``gpus: auto`` may mean the CPU on a machine without GPUs."""
 
     def problems(self, model: ModelSpec) -> tuple[str, ...]:
-        """What the manifest says that this engine can not do, in words; empty: nothing."""
+        """What the manifest says that this engine cannot do, in words; empty: nothing."""
         ...
 
     def unsuited(self, facts: ModelFacts, devices: int) -> str:
-        """Why this engine can not run that model on that many GPUs (0: the CPU), or empty."""
+        """Why this engine cannot run that model on that many GPUs (0: the CPU), or empty."""
         ...
 
     def launch(self, request: LaunchRequest) -> Launch:

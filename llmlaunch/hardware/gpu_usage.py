@@ -31,7 +31,7 @@ def held_by_component(
 
 
 def _by_owner(gpu: Gpu) -> dict[str, int] | None:
-    """Bytes on ``gpu`` by ``deployment/component``; None when the driver's list can not be trusted."""
+    """Bytes on ``gpu`` by ``deployment/component``; None when the driver's list cannot be trusted."""
     if gpu.processes is None or gpu.mig_enabled or (not gpu.processes and gpu.used_bytes > _IDLE_BYTES):
         return None
     sums: dict[str, int] = {}

@@ -1,6 +1,6 @@
 """The machine's NVIDIA GPUs, as NVML tells them (the only import of pynvml).
 
-NVML numbers GPUs in PCI bus order and ignores device masks. What one GPU or one driver can not tell becomes None, a GPU
+NVML numbers GPUs in PCI bus order and ignores device masks. What one GPU or one driver cannot tell becomes None, a GPU
 that fails becomes a row that says so, and a machine without a driver becomes an empty inventory with a note: nothing
 in here raises.
 """
@@ -56,7 +56,7 @@ def probe(env: Mapping[str, str] = os.environ, patience_s: float = _PATIENCE_S) 
     """One look at the machine. Never raises: what is missing is said in ``Inventory.note``.
 
     ``env`` holds the device mask that the program was started with. A driver in trouble may never answer, and a call
-    into it can not be interrupted, not even by Ctrl-C: after ``patience_s`` seconds it is left alone in its thread.
+    into it cannot be interrupted, not even by Ctrl-C: after ``patience_s`` seconds it is left alone in its thread.
     """
     found: list[Inventory] = []
 
@@ -71,7 +71,7 @@ def probe(env: Mapping[str, str] = os.environ, patience_s: float = _PATIENCE_S) 
 
 
 def free_bytes(uuids: Iterable[str]) -> dict[str, int]:
-    """Free memory of these GPUs and MIG instances now; those that can not be asked are left out."""
+    """Free memory of these GPUs and MIG instances now; those that cannot be asked are left out."""
     found: dict[str, int] = {}
     with _lock:
         if _start():

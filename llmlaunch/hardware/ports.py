@@ -21,7 +21,7 @@ from llmlaunch.hardware.process_owners import owner
 from llmlaunch.planning.types import Occupied
 
 UNKNOWN_HOLDER = "another user's process"
-UNNAMED_HOLDER = "a process that can not be named"  # bound, neither listening nor connected: in no table
+UNNAMED_HOLDER = "a process that cannot be named"  # bound, neither listening nor connected: in no table
 CLOSED_HOLDER = "a closed connection that the kernel keeps for a minute (TIME_WAIT)"
 
 

@@ -18,7 +18,7 @@ _MAX_DEPTH = 32
 def owner(pid: int) -> str:
     """``deployment/component`` of the process or of its nearest ancestor that has one; empty when there is none.
 
-    Processes of other users can not be read and count as having none.
+    Processes of other users cannot be read and count as having none.
     """
     for _ in range(_MAX_DEPTH):
         found = _named(pid)

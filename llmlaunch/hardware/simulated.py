@@ -114,7 +114,7 @@ def load(path_or_json: str | Path) -> Inventory:
             text = _expanded(path_or_json).read_text()
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise HardwareError(f"{where}: can not be read: {reason}") from error
+            raise HardwareError(f"{where}: cannot be read: {reason}") from error
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -63,7 +63,7 @@ class Gpu:
     processes: tuple[GpuProcess, ...] | None = ()
     """None: the driver gives no list here."""
     lost: str = ""
-    """Why the GPU can not be used ("GPU is lost"), or empty."""
+    """Why the GPU cannot be used ("GPU is lost"), or empty."""
 
 
 @dataclass(frozen=True, slots=True)

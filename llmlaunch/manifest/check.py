@@ -80,7 +80,7 @@ def ports(
 ) -> None:
     """No two components ask for one port on the same address.
 
-    A model's port is its first replica's alone: the others take what is free after it, and can not clash.
+    A model's port is its first replica's alone: the others take what is free after it, and cannot clash.
     """
     taken: dict[int, list[_Claim]] = {}
     asked = [_Claim(e.host, e.port, "the model", (*e.path, "port")) for e in entries if e.port is not None]

@@ -85,7 +85,7 @@ def explain(tree: Tree, kind: type[BaseModel], prefix: Path, error: Mapping[str,
 def _unknown_key(tree: Tree, kind: type[BaseModel], path: Path) -> None:
     key, valid = str(path[-1]), tuple(kind.model_fields)
     if kind is DefaultsPart and key in ModelPart.model_fields:
-        tree.problem(path, f"{key} belongs to one model and can not be a default", key=True)
+        tree.problem(path, f"{key} belongs to one model and cannot be a default", key=True)
         return
     other = _OTHER_WORDS.get(key.lower().replace("-", "_"), "")
     near = other if other in valid else nearest(key, valid)

@@ -37,7 +37,7 @@ def load(path: str | Path, env: Mapping[str, str]) -> Manifest:
         raise ManifestError([Problem(file, line, column, "the file is not UTF-8 text")]) from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise _unreadable(file, f"the file can not be read: {reason}") from None
+        raise _unreadable(file, f"the file cannot be read: {reason}") from None
     return loads(text, file=file, env=env, base=place.absolute().parent, path=str(place.absolute()))
 
 

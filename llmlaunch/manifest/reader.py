@@ -168,7 +168,7 @@ class Reader:
         try:
             short = shorthand.parse(value)
         except ValueError as error:
-            hidden = "the short form, with its value from the environment, can not be read"
+            hidden = "the short form, with its value from the environment, cannot be read"
             message = hidden if self.tree.hidden(path) else str(error)
             self.tree.problem(path, message, expected=shorthand.GRAMMAR)
             return None
@@ -277,7 +277,7 @@ class Reader:
         return place
 
     def _no_path(self, error: ValueError, path: Path) -> None:
-        message = "the path can not be read" if self.tree.hidden(path) else str(error)
+        message = "the path cannot be read" if self.tree.hidden(path) else str(error)
         self.tree.problem(path, message, expected="a path from / or from the manifest's folder")
 
     def _default_name(self, model: str, path: Path) -> str:

@@ -23,7 +23,7 @@ class Short:
 def parse(text: str) -> Short:
     """Read one short form. Raises ValueError with what is wrong.
 
-    IPv6 hosts may stand in brackets or bare. A path that contains ``@`` itself can not be told from the parts: the long form takes it.
+    IPv6 hosts may stand in brackets or bare. A path that contains ``@`` itself cannot be told from the parts: the long form takes it.
     Whether host, port and gpus make sense is checked where all values are, so that every mistake of a line is told.
     """
     parts = [part.strip() for part in text.split("@")]

@@ -57,7 +57,7 @@ class Tree:
     shown: dict[Path, str] = field(default_factory=dict)
     """The texts of those, with ``${NAME}`` in the place of values."""
     broken: set[Path] = field(default_factory=set)
-    """Values that can not be told, each with its problem; what else is wrong with them is no news."""
+    """Values that cannot be told, each with its problem; what else is wrong with them is no news."""
     secrets: set[str] = field(default_factory=set)
     """Values that variables brought in."""
     problems: list[Problem] = field(default_factory=list)

@@ -58,7 +58,7 @@ class Folder:
                     inner = (file for file in sorted(entry.iterdir()) if file.is_file())
                     found.update({f"{entry.name}/{file.name}": file.stat().st_size for file in inner})
         except OSError as error:
-            raise ModelError(f"{self.path}: can not be read: {error.strerror or error}") from error
+            raise ModelError(f"{self.path}: cannot be read: {error.strerror or error}") from error
         return found
 
     def read(self, name: str) -> bytes:
@@ -69,7 +69,7 @@ class Folder:
             with (self.path / name).open("rb") as file:
                 return file.read(length)
         except OSError as error:
-            raise ModelError(f"{self.path / name}: can not be read: {error.strerror or error}") from error
+            raise ModelError(f"{self.path / name}: cannot be read: {error.strerror or error}") from error
 
 
 @dataclass(frozen=True, slots=True)

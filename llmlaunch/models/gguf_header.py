@@ -80,7 +80,7 @@ def read(path: Path) -> GgufHeader:
 
             return read_prefixes(prefix, size, str(path))
     except OSError as error:
-        raise ModelError(f"{path}: can not be read: {error.strerror or error}") from error
+        raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def read_prefixes(prefix: Callable[[int], bytes], size: int, where: str) -> GgufHeader:

@@ -125,7 +125,7 @@ def _package(module: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise ModelError(
-            f"models from ModelScope need the package modelscope, which can not be imported: {error}",
+            f"models from ModelScope need the package modelscope, which cannot be imported: {error}",
             hint="pip install 'llmlaunch[modelscope]', or unset LLMLAUNCH_USE_MODELSCOPE",
         ) from error
 

@@ -156,7 +156,7 @@ def _exists(model: str, path: Path) -> bool:
         return path.exists()
     except OSError as error:  # a name that is too long, a folder that may not be entered
         shown = model if len(model) <= _SHOWN else model[:_SHOWN] + "…"
-        raise ModelError(f"model {shown!r} can not be looked up: {error.strerror}") from None
+        raise ModelError(f"model {shown!r} cannot be looked up: {error.strerror}") from None
 
 
 def _local(model: str, path: Path) -> Place:

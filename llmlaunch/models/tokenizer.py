@@ -9,5 +9,5 @@ _PATTERNS = ("*token*", "vocab*", "*.model", "*.spm", "*.bpe.*", "*.tiktoken", "
 
 
 def has_tokenizer(folder: Path) -> bool:
-    """False only for a folder in which nothing looks like one. Raises OSError for one that can not be read."""
+    """False only for a folder in which nothing looks like one. Raises OSError for one that cannot be read."""
     return any(any(folder.glob(pattern)) for pattern in _PATTERNS)

@@ -46,7 +46,7 @@ class Device:
 class Survey:
     devices: tuple[Device, ...]
     unusable: Mapping[int | str, str]
-    """Index or lower-case UUID of a device that is there but can not be used → why."""
+    """Index or lower-case UUID of a device that is there but cannot be used → why."""
     links: tuple[tuple[tuple[int, int], ...], ...]
     """By position: (LinkKind, NVLink lanes)."""
     notes: tuple[str, ...] = ()
@@ -56,7 +56,7 @@ class Survey:
     """By index (whole GPUs) and by lower-case UUID."""
 
     def find(self, device: int | str) -> Device | str:
-        """The device that the manifest means, or why it can not be used."""
+        """The device that the manifest means, or why it cannot be used."""
         key = device.lower() if isinstance(device, str) else device
         if key in self.by_name:
             return self.by_name[key]
@@ -85,7 +85,7 @@ def survey(inventory: Inventory, world: World) -> Survey:
         for part in gpu.mig:
             hidden = _hidden(part.uuid, inventory)
             if gpu.lost or hidden:
-                why = f"can not be used: {gpu.lost}" if gpu.lost else f"is {hidden}"
+                why = f"cannot be used: {gpu.lost}" if gpu.lost else f"is {hidden}"
                 unusable[part.uuid.lower()] = f"{part.uuid} on GPU {gpu.index} {why}"
             else:
                 devices.append(_slice(len(devices), gpu, part, world))
@@ -97,7 +97,7 @@ def survey(inventory: Inventory, world: World) -> Survey:
 
 def _why_not(gpu: Gpu, inventory: Inventory) -> str:
     if gpu.lost:
-        return f"GPU {gpu.index} can not be used: {gpu.lost}"
+        return f"GPU {gpu.index} cannot be used: {gpu.lost}"
     if gpu.mig_enabled:
         parts = listed([part.uuid for part in gpu.mig], "or")
         return f"GPU {gpu.index} is in MIG mode; " + (f"name {parts}" if parts else "and has no instances")

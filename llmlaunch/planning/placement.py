@@ -24,7 +24,7 @@ class Request:
     need: Callable[[int, str], Need | None]
     """From (number of GPUs, GPU's name); None: nothing tells."""
     unsuited: Callable[[int], str]
-    """Why the engine can not run it on so many GPUs (0: the CPU), or empty."""
+    """Why the engine cannot run it on so many GPUs (0: the CPU), or empty."""
     needs_gpu: str
     """Why ``auto`` may not mean the CPU where there is no GPU; empty: it may."""
     without_gpu: str
@@ -129,7 +129,7 @@ def _pinned(request: Request, gpus: GpuPinned, pool: Pool) -> Outcome:
         return Refused("; ".join(missing) + (_because(pool) if nothing_known else ""))
     devices = tuple(item for item in found if isinstance(item, Device))
     if len(devices) > 1 and any(device.mig for device in devices):
-        return Refused("CUDA lets a process use one MIG instance, so it can not span several devices")
+        return Refused("CUDA lets a process use one MIG instance, so it cannot span several devices")
     if len({device.uuid for device in devices}) < len(devices):
         return Refused("names one device twice")
     problem = request.unsuited(len(devices))
@@ -262,7 +262,7 @@ def _because(pool: Pool) -> str:
 
 def _unknown() -> Refused:
     return Refused(
-        "its files do not tell how large it is, so its VRAM can not be estimated; write vram: on the model"
+        "its files do not tell how large it is, so its VRAM cannot be estimated; write vram: on the model"
     )
 
 

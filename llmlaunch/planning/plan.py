@@ -36,7 +36,7 @@ def plan(manifest: Manifest, inventory: Inventory, facts: Mapping[str, ModelFact
     """What to run for ``manifest`` on ``inventory``; ``facts`` by :attr:`ModelSpec.model`, except for ``engine: command``.
 
     Replicas that run unchanged (``world.running``) keep their devices, port and spec to the letter. What does not fit is in
-    ``Plan.rejections``, with the numbers. Raises ManifestError for what an engine can not do, PlanError for hosts that are not this
+    ``Plan.rejections``, with the numbers. Raises ManifestError for what an engine cannot do, PlanError for hosts that are not this
     machine, PortTakenError for a requested port that somebody else holds.
     """
     refuse_wrong(manifest)
@@ -88,7 +88,7 @@ def plan(manifest: Manifest, inventory: Inventory, facts: Mapping[str, ModelFact
 
 
 def refuse_wrong(manifest: Manifest) -> None:
-    """Raise ManifestError with everything that an engine can not do, at the models' places in the file."""
+    """Raise ManifestError with everything that an engine cannot do, at the models' places in the file."""
     problems = []
     for model in manifest.models:
         where = model.position
@@ -257,7 +257,7 @@ def _why_no_gpus(inventory: Inventory) -> str:
         return inventory.note
     if inventory.visible == ():
         return "the CUDA_VISIBLE_DEVICES that llmlaunch was started with hides every GPU"
-    return "; ".join(f"GPU {gpu.index} can not be used: {gpu.lost}" for gpu in inventory.gpus if gpu.lost)
+    return "; ".join(f"GPU {gpu.index} cannot be used: {gpu.lost}" for gpu in inventory.gpus if gpu.lost)
 
 
 def _said(inventory: Inventory) -> tuple[str, ...]:

@@ -200,7 +200,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except LlmlaunchError as error:
         return _fail(error, error.exit_code)
     except OSError as error:
-        return _fail(LlmlaunchError(f"can not start the supervisor: {error}"), 1)
+        return _fail(LlmlaunchError(f"cannot start the supervisor: {error}"), 1)
     return 0
 
 

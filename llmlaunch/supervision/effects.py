@@ -213,7 +213,7 @@ class ProcessEffects:
             return
         except Exception as error:
             log.exception("starting %s", spec.name)
-            self._post(spec.name, SpawnFailed(incarnation, f"can not start: {error}"))
+            self._post(spec.name, SpawnFailed(incarnation, f"cannot start: {error}"))
             return
         oom = OomCount(tree.program.pid if tree.program else os.getpid())
         ended = asyncio.create_task(tree.ended())
@@ -221,7 +221,7 @@ class ProcessEffects:
             oom.look()
         code, left = ended.result()
         if left:
-            log.error("%s %d: %d processes can not be ended", spec.name, incarnation, left)
+            log.error("%s %d: %d processes cannot be ended", spec.name, incarnation, left)
         self._left.update(self._families.pop(key, ()))
         self._trees.pop(key, None)
         self._killed.discard(key)

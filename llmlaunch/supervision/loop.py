@@ -166,7 +166,7 @@ class Supervisor:
             try:
                 self.handle(item)
             except Exception:
-                log.exception("can not handle %r", item)
+                log.exception("cannot handle %r", item)
                 await asyncio.sleep(_AFTER_A_BUG_S)
 
     def stood_still(self, late_s: float) -> None:
@@ -228,7 +228,7 @@ class Supervisor:
             self.on_change(name, slot)
         except Exception:
             # Telling people must not keep a command from being carried out.
-            log.exception("can not tell of %s", name)
+            log.exception("cannot tell of %s", name)
 
     def _do(self, name: str, spec: ProcessSpec, command: Command) -> None:
         match command:

@@ -1,4 +1,4 @@
-"""Tells the controller what the supervisor knows: workers that can not register themselves, workers that are gone, names to expect.
+"""Tells the controller what the supervisor knows: workers that cannot register themselves, workers that are gone, names to expect.
 
 The wire is ``controller/wire.py``; a controller that does not answer is asked again with the next heartbeat.
 """

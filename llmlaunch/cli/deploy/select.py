@@ -68,10 +68,10 @@ NAME = typer.Option(
 
 
 def check_name(name: str) -> str:
-    """``name`` itself. Raises UsageError when it can not be a deployment's name."""
+    """``name`` itself. Raises UsageError when it cannot be a deployment's name."""
     if not _NAME.fullmatch(name):
         raise UsageError(
-            f"{name!r} can not be a deployment's name",
+            f"{name!r} cannot be a deployment's name",
             hint="a name has at most 63 characters: a-z, 0-9, '.', '_' and '-', and starts with a letter or digit",
         )
     return name
@@ -211,7 +211,7 @@ def name_to_start(file: str) -> str:
 def _declared_name(file: Path) -> str | None:
     """The top-level ``name`` as written, None when there is none. Aliases are never expanded on the way.
 
-    Raises ValueError when that can not be told.
+    Raises ValueError when that cannot be told.
     """
     import yaml
 

@@ -70,7 +70,7 @@ class Board:
         ]
 
     def shut_out(self) -> list[str]:
-        """What is waited for and can not start, because somebody else holds its port."""
+        """What is waited for and cannot start, because somebody else holds its port."""
         waiting = [name for name in self.wanted if self._in(name, "backoff", "failed")]
         return [name for name in waiting if self.rows[name].why == "port"]
 

@@ -41,7 +41,7 @@ class Fitted:
         yield self._table(titles) if titles else self._blocks()
 
     def _that_fit(self, width: int) -> list[str]:
-        """The titles of the columns to show; none when a table can not show what matters."""
+        """The titles of the columns to show; none when a table cannot show what matters."""
         titles = list(self.header)
         empty = [title for title in titles[1:] if title not in self.folds and self._is_empty(title)]
         for title in (*empty, *self.spare):

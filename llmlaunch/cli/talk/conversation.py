@@ -94,14 +94,14 @@ class Conversation:
             text = json.dumps({"model": self.model, "messages": self.messages}, ensure_ascii=False, indent=2)
             Path(os.path.expanduser(file)).write_text(text + "\n", encoding="utf-8")  # noqa: PTH111
         except OSError as error:
-            raise LlmlaunchError(f"{file} can not be written: {error.strerror}") from None
+            raise LlmlaunchError(f"{file} cannot be written: {error.strerror}") from None
 
     def load(self, file: str) -> None:
         """Take the messages of a saved conversation; the model stays. Raises LlmlaunchError, and changes nothing then."""
         try:
             data = json.loads(Path(os.path.expanduser(file)).read_text(encoding="utf-8"))  # noqa: PTH111
         except OSError as error:
-            raise LlmlaunchError(f"{file} can not be read: {error.strerror}") from None
+            raise LlmlaunchError(f"{file} cannot be read: {error.strerror}") from None
         except (ValueError, RecursionError):
             raise LlmlaunchError(f"{file} is no saved conversation: it is no JSON") from None
         messages = data.get("messages") if isinstance(data, dict) else data

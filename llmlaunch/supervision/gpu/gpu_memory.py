@@ -55,7 +55,7 @@ class GpuMemory:
 
 
 def free_bytes(inventory: Inventory) -> dict[str, int]:
-    """Free memory by UUID, MIG instances included. A GPU that can not be used counts as full, not as unknown."""
+    """Free memory by UUID, MIG instances included. A GPU that cannot be used counts as full, not as unknown."""
     free = {gpu.uuid: 0 if gpu.lost else gpu.free_bytes for gpu in inventory.gpus}
     free |= {part.uuid: part.free_bytes for gpu in inventory.gpus for part in gpu.mig}
     return free

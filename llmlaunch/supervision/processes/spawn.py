@@ -102,7 +102,7 @@ class Tree:
         return int(rest)
 
     async def ended(self) -> tuple[int | None, int]:
-        """Wait until nothing is left: the exit code (None when nobody saw it), and how many processes can not be ended."""
+        """Wait until nothing is left: the exit code (None when nobody saw it), and how many processes cannot be ended."""
         code, left = None, 0
         line = await self._lines.get()
         if line is not None:

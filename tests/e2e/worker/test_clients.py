@@ -261,7 +261,7 @@ def test_responses_are_told_streamed_parsed_and_continued(client: openai.OpenAI,
     ],
     ids=["suffix", "best_of below n", "best_of streamed", "no token", "many", "nothing", "context"],
 )
-def test_completions_that_can_not_be_are_refused_by_their_parameter(
+def test_completions_that_cannot_be_are_refused_by_their_parameter(
     writer: Worker, body: dict[str, Any], param: str, words: str
 ) -> None:
     answer = writer.post("/v1/completions", **({"model": "tiny", "prompt": "x", "max_tokens": 2} | body))

@@ -167,7 +167,7 @@ def test_a_worker_whose_device_is_lost_ends(model: Path, tmp_path: Path, kind: s
         assert "only a new process can use it" in said
 
 
-def test_a_model_that_can_not_share_a_batch_says_so(tmp_path: Path) -> None:
+def test_a_model_that_cannot_share_a_batch_says_so(tmp_path: Path) -> None:
     folder = tiny.save(unfit("Mamba", vocab_size=259), tmp_path / "m")
     with started(str(folder), "--model-names", "tiny") as worker:
         health = worker.get("/health").json()

@@ -36,9 +36,9 @@ def test_closed_streams_are_no_fault(lab: Cli, words: str, streams: str) -> None
 
 
 @pytest.mark.parametrize("words", ["status", "status --json", "plan --json", "schema", "--help", "logs tiny"])
-def test_what_can_not_be_printed_is_one_message(lab: Cli, words: str) -> None:
+def test_what_cannot_be_printed_is_one_message(lab: Cli, words: str) -> None:
     done = shell(lab, words, ">/dev/full")
-    assert (done.returncode, done.stderr) == (1, "error: can not print: No space left on device\n")
+    assert (done.returncode, done.stderr) == (1, "error: cannot print: No space left on device\n")
 
 
 def test_a_full_disk_under_its_output_does_not_keep_up_from_its_work(lab: Cli) -> None:

@@ -113,7 +113,7 @@ def test_redirects_are_not_followed(api: Api) -> None:
         assert target.asked == 0
 
 
-def test_who_has_the_token_may_vouch_for_an_engine_that_can_not_be_asked(guarded: Api) -> None:
+def test_who_has_the_token_may_vouch_for_an_engine_that_cannot_be_asked(guarded: Api) -> None:
     assert guarded.register("http://127.0.0.1:9", "m", verified=True, engine="vllm").status_code == 200
     assert guarded.routes()["replicas"][0]["engine"] == "vllm"
 

@@ -55,7 +55,7 @@ def test_a_taken_port_is_one_message_that_names_the_holder(tmp_path: Path) -> No
     with socket.create_server(("127.0.0.1", port)), process(tmp_path, port) as controller:
         assert controller.popen.wait(30) == 1
         lines = controller.text().splitlines()
-        assert f"can not listen on 127.0.0.1:{port}" in lines[0]
+        assert f"cannot listen on 127.0.0.1:{port}" in lines[0]
         assert f"pid {os.getpid()}" in lines[0]
         assert lines[1].startswith("hint:")
         assert len(lines) == 2

@@ -178,7 +178,7 @@ def test_an_old_driver_without_symbols(mock_nvml: MockNvml, nvml_library: Callab
     assert {link.kind for link in inventory.links} == {LinkKind.UNKNOWN}
 
 
-def test_a_driver_that_can_not_even_count(mock_nvml: MockNvml, nvml_library: Callable[..., Path]) -> None:
+def test_a_driver_that_cannot_even_count(mock_nvml: MockNvml, nvml_library: Callable[..., Path]) -> None:
     inventory = probe(MockNvml(nvml_library("nvmlDeviceGetCount_v2"), mock_nvml.file))
     assert not inventory.gpus
     assert "too old" in inventory.note

@@ -55,7 +55,7 @@ def test_a_folder_without_a_tokenizer_is_told_by_the_plan(home: Path, tmp_path: 
     assemble.replan(manifest(wanted), env=os.environ)
 
 
-def test_a_keys_file_that_can_not_serve_is_told_by_the_plan(home: Path, tmp_path: Path) -> None:
+def test_a_keys_file_that_cannot_serve_is_told_by_the_plan(home: Path, tmp_path: Path) -> None:
     file = tmp_path / "keys.txt"
     wanted = manifest(COMMAND, api=ApiSpec(api_keys_file=str(file)))
     with pytest.raises(PlanError, match=f"API keys file {file}: No such file"):

@@ -105,7 +105,7 @@ def test_unknown_components_are_named_and_nothing_is_done(lab: World) -> None:
     assert component(client, "a").pid == pid
 
 
-def test_plans_that_can_not_be_run_are_refused(lab: World) -> None:
+def test_plans_that_cannot_be_run_are_refused(lab: World) -> None:
     client = lab.supervisor()
     a = engine("a")
     refused = {

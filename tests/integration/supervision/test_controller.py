@@ -1,4 +1,4 @@
-"""What the supervisor tells a real controller about workers that can not register themselves."""
+"""What the supervisor tells a real controller about workers that cannot register themselves."""
 
 from __future__ import annotations
 

@@ -191,10 +191,10 @@ def test_a_socket_that_somebody_removes_is_made_again(lab: World, monkeypatch: p
     assert paths.DeploymentPaths("lab").socket.stat().st_mode & 0o777 == 0o600
 
 
-def test_state_that_can_not_be_kept_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_state_that_cannot_be_kept_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMLAUNCH_HOME", "/dev/null")
     with pytest.raises(
-        ControlError, match="can not keep state and logs in /dev/null/state/lab: Not a directory"
+        ControlError, match="cannot keep state and logs in /dev/null/state/lab: Not a directory"
     ):
         ensure_supervisor("lab")
 

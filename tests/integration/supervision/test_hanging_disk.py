@@ -32,7 +32,7 @@ async def until(condition: Callable[[], bool], what: str) -> None:
             await asyncio.sleep(0.02)
 
 
-def test_a_log_that_can_not_be_read_holds_up_nobody(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_that_cannot_be_read_holds_up_nobody(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk, hung = threading.Event(), list[str]()
     tail, write_state = component_logs.tail, state_file.write_state
 

@@ -104,7 +104,7 @@ def test_a_lock_that_a_dead_process_still_holds_is_waited_for(
     assert not stranger.alive
 
 
-def test_what_can_not_be_ended_is_said_and_not_forgotten(
+def test_what_cannot_be_ended_is_said_and_not_forgotten(
     where: paths.DeploymentPaths, stranger: ProcessId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     noted(where, left=(stranger,))

@@ -218,7 +218,7 @@ def test_a_command_is_filled_in() -> None:
         (ModelSpec("m", ("m",), engine_args={"no_register": True}), "always register"),
     ],
 )
-def test_what_an_engine_can_not_do_is_said(model: ModelSpec, says: str) -> None:
+def test_what_an_engine_cannot_do_is_said(model: ModelSpec, says: str) -> None:
     (problem,) = registry.get(model.engine).problems(model)
     assert says in problem
 

@@ -137,7 +137,7 @@ def test_every_host_gets_its_own_row(stack: ExitStack) -> None:
     assert rows == ["0.0.0.0", "127.0.0.1"]
 
 
-def test_who_can_not_be_found_is_not_blamed_on_anybody(stack: ExitStack) -> None:
+def test_who_cannot_be_found_is_not_blamed_on_anybody(stack: ExitStack) -> None:
     port = free_port()
     listen(stack, "127.0.0.1", port, backlog=False)
     assert ports.holder_of("127.0.0.1", port) == ports.UNNAMED_HOLDER

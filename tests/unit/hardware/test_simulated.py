@@ -150,7 +150,7 @@ def test_missing_and_binary_files(tmp_path: Path) -> None:
     with pytest.raises(HardwareError, match="No such file"):
         simulated.from_spec(str(tmp_path / "none.json"))
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(HardwareError, match="can not be read"):
+    with pytest.raises(HardwareError, match="cannot be read"):
         simulated.load(tmp_path / "binary.json")
 
 

@@ -199,9 +199,9 @@ def test_what_never_begins_or_never_ends(tmp_path: Path) -> None:
 def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
     file = tmp_path / "deploy.yaml"
     file.write_text("models: [a]\n")
-    assert "can not be read" in refused(file / "x.yaml").message
-    assert "can not be read" in refused("a" * 5000).message
-    assert "can not be read" in refused("a\0b").message
+    assert "cannot be read" in refused(file / "x.yaml").message
+    assert "cannot be read" in refused("a" * 5000).message
+    assert "cannot be read" in refused("a\0b").message
     assert "no such user" in refused("~nosuchuser/deploy.yaml").message
 
 

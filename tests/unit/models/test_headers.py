@@ -74,10 +74,10 @@ def test_wrong_tensor_descriptions(tensor: object) -> None:
         safetensors_header.parse(json.dumps({"w": tensor}).encode(), "x")
 
 
-def test_a_file_that_can_not_be_read(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="can not be read"):
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="cannot be read"):
         safetensors_header.read(tmp_path / "none.safetensors")
-    with pytest.raises(ModelError, match="can not be read"):
+    with pytest.raises(ModelError, match="cannot be read"):
         gguf_header.read(tmp_path)
 
 

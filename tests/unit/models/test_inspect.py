@@ -239,7 +239,7 @@ def test_the_hub_cache_is_used_without_asking(tmp_path: Path) -> None:
     assert "org/tiny" in caught.value.hint
 
 
-def test_a_revision_can_not_leave_the_cache(tmp_path: Path) -> None:
+def test_a_revision_cannot_leave_the_cache(tmp_path: Path) -> None:
     cached_model(tmp_path, "org/tiny")
     (tmp_path / "secret").write_text("b" * 40)
     place = source.resolve("org/tiny", revision="../../secret", env={"HF_HUB_CACHE": str(tmp_path)})

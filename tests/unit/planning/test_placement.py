@@ -346,16 +346,16 @@ def test_a_lost_gpu_is_left_out_with_a_note() -> None:
     made = planned(model(), on=inventory)
     assert workers(made) == {"llama-1": (uuid(1),)}
     assert made.notes == ("GPU 0 (NVIDIA A100-SXM4-80GB) is left out: GPU is lost",)
-    assert reason(planned(model(gpus=GpuPinned((0,))), on=inventory)) == "GPU 0 can not be used: GPU is lost"
+    assert reason(planned(model(gpus=GpuPinned((0,))), on=inventory)) == "GPU 0 cannot be used: GPU is lost"
     both = reason(planned(model(gpus=GpuAuto(2)), on=inventory))
-    assert both == "needs 2 GPUs, and 1 GPU can be used (GPU 0 can not be used: GPU is lost)"
+    assert both == "needs 2 GPUs, and 1 GPU can be used (GPU 0 cannot be used: GPU is lost)"
 
 
-def test_a_mig_instance_that_can_not_be_used_is_named() -> None:
+def test_a_mig_instance_that_cannot_be_used_is_named() -> None:
     part = uuid(0, "MIG")
     pinned = model("smollm2", gpus=GpuPinned((part,)))
     lost = box(replace(mig_gpu(0, 1), lost="GPU is lost"), gpu(1))
-    assert reason(planned(pinned, on=lost)) == f"{part} on GPU 0 can not be used: GPU is lost"
+    assert reason(planned(pinned, on=lost)) == f"{part} on GPU 0 cannot be used: GPU is lost"
     hidden = replace(box(mig_gpu(0, 1), gpu(1)), visible=(uuid(1),))
     assert reason(planned(pinned, on=hidden)).startswith(f"{part} on GPU 0 is hidden by the CUDA_VISIBLE_DEV")
 
@@ -535,7 +535,7 @@ def test_the_api_outlasts_the_longest_grace_of_its_models() -> None:
     assert api.stop_grace_s == 48.0
 
 
-def test_all_that_the_engines_can_not_do_is_said_at_once_with_its_place() -> None:
+def test_all_that_the_engines_cannot_do_is_said_at_once_with_its_place() -> None:
     where = Position("/srv/deploy.yaml", 7, 5)
     bad = model(engine=VLLM, engine_args={"port": 1}, env={"CUDA_VISIBLE_DEVICES": "0"}, position=where)
     worse = model("smollm2", engine_args={"device": "cpu"})

@@ -207,7 +207,7 @@ def test_a_supervisor_without_gates_is_caught(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_loop_that_meets_a_bug_goes_on() -> None:
-    """One item that can not be handled must not end the supervision of all the others."""
+    """One item that cannot be handled must not end the supervision of all the others."""
 
     async def run() -> None:
         world = World(0)
@@ -219,7 +219,7 @@ def test_a_loop_that_meets_a_bug_goes_on() -> None:
         world.last_incarnation = lambda name: 7  # type: ignore[method-assign]
 
         def broken(name: str, slot: Slot) -> None:
-            raise OSError("the journal can not be written")
+            raise OSError("the journal cannot be written")
 
         supervisor.on_change = broken
         await asyncio.wait_for(supervisor.apply(Plan("lab", (spec("a"),))), 5)

@@ -146,7 +146,7 @@ def test_the_curl_line_survives_the_shell(model: str, embedding: bool) -> None:
 
 
 @given(st.text())
-def test_what_a_model_says_can_not_take_over_the_terminal(text: str) -> None:
+def test_what_a_model_says_cannot_take_over_the_terminal(text: str) -> None:
     shown = visible(text)
     assert not any((ord(c) < 32 and c not in "\n\t") or 0x7F <= ord(c) <= 0x9F for c in shown)
     assert visible(shown) == shown

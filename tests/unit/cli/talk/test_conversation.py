@@ -84,10 +84,10 @@ def test_a_file_that_is_no_conversation_changes_nothing(tmp_path: Path, text: st
     assert [m["content"] for m in talk.messages] == ["kept"]
 
 
-def test_files_that_can_not_be_opened_are_told(tmp_path: Path) -> None:
-    with pytest.raises(LlmlaunchError, match="can not be read"):
+def test_files_that_cannot_be_opened_are_told(tmp_path: Path) -> None:
+    with pytest.raises(LlmlaunchError, match="cannot be read"):
         Conversation("m").load(str(tmp_path / "none"))
-    with pytest.raises(LlmlaunchError, match="can not be written"):
+    with pytest.raises(LlmlaunchError, match="cannot be written"):
         Conversation("m").save(str(tmp_path / "no" / "folder"))
 
 

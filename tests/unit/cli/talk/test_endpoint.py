@@ -67,7 +67,7 @@ def test_our_own_deployment_is_reached_directly_whatever_is_set(
 @pytest.mark.parametrize(
     "value", ["socks5://u:pass-word@h:9", "socks://u:pass-word@h:9", "http://u:pass-word@[::1"]
 )
-def test_a_proxy_that_can_not_be_used_is_one_line_without_its_password(
+def test_a_proxy_that_cannot_be_used_is_one_line_without_its_password(
     value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ALL_PROXY", value)

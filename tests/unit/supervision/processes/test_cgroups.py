@@ -36,7 +36,7 @@ def test_no_group_where_none_can_be_made(machine: Path, cgroup: str) -> None:
     assert cgroups.own(machine / "nowhere") is None
 
 
-def test_a_group_that_can_not_be_killed_is_not_kept(tmp_path: Path) -> None:
+def test_a_group_that_cannot_be_killed_is_not_kept(tmp_path: Path) -> None:
     """An older kernel, or no such file system at all."""
     assert cgroups.make(tmp_path, "lab-w-1") == ""
     assert cgroups.make(tmp_path / "nowhere", "lab-w-1") == ""
