@@ -87,7 +87,7 @@ class Cli:
 
 
 @contextlib.contextmanager
-def cli(cwd: Path | None = None, **env: str) -> Iterator[Cli]:
+def cli(cwd: Path | None = None, /, **env: str) -> Iterator[Cli]:
     """A :class:`Cli` in a fresh home. Whatever it started is gone at the end, also when the test failed."""
     home = Path(tempfile.mkdtemp(prefix="llmlaunch-test-"))
     folder = cwd or home / "cwd"

@@ -160,7 +160,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         worker = self.worker
         raw = self.rfile.read(int(self.headers.get("content-length", 0)))
-        body = json.loads(raw) if raw else None
+        body: Any = json.loads(raw) if raw else None
         worker.seen.append((self.path, body))
         if worker.silent:
             worker.wait(30)

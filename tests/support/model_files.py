@@ -45,7 +45,7 @@ def sharded_folder(folder: Path, **config: Any) -> Path:
     """The same, with its two tensors in two files and an index."""
     llama_folder(folder, **config)
     (folder / "model.safetensors").unlink()
-    parts = {
+    parts: dict[str, Tensors] = {
         "model-00001-of-00002.safetensors": {"embed.weight": ("BF16", (64, 16))},
         "model-00002-of-00002.safetensors": {"norm.weight": ("F32", (16,))},
     }

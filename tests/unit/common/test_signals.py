@@ -3,6 +3,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -15,14 +16,14 @@ Handler = Callable[[int, FrameType | None], object] | int
 @pytest.fixture
 def handle() -> Iterator[Callable[[int, Handler], None]]:
     """Install a handler for the time of the test."""
-    before: dict[int, object] = {}
+    before: dict[int, Any] = {}
 
     def install(number: int, handler: Handler) -> None:
         before.setdefault(number, signal.signal(number, handler))
 
     yield install
     for number, handler in before.items():
-        signal.signal(number, handler)  # type: ignore[arg-type]
+        signal.signal(number, handler)
 
 
 def test_a_signal_that_is_ignored_is_left_out(handle: Callable[[int, Handler], None]) -> None:

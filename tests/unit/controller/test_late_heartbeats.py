@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 
@@ -13,7 +14,7 @@ from llmlaunch.common import process_identity
 from llmlaunch.controller import registry
 from llmlaunch.controller.late_heartbeats import LateWorkers
 from llmlaunch.controller.registry import FAILED_ASKS, Table, Worker
-from llmlaunch.controller.worker_probe import Address, NobodyThereError, NoStatusError
+from llmlaunch.controller.worker_probe import Address, Asker, NobodyThereError, NoStatusError
 
 A = "http://127.0.0.1:21002"
 B = "http://127.0.0.1:21003"
@@ -45,7 +46,8 @@ class Room:
         self.table = table
 
     async def until(self, asker: FakeAsker, condition: Callable[[], bool]) -> None:
-        loop = LateWorkers(asker, lambda: LATER, lambda: self.table, self.take, turn_s=0.001)  # type: ignore[arg-type]
+        asks = cast("Asker", asker)
+        loop = LateWorkers(asks, lambda: LATER, lambda: self.table, self.take, turn_s=0.001)
         task = asyncio.create_task(loop.run())
         try:
             end = time.monotonic() + 10

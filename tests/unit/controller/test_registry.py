@@ -303,9 +303,9 @@ def test_over_random_histories(history: list[tuple[tuple[str, str, Any], float]]
 
 @pytest.mark.parametrize("field", ["speed", "engine_model", "max_concurrency", "trusted"])
 def test_any_changed_field_is_news(field: str) -> None:
-    other = {"speed": 3.0, "engine_model": "x", "max_concurrency": 2, "trusted": True}[field]
+    changes: dict[str, Any] = {"speed": 3.0, "engine_model": "x", "max_concurrency": 2, "trusted": True}
     t = table(worker(A))
-    assert registry.register(t, replace(worker(A), **{field: other})).rev == t.rev + 1  # type: ignore[arg-type]
+    assert registry.register(t, replace(worker(A), **{field: changes[field]})).rev == t.rev + 1
 
 
 def test_fastchats_own_workers_have_two_of_their_heartbeats_time() -> None:

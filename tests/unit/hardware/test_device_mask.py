@@ -8,7 +8,7 @@ import pytest
 
 from llmlaunch.hardware.device_mask import visible
 from llmlaunch.hardware.simulated import parse
-from llmlaunch.hardware.types import MigDevice
+from llmlaunch.hardware.types import Gpu, MigDevice
 
 MIG = MigDevice("MIG-aaaa-1", "MIG 1g", 1, 1, 0, 3, 0)
 NAMES = ("GPU-aaaa-0", "GPU-aabb-1", "GPU-cccc-2")
@@ -17,7 +17,7 @@ MIXED = (*SAME[:2], replace(parse("1xT4").gpus[0], index=2, uuid=NAMES[2]))
 WITH_MIG = (*SAME[:2], replace(SAME[2], mig=(MIG, replace(MIG, uuid="MIG-bbbb-2", gpu_instance=5))))
 
 
-def mask(value: str, gpus: tuple = SAME, **more: str) -> tuple[str, ...] | None:  # type: ignore[type-arg]
+def mask(value: str, gpus: tuple[Gpu, ...] = SAME, **more: str) -> tuple[str, ...] | None:
     return visible(gpus, {"CUDA_VISIBLE_DEVICES": value, **more})[0]
 
 

@@ -14,12 +14,15 @@ from llmlaunch.manifest import shorthand, sizes
 from llmlaunch.manifest.resolve import default_name, deployment_name
 from llmlaunch.manifest.shorthand import Short
 from llmlaunch.manifest.types import (
+    ApiSpec,
+    ControllerSpec,
     Dispatch,
     EngineName,
     GpuAuto,
     GpuCpu,
     GpuPinned,
     GpuRequest,
+    ModelSpec,
     Restarts,
     Source,
 )
@@ -501,6 +504,6 @@ api: {log_max: 2MiB}
 models: [a, {model: b, log_max: 3MiB}]
 """
     found = manifest(text)
-    specs = (found.controller, found.api, *found.models)
+    specs: list[ControllerSpec | ApiSpec | ModelSpec] = [found.controller, found.api, *found.models]
     assert [spec.log_max_bytes >> 20 for spec in specs] == [1, 2, 1, 3]
     assert [spec.log_keep for spec in specs] == [3, 2, 2, 2]

@@ -117,7 +117,9 @@ def test_an_alias_stands_where_it_is_written() -> None:
     text = "models:\n- &b {model: a}\n- c\n- *b\n"
     found = problem(text)
     assert (found.line, found.column) == (2, 14)
-    assert manifest("models:\n- &b c\n- d\n").models[1].position.line == 3  # type: ignore[union-attr]
+    position = manifest("models:\n- &b c\n- d\n").models[1].position
+    assert position is not None
+    assert position.line == 3
     assert places("models:\n- &b 3\n- c\n- *b\n") == [(2, 3), (4, 3)]
 
 

@@ -35,7 +35,7 @@ def test_smollm2_in_its_package() -> None:
         3,
         64,
     )
-    assert 2 * facts.layers * facts.kv_heads * facts.head_dim * 2 == 23_040
+    assert 2 * (facts.layers or 0) * (facts.kv_heads or 0) * (facts.head_dim or 0) * 2 == 23_040
     assert (facts.parameters, facts.vocab_size, facts.context_length) == (134_515_008, 49152, 8192)
     assert facts.weight_bytes is not None
     assert Path(facts.path).stat().st_size > facts.weight_bytes > 90_000_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from llmlaunch.errors import PlanError
 from llmlaunch.planning.codec import plan_from_json, plan_report, plan_to_json, spec_from_json, spec_to_json
-from llmlaunch.planning.types import Component, GpuBudget, Mapping, Plan, ProcessSpec, Rejection
+from llmlaunch.planning.types import Component, GpuBudget, Plan, ProcessSpec, Rejection
 
 st.register_type_strategy(Mapping, lambda _: st.dictionaries(st.text(max_size=5), st.text(max_size=5)))
 st.register_type_strategy(float, st.floats(allow_nan=False, allow_infinity=False))

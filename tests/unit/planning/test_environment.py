@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,9 +13,9 @@ from llmlaunch.planning.environment import OURS, child_environment, looks_secret
 from llmlaunch.planning.types import Component, ProcessSpec
 
 
-def spec(component: Component = Component.WORKER, **changes: object) -> ProcessSpec:
+def spec(component: Component = Component.WORKER, **changes: Any) -> ProcessSpec:
     bare = ProcessSpec("w-1", component, ("serve",), {}, "127.0.0.1", 21002, "http://127.0.0.1:21002")
-    return replace(bare, **changes)  # type: ignore[arg-type]
+    return replace(bare, **changes)
 
 
 WORKER, API, CONTROLLER = spec(), spec(Component.API), spec(Component.CONTROLLER)

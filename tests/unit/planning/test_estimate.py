@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlaunch.engines import registry
+from llmlaunch.engines.types import Engine
 from llmlaunch.manifest.types import EngineName
 from llmlaunch.models.facts import ModelFacts, ModelKind
 from llmlaunch.planning.estimate import (
@@ -45,8 +47,8 @@ vllm = model(engine=EngineName.VLLM)
         (SMOLLM, VLLM, 2, 15_360),  # 3 heads over 2 GPUs: the larger share
     ],
 )
-def test_kv_bytes_per_token(facts: ModelFacts, engine: object, count: int, bytes_per_token: int) -> None:
-    assert kv_bytes_per_token(vllm, facts, engine, count) == (bytes_per_token, 0)  # type: ignore[arg-type]
+def test_kv_bytes_per_token(facts: ModelFacts, engine: Engine, count: int, bytes_per_token: int) -> None:
+    assert kv_bytes_per_token(vllm, facts, engine, count) == (bytes_per_token, 0)
 
 
 def test_sliding_and_stateless_layers() -> None:
@@ -63,7 +65,9 @@ def test_fp8_cache_takes_half() -> None:
 
 
 def test_the_whole_formula_for_llama_3_8b_on_vllm() -> None:
-    parts = dict(estimate(vllm, LLAMA, VLLM, 1).parts)  # type: ignore[union-attr]
+    planned = estimate(vllm, LLAMA, VLLM, 1)
+    assert planned
+    parts = dict(planned.parts)
     assert parts["weights"] == 16_060_522_496 * 102 // 100
     assert parts["KV cache"] == 8 * 4096 * (128 << 10)  # a pool for 8 sequences of 4096 tokens
     assert parts["activations"] == (2048 * (4 * 4096 + 2 * 14336) * 2 + 64 * 128_256 * 12) * 12 // 10
@@ -114,14 +118,16 @@ def test_a_claim_buys_the_tokens_that_it_was_planned_for() -> None:
         ({}, replace(LLAMA, parameters=None, weight_bytes=None), "vllm", None),
     ],
 )
-def test_weights(changes: dict[str, object], facts: ModelFacts, engine: str, expected: int | None) -> None:
+def test_weights(changes: dict[str, Any], facts: ModelFacts, engine: str, expected: int | None) -> None:
     wanted = model(engine=EngineName(engine), **changes)
     assert weight_bytes(wanted, facts, registry.get(engine).memory) == expected
 
 
 def test_embedding_models_have_no_cache() -> None:
     bert = replace(SMOLLM, kind=ModelKind.EMBED)
-    assert "KV cache" not in dict(estimate(model(), bert, TRANSFORMERS, 1).parts)  # type: ignore[union-attr]
+    planned = estimate(model(), bert, TRANSFORMERS, 1)
+    assert planned
+    assert "KV cache" not in dict(planned.parts)
 
 
 def test_a_shape_that_is_unknown_falls_back_to_a_rule_of_thumb() -> None:

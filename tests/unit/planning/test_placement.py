@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from llmlaunch.errors import ManifestError
-from llmlaunch.hardware.types import Gpu, GpuProcess, Inventory
+from llmlaunch.hardware.types import Gpu, GpuProcess, Inventory, LinkKind
 from llmlaunch.manifest.types import (
     ApiSpec,
     ControllerSpec,
@@ -16,6 +16,7 @@ from llmlaunch.manifest.types import (
     GpuAuto,
     GpuCpu,
     GpuPinned,
+    ModelSpec,
     Position,
     Restarts,
 )
@@ -40,8 +41,8 @@ from tests.unit.planning.worlds import (
 VLLM = EngineName.VLLM
 
 
-def planned(*models: object, on: Inventory, world: World | None = None) -> Plan:
-    return plan(manifest(*models), on, FACTS, world or World())  # type: ignore[arg-type]
+def planned(*models: ModelSpec, on: Inventory, world: World | None = None) -> Plan:
+    return plan(manifest(*models), on, FACTS, world or World())
 
 
 def spec(made: Plan, name: str) -> ProcessSpec:
@@ -148,7 +149,9 @@ def test_the_worst_link_of_a_set_counts_first() -> None:
     links = nvlink_pairs((0, 1), (1, 2), among=6)
     switch = {(3, 4), (3, 5), (4, 5)}
     links = tuple(
-        replace(link, kind=5) if (int(link.a[4:12], 16), int(link.b[4:12], 16)) in switch else link  # type: ignore[arg-type]
+        replace(link, kind=LinkKind.SWITCH)
+        if (int(link.a[4:12], 16), int(link.b[4:12], 16)) in switch
+        else link
         for link in links
     )
     made = planned(model(gpus=GpuAuto(3)), on=box(*(gpu(i) for i in range(6)), links=links))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlaunch.hardware.types import Inventory
-from llmlaunch.manifest.types import GpuAuto, GpuCpu, GpuPinned, Manifest
+from llmlaunch.manifest.types import GpuAuto, GpuCpu, GpuPinned, Manifest, ModelSpec
 from llmlaunch.planning.plan import plan
 from llmlaunch.planning.types import Component, Occupied, Plan, World
 from tests.unit.planning.worlds import FACTS, as_used, inventories, manifest, manifests, model_specs
@@ -20,7 +20,7 @@ many = settings(max_examples=100, deadline=None)
 
 def left(inventory: Inventory) -> dict[str, int]:
     """Free bytes by UUID of every device that may be used, worked out apart from the planner."""
-    found = {}
+    found: dict[str, int] = {}
     for gpu in inventory.gpus:
         if gpu.lost:
             continue
@@ -143,11 +143,11 @@ def test_a_running_plan_is_planned_again_the_same(inventory: Inventory, wanted: 
 @many
 @given(boxes, wishes, model_specs("added"), st.integers(0, 4))
 def test_a_new_model_moves_nobody_and_oversells_nothing(
-    inventory: Inventory, wanted: Manifest, added: object, at: int
+    inventory: Inventory, wanted: Manifest, added: ModelSpec, at: int
 ) -> None:
     first = plan(wanted, inventory, FACTS, World())
     models = list(wanted.models)
-    models.insert(at, added)  # type: ignore[arg-type]
+    models.insert(at, added)
     bigger = manifest(*models)
     for seen, world in seen_later(inventory, first):
         second = plan(bigger, seen, FACTS, world)

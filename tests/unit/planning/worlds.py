@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -114,13 +115,13 @@ def nvlink_pairs(*pairs: tuple[int, int], among: int) -> tuple[Link, ...]:
     )  # fmt: skip
 
 
-def model(name: str = "llama", **changes: object) -> ModelSpec:
+def model(name: str = "llama", **changes: Any) -> ModelSpec:
     """``name`` is a key of FACTS, and the served name unless ``names`` says otherwise."""
-    return replace(ModelSpec(model=name, names=(name,)), **changes)  # type: ignore[arg-type]
+    return replace(ModelSpec(model=name, names=(name,)), **changes)
 
 
-def manifest(*models: ModelSpec, **changes: object) -> Manifest:
-    return replace(Manifest(name="lab", models=models), **changes)  # type: ignore[arg-type]
+def manifest(*models: ModelSpec, **changes: Any) -> Manifest:
+    return replace(Manifest(name="lab", models=models), **changes)
 
 
 def workers(plan: Plan) -> dict[str, tuple[str, ...]]:

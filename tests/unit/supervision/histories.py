@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from llmlaunch.planning.types import Component, ProcessSpec
 from llmlaunch.supervision.core.restart import Policy
@@ -41,8 +42,8 @@ POLICY = Policy(
 )
 
 
-def spec(name: str = "w", **changes: object) -> ProcessSpec:
-    values: dict[str, object] = {
+def spec(name: str = "w", **changes: Any) -> ProcessSpec:
+    values: dict[str, Any] = {
         "name": name,
         "component": Component.WORKER,
         "argv": ("serve", name),
@@ -53,7 +54,7 @@ def spec(name: str = "w", **changes: object) -> ProcessSpec:
         "start_timeout_s": 8.0,
         "stop_grace_s": 4.0,
     }
-    return ProcessSpec(**(values | changes))  # type: ignore[arg-type]
+    return ProcessSpec(**(values | changes))
 
 
 class Broken(AssertionError):
@@ -87,7 +88,7 @@ class OneComponent:
             restart_delay_s=self.chance.choice([None, None, 3.0]),
         )
         self.deaf = self.chance.random() < 0.3
-        self.old: list[Event] = []
+        self.old: list[Spawned | SpawnFailed | Exited | Probed | Progressed | Drained] = []
 
     def feed(self, event: Event) -> None:
         jitter, before = self.chance.random(), self.record
@@ -157,7 +158,7 @@ class OneComponent:
                 events.append(Probed(inc, roll() < 0.8, "status 500"))
         if not calm:
             # Late and repeated messages of earlier lives, as a slow thread would post them.
-            stale = [e for e in self.old if e.incarnation < self.record.incarnation]  # type: ignore[union-attr]
+            stale = [e for e in self.old if e.incarnation < self.record.incarnation]
             if stale and roll() < 0.3:
                 events.append(self.chance.choice(stale))
             self.old = [*self.old, *(e for e in events if not isinstance(e, Commanded | Tick))][-20:]

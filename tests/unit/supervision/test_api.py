@@ -32,7 +32,7 @@ def host() -> Host:
 
 @pytest.fixture
 def client(host: Host) -> TestClient:
-    return TestClient(api.build(host), raise_server_exceptions=False)  # type: ignore[arg-type]
+    return TestClient(api.build(host), raise_server_exceptions=False)
 
 
 def test_a_path_may_hold_any_byte() -> None:

@@ -8,6 +8,7 @@ import stat
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,7 +96,8 @@ def test_a_newer_supervisor_may_say_more_and_nobody_less() -> None:
     del data["components"][0]["phase"]
     with pytest.raises(ControlError, match="incomplete ComponentStatus"):
         codec.status_from_json(data)
-    for nonsense in (None, [], "x", {"supervisor": 3}):
+    values: list[Any] = [None, [], "x", {"supervisor": 3}]
+    for nonsense in values:
         with pytest.raises(ControlError):
             codec.status_from_json(nonsense)
 

@@ -47,7 +47,8 @@ def play(
     *moments: tuple[float, Event], spec: ProcessSpec | None = None, record: Record | None = None
 ) -> tuple[Record, list[Command]]:
     """Feed events at their times; the last record, and every command."""
-    record, commands = record or Record(), []
+    record = record or Record()
+    commands: list[Command] = []
     for now, event in moments:
         record, new = step(record, event, spec or SPEC, now, 0.0, POLICY)
         commands += new
@@ -114,7 +115,10 @@ def test_the_start_deadline_counts_from_the_last_progress() -> None:
     record, commands = play((15.1, Tick()), record=record)
     assert (record.phase, record.cause.why) == (Phase.STOPPING, Why.START_TIMEOUT)
     assert record.cause.text == "not ready, and no sign of progress for 8 s; the last was: 40 %"
-    assert commands == [Terminate(1, pytest.approx(POLICY.unhealthy_grace_s))]
+    (command,) = commands
+    assert isinstance(command, Terminate)
+    assert command.incarnation == 1
+    assert command.grace_s == pytest.approx(POLICY.unhealthy_grace_s)
 
 
 def test_an_exit_while_starting_fails_at_once_with_its_last_words() -> None:
@@ -340,7 +344,8 @@ def test_restart_max_and_delay() -> None:
     record, _ = play((2.0, Tick()), (2.0, Tick()), (2.5, SpawnFailed(2, "port")), record=record, spec=patient)
     assert (record.phase, record.deadline) == (Phase.FAILED, 9.5)
     record, _ = play((9.5, Tick()), (9.5, Tick()), (9.6, SpawnFailed(3, "port")), record=record, spec=patient)
-    assert (record.phase, record.deadline) == (Phase.FAILED, pytest.approx(16.6))
+    assert record.phase is Phase.FAILED
+    assert record.deadline == pytest.approx(16.6)
 
 
 # ── what happened last ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -497,7 +502,7 @@ def test_delays_grow_to_the_cap_with_jitter() -> None:
 
 def without_incarnation_check(record: Record, event: Event, *rest: Any) -> tuple[Record, tuple[Command, ...]]:
     """The machine as it would be if it believed every event."""
-    if hasattr(event, "incarnation"):
+    if not isinstance(event, Commanded | Tick):
         event = replace(event, incarnation=record.incarnation)
     return step(record, event, *rest)
 

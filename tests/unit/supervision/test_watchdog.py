@@ -62,8 +62,13 @@ def test_a_loop_that_turns_is_left_alone(
     async def run() -> None:
         watchdog = Watchdog(where, patience_s=5.0, beat_s=0.01)
         watchdog.start()
-        seen = {watchdog._beat}
-        await until(lambda: (seen.add(watchdog._beat), len(seen) > 5)[1])
+        seen: set[float] = set()
+
+        def has_beaten_often() -> bool:
+            seen.add(watchdog._beat)
+            return len(seen) > 5
+
+        await until(has_beaten_often)
         watchdog.close()
 
     asyncio.run(run())

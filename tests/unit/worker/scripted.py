@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import openai
@@ -83,7 +83,12 @@ class Served:
         self.script = script
         self.http = http
         self.openai = openai.AsyncOpenAI(
-            base_url="http://worker/v1", api_key="none", max_retries=0, http_client=http
+            base_url="http://worker/v1",
+            api_key="none",
+            max_retries=0,
+            http_client=cast(
+                "Any", http
+            ),  # httpx's clients are welcome, too; the SDK's types name only httpx2's
         )
 
 

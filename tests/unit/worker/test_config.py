@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -45,7 +46,7 @@ GOOD = WorkerConfig(model="m", names=("m",))
     ],
     ids=str,
 )  # fmt: skip
-def test_what_can_never_work_is_refused_by_its_flag(change: dict[str, object]) -> None:
+def test_what_can_never_work_is_refused_by_its_flag(change: dict[str, Any]) -> None:
     check(GOOD)
     with pytest.raises(UsageError, match="--"):
-        check(dataclasses.replace(GOOD, **change))  # type: ignore[arg-type]
+        check(dataclasses.replace(GOOD, **change))

@@ -31,7 +31,7 @@ def maker() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def page(maker: ModuleType) -> str:
-    return (ROOT / maker.REFERENCE).read_text(encoding="utf-8")
+    return str((ROOT / maker.REFERENCE).read_text(encoding="utf-8"))
 
 
 def test_the_page_is_current(maker: ModuleType, page: str) -> None:

@@ -132,7 +132,9 @@ def test_functions_are_called_and_their_results_read() -> None:
         }  # fmt: skip
         whole = await made.openai.responses.create(model="m", input="Rome?", tools=tools)
         assert [item.type for item in whole.output] == ["function_call"]
-        assert whole.tools[0].name == "weather"
+        (tool,) = whole.tools
+        assert tool.type == "function"
+        assert tool.name == "weather"
         result: Any = [{"type": "function_call_output", "call_id": calls[0].call_id, "output": "sunny"}]
         last = await made.openai.responses.create(
             model="m", input=result, previous_response_id=events[-1].response.id, tools=tools

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from llmlaunch.worker.engine.scheduler import Capacity, Copy, Drop, Scheduler, Ticket
 
 
@@ -25,8 +27,8 @@ class World:
         """The step in which each prompt began."""
         self.steps = 0
 
-    def add(self, name: str, prompt: list[int], max_new: int = 4, **fields: object) -> None:
-        ticket = Ticket(name, tuple(prompt), max_new, **fields)  # type: ignore[arg-type]
+    def add(self, name: str, prompt: list[int], max_new: int = 4, **fields: Any) -> None:
+        ticket = Ticket(name, tuple(prompt), max_new, **fields)
         self.scheduler.add(ticket)
         self.tickets[name] = ticket
         self.said[name] = []
@@ -48,13 +50,13 @@ class World:
         assert len({span.request_id for span in step.spans}) == len(step.spans)
         chunks = sum(len(span.tokens) for span in step.spans if span.prompt)
         assert chunks <= max(1, self.budget)
-        sampled = []
+        sampled: list[str] = []
         for span in step.spans:
-            row = self.rows[span.row][: span.start]
+            kept = self.rows[span.row][: span.start]
             whole = [*self.tickets[span.request_id].prompt, *self.said[span.request_id]]
-            assert row == whole[: span.start], "computes on top of another's columns"
+            assert kept == whole[: span.start], "computes on top of another's columns"
             assert list(span.tokens) == whole[span.start : span.start + len(span.tokens)]
-            self.rows[span.row] = row + list(span.tokens)
+            self.rows[span.row] = kept + list(span.tokens)
             assert len(self.rows[span.row]) <= self.capacity.columns
             self.held[span.row] = max(self.held[span.row], len(self.rows[span.row]))
             assert span.samples == (len(self.rows[span.row]) == len(whole))

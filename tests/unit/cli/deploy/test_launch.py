@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import typer
@@ -12,6 +12,7 @@ from llmlaunch import assemble, cli
 from llmlaunch.cli import app
 from llmlaunch.cli.deploy import launch
 from llmlaunch.cli.display.live_view import PlainView
+from llmlaunch.control.client import ControlClient
 from llmlaunch.errors import NotRunningError
 from llmlaunch.manifest.load import load
 from llmlaunch.planning.types import Plan
@@ -48,7 +49,7 @@ class _Ending:
 
 def test_a_second_ctrl_c_may_come_when_there_is_nothing_left_to_kill() -> None:
     client = _Ending()
-    launch._shut_down(client, force=True)  # type: ignore[arg-type]
+    launch._shut_down(cast("ControlClient", client), force=True)
     assert client.asked == [True]
 
 

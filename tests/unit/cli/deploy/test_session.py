@@ -5,11 +5,13 @@ import queue
 import signal
 import time
 from collections.abc import Iterator
+from typing import cast
 
 import pytest
 
 from llmlaunch.cli.deploy.session import Interrupted, Session, SupervisorGone
 from llmlaunch.cli.display.progress import Board
+from llmlaunch.control.client import ControlClient
 from llmlaunch.control.types import ProgressEvent, StatusReport, SupervisorStatus
 from llmlaunch.errors import DeadlineError, NotRunningError
 from tests.support.waiting import wait_until
@@ -52,17 +54,19 @@ def client() -> Iterator[FakeClient]:
     made.stream.put(None)
 
 
-def opened(client: FakeClient, since: int = 0) -> Session:
-    session = Session(client, Board(["smollm2-1"]), Seen(), since=since)  # type: ignore[arg-type]
+def opened(client: FakeClient, since: int = 0, view: Seen | None = None) -> Session:
+    board = Board(["smollm2-1"])
+    session = Session(cast("ControlClient", client), board, view or Seen(), since=since)
     session.open()
     return session
 
 
 def test_waiting_ends_when_it_is_done(client: FakeClient) -> None:
-    session = opened(client)
+    view = Seen()
+    session = opened(client, view=view)
     client.stream.put(event(1, worker()))
     session.wait(lambda: not session.board.missing(), time.monotonic() + 10, str)
-    assert [e.seq for e in session.view.events] == [1]  # type: ignore[attr-defined]
+    assert [e.seq for e in view.events] == [1]
 
 
 def test_the_deadline_tells_what_was_missing(client: FakeClient) -> None:

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import pytest
 
 from llmlaunch.cli.display.progress import Board
+from llmlaunch.control.types import ComponentStatus
 from tests.unit.cli.values import API, CONTROLLER, NOW, event, report, worker
 
 
-def board(*rows: object, wanted: object = ("controller", "smollm2-1", "api")) -> Board:
-    made = Board(wanted)  # type: ignore[arg-type]
-    made.seed(report(*rows, seq=10))  # type: ignore[arg-type]
+def board(
+    *rows: ComponentStatus, wanted: Mapping[str, int] | Iterable[str] = ("controller", "smollm2-1", "api")
+) -> Board:
+    made = Board(wanted)
+    made.seed(report(*rows, seq=10))
     return made
 
 

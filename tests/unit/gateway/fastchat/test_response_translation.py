@@ -130,7 +130,8 @@ def test_an_error_under_status_200_is_an_error(number: object, status: int, code
 
 
 def test_what_is_no_piece_is_an_error() -> None:
-    for value in (None, [], "x"):
+    values: list[Any] = [None, [], "x"]
+    for value in values:
         with pytest.raises(WorkerError):
             check(value)
     with pytest.raises(WorkerError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -51,12 +52,12 @@ def test_a_full_board_counts_no_more_and_breaks_nothing() -> None:
     assert all(board.values[at] == 1.0 for at, _ in found.values())
 
 
-def gauges(**more: object) -> Gauges:
-    values = {
+def gauges(**more: Any) -> Gauges:
+    values: dict[str, Any] = {
         "in_flight": {}, "waiting": {}, "breakers": {}, "retries_left": 1.5, "connections": 2, "controller_up": True,
         "routes_revision": 5, "cpu_seconds": 1.0, "resident_bytes": 10,
     }  # fmt: skip
-    return Gauges(**(values | more))  # type: ignore[arg-type]
+    return Gauges(**(values | more))
 
 
 def test_sums_over_processes() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -52,8 +53,8 @@ def test_contents_of_parts_and_other_apis() -> None:
 
 
 @pytest.mark.parametrize("prompt", ["x" * TEXT, [1, 2, 3] * TEXT, ["one text " * TEXT]])
-def test_prompts_count_by_their_beginning(prompt: object) -> None:
-    longer = prompt + prompt  # type: ignore[operator]
+def test_prompts_count_by_their_beginning(prompt: Any) -> None:
+    longer = prompt + prompt
     assert prefix_of(json.dumps({"prompt": prompt}).encode()) == prefix_of(
         json.dumps({"prompt": longer}).encode()
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from llmlaunch.common import files
-from llmlaunch.gateway.routing import route_table, saved_table
+from llmlaunch.gateway.routing import route_table
 from llmlaunch.gateway.routing.route_table import Replica, RouteTable
 from llmlaunch.gateway.routing.saved_table import FRESH_S, Marks, Memory
 
@@ -79,8 +80,8 @@ def test_a_table_of_another_time_is_not_used(
 ) -> None:
     kept = Memory(tmp_path / "r", MARKS)
     kept.save(table(), 1)
-    now = saved_table.time.time()
-    monkeypatch.setattr(saved_table.time, "time", lambda: now + seconds)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + seconds)
     assert kept.load(1) is None
 
 
@@ -108,13 +109,13 @@ def _folder(file: Path) -> None:
     file.mkdir()
 
 
-SPOILED: dict[str, Callable[[Path], None]] = {
-    "empty": lambda file: file.write_bytes(b"") and None,
-    "half": lambda file: file.write_bytes(file.read_bytes()[:100]) and None,
-    "not text": lambda file: file.write_bytes(b"\xff\xfe\0") and None,
-    "deep": lambda file: file.write_bytes(b"[" * 100_000) and None,
-    "huge": lambda file: file.write_bytes(b" " * (files.MOST_BYTES + 1)) and None,
-    "a list": lambda file: file.write_bytes(b"[]") and None,
+SPOILED: dict[str, Callable[[Path], object]] = {
+    "empty": lambda file: file.write_bytes(b""),
+    "half": lambda file: file.write_bytes(file.read_bytes()[:100]),
+    "not text": lambda file: file.write_bytes(b"\xff\xfe\0"),
+    "deep": lambda file: file.write_bytes(b"[" * 100_000),
+    "huge": lambda file: file.write_bytes(b" " * (files.MOST_BYTES + 1)),
+    "a list": lambda file: file.write_bytes(b"[]"),
     "another version": _other(lambda data: data.update(version=2)),
     "no routes": _other(lambda data: data.pop("routes")),
     "routes of another kind": _other(lambda data: data.update(routes=[1])),
@@ -126,7 +127,7 @@ SPOILED: dict[str, Callable[[Path], None]] = {
 
 
 @pytest.mark.parametrize("spoil", SPOILED.values(), ids=SPOILED)
-def test_a_file_that_somebody_spoiled_is_ignored(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
+def test_a_file_that_somebody_spoiled_is_ignored(tmp_path: Path, spoil: Callable[[Path], object]) -> None:
     file = tmp_path / "routes.json"
     kept = Memory(file, MARKS)
     kept.save(table(), 1)

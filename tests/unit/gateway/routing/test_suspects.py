@@ -87,11 +87,11 @@ def test_suspects_of_one_death_are_tried_on_different_replicas() -> None:
         known.broke(key, 6, A, 0.0, 0.1)
     assert known.avoided(P, 0.0, 0.1) == frozenset()
     known.begins(P, B, 0.1)
-    assert known.avoided(Q, 0.0, 0.1) == {B}
+    assert known.avoided(Q, 0.0, 0.1) == frozenset({B})
     known.begins(Q, C, 0.1)
-    assert known.avoided(R, 0.0, 0.1) == {B, C}
+    assert known.avoided(R, 0.0, 0.1) == frozenset({B, C})
     known.speaks(Q)
-    assert known.avoided(R, 0.0, 0.2) == {B}
+    assert known.avoided(R, 0.0, 0.2) == frozenset({B})
     known.ends(P, B)
     assert known.avoided(R, 0.0, 0.2) == frozenset()
 
@@ -101,7 +101,7 @@ def test_a_trial_is_over_when_the_suspect_has_lived_longer_than_the_first_replic
     known.broke(P, 6, A, sent_at=0.0, now=1.0)
     known.broke(Q, 6, A, sent_at=0.0, now=1.0)
     known.begins(P, B, 2.0)
-    assert known.avoided(Q, 0.0, 3.4) == {B}
+    assert known.avoided(Q, 0.0, 3.4) == frozenset({B})
     assert known.avoided(Q, 0.0, 3.6) == frozenset()
     known.broke(R, 6, C, sent_at=-100.0, now=1.0)
     known.begins(R, C, 4.0)
@@ -114,7 +114,7 @@ def test_nobody_waits_much_longer_than_it_had_been_with_the_dead(age: float, lon
     known.broke(P, 6, A, 100 - age, 100)
     known.broke(Q, 6, A, 100 - age, 100)
     known.begins(P, B, 101)
-    assert known.avoided(Q, longest - 0.1, 101) == {B}
+    assert known.avoided(Q, longest - 0.1, 101) == frozenset({B})
     assert known.avoided(Q, longest, 101) == frozenset()
 
 

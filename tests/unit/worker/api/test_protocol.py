@@ -75,8 +75,8 @@ def test_thoughts_that_the_prompt_opened_and_calls_behind_thoughts() -> None:
         )
         message = continued.json()["choices"][0]["message"]
         assert (message["reasoning_content"], message["content"]) == ("I see.", "Hello.")
-        tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
-        called = await made.openai.chat.completions.create(model="m", messages=SAID, tools=tools)  # type: ignore[arg-type]
+        tools: Any = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+        called = await made.openai.chat.completions.create(model="m", messages=SAID, tools=tools)
         choice: Any = called.choices[0]
         assert choice.finish_reason == "tool_calls"
         assert choice.message.reasoning_content == "I must call."

@@ -74,7 +74,7 @@ def test_wrong_tools_are_refused(fields: dict[str, Any], param: str) -> None:
 
 
 CALL = {"id": "1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Rome"}'}}
-HISTORY = [
+HISTORY: list[dict[str, Any]] = [
     {"role": "system", "content": "Be brief."},
     {"role": "user", "content": "Weather in Rome?"},
     {"role": "assistant", "content": "", "tool_calls": [CALL]},
@@ -87,7 +87,7 @@ def test_a_template_that_knows_tools_gets_them_with_arguments_as_objects() -> No
     assert told == {"tools": [WEATHER]}
     assert messages[2]["tool_calls"][0]["function"]["arguments"] == {"city": "Rome"}
     assert messages[3]["role"] == "tool"
-    assert HISTORY[2]["tool_calls"][0]["function"]["arguments"] == '{"city": "Rome"}'  # type: ignore[index]
+    assert HISTORY[2]["tool_calls"][0]["function"]["arguments"] == '{"city": "Rome"}'
 
 
 def test_one_that_does_not_is_told_in_words() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from llmlaunch.worker.engine.engine import Engine
 from llmlaunch.worker.engine.types import Load, Piece, Sink
-from llmlaunch.worker.errors import CanNotGoOn, EngineFault, Lost, QueueFull, Unavailable
+from llmlaunch.worker.errors import ApiError, CanNotGoOn, EngineFault, Lost, QueueFull, Unavailable
 from llmlaunch.worker.output.answer import Answer
 from tests.support.waiting import wait_until
 from tests.unit.worker import tiny
@@ -147,7 +147,7 @@ def test_a_cancelled_request_ends_at_once(engine: Engine, heard: Heard) -> None:
     ids=str,
 )
 def test_a_fault_fails_those_it_hit_and_nobody_else(
-    engine: Engine, strategy: Counting, heard: Heard, fault: Exception, kind: type, status: int
+    engine: Engine, strategy: Counting, heard: Heard, fault: Exception, kind: type[ApiError], status: int
 ) -> None:
     submit(engine, heard, "a", 10**9)
     submit(engine, heard, "b", 10**9)

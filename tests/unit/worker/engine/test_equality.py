@@ -108,7 +108,7 @@ def test_seeded_answers_are_the_same_alone_and_in_a_crowd() -> None:
     model = tiny.model("Llama")
     chance = random.Random(3)
     crowd = prompts(chance, 6)
-    rules = {"temperature": 1.0, "top_p": 0.9, "seed": 11}
+    rules: dict[str, Any] = {"temperature": 1.0, "top_p": 0.9, "seed": 11}
     alone = tiny.Run(tiny.batching(model, rows=8))
     alone.add(tiny.request("x", crowd[0], 20, **rules))
     alone.finish()

@@ -9,7 +9,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 import pytest
@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from llmlaunch.worker.engine import batching, scheduler
+from llmlaunch.worker.engine.batching import Pacer
 from llmlaunch.worker.engine.sequential import OneAtATime
 from tests.unit.worker import tiny
 from tests.unit.worker.engine.test_sequential import unfit
@@ -134,7 +135,7 @@ class Play:
             strict_seeds=history["strict"],
             **engine,
         )
-        strategy._pacer = Paced(history["budgets"])  # type: ignore[assignment]
+        strategy._pacer = cast("Pacer", Paced(history["budgets"]))
         self.run = tiny.Run(strategy)
         self.expected: dict[str, tuple[int, ...]] = {}
         self.lost: set[str] = set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
+from typing import Any
 
 import pytest
 import torch
@@ -23,12 +24,12 @@ from llmlaunch.worker.engine.types import Sampling
 
 
 def draw(
-    logits: list[float] | torch.Tensor, times: int = 1, prompt: tuple[int, ...] = (), **rules: float
+    logits: list[float] | torch.Tensor, times: int = 1, prompt: tuple[int, ...] = (), **rules: Any
 ) -> Counter[int]:
     """How often each token is drawn in ``times`` independent rows."""
     row = torch.as_tensor(logits, dtype=torch.float32)
     chance = random.Random(1)
-    voices = [Voice.of(Sampling(**rules), prompt) for _ in range(times)]  # type: ignore[arg-type]
+    voices = [Voice.of(Sampling(**rules), prompt) for _ in range(times)]
     for voice in voices:
         voice.chance = random.Random(chance.random())
     tokens, _ = sample(row.expand(times, -1), voices)

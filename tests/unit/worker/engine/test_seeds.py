@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from llmlaunch.worker.engine.types import GenerationRequest, Piece
 from llmlaunch.worker.kv.cache import ATTENTION
 from tests.unit.worker import tiny
 
-RULES = {"temperature": 1.0, "top_p": 0.9, "seed": 11, "logprobs": 2}
+RULES: dict[str, Any] = {"temperature": 1.0, "top_p": 0.9, "seed": 11, "logprobs": 2}
 
 
 def _told(strategy: Batching, asked: GenerationRequest, crowd: int) -> list[tuple[int, float]]:

@@ -103,7 +103,9 @@ def test_weights_are_packed_on_a_cpu_and_answer_in_a_batch(bits: str, error: flo
     assert loaded.engine is not None
     try:
         assert loaded.mode == Batching.mode
-        made = loaded.engine._strategy._model  # type: ignore[attr-defined]
+        strategy = loaded.engine._strategy
+        assert isinstance(strategy, Batching)
+        made = strategy._model
         assert type(made.model.layers[0].mlp.up_proj.weight) is not torch.nn.Parameter
         x = torch.randn(3, 128, generator=torch.Generator().manual_seed(1))
         with torch.inference_mode():
@@ -122,7 +124,7 @@ def test_weights_are_packed_on_a_cpu_and_answer_in_a_batch(bits: str, error: flo
 def test_settings_of_gpus_need_one() -> None:
     for change in ({"max_gpu_memory": 1 << 30}, {"cpu_offload": True}):
         with pytest.raises(CanNotServe, match="for GPUs"):
-            placement.device_map("cpu", replace(CONFIG, **change))  # type: ignore[arg-type]
+            placement.device_map("cpu", replace(CONFIG, **change))
     assert placement.device_map("cpu", CONFIG) == {}
     check(replace(CONFIG, load_in="4bit"))
 
@@ -186,7 +188,9 @@ def test_fp8_weights_are_unpacked_on_a_cpu_and_mean_what_was_stored(
     assert loaded.engine is not None
     try:
         assert loaded.facts.quantisation == "fp8"
-        weights = loaded.engine._strategy._model.state_dict()  # type: ignore[attr-defined]
+        strategy = loaded.engine._strategy
+        assert isinstance(strategy, Batching)
+        weights = strategy._model.state_dict()
         for name, expected in meant.items():
             assert torch.allclose(weights[name].float(), expected, rtol=1e-2, atol=1e-3), name
     finally:

@@ -134,7 +134,7 @@ def test_a_worker_reranks(folder: Path) -> None:
             found = worker.post("/v1/rerank", **ask | {"documents": ["city " * 50]} | cut)
             assert found.status_code == 200, found.text
             assert found.json()["usage"]["total_tokens"] == tokens
-        for wrong in (0, 1, 2, -2, 25, "4"):
-            refused = worker.post("/v1/rerank", **ask | {"truncate_prompt_tokens": wrong})
+        for length in (0, 1, 2, -2, 25, "4"):
+            refused = worker.post("/v1/rerank", **ask | {"truncate_prompt_tokens": length})
             assert refused.status_code == 400, refused.text
             assert refused.json()["error"]["param"] == "truncate_prompt_tokens"

@@ -42,7 +42,8 @@ WRITTEN: list[tuple[str, str, list[tuple[str, Any]]]] = [
 
 
 def read(deltas: list[Delta]) -> tuple[str, list[tuple[str, str]]]:
-    text, calls = "", []
+    text = ""
+    calls: list[tuple[str, str]] = []
     for delta in deltas:
         text += delta.text
         if delta.name:
@@ -56,7 +57,8 @@ def read(deltas: list[Delta]) -> tuple[str, list[tuple[str, str]]]:
 
 def check(written: str, text: str, calls: list[tuple[str, Any]], sizes: list[int]) -> None:
     parser = CallParser()
-    deltas, rest = [], written
+    deltas: list[Delta] = []
+    rest = written
     for size in sizes:
         deltas += parser.push(rest[:size])
         rest = rest[size:]
@@ -114,7 +116,8 @@ def test_whatever_a_model_writes_is_read_alike_however_it_is_cut(
     parser = CallParser(marked=marked)
     whole = read(parser.push(written) + parser.flush())
     parser = CallParser(marked=marked)
-    deltas, rest = [], written
+    deltas: list[Delta] = []
+    rest = written
     for size in sizes:
         deltas += parser.push(rest[:size])
         rest = rest[size:]

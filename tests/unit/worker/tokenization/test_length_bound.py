@@ -41,7 +41,7 @@ def sentencepiece(**settings: Any) -> Tokenizer:
     return made
 
 
-def changed(change: Callable[[Tokenizer], None], made: Tokenizer | None = None) -> Tokenizer:
+def changed(change: Callable[[Tokenizer], object], made: Tokenizer | None = None) -> Tokenizer:
     made = made or byte_level()
     change(made)
     return made

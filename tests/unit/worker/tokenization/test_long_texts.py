@@ -138,9 +138,12 @@ def test_a_body_of_brackets_is_refused_unparsed() -> None:
 def test_the_oldest_turns_are_left_out_in_few_tries(monkeypatch: pytest.MonkeyPatch) -> None:
     tries = []
     render = Codec.render
-    monkeypatch.setattr(
-        Codec, "render", lambda self, *args, **kw: tries.append(1) or render(self, *args, **kw)
-    )
+
+    def counting(self: Codec, *args: Any, **more: Any) -> str:
+        tries.append(1)
+        return render(self, *args, **more)
+
+    monkeypatch.setattr(Codec, "render", counting)
     said = [{"role": "user", "content": f"turn {at} "} for at in range(800)]
 
     async def main() -> dict[str, Any]:
@@ -215,9 +218,12 @@ def test_reading_stops_once_there_are_too_many(codec: Codec, monkeypatch: pytest
     monkeypatch.setattr(codecs, "LEAST_PIECE", 400)
     read: list[int] = []
     plain = Codec._plain
-    monkeypatch.setattr(
-        Codec, "_plain", lambda self, text, **more: read.append(len(text)) or plain(self, text, **more)
-    )
+
+    def measuring(self: Codec, text: str, **more: Any) -> Any:
+        read.append(len(text))
+        return plain(self, text, **more)
+
+    monkeypatch.setattr(Codec, "_plain", measuring)
     codec._bound = None
     text = "hello world " * 10_000
     with pytest.raises(TooLong, match="about"):
@@ -240,13 +246,17 @@ def test_a_text_of_which_nobody_waits_for_the_tokens_is_read_no_further(
 # -- texts for models that read them in one pass ---------------------------------------------------------------------
 
 
+def embedding_body(given: str | list[str], **more: object) -> EmbeddingBody:
+    return EmbeddingBody.model_validate({"model": "m", "input": given, **more})
+
+
 def test_an_input_that_is_too_long_is_refused_or_cut(codec: Codec) -> None:
     loaded: Any = Fake(codec, 20)
     text = "hello world " * 50_000
     with pytest.raises(ContextOverflow, match=r"input\[1\]") as caught:
-        embeddings.inputs(EmbeddingBody(model="m", input=["hello", text]), loaded)
+        embeddings.inputs(embedding_body(["hello", text]), loaded)
     assert caught.value.param == "input"
-    (cut,) = embeddings.inputs(EmbeddingBody(model="m", input=text, truncate=True), loaded)
+    (cut,) = embeddings.inputs(embedding_body(text, truncate=True), loaded)
     assert cut == codec.encode_start(text, 20)
     assert len(cut) == 20
 
