@@ -101,7 +101,8 @@ def test_down_ends_what_a_supervisor_and_its_shim_left_when_both_were_killed(
     until_noted(process)
     kill_together(client, shim_of(client, "tiny"))
     assert client.wait_gone(5)
-    assert process.alive, "nobody was there to end it"
+    survived = process.alive
+    assert survived, "nobody was there to end it"
     cli = Cli(lab.home, lab.home)
     told = cli.ok("down", "--name", "lab")
     assert re.fullmatch(r"lab: ended (a process|\d processes) that a killed supervisor had left\n", told)

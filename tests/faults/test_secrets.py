@@ -54,7 +54,7 @@ class Lab:
 
     @property
     def endpoint(self) -> str:
-        return self.cli.status()["api"]["url"].rstrip("/") + "/v1/chat/completions"
+        return str(self.cli.status()["api"]["url"]).rstrip("/") + "/v1/chat/completions"
 
     def env(self, fake: Fake) -> dict[str, str]:
         return dict(ask(f"http://127.0.0.1:{fake.port}/seen")["env"])

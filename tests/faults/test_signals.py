@@ -7,6 +7,7 @@ import os
 import signal
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,10 @@ def test_a_deployment_that_was_started_with_nohup_outlives_its_terminal(cli: Cli
         running.close()
 
 
+def _noted(cli: Cli, name: str) -> bool:
+    return f"{name} means nothing here" in supervisor_log(cli)
+
+
 def test_a_supervisor_notes_signals_that_mean_nothing_and_goes_on(cli: Cli) -> None:
     write(cli, Fake("tiny"))
     cli.ok("up", "-d")
@@ -57,7 +62,7 @@ def test_a_supervisor_notes_signals_that_mean_nothing_and_goes_on(cli: Cli) -> N
     for number in (signal.SIGHUP, signal.SIGUSR2, signal.SIGALRM, signal.SIGXCPU, signal.SIGRTMIN):
         os.kill(pid, number)
         name = signal.Signals(number).name
-        wait_until(lambda name=name: f"{name} means nothing here" in supervisor_log(cli), 5, name)
+        wait_until(partial(_noted, cli, name), 5, name)
     os.kill(api, signal.SIGXCPU)
     wait_until(lambda: "SIGXCPU means nothing here" in cli.ok("logs", "api"), 5)
     assert {c["restarts"] for c in cli.status()["components"]} == {0}

@@ -80,7 +80,7 @@ def plain(asked: argparse.Namespace) -> None:
 
 
 def guided(asked: argparse.Namespace) -> None:
-    import atheris  # type: ignore[import-not-found,unused-ignore]
+    import atheris
 
     with atheris.instrument_imports(include=["llmlaunch.gateway"]):
         target, seeds, head = load(asked.target)

@@ -161,9 +161,9 @@ class Machine:
         assert not complaints
         self.table = route_table.merge(gateway.table, table)
         gateway.adopt(self.table)
-        gateway.pool.connect = self._connect  # type: ignore[method-assign]
+        gateway.pool.connect = self._connect  # type: ignore[method-assign]  # to a wire of this machine
         self._ended = gateway.ended
-        gateway.ended = self._note_end  # type: ignore[method-assign]
+        gateway.ended = self._note_end  # type: ignore[method-assign]  # listens in, and calls it
         self.statuses: list[tuple[bytes, int]] = []
         self.wires: list[tuple[Wire, UpstreamConnection]] = []
         self.peers: list[Peer] = []
@@ -173,10 +173,16 @@ class Machine:
         self.loop.set_exception_handler(lambda _, context: self.trouble.append(repr(context)))
 
     def _note_end(
-        self, asked: Request, model: str, status: int, exchange: Exchange | None = None, **more: Any
+        self,
+        asked: Request,
+        model: str,
+        status: int,
+        exchange: Exchange | None = None,
+        client: ClientConnection | None = None,
+        quiet: bool = False,
     ) -> None:
         self.statuses.append((asked.method, status))
-        self._ended(asked, model, status, exchange, **more)
+        self._ended(asked, model, status, exchange, client, quiet)
 
     async def _connect(self, replica: Replica) -> UpstreamConnection:
         number = len(self.wires)

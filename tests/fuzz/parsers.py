@@ -49,7 +49,7 @@ def read(reads: Iterator[bytes] | list[bytes], rules: Rules) -> list[Told]:
                 reader.go_on()
     assert not reader.unread
     assert not (reader.deaf and reader.amid)
-    told = []
+    told: list[Told] = []
     for request in found:
         if request.reply is not None:
             assert 400 <= request.reply.status <= 505
@@ -199,4 +199,4 @@ def raise_on_log() -> None:
     def error(message: str, *_: object, exc_info: BaseException | None = None) -> None:
         raise AssertionError(message) from exc_info
 
-    request_parser.log.error = error  # type: ignore[method-assign,assignment]
+    request_parser.log.error = error  # type: ignore[method-assign,assignment]  # takes what is used of it

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from llmlaunch.gateway.http1 import request_parser
 from tests.fuzz import machine, parsers, seeds
 from tests.fuzz.mutate import mutations
 
@@ -14,7 +15,7 @@ INPUTS = 3000
 
 @pytest.fixture(autouse=True)
 def _callbacks_must_not_fail(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parsers.request_parser.log, "error", parsers.request_parser.log.error)
+    monkeypatch.setattr(request_parser.log, "error", request_parser.log.error)
     parsers.raise_on_log()
 
 

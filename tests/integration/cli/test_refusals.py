@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import socket
+from typing import Any
 
 import pytest
 
@@ -120,7 +121,8 @@ def test_two_deployments_side_by_side(cli: Cli) -> None:
 @pytest.mark.parametrize("ports", ["given", "free"])
 def test_two_ups_at_once_start_one(cli: Cli, ports: str) -> None:
     fake = Fake("tiny")
-    write(cli, fake, **({} if ports == "given" else {"controller": {}, "api": {}}))
+    sections: dict[str, Any] = {} if ports == "given" else {"controller": {}, "api": {}}
+    write(cli, fake, **sections)
     with piped(cli, "up", "-d") as first, piped(cli, "up", "-d") as second:
         assert (first.end(), second.end()) == (0, 0), first.text + second.text
     # Nobody was started twice, and nobody was moved to another port.

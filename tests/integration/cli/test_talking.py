@@ -9,6 +9,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -41,7 +42,7 @@ def base() -> Iterator[str]:
         process.wait()
 
 
-def seen(base: str) -> dict[str, object]:
+def seen(base: str) -> dict[str, Any]:
     return dict(ask(f"{base}/seen"))
 
 
@@ -58,7 +59,7 @@ def test_an_answer_is_printed_and_the_exit_code_is_0(cli: Cli, base: str) -> Non
 def test_the_key_is_sent(cli: Cli, base: str) -> None:
     cli.env |= {"LLMLAUNCH_API_KEY": "sk-own", "OPENAI_API_KEY": "sk-other"}
     cli.ok("test", "tiny", "--api-base", base + "/v1")
-    assert seen(base)["headers"]["authorization"] == "Bearer sk-own"  # type: ignore[index]
+    assert seen(base)["headers"]["authorization"] == "Bearer sk-own"
 
 
 def test_an_empty_answer_is_no_answer(cli: Cli, base: str) -> None:
@@ -119,8 +120,8 @@ def test_a_conversation_through_a_pipe(cli: Cli, base: str) -> None:
 def test_the_history_is_sent(cli: Cli, base: str) -> None:
     cli.ok("chat", "tiny", "--api-base", base, "--temperature", "0.5", stdin="one\ntwo\n")
     last = seen(base)["last"]
-    assert [m["content"].strip() for m in last["messages"]] == ["one", "word0 word1 word2", "two"]  # type: ignore[index]
-    assert last["temperature"] == 0.5  # type: ignore[index]
+    assert [m["content"].strip() for m in last["messages"]] == ["one", "word0 word1 word2", "two"]
+    assert last["temperature"] == 0.5
 
 
 def test_a_pipe_with_a_failed_answer_is_exit_code_1_and_goes_on(cli: Cli, base: str) -> None:

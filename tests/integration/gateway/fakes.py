@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Self
 
 from tests.support.ports import free_port
 from tests.support.waiting import wait_until
@@ -288,12 +288,11 @@ class GatewayProcess:
             env={**os.environ, **(env or {})},
         )
         self.output_lines: list[str] = []
+        sources = [(self.log_lines, self.process.stderr)]
+        if read_output:
+            sources.append((self.output_lines, self.process.stdout))
         self._readers = [
-            threading.Thread(target=lines.extend, args=(stream,), daemon=True)
-            for lines, stream in (
-                (self.log_lines, self.process.stderr),
-                (self.output_lines, self.process.stdout if read_output else []),
-            )
+            threading.Thread(target=lines.extend, args=(stream,), daemon=True) for lines, stream in sources
         ]
         for reader in self._readers:
             reader.start()
@@ -358,7 +357,7 @@ class Client:
         self.sock = socket.create_connection((HOST, port), timeout)
         self.rest = b""
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -268,9 +268,10 @@ def test_a_worker_that_answers_500(bench: Bench, workers: Workers) -> None:
 
 
 def test_pieces_that_are_no_answer(bench: Bench, workers: Workers) -> None:
-    for pieces in ([{"error_code": 0}], [["x"]], []):
+    answers: list[list[Any]] = [[{"error_code": 0}], [["x"]], []]
+    for pieces in answers:
         worker = workers()
-        worker.pieces = pieces  # type: ignore[assignment]
+        worker.pieces = pieces
         assert chat(bench).status in (502, 503)
         worker.close()
 

@@ -11,7 +11,7 @@ from typing import Any
 from llmlaunch.worker.engine.types import Load
 from llmlaunch.worker.metrics import Metrics
 from tests.integration.gateway.fakes import Bench, ask
-from tests.integration.gateway.test_seeing import bearer
+from tests.integration.gateway.test_process import bearer
 from tests.integration.gateway.test_seeing import logging_bench as logging_bench
 from tests.support.ports import free_port
 
@@ -46,8 +46,9 @@ def told(page: str) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for line in page.splitlines():
         if not line.startswith("#"):
-            name, labels = re.match(r"([\w:]+)(?:\{(.*)\})? ", line).groups()  # type: ignore[union-attr]
-            found.setdefault(name, set()).update(re.findall(r'(\w+)="', labels or ""))
+            series = re.match(r"([\w:]+)(?:\{(.*)\})? ", line)
+            assert series is not None, line
+            found.setdefault(series[1], set()).update(re.findall(r'(\w+)="', series[2] or ""))
     return found
 
 

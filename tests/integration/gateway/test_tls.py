@@ -7,14 +7,26 @@ import shutil
 import socket
 import ssl
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import httpx
 import openai
 import pytest
 
 from tests.integration.cli.support import Fake, write
-from tests.integration.gateway.fakes import Answer, Bench, Client, Seen, Talk, running
+from tests.integration.gateway.fakes import (
+    Answer,
+    Behaviour,
+    Bench,
+    Client,
+    FakeWorker,
+    Seen,
+    Talk,
+    echo,
+    running,
+)
 from tests.integration.gateway.test_process import run_api
 from tests.support.deployment import cli as fresh_cli
 from tests.support.ports import free_port
@@ -29,7 +41,8 @@ class Secure(Client):
         super().__init__(port)
         context = ssl.create_default_context(cafile=trusted)
         # An end without close_notify is an error, as it is for most clients.
-        self.sock = context.wrap_socket(self.sock, server_hostname=name, suppress_ragged_eofs=False)
+        self.tls = context.wrap_socket(self.sock, server_hostname=name, suppress_ragged_eofs=False)
+        self.sock = self.tls
 
 
 def install(folder: Path, name: str) -> None:
@@ -37,8 +50,8 @@ def install(folder: Path, name: str) -> None:
     shutil.copy(CERTIFICATES / f"{name}-key.pem", folder / "key.pem")
 
 
-def serve(bench: Bench, behave: object = None) -> None:
-    worker = bench.worker() if behave is None else bench.worker(behave)  # type: ignore[arg-type]
+def serve(bench: Bench, behave: Behaviour = echo) -> None:
+    worker = bench.worker(behave)
     bench.controller.set(worker.replica("m"))
 
     def served() -> bool:
@@ -70,14 +83,19 @@ def test_clients_speak_it(bench: Bench) -> None:
     context = ssl.create_default_context(cafile=FIRST)
     with httpx.Client(verify=context, trust_env=False) as http:
         sdk = openai.OpenAI(
-            base_url=f"https://localhost:{bench.port}/v1", api_key="x", max_retries=0, http_client=http
+            base_url=f"https://localhost:{bench.port}/v1",
+            api_key="x",
+            max_retries=0,
+            http_client=cast(
+                "Any", http
+            ),  # httpx's clients are welcome, too; the SDK's types name only httpx2's
         )
         said = sdk.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}])
         assert said.choices[0].message.content
         events = sdk.chat.completions.create(
             model="m", messages=[{"role": "user", "content": "Hi"}], stream=True
         )
-        assert [event.choices[0].delta.content for event in events if event.choices]
+        assert "".join(event.choices[0].delta.content or "" for event in events if event.choices)
     with Secure(bench.port, FIRST) as client:
         client.post(b'{"model": "m", "pad": "%b"}' % (b"x" * 300_000))
         client.post({"model": "m"})
@@ -106,7 +124,7 @@ def test_who_does_not_speak_tls_is_dropped_and_harms_nobody(bench: Bench) -> Non
         with Client(bench.port) as client:
             client.send(noise)
     with Secure(bench.port, FIRST) as client:
-        assert client.sock.version() in ("TLSv1.2", "TLSv1.3")  # type: ignore[attr-defined]
+        assert client.tls.version() in ("TLSv1.2", "TLSv1.3")
         client.post({"model": "m"})
         assert client.answer().status == 200
 
@@ -180,22 +198,26 @@ def test_who_ends_its_side_in_the_middle_of_a_stream_has_left(bench: Bench) -> N
             client.head()
             client.chunk()
             leave(client)
-            wait_until(lambda number=number: len(worker.left) == number)  # type: ignore[misc]
+            wait_until(partial(_has_been_left, worker, number))
 
 
-def half_close(client: Client) -> None:
+def _has_been_left(worker: FakeWorker, times: int) -> bool:
+    return len(worker.left) == times
+
+
+def half_close(client: Secure) -> None:
     """Without TLS knowing, as a cut connection looks."""
     socket.socket.shutdown(client.sock, socket.SHUT_WR)
 
 
-def unwrap(client: Client) -> None:
+def unwrap(client: Secure) -> None:
     """By the rules: close_notify."""
     client.sock.settimeout(2)
     with contextlib.suppress(OSError):
-        client.sock.unwrap()  # type: ignore[attr-defined]
+        client.tls.unwrap()
 
 
-def reset_by_peer(client: Client) -> None:
+def reset_by_peer(client: Secure) -> None:
     client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     client.sock.close()
 

@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -146,6 +147,10 @@ def test_requests_on_one_connection_have_spans_of_their_own(bench: Bench, collec
     assert len(set(parents)) == 3
 
 
+def _logged(bench: Bench, trace: str) -> bool:
+    return any(trace in line for line in bench.gateway.output_lines)
+
+
 def test_a_trace_begins_here_when_the_client_has_none(bench: Bench, collector: Collector) -> None:
     worker = bench.worker()
     bench.serve(worker.replica("m"))
@@ -159,7 +164,7 @@ def test_a_trace_begins_here_when_the_client_has_none(bench: Bench, collector: C
         # Sampled; a second flag may say that the id is random (Trace Context, level 2).
         expected = f"00-{span.trace_id.hex()}-{span.span_id.hex()}-0[13]"
         assert re.fullmatch(expected, str(worker.seen[number].header("traceparent")))
-        wait_until(lambda span=span: any(span.trace_id.hex() in line for line in bench.gateway.output_lines))
+        wait_until(partial(_logged, bench, span.trace_id.hex()))
 
 
 def test_what_goes_wrong_is_told_and_what_machines_ask_is_not(bench: Bench, collector: Collector) -> None:

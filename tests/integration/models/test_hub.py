@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -31,8 +32,8 @@ def env(hub: FakeHub, tmp_path: Path) -> dict[str, str]:
 @pytest.mark.parametrize("make", [llama_folder, sharded_folder])
 @pytest.mark.parametrize("ignore_ranges", [False, True])
 def test_facts_are_the_same_remote_and_local(
-    hub: FakeHub, env: dict[str, str], make, ignore_ranges: bool
-) -> None:  # type: ignore[no-untyped-def]
+    hub: FakeHub, env: dict[str, str], make: Callable[[Path], Path], ignore_ranges: bool
+) -> None:
     folder = make(hub.root / "org" / "tiny")
     hub.ignore_ranges = ignore_ranges
     here, there = inspect(str(folder), env=env), inspect("org/tiny", env=env)
@@ -168,7 +169,7 @@ def test_a_full_disk_is_told_before_the_download(
     llama_folder(hub.root / "org" / "tiny")
     facts = inspect("org/tiny", env=env)
     usage = type("Usage", (), {"free": 10})
-    monkeypatch.setattr(hub_module.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(ModelError, match="10 bytes free"):
         source.fetch(facts, lambda *_: None, env=env)
 

@@ -8,7 +8,9 @@ import socket
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,8 +33,8 @@ COMMAND = ModelSpec("label", ("echo",), EngineName.COMMAND, command=("serve", "{
 BARE = {"CUDA_VISIBLE_DEVICES": ""}
 
 
-def manifest(*models: ModelSpec, **changes: object) -> Manifest:
-    return replace(Manifest("planning-test", models), **changes)  # type: ignore[arg-type]
+def manifest(*models: ModelSpec, **changes: Any) -> Manifest:
+    return replace(Manifest("planning-test", models), **changes)
 
 
 def test_a_real_model_is_planned_for_this_machine(home: Path) -> None:
@@ -178,7 +180,7 @@ print(json.dumps(plan_report(assemble.replan(Manifest("t", tuple(models)), env=o
 """
 
 
-def on_mock(mock: MockNvml, models: list[tuple[int, int]], **env: str) -> dict[str, object]:
+def on_mock(mock: MockNvml, models: list[tuple[int, int]], **env: str) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, json.dumps(models)], env=mock.environment(env), capture_output=True, text=True
     )  # fmt: skip
@@ -188,14 +190,14 @@ def on_mock(mock: MockNvml, models: list[tuple[int, int]], **env: str) -> dict[s
 
 def test_placement_on_what_nvml_says(home: Path, mock_nvml: MockNvml) -> None:
     report = on_mock(mock_nvml, [(100, 2), (15, 1), (30, 1)])
-    masks = {p["name"]: p["mask"] for p in report["processes"]}  # type: ignore[attr-defined]
+    masks = {p["name"]: p["mask"] for p in report["processes"]}
     # The H100 pair has the NVLink, the L4 is the tightest for 15 GiB, the A100 for 30.
     assert masks == {"controller": "", "m0-1": "0,1", "m1-1": "3", "m2-1": "2", "api": ""}
 
 
 def test_a_mask_limits_the_plan(home: Path, mock_nvml: MockNvml) -> None:
     report = on_mock(mock_nvml, [(15, 1)], CUDA_VISIBLE_DEVICES="2", CUDA_DEVICE_ORDER="PCI_BUS_ID")
-    assert [p["mask"] for p in report["processes"]] == ["", "2", ""]  # type: ignore[attr-defined]
+    assert [p["mask"] for p in report["processes"]] == ["", "2", ""]
 
 
 def sleeper(deployment: str, component: str) -> subprocess.Popen[bytes]:
@@ -205,13 +207,15 @@ def sleeper(deployment: str, component: str) -> subprocess.Popen[bytes]:
     )
 
 
+def _is_named(pid: int) -> bool:
+    return b"LLMLAUNCH_COMPONENT" in Path(f"/proc/{pid}/environ").read_bytes()
+
+
 def test_memory_is_told_apart_by_the_component_that_holds_it(home: Path) -> None:
     ours, strangers = sleeper("planning-test", "m-1"), sleeper("another", "m-1")
     try:
         for child in (ours, strangers):
-            wait_until(
-                lambda c=child: b"LLMLAUNCH_COMPONENT" in Path(f"/proc/{c.pid}/environ").read_bytes()  # type: ignore[misc]
-            )
+            wait_until(partial(_is_named, child.pid))
         rows = (GpuProcess(ours.pid, 3 * GiB), GpuProcess(strangers.pid, 5 * GiB))
         card = Gpu(0, "GPU-a", "L4", "0", 24 * GiB, 0, 8 * GiB, 16 * GiB, processes=rows)
         idle = Gpu(1, "GPU-b", "L4", "1", 24 * GiB, 0, 0, 24 * GiB, processes=())

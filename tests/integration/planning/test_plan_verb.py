@@ -31,9 +31,10 @@ models:
 PORT = free_port()
 
 
-def write(box: Cli, *change: str) -> None:
+def write(box: Cli, old: str = "", new: str = "") -> None:
     text = MANIFEST.replace("@PORT@", str(PORT))
-    (box.cwd / "deploy.yaml").write_text(text.replace(*change) if change else text)
+    assert old in text
+    (box.cwd / "deploy.yaml").write_text(text.replace(old, new))
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ def on_gpu(name: str, uuid: str, mib: int, *flags: str, **changes: Any) -> Proce
     index = "ab".index(uuid)
     claim = ("--vram", f"{index}:{mib}", *flags)
     size = mib * MIB
-    values = {"gpus": (f"GPU-{uuid}",), "vram_bytes": size, "vram_per_gpu": (size,)} | changes
+    values: dict[str, Any] = {"gpus": (f"GPU-{uuid}",), "vram_bytes": size, "vram_per_gpu": (size,)} | changes
     return engine(name, *claim, **values)
 
 

@@ -24,18 +24,23 @@ LOG = "w-1.000001.log"
 async def start(program: str, most: int = 64 << 10, keep: int = 3) -> tuple[Tree, int]:
     with component_logs.target(WHERE, "w-1", 1, most, keep) as target:
         tree = start_under_shim([sys.executable, "-c", program], dict(os.environ), "/", target, Shims())
-    return tree, await tree.started(["it"])
+    return tree, await tree.started("it")
 
 
 async def end_of(tree: Tree) -> tuple[int | None, int]:
     """As ``tree.ended``; the shim is reaped, too, as the supervisor does at SIGCHLD."""
     found = await tree.ended()
-    await until(lambda: (reap_strangers([], Shims()), not psutil.pid_exists(tree.shim_pid))[1])
+
+    def shim_is_reaped() -> bool:
+        reap_strangers([], Shims())
+        return not psutil.pid_exists(tree.shim_pid)
+
+    await until(shim_is_reaped)
     return found
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(asyncio.wait_for(test(), 30))  # type: ignore[arg-type]
+    asyncio.run(asyncio.wait_for(test(), 30))
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -102,7 +107,7 @@ def test_a_program_without_a_folder_for_its_log_runs_all_the_same(home: Path) ->
         target = component_logs.LogTarget(-1, LOG, 1000, 2)
         argv = [sys.executable, "-c", "print('x' * 1_000_000, flush=True); raise SystemExit(7)"]
         tree = start_under_shim(argv, dict(os.environ), "/", target, Shims())
-        await tree.started(argv)
+        await tree.started(argv[0])
         assert await end_of(tree) == (7, 0)
 
     run(test)

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,11 +49,11 @@ def where(home: Path) -> paths.DeploymentPaths:
 
 
 def noted(
-    where: paths.DeploymentPaths, *descendants: ProcessId, boot: str | None = None, **more: object
+    where: paths.DeploymentPaths, *descendants: ProcessId, boot: str | None = None, **more: Any
 ) -> None:
     kept = SupervisedProcess("w", 1, NOBODY, None, descendants)
     boot = process_identity.boot_id() if boot is None else boot
-    state_file.write_state(where, SupervisorState("run", NOBODY, (kept,), boot, **more))  # type: ignore[arg-type]
+    state_file.write_state(where, SupervisorState("run", NOBODY, (kept,), boot, **more))
 
 
 def test_what_was_below_a_program_is_ended(where: paths.DeploymentPaths, stranger: ProcessId) -> None:
