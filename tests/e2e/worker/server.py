@@ -55,7 +55,7 @@ class Worker:
         raise AssertionError(f"no metric {name}")
 
     def idle(self) -> bool:
-        return self.get("/health").json()["queue_length"] == 0
+        return bool(self.get("/health").json()["queue_length"] == 0)
 
     def wait_ready(self) -> None:
         def ready() -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import httpx
 import pydantic
@@ -23,19 +23,19 @@ from openai.types.responses import (
 
 Kind = TypeVar("Kind", bound=pydantic.BaseModel)
 
-REQUIRED = {
+
+def _item(kind: type[pydantic.BaseModel], field: str) -> Any:
+    """The type of the items of a list."""
+    return get_args(kind.model_fields[field].annotation)[0]
+
+
+REQUIRED: dict[Any, set[str]] = {
     ChatCompletion: {"id", "object", "created", "model", "choices", "usage"},
-    ChatCompletion.model_fields["choices"].annotation.__args__[0]: {  # type: ignore[union-attr]
-        "index", "message", "logprobs", "finish_reason",
-    },
+    _item(ChatCompletion, "choices"): {"index", "message", "logprobs", "finish_reason"},
     ChatCompletionChunk: {"id", "object", "created", "model", "choices"},
-    ChatCompletionChunk.model_fields["choices"].annotation.__args__[0]: {  # type: ignore[union-attr]
-        "index", "delta", "finish_reason",
-    },
+    _item(ChatCompletionChunk, "choices"): {"index", "delta", "finish_reason"},
     Completion: {"id", "object", "created", "model", "choices"},
-    Completion.model_fields["choices"].annotation.__args__[0]: {  # type: ignore[union-attr]
-        "index", "text", "logprobs", "finish_reason",
-    },
+    _item(Completion, "choices"): {"index", "text", "logprobs", "finish_reason"},
     Response: {
         "id", "object", "created_at", "status", "error", "incomplete_details", "instructions", "model", "tools",
         "output", "parallel_tool_calls", "metadata", "tool_choice", "temperature", "top_p", "usage",
@@ -193,8 +193,8 @@ def response(answer: httpx.Response) -> Response:
 
 
 EVENTS: dict[str, type[pydantic.BaseModel]] = {
-    kind.model_fields["type"].annotation.__args__[0]: kind
-    for kind in ResponseStreamEvent.__origin__.__args__  # type: ignore[attr-defined]
+    get_args(kind.model_fields["type"].annotation)[0]: kind
+    for kind in get_args(get_args(ResponseStreamEvent)[0])
 }
 
 
@@ -204,7 +204,7 @@ def response_events(answer: httpx.Response) -> list[Any]:
     assert answer.headers["content-type"].split(";")[0] == "text/event-stream"
     parts = answer.content.decode().split("\n\n")
     assert parts.pop() == ""
-    found = []
+    found: list[Any] = []
     for number, part in enumerate(parts):
         name, data = part.split("\n")
         value = json.loads(data.removeprefix("data: "))

@@ -18,6 +18,7 @@ import pydantic
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
+from pydantic import SecretStr
 
 from tests.e2e.worker.server import Worker
 from tests.support.waiting import wait_until
@@ -163,9 +164,10 @@ def test_tools_that_must_be_called(
         (streamed,) = stream.get_final_completion().choices[0].message.tool_calls or []
     assert "".join(event.arguments_delta for event in deltas) == call.function.arguments
     assert streamed.function.parsed_arguments == call.function.parsed_arguments
+    said: Any = whole.message  # the SDK sends its own messages back; its types do not say so
     told = client.chat.completions.create(
         model="tiny",
-        messages=[*HELLO, whole.message, {"role": "tool", "tool_call_id": call.id, "content": "done"}],
+        messages=[*HELLO, said, {"role": "tool", "tool_call_id": call.id, "content": "done"}],
         tools=TOOLS,
         max_tokens=3,
     )
@@ -241,7 +243,7 @@ def test_responses_are_told_streamed_parsed_and_continued(client: openai.OpenAI,
 
     async def ask() -> str:
         async with asynchronous(writer) as other:
-            return (await other.responses.create(**rules)).output_text
+            return str((await other.responses.create(**rules)).output_text)
 
     assert asyncio.run(ask()) == whole.output_text
     with pytest.raises(openai.BadRequestError, match="resp_none"):
@@ -271,7 +273,7 @@ def test_completions_that_cannot_be_are_refused_by_their_parameter(
 
 
 def test_fields_that_mean_nothing_here_are_taken(writer: Worker) -> None:
-    extra = {
+    extra: dict[str, Any] = {
         "user": "u",
         "metadata": {"a": "b"},
         "store": True,
@@ -346,8 +348,8 @@ def test_embeddings(embedder: Worker) -> None:
 def chat(writer: Worker) -> Iterator[ChatOpenAI]:
     with httpx.Client(trust_env=False) as http:
         yield ChatOpenAI(
-            base_url=writer.url + "/v1", api_key="none", model="tiny", temperature=0, max_retries=0,  # type: ignore[arg-type]
-            max_tokens=12, http_client=http,
+            base_url=writer.url + "/v1", api_key=SecretStr("none"), model="tiny", temperature=0, max_retries=0,
+            max_completion_tokens=12, http_client=http,
         )  # fmt: skip
 
 
@@ -369,8 +371,8 @@ def test_langchain_asks_asynchronously(writer: Worker, chat: ChatOpenAI) -> None
     async def ask() -> tuple[Any, str]:
         async with httpx.AsyncClient(trust_env=False) as http:
             other = ChatOpenAI(
-                base_url=writer.url + "/v1", api_key="none", model="tiny", temperature=0, max_retries=0,  # type: ignore[arg-type]
-                max_tokens=12, http_async_client=http, http_client=chat.http_client,
+                base_url=writer.url + "/v1", api_key=SecretStr("none"), model="tiny", temperature=0, max_retries=0,
+                max_completion_tokens=12, http_async_client=http, http_client=chat.http_client,
             )  # fmt: skip
             whole = await other.ainvoke("Hello")
             return whole.content, "".join([str(chunk.content) async for chunk in other.astream("Hello")])
@@ -414,7 +416,7 @@ def test_langchain_embeds(embedder: Worker) -> None:
             with httpx.Client(trust_env=False) as http:
                 # Otherwise it sends token ids of OpenAI's own tokenizer, which mean something else to other models.
                 embeddings = OpenAIEmbeddings(
-                    base_url=embedder.url + "/v1", api_key="none", model="minilm", max_retries=0,  # type: ignore[arg-type]
+                    base_url=embedder.url + "/v1", api_key=SecretStr("none"), model="minilm", max_retries=0,
                     check_embedding_ctx_length=False, http_client=http, http_async_client=later,
                 )  # fmt: skip
                 documents = embeddings.embed_documents(["one", "two"])

@@ -19,7 +19,7 @@ from tests.e2e.worker.server import Worker
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
 USER = {"role": "user", "content": "Hello"}
-TOOL = {
+TOOL: dict[str, Any] = {
     "type": "function",
     "function": {
         "name": "move",
@@ -288,9 +288,9 @@ def test_calls_that_must_be_made_are_of_openais_type(
     chunks = shapes.chat_chunks(client.post(CHAT, json=body | {"stream": True}))
     for answer in whole.choices:
         assert answer.finish_reason == "tool_calls"
-        calls = answer.message.tool_calls or []
+        calls: list[Any] = answer.message.tool_calls or []
         assert len(calls) == 1
-        function: Any = calls[0].function  # type: ignore[union-attr]
+        function = calls[0].function
         assert function.name == "move"
         assert json.loads(function.arguments)["to"] in ("up", "down")
         parts = [
@@ -321,8 +321,10 @@ def test_calls_that_the_model_chooses_to_make_are_of_openais_type(
     answer = shapes.chat(client.post(CHAT, json=body)).choices[0]
     assert answer.finish_reason == "tool_calls"
     assert (answer.message.content or "").strip() == before.strip()
-    made: list[Any] = [call.function for call in answer.message.tool_calls or []]  # type: ignore[union-attr]
-    assert [(call.name, json.loads(call.arguments)) for call in made] == [("move", {"to": "up"})] * calls
+    made: list[Any] = answer.message.tool_calls or []
+    assert [(call.function.name, json.loads(call.function.arguments)) for call in made] == [
+        ("move", {"to": "up"})
+    ] * calls
     chunks = shapes.chat_chunks(client.post(CHAT, json=body | {"stream": True}))
     parts = [part for chunk in chunks for part in chunk.choices[0].delta.tool_calls or []]
     assert [part.index for part in parts if part.id] == list(range(calls))
@@ -421,31 +423,45 @@ def test_any_value_in_any_field_is_answered_or_refused_in_the_envelope(
     judge(client.post(path, content=body_of(GOOD[path] | {field: value})))
 
 
-DEEP: list[dict[str, Any]] = [
-    {"messages": [junk]} for junk in (None, 1, "x", [], {}, {"role": 1, "content": "x"})
-] + [
+# Named, so that each is as mixed for the type checker as it is.
+MESSAGES: list[Any] = [None, 1, "x", [], {}, {"role": 1, "content": "x"}]
+VALUES: list[Any] = [
+    1,
+    [],
+    [1],
+    [{}],
+    {},
+    [{"type": "text"}],
+    [{"type": "text", "text": 1}],
+    True,
+    [None],
+    "\x00",
+]
+CALLS: list[Any] = [
+    [{"function": None}], [{"function": {"name": 1}}], [{"function": {"name": "x", "arguments": "{"}}], [[]],
+    [{"function": {"name": "x", "arguments": "[" * 100_000}}],
+    [{"id": 1, "type": "x", "function": {"name": "x", "arguments": {"a": 1}}}], "x",
+]  # fmt: skip
+PARAMETERS: list[dict[str, Any]] = [
+    {"type": "nonsense"}, {"properties": 3}, {"$ref": "#/nowhere"}, {"type": "object", "required": "x"},
+    {"enum": []}, {"type": "string", "pattern": "(["}, {"allOf": 5}, {"$ref": "http://127.0.0.1:1/x.json"},
+]  # fmt: skip
+SCHEMAS: list[Any] = [
+    {"type": 5}, {"anyOf": []}, {"type": "integer", "minimum": 5, "maximum": 1}, {"const": None}, False, [],
+    {"type": "array", "minItems": 3, "maxItems": 2},
+]  # fmt: skip
+DEEP: list[dict[str, Any]] = [{"messages": [junk]} for junk in MESSAGES] + [
     {"messages": [USER | {key: value}]}
     for key in ("content", "role", "name", "tool_calls", "tool_call_id", "refusal", "function_call")
-    for value in (1, [], [1], [{}], {}, [{"type": "text"}], [{"type": "text", "text": 1}], True, [None], "\x00")
+    for value in VALUES
 ] + [
     {"messages": [USER, {"role": "assistant", "content": None, "tool_calls": calls}, USER]}
-    for calls in (
-        [{"function": None}], [{"function": {"name": 1}}], [{"function": {"name": "x", "arguments": "{"}}], [[]],
-        [{"function": {"name": "x", "arguments": "[" * 100_000}}],
-        [{"id": 1, "type": "x", "function": {"name": "x", "arguments": {"a": 1}}}], "x",
-    )
+    for calls in CALLS
 ] + [
     {"tools": [{"type": "function", "function": {"name": "f", "parameters": parameters}}], "tool_choice": "required"}
-    for parameters in (
-        {"type": "nonsense"}, {"properties": 3}, {"$ref": "#/nowhere"}, {"type": "object", "required": "x"},
-        {"enum": []}, {"type": "string", "pattern": "(["}, {"allOf": 5}, {"$ref": "http://127.0.0.1:1/x.json"},
-    )
+    for parameters in PARAMETERS
 ] + [
-    {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}}
-    for schema in (
-        {"type": 5}, {"anyOf": []}, {"type": "integer", "minimum": 5, "maximum": 1}, {"const": None}, False, [],
-        {"type": "array", "minItems": 3, "maxItems": 2},
-    )
+    {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}} for schema in SCHEMAS
 ] + [
     {"tools": [{"type": "function", "function": {"name": name}}]} for name in ("", "a b", "x" * 300, None, "\x00")
 ] + [

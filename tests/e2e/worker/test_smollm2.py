@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import httpx
 import openai
 import pydantic
 import pytest
+from openai.types.chat import ChatCompletionMessageParam
 
 from tests.e2e.worker.server import SMOLLM2, Worker, started
 from tests.support.waiting import wait_until
 
-FRANCE = [{"role": "user", "content": "Name the capital of France."}]
-STORY = [{"role": "user", "content": "Write a long story about the sea."}]
+FRANCE: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Name the capital of France."}]
+STORY: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Write a long story about the sea."}]
 
 
 @pytest.fixture(scope="module")
@@ -113,15 +114,11 @@ def test_completions_take_texts_and_tokens_and_batches(client: openai.OpenAI, wo
     text = "The capital of France is"
     ids = worker.post("/tokenize", prompt=text).json()["tokens"]
     assert worker.post("/detokenize", tokens=ids).json()["prompt"] == text
-    prompts: list[object] = [text, ids, [text, "The capital of Spain is"], [ids, ids]]
+    prompts: list[Any] = [text, ids, [text, "The capital of Spain is"], [ids, ids]]
     texts = []
     for prompt in prompts:
         answer = client.completions.create(
-            model="smollm2",
-            prompt=prompt,
-            temperature=0,
-            max_tokens=4,
-            logprobs=1,  # type: ignore[arg-type]
+            model="smollm2", prompt=prompt, temperature=0, max_tokens=4, logprobs=1
         )
         texts.append([choice.text for choice in answer.choices])
         assert answer.usage is not None
@@ -304,7 +301,7 @@ def test_a_crowd_is_answered_and_leaves_nothing_behind(worker: Worker) -> None:
             jobs = [
                 job for at in range(12) for job in (whole(at), *((leaving(), wrong()) if at % 4 == 0 else ()))
             ]
-            return await asyncio.gather(*jobs, return_exceptions=True)
+            return list(await asyncio.gather(*jobs, return_exceptions=True))
 
     results = asyncio.run(crowd())
     assert sum(isinstance(result, openai.BadRequestError) for result in results) == 3
@@ -451,9 +448,9 @@ def test_likelihoods_of_a_given_text_as_evaluations_ask_for_them(client: openai.
     assert rome.token_logprobs is not None
     assert paris.text_offset is not None
     assert "".join(paris.tokens) == text
-    assert paris.token_logprobs[0] is None
+    assert cast("float | None", paris.token_logprobs[0]) is None  # the SDK's type knows only numbers
     assert paris.token_logprobs[-1] > rome.token_logprobs[-1]
-    assert [text[at:].startswith(token) for at, token in zip(paris.text_offset, paris.tokens, strict=True)]
+    assert all(text[at:].startswith(token) for at, token in zip(paris.text_offset, paris.tokens, strict=True))
     assert answer.choices[0].text == text
     assert answer.usage is not None
     assert answer.usage.completion_tokens == 0
@@ -464,7 +461,8 @@ def test_the_best_of_several_is_chosen(client: openai.OpenAI) -> None:
         model="smollm2", prompt="Once", n=2, best_of=4, max_tokens=6, seed=1, logprobs=0
     )
     assert len(answer.choices) == 2
-    means = [sum(choice.logprobs.token_logprobs) / 6 for choice in answer.choices]  # type: ignore[union-attr, arg-type]
+    choices: list[Any] = answer.choices
+    means = [sum(choice.logprobs.token_logprobs) / 6 for choice in choices]
     assert means[0] >= means[1]
     assert answer.usage is not None
     assert answer.usage.completion_tokens == 24
