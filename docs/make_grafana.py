@@ -139,8 +139,8 @@ def dashboard() -> dict[str, Any]:
             place = {"x": at % 2 * width, "y": y + at // 2 * _HEIGHT, "w": width, "h": _HEIGHT}
             panels.append(_panel(panel, place))
         y += -(-len(section) // 2) * _HEIGHT
-    for number, panel in enumerate(panels, 1):
-        panel["id"] = number
+    for number, made in enumerate(panels, 1):
+        made["id"] = number
     return {
         "title": "llmlaunch",
         "uid": "llmlaunch",
