@@ -173,7 +173,7 @@ def refuse_missing_programs(made: Plan, deployed: Deployed, env: Mapping[str, st
         if os.sep in program:
             place = Path(made.workdir, program)
             if not (os.path.isfile(place) and os.access(place, os.X_OK)):  # noqa: PTH113  # which knows no error
-                found.append(f"{who}: the program {program!r} is not there, or may not be executed")
+                found.append(f"{who}: the program {program!r} does not exist or is not executable")
                 continue
         elif on_path := shutil.which(program, path=_from(made.workdir, places)):
             place = Path(on_path)
@@ -181,7 +181,7 @@ def refuse_missing_programs(made: Plan, deployed: Deployed, env: Mapping[str, st
             found.append(f"{who}: the program {program!r} was not found on PATH ({places})")
             continue
         if interpreter := _missing_interpreter(place):
-            found.append(f"{who}: {place} is a script for {interpreter}, and there is no such program")
+            found.append(f"{who}: {place} is a script for {interpreter}, which does not exist")
     if found:
         raise PlanError(
             "\n".join(dict.fromkeys(found)),

@@ -72,7 +72,7 @@ def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, tuple[Any, ...
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as error:
         raise UsageError(
-            f"host {host!r} is not known: {error}", hint="name an address of this machine"
+            f"host {host!r} is unknown: {error}", hint="name an address of this machine"
         ) from error
     # "localhost" may be both; addresses written http://127.0.0.1:… must find it.
     family, _, _, _, address = min(found, key=lambda item: item[0] != socket.AF_INET)
@@ -115,7 +115,7 @@ def configure_logging(level: str) -> None:
 
 def note(number: int) -> None:
     """Handle a signal that means nothing to a server."""
-    log.warning("%s means nothing here; going on", signals.name(number))
+    log.warning("ignoring %s", signals.name(number))
 
 
 def run_app(
@@ -193,7 +193,7 @@ def run_app(
             except TimeoutError:
                 pass
             except Exception:
-                log.exception("draining failed; ending without it")
+                log.exception("draining failed; shutting down without it")
             finally:
                 self.finish()
 
@@ -233,7 +233,7 @@ def run_app(
 
         def cut(self) -> None:
             connections = list(self.server_state.connections)
-            log.warning("the grace of %g s is over: cutting %d connections", grace_s, len(connections))
+            log.warning("the grace period of %g s is over: closing %d connections", grace_s, len(connections))
             for connection in connections:
                 transport: Any = connection.transport
                 transport.abort()

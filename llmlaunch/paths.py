@@ -36,7 +36,7 @@ def _expanded(value: str) -> Path:
         return Path(value).expanduser().absolute()
     except RuntimeError:
         raise UsageError(
-            f"there is no home folder for {value.partition('/')[0]}",
+            f"cannot find the home folder of {value.partition('/')[0]}",
             hint="set LLMLAUNCH_HOME to a folder for state, logs and caches",
         ) from None
 
@@ -181,4 +181,4 @@ def user_words(uid: int) -> str:
     try:
         return f"user {pwd.getpwuid(uid).pw_name!r} (uid {uid})"
     except KeyError:
-        return f"a user without a name (uid {uid})"
+        return f"unnamed user (uid {uid})"

@@ -11,52 +11,56 @@ import typer
 def api(
     host: str = typer.Option("127.0.0.1", help="Address to listen on; 0.0.0.0 for all interfaces."),
     port: int = typer.Option(8000, min=0, max=65535, help="Port to listen on."),
-    controller_address: str = typer.Option("http://127.0.0.1:21001", help="The controller to follow."),
+    controller_address: str = typer.Option(
+        "http://127.0.0.1:21001", help="Controller whose route table to use."
+    ),
     api_keys_file: Optional[Path] = typer.Option(  # noqa: UP045  # typer reads it at run time
         None,
-        help="File of API keys, one a line: KEY or NAME: KEY, limits behind it. Read again when it changes.",
+        help="File of API keys, one per line: KEY or NAME: KEY, optionally followed by limits. Reread when it changes.",
     ),
     api_keys_env: Optional[str] = typer.Option(  # noqa: UP045
-        None, metavar="VARIABLE", help="Environment variable with API keys, commas between."
+        None, metavar="VARIABLE", help="Environment variable with comma-separated API keys."
     ),
-    max_body_bytes: int = typer.Option(32 << 20, min=1, help="Largest request body taken; beyond: 413."),
+    max_body_bytes: int = typer.Option(
+        32 << 20, min=1, help="Largest accepted request body; larger ones get 413."
+    ),
     max_bodies_bytes: int = typer.Option(
         256 << 20,
         min=1,
-        help="Bytes of all request bodies held at a time, one of the largest at least; beyond: 503.",
+        help="Memory for all request bodies together, at least one of the largest size; beyond it: 503.",
     ),
     cors_origin: list[str] = typer.Option(
         [],
         metavar="ORIGIN",
-        help="Origin whose pages may call from a browser; '*' for every one. Repeat for more.",
+        help="Origin whose pages may call from a browser; '*' allows all. Repeatable.",
     ),
     trusted_proxy: list[str] = typer.Option(
         [],
         metavar="NETWORK",
-        help="Address or network of a proxy whose X-Forwarded-For is believed. Repeat for more.",
+        help="Address or network of a proxy whose X-Forwarded-For is trusted. Repeatable.",
     ),
     allowed_host: list[str] = typer.Option(
         [],
         metavar="HOST",
-        help="Name that clients may call it by although it listens on loopback without keys; '*' for any. Repeat for more.",
+        help="Host name that clients may use although it listens on loopback without keys; '*' allows any. Repeatable.",
     ),
     tls_cert: Optional[Path] = typer.Option(  # noqa: UP045
-        None, help="PEM file with the certificate chain: serve https. Read again when it changes."
+        None, help="PEM file with the certificate chain: serves https. Reread when it changes."
     ),
     tls_key: Optional[Path] = typer.Option(None, help="PEM file with its private key."),  # noqa: UP045
     processes: int = typer.Option(
         1,
         min=1,
         max=64,
-        help="Processes that share the port, and what is limited; one is enough until its CPU is full.",
+        help="Processes that share the port and the limits; one is enough until it uses a whole CPU.",
     ),
     stop_grace: float = typer.Option(
-        10.0, min=0, help="Seconds that requests in flight have to finish at the end."
+        10.0, min=0, help="Seconds that requests in flight get to finish when it shuts down."
     ),
     access_log: bool = typer.Option(
         False,
         "--access-log",
-        help="Write a JSON line for every request to stdout; it holds no text of prompts.",
+        help="Write one JSON line per request to stdout, without the text of prompts and answers.",
     ),
     log_level: str = typer.Option("info", help="debug, info, warning or error."),
 ) -> None:

@@ -113,7 +113,7 @@ def guarded(verb: Callable[..., Any]) -> Callable[..., Any]:
             # A folder that may not be entered, a disk that is full: what the system says is the whole story.
             if error.filename is None:
                 if isinstance(error, FileNotFoundError) and _folder_is_gone():
-                    gone = LlmlaunchError("the folder you are in was deleted", hint="cd to another one")
+                    gone = LlmlaunchError("the folder you are in was deleted", hint="cd to another folder")
                     raise typer.Exit(fail(gone)) from None
                 raise
             raise typer.Exit(fail(LlmlaunchError(f"{error.filename}: {error.strerror}"))) from None

@@ -30,7 +30,7 @@ def controller(
     open_registration: bool = typer.Option(
         False, "--open-registration", help="Let workers of any machine register without a token."
     ),
-    log_level: LogLevel = typer.Option(LogLevel.info.value, help="How much to tell on stderr."),
+    log_level: LogLevel = typer.Option(LogLevel.info.value, help="Log level on stderr."),
 ) -> None:
     """Run a controller: workers register with it, gateways ask it for routes.
 

@@ -38,7 +38,7 @@ def down(
     file: str | None = FILE,
     name: str | None = NAME,
     timeout: float | None = timeout_option("Stop waiting after S seconds; exit code 4."),
-    force: bool = typer.Option(False, "--force", help="Kill: no draining, no grace."),
+    force: bool = typer.Option(False, "--force", help="Kill at once: no draining, no grace period."),
 ) -> None:
     """Take everything down, or a part, and wait until it is gone.
 
@@ -99,7 +99,7 @@ def _end_by_signals(which: str, error: UnreachableError, timeout_s: float | None
         if force and time.monotonic() - began > GONE_DEADLINE_S:
             os.kill(error.pid, signal.SIGKILL)  # it heeds nothing; whatever it leaves is ended below
         if deadline is not None and time.monotonic() >= deadline:
-            raise DeadlineError("the time given is over; the supervisor is still there", hint=FORCE)
+            raise DeadlineError("timed out; the supervisor is still running", hint=FORCE)
         time.sleep(0.05)
     end_leftovers(which)
     typer.echo(f"{which} is down")
@@ -119,7 +119,7 @@ def _end_what_is_left(file: str | None, name: str | None, why: str) -> None:
     for which, count in ended.items():
         if count:
             what = "a process" if count == 1 else f"{count} processes"
-            typer.echo(f"{which}: ended {what} that a killed supervisor had left")
+            typer.echo(f"{which}: ended {what} left behind by a killed supervisor")
     if not any(ended.values()):
         typer.echo(f"{why}: nothing to take down")
         if name is None and (running := running_deployments()):
@@ -144,7 +144,7 @@ def _stop(client: ControlClient, words: list[str], part: Part | None, timeout_s:
     )
     if again := board.standing():
         raise ControlError(
-            f"started again meanwhile: {', '.join(again)}",
+            f"started again in the meantime: {', '.join(again)}",
             hint="another `llmlaunch up` or `restart` was at work",
         )
 
@@ -187,6 +187,6 @@ def _shut_down_unseen(client: ControlClient, timeout_s: float | None, *, force: 
     client.shutdown(force=force)
     while not client.wait_gone(timeout_s if timeout_s is not None else 3600.0):
         if timeout_s is not None:
-            raise DeadlineError("the time given is over; the supervisor is still there", hint=FORCE)
+            raise DeadlineError("timed out; the supervisor is still running", hint=FORCE)
     see_it_gone(client)
     typer.echo(f"{client.name} is down")

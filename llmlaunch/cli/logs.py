@@ -14,12 +14,12 @@ def logs(
         metavar="NAME",
         autocompletion=complete_component,
     ),
-    follow: bool = typer.Option(False, "-f", "--follow", help="Go on as more is printed, across restarts."),
-    previous: bool = typer.Option(False, "--previous", "-p", help="The life before the last start."),
+    follow: bool = typer.Option(False, "-f", "--follow", help="Follow new output, across restarts."),
+    previous: bool = typer.Option(False, "--previous", "-p", help="Show the life before the last start."),
     lines: int | None = typer.Option(
-        None, "-n", "--lines", min=0, help="Only the last LINES of each.", metavar="LINES"
+        None, "-n", "--lines", min=0, help="Show only the last LINES lines of each.", metavar="LINES"
     ),
-    raw: bool = typer.Option(False, "--raw", help="As it was printed, control characters included."),
+    raw: bool = typer.Option(False, "--raw", help="Print the output unchanged, control characters included."),
     file: str | None = typer.Option(
         None, "--file", help="The manifest whose deployment is meant.", metavar="FILE"
     ),

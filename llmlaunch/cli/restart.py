@@ -16,7 +16,7 @@ def restart(
     ),
     file: str | None = FILE,
     name: str | None = NAME,
-    no_wait: bool = typer.Option(False, "--no-wait", help="Return as soon as it was ordered."),
+    no_wait: bool = typer.Option(False, "--no-wait", help="Return at once, without waiting."),
     timeout: float | None = timeout_option("Stop waiting after S seconds; exit code 4."),
 ) -> None:
     """Restart components, and wait until they are ready.

@@ -21,8 +21,8 @@ WATCH_S = 1.0
 def status(
     file: str | None = FILE,
     name: str | None = NAME,
-    as_json: bool = typer.Option(False, "--json", help="As one JSON object (with --watch: one a line)."),
-    watch: bool = typer.Option(False, "--watch", help="Look again every second, until Ctrl-C."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object (with --watch: one per line)."),
+    watch: bool = typer.Option(False, "--watch", help="Refresh every second until Ctrl-C."),
 ) -> None:
     """Show what runs, how it is, and why something is down.
 

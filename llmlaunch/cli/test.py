@@ -90,4 +90,4 @@ def _text(answer: Any) -> str:
         message = answer["choices"][0]["message"]
         return str(message.get("content") or message.get("reasoning_content") or "")
     except (LookupError, TypeError, AttributeError):
-        raise RequestError("the answer is no chat completion") from None
+        raise RequestError("the answer is not a chat completion") from None

@@ -14,12 +14,14 @@ def up(
         False, "-d", "--detach", help="Run in the background; return when all is ready."
     ),
     no_wait: bool = typer.Option(
-        False, "--no-wait", help="With -d: return as soon as the start was ordered."
+        False, "--no-wait", help="With -d: return at once, without waiting until all is ready."
     ),
     timeout: float | None = timeout_option("Give up after S seconds; exit code 4."),
-    name: str | None = typer.Option(None, "--name", help="Another name than the manifest's.", metavar="NAME"),
+    name: str | None = typer.Option(
+        None, "--name", help="Use this deployment name instead of the manifest's.", metavar="NAME"
+    ),
     replace: bool = typer.Option(
-        False, "--replace", help="Take the place of a deployment of this name that another file started."
+        False, "--replace", help="Replace a deployment of this name that was started from another file."
     ),
 ) -> None:
     """Start a deployment, or make a running one match the file.

@@ -10,24 +10,28 @@ def worker(
         ..., "--model-path", help="Folder, GGUF file, package://MODULE, or hub id."
     ),
     model_names: str = typer.Option(
-        "", "--model-names", help="What clients ask for: a,b. Default: the model's own name."
+        "",
+        "--model-names",
+        help="Names that clients use, separated by commas. Default: the model's own name.",
     ),
     host: str = typer.Option("127.0.0.1", help="Address to listen on."),
     port: int = typer.Option(21002, min=1, max=65535, help="Port to listen on."),
     worker_address: str = typer.Option(
-        "", help="What the controller is told, if not http://HOST:PORT (behind a proxy, in a container)."
+        "", help="Address to register, if not http://HOST:PORT (behind a proxy, in a container)."
     ),
-    controller_address: str = typer.Option("", help="Register there, for example http://127.0.0.1:21001."),
+    controller_address: str = typer.Option(
+        "", help="Controller to register with, for example http://127.0.0.1:21001."
+    ),
     no_register: bool = typer.Option(
-        False, "--no-register", help="Serve alone, whatever --controller-address says."
+        False, "--no-register", help="Do not register, whatever --controller-address says."
     ),
-    component: str = typer.Option("", help="The name in a deployment, for people."),
+    component: str = typer.Option("", help="Component name in a deployment."),
     device: str = typer.Option("auto", help="auto, cpu or cuda."),
     dtype: str = typer.Option("auto", help="auto (as stored), float32, bfloat16 or float16."),
     limit_worker_concurrency: int = typer.Option(
-        32, min=1, help="Requests that run at once; further ones wait."
+        32, min=1, help="Requests that run at the same time; others wait."
     ),
-    max_queue: int = typer.Option(1024, min=0, help="Requests that may wait; further ones get 429."),
+    max_queue: int = typer.Option(1024, min=0, help="Requests that may wait; more get 429."),
     max_model_len: int | None = typer.Option(
         None, min=1, help="Longest prompt and answer together, in tokens."
     ),
@@ -40,7 +44,7 @@ def worker(
         None, min=1, help="GPU memory it may take, in bytes, over all its GPUs."
     ),
     max_gpu_memory: str = typer.Option(
-        "", help="Weights on each GPU, at most: 20GiB. Default: what the claim, or the GPU, leaves."
+        "", help="Most weights per GPU, for example 20GiB. Default: what the claim or the GPU leaves."
     ),
     cpu_offload: bool = typer.Option(
         False, "--cpu-offload", help="Keep layers that do not fit the GPUs in main memory: slow, but it runs."
@@ -54,31 +58,31 @@ def worker(
     threads: int | None = typer.Option(
         None, min=1, help="CPU threads for computing. Default: the cores it may use."
     ),
-    seed: int | None = typer.Option(None, help="Makes requests without a seed of their own repeatable."),
+    seed: int | None = typer.Option(None, help="Seed for requests without one, so that they are repeatable."),
     stop_grace: float = typer.Option(
-        30.0, min=0, help="Seconds that running requests have to finish at the end."
+        30.0, min=0, help="Seconds that running requests get to finish when it shuts down."
     ),
     request_timeout: float | None = typer.Option(
         None,
-        help="Seconds for which gateways bear its silence while it has requests; they decide when this is left out.",
+        help="Seconds of silence that gateways accept while it has requests. Default: they decide.",
     ),
     prefix_reuse: bool = typer.Option(
-        True, "--prefix-reuse/--no-prefix-reuse", help="Compute shared beginnings of prompts once."
+        True, "--prefix-reuse/--no-prefix-reuse", help="Compute shared prompt prefixes once."
     ),
     reasoning: str = typer.Option(
-        "auto", help="auto: thoughts (<think>) come as reasoning_content; off: as part of the answer."
+        "auto", help="auto: reasoning (<think>) is returned as reasoning_content; off: as part of the answer."
     ),
     strict_seeds: bool = typer.Option(
         False,
         "--strict-seeds",
-        help="Compute requests with a seed by themselves: the same bits in any crowd.",
+        help="Compute requests with a seed alone, so that their answers do not depend on the load.",
     ),
     cuda_graphs: bool = typer.Option(
-        True, "--cuda-graphs/--no-cuda-graphs", help="Replay steps that only decode, where a GPU wins by it."
+        True, "--cuda-graphs/--no-cuda-graphs", help="Use CUDA graphs for decode steps where they are faster."
     ),
     log_level: str = typer.Option("info", help="debug, info, warning or error."),
     prepare: bool = typer.Option(
-        False, "--prepare", help="Download and convert the model, then exit: a later start is quick."
+        False, "--prepare", help="Download and convert the model, then exit, so that later starts are quick."
     ),
 ) -> None:
     """Serve one model over HTTP. Registers with a controller if one is named; needs none.

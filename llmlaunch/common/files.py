@@ -159,4 +159,4 @@ def open_kept(path: Path, flags: int) -> int:
             if os.fstat(descriptor).st_mode & 0o777 != 0o600:
                 os.fchmod(descriptor, 0o600)  # whatever the umask says
         return descriptor
-    raise OSError(errno.EINVAL, "something that is no file of ours is in the way", str(path))
+    raise OSError(errno.EINVAL, "something that llmlaunch did not create is in the way", str(path))

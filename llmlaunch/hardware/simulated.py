@@ -163,7 +163,7 @@ def _mebibytes(size: re.Match[str]) -> int:
     factor = {"gib": 1024, "g": 1024, "gb": 1e9 / _MIB, "mib": 1, "m": 1, "mb": 1e6 / _MIB}
     mebibytes = int(float(size["number"]) * factor[size["unit"].lower()])
     if not 0 < mebibytes < 1 << 30:
-        raise HardwareError(f"--gpus: {size[0]!r} is no size for a GPU")
+        raise HardwareError(f"--gpus: {size[0]!r} is not a valid size for a GPU")
     return mebibytes
 
 

@@ -43,17 +43,17 @@ def model(tree: Tree, part: ModelPart, wrong: Collection[str], path: Path, home:
         where = home("engine")
         tree.problem(
             where if where[0] == "models" else path,
-            "engine: command needs the key command",
+            "engine: command requires the key command",
             expected='command: [program, --port, "{port}"]',
         )
     if part.command and not is_command and "engine" not in wrong:
-        message = f"command goes with engine: command, and this model's engine is {part.engine}"
+        message = f"command is only valid with engine: command; this model's engine is {part.engine}"
         tree.problem(home("command"), message, key=True)
     if is_command and part.engine_args:
-        message = "engine: command takes no engine_args"
-        tree.problem(home("engine_args"), message, expected="its flags as words of command", key=True)
+        message = "engine_args does not apply to engine: command"
+        tree.problem(home("engine_args"), message, expected="the flags as words of command", key=True)
     if part.port is not None and part.port + part.replicas - 1 > LAST_PORT:
-        tree.problem(home("port"), f"the replicas' ports, from this one up, go past {LAST_PORT}")
+        tree.problem(home("port"), f"the replicas' ports, counted up from this one, exceed {LAST_PORT}")
 
 
 def names(tree: Tree, entries: Iterable[Entry]) -> None:
@@ -66,12 +66,14 @@ def names(tree: Tree, entries: Iterable[Entry]) -> None:
                 continue
             shown = "this name" if tree.hidden(where) else f"the name {name!r}"
             if first[0] is entry:
-                tree.problem(where, f"{shown} stands here twice")
+                tree.problem(where, f"{shown} is listed twice")
             else:
                 line, _ = tree.place(first[1])
                 message = f"{shown} is taken by the model on line {line}"
                 tree.problem(
-                    where, message, expected="another one under names:, or replicas: for more of the same"
+                    where,
+                    message,
+                    expected="another name under names:, or replicas: for several copies of one model",
                 )
 
 

@@ -33,14 +33,14 @@ def parse_device(value: object) -> int | str:
                 "is not a complete UUID (8-4-4-4-12 hexadecimal digits; llmlaunch gpus shows them)"
             )
         if not re.fullmatch(r"-?[0-9]{1,9}", text):
-            raise DeviceError("names no device")
+            raise DeviceError("is not a valid device")
         value = int(text)
     if isinstance(value, bool) or not isinstance(value, int):
-        raise DeviceError("names no device")
+        raise DeviceError("is not a valid device")
     if value < 0:
         raise DeviceError("is negative; indexes count from 0")
     if value > _LAST_INDEX:
-        raise DeviceError("is larger than any GPU's index")
+        raise DeviceError("is larger than any GPU index")
     return value
 
 
@@ -51,11 +51,11 @@ def parse_gpus(value: object, count: int | None = None) -> GpuRequest:
         return GpuAuto(count)
     if word == "cpu":
         if count is not None:
-            raise DeviceError("asks for GPUs, and gpus: cpu for none; drop one of them")
+            raise DeviceError("requests GPUs, but gpus: cpu means none; remove one of the two")
         return GpuCpu()
     found = _pinned(word)
     if count is not None:
-        raise DeviceError("goes with gpus: auto only; here gpus names the devices already")
+        raise DeviceError("is only valid with gpus: auto; here gpus already names the devices")
     return GpuPinned(found)
 
 
@@ -72,7 +72,7 @@ def _pinned(value: object) -> tuple[int | str, ...]:
         except DeviceError as error:
             raise DeviceError(str(error), index) from None
         if device in found:
-            raise DeviceError("names a device that is in the list already", index)
+            raise DeviceError("is already in the list", index)
         found.append(device)
     return tuple(found)
 

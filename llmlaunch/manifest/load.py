@@ -19,18 +19,18 @@ def load(path: str | Path, env: Mapping[str, str]) -> Manifest:
     try:
         place = Path(path).expanduser()
     except RuntimeError:
-        raise _unreadable(file, "there is no such user here") from None
+        raise _unreadable(file, "no such user") from None
     try:
         raw = read_bytes(place)
         if len(raw) > MAX_BYTES:
             raise ManifestError([too_large(file)])
         text = raw.decode()
     except FileNotFoundError:
-        raise _unreadable(file, "there is no such file", suggestion=_neighbour(place)) from None
+        raise _unreadable(file, "no such file", suggestion=_neighbour(place)) from None
     except IsADirectoryError:
         inside = place / "deploy.yaml"
         found = str(inside) if inside.exists() else ""
-        raise _unreadable(file, "this is a folder", expected="a file", suggestion=found) from None
+        raise _unreadable(file, "this is a folder, not a file", expected="a file", suggestion=found) from None
     except UnicodeDecodeError as error:
         before = error.object[: error.start].decode()
         line, column = before.count("\n") + 1, len(before) - before.rfind("\n")

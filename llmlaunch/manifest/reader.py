@@ -123,9 +123,11 @@ class Reader:
             misspelt = any(problem.suggestion == "models" for problem in self.tree.problems)
             if not misspelt and not self.tree.silenced(("models",)):
                 where: Path = ("models",) if "models" in data else ()
-                self.tree.problem(where, "there are no models", expected="at least one under models:")
+                self.tree.problem(where, "no models are listed", expected="at least one under models:")
         elif not isinstance(listed, list):
-            self.tree.problem(("models",), "models is no list", expected="a list, each line starting with -")
+            self.tree.problem(
+                ("models",), "models is not a list", expected="a list, each line starting with -"
+            )
         else:
             for index, value in enumerate(listed):
                 self._model(value, defaults, ("models", index), specs, entries)
@@ -168,7 +170,7 @@ class Reader:
         try:
             short = shorthand.parse(value)
         except ValueError as error:
-            hidden = "the short form, with its value from the environment, cannot be read"
+            hidden = "the short form is not valid with its value from the environment"
             message = hidden if self.tree.hidden(path) else str(error)
             self.tree.problem(path, message, expected=shorthand.GRAMMAR)
             return None
@@ -272,18 +274,20 @@ class Reader:
         if not resolve.is_text(place):
             shown = place.encode("utf-8", "backslashreplace").decode()
             message = f"the path of this model is not UTF-8 text: {shown}"
-            expected = "a folder with another name: the libraries that load models open no such path"
+            expected = "a folder with another name: the libraries that load models cannot open such a path"
             self.tree.problem(path, message, expected=expected)
         return place
 
     def _no_path(self, error: ValueError, path: Path) -> None:
         message = "the path cannot be read" if self.tree.hidden(path) else str(error)
-        self.tree.problem(path, message, expected="a path from / or from the manifest's folder")
+        self.tree.problem(
+            path, message, expected="an absolute path, or one relative to the manifest's folder"
+        )
 
     def _default_name(self, model: str, path: Path) -> str:
         name = resolve.default_name(model)
         if not name and not self.tree.silenced(path):
-            self.tree.problem(path, "no name can be made from this model", expected="names: with one")
+            self.tree.problem(path, "cannot derive a name from this model", expected="names: with one")
         return name
 
 

@@ -55,7 +55,7 @@ def absolute(text: str, base: Path) -> str:
     try:
         return os.path.normpath(base / Path(text).expanduser())
     except RuntimeError:
-        raise ValueError(f"there is no home directory for {text.split('/', 1)[0]}") from None
+        raise ValueError(f"cannot find the home folder of {text.split('/', 1)[0]}") from None
 
 
 def is_text(path: str) -> bool:

@@ -43,7 +43,7 @@ def _size(value: object) -> int:
     try:
         return sizes.parse_size(value)
     except ValueError as error:
-        raise wrong("is no size", str(error)) from None
+        raise wrong("is not a valid size", str(error)) from None
 
 
 def _vram(value: object) -> int:
@@ -59,7 +59,7 @@ def _vram(value: object) -> int:
 def _log_size(value: object) -> int:
     size = _size(value)
     if size < 4 << 10:
-        raise wrong("holds next to nothing: a bare number is bytes", "a size with its unit, such as 50MiB")
+        raise wrong("is too small for a log: a bare number is bytes", "a size with its unit, such as 50MiB")
     return size
 
 
@@ -67,13 +67,13 @@ def _duration(value: object) -> float:
     try:
         return sizes.parse_duration(value)
     except ValueError as error:
-        raise wrong("is no duration", str(error)) from None
+        raise wrong("is not a valid duration", str(error)) from None
 
 
 def _patience(value: object) -> float:
     seconds = _duration(value)
     if seconds <= 0:
-        raise wrong("leaves no time", sizes.DURATION_EXPECTED)
+        raise wrong("is not longer than 0", sizes.DURATION_EXPECTED)
     return seconds
 
 
@@ -99,11 +99,11 @@ def _restart(value: object) -> Restarts:
     if most is not None and (
         isinstance(most, bool) or not isinstance(most, int) or not 1 <= most <= _MOST_RESTARTS
     ):
-        raise wrong("has a max that is no whole number from 1 to 1000", "max: 3, or restart: never")
+        raise wrong("needs max to be a whole number from 1 to 1000", "max: 3, or restart: never")
     try:
         return Restarts(most, None if delay is None else _patience(delay))
     except PydanticCustomError:
-        raise wrong("has a delay that is no duration above 0", sizes.DURATION_EXPECTED) from None
+        raise wrong("needs delay to be a duration longer than 0", sizes.DURATION_EXPECTED) from None
 
 
 def _gpus(value: object) -> object:
@@ -127,9 +127,11 @@ def _host(value: object) -> object:
         ipaddress.ip_address(bare)
     except ValueError:
         if re.fullmatch(r"(\[.*\]|[^:]+):[0-9]+", value):
-            raise wrong("holds a port, too", "the host alone; port is a key of its own") from None
+            raise wrong("contains a port", "the host alone; port is a key of its own") from None
         if not _HOST.fullmatch(value) or re.fullmatch(r"[0-9.]+", value):
-            raise wrong("is no host", "a host name, or an address such as 127.0.0.1 or ::1") from None
+            raise wrong(
+                "is not a valid host", "a host name, or an address such as 127.0.0.1 or ::1"
+            ) from None
     return bare
 
 
@@ -148,7 +150,7 @@ def _known_host(value: object) -> object:
 
 def _served(value: object) -> object:
     if isinstance(value, str) and not is_served_name(value):
-        raise wrong("is no name for a model", "text without commas or line breaks, not empty")
+        raise wrong("is not a valid model name", "text without commas or line breaks, not empty")
     return value
 
 
@@ -160,27 +162,32 @@ def is_served_name(text: str) -> bool:
 def _deployment(value: object) -> object:
     if isinstance(value, str) and not NAME.fullmatch(value):
         raise wrong(
-            "is no name for a deployment",
-            "small letters, digits, '.', '_' and '-', at most 63 of them, a letter or digit first",
+            "is not a valid deployment name",
+            "lowercase letters, digits, '.', '_' and '-', at most 63 characters, starting with a letter or digit",
         )
     return value
 
 
 def _env_name(value: object) -> object:
     if isinstance(value, str) and not _ENV_NAME.fullmatch(value):
-        raise wrong("can be no environment variable", "letters, digits and _, no digit first")
+        raise wrong(
+            "is not a valid environment variable name", "letters, digits and _, not starting with a digit"
+        )
     return value
 
 
 def _env_pattern(value: object) -> object:
     if isinstance(value, str) and not _ENV_PATTERN.fullmatch(value):
-        raise wrong("names no environment variable", "a name, or the beginning of one and *, such as AWS_*")
+        raise wrong(
+            "is not a valid name or prefix of environment variables",
+            "a name, or the beginning of one and *, such as AWS_*",
+        )
     return value
 
 
 def _env_value(value: object) -> object:
     if isinstance(value, dict | list):
-        raise wrong("can be no environment variable's value", "one value")
+        raise wrong("cannot be the value of an environment variable", "one value")
     return value
 
 

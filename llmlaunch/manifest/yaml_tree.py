@@ -127,7 +127,7 @@ def _composed(text: str, file: str) -> tuple[_Loader, Node | None]:
     except (ValueError, OverflowError):
         # What PyYAML lets out of an escape such as "\UFFFFFFFF".
         line, column = _place(loader.get_mark())
-        raise _refusal(file, line, column, "YAML syntax: an escape that names no character") from None
+        raise _refusal(file, line, column, "YAML syntax: an invalid escape sequence") from None
     finally:
         loader.dispose()
 
@@ -193,7 +193,7 @@ def _too_many(file: str, mark: Mark) -> ManifestError:
 
 
 def _inside_itself(file: str, mark: Mark) -> ManifestError:
-    return _refusal(file, *_place(mark), "this alias stands inside what it names")
+    return _refusal(file, *_place(mark), "this alias refers to a value that contains it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +225,7 @@ class _Expander:
             raise _inside_itself(self.tree.file, mark)
         self.tree.values[path] = _place(mark)
         if not _TAG.fullmatch(node.tag):
-            self.tree.problem(path, f"the tag {node.tag} means nothing here")
+            self.tree.problem(path, f"unsupported YAML tag {node.tag}")
         if not isinstance(node, MappingNode | SequenceNode):
             return self._scalar(node, path)
         self.open.add(id(node))
@@ -269,9 +269,9 @@ class _Expander:
                     else:
                         self._note(place, "<< merges mappings only")
             elif not isinstance(key_node, ScalarNode) or not _is_clean(key_node.value):
-                self._note(place, "a key must be a plain word")
+                self._note(place, "a key must be a plain string")
             elif key_node.value in own:
-                self._note(place, f"the key {key_node.value!r} stands here twice")
+                self._note(place, f"duplicate key {key_node.value!r}")
             else:
                 alias = self.aliases.get((id(node), id(key_node)))
                 own[key_node.value] = _Entry(place, value_node, alias)
@@ -285,7 +285,7 @@ class _Expander:
         text = self._fill(written, path) if "$" in written else written
         self.tree.texts[path] = text
         if not _is_clean(text):
-            self.tree.problem(path, "there is a character in this value that no text may hold")
+            self.tree.problem(path, "this value contains a character that text cannot hold")
             self.tree.broken.add(path)
         plain = isinstance(node, ScalarNode) and node.style is None and id(node) not in self.as_text
         if plain:
@@ -299,7 +299,7 @@ class _Expander:
             if match[1] is None:
                 self.tree.problem(
                     path,
-                    "${ starts no variable here",
+                    "${ does not start a variable here",
                     expected="${NAME}, ${NAME:-default}, or $$ for a dollar sign",
                 )
                 self.tree.broken.add(path)
@@ -329,7 +329,7 @@ class _Expander:
             self.tree.broken.add(path)
             self.tree.problem(
                 path,
-                f"the default of ${{{name}}} holds another variable",
+                f"the default of ${{{name}}} contains another variable",
                 expected="plain text after :-, without ${",
             )
             return ""

@@ -105,7 +105,7 @@ def test_down_ends_what_a_supervisor_and_its_shim_left_when_both_were_killed(
     assert survived, "nobody was there to end it"
     cli = Cli(lab.home, lab.home)
     told = cli.ok("down", "--name", "lab")
-    assert re.fullmatch(r"lab: ended (a process|\d processes) that a killed supervisor had left\n", told)
+    assert re.fullmatch(r"lab: ended (a process|\d processes) left behind by a killed supervisor\n", told)
     assert not process.alive
     assert "nothing to take down" in cli.ok("down", "--name", "lab")
 

@@ -59,7 +59,7 @@ def test_no_runtime_dir_falls_back_to_the_state_folder(
 
 def test_a_home_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMLAUNCH_HOME", "~nosuchuser/x")
-    with pytest.raises(UsageError, match="no home folder for ~nosuchuser"):
+    with pytest.raises(UsageError, match="the home folder of ~nosuchuser"):
         paths.state_root()
 
 

@@ -36,5 +36,5 @@ def carry_out(
         with shown.moving(board):
             session.wait(lambda: done(board), deadline, lambda: waiting_for(board))
     except SupervisorGone:
-        raise NotRunningError(f"{client.name} was taken down meanwhile") from None
+        raise NotRunningError(f"{client.name} was taken down in the meantime") from None
     return board

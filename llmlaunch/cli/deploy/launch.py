@@ -166,7 +166,7 @@ def _deployed(request: Request, shown: PlainView | TerminalView) -> Deployed:
             if not request.replace:
                 refuse_other_file(request.deployment, report.manifest, request.file)
             return client.deployed()
-        shown.say(f"waiting until {request.deployment}, which is going down, is gone")
+        shown.say(f"waiting for {request.deployment} to finish shutting down")
         client.wait_gone(request.timeout_s or OLD_ONE_DEADLINE_S)
     return NOTHING
 
@@ -254,11 +254,11 @@ def _stay(launched: Launched) -> int:
     except SupervisorGone:
         return _gone(launched)
     except DeadlineError:
-        take_down(launched, f"the time given is over: stopping {launched.plan.deployment}")
+        take_down(launched, f"timed out: stopping {launched.plan.deployment}")
         raise
     reasons = "\n".join(map(board.reason, board.failed()))
-    take_down(launched, f"nothing is left that can serve: stopping {launched.plan.deployment}")
-    raise StartError(reasons, hint=f"llmlaunch logs NAME{launched.selector} shows all that it printed")
+    take_down(launched, f"no component is left that can serve: stopping {launched.plan.deployment}")
+    raise StartError(reasons, hint=f"llmlaunch logs NAME{launched.selector} shows everything it printed")
 
 
 def _wait(launched: Launched, done: Callable[[], bool], deadline: float | None) -> Launched:
@@ -319,7 +319,7 @@ def _gone(launched: Launched) -> int:
     see_it_gone(launched.client)
     if died:
         raise StartError("the supervisor died, and everything with it", hint=_supervisor_log(launched))
-    launched.shown.say(f"{launched.plan.deployment} was taken down from elsewhere")
+    launched.shown.say(f"{launched.plan.deployment} was taken down by another command")
     return 0
 
 

@@ -21,7 +21,7 @@ def see_it_gone(client: ControlClient) -> None:
     # What still answers may be the next one, started by somebody else.
     if not client.wait_gone(GONE_DEADLINE_S) and identify(client.supervisor_pid):
         raise ControlError(
-            f"the supervisor of {client.name!r} (pid {client.supervisor_pid}) took everything down and does not end",
+            f"the supervisor of {client.name!r} (pid {client.supervisor_pid}) took everything down but does not exit",
             hint=f"kill -9 {client.supervisor_pid} ends it",
         )
     end_leftovers(client.name)
@@ -36,8 +36,8 @@ def end_leftovers(deployment: str) -> int:
     if cleaned.left:
         pids = ", ".join(str(process.pid) for process in cleaned.left)
         raise ControlError(
-            f"these processes of {deployment!r} cannot be ended, not even by SIGKILL: {pids}",
-            hint="the kernel waits for something on their behalf, a disk or a driver: `ps -o pid,stat,wchan,cmd` shows it",
+            f"these processes of {deployment!r} cannot be killed, not even with SIGKILL: {pids}",
+            hint="the kernel is waiting for something on their behalf, a disk or a driver: `ps -o pid,stat,wchan,cmd` shows it",
         )
     return cleaned.ended
 

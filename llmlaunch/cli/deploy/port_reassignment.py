@@ -53,7 +53,7 @@ def _moved(before: Plan, after: Plan, names: list[str]) -> list[str]:
     old = {spec.name: spec.port for spec in before.processes}
     new = {spec.name: spec.port for spec in after.processes}
     return [
-        f"{name}: somebody has taken port {old[name]} meanwhile; it moves to port {new[name]}"
+        f"{name}: port {old[name]} has been taken in the meantime; moving to port {new[name]}"
         for name in names
         if name in old and new.get(name, old[name]) != old[name]
     ]

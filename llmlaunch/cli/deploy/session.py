@@ -142,5 +142,5 @@ class Session:
         while not done():
             left = 0.5 if deadline is None else deadline - time.monotonic()
             if left <= 0:
-                raise DeadlineError(f"the time given is over; {waiting_for()}")
+                raise DeadlineError(f"timed out; {waiting_for()}")
             self.step(min(left, 0.5))

@@ -133,7 +133,7 @@ class Tail:
         """
         lives = _lives(self._deployment, self.component)
         if previous and len(lives) < 2:
-            raise UsageError(f"{self.component} has no earlier life that left a log")
+            raise UsageError(f"{self.component} has no log of an earlier life")
         path = lives[-2 if previous else -1] if lives else None
         if lines is None:
             self._begin(path)
@@ -213,7 +213,7 @@ def show(
     if previous and len(names) > 1:
         names = [name for name in names if len(_lives(deployment, name)) > 1]
         if not names:
-            raise UsageError("none of these has an earlier life that left a log")
+            raise UsageError("none of these has a log of an earlier life")
     tails = [Tail(deployment, name, raw) for name in names]
     width = max(map(len, names), default=0)
 

@@ -115,7 +115,7 @@ class Board:
         row = self.rows.get(name)
         if row is None:
             return f"{name}: " + ("no longer part of the deployment" if self._seeded else "not started")
-        why = row.cause or row.progress or "no reason is known"
+        why = row.cause or row.progress or "unknown reason"
         if later := outlook(row, row.since):
             why += f"; {later}"
         return "\n".join(

@@ -14,11 +14,11 @@ from llmlaunch.errors import LlmlaunchError, UsageError
 COMMANDS = {
     "help": "this list",
     "reset": "forget the conversation",
-    "regen": "answer the last message once more",
+    "regen": "answer the last message again",
     "remove": "forget the last message and its answer",
     "save FILE": "write the conversation as JSON",
     "load FILE": "go on with a saved conversation",
-    "exit": "end (also Ctrl-D)",
+    "exit": "quit (also Ctrl-D)",
 }
 """FastChat's spellings work too: ``!!reset`` is ``/reset``."""
 
@@ -47,7 +47,7 @@ def parse(line: str) -> Command | str:
     wants_file = {name.split()[0]: " " in name for name in COMMANDS}
     if verb not in wants_file:
         raise UsageError(
-            f"no command is called {mark}{verb}", hint="/help lists them; //… sends a line with a slash"
+            f"unknown command {mark}{verb}", hint="/help lists them; //… sends a line with a slash"
         )
     if wants_file[verb] and not argument.strip():
         raise UsageError(f"/{verb} needs a file: /{verb} FILE")
@@ -103,10 +103,10 @@ class Conversation:
         except OSError as error:
             raise LlmlaunchError(f"{file} cannot be read: {error.strerror}") from None
         except (ValueError, RecursionError):
-            raise LlmlaunchError(f"{file} is no saved conversation: it is no JSON") from None
+            raise LlmlaunchError(f"{file} is not a saved conversation: it is not JSON") from None
         messages = data.get("messages") if isinstance(data, dict) else data
         if not isinstance(messages, list) or not all(map(_is_message, messages)):
-            raise LlmlaunchError(f"{file} is no saved conversation: it has no list of messages")
+            raise LlmlaunchError(f"{file} is not a saved conversation: it has no list of messages")
         self.messages = [{"role": m["role"], "content": m["content"]} for m in messages]
 
 

@@ -106,9 +106,7 @@ class Endpoint:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise RequestError(f"{self.url}: {error}") from None
         except UnicodeEncodeError:
-            raise RequestError(
-                "there is a byte in the request that is not UTF-8: no text may hold it"
-            ) from None
+            raise RequestError("the request contains a byte that is not UTF-8") from None
         except json.JSONDecodeError:
             raise RequestError(f"{self.url} answered with something that is not JSON") from None
 
@@ -222,7 +220,7 @@ def _checked(url: str) -> str:
     except ValueError:
         usable = False
     if not usable:
-        raise UsageError(f"--api-base {url!r} is no URL", hint="for instance http://127.0.0.1:8000/v1")
+        raise UsageError(f"--api-base {url!r} is not a URL", hint="for instance http://127.0.0.1:8000/v1")
     return url.rstrip("/") if parts.path.strip("/") else endpoint(url)
 
 

@@ -18,14 +18,14 @@ def check_model(endpoint: Endpoint, model: str) -> None:
     """Raise UsageError with the nearest name when the endpoint does not serve ``model`` now."""
     listed = endpoint.names()
     if listed is not None and model not in listed:
-        raise UsageError(f"{model!r} is not served now", hint=nearest(model, listed))
+        raise UsageError(f"{model!r} is not being served", hint=nearest(model, listed))
 
 
 def talk(endpoint: Endpoint, conversation: Conversation) -> int:
     """Run until /exit or the end of input; the exit code."""
     interactive = sys.stdin.isatty()
     if interactive:
-        typer.echo(f"{conversation.model} at {endpoint.url} · /help lists commands, Ctrl-D ends")
+        typer.echo(f"{conversation.model} at {endpoint.url} · /help lists commands, Ctrl-D quits")
     code = 0
     while True:
         try:
@@ -37,7 +37,7 @@ def talk(endpoint: Endpoint, conversation: Conversation) -> int:
         except KeyboardInterrupt:
             if not interactive:
                 raise
-            typer.echo("\n(Ctrl-D or /exit ends)")
+            typer.echo("\n(Ctrl-D or /exit quits)")
         except LlmlaunchError as error:
             from llmlaunch.cli.app import fail
 
@@ -82,7 +82,7 @@ def _obey(endpoint: Endpoint, conversation: Conversation, order: Command) -> Non
     elif order.verb in ("remove", "regen"):
         text = conversation.take_back()
         if text is None:
-            raise UsageError("nothing was said yet")
+            raise UsageError("nothing has been said yet")
         if order.verb == "regen":
             answer(endpoint, conversation, text)
         else:

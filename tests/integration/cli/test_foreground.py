@@ -103,7 +103,7 @@ def test_changes_are_told_and_down_from_elsewhere_is_an_ordinary_end(cli: Cli) -
         wait_until(lambda: up.text.count("tiny-1: ready") == 2, 20, "tiny-1 back")
         cli.ok("down")
         assert up.end() == 0
-        assert "taken down from elsewhere" in up.text
+        assert "taken down by another command" in up.text
 
 
 def test_a_supervisor_that_dies_is_told(cli: Cli) -> None:
@@ -132,7 +132,7 @@ def test_up_ends_with_1_when_nothing_can_serve(cli: Cli) -> None:
     write(cli, Fake("broken", FAILS))
     with piped(cli, "up") as up:
         assert up.end() == 1
-        assert "nothing is left that can serve" in up.text
+        assert "no component is left that can serve" in up.text
         assert "RuntimeError: this engine was told to fail" in up.text[up.text.rindex("error:") :]
     assert cli.processes() == []
 

@@ -112,7 +112,7 @@ def test_what_is_shut_out_of_its_port_moves_to_another(cli: Cli) -> None:
     with piped(cli, "up") as up:
         up.until("lab is ready")
         with in_place_of(cli, "tiny-1") as port:
-            up.until(f"tiny-1: somebody has taken port {port} meanwhile; it moves to port ")
+            up.until(f"tiny-1: port {port} has been taken in the meantime; moving to port ")
             moved = wait_until(lambda: (c := cli.component("tiny-1"))["phase"] == "ready" and c, 20)
             assert not moved["address"].endswith(f":{port}")
             assert ask(moved["address"] + "/v1/models")

@@ -96,7 +96,7 @@ def test_up_waits_for_the_end_of_what_is_going_down(cli: Cli) -> None:
     with piped(cli, "down") as down:
         down.until("tiny-1: stopping")
         out = cli.ok("up", "-d")
-        assert "waiting until lab, which is going down, is gone" in out
+        assert "waiting for lab to finish shutting down" in out
         assert down.end() == 0
     assert cli.component("tiny-1")["phase"] == "ready"
     cli.ok("down", "--force")

@@ -94,7 +94,7 @@ def test_too_slow_is_exit_code_4(cli: Cli, base: str) -> None:
 def test_what_is_no_url_is_exit_code_2(cli: Cli, url: str) -> None:
     done = cli.run("test", "tiny", "--api-base", url)
     assert done.returncode == 2
-    assert "is no URL" in done.stderr
+    assert "is not a URL" in done.stderr
 
 
 def test_a_conversation_through_a_pipe(cli: Cli, base: str) -> None:

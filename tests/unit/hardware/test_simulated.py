@@ -91,8 +91,8 @@ def test_a_box_without_gpus(text: str) -> None:
     [
         ("4xA101", "nearest: A10"), ("2xL4,", "is not COUNTxNAME"), ("0xL4", "is not COUNTxNAME"), ("x", "is no GPU"),
         ("9999xL4", "more than"), ("99999999xL4", "more than"), (" ", "is not COUNTxNAME"),
-        ("-1xL4", "is no GPU"), ("L4-80GB", "is no GPU"), ("1x0GiB", "is no size"),
-        ("A100-60GB", "is no GPU"), ("1x99999999TiB", "is no GPU"), ("1x9999999999GiB", "is no size"),
+        ("-1xL4", "is no GPU"), ("L4-80GB", "is no GPU"), ("1x0GiB", "is not a valid size"),
+        ("A100-60GB", "is no GPU"), ("1x99999999TiB", "is no GPU"), ("1x9999999999GiB", "is not a valid size"),
     ],
 )  # fmt: skip
 def test_wrong_boxes(text: str, words: str) -> None:

@@ -478,9 +478,9 @@ def test_ports_clash(first: str, second: str, clash: bool) -> None:
 def test_every_mistake_of_a_short_form_is_told() -> None:
     found = problems("models:\n- m@127.0.0.256@99999@1,1\n")
     assert {p.message for p in found} == {
-        "host is '127.0.0.256', which is no host",
+        "host is '127.0.0.256', which is not a valid host",
         "port is 99999, which is out of range",
-        "gpus is '1', which names a device that is in the list already",
+        "gpus is '1', which is already in the list",
     }
 
 

@@ -75,7 +75,7 @@ def test_an_unset_variable_is_one_mistake_and_all_are_told() -> None:
 
 def test_a_default_holds_no_variable() -> None:
     found = problem("models: ['${A:-${B:-c}}']\n", {"B": "b"})
-    assert found.message == "the default of ${A} holds another variable"
+    assert found.message == "the default of ${A} contains another variable"
 
 
 def test_unset_in_defaults_is_told_once() -> None:
@@ -127,7 +127,7 @@ def test_env_pass_and_env_only() -> None:
     assert (b.env_pass, b.env_only) == (("WANDB_API_KEY", "LAB_*"), True)
     for wrong in ("*_KEY", "A*B", "A B", "", "1A", "A-B"):
         found = problem(f'models: [{{model: a, env_pass: [OK, "{wrong}"]}}]')
-        assert "names no environment variable" in found.message
+        assert "is not a valid name or prefix of environment variables" in found.message
         assert "AWS_*" in found.expected
 
 

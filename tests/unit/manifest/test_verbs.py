@@ -71,7 +71,7 @@ def test_no_file(folder: Path) -> None:
     (folder / "deploy.yml").write_text(RIGHT)
     found = run("validate")
     assert found.exit_code == 2
-    assert found.stderr == "error: deploy.yaml: there is no such file; did you mean 'deploy.yml'?\n"
+    assert found.stderr == "error: deploy.yaml: no such file; did you mean 'deploy.yml'?\n"
 
 
 def test_schema() -> None:

@@ -23,17 +23,17 @@ from tests.unit.manifest.reading import manifest, model, places, problem
         ("models:\n- a\n---\nmodels: [b]\n", 3, 1, "a second document"),
         ("models: [*nope]\n", 1, 10, "undefined alias 'nope'"),
         ('models: ["\\q"]\n', 1, 12, "unknown escape"),
-        ('models: ["\\UFFFFFFFF"]\n', 1, 13, "an escape that names no character"),
+        ('models: ["\\UFFFFFFFF"]\n', 1, 13, "an invalid escape sequence"),
         ("models: [a\x07]\n", 1, 11, "a character that YAML does not allow"),
         ("models: [${A}]\n", 1, 11, 'a variable needs quotes: "${NAME}"'),
         ("", 1, 1, "the file is empty"),
         ("# only a comment\n", 1, 1, "the file is empty"),
-        ("models: [a]\nmodels: [b]\n", 2, 1, "the key 'models' stands here twice"),
-        ("models: [a]\napi: {port: 1, port: 2}\n", 2, 16, "the key 'port' stands here twice"),
-        ("models: [a]\n? [x, y]\n: z\n", 2, 3, "a key must be a plain word"),
+        ("models: [a]\nmodels: [b]\n", 2, 1, "duplicate key 'models'"),
+        ("models: [a]\napi: {port: 1, port: 2}\n", 2, 16, "duplicate key 'port'"),
+        ("models: [a]\n? [x, y]\n: z\n", 2, 3, "a key must be a plain string"),
         ("models: [a]\napi: {<<: 3}\n", 2, 7, "<< merges mappings only"),
-        ("models: [!mine a]\n", 1, 10, "the tag !mine means nothing here"),
-        ("models: [!!python/object/apply:os.system [ls]]\n", 1, 10, "means nothing here"),
+        ("models: [!mine a]\n", 1, 10, "unsupported YAML tag !mine"),
+        ("models: [!!python/object/apply:os.system [ls]]\n", 1, 10, "unsupported YAML tag"),
     ],
 )
 def test_broken_file(text: str, line: int, column: int, says: str) -> None:
@@ -74,7 +74,7 @@ def test_merge_bomb() -> None:
     "text", ["models: &a [x, *a]\n", "models: &a [{model: *a}]\n", "models: [&a {<<: *a}]\n"]
 )
 def test_an_alias_of_itself(text: str) -> None:
-    assert "this alias stands inside what it names" in problem(text).message
+    assert "this alias refers to a value that contains it" in problem(text).message
 
 
 @pytest.mark.parametrize(
@@ -161,9 +161,9 @@ def test_a_missing_file_names_its_nearest_neighbour(tmp_path: Path) -> None:
     (tmp_path / "other.yml").write_text("models: [a]\n")
     found = refused(tmp_path / "deplyo.yaml")
     assert (found.line, found.column) == (0, 0)
-    assert found.message == "there is no such file"
+    assert found.message == "no such file"
     assert found.suggestion == str(tmp_path / "deploy.yaml")
-    assert str(found).startswith(f"{tmp_path / 'deplyo.yaml'}: there is no such file")
+    assert str(found).startswith(f"{tmp_path / 'deplyo.yaml'}: no such file")
 
 
 def test_a_missing_file_without_neighbours(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_missing_file_without_neighbours(tmp_path: Path) -> None:
 
 
 def test_a_folder(tmp_path: Path) -> None:
-    assert refused(tmp_path).message == "this is a folder"
+    assert refused(tmp_path).message == "this is a folder, not a file"
     (tmp_path / "deploy.yaml").write_text("models: [a]\n")
     assert refused(tmp_path).suggestion == str(tmp_path / "deploy.yaml")
 

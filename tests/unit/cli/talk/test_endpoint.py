@@ -110,5 +110,5 @@ def test_what_is_on_this_machine(host: str, here: bool) -> None:
 
 
 def test_a_byte_that_is_no_text_is_one_line() -> None:
-    with pytest.raises(RequestError, match="a byte in the request that is not UTF-8"):
+    with pytest.raises(RequestError, match="contains a byte that is not UTF-8"):
         Endpoint("http://127.0.0.1:9/v1", direct=True).post("/x", {"model": "m\udcd0"})
