@@ -75,8 +75,8 @@ def api(
     from llmlaunch.common.addresses import url
     from llmlaunch.common.browser_guard import door
     from llmlaunch.gateway import server
-    from llmlaunch.gateway.app import Options
-    from llmlaunch.gateway.http1.forwarded import networks
+    from llmlaunch.gateway.app import GatewayOptions
+    from llmlaunch.gateway.client_address import networks
     from llmlaunch.gateway.http1.tls import certificate
     from llmlaunch.gateway.limits.keys import ring
     from llmlaunch.gateway.routing.controller_sync import controller_address as checked
@@ -89,11 +89,11 @@ def api(
     tls = certificate(tls_cert, tls_key)
     sock = bind(host, port)
     where, bound, *_ = sock.getsockname()
-    service = server.Service(
+    service = server.GatewayService(
         controller_url=controller_address,
         token=os.environ.get("LLMLAUNCH_TOKEN", ""),
         worker_keys=os.environ.get("LLMLAUNCH_WORKER_KEYS", ""),
-        options=Options(
+        options=GatewayOptions(
             max_body_bytes=max_body_bytes,
             max_bodies_bytes=max_bodies_bytes,
             trusted_proxies=networks(trusted_proxy, "--trusted-proxy"),

@@ -17,34 +17,33 @@ from typing import Any
 
 from llmlaunch.common.addresses import is_loopback
 from llmlaunch.common.browser_guard import Door, not_json
-from llmlaunch.gateway import errors
+from llmlaunch.gateway import client_address, errors, request
+from llmlaunch.gateway.client_address import Network
 from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.exchange import CLIENT_LEFT, Exchange
-from llmlaunch.gateway.http1 import forwarded, request
 from llmlaunch.gateway.http1.client_connection import ClientConnection
-from llmlaunch.gateway.http1.forwarded import Network
-from llmlaunch.gateway.http1.head_cache import Seen
-from llmlaunch.gateway.http1.request import Kind, Request
-from llmlaunch.gateway.http1.request_parser import Rules
-from llmlaunch.gateway.http1.upstream import Pool
-from llmlaunch.gateway.limits.body_memory import Bodies
-from llmlaunch.gateway.limits.failed_keys import Noise
+from llmlaunch.gateway.http1.head_cache import HeadCache
+from llmlaunch.gateway.http1.open_files import OpenFiles
+from llmlaunch.gateway.http1.request_parser import ParserRules
+from llmlaunch.gateway.http1.upstream import UpstreamPool
+from llmlaunch.gateway.limits.body_memory import BodyMemory
+from llmlaunch.gateway.limits.failed_keys import FailedKeys
 from llmlaunch.gateway.limits.keys import KeyRing
-from llmlaunch.gateway.limits.open_files import Descriptors
-from llmlaunch.gateway.limits.rates import BYTES_PER_TOKEN, FREE, Account, part
-from llmlaunch.gateway.multiprocess.death_ledger import Entry, named, number_of
-from llmlaunch.gateway.multiprocess.shared_counters import Crew, alone
+from llmlaunch.gateway.limits.rates import BYTES_PER_TOKEN, UNLIMITED, KeyAccount, part
+from llmlaunch.gateway.multiprocess.death_ledger import DeathRecord, named, number_of
+from llmlaunch.gateway.multiprocess.shared_counters import ProcessGroup, alone
 from llmlaunch.gateway.observe import access_log as access
 from llmlaunch.gateway.observe import metrics
 from llmlaunch.gateway.observe.access_log import AccessLog
-from llmlaunch.gateway.observe.metrics import Metrics
+from llmlaunch.gateway.observe.metrics import GatewayMetrics
 from llmlaunch.gateway.observe.tracing import Tracing
+from llmlaunch.gateway.payload.model_field import InvalidBody
+from llmlaunch.gateway.request import ClientRequest, EndpointKind
 from llmlaunch.gateway.routing.choice import is_full
-from llmlaunch.gateway.routing.model_field import BadBody
-from llmlaunch.gateway.routing.replica_health import Load, RetryBudget
-from llmlaunch.gateway.routing.request_queue import WaitingRoom
-from llmlaunch.gateway.routing.route_table import Replica, RouteTable
-from llmlaunch.gateway.routing.silence_watch import Vigil
+from llmlaunch.gateway.routing.replica_health import ReplicaHealth, RetryBudget
+from llmlaunch.gateway.routing.request_queue import RequestQueue
+from llmlaunch.gateway.routing.route_table import RoutedReplica, RouteTable
+from llmlaunch.gateway.routing.silence_watch import SilenceWatch
 from llmlaunch.gateway.routing.suspects import SUSPECTED_S, Suspects
 from llmlaunch.gateway.routing.target import target
 
@@ -60,11 +59,11 @@ ACCESS_FLUSH_S = 0.1
 TRIALS_S = 0.01
 """Between two looks whether a suspect's turn has come."""
 _PREFLIGHT_SECONDS = 600
-_PROXIED = frozenset((Kind.PROXY, Kind.CHECK, Kind.RESPONSE))
+_PROXIED = frozenset((EndpointKind.PROXY, EndpointKind.CHECK, EndpointKind.RESPONSE))
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class GatewayOptions:
     max_body_bytes: int = MAX_BODY_BYTES
     max_bodies_bytes: int = MAX_BODIES_BYTES
     """Of all requests together, in all processes. Each process has room for one of the largest bodies at least."""
@@ -81,9 +80,9 @@ class Gateway:
 
     def __init__(
         self,
-        options: Options,
+        options: GatewayOptions,
         keys: KeyRing | None = None,
-        crew: Crew | None = None,
+        crew: ProcessGroup | None = None,
         tracing: Tracing | None = None,
         worker_keys: str = "",
     ) -> None:
@@ -96,33 +95,35 @@ class Gateway:
         """Whose next request waits for the first route table; None: nobody has to any more."""
         self.loop.call_later(FIRST_TABLE_S, self.begin)
         self.controller_up = False
-        self.loads: dict[str, Load] = {}
-        self.noise = Noise()
-        self.room: WaitingRoom[Exchange] = WaitingRoom()
+        self.loads: dict[str, ReplicaHealth] = {}
+        self.noise = FailedKeys()
+        self.room: RequestQueue[Exchange] = RequestQueue()
         self.suspects = Suspects()
         self._held_back: list[Exchange] = []
         """Suspects that wait for their turn."""
-        self.accounts: dict[str, Account] = {}
+        self.accounts: dict[str, KeyAccount] = {}
         """By key name, of those that have limits."""
         self.tracing = tracing
         self.crew = crew or alone()
         self.ledger = self.crew.ledger
-        self.metrics = Metrics(self.crew.own)
+        self.metrics = GatewayMetrics(self.crew.own)
         self.turns: dict[str, int] = {}
         """Model → requests that took a turn, where replicas are chosen in turn."""
         self.retries = RetryBudget(at=self.now())
-        self.descriptors = Descriptors(self._close_idle, self.now)
-        self.pool = Pool(self.descriptors, worker_keys)
-        self.vigil = Vigil(self)
+        self.descriptors = OpenFiles(self._close_idle, self.now)
+        self.pool = UpstreamPool(self.descriptors, worker_keys)
+        self.vigil = SilenceWatch(self)
         self.connections: set[ClientConnection] = set()
         self.warning = ""
         """What people should know of how it runs; a supervisor shows it."""
         self.stopping = False
         self.broken = False
         """Connections to this gateway are lost in another of its processes, and nobody replaces that one."""
-        bodies = Bodies(max(part(options.max_bodies_bytes, self.crew.size), options.max_body_bytes))
-        self.rules = Rules(self.screen, self.new_identity, self.now, options.max_body_bytes, bodies=bodies)
-        self.surplus_rules = replace(self.rules, screen=self._screen_surplus, seen=Seen())
+        bodies = BodyMemory(max(part(options.max_bodies_bytes, self.crew.size), options.max_body_bytes))
+        self.rules = ParserRules(
+            self.screen, self.new_identity, self.now, options.max_body_bytes, bodies=bodies
+        )
+        self.surplus_rules = replace(self.rules, screen=self._screen_surplus, seen=HeadCache())
         """For connections that nobody made room for."""
         self.identity = f"gateway-{os.urandom(6).hex()}"
         self.on_drained: asyncio.Event = asyncio.Event()
@@ -171,7 +172,7 @@ class Gateway:
 
     # -- requests
 
-    def screen(self, asked: Request) -> Reply | None:
+    def screen(self, asked: ClientRequest) -> Reply | None:
         """Everything that can be refused, or answered, before a body is read."""
         path = asked.path
         found = asked.endpoint = request.endpoint(path)
@@ -189,7 +190,7 @@ class Gateway:
             if grant is None:
                 return errors.wrong_key(missing=not asked.authorization)
             asked.grant = grant
-        if found.kind is Kind.NOWHERE:
+        if found.kind is EndpointKind.NOWHERE:
             return errors.unknown_path(path.decode("latin-1"))
         if asked.method not in found.methods:
             return errors.wrong_method(asked.method.decode(), path.decode("latin-1"), found.allowed)
@@ -199,17 +200,19 @@ class Gateway:
                 return errors.not_let_in(wrong)
         return None
 
-    def _screen_surplus(self, asked: Request) -> Reply | None:
+    def _screen_surplus(self, asked: ClientRequest) -> Reply | None:
         """As :meth:`screen`, for a connection that is one too many: it may ask how we are, once."""
         asked.keep_alive = False
         reply = self.screen(asked)
-        if asked.endpoint.kind in (Kind.HEALTH, Kind.READY, Kind.METRICS):
+        if asked.endpoint.kind in (EndpointKind.HEALTH, EndpointKind.READY, EndpointKind.METRICS):
             return reply
         return errors.out_of_files()
 
-    def is_early(self, asked: Request) -> bool:
+    def is_early(self, asked: ClientRequest) -> bool:
         """Whether ``asked`` should wait for the first route table, which is moments away after most starts."""
-        return self.early is not None and asked.reply is None and asked.endpoint.kind is not Kind.METRICS
+        return (
+            self.early is not None and asked.reply is None and asked.endpoint.kind is not EndpointKind.METRICS
+        )
 
     def begin(self) -> None:
         """Answer what came early: there is a table, or none is waited for any longer."""
@@ -217,41 +220,41 @@ class Gateway:
         for connection in early or ():
             connection.turn()
 
-    def answer(self, asked: Request) -> Reply | str:
+    def answer(self, asked: ClientRequest) -> Reply | str:
         """The gateway's own answer, or the name of the model whose replicas have to answer."""
         found = asked.endpoint
         if found.kind in _PROXIED:
             try:
                 name = target(asked, self.table)
-            except BadBody as error:
+            except InvalidBody as error:
                 return errors.bad_request(error.message, error.param)
             if name is None:
                 return errors.unknown_response(found.name)
-            return name if asked.grant.limits is FREE else self._within_limits(asked, name)
-        if found.kind is Kind.MODELS:
+            return name if asked.grant.limits is UNLIMITED else self._within_limits(asked, name)
+        if found.kind is EndpointKind.MODELS:
             names = filter(asked.grant.limits.allows, self.table.names)
             return _json(200, {"object": "list", "data": [self._model(name) for name in names]})
-        if found.kind is Kind.MODEL:
+        if found.kind is EndpointKind.MODEL:
             if not asked.grant.limits.allows(found.name):
                 return errors.model_not_allowed(found.name)
             if found.name in self.table.serving:
                 return _json(200, self._model(found.name))
             return self.absent(found.name)
-        if found.kind is Kind.HEALTH:
+        if found.kind is EndpointKind.HEALTH:
             return self._health()
-        if found.kind is Kind.READY:
+        if found.kind is EndpointKind.READY:
             ready = bool(self.table.serving)
             return _json(200 if ready else 503, {"status": "ready" if ready else "not ready"})
         return self._metrics()
 
-    def _within_limits(self, asked: Request, name: str) -> Reply | str:
+    def _within_limits(self, asked: ClientRequest, name: str) -> Reply | str:
         """``name``, with the request put down to its key's account; or why its key can not have it now."""
         key, limits = asked.grant.name, asked.grant.limits
         if not limits.allows(name):
             return errors.model_not_allowed(name)
         account = self.accounts.get(key)
         if account is None:
-            account = self.accounts[key] = Account()
+            account = self.accounts[key] = KeyAccount()
         estimate = len(asked.body) // BYTES_PER_TOKEN
         refusal = account.admit(limits, self.now(), estimate)
         if refusal is not None:
@@ -260,7 +263,7 @@ class Gateway:
         asked.estimate = estimate
         return name
 
-    def _settle(self, asked: Request, status: int, exchange: Exchange) -> None:
+    def _settle(self, asked: ClientRequest, status: int, exchange: Exchange) -> None:
         """The account of a key with limits gets what the request really took."""
         estimate = asked.estimate or 0
         used = 0
@@ -283,23 +286,23 @@ class Gateway:
         """``name`` when it is one of ours: metrics hold no others."""
         return name if name in self.table.serving or name in self.table.expected else ""
 
-    def client_of(self, connection: ClientConnection, asked: Request) -> str:
+    def client_of(self, connection: ClientConnection, asked: ClientRequest) -> str:
         """The address that ``asked`` came from, through proxies that are trusted."""
         if not self._proxies:
             return connection.peer
-        return forwarded.client_of(connection.peer, asked.all_of(b"x-forwarded-for"), self._proxies)
+        return client_address.client_of(connection.peer, asked.all_of(b"x-forwarded-for"), self._proxies)
 
-    def _is_from_here(self, asked: Request) -> bool:
+    def _is_from_here(self, asked: ClientRequest) -> bool:
         """Whether somebody on this machine asks, and no proxy on it for somebody else."""
         if not asked.local or not self._proxies:
             return asked.local
         told = asked.all_of(b"x-forwarded-for")
-        found = (forwarded.client_of(peer, told, self._proxies) for peer in ("127.0.0.1", "::1"))
+        found = (client_address.client_of(peer, told, self._proxies) for peer in ("127.0.0.1", "::1"))
         return all(map(is_loopback, found))
 
     def ended(
         self,
-        asked: Request,
+        asked: ClientRequest,
         model: str,
         status: int,
         exchange: Exchange | None = None,
@@ -334,16 +337,16 @@ class Gateway:
         if self._access is not None:
             self.loop.call_later(ACCESS_FLUSH_S, self._access.flush)
 
-    def _needs_key(self, asked: Request) -> bool:
+    def _needs_key(self, asked: ClientRequest) -> bool:
         found = asked.endpoint
-        if found.kind is Kind.NOWHERE:
+        if found.kind is EndpointKind.NOWHERE:
             return asked.path.startswith((b"/v1", b"/api"))
-        if found.kind is Kind.METRICS and self._is_from_here(asked):
+        if found.kind is EndpointKind.METRICS and self._is_from_here(asked):
             return not self._door.points_here(_said(asked)[0])
         return found.guarded
 
-    def _options(self, asked: Request) -> Reply:
-        if asked.endpoint.kind is Kind.NOWHERE and asked.path != b"*":
+    def _options(self, asked: ClientRequest) -> Reply:
+        if asked.endpoint.kind is EndpointKind.NOWHERE and asked.path != b"*":
             return errors.unknown_path(asked.path.decode("latin-1"))
         allowed = b"GET, HEAD, POST, OPTIONS" if asked.path == b"*" else asked.endpoint.allowed.encode()
         fields = b"allow: %b\r\n" % allowed
@@ -394,7 +397,7 @@ class Gateway:
         used = resource.getrusage(resource.RUSAGE_SELF)
         now = self.now()
         keys = self.table.replicas.keys() | self.loads.keys()
-        loads = {key: self.loads.get(key, Load()) for key in keys}
+        loads = {key: self.loads.get(key, ReplicaHealth()) for key in keys}
         now_here = metrics.Gauges(
             in_flight={key: load.in_flight for key, load in loads.items()},
             waiting={name: self.room.waiting(name) for name in self.room.names},
@@ -415,10 +418,10 @@ class Gateway:
         found = self.turns[name] = self.turns.get(name, -1) + 1
         return found
 
-    def load(self, key: str) -> Load:
+    def load(self, key: str) -> ReplicaHealth:
         found = self.loads.get(key)
         if found is None:
-            found = self.loads[key] = Load()
+            found = self.loads[key] = ReplicaHealth()
         return found
 
     def in_flight(self) -> dict[str, int]:
@@ -456,7 +459,7 @@ class Gateway:
         self.adopt(table)
         self.heard = False
 
-    def freed(self, replica: Replica) -> None:
+    def freed(self, replica: RoutedReplica) -> None:
         """One of its slots is free."""
         if replica.key in self._draining and not self.load(replica.key).in_flight:
             self.on_drained.set()
@@ -482,7 +485,7 @@ class Gateway:
 
     # -- suspects
 
-    def died(self, replica: Replica, key: bytes, asked: Request, sent_at: float) -> None:
+    def died(self, replica: RoutedReplica, key: bytes, asked: ClientRequest, sent_at: float) -> None:
         """``replica`` died or fell silent with ``asked``. One that leaves is no victim of its requests."""
         known = self.table.replicas.get(replica.key)
         if known is None or known.draining:
@@ -490,7 +493,7 @@ class Gateway:
         now, size = self.now(), len(asked.body)
         if self.ledger is not None:
             self.hear_of_deaths()
-            self.ledger.write(Entry(key, size, number_of(replica.key), sent_at, now))
+            self.ledger.write(DeathRecord(key, size, number_of(replica.key), sent_at, now))
         self.suspects.saw(self.table.replicas)
         seconds = self.suspects.broke(key, size, replica.key, sent_at, now)
         if seconds:
@@ -513,7 +516,7 @@ class Gateway:
     def was_answered(self, key: bytes) -> None:
         """Whoever is remembered by ``key`` got a whole answer."""
         if self.suspects.answered(key) and self.ledger is not None:
-            self.ledger.write(Entry(key, 0, 0, 0.0, self.now()))
+            self.ledger.write(DeathRecord(key, 0, 0, 0.0, self.now()))
 
     def hold_back(self, exchange: Exchange) -> None:
         """``exchange`` is asked again shortly whether its turn has come."""
@@ -599,7 +602,7 @@ def _resident_bytes() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _said(asked: Request) -> tuple[str, str, str]:
+def _said(asked: ClientRequest) -> tuple[str, str, str]:
     """What tells browsers from other programs, and where their pages come from: see ``browsers``."""
     host, site = asked.field(b"host"), asked.field(b"sec-fetch-site")
     return host.strip().decode("latin-1"), asked.origin.decode("latin-1"), site.decode("latin-1")

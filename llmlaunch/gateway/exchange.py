@@ -30,19 +30,19 @@ from llmlaunch.gateway import errors
 from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.http1 import headers
 from llmlaunch.gateway.http1.answer_ends import is_whole
-from llmlaunch.gateway.http1.framing import Body, Head
-from llmlaunch.gateway.http1.model_name_rewrite import Restorer, restorer_for
-from llmlaunch.gateway.http1.request import Kind, Request
+from llmlaunch.gateway.http1.framing import BodyFraming, ResponseHead
 from llmlaunch.gateway.http1.upstream import UpstreamConnection
-from llmlaunch.gateway.limits.rates import Meter
-from llmlaunch.gateway.observe.usage import PIECES, Tokens, tokens_in
+from llmlaunch.gateway.limits.rates import TokenMeter
+from llmlaunch.gateway.payload.model_field import InvalidBody, asks_for_stream, renamed
+from llmlaunch.gateway.payload.model_name_rewrite import NameRewriter, rewriter_for
+from llmlaunch.gateway.payload.usage import PIECES, Tokens, tokens_in
+from llmlaunch.gateway.request import ClientRequest, EndpointKind
 from llmlaunch.gateway.routing.affinity import prefix_of
 from llmlaunch.gateway.routing.choice import pick, places_to_wait
-from llmlaunch.gateway.routing.model_field import BadBody, asks_for_stream, renamed
-from llmlaunch.gateway.routing.replica_health import Load
-from llmlaunch.gateway.routing.request_queue import Ticket
-from llmlaunch.gateway.routing.route_table import Replica
-from llmlaunch.gateway.routing.silence import Waiting
+from llmlaunch.gateway.routing.replica_health import ReplicaHealth
+from llmlaunch.gateway.routing.request_queue import QueueTicket
+from llmlaunch.gateway.routing.route_table import RoutedReplica
+from llmlaunch.gateway.routing.silence import AwaitedResponse
 from llmlaunch.gateway.routing.suspects import key_of
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Exchange:
         "tried",
     )  # fmt: skip
 
-    def __init__(self, gateway: Gateway, client: ClientConnection, request: Request, name: str) -> None:
+    def __init__(self, gateway: Gateway, client: ClientConnection, request: ClientRequest, name: str) -> None:
         self.name = name
         self.decoding = False
         self._gateway = gateway
@@ -121,7 +121,7 @@ class Exchange:
         """The end of the answer when it was looked at last."""
         self._streams: bool | None = None
         """Whether a stream was asked for; None: nobody has looked yet."""
-        self._meter = None if request.grant.limits.tpm is None else Meter()
+        self._meter = None if request.grant.limits.tpm is None else TokenMeter()
         self.tried: tuple[str, ...] = ()
         """Replicas that failed this request."""
         self._fresh = False
@@ -134,18 +134,18 @@ class Exchange:
         """What a suspect is remembered by; empty: it is none."""
         self.held_since: float | None = None
         """When a suspect began to wait for its turn."""
-        self._ticket: Ticket[Exchange] | None = None
+        self._ticket: QueueTicket[Exchange] | None = None
         self._task: asyncio.Task[None] | None = None
-        self._replica: Replica
-        self._load: Load
+        self._replica: RoutedReplica
+        self._load: ReplicaHealth
         self._holds = False
         """A slot of the replica is ours."""
         self._probes = False
         """The replica's breaker is half open, and this request shows whether it closes."""
         self._upstream: UpstreamConnection | None = None
-        self._head: Head
-        self._body: Body
-        self._restorer: Restorer | None = None
+        self._head: ResponseHead
+        self._body: BodyFraming
+        self._restorer: NameRewriter | None = None
         self._chunked = False
         """The client gets the answer in chunks."""
         self._framed = False
@@ -230,12 +230,14 @@ class Exchange:
         """The only replica that can answer this request, by key; empty when any can."""
         return self._request.holder
 
-    def among(self, replicas: tuple[Replica, ...]) -> tuple[Replica, ...]:
+    def among(self, replicas: tuple[RoutedReplica, ...]) -> tuple[RoutedReplica, ...]:
         """Those of ``replicas`` that can answer this request."""
         holder = self.holder
         return replicas if not holder else tuple(r for r in replicas if r.key == holder)
 
-    def _pick(self, replicas: Sequence[Replica], tried: Sequence[str], now: float) -> Replica | None:
+    def _pick(
+        self, replicas: Sequence[RoutedReplica], tried: Sequence[str], now: float
+    ) -> RoutedReplica | None:
         gateway = self._gateway
         dispatch = gateway.table.dispatch
         turn = gateway.turn(self.name) if dispatch == ROUND_ROBIN else 0
@@ -261,7 +263,7 @@ class Exchange:
             self._gateway.room.leave(self._ticket)
             self._ticket = None
 
-    def _go(self, replica: Replica) -> None:
+    def _go(self, replica: RoutedReplica) -> None:
         gateway = self._gateway
         self.attempts += 1
         self._replica = replica
@@ -280,7 +282,7 @@ class Exchange:
         else:
             self._task = gateway.spawn(self._connect(replica))
 
-    async def _connect(self, replica: Replica) -> None:
+    async def _connect(self, replica: RoutedReplica) -> None:
         try:
             connection = await self._gateway.pool.connect(replica)
         except OSError as error:
@@ -296,15 +298,15 @@ class Exchange:
             self._task = None
             self._send(connection, replica)
 
-    def _send(self, connection: UpstreamConnection, replica: Replica) -> None:
+    def _send(self, connection: UpstreamConnection, replica: RoutedReplica) -> None:
         request = self._request
         body = request.body
         plain = replica.engine_model is not None and replica.engine_model != self.name
-        if (plain or request.model_in_path) and request.endpoint.kind is Kind.PROXY:
+        if (plain or request.model_in_path) and request.endpoint.kind is EndpointKind.PROXY:
             try:
                 body = renamed(body, replica.engine_model or self.name)
             except (
-                BadBody
+                InvalidBody
             ) as error:  # the short way to the model's name may pass a body that is broken elsewhere
                 connection.drop()
                 self._refuse(errors.bad_request(error.message, error.param))
@@ -318,7 +320,7 @@ class Exchange:
 
     # -- the answer (upstream.AnswerTaker)
 
-    def answer_began(self, head: Head, body: Body) -> None:
+    def answer_began(self, head: ResponseHead, body: BodyFraming) -> None:
         if head.status == 503 and self._others_exist():
             # A replica that drains or loads says so; somebody else may be ready.
             self._drop_upstream()
@@ -332,7 +334,7 @@ class Exchange:
         self._head, self._body = head, body
         engine_model = self._replica.engine_model
         if engine_model is not None and engine_model != self.name:
-            self._restorer = restorer_for(head, self.name)
+            self._restorer = rewriter_for(head, self.name)
         http11 = self._request.http11
         self.decoding = self._restorer is not None or (body.chunked and not http11)
         sized = head.length is not None and self._restorer is None
@@ -437,7 +439,7 @@ class Exchange:
     # -- silence
 
     @property
-    def replica(self) -> Replica | None:
+    def replica(self) -> RoutedReplica | None:
         """Who has this request now."""
         return self._replica if self._holds else None
 
@@ -453,11 +455,11 @@ class Exchange:
         self._heard = last
         return came or (self._upstream is not None and self._upstream.paused)
 
-    def waiting(self) -> Waiting:
+    def waiting(self) -> AwaitedResponse:
         if self._streams is None:
             self._streams = asks_for_stream(self._request.body)
         began = self._started or bool(self._tail)
-        return Waiting(self._sent_at, 0 if began else len(self._request.body), self._streams or began)
+        return AwaitedResponse(self._sent_at, 0 if began else len(self._request.body), self._streams or began)
 
     def silenced(self, seconds: float) -> None:
         """The replica has said nothing for ``seconds``, and is taken for broken."""
@@ -483,7 +485,7 @@ class Exchange:
         framing += self._gateway.cors_fields(request.origin)
         return headers.to_client(head.status, head.reason, head.onward, request.identity, framing)
 
-    def _restored_end(self, restorer: Restorer) -> bytes:
+    def _restored_end(self, restorer: NameRewriter) -> bytes:
         data = restorer.end()
         if not restorer.streams:
             self._keep = self._request.keep_alive and not self._gateway.stopping

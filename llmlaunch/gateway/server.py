@@ -22,17 +22,17 @@ from typing import Any
 
 from llmlaunch.common import signals
 from llmlaunch.common.addresses import is_loopback
-from llmlaunch.gateway.app import Gateway, Options
+from llmlaunch.gateway.app import Gateway, GatewayOptions
 from llmlaunch.gateway.http1.client_connection import ClientConnection
 from llmlaunch.gateway.http1.tls import Certificate
-from llmlaunch.gateway.http1.tls_accept import Acceptor
+from llmlaunch.gateway.http1.tls_accept import TlsAcceptor
 from llmlaunch.gateway.limits.keys import KeyRing
 from llmlaunch.gateway.multiprocess import parent
 from llmlaunch.gateway.multiprocess.loop_liveness import BEAT_S, LOOK_S
-from llmlaunch.gateway.multiprocess.shared_counters import Crew, alone
+from llmlaunch.gateway.multiprocess.shared_counters import ProcessGroup, alone
 from llmlaunch.gateway.observe import tracing
-from llmlaunch.gateway.routing.controller_sync import Follower
-from llmlaunch.gateway.routing.saved_table import Memory
+from llmlaunch.gateway.routing.controller_sync import ControllerSync
+from llmlaunch.gateway.routing.saved_table import SavedTable
 from llmlaunch.http_server import note
 
 log = logging.getLogger(__name__)
@@ -44,24 +44,24 @@ _LAST_WRITES_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class GatewayService:
     """What to serve, and whom to follow."""
 
     controller_url: str
     token: str = ""
     worker_keys: str = ""
     """What the keys of workers are derived from."""
-    options: Options = field(default_factory=Options)
+    options: GatewayOptions = field(default_factory=GatewayOptions)
     keys: KeyRing | None = None
     tls: Certificate | None = None
     grace_s: float = GRACE_S
     processes: int = 1
     """How many share the port."""
-    memory: Memory | None = None
+    memory: SavedTable | None = None
     """Where the last route table is kept."""
 
 
-def run(service: Service, sock: socket.socket, on_started: Callable[[], None] = lambda: None) -> int:
+def run(service: GatewayService, sock: socket.socket, on_started: Callable[[], None] = lambda: None) -> int:
     """Serve on the listening ``sock`` until a signal asks it to end (returns 130 for SIGINT, else 0).
 
     Call it in the main thread. A signal that is ignored then stays ignored.
@@ -75,14 +75,16 @@ def run(service: Service, sock: socket.socket, on_started: Callable[[], None] = 
         return _run(service, sock, alone(), on_started)
     _loop_factory()  # imports once, for all
 
-    def serve(sock: socket.socket, crew: Crew, on_started: Callable[[], None]) -> int:
+    def serve(sock: socket.socket, crew: ProcessGroup, on_started: Callable[[], None]) -> int:
         return _run(service, sock, crew, on_started)
 
     sockets = parent.listeners(sock, service.processes)
-    return parent.Group(sockets, serve, service.grace_s, on_started).run()
+    return parent.ParentProcess(sockets, serve, service.grace_s, on_started).run()
 
 
-def _run(service: Service, sock: socket.socket, crew: Crew, on_started: Callable[[], None]) -> int:
+def _run(
+    service: GatewayService, sock: socket.socket, crew: ProcessGroup, on_started: Callable[[], None]
+) -> int:
     _raise_file_limit()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_serve(service, sock, crew, on_started))
@@ -106,7 +108,9 @@ def _raise_file_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-async def _serve(service: Service, sock: socket.socket, crew: Crew, on_started: Callable[[], None]) -> int:
+async def _serve(
+    service: GatewayService, sock: socket.socket, crew: ProcessGroup, on_started: Callable[[], None]
+) -> int:
     loop = asyncio.get_running_loop()
     spans = tracing.from_environment(
         os.environ
@@ -115,19 +119,19 @@ async def _serve(service: Service, sock: socket.socket, crew: Crew, on_started: 
     if service.memory is not None and (last := service.memory.load(crew.size)) is not None:
         log.info("serving by the last routes until the controller answers")
         gateway.recall(last)
-    follower = Follower(gateway, service.controller_url, service.token, service.memory)
+    follower = ControllerSync(gateway, service.controller_url, service.token, service.memory)
     if service.keys is None and not is_loopback(str(sock.getsockname()[0])):
         gateway.warning = "anybody who can reach this machine can use it: it asks for no key"
     signalled: asyncio.Future[int] = loop.create_future()
     _listen_for_signals(loop, signalled)
     tls = service.tls
-    server: asyncio.Server | Acceptor
+    server: asyncio.Server | TlsAcceptor
     if tls is None:
         server = await loop.create_server(
             lambda: ClientConnection(gateway), sock=sock, backlog=gateway.descriptors.backlog
         )
     else:
-        server = Acceptor(sock, lambda: ClientConnection(gateway), tls.context, gateway.descriptors)
+        server = TlsAcceptor(sock, lambda: ClientConnection(gateway), tls.context, gateway.descriptors)
         server.start()
     background = [
         loop.create_task(follower.run(), name="follow"),
@@ -205,9 +209,9 @@ async def _sweep(gateway: Gateway, tls: Certificate | None) -> None:
             log.exception("a sweep failed")
 
 
-async def _beat(gateway: Gateway, crew: Crew) -> None:
+async def _beat(gateway: Gateway, crew: ProcessGroup) -> None:
     """Show that the loop turns; see ``group``."""
-    watch = parent.Watch(crew) if crew.size > 1 else None
+    watch = parent.ParentWatch(crew) if crew.size > 1 else None
     look_at = 0.0
     while True:
         crew.own.beat += 1.0
@@ -217,7 +221,7 @@ async def _beat(gateway: Gateway, crew: Crew) -> None:
         await asyncio.sleep(BEAT_S)
 
 
-async def _pass_on(gateway: Gateway, follower: Follower) -> None:
+async def _pass_on(gateway: Gateway, follower: ControllerSync) -> None:
     while True:
         await gateway.on_drained.wait()
         gateway.on_drained.clear()

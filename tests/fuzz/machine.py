@@ -13,15 +13,15 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from llmlaunch.common.browser_guard import Door
-from llmlaunch.gateway.app import Gateway, Options
+from llmlaunch.gateway.app import Gateway, GatewayOptions
 from llmlaunch.gateway.exchange import CLIENT_LEFT, Exchange
 from llmlaunch.gateway.http1.client_connection import ClientConnection
-from llmlaunch.gateway.http1.framing import BadAnswer, Body, parse_head
-from llmlaunch.gateway.http1.request import Request
+from llmlaunch.gateway.http1.framing import BodyFraming, InvalidResponse, parse_head
 from llmlaunch.gateway.http1.upstream import UpstreamConnection
+from llmlaunch.gateway.request import ClientRequest
 from llmlaunch.gateway.routing import route_table
 from llmlaunch.gateway.routing.replica_health import RetryBudget
-from llmlaunch.gateway.routing.route_table import Replica, RouteTable
+from llmlaunch.gateway.routing.route_table import RoutedReplica, RouteTable
 from tests.fuzz.seeds import PART
 
 SCHEDULE = 8
@@ -141,7 +141,7 @@ class Machine:
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.gateway = gateway = Gateway(
-            Options(max_body_bytes=MOST_BODY, door=Door(origins=frozenset(["https://a.example"])))
+            GatewayOptions(max_body_bytes=MOST_BODY, door=Door(origins=frozenset(["https://a.example"])))
         )
         rows = [
             {"worker_name": "http://h:1", "model_names": ["m"]},
@@ -174,7 +174,7 @@ class Machine:
 
     def _note_end(
         self,
-        asked: Request,
+        asked: ClientRequest,
         model: str,
         status: int,
         exchange: Exchange | None = None,
@@ -184,7 +184,7 @@ class Machine:
         self.statuses.append((asked.method, status))
         self._ended(asked, model, status, exchange, client, quiet)
 
-    async def _connect(self, replica: Replica) -> UpstreamConnection:
+    async def _connect(self, replica: RoutedReplica) -> UpstreamConnection:
         number = len(self.wires)
         if self.schedule[4] >> (number % 8) & 1:
             raise ConnectionRefusedError(111, "refused")
@@ -278,7 +278,7 @@ class Machine:
             assert head.get(b"x-request-id")
             if method == b"HEAD" or status in _NO_BODY:
                 continue
-            body = Body(head)
+            body = BodyFraming(head)
             size = 0
             while not body.done and size < len(out):
                 body.feed(out[size : size + 1])
@@ -295,10 +295,10 @@ class Machine:
             assert out.startswith(b"HTTP/1.1 ")
             end = out.find(b"\r\n\r\n")
             assert end >= 0
-            body = Body(parse_head(out[: end + 4]))
+            body = BodyFraming(parse_head(out[: end + 4]))
             try:
                 body.feed(out[end + 4 :])
-            except BadAnswer as error:
+            except InvalidResponse as error:
                 raise AssertionError("an answer that is none has begun") from error
             assert not body.done or body.until_close
 

@@ -12,10 +12,10 @@ import h11
 
 from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.http1 import request_parser
-from llmlaunch.gateway.http1.framing import BadAnswer, Body, Head, parse_head, read_head
-from llmlaunch.gateway.http1.head_cache import Seen
-from llmlaunch.gateway.http1.request import Request, endpoint
-from llmlaunch.gateway.http1.request_parser import AHEAD_LIMIT, PIECE, Receiver, Rules
+from llmlaunch.gateway.http1.framing import BodyFraming, InvalidResponse, ResponseHead, parse_head, read_head
+from llmlaunch.gateway.http1.head_cache import HeadCache
+from llmlaunch.gateway.http1.request_parser import AHEAD_LIMIT, PIECE, ParserRules, RequestParser
+from llmlaunch.gateway.request import ClientRequest, endpoint
 
 MOST_BODY = 4096
 Told = tuple[object, ...]
@@ -32,14 +32,14 @@ def pieces(data: bytes) -> Iterator[bytes]:
 # -- requests
 
 
-def screen(request: Request) -> Reply | None:
+def screen(request: ClientRequest) -> Reply | None:
     request.endpoint = endpoint(request.path)
     return None
 
 
-def read(reads: Iterator[bytes] | list[bytes], rules: Rules) -> list[Told]:
-    reader = Receiver(rules, False)
-    found: list[Request] = []
+def read(reads: Iterator[bytes] | list[bytes], rules: ParserRules) -> list[Told]:
+    reader = RequestParser(rules, False)
+    found: list[ClientRequest] = []
     for data in reads:
         reader.feed(data)
         assert len(reader.ready) <= AHEAD_LIMIT + PIECE // 16, "requests pile up"
@@ -66,7 +66,7 @@ def read(reads: Iterator[bytes] | list[bytes], rules: Rules) -> list[Told]:
 
 def requests(data: bytes) -> None:
     """Cuts change nothing, nor do heads that were seen before; and h11 sees the same requests or refuses."""
-    rules = Rules(screen, lambda: b"id", lambda: 0.0, MOST_BODY)
+    rules = ParserRules(screen, lambda: b"id", lambda: 0.0, MOST_BODY)
     whole = data[1:]
     first = read([whole], rules)
     assert read([whole], rules) == first, "a head that is remembered means something else"
@@ -119,10 +119,10 @@ def answers(data: bytes) -> None:
     end = whole.find(b"\r\n\r\n")
     if end < 0:
         return
-    seen: Seen[Head] = Seen()
+    seen: HeadCache[ResponseHead] = HeadCache()
     try:
         head = parse_head(whole[: end + 4])
-    except BadAnswer:
+    except InvalidResponse:
         return
     for _ in range(2):
         again = read_head(whole, end, seen)
@@ -130,7 +130,7 @@ def answers(data: bytes) -> None:
             head.status, head.length, head.chunked, head.keep_alive,
         )  # fmt: skip
     content, rest = b"", whole[end + 4 :]
-    body, watcher = Body(head), Body(head)
+    body, watcher = BodyFraming(head), BodyFraming(head)
     try:
         for piece in pieces(data[:1] + rest):
             if body.done:
@@ -138,7 +138,7 @@ def answers(data: bytes) -> None:
             content += body.decode(piece)
             watcher.feed(piece)
             assert body.done == watcher.done
-    except BadAnswer:
+    except InvalidResponse:
         interruption(head, watcher, rest)
         return
     interruption(head, watcher, rest)
@@ -148,23 +148,23 @@ def answers(data: bytes) -> None:
         assert theirs[1] == body.done, "another parser sees another end"
 
 
-def interruption(head: Head, watcher: Body, rest: bytes) -> None:
+def interruption(head: ResponseHead, watcher: BodyFraming, rest: bytes) -> None:
     if not head.chunked:
         return
-    sent = Body(head)
+    sent = BodyFraming(head)
     passed = 0
     for size in (1 << 16, 4096, 256, 16, 1):  # as much as can be passed on
         while passed < len(rest) and not sent.done:
             try:
                 sent.feed(rest[passed : passed + size])
-            except BadAnswer:
+            except InvalidResponse:
                 break
             passed += len(rest[passed : passed + size])
     filler = sent.before_interruption()
     if filler is None:
         return
     event = b"data: error\n\n"
-    reader = Body(head)
+    reader = BodyFraming(head)
     content = reader.decode(rest[:passed] + filler + b"%x\r\n%b\r\n" % (len(event), event))
     assert content.endswith(event)
 

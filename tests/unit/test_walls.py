@@ -32,7 +32,7 @@ PURE_ROOMS = (
     "gateway/routing/silence.py",
     "gateway/routing/suspects.py",
     "gateway/multiprocess/loop_liveness.py",
-    "gateway/observe/usage.py",
+    "gateway/payload/usage.py",
     "gateway/routing/request_queue.py",
 )
 IMPURE = {

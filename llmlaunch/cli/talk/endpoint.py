@@ -240,14 +240,14 @@ def _first_key(specs: tuple[ProcessSpec, ...]) -> str:
 def _key_in(file: str) -> str:
     """Its first key without limits, or the first of all; empty when there is none."""
     from llmlaunch.gateway.limits.keys import parse
-    from llmlaunch.gateway.limits.rates import FREE
+    from llmlaunch.gateway.limits.rates import UNLIMITED
 
     try:
         lines = Path(file).read_text(encoding="utf-8").splitlines() if file else []
         entries = list(parse(lines, file).values())
     except (OSError, UnicodeDecodeError, UsageError):
         return ""
-    free = [entry for entry in entries if entry.limits == FREE]
+    free = [entry for entry in entries if entry.limits == UNLIMITED]
     return next((entry.key for entry in (*free, *entries)), "")
 
 

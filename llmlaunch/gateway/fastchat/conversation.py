@@ -26,7 +26,7 @@ _ONLY_UNRELEASED = ("system_message_vision", "max_image_size_mb")
 
 
 @dataclass(frozen=True, slots=True)
-class Template:
+class ConversationTemplate:
     """A worker's conversation template."""
 
     style: str
@@ -110,7 +110,7 @@ _STYLES = {
 }  # fmt: skip
 
 
-def parse(conv: object) -> Template:
+def parse(conv: object) -> ConversationTemplate:
     """A worker's answer, its field ``conv``. Raises ValueError with the reason when it can not be used."""
     if not isinstance(conv, dict):
         raise ValueError("it has no conversation template")
@@ -119,7 +119,7 @@ def parse(conv: object) -> Template:
     if not isinstance(number, int) or not 1 <= number <= len(styles):
         raise ValueError(f"its template has the separator style {number!r}, which is not known")
     stops = conv.get("stop_str")
-    return Template(
+    return ConversationTemplate(
         style=styles[number - 1],
         roles=(_role(conv, 0), _role(conv, 1)),
         name=_text(conv.get("name")),
@@ -161,7 +161,7 @@ def _text(value: object) -> str:
     return value
 
 
-def prompt(template: Template, system: str | None, turns: Sequence[tuple[bool, str]]) -> str:
+def prompt(template: ConversationTemplate, system: str | None, turns: Sequence[tuple[bool, str]]) -> str:
     """The prompt for ``turns``: (is the user's, message), with the role of the answer at its end.
 
     ``system`` None leaves the template's own system message in place.
@@ -190,7 +190,7 @@ def prompt(template: Template, system: str | None, turns: Sequence[tuple[bool, s
 _Said = Sequence[tuple[str, str]]
 
 
-def _llama2(template: Template, text: str, message: str, said: _Said) -> str:
+def _llama2(template: ConversationTemplate, text: str, message: str, said: _Said) -> str:
     """The first message stands within the system's own bracket; roles go by place, whoever speaks."""
     parts = [text if message else "[INST] "]
     for i, (_, told) in enumerate(said):
@@ -204,7 +204,7 @@ def _llama2(template: Template, text: str, message: str, said: _Said) -> str:
     return "".join(parts)
 
 
-def _chatglm(template: Template, text: str, message: str, said: _Said) -> str:
+def _chatglm(template: ConversationTemplate, text: str, message: str, said: _Said) -> str:
     """Rounds are counted, from 1 for chatglm2."""
     sep, first = template.sep, int(template.name == "chatglm2")
     parts = [text + sep if text else ""]
@@ -215,13 +215,13 @@ def _chatglm(template: Template, text: str, message: str, said: _Said) -> str:
     return "".join(parts)
 
 
-def _yuan2(template: Template, text: str, message: str, said: _Said) -> str:
+def _yuan2(template: ConversationTemplate, text: str, message: str, said: _Said) -> str:
     """No roles; and characters of the last ``<n>`` are taken off, as FastChat does it."""
     parts = [text + template.sep2 if message else "", *(told + "<n>" for _, told in said if told)]
     return "".join(parts).rstrip("<n>") + template.sep
 
 
-_SPECIAL: dict[str, Callable[[Template, str, str, _Said], str]] = {
+_SPECIAL: dict[str, Callable[[ConversationTemplate, str, str, _Said], str]] = {
     "LLAMA2": _llama2,
     "CHATGLM": _chatglm,
     "YUAN2": _yuan2,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llmlaunch.gateway.fastchat import conversation
-from llmlaunch.gateway.fastchat.conversation import Template
+from llmlaunch.gateway.fastchat.conversation import ConversationTemplate
 
 MOST_ANSWERS = 128
 """Choices of one request, over all its prompts."""
@@ -20,7 +20,7 @@ COMPLETION_TOKENS = 16
 """OpenAI's default for ``max_tokens`` of completions."""
 
 
-class Unfit(Exception):
+class UnsupportedRequest(Exception):
     """The request can not be answered like this; the client gets ``status`` and the rest in OpenAI's envelope."""
 
     def __init__(
@@ -31,7 +31,7 @@ class Unfit(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Generation:
+class GenerationRequest:
     """A chat or a completion that is asked for."""
 
     model: str
@@ -52,11 +52,11 @@ class Generation:
     sampling: Mapping[str, Any] = field(default_factory=dict)
     """Further parameters under the worker's names."""
 
-    def texts(self, template: Template) -> tuple[str, ...]:
+    def texts(self, template: ConversationTemplate) -> tuple[str, ...]:
         """The prompts as the model gets them."""
         return (conversation.prompt(template, self.system, self.turns),) if self.chat else self.prompts
 
-    def parameters(self, template: Template, prompt: str, max_new_tokens: int) -> dict[str, Any]:
+    def parameters(self, template: ConversationTemplate, prompt: str, max_new_tokens: int) -> dict[str, Any]:
         """The body of /worker_generate_stream for one answer to ``prompt``."""
         stops = self.stops + template.stops if self.chat else self.stops
         return {
@@ -72,14 +72,14 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True)
-class Embedding:
+class EmbeddingRequest:
     model: str
     inputs: tuple[str, ...]
     base64: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class TokenCheckRequest:
     """FastChat's question whether prompts fit: (prompt, tokens of its answer)."""
 
     model: str
@@ -115,33 +115,33 @@ _NO_EFFECT: dict[str, tuple[object, ...]] = {
 """What FastChat's protocol has no word for, and the values that ask for nothing."""
 
 
-def chat(value: dict[str, Any]) -> Generation:
+def chat(value: dict[str, Any]) -> GenerationRequest:
     """The body of /v1/chat/completions. Raises Unfit."""
     messages = value.get("messages")
     if not isinstance(messages, list) or not messages:
-        raise Unfit("messages must be a list with at least one message.", "messages")
+        raise UnsupportedRequest("messages must be a list with at least one message.", "messages")
     if value.get("logprobs"):
-        raise Unfit("This model's worker (FastChat's) has no logprobs for chats.", "logprobs")
+        raise UnsupportedRequest("This model's worker (FastChat's) has no logprobs for chats.", "logprobs")
     systems: list[str] = []
     turns: list[tuple[bool, str]] = []
     for i, message in enumerate(messages):
         where = f"messages[{i}]"
         if not isinstance(message, dict):
-            raise Unfit(f"{where} must be an object.", "messages")
+            raise UnsupportedRequest(f"{where} must be an object.", "messages")
         role, content = message.get("role"), _content(message.get("content"), where)
         if role in ("system", "developer"):
             systems.append(content)
         elif role in ("user", "assistant") and not message.get("tool_calls"):
             turns.append((role == "user", content))
         else:
-            raise Unfit(
+            raise UnsupportedRequest(
                 f"{where}: this model's worker (FastChat's) knows messages of system, user and assistant alone, "
                 "and no calls of tools.",
                 "messages",
             )
     asked = value.get("max_completion_tokens")
     name = "max_tokens" if asked is None else "max_completion_tokens"
-    return Generation(
+    return GenerationRequest(
         chat=True,
         system="\n".join(systems) if systems else None,
         turns=tuple(turns),
@@ -150,18 +150,18 @@ def chat(value: dict[str, Any]) -> Generation:
     )
 
 
-def completion(value: dict[str, Any]) -> Generation:
+def completion(value: dict[str, Any]) -> GenerationRequest:
     """The body of /v1/completions. Raises Unfit."""
     prompts = _texts(value.get("prompt"), "prompt")
     logprobs = _whole(value, "logprobs", 0, 5)
     if value.get("echo"):
-        raise Unfit(
+        raise UnsupportedRequest(
             "This model's worker (FastChat's) is asked without echo; put the prompt in front.", "echo"
         )
     if _whole(value, "best_of", 1) not in (None, value.get("n") or 1):
-        raise Unfit("best_of beyond n is not there with FastChat's workers.", "best_of")
+        raise UnsupportedRequest("best_of beyond n is not there with FastChat's workers.", "best_of")
     asked = _whole(value, "max_tokens", 1)
-    return Generation(
+    return GenerationRequest(
         chat=False,
         prompts=prompts,
         max_tokens=COMPLETION_TOKENS if asked is None else asked,
@@ -170,37 +170,39 @@ def completion(value: dict[str, Any]) -> Generation:
     )
 
 
-def embedding(value: dict[str, Any]) -> Embedding:
+def embedding(value: dict[str, Any]) -> EmbeddingRequest:
     """The body of /v1/embeddings. Raises Unfit."""
     _refuse_unknown(value)
     form = value.get("encoding_format")
     if form not in (None, "float", "base64"):
-        raise Unfit("encoding_format must be float or base64.", "encoding_format")
-    return Embedding(value["model"], _texts(value.get("input"), "input"), form == "base64")
+        raise UnsupportedRequest("encoding_format must be float or base64.", "encoding_format")
+    return EmbeddingRequest(value["model"], _texts(value.get("input"), "input"), form == "base64")
 
 
-def check(value: dict[str, Any]) -> Check:
+def check(value: dict[str, Any]) -> TokenCheckRequest:
     """The body of /api/v1/token_check, whose prompts all name one model. Raises Unfit."""
     prompts = []
     for item in value["prompts"]:
         text = item.get("prompt")
         if not isinstance(text, str):
-            raise Unfit("prompts: each must have a prompt, which is a string.", "prompts")
+            raise UnsupportedRequest("prompts: each must have a prompt, which is a string.", "prompts")
         prompts.append((_sound(text, "prompts"), _whole(item, "max_tokens", 0) or 0))
-    return Check(value["prompts"][0]["model"], tuple(prompts))
+    return TokenCheckRequest(value["prompts"][0]["model"], tuple(prompts))
 
 
 def _common(value: dict[str, Any], answers: int) -> dict[str, Any]:
     _refuse_unknown(value)
     form = value.get("response_format")
     if form is not None and form != {"type": "text"}:
-        raise Unfit("This model's worker (FastChat's) answers as text alone.", "response_format")
+        raise UnsupportedRequest("This model's worker (FastChat's) answers as text alone.", "response_format")
     n = _whole(value, "n", 1, MOST_ANSWERS) or 1
     if n * answers > MOST_ANSWERS:
-        raise Unfit(f"The request asks for {n * answers} answers; {MOST_ANSWERS} are the most.", "n")
+        raise UnsupportedRequest(
+            f"The request asks for {n * answers} answers; {MOST_ANSWERS} are the most.", "n"
+        )
     options = value.get("stream_options")
     if options is not None and not isinstance(options, dict):
-        raise Unfit("stream_options must be an object.", "stream_options")
+        raise UnsupportedRequest("stream_options must be an object.", "stream_options")
     return {
         "model": value["model"],
         "n": n,
@@ -215,7 +217,7 @@ def _refuse_unknown(value: dict[str, Any]) -> None:
     for name, idle in _NO_EFFECT.items():
         given = value.get(name)
         if given is not None and given not in idle:
-            raise Unfit(f"This model's worker (FastChat's) does not know {name}.", name)
+            raise UnsupportedRequest(f"This model's worker (FastChat's) does not know {name}.", name)
 
 
 def _sampling(value: dict[str, Any]) -> dict[str, Any]:
@@ -225,9 +227,9 @@ def _sampling(value: dict[str, Any]) -> dict[str, Any]:
         if given is None:
             given = default
         elif isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given):
-            raise Unfit(f"{name} must be a number.", name)
+            raise UnsupportedRequest(f"{name} must be a number.", name)
         elif not least <= given <= most:
-            raise Unfit(f"{name} must be between {least:g} and {most:g}.", name)
+            raise UnsupportedRequest(f"{name} must be between {least:g} and {most:g}.", name)
         if given is not None:
             sampling[name] = float(given)
     top_k = _whole(value, "top_k", -1)
@@ -240,37 +242,39 @@ def _whole(value: dict[str, Any], name: str, least: int, most: int | None = None
     if given is None:
         return None
     if type(given) is not int:
-        raise Unfit(f"{name} must be a whole number.", name)
+        raise UnsupportedRequest(f"{name} must be a whole number.", name)
     if given < least or (most is not None and given > most):
         bounds = f"at least {least}" if most is None else f"between {least} and {most}"
-        raise Unfit(f"{name} must be {bounds}.", name)
+        raise UnsupportedRequest(f"{name} must be {bounds}.", name)
     return given
 
 
 def _flag(value: dict[str, Any], name: str) -> bool:
     given = value.get(name)
     if given is not None and not isinstance(given, bool):
-        raise Unfit(f"{name} must be true or false.", name)
+        raise UnsupportedRequest(f"{name} must be true or false.", name)
     return bool(given)
 
 
 def _stops(given: object) -> tuple[str, ...]:
     stops = [given] if isinstance(given, str) else given or []
     if not isinstance(stops, list) or not all(isinstance(stop, str) and stop for stop in stops):
-        raise Unfit("stop must be a string or a list of strings, none of them empty.", "stop")
+        raise UnsupportedRequest("stop must be a string or a list of strings, none of them empty.", "stop")
     return tuple(_sound(stop, "stop") for stop in stops)
 
 
 def _texts(given: object, name: str) -> tuple[str, ...]:
     texts = [given] if isinstance(given, str) else given
     if not isinstance(texts, list) or not texts:
-        raise Unfit(f"{name} must be a string or a list of strings.", name)
+        raise UnsupportedRequest(f"{name} must be a string or a list of strings.", name)
     if not all(isinstance(text, str) for text in texts):
-        raise Unfit(f"{name} must be text: this model's worker (FastChat's) takes no token ids.", name)
+        raise UnsupportedRequest(
+            f"{name} must be text: this model's worker (FastChat's) takes no token ids.", name
+        )
     if not all(texts):
-        raise Unfit(f"{name} must not be empty.", name)
+        raise UnsupportedRequest(f"{name} must not be empty.", name)
     if len(texts) > MOST_INPUTS:
-        raise Unfit(f"{name} holds {len(texts)} texts; {MOST_INPUTS} are the most.", name)
+        raise UnsupportedRequest(f"{name} holds {len(texts)} texts; {MOST_INPUTS} are the most.", name)
     return tuple(_sound(text, name) for text in texts)
 
 
@@ -284,14 +288,14 @@ def _content(given: object, where: str) -> str:
     if isinstance(given, str):
         return _sound(given, "messages")
     if not isinstance(given, list):
-        raise Unfit(f"{where}.content must be a string or a list of parts.", "messages")
+        raise UnsupportedRequest(f"{where}.content must be a string or a list of parts.", "messages")
     return "\n".join(_part(part, where) for part in given)
 
 
 def _part(part: object, where: str) -> str:
     if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str):
         return _sound(part["text"], "messages")
-    raise Unfit(f"{where}.content: FastChat's workers get text parts alone here.", "messages")
+    raise UnsupportedRequest(f"{where}.content: FastChat's workers get text parts alone here.", "messages")
 
 
 def _sound(text: str, name: str) -> str:
@@ -299,7 +303,9 @@ def _sound(text: str, name: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise Unfit(f"{name} holds half of a surrogate pair, which is no character.", name) from None
+        raise UnsupportedRequest(
+            f"{name} holds half of a surrogate pair, which is no character.", name
+        ) from None
     return text
 
 
@@ -310,9 +316,9 @@ def room(context: int, prompt: int, asked: int | None, param: str) -> int:
     """
     left = context - prompt - 1
     if prompt < 1:
-        raise Unfit("The prompt holds no token.", param)
+        raise UnsupportedRequest("The prompt holds no token.", param)
     if left < 1:
-        raise Unfit(
+        raise UnsupportedRequest(
             f"This model's maximum context length is {context} tokens. However, your request has {prompt} "
             "in its prompt and needs 1 at least for the answer.",
             param,

@@ -54,7 +54,7 @@ def check(piece: object) -> dict[str, Any]:
 
 
 @dataclass(slots=True)
-class Delta:
+class ChoiceDelta:
     """What is new."""
 
     text: str = ""
@@ -66,7 +66,7 @@ class Delta:
 
 
 @dataclass(slots=True)
-class Choice:
+class ChoiceState:
     """One answer as it comes."""
 
     index: int
@@ -83,7 +83,7 @@ class Choice:
     _sent: int = 0
     _logprobs_sent: int = 0
 
-    def take(self, piece: dict[str, Any]) -> Delta:
+    def take(self, piece: dict[str, Any]) -> ChoiceDelta:
         """What ``piece`` adds. Raises WorkerError for a piece that is none."""
         text = piece.get("text")
         if not isinstance(text, str):
@@ -100,17 +100,17 @@ class Choice:
         # The end of the text may still change while its last character is not complete.
         return self._new(text if self.finish else text.rstrip(UNFINISHED))
 
-    def end(self) -> Delta:
+    def end(self) -> ChoiceDelta:
         """The worker has closed its answer in order; workers of some models give no reason for it."""
         if self.finish is not None:
-            return Delta()
+            return ChoiceDelta()
         self.finish = "stop"
         return self._new(self.text)
 
-    def _new(self, text: str) -> Delta:
+    def _new(self, text: str) -> ChoiceDelta:
         """A text that became shorter, cut at a stop string, adds nothing."""
         new, self._sent = text[self._sent :], max(self._sent, len(text))
-        return Delta(new, self.finish, self._new_logprobs() if new else None)
+        return ChoiceDelta(new, self.finish, self._new_logprobs() if new else None)
 
     def _new_logprobs(self) -> dict[str, Any] | None:
         if self.logprobs is None:
@@ -150,7 +150,7 @@ def _logprobs(told: dict[str, Any]) -> dict[str, list[Any]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class ResponseShape:
     """What all pieces of one answer have in common."""
 
     identity: str
@@ -159,7 +159,7 @@ class Shape:
     chat: bool
     include_usage: bool = False
 
-    def whole(self, choices: Sequence[Choice], usage: dict[str, int]) -> dict[str, Any]:
+    def whole(self, choices: Sequence[ChoiceState], usage: dict[str, int]) -> dict[str, Any]:
         kind = "chat.completion" if self.chat else "text_completion"
         return {**self._frame(kind), "choices": [self._finished(c) for c in choices], "usage": usage}
 
@@ -167,7 +167,7 @@ class Shape:
         """The first event of a chat's choice."""
         return self._event(index, {"delta": {"role": "assistant", "content": ""}}, None)
 
-    def events(self, index: int, delta: Delta) -> list[dict[str, Any]]:
+    def events(self, index: int, delta: ChoiceDelta) -> list[dict[str, Any]]:
         events = []
         if delta.text:
             said = {"delta": {"content": delta.text}} if self.chat else {"text": delta.text}
@@ -194,14 +194,14 @@ class Shape:
         frame = self._frame(self._kind)
         return {**frame, "choices": [choice], **({"usage": None} if self.include_usage else {})}
 
-    def _finished(self, choice: Choice) -> dict[str, Any]:
+    def _finished(self, choice: ChoiceState) -> dict[str, Any]:
         message = {"role": "assistant", "content": choice.text, "refusal": None}
         said = {"message": message} if self.chat else {"text": choice.text}
         logprobs = None if self.chat else choice.logprobs
         return {"index": choice.index, **said, "logprobs": logprobs, "finish_reason": choice.finish}
 
 
-def usage(choices: Sequence[Choice], counted: Sequence[int], texts: Sequence[int]) -> dict[str, int]:
+def usage(choices: Sequence[ChoiceState], counted: Sequence[int], texts: Sequence[int]) -> dict[str, int]:
     """OpenAI's usage: each prompt counts once, however many answers it has.
 
     ``counted`` are the tokens of each prompt and ``texts`` those of each answer, for workers that do not tell.

@@ -22,13 +22,23 @@ from typing import TYPE_CHECKING, Any
 
 from llmlaunch.gateway import errors
 from llmlaunch.gateway.fastchat import request_translation, response_translation
-from llmlaunch.gateway.fastchat.request_translation import Check, Embedding, Generation, Unfit
-from llmlaunch.gateway.fastchat.response_translation import Choice, Delta, Shape, WorkerError
-from llmlaunch.gateway.fastchat.worker import Worker
-from llmlaunch.gateway.http1.framing import BadAnswer
-from llmlaunch.gateway.http1.upstream import EmptyAnswer
-from llmlaunch.gateway.routing import model_field as body
-from llmlaunch.gateway.routing.model_field import BadBody, dump
+from llmlaunch.gateway.fastchat.request_translation import (
+    EmbeddingRequest,
+    GenerationRequest,
+    TokenCheckRequest,
+    UnsupportedRequest,
+)
+from llmlaunch.gateway.fastchat.response_translation import (
+    ChoiceDelta,
+    ChoiceState,
+    ResponseShape,
+    WorkerError,
+)
+from llmlaunch.gateway.fastchat.worker import FastChatWorker
+from llmlaunch.gateway.http1.framing import InvalidResponse
+from llmlaunch.gateway.http1.upstream import EmptyResponse
+from llmlaunch.gateway.payload import model_field as body
+from llmlaunch.gateway.payload.model_field import InvalidBody, dump
 
 if TYPE_CHECKING:
     from llmlaunch.gateway.http1.upstream import UpstreamConnection
@@ -39,7 +49,9 @@ _EVENTS = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n"
     b"transfer-encoding: chunked\r\nconnection: close\r\n\r\n"
 )
-_READERS: dict[bytes, Callable[[dict[str, Any]], Generation | Embedding | Check]] = {
+_READERS: dict[
+    bytes, Callable[[dict[str, Any]], GenerationRequest | EmbeddingRequest | TokenCheckRequest]
+] = {
     b"/v1/chat/completions": request_translation.chat,
     b"/v1/completions": request_translation.completion,
     b"/v1/embeddings": request_translation.embedding,
@@ -50,7 +62,7 @@ _READERS: dict[bytes, Callable[[dict[str, Any]], Generation | Embedding | Check]
 class Translation(asyncio.Transport):
     """One request and its answer."""
 
-    def __init__(self, connection: UpstreamConnection, worker: Worker) -> None:
+    def __init__(self, connection: UpstreamConnection, worker: FastChatWorker) -> None:
         super().__init__()
         self._connection = connection
         self._worker = worker
@@ -97,13 +109,13 @@ class Translation(asyncio.Transport):
         path = head.split(b" ", 2)[1].partition(b"?")[0]
         try:
             await self._answer(path, content)
-        except (Unfit, BadBody) as error:
-            status = error.status if isinstance(error, Unfit) else 400
-            code = error.code if isinstance(error, Unfit) else None
+        except (UnsupportedRequest, InvalidBody) as error:
+            status = error.status if isinstance(error, UnsupportedRequest) else 400
+            code = error.code if isinstance(error, UnsupportedRequest) else None
             self._refuse(status, error.message, error.param, code)
         except WorkerError as error:
             self._refuse(error.status, f"{error.message}.", None, error.code)
-        except BadAnswer as error:
+        except InvalidResponse as error:
             self._refuse(502, f"FastChat's worker sent what is no valid answer: {error}.", None, "bad_answer")
         except TimeoutError:
             self._lose(TimeoutError("it did not answer in time"))
@@ -118,20 +130,20 @@ class Translation(asyncio.Transport):
     async def _answer(self, path: bytes, content: bytes) -> None:
         reader = _READERS.get(path)
         if reader is None:
-            raise Unfit(
+            raise UnsupportedRequest(
                 f"This model's worker (FastChat's) does not serve {path.decode('latin-1')}.",
                 code="unsupported",
                 status=404,
             )
         asked = reader(body.parse(content))
-        if isinstance(asked, Embedding):
+        if isinstance(asked, EmbeddingRequest):
             await self._embed(asked)
-        elif isinstance(asked, Check):
+        elif isinstance(asked, TokenCheckRequest):
             await self._check(asked)
         else:
             await self._generate(asked)
 
-    async def _embed(self, asked: Embedding) -> None:
+    async def _embed(self, asked: EmbeddingRequest) -> None:
         """One text a call: in a batch, a worker's padding would change the vectors of the shorter texts."""
         rows: list[list[float]] = []
         tokens = 0
@@ -140,10 +152,10 @@ class Translation(asyncio.Transport):
             rows += found
             tokens += took
         if len(rows) != len(asked.inputs):
-            raise BadAnswer("it has not one vector for each input")
+            raise InvalidResponse("it has not one vector for each input")
         self.reply(response_translation.embeddings(asked.model, rows, tokens, in_base64=asked.base64))
 
-    async def _check(self, asked: Check) -> None:
+    async def _check(self, asked: TokenCheckRequest) -> None:
         context = (await self._worker.details(asked.model)).context
         rows = []
         for text, answer in asked.prompts:
@@ -151,7 +163,7 @@ class Translation(asyncio.Transport):
             rows.append({"fits": count + answer <= context, "tokenCount": count, "contextLength": context})
         self.reply({"prompts": rows})
 
-    async def _generate(self, asked: Generation) -> None:
+    async def _generate(self, asked: GenerationRequest) -> None:
         worker = self._worker
         details = await worker.details(asked.model)
         texts = asked.texts(details.template)
@@ -161,12 +173,12 @@ class Translation(asyncio.Transport):
             request_translation.room(details.context, count, asked.max_tokens, param) for count in counts
         ]
         choices = [
-            Choice(i * asked.n + k, i, rooms[i], from_zero=worker.counts_from_zero)
+            ChoiceState(i * asked.n + k, i, rooms[i], from_zero=worker.counts_from_zero)
             for i in range(len(texts))
             for k in range(asked.n)
         ]
         name = ("chatcmpl-" if asked.chat else "cmpl-") + os.urandom(12).hex()
-        shape = Shape(name, int(time.time()), asked.model, asked.chat, asked.include_usage)
+        shape = ResponseShape(name, int(time.time()), asked.model, asked.chat, asked.include_usage)
         answer = _Answer(self, shape, asked.stream)
         bodies = [asked.parameters(details.template, texts[c.prompt], c.asked) for c in choices]
         await _all(answer.follow(worker, c, body) for c, body in zip(choices, bodies, strict=True))
@@ -218,10 +230,10 @@ class Translation(asyncio.Transport):
 class _Answer:
     """Events as they come, or one document at the end."""
 
-    def __init__(self, out: Translation, shape: Shape, streams: bool) -> None:
+    def __init__(self, out: Translation, shape: ResponseShape, streams: bool) -> None:
         self._out, self._shape, self._streams = out, shape, streams
 
-    async def follow(self, worker: Worker, choice: Choice, body: dict[str, Any]) -> None:
+    async def follow(self, worker: FastChatWorker, choice: ChoiceState, body: dict[str, Any]) -> None:
         """One choice to its end. Nothing is told before the worker has said something that is no error."""
         begun = False
         async with contextlib.aclosing(worker.generate(body)) as pieces:
@@ -232,14 +244,14 @@ class _Answer:
                 begun = True
                 await self._tell(choice, delta)
         if not begun:
-            raise EmptyAnswer("FastChat's worker gave an empty answer")
+            raise EmptyResponse("FastChat's worker gave an empty answer")
         await self._tell(choice, choice.end())
 
-    async def _tell(self, choice: Choice, delta: Delta) -> None:
+    async def _tell(self, choice: ChoiceState, delta: ChoiceDelta) -> None:
         if self._streams and delta:
             await self._out.event(*self._shape.events(choice.index, delta))
 
-    def end(self, choices: Sequence[Choice], usage: dict[str, int]) -> None:
+    def end(self, choices: Sequence[ChoiceState], usage: dict[str, int]) -> None:
         if not self._streams:
             self._out.reply(self._shape.whole(choices, usage))
             return

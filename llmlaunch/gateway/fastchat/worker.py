@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmlaunch.gateway.fastchat import conversation
-from llmlaunch.gateway.fastchat.conversation import Template
+from llmlaunch.gateway.fastchat.conversation import ConversationTemplate
 from llmlaunch.gateway.fastchat.response_translation import WorkerError, check
 from llmlaunch.gateway.http1.fetch import call
-from llmlaunch.gateway.http1.framing import HEAD_LIMIT, BadAnswer, Body, parse_head
-from llmlaunch.gateway.routing.model_field import dump
+from llmlaunch.gateway.http1.framing import HEAD_LIMIT, BodyFraming, InvalidResponse, parse_head
+from llmlaunch.gateway.payload.model_field import dump
 
 CONNECT_S = 3.0
 CALL_S = 60.0
@@ -30,13 +30,13 @@ PIECE_LIMIT = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Details:
-    template: Template
+class ModelDetails:
+    template: ConversationTemplate
     context: int
     """Tokens of prompt and answer together."""
 
 
-class Worker:
+class FastChatWorker:
     """One worker. All methods raise OSError when it is not reached, BadAnswer when it does not speak its protocol,
     WorkerError when it says no."""
 
@@ -44,10 +44,10 @@ class Worker:
         self.host, self.port = host, port
         self.counts_from_zero = False
         """Once seen of one of its answers, it is so for all."""
-        self._known: dict[str, tuple[float, Details]] = {}
+        self._known: dict[str, tuple[float, ModelDetails]] = {}
         """By model: a worker may have several."""
 
-    async def details(self, model: str) -> Details:
+    async def details(self, model: str) -> ModelDetails:
         found = self._known.get(model)
         if found is not None and time.monotonic() - found[0] < KNOWN_S:
             return found[1]
@@ -57,9 +57,9 @@ class Worker:
         )
         context = size.get("context_length")
         if not isinstance(context, int):
-            raise BadAnswer("FastChat's worker does not tell its context length")
+            raise InvalidResponse("FastChat's worker does not tell its context length")
         try:
-            details = Details(conversation.parse(conv.get("conv")), context)
+            details = ModelDetails(conversation.parse(conv.get("conv")), context)
         except ValueError as error:
             raise WorkerError(501, f"FastChat's worker can not be used: {error}", "template") from None
         self._known[model] = (time.monotonic(), details)
@@ -69,7 +69,7 @@ class Worker:
         """Tokens of ``text``, with those that the tokenizer adds."""
         count = (await self._call("/count_token", {"model": model, "prompt": text})).get("count")
         if not isinstance(count, int):
-            raise BadAnswer("FastChat's worker does not count tokens")
+            raise InvalidResponse("FastChat's worker does not count tokens")
         return count
 
     async def embed(self, model: str, text: str) -> dict[str, Any]:
@@ -94,20 +94,20 @@ class Worker:
             writer.write(self._request(path, dump(parameters)))
             head = parse_head(await _within_silence(reader.readuntil(b"\r\n\r\n")))
             _good(head.status, path)
-            body, rest = Body(head), b""
+            body, rest = BodyFraming(head), b""
             while not body.done:
                 data = await _within_silence(reader.read(1 << 16))
                 if not data:
                     raise ConnectionResetError("FastChat's worker broke off its answer")
                 *pieces, rest = (rest + body.decode(data)).split(b"\0")
                 if len(rest) > PIECE_LIMIT:
-                    raise BadAnswer("a piece of its answer is too large")
+                    raise InvalidResponse("a piece of its answer is too large")
                 for piece in filter(None, pieces):
                     yield check(_json(piece))
         except asyncio.IncompleteReadError:
             raise ConnectionResetError("FastChat's worker closed its connection") from None
         except asyncio.LimitOverrunError:
-            raise BadAnswer("its head is too large") from None
+            raise InvalidResponse("its head is too large") from None
         finally:
             writer.transport.abort()
 
@@ -138,4 +138,4 @@ def _json(piece: bytes) -> object:
     try:
         return json.loads(piece)
     except ValueError:
-        raise BadAnswer("a piece of its answer is no JSON") from None
+        raise InvalidResponse("a piece of its answer is no JSON") from None

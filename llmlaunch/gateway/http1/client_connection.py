@@ -21,10 +21,10 @@ from llmlaunch.common.addresses import is_loopback
 from llmlaunch.gateway import errors
 from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.exchange import Exchange
-from llmlaunch.gateway.http1.delayed_response import Held
-from llmlaunch.gateway.http1.request import Request
-from llmlaunch.gateway.http1.request_parser import AHEAD_LIMIT, Receiver
-from llmlaunch.gateway.limits.failed_keys import Verdict
+from llmlaunch.gateway.http1.delayed_response import DelayedResponse
+from llmlaunch.gateway.http1.request_parser import AHEAD_LIMIT, RequestParser
+from llmlaunch.gateway.limits.failed_keys import KeyVerdict
+from llmlaunch.gateway.request import ClientRequest
 
 if TYPE_CHECKING:
     from llmlaunch.gateway.app import Gateway
@@ -62,10 +62,10 @@ class ClientConnection(asyncio.Protocol):
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._now = time.monotonic
-        self._receiver: Receiver
-        self._current: Request | None = None
+        self._receiver: RequestParser
+        self._current: ClientRequest | None = None
         """Being answered."""
-        self._serving: Exchange | Held | None = None
+        self._serving: Exchange | DelayedResponse | None = None
         """By whom, when a replica is needed for it."""
         self._lingering = False
         self._half_closed = False
@@ -93,7 +93,9 @@ class ClientConnection(asyncio.Protocol):
         files = gateway.descriptors
         number = -1 if sock is None else sock.fileno()
         surplus = number >= files.tight and not files.take(number)
-        self._receiver = Receiver(gateway.surplus_rules if surplus else gateway.rules, is_loopback(self.peer))
+        self._receiver = RequestParser(
+            gateway.surplus_rules if surplus else gateway.rules, is_loopback(self.peer)
+        )
         self._idle_since = self._now()
         gateway.connections.add(self)
 
@@ -166,18 +168,18 @@ class ClientConnection(asyncio.Protocol):
         if ahead or receiver.unread or receiver.expecting or self._paused_reading:
             self._pace()
 
-    def _is_noise(self, request: Request, reply: Reply) -> bool:
+    def _is_noise(self, request: ClientRequest, reply: Reply) -> bool:
         """Whether a wrong key is one of many from its address: then its answer is taken care of, and not logged."""
         gateway = self._gateway
         verdict, source = gateway.noise.strike(gateway.client_of(self, request), self._now())
         gateway.metrics.wrong_key(verdict.value)
-        if verdict is Verdict.HOLD:
-            self._serving = Held(gateway, self, request, reply, source)
-        elif verdict is Verdict.CLOSE:
+        if verdict is KeyVerdict.HOLD:
+            self._serving = DelayedResponse(gateway, self, request, reply, source)
+        elif verdict is KeyVerdict.CLOSE:
             request.keep_alive = False
             gateway.ended(request, "", reply.status, quiet=True)
             self.reply(request, reply)
-        return verdict is not Verdict.ANSWER
+        return verdict is not KeyVerdict.ANSWER
 
     def _pace(self) -> None:
         """Ask for a body that waits for it, and read as far ahead as there is room."""
@@ -207,7 +209,7 @@ class ClientConnection(asyncio.Protocol):
         if not self.transport.is_closing():
             self.transport.write(data)
 
-    def reply(self, request: Request, reply: Reply) -> None:
+    def reply(self, request: ClientRequest, reply: Reply) -> None:
         """The gateway's own answer, whole."""
         keep = request.keep_alive and request.http11 and not self._gateway.stopping
         head = b"%bdate: %b\r\nx-request-id: %b\r\n%b%b%b" % (

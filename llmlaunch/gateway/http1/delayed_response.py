@@ -5,22 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from llmlaunch.gateway.errors import Reply
-from llmlaunch.gateway.http1.request import Request
 from llmlaunch.gateway.limits.failed_keys import HOLD_S
+from llmlaunch.gateway.request import ClientRequest
 
 if TYPE_CHECKING:
     from llmlaunch.gateway.app import Gateway
     from llmlaunch.gateway.http1.client_connection import ClientConnection
 
 
-class Held:
+class DelayedResponse:
     """The refusal of a wrong key, ``HOLD_S`` late. ``source``: see ``Noise.release``."""
 
     started = False
     """Nothing of the answer has been written."""
 
     def __init__(
-        self, gateway: Gateway, client: ClientConnection, request: Request, reply: Reply, source: str
+        self, gateway: Gateway, client: ClientConnection, request: ClientRequest, reply: Reply, source: str
     ) -> None:
         self._gateway = gateway
         self._client = client

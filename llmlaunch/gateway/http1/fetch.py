@@ -9,7 +9,7 @@ import asyncio
 import json
 from typing import Any
 
-from llmlaunch.gateway.http1.framing import HEAD_LIMIT, BadAnswer, Body, parse_head
+from llmlaunch.gateway.http1.framing import HEAD_LIMIT, BodyFraming, InvalidResponse, parse_head
 
 ANSWER_LIMIT = 64 << 20
 
@@ -50,10 +50,10 @@ async def _answer(reader: asyncio.StreamReader) -> tuple[int, Any]:
     try:
         head = parse_head(await reader.readuntil(b"\r\n\r\n"))
     except asyncio.LimitOverrunError:
-        raise BadAnswer("its head is too large") from None
+        raise InvalidResponse("its head is too large") from None
     except asyncio.IncompleteReadError:
         raise ConnectionResetError("the connection closed before an answer") from None
-    body, content, size = Body(head), [], 0
+    body, content, size = BodyFraming(head), [], 0
     while not body.done:
         data = await reader.read(1 << 16)
         if not data:
@@ -63,7 +63,7 @@ async def _answer(reader: asyncio.StreamReader) -> tuple[int, Any]:
         content.append(body.decode(data))
         size += len(data)
         if size > ANSWER_LIMIT:
-            raise BadAnswer("its answer is too large")
+            raise InvalidResponse("its answer is too large")
     try:
         return head.status, json.loads(b"".join(content))
     except ValueError:

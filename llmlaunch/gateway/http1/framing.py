@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from llmlaunch.gateway.http1.head_cache import Seen, key_of
+from llmlaunch.gateway.http1.head_cache import HeadCache, key_of
 from llmlaunch.gateway.http1.headers import for_client
 
 HEAD_LIMIT = 64 << 10
@@ -30,11 +30,11 @@ _SIZES_LONGEST = 16
 """Bytes of a line that is remembered: extensions can make them endless."""
 
 
-class BadAnswer(ValueError):
+class InvalidResponse(ValueError):
     """What a worker sent is no HTTP/1.1."""
 
 
-class Head(NamedTuple):
+class ResponseHead(NamedTuple):
     """The head of an answer; a tuple, for one is made per answer. Names of fields are lower case.
 
     Of heads that are alike but for their length, ``fields`` may show the length of another: ``length`` is right.
@@ -54,7 +54,7 @@ class Head(NamedTuple):
         return next((value for key, value in self.fields if key == name), b"")
 
 
-def read_head(data: bytes, end: int, seen: Seen[Head]) -> Head:
+def read_head(data: bytes, end: int, seen: HeadCache[ResponseHead]) -> ResponseHead:
     """The head in front of the empty line at ``end``, by what is known of heads like it. Raises BadAnswer."""
     found = key_of(data, end)
     if found is None:
@@ -70,14 +70,14 @@ def read_head(data: bytes, end: int, seen: Seen[Head]) -> Head:
     if length is None or length == known.length:
         return known
     status, reason, fields, keep_alive, _, chunked, onward = known
-    return Head(status, reason, fields, keep_alive, length, chunked, onward)
+    return ResponseHead(status, reason, fields, keep_alive, length, chunked, onward)
 
 
-def parse_head(data: bytes) -> Head:
+def parse_head(data: bytes) -> ResponseHead:
     """``data`` ends with the empty line. Raises BadAnswer."""
     start = _STATUS.match(data)
     if start is None:
-        raise BadAnswer("no HTTP/1.x status line")
+        raise InvalidResponse("no HTTP/1.x status line")
     fields = []
     at, end = start.end(), len(data) - 2
     length: int | None = None
@@ -85,7 +85,7 @@ def parse_head(data: bytes) -> Head:
     while at < end:
         line = _FIELD.match(data, at)
         if line is None:
-            raise BadAnswer("a header field that is none")
+            raise InvalidResponse("a header field that is none")
         at = line.end()
         name, value = line[1].lower(), line[2].strip(b" \t")
         fields.append((name, value))
@@ -97,12 +97,12 @@ def parse_head(data: bytes) -> Head:
             connection += b"," + value.lower()
     status = int(start[2])
     if codings and (codings != b"chunked" or length is not None):
-        raise BadAnswer("a Transfer-Encoding that is not understood, or not alone")
+        raise InvalidResponse("a Transfer-Encoding that is not understood, or not alone")
     bodiless = status < 200 or status in _BODILESS
     keep_alive = (
         b"close" not in connection if start[1] == b"1" else b"keep-alive" in connection and not codings
     )
-    return Head(
+    return ResponseHead(
         status=status,
         reason=start[3] or b"",
         fields=tuple(fields),
@@ -115,16 +115,16 @@ def parse_head(data: bytes) -> Head:
 
 def _length(value: bytes, before: int | None) -> int:
     if not value.isdigit() or len(value) > 18 or (before is not None and before != int(value)):
-        raise BadAnswer("a Content-Length that is no length")
+        raise InvalidResponse("a Content-Length that is no length")
     return int(value)
 
 
-class Body:
+class BodyFraming:
     """Where one answer's body is: :meth:`feed` sees every byte that follows the head, once and in order."""
 
     __slots__ = ("_between", "_left", "_line", "_trailers", "chunked", "done", "until_close")
 
-    def __init__(self, head: Head) -> None:
+    def __init__(self, head: ResponseHead) -> None:
         self.chunked = head.chunked
         self.until_close = not head.chunked and head.length is None
         self._left = head.length or 0
@@ -146,7 +146,7 @@ class Body:
                 self._walk_or_stay(data, None)
         elif not self.until_close:
             if len(data) > self._left:
-                raise BadAnswer("bytes after the end of the answer")
+                raise InvalidResponse("bytes after the end of the answer")
             self._left -= len(data)
             self.done = self._left == 0
 
@@ -206,7 +206,7 @@ class Body:
         before = self._left, self._line, self._trailers, self.done
         try:
             self._walk(data, content)
-        except BadAnswer:
+        except InvalidResponse:
             self._left, self._line, self._trailers, self.done = before
             raise
 
@@ -217,7 +217,7 @@ class Body:
         at, size = 0, len(data)
         while at < size:
             if self.done:
-                raise BadAnswer("bytes after the end of the answer")
+                raise InvalidResponse("bytes after the end of the answer")
             if self._left:
                 at = self._through_chunk(data, at, content)
             elif self._trailers:
@@ -236,7 +236,7 @@ class Body:
             first = max(at, at + self._left - 2)
             expected = b"\r\n"[2 - min(self._left, 2) : 2 - left]
             if data[first : at + step] != expected:
-                raise BadAnswer("a chunk longer than it said")
+                raise InvalidResponse("a chunk longer than it said")
         self._left = left
         return at + step
 
@@ -244,7 +244,7 @@ class Body:
         line = _CHUNK.match(data, at)
         if line is None:
             if data.find(b"\n", at) >= 0 or len(data) - at > _CHUNK_HEAD_LIMIT:
-                raise BadAnswer("a chunk without its size")
+                raise InvalidResponse("a chunk without its size")
             self._line = data[at:]
             return len(data)
         size = int(line[1], 16)
@@ -261,7 +261,7 @@ class Body:
         line = _FIELD.match(data, at)
         if line is None:
             if data.find(b"\n", at) >= 0 or len(data) - at > HEAD_LIMIT:
-                raise BadAnswer("a broken trailer")
+                raise InvalidResponse("a broken trailer")
             self._line = data[at:]
             return len(data)
         return line.end()

@@ -39,7 +39,7 @@ def key_of(data: bytes, end: int) -> tuple[bytes, int | None] | None:
     return data[:end], None
 
 
-class Seen(Generic[T]):
+class HeadCache(Generic[T]):
     """What was made of heads, by :func:`key_of`."""
 
     __slots__ = ("_made", "get")

@@ -23,10 +23,10 @@ import httptools
 
 from llmlaunch.gateway import errors
 from llmlaunch.gateway.errors import Reply
-from llmlaunch.gateway.http1.head_cache import Seen, key_of
+from llmlaunch.gateway.http1.head_cache import HeadCache, key_of
 from llmlaunch.gateway.http1.headers import named_by_connection, request_id
-from llmlaunch.gateway.http1.request import Fields, Kind, Request
-from llmlaunch.gateway.limits.body_memory import COUNTED_FROM, Bodies
+from llmlaunch.gateway.limits.body_memory import COUNTED_FROM, BodyMemory
+from llmlaunch.gateway.request import ClientRequest, EndpointKind, Fields
 
 log = logging.getLogger(__name__)
 
@@ -52,21 +52,21 @@ _NOT_AGAIN = frozenset((b"transfer-encoding", b"expect"))
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class ParserRules:
     """What a receiver asks about a request whose head is complete."""
 
-    screen: Callable[[Request], Reply | None]
+    screen: Callable[[ClientRequest], Reply | None]
     """The reply to a request that is refused, or answered, whatever its body holds."""
     new_identity: Callable[[], bytes]
     now: Callable[[], float]
     """Seconds."""
     max_body_bytes: int
-    seen: Seen[Request] = field(default_factory=Seen)
+    seen: HeadCache[ClientRequest] = field(default_factory=HeadCache)
     """Of heads that were let through. To be forgotten when ``screen`` may judge otherwise than before."""
-    bodies: Bodies = field(default_factory=lambda: Bodies(1 << 60))
+    bodies: BodyMemory = field(default_factory=lambda: BodyMemory(1 << 60))
 
 
-class Receiver:
+class RequestParser:
     """One connection's input. :meth:`feed` it; take complete requests from :attr:`ready`, in order."""
 
     __slots__ = (
@@ -75,13 +75,13 @@ class Receiver:
         "in_head", "ready", "since", "unread",
     )  # fmt: skip
 
-    def __init__(self, rules: Rules, local: bool) -> None:
+    def __init__(self, rules: ParserRules, local: bool) -> None:
         self._rules = rules
         self._local = local
         self._parser = httptools.HttpRequestParser(self)
         self._host = b""
         """Seen before on this connection, and right."""
-        self._request: Request | None = None
+        self._request: ClientRequest | None = None
         """Its head is read, its body is not."""
         self._parts: list[bytes | bytearray] = []
         self._fed = 0
@@ -101,7 +101,7 @@ class Receiver:
         """The client waits for ``100 Continue`` with its body, and shall have it."""
         self.unread = b""
         """Came behind AHEAD_LIMIT requests that stand in line: bytes weigh less than what they become."""
-        self.ready: deque[Request] = deque()
+        self.ready: deque[ClientRequest] = deque()
         self.since = rules.now()
         """When the present wait began: for a head, for its rest, for more of a body."""
 
@@ -196,10 +196,10 @@ class Receiver:
             self.on_message_complete()
         return data[left:]
 
-    def _remember(self, request: Request, own_identity: bytes) -> None:
+    def _remember(self, request: ClientRequest, own_identity: bytes) -> None:
         """The head that ``_key`` stands for was let through: it will be again, with whatever length."""
         key, self._key = self._key, None
-        if key is None or not self._began_fresh or request.endpoint.kind is not Kind.PROXY:
+        if key is None or not self._began_fresh or request.endpoint.kind is not EndpointKind.PROXY:
             return
         if request.http11 and request.keep_alive and not self._noted.keys() & _NOT_AGAIN:
             known = request.again(0.0, own_identity, False)
@@ -222,7 +222,9 @@ class Receiver:
     def refuse_rest(self, reply: Reply) -> None:
         """Answer what is half received with ``reply``, or as it is settled already, and read nothing more."""
         rules = self._rules
-        request = self._request or Request(b"GET", b"", b"", True, False, rules.now(), rules.new_identity())
+        request = self._request or ClientRequest(
+            b"GET", b"", b"", True, False, rules.now(), rules.new_identity()
+        )
         if request.reply is None:
             request.reply = reply
         self.in_head = False
@@ -277,7 +279,7 @@ class Receiver:
         rules = self._rules
         own_identity = request_id(noted.get(b"x-request-id", b""), b"")
         http11 = parser.get_http_version() == "1.1"
-        request = self._request = Request(
+        request = self._request = ClientRequest(
             parser.get_method(),
             path,
             query,
@@ -370,7 +372,7 @@ class Receiver:
             return self._fed
         return len(self._url) + sum(len(name) + len(value) + 4 for name, value in self._fields)
 
-    def _fault(self, request: Request) -> Reply | None:
+    def _fault(self, request: ClientRequest) -> Reply | None:
         """What llhttp leaves to its user."""
         if len(self._fields) > FIELDS_LIMIT or self._head_size() > HEAD_LIMIT:
             request.keep_alive = False
@@ -406,14 +408,14 @@ class Receiver:
             return errors.bad_http("its last Transfer-Encoding is not chunked")
         return errors.transfer_coding()
 
-    def _before_body(self, request: Request) -> None:
+    def _before_body(self, request: ClientRequest) -> None:
         expects = self._noted.get(b"expect", b"").lower() == b"100-continue" and request.http11
         if request.reply is None:
             self.expecting = expects
         elif expects or self._declared > SWALLOW_LIMIT or not request.keep_alive:
             self._last_word(request)
 
-    def _last_word(self, request: Request) -> None:
+    def _last_word(self, request: ClientRequest) -> None:
         """Answer ``request`` in its turn, and read nothing more."""
         self._parts = []
         self._rules.bodies.release(request)

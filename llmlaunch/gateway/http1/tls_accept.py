@@ -14,8 +14,8 @@ import socket
 import ssl
 from collections.abc import Callable
 
+from llmlaunch.gateway.http1.open_files import OpenFiles
 from llmlaunch.gateway.http1.tls import HANDSHAKE_S, SHUTDOWN_S
-from llmlaunch.gateway.limits.open_files import Descriptors
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ AGAIN_S = 0.1
 """Seconds to wait when there is no file left."""
 
 
-class Acceptor:
+class TlsAcceptor:
     """Serves ``protocol`` over TLS on the listening ``sock``, from :meth:`start` to :meth:`close`."""
 
     def __init__(
@@ -35,7 +35,7 @@ class Acceptor:
         sock: socket.socket,
         protocol: Callable[[], asyncio.Protocol],
         context: ssl.SSLContext,
-        files: Descriptors,
+        files: OpenFiles,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._sock = sock

@@ -1,6 +1,6 @@
 """Connections to workers: kept open, used again, watched for where an answer ends.
 
-A connection carries one request a time. It tells its user (an :class:`AnswerTaker`) what happens and knows nothing of
+A connection carries one request a time. It tells its user (an :class:`ResponseReceiver`) what happens and knows nothing of
 clients; the bytes of a body go to the user as they came, unless the user asks for decoded content.
 """
 
@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from llmlaunch.controller.grants import worker_key
 from llmlaunch.gateway.http1.coalesce import Coalescer
-from llmlaunch.gateway.http1.framing import HEAD_LIMIT, BadAnswer, Body, Head, read_head
-from llmlaunch.gateway.http1.head_cache import Seen
-from llmlaunch.gateway.limits.open_files import Descriptors
-from llmlaunch.gateway.routing.route_table import FASTCHAT, Replica
+from llmlaunch.gateway.http1.framing import HEAD_LIMIT, BodyFraming, InvalidResponse, ResponseHead, read_head
+from llmlaunch.gateway.http1.head_cache import HeadCache
+from llmlaunch.gateway.http1.open_files import OpenFiles
+from llmlaunch.gateway.routing.route_table import FASTCHAT, RoutedReplica
 
 if TYPE_CHECKING:
-    from llmlaunch.gateway.fastchat.worker import Worker
+    from llmlaunch.gateway.fastchat.worker import FastChatWorker
 
 CONNECT_TIMEOUT_S = 3.0
 IDLE_S = 4.0
@@ -37,13 +37,13 @@ _WORTH_NO_COPY = 16 << 10
 _Lane = tuple[Callable[[bytes], bool], Callable[[bytes], None], Callable[[bytes], None], Coalescer]
 
 
-class AnswerTaker(Protocol):
+class ResponseReceiver(Protocol):
     """Who sent a request and takes its answer."""
 
     decoding: bool
     """True: content without chunk framing. Settled at the latest in :meth:`answer_began`."""
 
-    def answer_began(self, head: Head, body: Body) -> None: ...
+    def answer_began(self, head: ResponseHead, body: BodyFraming) -> None: ...
 
     def answer_bytes(self, data: bytes) -> None: ...
 
@@ -57,11 +57,11 @@ class AnswerTaker(Protocol):
         ...
 
 
-class EmptyAnswer(ConnectionResetError):
+class EmptyResponse(ConnectionResetError):
     """Nothing was answered, by somebody who is alive."""
 
 
-_CAUSES = ((EmptyAnswer, "empty"), (ConnectionRefusedError, "refused"), (TimeoutError, "timeout"))
+_CAUSES = ((EmptyResponse, "empty"), (ConnectionRefusedError, "refused"), (TimeoutError, "timeout"))
 """Why a translation lost its worker, when it did not just break."""
 
 
@@ -84,16 +84,16 @@ class UpstreamConnection(asyncio.Protocol):
         "user",
     )  # fmt: skip
 
-    def __init__(self, pool: Pool, replica: Replica) -> None:
+    def __init__(self, pool: UpstreamPool, replica: RoutedReplica) -> None:
         self.pool = pool
         self.key = replica.key
         self.lines = pool.lines(replica)
         """Of every request that goes this way: ``Host``, and the worker's key."""
-        self.user: AnswerTaker | None = None
+        self.user: ResponseReceiver | None = None
         self.used = False
         self.closed = False
         self.idle_since = 0.0
-        self._body: Body | None = None
+        self._body: BodyFraming | None = None
         self._keep = False
         self._held = b""
         """The beginning of a head."""
@@ -105,7 +105,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         _prepare(transport.get_extra_info("socket"))
 
-    def send(self, user: AnswerTaker, head: bytes, body: bytes) -> None:
+    def send(self, user: ResponseReceiver, head: bytes, body: bytes) -> None:
         self.user = user
         if len(body) < _WORTH_NO_COPY:
             self._transport.write(head + body)
@@ -173,7 +173,7 @@ class UpstreamConnection(asyncio.Protocol):
                 else:
                     body.feed(data)
                 user.answer_bytes(data)
-        except BadAnswer as error:
+        except InvalidResponse as error:
             began = self._body is not None
             self.drop()
             user.answer_broke(str(error), "bad_answer", began)
@@ -181,14 +181,14 @@ class UpstreamConnection(asyncio.Protocol):
         if body.done and self.user is user:
             self._finish(user)
 
-    def _head(self, user: AnswerTaker, data: bytes) -> bytes:
+    def _head(self, user: ResponseReceiver, data: bytes) -> bytes:
         """Take heads off ``data`` and return what follows; ``_body`` is set once the final head is complete."""
         data = self._held + data if self._held else data
         while True:
             end = data.find(b"\r\n\r\n")
             if end < 0:
                 if len(data) > HEAD_LIMIT:
-                    raise BadAnswer(f"its head is larger than {HEAD_LIMIT} bytes")
+                    raise InvalidResponse(f"its head is larger than {HEAD_LIMIT} bytes")
                 self._held = data
                 return b""
             head = read_head(data, end, self.pool.heads)
@@ -196,14 +196,14 @@ class UpstreamConnection(asyncio.Protocol):
             if head.status >= 200:
                 break
             if head.status == 101:
-                raise BadAnswer("it switched protocols")
+                raise InvalidResponse("it switched protocols")
         self._held = b""
         self._keep = head.keep_alive
-        self._body = Body(head)
+        self._body = BodyFraming(head)
         user.answer_began(head, self._body)
         return data
 
-    def _finish(self, user: AnswerTaker) -> None:
+    def _finish(self, user: ResponseReceiver) -> None:
         self.user = self._lane = None
         keep = self._keep and not self.closed
         self._body = None
@@ -245,22 +245,22 @@ def _prepare(sock: socket.socket | None) -> None:
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
-class Pool:
+class UpstreamPool:
     """Idle connections by replica, last used first, and everything that is open, to close it in the end.
 
     ``seed``: what the keys of workers are derived from; "" means that this gateway knows none.
     """
 
-    def __init__(self, descriptors: Descriptors, seed: str = "") -> None:
+    def __init__(self, descriptors: OpenFiles, seed: str = "") -> None:
         self._seed = seed
         self._loop = asyncio.get_running_loop()
         self._descriptors = descriptors
         self._idle: dict[str, list[UpstreamConnection]] = {}
-        self._translators: dict[str, Worker] = {}
-        self.heads: Seen[Head] = Seen()
+        self._translators: dict[str, FastChatWorker] = {}
+        self.heads: HeadCache[ResponseHead] = HeadCache()
         self.events = Coalescer(self._loop.call_soon)
 
-    def lines(self, replica: Replica) -> bytes:
+    def lines(self, replica: RoutedReplica) -> bytes:
         """Lines of a head that are the same for all requests to ``replica``."""
         host = (b"[%b]:%d" if ":" in replica.host else b"%b:%d") % (replica.host.encode(), replica.port)
         if not replica.keyed or not self._seed:
@@ -278,7 +278,7 @@ class Pool:
                 return connection
         return None
 
-    async def connect(self, replica: Replica) -> UpstreamConnection:
+    async def connect(self, replica: RoutedReplica) -> UpstreamConnection:
         """A new connection. Raises OSError (TimeoutError is one; EMFILE: the last files are for others)."""
         if replica.engine == FASTCHAT:
             return self._translated(replica)
@@ -293,14 +293,14 @@ class Pool:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return protocol
 
-    def _translated(self, replica: Replica) -> UpstreamConnection:
+    def _translated(self, replica: RoutedReplica) -> UpstreamConnection:
         """To a worker that needs a translator. Those are rare: nobody else pays for its import."""
         from llmlaunch.gateway.fastchat.transport import Translation
-        from llmlaunch.gateway.fastchat.worker import Worker
+        from llmlaunch.gateway.fastchat.worker import FastChatWorker
 
         worker = self._translators.get(replica.key)
         if worker is None:
-            worker = self._translators[replica.key] = Worker(replica.host, replica.port)
+            worker = self._translators[replica.key] = FastChatWorker(replica.host, replica.port)
         connection = UpstreamConnection(self, replica)
         connection.connection_made(Translation(connection, worker))
         return connection

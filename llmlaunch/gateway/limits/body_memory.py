@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llmlaunch.gateway.http1.request import Request
+from llmlaunch.gateway.request import ClientRequest
 
 COUNTED_FROM = 16 << 10
 """Bytes up to which a body is not counted: about what the rest of a request and its connection take, and those are
@@ -18,14 +18,14 @@ bounded by the number of connections. Most requests are so small, and pay one co
 
 
 @dataclass(slots=True)
-class Bodies:
+class BodyMemory:
     """One process's part."""
 
     most: int
     """Bytes."""
     held: int = 0
 
-    def hold(self, request: Request, size: int) -> bool:
+    def hold(self, request: ClientRequest, size: int) -> bool:
         """Count ``size`` bytes for ``request`` from now on, instead of what it had. False: there is no room for them."""
         more = size - request.held
         if self.held + more > self.most:
@@ -34,7 +34,7 @@ class Bodies:
         request.held = size
         return True
 
-    def release(self, request: Request) -> None:
+    def release(self, request: ClientRequest) -> None:
         """Its body is not needed any more. Twice does no harm."""
         self.held -= request.held
         request.held = 0

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv6Address, ip_address, ip_network
 
-from llmlaunch.gateway.limits.rates import Bucket
+from llmlaunch.gateway.limits.rates import TokenBucket
 
 FREE = 20
 """Wrong keys at once, and again a minute, that are answered like everything else."""
@@ -28,7 +28,7 @@ LINES = 10
 OTHERS = "other addresses"
 
 
-class Verdict(Enum):
+class KeyVerdict(Enum):
     ANSWER = "at once"
     HOLD = "held back"
     CLOSE = "closed"
@@ -36,35 +36,35 @@ class Verdict(Enum):
 
 @dataclass(slots=True)
 class _Source:
-    bucket: Bucket
+    bucket: TokenBucket
     held: int = 0
     more: int = 0
     """Wrong keys beyond the free ones that nobody was told of."""
     told_at: float = float("-inf")
 
 
-class Noise:
+class FailedKeys:
     """The table. One process has one."""
 
     def __init__(self) -> None:
         self._sources: dict[str, _Source] = {}
         self._held = 0
 
-    def strike(self, address: str, now: float) -> tuple[Verdict, str]:
+    def strike(self, address: str, now: float) -> tuple[KeyVerdict, str]:
         """A wrong key came from ``address``: what to do, and the name to :meth:`release` with, once, after HOLD."""
         name = _network(address)
         if name not in self._sources and len(self._sources) >= ADDRESSES:
             name = OTHERS
-        source = self._sources.setdefault(name, _Source(Bucket(FREE, now)))
+        source = self._sources.setdefault(name, _Source(TokenBucket(FREE, now)))
         if source.bucket.fill(FREE, now) >= 1:
             source.bucket.level -= 1
-            return Verdict.ANSWER, name
+            return KeyVerdict.ANSWER, name
         source.more += 1
         if source.held >= HELD_EACH or self._held >= HELD_ALL:
-            return Verdict.CLOSE, name
+            return KeyVerdict.CLOSE, name
         source.held += 1
         self._held += 1
-        return Verdict.HOLD, name
+        return KeyVerdict.HOLD, name
 
     def release(self, name: str) -> None:
         """An answer is not held back any more."""

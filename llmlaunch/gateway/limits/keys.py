@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TextIO
 
 from llmlaunch.errors import UsageError
-from llmlaunch.gateway.limits.rates import FREE, Grant, Limits
+from llmlaunch.gateway.limits.rates import UNLIMITED, Grant, Limits
 
 log = logging.getLogger(__name__)
 
@@ -45,18 +45,18 @@ _SYNTAX = "write NAME: KEY or a bare KEY without spaces in it, then limits: rpm=
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class KeyEntry:
     """One line of a file."""
 
     key: str = field(repr=False)
-    limits: Limits = FREE
+    limits: Limits = UNLIMITED
 
 
 class KeyRing:
     """Who may ask. Looking a key up takes a time that says nothing about the keys: only their hashes, keyed with a
     secret of this process, are ever compared."""
 
-    def __init__(self, keys: Mapping[str, Entry], file: Path | None = None, processes: int = 1) -> None:
+    def __init__(self, keys: Mapping[str, KeyEntry], file: Path | None = None, processes: int = 1) -> None:
         """``keys`` by name: those that do not come from ``file``. ``processes`` share what each key may use."""
         self._processes = processes
         self._secret = os.urandom(32)
@@ -118,14 +118,14 @@ class KeyRing:
         self._seen = self._stamp(about)
         self._grants = self._fixed | self._hashed(keys)
 
-    def _hashed(self, keys: Mapping[str, Entry]) -> dict[bytes, Grant]:
+    def _hashed(self, keys: Mapping[str, KeyEntry]) -> dict[bytes, Grant]:
         return {
             self._hash(entry.key.encode()): Grant(name, self._part(entry.limits), entry.limits)
             for name, entry in keys.items()
         }
 
     def _part(self, limits: Limits) -> Limits:
-        return FREE if limits == FREE else limits.part(self._processes)
+        return UNLIMITED if limits == UNLIMITED else limits.part(self._processes)
 
     @staticmethod
     def _stamp(about: os.stat_result) -> tuple[int, ...]:
@@ -135,9 +135,9 @@ class KeyRing:
         return hashlib.blake2b(key, key=self._secret, digest_size=32).digest()
 
 
-def parse(lines: Iterable[str], source: str) -> dict[str, Entry]:
+def parse(lines: Iterable[str], source: str) -> dict[str, KeyEntry]:
     """Entries by name. A key without a name is called ``key-N`` after its line. Raises UsageError with the line's number."""
-    found: dict[str, Entry] = {}
+    found: dict[str, KeyEntry] = {}
     seen: dict[str, int] = {}
     for number, whole in enumerate(lines, 1):
         line = whole.lstrip(_BOM)  # files that were joined may have one within
@@ -157,7 +157,7 @@ def parse(lines: Iterable[str], source: str) -> dict[str, Entry]:
                 f"{source}:{number}: this key stands in line {first} already",
                 hint="give everybody a key of their own: its name and its limits could be either line's",
             )
-        found[name] = Entry(match["key"], _limits(match["limits"], f"{source}:{number}"))
+        found[name] = KeyEntry(match["key"], _limits(match["limits"], f"{source}:{number}"))
     return found
 
 
@@ -257,7 +257,7 @@ def ring(file: Path | None, variable: str | None, processes: int = 1) -> KeyRing
 
     Raises UsageError when one is named and holds no key.
     """
-    keys: dict[str, Entry] = {}
+    keys: dict[str, KeyEntry] = {}
     if variable:
         values = [part.strip() for part in os.environ.get(variable, "").split(",") if part.strip()]
         if not values:

@@ -47,7 +47,7 @@ class Limits:
         return {"requests": self.rpm, "tokens": self.tpm, "concurrency": self.concurrency}[what]
 
 
-FREE = Limits()
+UNLIMITED = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +55,14 @@ class Grant:
     """Who asks, by the name of the key, and what it may use."""
 
     name: str
-    limits: Limits = FREE
+    limits: Limits = UNLIMITED
     """In this process."""
-    whole: Limits = FREE
+    whole: Limits = UNLIMITED
     """In all processes of the gateway together."""
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class LimitExceeded:
     """Too much, for now."""
 
     what: str
@@ -72,7 +72,7 @@ class Refusal:
 
 
 @dataclass(slots=True)
-class Bucket:
+class TokenBucket:
     """Full at first; filled again at an even rate."""
 
     size: int
@@ -92,32 +92,32 @@ class Bucket:
 
 
 @dataclass(slots=True)
-class Account:
+class KeyAccount:
     """What one key uses. Survives a change of its limits."""
 
     in_flight: int = 0
-    requests: Bucket | None = None
-    tokens: Bucket | None = None
+    requests: TokenBucket | None = None
+    tokens: TokenBucket | None = None
 
-    def admit(self, limits: Limits, now: float, estimate: int) -> Refusal | None:
+    def admit(self, limits: Limits, now: float, estimate: int) -> LimitExceeded | None:
         """Take one request of about ``estimate`` tokens on, or say what is used up; then nothing is taken.
 
         A request larger than a whole minute's tokens is admitted once the bucket is full.
         """
         if limits.concurrency is not None and self.in_flight >= limits.concurrency:
-            return Refusal("concurrency", 1)
+            return LimitExceeded("concurrency", 1)
         if limits.rpm is not None:
             if self.requests is None:
-                self.requests = Bucket(limits.rpm, now)
+                self.requests = TokenBucket(limits.rpm, now)
             missing = 1 - self.requests.fill(limits.rpm, now)
             if missing > 0:
-                return Refusal("requests", _seconds(missing, limits.rpm))
+                return LimitExceeded("requests", _seconds(missing, limits.rpm))
         if limits.tpm is not None:
             if self.tokens is None:
-                self.tokens = Bucket(limits.tpm, now)
+                self.tokens = TokenBucket(limits.tpm, now)
             missing = min(max(estimate, 1), limits.tpm) - self.tokens.fill(limits.tpm, now)
             if missing > 0:
-                return Refusal("tokens", _seconds(missing, limits.tpm))
+                return LimitExceeded("tokens", _seconds(missing, limits.tpm))
             self.tokens.level -= estimate
         if self.requests is not None:
             self.requests.level -= 1
@@ -136,7 +136,7 @@ def _seconds(missing: float, per_minute: int) -> int:
 
 
 @dataclass(slots=True)
-class Meter:
+class TokenMeter:
     """An estimate of the tokens in an answer, for those that do not tell: one an event of a stream."""
 
     size: int = 0

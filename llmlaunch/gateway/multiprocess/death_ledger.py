@@ -26,7 +26,7 @@ _HALF = KEY_BYTES // 2
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class DeathRecord:
     """``replica`` died at ``at`` with a request of these bytes; or, without a replica, they got a whole answer."""
 
     key: bytes
@@ -41,7 +41,7 @@ def number_of(replica: str) -> int:
     return zlib.crc32(replica.encode()) or 1
 
 
-class Ledger:
+class DeathLedger:
     """Made before the processes fork; each then has it :meth:`seen_by` its own place."""
 
     def __init__(self, processes: int, own: int = 0, values: memoryview[float] | None = None) -> None:
@@ -53,14 +53,14 @@ class Ledger:
         self._news = 0.0
         self._own = own
 
-    def seen_by(self, index: int) -> Ledger:
-        return Ledger(len(self._read), index, self._values)
+    def seen_by(self, index: int) -> DeathLedger:
+        return DeathLedger(len(self._read), index, self._values)
 
     @property
     def has_news(self) -> bool:
         return self._values[0] != self._news
 
-    def write(self, entry: Entry) -> None:
+    def write(self, entry: DeathRecord) -> None:
         values, start = self._values, 1 + self._own * _RING
         count = int(values[start])
         at = start + 1 + count % ENTRIES * _WIDTH
@@ -73,7 +73,7 @@ class Ledger:
             self._read[self._own] = count + 1
         values[0] = entry.at  # unlike any other's: to add one could lose what somebody else adds
 
-    def read(self) -> Iterator[Entry]:
+    def read(self) -> Iterator[DeathRecord]:
         """What others have written since the last time, and whoever had this place before."""
         self._news = self._values[0]
         for index, read in enumerate(self._read):
@@ -83,10 +83,10 @@ class Ledger:
                 yield self._entry(start + 1 + number % ENTRIES * _WIDTH)
             self._read[index] = count
 
-    def _entry(self, at: int) -> Entry:
+    def _entry(self, at: int) -> DeathRecord:
         high, low, size, replica, sent_at, died_at = self._values[at : at + 6].tolist()
         key = int(high).to_bytes(_HALF) + int(low).to_bytes(_HALF)
-        return Entry(key, int(size), int(replica), sent_at, died_at)
+        return DeathRecord(key, int(size), int(replica), sent_at, died_at)
 
 
 def named(number: int, replicas: Iterable[str]) -> str:

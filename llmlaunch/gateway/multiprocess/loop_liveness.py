@@ -24,7 +24,7 @@ STOPPED = frozenset("Tt")
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class ProcessSample:
     """A process at one moment, as the kernel has it."""
 
     state: str
@@ -34,7 +34,7 @@ class Sight:
 
 
 @dataclass(slots=True)
-class Pulse:
+class LoopLiveness:
     """What one process was seen doing."""
 
     _beat: float = math.nan
@@ -45,7 +45,7 @@ class Pulse:
     _quiet_since: float = 0.0
     _still_since: float = 0.0
 
-    def look(self, beat: float, sight: Sight | None, now: float) -> str:
+    def look(self, beat: float, sight: ProcessSample | None, now: float) -> str:
         """Why it is taken to hang; empty: it is not. ``sight``: None when nothing could be seen."""
         first, late = math.isnan(self._beat), now - self._looked_at > LATE_S
         if beat != self._beat or late:
@@ -64,10 +64,10 @@ class Pulse:
         return ""
 
 
-def read(stat: bytes, ticks_per_s: int) -> Sight | None:
+def read(stat: bytes, ticks_per_s: int) -> ProcessSample | None:
     """What a /proc/PID/stat says; None when it is not understood."""
     fields = stat.rpartition(b")")[2].split()  # a name may hold spaces and brackets
     try:
-        return Sight(fields[0].decode(), (int(fields[11]) + int(fields[12])) / ticks_per_s)
+        return ProcessSample(fields[0].decode(), (int(fields[11]) + int(fields[12])) / ticks_per_s)
     except (IndexError, ValueError):
         return None

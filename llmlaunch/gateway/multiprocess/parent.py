@@ -31,9 +31,9 @@ from typing import NoReturn
 from llmlaunch import http_server as serve
 from llmlaunch.common import signals
 from llmlaunch.errors import UsageError
-from llmlaunch.gateway.multiprocess.death_ledger import Ledger
-from llmlaunch.gateway.multiprocess.loop_liveness import LOOK_S, STOPPED, Pulse, Sight, read
-from llmlaunch.gateway.multiprocess.shared_counters import Board, Crew
+from llmlaunch.gateway.multiprocess.death_ledger import DeathLedger
+from llmlaunch.gateway.multiprocess.loop_liveness import LOOK_S, STOPPED, LoopLiveness, ProcessSample, read
+from llmlaunch.gateway.multiprocess.shared_counters import ProcessGroup, SharedCounters
 from llmlaunch.gateway.observe import metrics
 
 log = logging.getLogger(__name__)
@@ -51,11 +51,11 @@ START_TRIES = 3
 """Before all have served once: starts of one of them that may fail."""
 _PR_SET_PDEATHSIG = 1
 
-Serve = Callable[[socket.socket, Crew, Callable[[], None]], int]
+Serve = Callable[[socket.socket, ProcessGroup, Callable[[], None]], int]
 """Serves on the socket as one of a crew, in a new process; calls the last argument once it does; returns its exit code."""
 
 
-def sight_of(pid: int) -> Sight | None:
+def sight_of(pid: int) -> ProcessSample | None:
     """What the kernel says of a process; None when it says nothing."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123  # a file of the kernel's, read once a second
@@ -64,14 +64,14 @@ def sight_of(pid: int) -> Sight | None:
         return None
 
 
-class Watch:
+class ParentWatch:
     """The parent, as one of its processes sees it."""
 
-    def __init__(self, crew: Crew) -> None:
+    def __init__(self, crew: ProcessGroup) -> None:
         self._crew = crew
         self._parent = os.getppid()
-        self._pulse = Pulse()
-        self._others = {index: Pulse() for index in range(crew.size) if index != crew.index}
+        self._pulse = LoopLiveness()
+        self._others = {index: LoopLiveness() for index in range(crew.size) if index != crew.index}
         self._told = False
 
     def look(self, now: float) -> bool:
@@ -131,7 +131,7 @@ def listeners(first: socket.socket, count: int) -> list[socket.socket]:
 
 
 @dataclass(slots=True)
-class Member:
+class ChildProcess:
     """One of the processes, whichever has its place now."""
 
     index: int
@@ -142,10 +142,10 @@ class Member:
     """When to start it, if none runs (seconds)."""
     failures: int = 0
     """Short lives in a row."""
-    pulse: Pulse = field(default_factory=Pulse)
+    pulse: LoopLiveness = field(default_factory=LoopLiveness)
 
 
-class Group:
+class ParentProcess:
     """The parent. :meth:`run` it in the main thread of a process without other threads."""
 
     def __init__(
@@ -156,9 +156,9 @@ class Group:
         self._serve = serve
         self._grace_s = grace_s
         self._on_started = on_started
-        self._boards = tuple(Board() for _ in sockets)
-        self._ledger = Ledger(len(sockets))
-        self._members = [Member(index) for index in range(len(sockets))]
+        self._boards = tuple(SharedCounters() for _ in sockets)
+        self._ledger = DeathLedger(len(sockets))
+        self._members = [ChildProcess(index) for index in range(len(sockets))]
         self._served: set[int] | None = set()
         """Who has served so far; None once all have."""
         self._code: int | None = None
@@ -203,7 +203,7 @@ class Group:
             if self._code is None and not member.pid and member.again_at <= now:
                 self._start(member, now)
 
-    def _start(self, member: Member, now: float) -> None:
+    def _start(self, member: ChildProcess, now: float) -> None:
         parent = os.getpid()
         # A signal that comes before the child has its own handlers must wait for them.
         signal.pthread_sigmask(signal.SIG_BLOCK, self._handled)
@@ -219,7 +219,7 @@ class Group:
         if member.pid == 0:
             self._be(member.index, parent)
         member.since = now
-        member.pulse = Pulse()
+        member.pulse = LoopLiveness()
 
     def _be(self, index: int, parent: int) -> NoReturn:
         """Be a member: in the new process."""
@@ -237,7 +237,7 @@ class Group:
             for other, sock in enumerate(self._sockets):
                 if other != index:
                     sock.close()
-            crew = Crew(self._boards, index, self._ledger.seen_by(index))
+            crew = ProcessGroup(self._boards, index, self._ledger.seen_by(index))
             code = self._serve(self._sockets[index], crew, lambda: self._started(index))
         except BaseException:
             log.exception("a process of the gateway failed")
@@ -296,7 +296,7 @@ class Group:
                 "process %d of the gateway (pid %d) hangs: %s; it is killed", member.index, member.pid, why
             )
             metrics.hung(board)
-            member.pulse = Pulse()
+            member.pulse = LoopLiveness()
             os.kill(member.pid, signal.SIGKILL)
 
     def _reap(self) -> None:
@@ -308,7 +308,7 @@ class Group:
                 member.pid = 0
                 self._ended(member, pid, os.waitstatus_to_exitcode(status))
 
-    def _ended(self, member: Member, pid: int, code: int) -> None:
+    def _ended(self, member: ChildProcess, pid: int, code: int) -> None:
         if self._code is not None:
             metrics.withdraw(self._boards[member.index])
             return

@@ -17,7 +17,7 @@ import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from llmlaunch.gateway.multiprocess.death_ledger import Ledger
+from llmlaunch.gateway.multiprocess.death_ledger import DeathLedger
 
 SIZE = 4 << 20
 """Bytes of a board. Pages that hold nothing cost nothing."""
@@ -29,7 +29,7 @@ _SPARE = 64
 Name = tuple[str, ...]
 
 
-class Board:
+class SharedCounters:
     """Made before the processes fork, or by one alone. Has one writer at a time."""
 
     def __init__(self, size: int = SIZE) -> None:
@@ -101,14 +101,14 @@ class Board:
 
 
 @dataclass(frozen=True, slots=True)
-class Crew:
+class ProcessGroup:
     """The processes that serve as one gateway, as one of them sees it. What is limited is shared out evenly."""
 
-    boards: tuple[Board, ...]
+    boards: tuple[SharedCounters, ...]
     """One for each process."""
     index: int = 0
     """Which one is this process."""
-    ledger: Ledger | None = None
+    ledger: DeathLedger | None = None
     """What they tell each other; None: there is only one."""
 
     @property
@@ -116,9 +116,9 @@ class Crew:
         return len(self.boards)
 
     @property
-    def own(self) -> Board:
+    def own(self) -> SharedCounters:
         return self.boards[self.index]
 
 
-def alone() -> Crew:
-    return Crew((Board(),))
+def alone() -> ProcessGroup:
+    return ProcessGroup((SharedCounters(),))

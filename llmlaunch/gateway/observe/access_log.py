@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from llmlaunch.gateway.exchange import Exchange
-    from llmlaunch.gateway.http1.request import Request
+    from llmlaunch.gateway.request import ClientRequest
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def _second(at: int) -> str:
 
 
 def line_of(
-    asked: Request,
+    asked: ClientRequest,
     exchange: Exchange | None,
     client: str,
     model: str,

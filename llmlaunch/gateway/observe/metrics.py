@@ -2,7 +2,7 @@
 
 Kept by hand: a request touches a handful of numbers, and a library costs more per request than everything else here
 together. Labels hold only paths and models that exist, so nobody can fill memory by asking for names. The numbers lie
-on a :class:`Board`, which other processes of the same gateway read too.
+on a :class:`SharedCounters`, which other processes of the same gateway read too.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from llmlaunch.gateway.multiprocess.shared_counters import Board, Name
+from llmlaunch.gateway.multiprocess.shared_counters import Name, SharedCounters
 
 BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 PREFIX = "llmlaunch_gateway_"
@@ -22,16 +22,16 @@ _ABSENT = math.nan
 """A gauge that a process has no value for."""
 
 
-class Kind(Enum):
+class MetricKind(Enum):
     COUNTER = "counter"
     GAUGE = "gauge"
     HISTOGRAM = "histogram"
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class MetricFamily:
     name: str
-    kind: Kind
+    kind: MetricKind
     text: str
     labels: tuple[str, ...] = ()
     over: Callable[[Sequence[float]], float] = math.fsum
@@ -40,33 +40,33 @@ class Family:
 
 _MODEL = ("path", "model")
 FAMILIES = (
-    Family(PREFIX + "requests_total", Kind.COUNTER, "Requests that ended; status 499: the client left.",
+    MetricFamily(PREFIX + "requests_total", MetricKind.COUNTER, "Requests that ended; status 499: the client left.",
            ("path", "model", "replica", "key", "status")),
-    Family(PREFIX + "prompt_tokens_total", Kind.COUNTER, "As answers told.", ("model", "key")),
-    Family(PREFIX + "completion_tokens_total", Kind.COUNTER, "As answers told.", ("model", "key")),
-    Family(PREFIX + "usage_untold_total", Kind.COUNTER,
+    MetricFamily(PREFIX + "prompt_tokens_total", MetricKind.COUNTER, "As answers told.", ("model", "key")),
+    MetricFamily(PREFIX + "completion_tokens_total", MetricKind.COUNTER, "As answers told.", ("model", "key")),
+    MetricFamily(PREFIX + "usage_untold_total", MetricKind.COUNTER,
            "Answers that told no usage, as streams do unless they are asked to.", ("model",)),
-    Family(PREFIX + "limited_total", Kind.COUNTER, "Requests beyond the limits of their key.", ("key", "limit")),
-    Family(PREFIX + "wrong_keys_total", Kind.COUNTER,
+    MetricFamily(PREFIX + "limited_total", MetricKind.COUNTER, "Requests beyond the limits of their key.", ("key", "limit")),
+    MetricFamily(PREFIX + "wrong_keys_total", MetricKind.COUNTER,
            "Requests with a wrong API key or none; of many from one address the answers are held back.", ("answer",)),
-    Family(PREFIX + "request_duration_seconds", Kind.HISTOGRAM, "From the request's head to the last byte.", _MODEL),
-    Family(PREFIX + "time_to_first_byte_seconds", Kind.HISTOGRAM, "From the request's head to the first byte.", _MODEL),
-    Family(PREFIX + "retries_total", Kind.COUNTER, "Attempts after the first.", ("reason",)),
-    Family(PREFIX + "upstream_errors_total", Kind.COUNTER, "Attempts that a replica failed.", ("replica", "kind")),
-    Family(PREFIX + "in_flight", Kind.GAUGE, "Requests at a replica now.", ("replica",)),
-    Family(PREFIX + "waiting", Kind.GAUGE, "Requests that wait for a slot.", ("model",)),
-    Family(PREFIX + "breaker_state", Kind.GAUGE,
+    MetricFamily(PREFIX + "request_duration_seconds", MetricKind.HISTOGRAM, "From the request's head to the last byte.", _MODEL),
+    MetricFamily(PREFIX + "time_to_first_byte_seconds", MetricKind.HISTOGRAM, "From the request's head to the first byte.", _MODEL),
+    MetricFamily(PREFIX + "retries_total", MetricKind.COUNTER, "Attempts after the first.", ("reason",)),
+    MetricFamily(PREFIX + "upstream_errors_total", MetricKind.COUNTER, "Attempts that a replica failed.", ("replica", "kind")),
+    MetricFamily(PREFIX + "in_flight", MetricKind.GAUGE, "Requests at a replica now.", ("replica",)),
+    MetricFamily(PREFIX + "waiting", MetricKind.GAUGE, "Requests that wait for a slot.", ("model",)),
+    MetricFamily(PREFIX + "breaker_state", MetricKind.GAUGE,
            "0: closed, 1: half open (one request probes), 2: open (left out).", ("replica",), over=max),
-    Family(PREFIX + "retry_budget", Kind.GAUGE, "Retries that are left now."),
-    Family(PREFIX + "connections", Kind.GAUGE, "Client connections."),
-    Family(PREFIX + "body_bytes", Kind.GAUGE, "Bytes of request bodies over 16 KiB that are held."),
-    Family(PREFIX + "controller_up", Kind.GAUGE, "1: its last answer came.", over=min),
-    Family(PREFIX + "routes_revision", Kind.GAUGE, "Of the table in use.", over=min),
-    Family(PREFIX + "processes", Kind.GAUGE, "Processes that serve."),
-    Family(PREFIX + "process_exits_total", Kind.COUNTER, "Processes that ended unasked and were replaced."),
-    Family(PREFIX + "process_hangs_total", Kind.COUNTER, "Processes that hung, and were killed and replaced."),
-    Family("process_cpu_seconds_total", Kind.COUNTER, "User and system CPU time."),
-    Family("process_resident_memory_bytes", Kind.GAUGE, "Resident memory; what processes share counts in each."),
+    MetricFamily(PREFIX + "retry_budget", MetricKind.GAUGE, "Retries that are left now."),
+    MetricFamily(PREFIX + "connections", MetricKind.GAUGE, "Client connections."),
+    MetricFamily(PREFIX + "body_bytes", MetricKind.GAUGE, "Bytes of request bodies over 16 KiB that are held."),
+    MetricFamily(PREFIX + "controller_up", MetricKind.GAUGE, "1: its last answer came.", over=min),
+    MetricFamily(PREFIX + "routes_revision", MetricKind.GAUGE, "Of the table in use.", over=min),
+    MetricFamily(PREFIX + "processes", MetricKind.GAUGE, "Processes that serve."),
+    MetricFamily(PREFIX + "process_exits_total", MetricKind.COUNTER, "Processes that ended unasked and were replaced."),
+    MetricFamily(PREFIX + "process_hangs_total", MetricKind.COUNTER, "Processes that hung, and were killed and replaced."),
+    MetricFamily("process_cpu_seconds_total", MetricKind.COUNTER, "User and system CPU time."),
+    MetricFamily("process_resident_memory_bytes", MetricKind.GAUGE, "Resident memory; what processes share counts in each."),
 )  # fmt: skip
 _BY_NAME = {family.name: family for family in FAMILIES}
 
@@ -91,10 +91,10 @@ class Gauges:
     """Of requests, as far as they are counted."""
 
 
-class Metrics:
+class GatewayMetrics:
     """What one process counts, on its board."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: SharedCounters) -> None:
         self._board = board
         self._values = board.values
         self._requests: dict[tuple[str, str, str, str, int], int] = {}
@@ -194,26 +194,26 @@ class Metrics:
         return self._board.place((family, *labels), size)
 
 
-def withdraw(board: Board, keep: Iterable[Name] = ()) -> None:
+def withdraw(board: SharedCounters, keep: Iterable[Name] = ()) -> None:
     """Take back the gauges that are not in ``keep``: all of them when their process has ended."""
     kept = set(keep)
     for name, (at, _) in board.places().items():
-        if name not in kept and _BY_NAME[name[0]].kind is Kind.GAUGE:
+        if name not in kept and _BY_NAME[name[0]].kind is MetricKind.GAUGE:
             board.values[at] = _ABSENT
 
 
-def exited(board: Board) -> None:
+def exited(board: SharedCounters) -> None:
     """The process of ``board`` has ended without being asked to."""
     withdraw(board)
     board.values[board.place((PREFIX + "process_exits_total",))] += 1.0
 
 
-def hung(board: Board) -> None:
+def hung(board: SharedCounters) -> None:
     """The process of ``board`` hung, and is killed for it."""
     board.values[board.place((PREFIX + "process_hangs_total",))] += 1.0
 
 
-def render(boards: Sequence[Board]) -> bytes:
+def render(boards: Sequence[SharedCounters]) -> bytes:
     """The whole page: every number over all ``boards``."""
     found: dict[str, dict[Name, list[Sequence[float]]]] = {family.name: {} for family in FAMILIES}
     for board in boards:
@@ -228,14 +228,14 @@ def render(boards: Sequence[Board]) -> bytes:
         for labels_of in sorted(of_family):
             rows = of_family[labels_of]
             merged = [family.over(column) for column in zip(*rows, strict=True)]
-            if family.kind is Kind.HISTOGRAM:
+            if family.kind is MetricKind.HISTOGRAM:
                 lines += _histogram_lines(family, labels_of, merged)
             else:
                 lines.append(f"{family.name}{_braces(family.labels, labels_of)} {_number(merged[0])}")
     return ("\n".join(lines) + "\n").encode()
 
 
-def _histogram_lines(family: Family, labels: Name, merged: Sequence[float]) -> list[str]:
+def _histogram_lines(family: MetricFamily, labels: Name, merged: Sequence[float]) -> list[str]:
     *counts, total = merged
     lines, seen = [], 0
     for bound, count in zip(_BOUNDS, counts, strict=True):

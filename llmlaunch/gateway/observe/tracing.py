@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmlaunch import __version__
 from llmlaunch.gateway.http1.headers import for_worker
-from llmlaunch.gateway.http1.request import Kind, Request
+from llmlaunch.gateway.request import ClientRequest, EndpointKind
 
 if TYPE_CHECKING:
     from llmlaunch.gateway.exchange import Exchange
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _SPOKEN = "http/protobuf"
-_QUIET = frozenset((Kind.HEALTH, Kind.READY, Kind.METRICS))
+_QUIET = frozenset((EndpointKind.HEALTH, EndpointKind.READY, EndpointKind.METRICS))
 """Asked every few seconds by machines: nobody wants their spans."""
 _CONTEXT = frozenset((b"traceparent", b"tracestate"))
 FLUSH_S = 2.0
@@ -47,7 +47,7 @@ class Tracing:
         self._server = SpanKind.SERVER
         self._failed = Status(StatusCode.ERROR)
 
-    def onward(self, asked: Request, plain: bool) -> bytes:
+    def onward(self, asked: ClientRequest, plain: bool) -> bytes:
         """As ``Request.onward``, with our span as the parent of what the worker does."""
         context = self._span(asked).get_span_context()
         fields = [field for field in asked.fields if field[0] not in _CONTEXT]
@@ -57,7 +57,7 @@ class Tracing:
             fields.append((b"tracestate", context.trace_state.to_header().encode()))
         return for_worker(fields, asked.named_by_connection, plain)
 
-    def ended(self, asked: Request, model: str, status: int, exchange: Exchange | None) -> str:
+    def ended(self, asked: ClientRequest, model: str, status: int, exchange: Exchange | None) -> str:
         """End the span of ``asked``; the id of its trace, empty when it has none."""
         if asked.endpoint.kind in _QUIET:
             return ""
@@ -84,7 +84,7 @@ class Tracing:
         except TimeoutError:
             log.warning("the last spans could not be delivered within %g s", FLUSH_S)
 
-    def _span(self, asked: Request) -> Any:
+    def _span(self, asked: ClientRequest) -> Any:
         if asked.span is None:
             carrier = {name.decode(): asked.field(name).decode("latin-1") for name in _CONTEXT}
             age_ns = int((time.monotonic() - asked.received) * 1e9)
@@ -98,7 +98,7 @@ class Tracing:
 
 
 def _attributes(
-    asked: Request, model: str, status: int, exchange: Exchange | None
+    asked: ClientRequest, model: str, status: int, exchange: Exchange | None
 ) -> dict[str, str | int | float]:
     found: dict[str, str | int | float] = {
         "http.request.method": asked.method.decode(),

@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from llmlaunch.controller.dispatch import SHORTEST_QUEUE, Candidate, choose
 from llmlaunch.gateway.limits.rates import part
-from llmlaunch.gateway.routing.replica_health import Load
-from llmlaunch.gateway.routing.route_table import Replica
+from llmlaunch.gateway.routing.replica_health import ReplicaHealth
+from llmlaunch.gateway.routing.route_table import RoutedReplica
 
 WAITING_PER_SLOT = 4
 WAITING_BESIDE = 64
@@ -15,19 +15,19 @@ UNCAPPED_MOST = 1024
 """Requests at once for a replica whose max_concurrency nobody knows: engines queue by themselves, up to a point."""
 
 
-IDLE = Load()
+IDLE = ReplicaHealth()
 
 
 def pick(
-    replicas: Sequence[Replica],
-    loads: Mapping[str, Load],
+    replicas: Sequence[RoutedReplica],
+    loads: Mapping[str, ReplicaHealth],
     tried: Collection[str],
     dispatch: str,
     now: float,
     draw: float,
     turn: int = 0,
     prefix: bytes = b"",
-) -> Replica | None:
+) -> RoutedReplica | None:
     """The replica for one request, or None when every one that may take it is at its max_concurrency.
 
     ``tried`` are keys that failed this request already; they are not asked again. ``draw``, ``turn`` and
@@ -57,7 +57,7 @@ def pick(
 
 
 def is_full(
-    replicas: Sequence[Replica], loads: Mapping[str, Load], tried: Collection[str], now: float
+    replicas: Sequence[RoutedReplica], loads: Mapping[str, ReplicaHealth], tried: Collection[str], now: float
 ) -> bool:
     """Whether :func:`pick` would say "wait". False as well when it would find nobody to ask."""
     try:
@@ -66,11 +66,11 @@ def is_full(
         return False
 
 
-def _has_slot(replica: Replica, loads: Mapping[str, Load]) -> bool:
+def _has_slot(replica: RoutedReplica, loads: Mapping[str, ReplicaHealth]) -> bool:
     return loads.get(replica.key, IDLE).in_flight < (replica.max_concurrency or UNCAPPED_MOST)
 
 
-def places_to_wait(replicas: Iterable[Replica], processes: int = 1) -> int:
+def places_to_wait(replicas: Iterable[RoutedReplica], processes: int = 1) -> int:
     """How many requests may wait for ``replicas`` in one process: some times what they can work on at once."""
     return sum(WAITING_PER_SLOT * (r.max_concurrency or 0) for r in replicas) + part(
         WAITING_BESIDE, processes

@@ -15,10 +15,10 @@ from urllib.parse import quote, urlsplit
 
 from llmlaunch.errors import UsageError
 from llmlaunch.gateway.http1.fetch import call
-from llmlaunch.gateway.http1.framing import BadAnswer
+from llmlaunch.gateway.http1.framing import InvalidResponse
 from llmlaunch.gateway.routing import route_table
 from llmlaunch.gateway.routing.route_table import RouteTable
-from llmlaunch.gateway.routing.saved_table import AGAIN_S, Memory
+from llmlaunch.gateway.routing.saved_table import AGAIN_S, SavedTable
 
 if TYPE_CHECKING:
     from llmlaunch.gateway.app import Gateway
@@ -40,7 +40,7 @@ POLL_AT_LEAST_S = 0.2
 """Between two answers without news, from a controller that does not hold them."""
 
 
-class Refused(Exception):
+class ControllerRefused(Exception):
     """The controller answered, and said no."""
 
 
@@ -59,10 +59,10 @@ def controller_address(url: str) -> tuple[str, int]:
     return host, port or 80
 
 
-class Follower:
+class ControllerSync:
     """Keeps ``gateway.table`` fresh. :meth:`run` never ends by itself."""
 
-    def __init__(self, gateway: Gateway, url: str, token: str, memory: Memory | None = None) -> None:
+    def __init__(self, gateway: Gateway, url: str, token: str, memory: SavedTable | None = None) -> None:
         """With ``memory`` the gateway begins with the table in it, and leaves its own there."""
         self._memory = memory
         self._gateway = gateway
@@ -83,7 +83,7 @@ class Follower:
             if self._memory is not None and self._gateway.crew.index == 0:
                 group.create_task(self._keep(self._memory))
 
-    async def _keep(self, memory: Memory) -> None:
+    async def _keep(self, memory: SavedTable) -> None:
         """Write down what the controller told, when it changes and again while it holds."""
         crew, kept, kept_at = self._gateway.crew, RouteTable(), 0.0
         while True:
@@ -101,7 +101,7 @@ class Follower:
             began = time.monotonic()
             try:
                 news = await self._routes(wait_s=0.0 if failures or not self._gateway.heard else WAIT_S)
-            except (OSError, BadAnswer, ValueError, Refused) as error:
+            except (OSError, InvalidResponse, ValueError, ControllerRefused) as error:
                 failures += 1
                 self._tell(f"the controller at {self._url} is not usable: {error or type(error).__name__}")
                 self._gateway.controller_up = False
@@ -149,7 +149,7 @@ class Follower:
             try:
                 report = {"gateway": self._gateway.identity, "in_flight": counts}
                 await self._call("POST", "/gateway_report", report, ANSWER_S)
-            except (OSError, BadAnswer, Refused) as error:
+            except (OSError, InvalidResponse, ControllerRefused) as error:
                 log.debug("report not delivered: %s", error)
             else:
                 sent, sent_at = counts, now
@@ -162,7 +162,7 @@ class Follower:
             return value
         detail = value.get("error") if isinstance(value, dict) else None
         reason = detail.get("message") if isinstance(detail, dict) else ""
-        raise Refused(
+        raise ControllerRefused(
             f"it refused {path.partition('?')[0]} with status {status}{f': {reason}' * bool(reason)}"
         )
 

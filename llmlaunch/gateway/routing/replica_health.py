@@ -37,7 +37,7 @@ class Breaker(IntEnum):
 
 
 @dataclass(slots=True)
-class Load:
+class ReplicaHealth:
     in_flight: int = 0
     """This gateway's own requests at it."""
     others: int = 0

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Ticket(Generic[T]):
+class QueueTicket(Generic[T]):
     """One request that waits."""
 
     item: T
@@ -35,8 +35,8 @@ _by_number = attrgetter("number")
 
 
 @dataclass(slots=True)
-class WaitingRoom(Generic[T]):
-    _queues: dict[str, dict[str, OrderedDict[int, Ticket[T]]]] = field(default_factory=dict)
+class RequestQueue(Generic[T]):
+    _queues: dict[str, dict[str, OrderedDict[int, QueueTicket[T]]]] = field(default_factory=dict)
     """By model, by key."""
     _called: dict[str, int] = field(default_factory=dict)
     """Key → the turn in which it was called last. As many as there are keys in the keys file."""
@@ -59,16 +59,16 @@ class WaitingRoom(Generic[T]):
 
     def enter(
         self, item: T, name: str, deadline: float, bound: int, key: str = "", priority: int = 0
-    ) -> Ticket[T] | None:
+    ) -> QueueTicket[T] | None:
         """A ticket, or None when ``bound`` requests wait for ``name`` already."""
         if self.waiting(name) >= bound:
             return None
         self._next += 1
-        ticket = Ticket(item, name, key, deadline, self._next, priority)
+        ticket = QueueTicket(item, name, key, deadline, self._next, priority)
         self._queues.setdefault(name, {}).setdefault(key, OrderedDict())[ticket.number] = ticket
         return ticket
 
-    def crowding(self, name: str, key: str) -> Ticket[T] | None:
+    def crowding(self, name: str, key: str) -> QueueTicket[T] | None:
         """Whose place a newcomer with ``key`` may take: the newest of the key with most requests for ``name``.
 
         None when ``key`` would then have as many as that one, or more.
@@ -81,7 +81,7 @@ class WaitingRoom(Generic[T]):
             return None
         return next(reversed(largest.values()))
 
-    def leave(self, ticket: Ticket[T]) -> None:
+    def leave(self, ticket: QueueTicket[T]) -> None:
         """Give the place back. Twice does no harm."""
         queues = self._queues.get(ticket.name, {})
         queue = queues.get(ticket.key)
@@ -93,20 +93,20 @@ class WaitingRoom(Generic[T]):
             if not queues:
                 del self._queues[ticket.name]
 
-    def holds(self, ticket: Ticket[T]) -> bool:
+    def holds(self, ticket: QueueTicket[T]) -> bool:
         return ticket.number in self._queues.get(ticket.name, {}).get(ticket.key, ())
 
-    def called(self, ticket: Ticket[T]) -> None:
+    def called(self, ticket: QueueTicket[T]) -> None:
         """It is this one's turn: its key comes last the next time."""
         self._turn += 1
         self._called[ticket.key] = self._turn
 
-    def in_line(self, names: Iterable[str]) -> Iterator[Ticket[T]]:
+    def in_line(self, names: Iterable[str]) -> Iterator[QueueTicket[T]]:
         """Who waits for one of ``names`` now, in the order to call them; they keep their places.
 
         Those who leave or come while this goes on make no difference to it.
         """
-        found: dict[str, list[list[Ticket[T]]]] = {}
+        found: dict[str, list[list[QueueTicket[T]]]] = {}
         for name in names:
             for key, queue in self._queues.get(name, {}).items():
                 found.setdefault(key, []).append(list(queue.values()))
@@ -114,7 +114,7 @@ class WaitingRoom(Generic[T]):
         lines.sort(key=lambda line: (-line[0].priority, self._called.get(line[0].key, 0), line[0].number))
         return _turn_by_turn(lines)
 
-    def late(self, now: float) -> list[Ticket[T]]:
+    def late(self, now: float) -> list[QueueTicket[T]]:
         """Everybody whose deadline is over, longest wait first; they keep their places."""
         found = [
             ticket
@@ -126,7 +126,7 @@ class WaitingRoom(Generic[T]):
         return sorted(found, key=_by_number)
 
 
-def _turn_by_turn(lines: list[list[Ticket[T]]]) -> Iterator[Ticket[T]]:
+def _turn_by_turn(lines: list[list[QueueTicket[T]]]) -> Iterator[QueueTicket[T]]:
     """One of each line, again and again; lines of equal priority stand together."""
     at = 0
     while at < len(lines):

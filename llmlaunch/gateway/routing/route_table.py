@@ -19,7 +19,7 @@ FASTCHAT = "fastchat"
 
 
 @dataclass(frozen=True, slots=True)
-class Replica:
+class RoutedReplica:
     """One worker, as requests reach it."""
 
     key: str
@@ -53,13 +53,13 @@ class RouteTable:
     rev: int = -1
     settled: bool = False
     dispatch: str = SHORTEST_QUEUE
-    replicas: Mapping[str, Replica] = field(default_factory=dict)
+    replicas: Mapping[str, RoutedReplica] = field(default_factory=dict)
     """By key."""
     expected: frozenset[str] = frozenset()
     """Names the deployment promises, served now or not."""
     remembered: frozenset[str] = frozenset()
     """Keys kept from the epoch before this one, which has not seen them yet."""
-    serving: Mapping[str, tuple[Replica, ...]] = field(default_factory=dict)
+    serving: Mapping[str, tuple[RoutedReplica, ...]] = field(default_factory=dict)
     """Served name → the replicas that take new requests for it."""
 
     @property
@@ -89,9 +89,12 @@ def merge(old: RouteTable, new: RouteTable) -> RouteTable:
 
 
 def _indexed(
-    new: RouteTable, replicas: Mapping[str, Replica], expected: frozenset[str], remembered: frozenset[str]
+    new: RouteTable,
+    replicas: Mapping[str, RoutedReplica],
+    expected: frozenset[str],
+    remembered: frozenset[str],
 ) -> RouteTable:
-    serving: dict[str, list[Replica]] = {}
+    serving: dict[str, list[RoutedReplica]] = {}
     for replica in replicas.values():
         if not replica.draining:
             for name in replica.names:
@@ -120,7 +123,7 @@ def parse(answer: object, processes: int = 1) -> tuple[RouteTable, list[str]]:
     dispatch = _field(answer, "dispatch", str)
     if dispatch not in METHODS:
         raise ValueError(f"unknown dispatch method {dispatch!r}")
-    replicas: dict[str, Replica] = {}
+    replicas: dict[str, RoutedReplica] = {}
     complaints: list[str] = []
     for row in _field(answer, "replicas", list):
         try:
@@ -141,7 +144,7 @@ def parse(answer: object, processes: int = 1) -> tuple[RouteTable, list[str]]:
     return table, complaints
 
 
-def _replica(row: object, processes: int) -> Replica:
+def _replica(row: object, processes: int) -> RoutedReplica:
     if not isinstance(row, dict):
         raise ValueError("it is no object")
     key = _field(row, "worker_name", str)
@@ -155,7 +158,7 @@ def _replica(row: object, processes: int) -> Replica:
         raise ValueError(f"request_timeout_s {timeout} is not above 0")
     if cap is not None and cap < 1:
         raise ValueError(f"max_concurrency {cap} is below 1")
-    return Replica(
+    return RoutedReplica(
         key=key,
         host=host,
         port=port,

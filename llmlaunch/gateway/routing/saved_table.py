@@ -32,7 +32,7 @@ _VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Marks:
+class TableOrigin:
     """What must be the same for a table to hold."""
 
     deployment: str
@@ -42,18 +42,18 @@ class Marks:
     """Its address."""
 
 
-def of_deployment(env: Mapping[str, str], controller: str) -> Memory | None:
+def of_deployment(env: Mapping[str, str], controller: str) -> SavedTable | None:
     """The memory of what a supervisor started, as the environment names it; None for a gateway by hand."""
     name, run = env.get("LLMLAUNCH_DEPLOYMENT", ""), env.get("LLMLAUNCH_RUN", "")
     if not run or re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name) is None:
         return None
-    return Memory(DeploymentPaths(name).routes_file, Marks(name, run, controller))
+    return SavedTable(DeploymentPaths(name).routes_file, TableOrigin(name, run, controller))
 
 
-class Memory:
+class SavedTable:
     """One file. Nothing here raises: without it a gateway waits for its controller, as it always could."""
 
-    def __init__(self, path: Path, marks: Marks) -> None:
+    def __init__(self, path: Path, marks: TableOrigin) -> None:
         self._path = path
         self._marks = marks
         self._told = False

@@ -22,7 +22,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from llmlaunch.gateway.routing.route_table import Replica
+from llmlaunch.gateway.routing.route_table import RoutedReplica
 
 SILENCE_S = 60.0
 """The limit for engines that are known. vLLM and SGLang give a single step 300 s, which only a first one can take."""
@@ -41,7 +41,7 @@ AGAIN_S = 30.0
 """A question that a silent replica does not answer is given up and asked again."""
 
 
-class Verdict(Enum):
+class SilenceVerdict(Enum):
     FINE = auto()
     ASK = auto()
     """Ask it something small."""
@@ -50,7 +50,7 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class AwaitedResponse:
     """One request that a replica has."""
 
     sent_at: float
@@ -61,7 +61,7 @@ class Waiting:
 
 
 @dataclass(slots=True)
-class Watch:
+class ReplicaSilence:
     """What is known of one replica's silence."""
 
     heard_at: float = float("-inf")
@@ -84,34 +84,42 @@ class Watch:
         self.asked_at = None
 
     def judge(
-        self, waiting: Collection[Waiting], replica: Replica, now: float, *, alone: bool, processes: int = 1
-    ) -> Verdict:
+        self,
+        waiting: Collection[AwaitedResponse],
+        replica: RoutedReplica,
+        now: float,
+        *,
+        alone: bool,
+        processes: int = 1,
+    ) -> SilenceVerdict:
         """What to do about ``replica`` now, which has the requests ``waiting``."""
         if self.silent:
             return self._while_silent(now)
         if not waiting:
             self.asked_at = None
-            return Verdict.FINE
+            return SilenceVerdict.FINE
         since = max(self.heard_at, min(one.sent_at for one in waiting))
         limit = limit_s(waiting, replica, alone=alone, processes=processes)
         if self.asked_at is None:
             if now - since < DOUBT * limit:
-                return Verdict.FINE
+                return SilenceVerdict.FINE
             self.asked_at = now
-            return Verdict.ASK
+            return SilenceVerdict.ASK
         if now - since < limit or now - self.asked_at < DOUBT * limit:
-            return Verdict.FINE
+            return SilenceVerdict.FINE
         self.silent, self.asked_at = True, now
-        return Verdict.SILENT
+        return SilenceVerdict.SILENT
 
-    def _while_silent(self, now: float) -> Verdict:
+    def _while_silent(self, now: float) -> SilenceVerdict:
         if self.asked_at is not None and now - self.asked_at < AGAIN_S:
-            return Verdict.FINE
+            return SilenceVerdict.FINE
         self.asked_at = now
-        return Verdict.ASK
+        return SilenceVerdict.ASK
 
 
-def limit_s(waiting: Collection[Waiting], replica: Replica, *, alone: bool, processes: int = 1) -> float:
+def limit_s(
+    waiting: Collection[AwaitedResponse], replica: RoutedReplica, *, alone: bool, processes: int = 1
+) -> float:
     """Seconds without a byte from ``replica`` after which it is broken if our question has no answer either."""
     if replica.request_timeout_s is not None:
         return replica.request_timeout_s
@@ -124,7 +132,7 @@ def limit_s(waiting: Collection[Waiting], replica: Replica, *, alone: bool, proc
     return min(base + prefill, WHOLE_S)
 
 
-def _has_slot(requests: int, replica: Replica, processes: int) -> bool:
+def _has_slot(requests: int, replica: RoutedReplica, processes: int) -> bool:
     """Whether our question certainly gets a slot beside so many ``requests``.
 
     llama.cpp has all its slots at once. The cache of other engines may be full with fewer sequences than they allow.

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from llmlaunch.gateway.http1 import headers
-from llmlaunch.gateway.http1.framing import Body, Head
+from llmlaunch.gateway.http1.framing import BodyFraming, ResponseHead
 from llmlaunch.gateway.http1.upstream import UpstreamConnection
-from llmlaunch.gateway.routing.route_table import Replica
-from llmlaunch.gateway.routing.silence import Verdict, Watch
+from llmlaunch.gateway.routing.route_table import RoutedReplica
+from llmlaunch.gateway.routing.silence import ReplicaSilence, SilenceVerdict
 
 if TYPE_CHECKING:
     from llmlaunch.gateway.app import Gateway
@@ -35,12 +35,12 @@ QUESTIONS: dict[bytes, dict[str, object]] = {
 """By path, the least that can be asked. One that is refused is answered too."""
 
 
-class Question:
+class SilenceProbe:
     """A tiny request of the gateway's own. Implements ``upstream.AnswerTaker``."""
 
     decoding = False
 
-    def __init__(self, vigil: Vigil, replica: Replica, path: bytes, name: str) -> None:
+    def __init__(self, vigil: SilenceWatch, replica: RoutedReplica, path: bytes, name: str) -> None:
         self._vigil = vigil
         self._replica = replica
         self._path = path
@@ -69,7 +69,7 @@ class Question:
         if self._connection is not None:
             self._connection.drop()
 
-    def answer_began(self, head: Head, body: Body) -> None:
+    def answer_began(self, head: ResponseHead, body: BodyFraming) -> None:
         self._status = head.status
 
     def answer_bytes(self, data: bytes) -> None: ...
@@ -86,15 +86,15 @@ class Question:
         self._vigil.unanswered(self._replica, self)
 
 
-class Vigil:
+class SilenceWatch:
     """Over all replicas that have requests of this process, and those that are silent."""
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
-        self._watches: dict[str, Watch] = {}
+        self._watches: dict[str, ReplicaSilence] = {}
         self._spoke: dict[str, int] = {}
         """Replica → answers that had begun at the last sweep."""
-        self._questions: dict[str, Question] = {}
+        self._questions: dict[str, SilenceProbe] = {}
         self._asked: dict[str, tuple[bytes, str]] = {}
         """Replica → path and model of the last question."""
 
@@ -123,32 +123,32 @@ class Vigil:
             question.drop()
         self._questions.clear()
 
-    def answered(self, replica: Replica, question: Question) -> None:
+    def answered(self, replica: RoutedReplica, question: SilenceProbe) -> None:
         if self._questions.get(replica.key) is question:
             del self._questions[replica.key]
             self._heard(replica.key, self.gateway.now())
 
-    def unanswered(self, replica: Replica, question: Question) -> None:
+    def unanswered(self, replica: RoutedReplica, question: SilenceProbe) -> None:
         """It got no answer, and will not get one."""
         if self._questions.get(replica.key) is question:
             del self._questions[replica.key]
             self._watches[replica.key].lost()
 
-    def _judge(self, replica: Replica, exchanges: list[Exchange], now: float) -> None:
-        watch = self._watches.setdefault(replica.key, Watch())
+    def _judge(self, replica: RoutedReplica, exchanges: list[Exchange], now: float) -> None:
+        watch = self._watches.setdefault(replica.key, ReplicaSilence())
         serving = self.gateway.table.serving
         alone = all(len(serving.get(name, ())) <= 1 for name in replica.names)
         waiting = [exchange.waiting() for exchange in exchanges]
         verdict = watch.judge(waiting, replica, now, alone=alone, processes=self.gateway.crew.size)
-        if verdict is Verdict.ASK:
+        if verdict is SilenceVerdict.ASK:
             self._ask(replica, exchanges)
-        elif verdict is Verdict.SILENT:
+        elif verdict is SilenceVerdict.SILENT:
             self._broken(replica, exchanges, now)
         if not (watch.doubted or exchanges):
             self._forget(replica.key)
         self.gateway.load(replica.key).doubted = watch.doubted
 
-    def _ask(self, replica: Replica, exchanges: Sequence[Exchange]) -> None:
+    def _ask(self, replica: RoutedReplica, exchanges: Sequence[Exchange]) -> None:
         askable = [exchange for exchange in exchanges if exchange.path in QUESTIONS]
         if askable:
             self._asked[replica.key] = askable[0].path, askable[0].name
@@ -157,11 +157,11 @@ class Vigil:
         if old is not None:
             old.drop()
         if path:
-            self._questions[replica.key] = Question(self, replica, path, name)
+            self._questions[replica.key] = SilenceProbe(self, replica, path, name)
         else:  # nothing it has can be asked for in little
             self._watches[replica.key].lost()
 
-    def _broken(self, replica: Replica, exchanges: Sequence[Exchange], now: float) -> None:
+    def _broken(self, replica: RoutedReplica, exchanges: Sequence[Exchange], now: float) -> None:
         since = max(self._watches[replica.key].heard_at, min(e.waiting().sent_at for e in exchanges))
         log.warning(
             "%s said nothing for %.0f s, and does not answer a tiny request either: its %d requests go elsewhere, "
@@ -175,7 +175,7 @@ class Vigil:
     def _heard(self, key: str, now: float) -> None:
         watch = self._watches.get(key)
         if watch is None:
-            watch = self._watches[key] = Watch()
+            watch = self._watches[key] = ReplicaSilence()
         if watch.silent:
             log.info("%s answers again", key)
         if watch.doubted:

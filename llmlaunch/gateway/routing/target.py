@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from llmlaunch.controller.response_ids import giver, is_marked
-from llmlaunch.gateway.http1.request import Kind, Request
-from llmlaunch.gateway.routing.model_field import model_of, model_of_prompts, previous_response
+from llmlaunch.gateway.payload.model_field import model_of, model_of_prompts, previous_response
+from llmlaunch.gateway.request import ClientRequest, EndpointKind
 from llmlaunch.gateway.routing.route_table import RouteTable
 
 _RESPONSES = b"/v1/responses"
 
 
-def target(asked: Request, table: RouteTable) -> str | None:
+def target(asked: ClientRequest, table: RouteTable) -> str | None:
     """The model whose replicas answer ``asked``; None when nobody has what it is about. Sets ``asked.holder``.
 
     Raises BadBody.
     """
     found = asked.endpoint
-    if found.kind is Kind.CHECK:
+    if found.kind is EndpointKind.CHECK:
         return model_of_prompts(asked.body)
-    if found.kind is Kind.RESPONSE:
+    if found.kind is EndpointKind.RESPONSE:
         return _of_response(asked, found.name, table)
     name = found.name or model_of(asked.body)
     if found.upstream == _RESPONSES:
@@ -28,7 +28,7 @@ def target(asked: Request, table: RouteTable) -> str | None:
     return name
 
 
-def _of_response(asked: Request, response: str, table: RouteTable) -> str | None:
+def _of_response(asked: ClientRequest, response: str, table: RouteTable) -> str | None:
     """A name, which the key may use, of the replica that gave ``response``.
 
     An id that does not tell who gave it comes from another engine. Then it can only be found where there is one.

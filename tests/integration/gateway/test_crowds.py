@@ -38,7 +38,7 @@ client_connection.HEAD_TIMEOUT_S = client_connection.BODY_TIMEOUT_S = client_con
 client_connection.STALLED_TIMEOUT_S = 1.5
 client_connection.LINGER_S = 0.5
 configure_logging("info")
-sys.exit(server.run(server.Service({controller!r}), bind("127.0.0.1", {port})))
+sys.exit(server.run(server.GatewayService({controller!r}), bind("127.0.0.1", {port})))
 """
 POST = b"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\n"
 

@@ -208,7 +208,7 @@ def test_after_the_grace_clients_are_told_not_cut(bench: Bench) -> None:
         "from llmlaunch.gateway import server\n"
         "from llmlaunch.http_server import bind, configure_logging\n"
         "configure_logging('info')\n"
-        f"service = server.Service({bench.controller.url!r}, grace_s=0.2)\n"
+        f"service = server.GatewayService({bench.controller.url!r}, grace_s=0.2)\n"
         f"sys.exit(server.run(service, bind('127.0.0.1', {port})))"
     )
 

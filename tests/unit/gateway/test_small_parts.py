@@ -17,12 +17,12 @@ from llmlaunch.gateway import errors
 from llmlaunch.gateway.http1 import headers
 from llmlaunch.gateway.http1.answer_ends import is_whole
 from llmlaunch.gateway.http1.framing import parse_head
-from llmlaunch.gateway.http1.model_name_rewrite import EventRestorer, restored, restorer_for
-from llmlaunch.gateway.http1.request import Kind, endpoint
 from llmlaunch.gateway.limits import keys
-from llmlaunch.gateway.limits.rates import FREE, Grant, Limits
-from llmlaunch.gateway.multiprocess.shared_counters import Board
-from llmlaunch.gateway.observe.metrics import Metrics, render
+from llmlaunch.gateway.limits.rates import UNLIMITED, Grant, Limits
+from llmlaunch.gateway.multiprocess.shared_counters import SharedCounters
+from llmlaunch.gateway.observe.metrics import GatewayMetrics, render
+from llmlaunch.gateway.payload.model_name_rewrite import EventNameRewriter, rewriter_for, with_name
+from llmlaunch.gateway.request import EndpointKind, endpoint
 from llmlaunch.gateway.routing.controller_sync import controller_address
 
 # -- headers
@@ -95,7 +95,7 @@ def test_limits_follow_the_key() -> None:
     found = keys.parse(lines, "f")
     assert found["alice"].limits == Limits(60, 100000, 4, frozenset({"a", "b/c"}), -1)
     assert (found["key-2"].key, found["key-2"].limits) == ("sk-bare==", Limits(rpm=1))
-    assert (found["carol"].key, found["carol"].limits) == ("rpm=3", FREE)
+    assert (found["carol"].key, found["carol"].limits) == ("rpm=3", UNLIMITED)
     assert "sk-a" not in repr(found)
 
 
@@ -120,7 +120,7 @@ def test_limits_that_are_none_are_named_by_line(limits: str, reason: str) -> Non
 @pytest.mark.parametrize("line", ["two words", "a: b c", "alice:", "ключ", "\x01"])
 def test_lines_that_are_no_keys_are_named_by_number_only(line: str) -> None:
     if line == "alice:":  # a bare key may hold a colon
-        assert keys.parse([line], "f") == {"key-1": keys.Entry("alice:")}
+        assert keys.parse([line], "f") == {"key-1": keys.KeyEntry("alice:")}
         return
     with pytest.raises(UsageError) as error:
         keys.parse(["ok\n", line], "f")
@@ -216,7 +216,7 @@ def test_a_keys_file_that_is_no_file_is_refused_and_never_waited_for(tmp_path: P
 
 
 def test_only_whole_keys_are_known() -> None:
-    ring = keys.KeyRing({"alice": keys.Entry("sk-a")})
+    ring = keys.KeyRing({"alice": keys.KeyEntry("sk-a")})
     assert ring.grant_of(b"Bearer sk-a") == ring.grant_of(b"bearer  sk-a ") == Grant("alice")
     for wrong in (b"", b"sk-a", b"Basic sk-a", b"Bearer sk-", b"Bearer sk-aa", b"Bearer", b"Bearer SK-A"):
         assert ring.grant_of(wrong) is None
@@ -276,7 +276,7 @@ def test_events_are_renamed_however_they_are_cut(places: list[int]) -> None:
         b': hello\n\ndata: {"model":"ugly","x":1}\n\nevent: response.created\r\n'
         b'data: {"response":{"model":"ugly"}}\r\n\r\ndata: [DONE]\n\n'
     )
-    restorer, edges = EventRestorer("nice"), sorted({0, len(stream), *(p % len(stream) for p in places)})
+    restorer, edges = EventNameRewriter("nice"), sorted({0, len(stream), *(p % len(stream) for p in places)})
     got = b"".join(restorer.feed(stream[a:b]) for a, b in itertools.pairwise(edges))
     got += restorer.end()
     assert got == stream.replace(b"ugly", b"nice")
@@ -284,8 +284,8 @@ def test_events_are_renamed_however_they_are_cut(places: list[int]) -> None:
 
 def test_only_json_objects_with_a_model_are_touched() -> None:
     for text in (b"[]", b"{", b'{"a": 1.0}', b'"model"', b"[" * 100_000):
-        assert restored(text, "n") == text
-    assert json.loads(restored(b'{"model": "x", "data": [{"model": "inner"}]}', "n")) == {
+        assert with_name(text, "n") == text
+    assert json.loads(with_name(b'{"model": "x", "data": [{"model": "inner"}]}', "n")) == {
         "model": "n", "data": [{"model": "inner"}],
     }  # fmt: skip
 
@@ -293,23 +293,23 @@ def test_only_json_objects_with_a_model_are_touched() -> None:
 @pytest.mark.parametrize(
     ("head", "expected"),
     [
-        (b"HTTP/1.1 200 OK\r\ncontent-type: application/json; charset=utf-8\r\n\r\n", "JsonRestorer"),
-        (b"HTTP/1.1 200 OK\r\ncontent-type: Text/Event-Stream\r\n\r\n", "EventRestorer"),
+        (b"HTTP/1.1 200 OK\r\ncontent-type: application/json; charset=utf-8\r\n\r\n", "JsonNameRewriter"),
+        (b"HTTP/1.1 200 OK\r\ncontent-type: Text/Event-Stream\r\n\r\n", "EventNameRewriter"),
         (b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-encoding: gzip\r\n\r\n", "NoneType"),
         (b"HTTP/1.1 400 No\r\ncontent-type: application/json\r\n\r\n", "NoneType"),
         (b"HTTP/1.1 200 OK\r\n\r\n", "NoneType"),
     ],
 )
 def test_what_is_restored(head: bytes, expected: str) -> None:
-    assert type(restorer_for(parse_head(head), "n")).__name__ == expected
+    assert type(rewriter_for(parse_head(head), "n")).__name__ == expected
 
 
 # -- metrics
 
 
 def test_histograms_are_cumulative() -> None:
-    board = Board()
-    metrics = Metrics(board)
+    board = SharedCounters()
+    metrics = GatewayMetrics(board)
     for seconds in (0.001, 0.02, 0.02, 1000.0):
         metrics.ended("/p", "m", "r", "alice", 200, seconds)
     page = render([board]).decode()
@@ -327,13 +327,13 @@ def test_histograms_are_cumulative() -> None:
 @pytest.mark.parametrize(
     ("path", "kind", "name"),
     [
-        (b"/v1/models/a%2Fb", Kind.MODEL, "a/b"), (b"/v1/models/a/b", Kind.MODEL, "a/b"),
-        (b"/v1/models/%ff", Kind.NOWHERE, ""), (b"/v1/models/", Kind.NOWHERE, ""),
-        (b"/v1/engines/a/b/embeddings", Kind.PROXY, "a/b"), (b"/v1/engines/embeddings", Kind.NOWHERE, ""),
-        (b"/v1/engines//embeddings", Kind.NOWHERE, ""), (b"/V1/models", Kind.NOWHERE, ""), (b"", Kind.NOWHERE, ""),
+        (b"/v1/models/a%2Fb", EndpointKind.MODEL, "a/b"), (b"/v1/models/a/b", EndpointKind.MODEL, "a/b"),
+        (b"/v1/models/%ff", EndpointKind.NOWHERE, ""), (b"/v1/models/", EndpointKind.NOWHERE, ""),
+        (b"/v1/engines/a/b/embeddings", EndpointKind.PROXY, "a/b"), (b"/v1/engines/embeddings", EndpointKind.NOWHERE, ""),
+        (b"/v1/engines//embeddings", EndpointKind.NOWHERE, ""), (b"/V1/models", EndpointKind.NOWHERE, ""), (b"", EndpointKind.NOWHERE, ""),
     ],
 )  # fmt: skip
-def test_paths(path: bytes, kind: Kind, name: str) -> None:
+def test_paths(path: bytes, kind: EndpointKind, name: str) -> None:
     found = endpoint(path)
     assert (found.kind, found.name) == (kind, name)
 

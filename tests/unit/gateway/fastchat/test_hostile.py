@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from llmlaunch.gateway.fastchat import request_translation
 from llmlaunch.gateway.fastchat.conversation import parse, prompt
 from llmlaunch.gateway.fastchat.response_translation import (
-    Choice,
-    Shape,
+    ChoiceState,
+    ResponseShape,
     WorkerError,
     check,
     embeddings,
     usage,
     vectors,
 )
-from llmlaunch.gateway.routing.model_field import dump
+from llmlaunch.gateway.payload.model_field import dump
 
 SCALARS = (
     st.none() | st.booleans() | st.integers(-5, 70000) | st.floats() | st.text(max_size=5) | st.just("\ud800")
@@ -68,7 +68,7 @@ def test_templates(conv: object) -> None:
 
 @given(st.lists(PIECES | JSON, max_size=4))
 def test_pieces(pieces: list[Any]) -> None:
-    choice, shape = Choice(0, 0, 9), Shape("i", 0, "m", chat=True)
+    choice, shape = ChoiceState(0, 0, 9), ResponseShape("i", 0, "m", chat=True)
     with contextlib.suppress(WorkerError):
         for piece in pieces:
             shape.events(0, choice.take(check(piece)))
@@ -93,10 +93,10 @@ def test_embeddings(answer: dict[str, Any]) -> None:
 )
 @given(BODIES)
 def test_requests(read: Callable[[dict[str, Any]], Any], body: dict[str, Any]) -> None:
-    with contextlib.suppress(request_translation.Unfit):
+    with contextlib.suppress(request_translation.UnsupportedRequest):
         asked = read(body)
         template = parse({"roles": ["U", "A"], "sep_style": 1})
-        if isinstance(asked, request_translation.Generation):
+        if isinstance(asked, request_translation.GenerationRequest):
             for text in asked.texts(template):
                 text.encode()
                 assert None not in asked.parameters(template, text, 5)["stop"]

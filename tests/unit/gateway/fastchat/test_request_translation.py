@@ -6,10 +6,16 @@ from typing import Any
 
 import pytest
 
-from llmlaunch.gateway.fastchat.conversation import Template
-from llmlaunch.gateway.fastchat.request_translation import Unfit, chat, completion, embedding, room
+from llmlaunch.gateway.fastchat.conversation import ConversationTemplate
+from llmlaunch.gateway.fastchat.request_translation import (
+    UnsupportedRequest,
+    chat,
+    completion,
+    embedding,
+    room,
+)
 
-TEMPLATE = Template(
+TEMPLATE = ConversationTemplate(
     "ADD_COLON_TWO", ("U", "A"), system="Sys.", sep=" ", sep2="|", stops=("U:",), stop_token_ids=(9,)
 )
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
@@ -66,7 +72,7 @@ def test_lengths() -> None:
     assert room(100, 50, None, "prompt") == 49
     assert room(100, 50, 10, "prompt") == 10
     assert room(100, 50, 90, "prompt") == 49
-    with pytest.raises(Unfit) as caught:
+    with pytest.raises(UnsupportedRequest) as caught:
         room(100, 99, None, "prompt")
     assert (caught.value.code, caught.value.status, caught.value.param) == (
         "context_length_exceeded",
@@ -99,7 +105,7 @@ def test_lengths() -> None:
 def test_what_the_worker_can_not_do_or_would_not_survive_is_refused(
     more: dict[str, Any], param: str | None
 ) -> None:
-    with pytest.raises(Unfit) as caught:
+    with pytest.raises(UnsupportedRequest) as caught:
         chat(CHAT | more)
     assert caught.value.param == (param or "stream_options")
     assert caught.value.status == 400
@@ -127,7 +133,7 @@ def test_what_asks_for_nothing_passes(more: dict[str, Any]) -> None:
     ids=lambda value: str(value)[:40],
 )  # fmt: skip
 def test_completions_that_can_not_be(more: dict[str, Any], param: str) -> None:
-    with pytest.raises(Unfit) as caught:
+    with pytest.raises(UnsupportedRequest) as caught:
         completion(TEXT | more)
     assert caught.value.param == param
 
@@ -142,5 +148,5 @@ def test_embeddings() -> None:
         {"encoding_format": "hex"},
         {"input": ["x"] * 2049},
     ):
-        with pytest.raises(Unfit):
+        with pytest.raises(UnsupportedRequest):
             embedding({"model": "m", "input": "a"} | more)

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlaunch.gateway.fastchat.response_translation import (
-    Choice,
-    Shape,
+    ChoiceState,
+    ResponseShape,
     WorkerError,
     check,
     embeddings,
@@ -30,12 +30,12 @@ def piece(text: str, last: int | None = None, finish: str | None = None, **more:
     return {"text": text, "error_code": 0, "finish_reason": finish, **told, **more}
 
 
-def told(choice: Choice, *pieces: dict[str, Any]) -> str:
+def told(choice: ChoiceState, *pieces: dict[str, Any]) -> str:
     return "".join([choice.take(p).text for p in pieces] + [choice.end().text])
 
 
 def test_text_so_far_becomes_what_is_new() -> None:
-    choice = Choice(0, 0, 9)
+    choice = ChoiceState(0, 0, 9)
     deltas = [
         choice.take(p)
         for p in (piece("I", 0), piece("I am", 2), piece("I am", 2), piece("I am.", 3, "length"))
@@ -48,7 +48,7 @@ def test_text_so_far_becomes_what_is_new() -> None:
 
 @given(st.text(), st.lists(st.integers(0, 30)))
 def test_whatever_the_steps_the_pieces_make_the_text(text: str, cuts: list[int]) -> None:
-    choice = Choice(0, 0, 99)
+    choice = ChoiceState(0, 0, 99)
     steps = [piece(text[:cut], i) for i, cut in enumerate(sorted(cuts))]
     assert told(choice, *steps, piece(text, 50, "stop")) == text == choice.text
 
@@ -58,16 +58,16 @@ def test_a_character_is_told_when_it_is_complete(text: str, cuts: list[int]) -> 
     """A tokenizer shows a character whose bytes are not all there as U+FFFD."""
     data = text.encode()
     steps = [piece(data[:cut].decode(errors="replace"), i) for i, cut in enumerate(sorted(cuts))]
-    assert told(Choice(0, 0, 999), *steps, piece(text, 50, "stop")) == text
+    assert told(ChoiceState(0, 0, 999), *steps, piece(text, 50, "stop")) == text
 
 
 def test_a_text_that_shrinks_at_a_stop_string_takes_nothing_back() -> None:
-    assert told(Choice(0, 0, 9), piece("one tw", 2), piece("one", 3, "stop")) == "one tw"
+    assert told(ChoiceState(0, 0, 9), piece("one tw", 2), piece("one", 3, "stop")) == "one tw"
 
 
 def test_completion_tokens_are_one_too_few() -> None:
     """model_worker tells the number of the last token from 0; vllm_worker and others tell how many there are."""
-    from_zero, exact, held_back, known = (Choice(0, 0, 4) for _ in range(4))
+    from_zero, exact, held_back, known = (ChoiceState(0, 0, 4) for _ in range(4))
     told(from_zero, piece("a", 0), piece("a b", 2), piece("a b", 2, "stop"))
     told(exact, piece("a", 1), piece("a b", 3, "stop"))
     told(held_back, piece("a b c", 2), piece("a b c d", 3, "length"))
@@ -77,27 +77,27 @@ def test_completion_tokens_are_one_too_few() -> None:
 
 
 def test_n_2_counts_the_prompt_twice() -> None:
-    choices = [Choice(i, i // 2, 9) for i in range(4)]
+    choices = [ChoiceState(i, i // 2, 9) for i in range(4)]
     for choice in choices:
         told(choice, piece("a", 0), piece("a b", 1, "stop"))
     assert usage(choices, [5, 6], [0] * 4) == {"prompt_tokens": 8, "completion_tokens": 8, "total_tokens": 16}
 
 
 def test_usage_that_a_worker_does_not_tell_is_counted() -> None:
-    choice = Choice(0, 0, 9)
+    choice = ChoiceState(0, 0, 9)
     told(choice, piece("a b", usage={}, finish="stop"))
     assert usage([choice], [5], [2]) == {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
 
 
 def test_an_end_without_a_reason_is_a_stop() -> None:
-    choice = Choice(0, 0, 9)
+    choice = ChoiceState(0, 0, 9)
     choice.take(piece("a\ufffd", 1))
     assert choice.end().text == "\ufffd"
     assert choice.finish == "stop"
 
 
 def test_logprobs_are_told_once() -> None:
-    choice = Choice(0, 0, 9)
+    choice = ChoiceState(0, 0, 9)
 
     def numbers(n: int) -> dict[str, Any]:
         return {
@@ -135,13 +135,13 @@ def test_what_is_no_piece_is_an_error() -> None:
         with pytest.raises(WorkerError):
             check(value)
     with pytest.raises(WorkerError):
-        Choice(0, 0, 9).take({"error_code": 0})
+        ChoiceState(0, 0, 9).take({"error_code": 0})
 
 
 def test_documents_and_events() -> None:
-    choice = Choice(0, 0, 9)
+    choice = ChoiceState(0, 0, 9)
     delta = choice.take(piece("a b", 0, "stop"))
-    shape = Shape("id", 5, "m", chat=True, include_usage=True)
+    shape = ResponseShape("id", 5, "m", chat=True, include_usage=True)
     first, last = shape.events(0, delta)
     assert first["choices"] == [
         {"index": 0, "delta": {"content": "a b"}, "logprobs": None, "finish_reason": None}
@@ -150,7 +150,7 @@ def test_documents_and_events() -> None:
     assert first["usage"] is None
     assert first["object"] == "chat.completion.chunk"
     assert shape.used({"total_tokens": 1})["choices"] == []
-    whole = Shape("id", 5, "m", chat=False).whole([choice], {})
+    whole = ResponseShape("id", 5, "m", chat=False).whole([choice], {})
     assert whole["choices"] == [{"index": 0, "text": "a b", "logprobs": None, "finish_reason": "stop"}]
     assert (whole["object"], whole["model"], whole["id"], whole["created"]) == (
         "text_completion",

@@ -6,15 +6,15 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any, cast
 
-from llmlaunch.gateway.fastchat.conversation import Template
+from llmlaunch.gateway.fastchat.conversation import ConversationTemplate
 from llmlaunch.gateway.fastchat.transport import Translation
-from llmlaunch.gateway.fastchat.worker import Details, Worker
+from llmlaunch.gateway.fastchat.worker import FastChatWorker, ModelDetails
 from llmlaunch.gateway.http1.upstream import UpstreamConnection
 
 REQUEST = b'POST /v1/completions HTTP/1.1\r\nhost: localhost\r\n\r\n{"model": "m", "prompt": "a", "max_tokens": 900, "stream": true}'
 
 
-class Endless(Worker):
+class Endless(FastChatWorker):
     """Tells pieces as fast as they are taken."""
 
     def __init__(self) -> None:
@@ -22,8 +22,8 @@ class Endless(Worker):
         self.told = 0
         self.ended = False
 
-    async def details(self, model: str) -> Details:
-        return Details(Template("DEFAULT", ("U", "A")), 1000)
+    async def details(self, model: str) -> ModelDetails:
+        return ModelDetails(ConversationTemplate("DEFAULT", ("U", "A")), 1000)
 
     async def count(self, model: str, text: str) -> int:
         return 1

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlaunch.gateway.http1.framing import _SIZES, BadAnswer, Body, parse_head
+from llmlaunch.gateway.http1.framing import _SIZES, BodyFraming, InvalidResponse, parse_head
 
 CHUNKED = parse_head(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
 
@@ -27,7 +27,7 @@ places = st.lists(st.integers(0, 400), max_size=12)
 @given(contents, places, st.sampled_from([b"", b"x: y\r\n", b"a: \r\nb: c\r\n"]))
 def test_chunks_are_decoded_however_they_are_cut(pieces: list[bytes], at: list[int], trailer: bytes) -> None:
     whole = chunks(pieces, trailer)
-    decoder, watcher = Body(CHUNKED), Body(CHUNKED)
+    decoder, watcher = BodyFraming(CHUNKED), BodyFraming(CHUNKED)
     got = b""
     for piece in cut(whole, at):
         assert not decoder.done
@@ -42,7 +42,7 @@ def test_chunks_are_decoded_however_they_are_cut(pieces: list[bytes], at: list[i
 def test_what_is_the_next_chunk_needs_no_note(pieces: list[bytes], at: list[int]) -> None:
     """One reader skips such pieces, another takes note of them: they stay together to the end."""
     whole = chunks(pieces)
-    skipping, noting = Body(CHUNKED), Body(CHUNKED)
+    skipping, noting = BodyFraming(CHUNKED), BodyFraming(CHUNKED)
     for piece in [*cut(whole, at), b"rubbish"]:
         if noting.done:
             assert not skipping.is_next_chunk(piece)
@@ -55,7 +55,7 @@ def test_what_is_the_next_chunk_needs_no_note(pieces: list[bytes], at: list[int]
 
 
 def test_sizes_seen_before_make_the_next_chunk() -> None:
-    body = Body(CHUNKED)
+    body = BodyFraming(CHUNKED)
     body.feed(b"3\r\nabc\r\n")
     assert body.is_next_chunk(b"3\r\nxyz\r\n")
     for other in (
@@ -78,26 +78,26 @@ def test_an_interruption_leaves_room_for_one_more_chunk(
 ) -> None:
     whole = chunks(pieces)
     sent = whole[: where % len(whole)]
-    watcher = Body(CHUNKED)
+    watcher = BodyFraming(CHUNKED)
     for piece in cut(sent, at):
         watcher.feed(piece)
     filler = watcher.before_interruption()
     if filler is None:
         return
     event = b"data: error\n\n"
-    reader = Body(CHUNKED)
+    reader = BodyFraming(CHUNKED)
     content = reader.decode(sent + filler + b"%x\r\n%b\r\n" % (len(event), event))
     assert content.endswith(event)
     assert not reader.done
-    before = Body(CHUNKED).decode(sent)
+    before = BodyFraming(CHUNKED).decode(sent)
     assert content.startswith(before)
     assert not content[len(before) : -len(event)].strip(b"\n")
 
 
 @given(contents, st.binary(min_size=1, max_size=5))
 def test_bytes_behind_the_end_are_refused(pieces: list[bytes], extra: bytes) -> None:
-    with pytest.raises(BadAnswer):
-        Body(CHUNKED).feed(chunks(pieces) + extra)
+    with pytest.raises(InvalidResponse):
+        BodyFraming(CHUNKED).feed(chunks(pieces) + extra)
 
 
 @pytest.mark.parametrize(
@@ -107,31 +107,31 @@ def test_bytes_behind_the_end_are_refused(pieces: list[bytes], extra: bytes) -> 
      b"0\r\nX\n"],
 )  # fmt: skip
 def test_broken_chunks_are_refused(data: bytes) -> None:
-    with pytest.raises(BadAnswer):
-        Body(CHUNKED).feed(data)
-    body = Body(CHUNKED)
-    with pytest.raises(BadAnswer):
+    with pytest.raises(InvalidResponse):
+        BodyFraming(CHUNKED).feed(data)
+    body = BodyFraming(CHUNKED)
+    with pytest.raises(InvalidResponse):
         [body.decode(data[place : place + 1]) for place in range(len(data))]
 
 
 @given(st.binary(max_size=40), places)
 def test_arbitrary_bytes_are_refused_or_waited_for(data: bytes, at: list[int]) -> None:
-    body = Body(CHUNKED)
+    body = BodyFraming(CHUNKED)
     try:
         for piece in cut(data, at):
             body.feed(piece)
-    except BadAnswer:
+    except InvalidResponse:
         pass
 
 
 @given(st.integers(0, 50), places)
 def test_sized_bodies_end_where_they_say(size: int, at: list[int]) -> None:
-    body = Body(parse_head(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % size))
+    body = BodyFraming(parse_head(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % size))
     assert body.done == (size == 0)
     for piece in cut(bytes(size), at):
         body.feed(piece)
     assert body.done
-    with pytest.raises(BadAnswer):
+    with pytest.raises(InvalidResponse):
         body.feed(b"x")
     assert body.before_interruption() is None
 
@@ -185,7 +185,7 @@ def test_framing_by_the_head(head: bytes, keep: bool, length: int | None, chunke
     ],
 )  # fmt: skip
 def test_bad_heads_are_refused(head: bytes) -> None:
-    with pytest.raises(BadAnswer):
+    with pytest.raises(InvalidResponse):
         parse_head(head)
 
 
@@ -193,12 +193,12 @@ def test_bad_heads_are_refused(head: bytes) -> None:
 def test_arbitrary_heads_are_refused_or_read(data: bytes) -> None:
     try:
         parse_head(b"HTTP/1.1 200 OK\r\n" + data + b"\r\n\r\n")
-    except BadAnswer:
+    except InvalidResponse:
         pass
 
 
 def test_a_body_until_close_has_no_end_of_its_own() -> None:
-    body = Body(parse_head(b"HTTP/1.0 200 OK\r\n\r\n"))
+    body = BodyFraming(parse_head(b"HTTP/1.0 200 OK\r\n\r\n"))
     body.feed(b"anything")
     assert (body.done, body.until_close, body.before_interruption()) == (False, True, b"")
 
@@ -216,33 +216,33 @@ def test_what_was_refused_was_never_passed_on(
     whole = chunks(pieces)[:-5]
     where %= len(whole) + 1
     sent, refused = whole[:where], whole[where:] + nonsense
-    watcher = Body(CHUNKED)
+    watcher = BodyFraming(CHUNKED)
     for piece in cut(sent, at):
         watcher.feed(piece)
-    with pytest.raises(BadAnswer):
+    with pytest.raises(InvalidResponse):
         watcher.feed(refused)
     filler = watcher.before_interruption()
     if filler is None:
         return
     event = b"data: error\n\n"
-    content = Body(CHUNKED).decode(sent + filler + b"%x\r\n%b\r\n" % (len(event), event))
+    content = BodyFraming(CHUNKED).decode(sent + filler + b"%x\r\n%b\r\n" % (len(event), event))
     assert content.endswith(event)
-    assert content.startswith(Body(CHUNKED).decode(sent))
+    assert content.startswith(BodyFraming(CHUNKED).decode(sent))
 
 
 def test_a_field_of_white_space_is_read_in_one_pass() -> None:
     """Backtracking would take 64 KiB squared steps, with everybody waiting."""
     value = b"a" + b" \t" * 30_000 + b"b"
     assert parse_head(b"HTTP/1.1 200 OK\r\nx: \t%b \t\r\n\r\n" % value).fields == ((b"x", value),)
-    with pytest.raises(BadAnswer):
+    with pytest.raises(InvalidResponse):
         parse_head(b"HTTP/1.1 200 OK\r\nx: " + b" " * 60_000 + b"\0\r\n\r\n")
-    body = Body(CHUNKED)
+    body = BodyFraming(CHUNKED)
     body.feed(b"0\r\nx: %b\r\n\r\n" % value)
     assert body.done
 
 
 def test_what_is_remembered_of_size_lines_is_small() -> None:
-    body = Body(CHUNKED)
+    body = BodyFraming(CHUNKED)
     body.feed(b"1\r\nx\r\n")
     for number in range(100):
         body.feed(b"1;%d%b\r\nx\r\n" % (number, b"a" * 900))

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlaunch.gateway.errors import Reply
-from llmlaunch.gateway.http1.framing import BadAnswer, Head, parse_head, read_head
-from llmlaunch.gateway.http1.head_cache import HEAD_MOST, MOST, Seen, key_of
-from llmlaunch.gateway.http1.request import Request, endpoint
-from llmlaunch.gateway.http1.request_parser import Receiver, Rules
+from llmlaunch.gateway.http1.framing import InvalidResponse, ResponseHead, parse_head, read_head
+from llmlaunch.gateway.http1.head_cache import HEAD_MOST, MOST, HeadCache, key_of
+from llmlaunch.gateway.http1.request_parser import ParserRules, RequestParser
+from llmlaunch.gateway.request import ClientRequest, endpoint
 
 POST = b"POST /v1/completions HTTP/1.1\r\nHost: h\r\n"
 
@@ -63,7 +63,7 @@ def test_equal_keys_mean_equal_heads_but_for_one_length(one: list[bytes], two: l
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    seen: Seen[int] = Seen()
+    seen: HeadCache[int] = HeadCache()
     for n in range(3 * MOST):
         seen.put(b"%d" % n, n)
         assert seen.get(b"%d" % n) == n
@@ -81,15 +81,15 @@ class Screen:
     def __init__(self) -> None:
         self.asked = 0
 
-    def __call__(self, request: Request) -> Reply | None:
+    def __call__(self, request: ClientRequest) -> Reply | None:
         self.asked += 1
         request.endpoint = endpoint(request.path)
         return Reply(401, b"") if b"wrong" in request.authorization else None
 
 
-def receiver(screen: Screen, rules: Rules | None = None) -> tuple[Receiver, Rules]:
-    rules = rules or Rules(screen, lambda: b"ours", lambda: 0.0, 1000)
-    return Receiver(rules, True), rules
+def receiver(screen: Screen, rules: ParserRules | None = None) -> tuple[RequestParser, ParserRules]:
+    rules = rules or ParserRules(screen, lambda: b"ours", lambda: 0.0, 1000)
+    return RequestParser(rules, True), rules
 
 
 def message(body: bytes, *fields: bytes) -> bytes:
@@ -113,7 +113,7 @@ def test_a_known_head_makes_the_same_request() -> None:
     assert [r.body for r in reader.ready] == [b"one", b"another", b""]
     first.onward(plain=False)
     for other in others:
-        for entry in dataclasses.fields(Request):
+        for entry in dataclasses.fields(ClientRequest):
             if entry.name != "body":
                 assert getattr(other, entry.name) == getattr(first, entry.name), entry.name
 
@@ -225,10 +225,10 @@ def test_nothing_is_read_behind_the_last_request() -> None:
 # -- answers
 
 
-def read(data: bytes, seen: Seen[Head]) -> Head | str:
+def read(data: bytes, seen: HeadCache[ResponseHead]) -> ResponseHead | str:
     try:
         return read_head(data, data.find(b"\r\n\r\n"), seen)
-    except BadAnswer as error:
+    except InvalidResponse as error:
         return str(error)
 
 
@@ -245,15 +245,15 @@ answer_lines = st.lists(
     )
 )
 def test_an_answer_means_the_same_whatever_came_before(answers: list[tuple[bytes, list[bytes]]]) -> None:
-    seen: Seen[Head] = Seen()
+    seen: HeadCache[ResponseHead] = HeadCache()
     for status, fields in answers:
         data = b"HTTP/1.1 %b\r\n" % status + b"".join(b"%b\r\n" % line for line in fields) + b"\r\n"
         found = read(data, seen)
         try:
-            expected: Head | str = parse_head(data)
-        except BadAnswer as error:
+            expected: ResponseHead | str = parse_head(data)
+        except InvalidResponse as error:
             expected = str(error)
-        if isinstance(found, Head) and isinstance(expected, Head):
+        if isinstance(found, ResponseHead) and isinstance(expected, ResponseHead):
             assert found._replace(fields=()) == expected._replace(fields=())
             assert [name for name, _ in found.fields] == [name for name, _ in expected.fields]
         else:

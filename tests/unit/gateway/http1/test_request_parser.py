@@ -12,20 +12,20 @@ from hypothesis import strategies as st
 
 from llmlaunch.gateway import errors
 from llmlaunch.gateway.errors import Reply
-from llmlaunch.gateway.http1.request import Request, endpoint
-from llmlaunch.gateway.http1.request_parser import AHEAD_LIMIT, HEAD_LIMIT, PIECE, Receiver, Rules
+from llmlaunch.gateway.http1.request_parser import AHEAD_LIMIT, HEAD_LIMIT, PIECE, ParserRules, RequestParser
+from llmlaunch.gateway.request import ClientRequest, endpoint
 
 
-def screen(request: Request) -> Reply | None:
+def screen(request: ClientRequest) -> Reply | None:
     request.endpoint = endpoint(request.path)
     return None
 
 
-RULES = Rules(screen, lambda: b"id", lambda: 0.0, 1000)
+RULES = ParserRules(screen, lambda: b"id", lambda: 0.0, 1000)
 
 
-def receiver(rules: Rules = RULES) -> Receiver:
-    return Receiver(rules, False)
+def receiver(rules: ParserRules = RULES) -> RequestParser:
+    return RequestParser(rules, False)
 
 
 def received(data: bytes, cuts: list[int]) -> list[tuple[object, ...]]:
@@ -153,8 +153,8 @@ def test_limits_are_kept_however_slowly_it_comes() -> None:
 
 
 def test_a_large_pipelined_body_does_not_count_as_the_next_head() -> None:
-    rules = Rules(screen, lambda: b"id", lambda: 0.0, 1 << 20)
-    reader = Receiver(rules, False)
+    rules = ParserRules(screen, lambda: b"id", lambda: 0.0, 1 << 20)
+    reader = RequestParser(rules, False)
     body = bytes(100_000)
     reader.feed(b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 100000\r\n\r\n" + body + b"GET / HT")
     reader.feed(b"TP/1.1\r\nhost: h\r\n\r\n")
@@ -162,10 +162,10 @@ def test_a_large_pipelined_body_does_not_count_as_the_next_head() -> None:
 
 
 def test_a_refusal_stays_what_it_was_while_an_unwanted_body_comes() -> None:
-    def refuse(request: Request) -> Reply | None:
+    def refuse(request: ClientRequest) -> Reply | None:
         return errors.wrong_key(missing=True)
 
-    reader = receiver(Rules(refuse, lambda: b"id", lambda: 0.0, 1 << 20))
+    reader = receiver(ParserRules(refuse, lambda: b"id", lambda: 0.0, 1 << 20))
     reader.feed(b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 50000\r\n\r\n")
     for _ in range(5):
         reader.feed(bytes(10_000))
@@ -182,7 +182,7 @@ def test_thousands_of_upgrades_in_one_read_are_thousands_of_requests() -> None:
     assert taken(reader) == [None] * 3000
 
 
-def taken(reader: Receiver) -> list[Reply | None]:
+def taken(reader: RequestParser) -> list[Reply | None]:
     """The replies of all requests, taken in turn as they come."""
     found = []
     while reader.ready:
@@ -206,7 +206,7 @@ def test_requests_far_ahead_of_their_turn_stay_bytes(one: bytes) -> None:
 
 
 def test_a_large_body_behind_many_requests_is_whole() -> None:
-    reader = receiver(Rules(screen, lambda: b"id", lambda: 0.0, 1 << 20))
+    reader = receiver(ParserRules(screen, lambda: b"id", lambda: 0.0, 1 << 20))
     small, body = b"GET / HTTP/1.1\r\nhost:\r\n\r\n", random.Random(1).randbytes(300_000)
     large = b"POST / HTTP/1.1\r\nhost:\r\ncontent-length: 300000\r\n\r\n" + body
     reader.feed(small * 1000 + large[:200_000])

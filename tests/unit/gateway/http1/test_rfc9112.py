@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import pytest
 
 from llmlaunch.gateway.errors import Reply
-from llmlaunch.gateway.http1.request import Request, endpoint
-from llmlaunch.gateway.http1.request_parser import FIELDS_LIMIT, HEAD_LIMIT, Receiver, Rules
+from llmlaunch.gateway.http1.request_parser import FIELDS_LIMIT, HEAD_LIMIT, ParserRules, RequestParser
+from llmlaunch.gateway.request import ClientRequest, endpoint
 
 NEXT = b"GET /next HTTP/1.1\r\nHost: h\r\n\r\n"
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -233,13 +233,13 @@ CASES = {
 }
 
 
-def screen(request: Request) -> Reply | None:
+def screen(request: ClientRequest) -> Reply | None:
     request.endpoint = endpoint(request.path)
     return None
 
 
 def outcome(data: bytes, step: int) -> list[str | int]:
-    reader = Receiver(Rules(screen, lambda: b"id", lambda: 0.0, 1000), False)
+    reader = RequestParser(ParserRules(screen, lambda: b"id", lambda: 0.0, 1000), False)
     for at in range(0, len(data), step):
         reader.feed(data[at : at + step])
     found: list[str | int] = []

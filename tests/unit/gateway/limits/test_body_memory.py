@@ -7,16 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlaunch.gateway import errors
-from llmlaunch.gateway.http1.request import Request
-from llmlaunch.gateway.http1.request_parser import Receiver, Rules
-from llmlaunch.gateway.limits.body_memory import COUNTED_FROM, Bodies
+from llmlaunch.gateway.http1.request_parser import ParserRules, RequestParser
+from llmlaunch.gateway.limits.body_memory import COUNTED_FROM, BodyMemory
+from llmlaunch.gateway.request import ClientRequest
 from tests.unit.gateway.http1.test_request_parser import screen
 
 LARGE = COUNTED_FROM * 8
 
 
-def rules(most: int) -> Rules:
-    return Rules(screen, lambda: b"id", lambda: 0.0, 1 << 20, bodies=Bodies(most))
+def rules(most: int) -> ParserRules:
+    return ParserRules(screen, lambda: b"id", lambda: 0.0, 1 << 20, bodies=BodyMemory(most))
 
 
 def head(length: int, extra: bytes = b"") -> bytes:
@@ -28,13 +28,13 @@ def chunked(*pieces: bytes) -> bytes:
     return start + b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
 
 
-def statuses(reader: Receiver) -> list[int | None]:
+def statuses(reader: RequestParser) -> list[int | None]:
     return [None if request.reply is None else request.reply.status for request in reader.ready]
 
 
 def test_a_body_is_counted_when_it_is_announced_and_given_back_when_its_request_is_over() -> None:
     asked = rules(LARGE)
-    first, second = Receiver(asked, False), Receiver(asked, False)
+    first, second = RequestParser(asked, False), RequestParser(asked, False)
     first.feed(head(LARGE))
     assert asked.bodies.held == LARGE
     second.feed(head(LARGE))
@@ -53,10 +53,10 @@ def test_a_body_is_counted_when_it_is_announced_and_given_back_when_its_request_
 def test_a_head_that_is_known_by_its_bytes_counts_as_one_that_is_parsed() -> None:
     asked = rules(LARGE)
     for _ in range(3):  # the first is parsed and remembered, the others are found
-        reader = Receiver(asked, False)
+        reader = RequestParser(asked, False)
         reader.feed(head(LARGE) + bytes(LARGE))
         assert (statuses(reader), asked.bodies.held) == ([None], LARGE)
-        other = Receiver(asked, False)
+        other = RequestParser(asked, False)
         other.feed(head(LARGE) + bytes(LARGE))
         assert statuses(other) == [503]
         assert asked.bodies.held == LARGE
@@ -66,7 +66,7 @@ def test_a_head_that_is_known_by_its_bytes_counts_as_one_that_is_parsed() -> Non
 
 def test_a_chunked_body_is_counted_as_it_comes_and_dropped_where_there_is_no_more_room() -> None:
     asked = rules(LARGE)
-    reader = Receiver(asked, False)
+    reader = RequestParser(asked, False)
     reader.feed(chunked(bytes(COUNTED_FROM)))
     assert asked.bodies.held == 0  # a small one, so far
     reader.feed(b"%x\r\n%b\r\n" % (LARGE // 2, bytes(LARGE // 2)))
@@ -77,7 +77,7 @@ def test_a_chunked_body_is_counted_as_it_comes_and_dropped_where_there_is_no_mor
 
 def test_small_bodies_are_not_counted() -> None:
     asked = rules(0)
-    reader = Receiver(asked, False)
+    reader = RequestParser(asked, False)
     for _ in range(2):
         reader.feed(head(COUNTED_FROM) + bytes(COUNTED_FROM))
     assert (statuses(reader), asked.bodies.held) == ([None, None], 0)
@@ -86,14 +86,14 @@ def test_small_bodies_are_not_counted() -> None:
 @pytest.mark.parametrize("extra", [b"", b"expect: 100-continue\r\n", b"connection: close\r\n"])
 def test_a_refusal_for_another_reason_holds_nothing(extra: bytes) -> None:
     asked = rules(LARGE)
-    reader = Receiver(asked, False)
+    reader = RequestParser(asked, False)
     reader.feed(head(2 << 20, extra))
     assert (statuses(reader), asked.bodies.held) == ([413], 0)
 
 
 def test_a_body_that_stops_coming_is_given_back() -> None:
     asked = rules(LARGE)
-    reader = Receiver(asked, False)
+    reader = RequestParser(asked, False)
     reader.feed(head(LARGE) + b"x")
     reader.refuse_rest(errors.request_timeout())
     assert (statuses(reader), asked.bodies.held) == ([408], 0)
@@ -107,10 +107,10 @@ def test_nothing_is_left_over_and_the_bound_is_never_exceeded(
     history: list[tuple[int, bool, int, bool]],
 ) -> None:
     asked = rules(4 * LARGE)
-    answered: list[Request] = []
+    answered: list[ClientRequest] = []
     readers = []
     for size, in_chunks, cut, is_answered in history:
-        reader = Receiver(asked, False)
+        reader = RequestParser(asked, False)
         readers.append(reader)
         data = chunked(bytes(size)) + b"0\r\n\r\n" if in_chunks and size else head(size) + bytes(size)
         reader.feed(data[:cut])

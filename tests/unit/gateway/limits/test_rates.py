@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlaunch.gateway.limits.rates import Account, Limits, Meter
+from llmlaunch.gateway.limits.rates import KeyAccount, Limits, TokenMeter
 
 
 def test_a_minute_of_requests_at_once_then_steadily() -> None:
-    account, limits = Account(), Limits(rpm=60)
+    account, limits = KeyAccount(), Limits(rpm=60)
     assert [account.admit(limits, 0.0, 1) for _ in range(60)] == [None] * 60
     refusal = account.admit(limits, 0.5, 1)
     assert refusal is not None
@@ -21,7 +21,7 @@ def test_a_minute_of_requests_at_once_then_steadily() -> None:
 
 
 def test_concurrency_counts_what_is_not_over() -> None:
-    account, limits = Account(), Limits(concurrency=2)
+    account, limits = KeyAccount(), Limits(concurrency=2)
     assert [account.admit(limits, 0.0, 1) for _ in range(2)] == [None, None]
     refusal = account.admit(limits, 0.0, 1)
     assert refusal is not None
@@ -31,7 +31,7 @@ def test_concurrency_counts_what_is_not_over() -> None:
 
 
 def test_tokens_are_settled_at_the_end_and_debts_are_waited_for() -> None:
-    account, limits = Account(), Limits(tpm=600)
+    account, limits = KeyAccount(), Limits(tpm=600)
     assert account.admit(limits, 0.0, 100) is None
     account.settle(100, 900)  # it was much more than it looked like
     refusal = account.admit(limits, 0.0, 10)
@@ -44,7 +44,7 @@ def test_tokens_are_settled_at_the_end_and_debts_are_waited_for() -> None:
 
 
 def test_a_request_larger_than_a_minute_gets_its_turn() -> None:
-    account, limits = Account(), Limits(tpm=100)
+    account, limits = KeyAccount(), Limits(tpm=100)
     assert account.admit(limits, 0.0, 5000) is None
     refusal = account.admit(limits, 0.0, 1)
     assert refusal is not None
@@ -52,7 +52,7 @@ def test_a_request_larger_than_a_minute_gets_its_turn() -> None:
 
 
 def test_a_refusal_takes_nothing() -> None:
-    account = Account()
+    account = KeyAccount()
     both = Limits(rpm=10, tpm=100)
     assert account.admit(both, 0.0, 100) is None
     for _ in range(50):
@@ -63,7 +63,7 @@ def test_a_refusal_takes_nothing() -> None:
 
 
 def test_new_limits_count_at_once() -> None:
-    account = Account()
+    account = KeyAccount()
     assert account.admit(Limits(rpm=1000), 0.0, 1) is None
     assert [account.admit(Limits(rpm=2), 0.0, 1) is None for _ in range(3)] == [True, True, False]
     assert [account.admit(Limits(rpm=5), 0.0, 1) is None for _ in range(4)] == [True, True, True, False]
@@ -76,7 +76,7 @@ def test_new_limits_count_at_once() -> None:
 def test_no_window_holds_more_than_the_limits_allow(
     rpm: int, tpm: int, history: list[tuple[float, int, int]]
 ) -> None:
-    account, limits, now = Account(), Limits(rpm=rpm, tpm=tpm), 0.0
+    account, limits, now = KeyAccount(), Limits(rpm=rpm, tpm=tpm), 0.0
     requests, largest, used_up = 0, 0, 0
     for wait, estimate, used in history:
         now += wait
@@ -98,7 +98,7 @@ def test_no_window_holds_more_than_the_limits_allow(
     [([b"data: {}\n\ndata: {}\n\n", b"data: [DONE]\n\n"], 3), ([b"x" * 400], 100), ([], 0)],
 )
 def test_an_answer_that_tells_nothing_is_estimated(pieces: list[bytes], tokens: int) -> None:
-    meter = Meter()
+    meter = TokenMeter()
     for piece in pieces:
         meter.saw(piece)
     assert meter.tokens == tokens

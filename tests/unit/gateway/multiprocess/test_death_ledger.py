@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from llmlaunch.gateway.multiprocess.death_ledger import ENTRIES, Entry, Ledger, named, number_of
+from llmlaunch.gateway.multiprocess.death_ledger import ENTRIES, DeathLedger, DeathRecord, named, number_of
 from llmlaunch.gateway.routing.suspects import key_of
 
 
-def entry(number: int, replica: str = "http://a:1") -> Entry:
-    return Entry(key_of(b"%d" % number), number, number_of(replica), number + 0.25, number + 0.5)
+def entry(number: int, replica: str = "http://a:1") -> DeathRecord:
+    return DeathRecord(key_of(b"%d" % number), number, number_of(replica), number + 0.25, number + 0.5)
 
 
 def test_what_one_process_writes_the_others_read_once() -> None:
-    shared = Ledger(3)
+    shared = DeathLedger(3)
     one, two, three = (shared.seen_by(index) for index in range(3))
     for number in range(3):
         one.write(entry(number))
@@ -27,7 +27,7 @@ def test_what_one_process_writes_the_others_read_once() -> None:
 
 
 def test_whoever_takes_the_place_of_one_that_died_reads_what_that_one_wrote() -> None:
-    shared = Ledger(1)
+    shared = DeathLedger(1)
     shared.seen_by(0).write(entry(7))
     successor = shared.seen_by(0)
     assert list(successor.read()) == [entry(7)]
@@ -36,7 +36,7 @@ def test_whoever_takes_the_place_of_one_that_died_reads_what_that_one_wrote() ->
 
 
 def test_the_oldest_are_written_over() -> None:
-    shared = Ledger(2)
+    shared = DeathLedger(2)
     writer, reader = shared.seen_by(0), shared.seen_by(1)
     for number in range(ENTRIES + 5):
         writer.write(entry(number))

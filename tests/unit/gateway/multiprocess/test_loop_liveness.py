@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from llmlaunch.gateway.multiprocess.loop_liveness import BUSY_S, STILL_S, Pulse, Sight, read
-from llmlaunch.gateway.multiprocess.parent import Watch
-from llmlaunch.gateway.multiprocess.shared_counters import Board, Crew
+from llmlaunch.gateway.multiprocess.loop_liveness import BUSY_S, STILL_S, LoopLiveness, ProcessSample, read
+from llmlaunch.gateway.multiprocess.parent import ParentWatch
+from llmlaunch.gateway.multiprocess.shared_counters import ProcessGroup, SharedCounters
 
 STILL, BUSY = int(STILL_S), int(BUSY_S)
 
@@ -19,9 +19,9 @@ def first_verdict(
     beats: list[float], states: str, cpu: list[float], times: list[float] | None = None
 ) -> int | None:
     """The index of the look that takes it to hang. The last state and CPU time go on."""
-    pulse = Pulse()
+    pulse = LoopLiveness()
     for at, beat in enumerate(beats):
-        sight = Sight(states[min(at, len(states) - 1)], cpu[min(at, len(cpu) - 1)])
+        sight = ProcessSample(states[min(at, len(states) - 1)], cpu[min(at, len(cpu) - 1)])
         if pulse.look(beat, sight, times[at] if times else float(at)):
             return at
     return None
@@ -75,12 +75,12 @@ def test_whoever_looks_late_has_seen_nothing() -> None:
 
 
 def test_nothing_seen_is_only_no_beat() -> None:
-    pulse = Pulse()
+    pulse = LoopLiveness()
     assert [bool(pulse.look(beat, None, float(at))) for at, beat in enumerate(STUCK)].index(True) == 2 + BUSY
 
 
 def test_the_kernels_words() -> None:
-    assert read(b"7 (a (b) c) T 1 7 7 0 -1 4194304 1 2 3 4 250 50 0 0 20 0 1", 100) == Sight("T", 3.0)
+    assert read(b"7 (a (b) c) T 1 7 7 0 -1 4194304 1 2 3 4 250 50 0 0 20 0 1", 100) == ProcessSample("T", 3.0)
     assert read(b"", 100) is None
     assert read(b"7 (x) S 1", 100) is None
     own = read(Path("/proc/self/stat").read_bytes(), os.sysconf("SC_CLK_TCK"))
@@ -93,8 +93,8 @@ def test_the_kernels_words() -> None:
 def test_a_process_that_nobody_replaces_is_a_fault_that_probes_must_see(
     parent_beats: bool, other_beats: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    boards = Board(1 << 12), Board(1 << 12)
-    watch = Watch(Crew(boards, 1))
+    boards = SharedCounters(1 << 12), SharedCounters(1 << 12)
+    watch = ParentWatch(ProcessGroup(boards, 1))
     broken = False
     for second in range(2 * BUSY):
         boards[1].parent_beat += parent_beats

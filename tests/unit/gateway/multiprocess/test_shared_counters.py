@@ -9,8 +9,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlaunch.gateway.multiprocess.shared_counters import Board
-from llmlaunch.gateway.observe.metrics import Gauges, Metrics, exited, render, withdraw
+from llmlaunch.gateway.multiprocess.shared_counters import SharedCounters
+from llmlaunch.gateway.observe.metrics import GatewayMetrics, Gauges, exited, render, withdraw
 
 NAMES = st.tuples(st.text(max_size=12), st.text(max_size=12))
 
@@ -18,7 +18,7 @@ NAMES = st.tuples(st.text(max_size=12), st.text(max_size=12))
 @settings(max_examples=50)
 @given(st.lists(st.tuples(NAMES, st.integers(1, 20)), max_size=30))
 def test_records_are_found_again_by_others(records: Sequence[tuple[tuple[str, str], int]]) -> None:
-    board = Board(1 << 16)
+    board = SharedCounters(1 << 16)
     sizes = dict(reversed(records))
     for number, (name, _) in enumerate(records):
         at = board.place(name, sizes[name])
@@ -29,7 +29,7 @@ def test_records_are_found_again_by_others(records: Sequence[tuple[tuple[str, st
 
 
 def test_another_process_reads_what_one_wrote_even_after_its_end() -> None:
-    board = Board(1 << 16)
+    board = SharedCounters(1 << 16)
     pid = os.fork()
     if pid == 0:
         board.values[board.place(("a", "é\0"))] += 7
@@ -41,7 +41,7 @@ def test_another_process_reads_what_one_wrote_even_after_its_end() -> None:
 
 
 def test_a_full_board_counts_no_more_and_breaks_nothing() -> None:
-    board = Board(1 << 12)
+    board = SharedCounters(1 << 12)
     places = [board.place((f"name {number}",), 18) for number in range(100)]
     assert board.full
     for at in places:
@@ -61,8 +61,8 @@ def gauges(**more: Any) -> Gauges:
 
 
 def test_sums_over_processes() -> None:
-    boards = [Board(1 << 16), Board(1 << 16)]
-    one, two = map(Metrics, boards)
+    boards = [SharedCounters(1 << 16), SharedCounters(1 << 16)]
+    one, two = map(GatewayMetrics, boards)
     for metrics, seconds in ((one, 0.001), (two, 0.02), (two, 1000.0)):
         metrics.ended("/p", "m", "r", "alice", 200, seconds)
         metrics.used("m", "alice", (10, 2))
@@ -90,8 +90,8 @@ def test_sums_over_processes() -> None:
 
 
 def test_counters_outlive_their_process_and_gauges_do_not() -> None:
-    boards = [Board(1 << 16), Board(1 << 16)]
-    one, two = map(Metrics, boards)
+    boards = [SharedCounters(1 << 16), SharedCounters(1 << 16)]
+    one, two = map(GatewayMetrics, boards)
     for metrics in (one, two):
         metrics.ended("/p", "m", "r", "", 200, 0.5)
         metrics.publish(gauges(in_flight={"r": 3}))
@@ -100,7 +100,7 @@ def test_counters_outlive_their_process_and_gauges_do_not() -> None:
     assert 'llmlaunch_gateway_in_flight{replica="r"} 3' in page
     assert "llmlaunch_gateway_processes 1" in page
     assert "llmlaunch_gateway_process_exits_total 1" in page
-    again = Metrics(boards[0])
+    again = GatewayMetrics(boards[0])
     again.ended("/p", "m", "r", "", 200, 0.5)
     again.publish(gauges(cpu_seconds=0.25))
     page = render(boards).decode().splitlines()
@@ -109,8 +109,8 @@ def test_counters_outlive_their_process_and_gauges_do_not() -> None:
 
 
 def test_a_gauge_goes_with_what_it_measured() -> None:
-    board = Board(1 << 16)
-    metrics = Metrics(board)
+    board = SharedCounters(1 << 16)
+    metrics = GatewayMetrics(board)
     metrics.publish(gauges(in_flight={"r": 3, "s": 0}))
     metrics.publish(gauges(in_flight={"s": 1}))
     page = render([board]).decode()

@@ -10,18 +10,21 @@ from llmlaunch.gateway.routing.replica_health import (
     REST_MOST_S,
     SLOW_START_S,
     Breaker,
-    Load,
+    ReplicaHealth,
     RetryBudget,
 )
-from llmlaunch.gateway.routing.route_table import Replica
+from llmlaunch.gateway.routing.route_table import RoutedReplica
 
 
-def replica(key: str, speed: float = 1.0, cap: int | None = None) -> Replica:
-    return Replica(key=key, host="h", port=1, names=("m",), speed=speed, max_concurrency=cap)
+def replica(key: str, speed: float = 1.0, cap: int | None = None) -> RoutedReplica:
+    return RoutedReplica(key=key, host="h", port=1, names=("m",), speed=speed, max_concurrency=cap)
 
 
 def picked(
-    replicas: list[Replica], loads: dict[str, Load], tried: tuple[str, ...] = (), now: float = 0.0
+    replicas: list[RoutedReplica],
+    loads: dict[str, ReplicaHealth],
+    tried: tuple[str, ...] = (),
+    now: float = 0.0,
 ) -> str | None:
     found = pick(replicas, loads, tried, "shortest_queue", now, 0.0)
     return found.key if found else None
@@ -29,30 +32,30 @@ def picked(
 
 def test_the_fewest_requests_over_speed_win() -> None:
     both = [replica("a"), replica("b", speed=4.0)]
-    assert picked(both, {"a": Load(in_flight=1), "b": Load(in_flight=3)}) == "b"
-    assert picked(both, {"a": Load(in_flight=1), "b": Load(in_flight=5)}) == "a"
-    assert picked(both, {"a": Load(others=2), "b": Load(others=7)}) == "b"
+    assert picked(both, {"a": ReplicaHealth(in_flight=1), "b": ReplicaHealth(in_flight=3)}) == "b"
+    assert picked(both, {"a": ReplicaHealth(in_flight=1), "b": ReplicaHealth(in_flight=5)}) == "a"
+    assert picked(both, {"a": ReplicaHealth(others=2), "b": ReplicaHealth(others=7)}) == "b"
 
 
 def test_a_cap_is_kept_and_all_at_their_caps_means_wait() -> None:
     both = [replica("a", cap=1), replica("b", cap=2)]
-    assert picked(both, {"a": Load(in_flight=1), "b": Load(in_flight=1)}) == "b"
-    assert picked(both, {"a": Load(in_flight=1), "b": Load(in_flight=2)}) is None
-    assert picked([replica("a", cap=1)], {"a": Load(in_flight=1)}) is None
-    assert picked([replica("a")], {"a": Load(in_flight=UNCAPPED_MOST - 1)}) == "a"
-    assert picked([replica("a")], {"a": Load(in_flight=UNCAPPED_MOST)}) is None
+    assert picked(both, {"a": ReplicaHealth(in_flight=1), "b": ReplicaHealth(in_flight=1)}) == "b"
+    assert picked(both, {"a": ReplicaHealth(in_flight=1), "b": ReplicaHealth(in_flight=2)}) is None
+    assert picked([replica("a", cap=1)], {"a": ReplicaHealth(in_flight=1)}) is None
+    assert picked([replica("a")], {"a": ReplicaHealth(in_flight=UNCAPPED_MOST - 1)}) == "a"
+    assert picked([replica("a")], {"a": ReplicaHealth(in_flight=UNCAPPED_MOST)}) is None
     # Requests of others are a reason to prefer another replica, none to wait: they may be over already.
-    assert picked([replica("a", cap=1)], {"a": Load(others=5)}) == "a"
+    assert picked([replica("a", cap=1)], {"a": ReplicaHealth(others=5)}) == "a"
 
 
 def test_a_tried_replica_is_not_asked_again() -> None:
-    assert picked([replica("a"), replica("b")], {"b": Load(in_flight=9)}, tried=("a",)) == "b"
+    assert picked([replica("a"), replica("b")], {"b": ReplicaHealth(in_flight=9)}, tried=("a",)) == "b"
     with pytest.raises(LookupError):
         picked([replica("a")], {}, tried=("a",))
 
 
 def test_a_resting_replica_is_left_out_while_there_are_others() -> None:
-    loads = {"a": Load(), "b": Load(in_flight=9)}
+    loads = {"a": ReplicaHealth(), "b": ReplicaHealth(in_flight=9)}
     loads["a"].failed(now=0.0)
     both = [replica("a"), replica("b")]
     assert picked(both, loads, now=0.1) == "b"
@@ -61,7 +64,7 @@ def test_a_resting_replica_is_left_out_while_there_are_others() -> None:
 
 
 def test_rest_grows_and_an_answer_ends_it() -> None:
-    load, now, rests = Load(), 0.0, []
+    load, now, rests = ReplicaHealth(), 0.0, []
     for _ in range(8):
         load.failed(now)
         load.failed(now)  # a second request met the same death
@@ -74,7 +77,7 @@ def test_rest_grows_and_an_answer_ends_it() -> None:
 
 
 def test_our_own_requests_are_not_counted_twice() -> None:
-    load = Load(in_flight=3)
+    load = ReplicaHealth(in_flight=3)
     load.reported(5)
     assert load.others == 2
     load.reported(1)
@@ -87,7 +90,7 @@ requests = st.lists(st.tuples(st.sampled_from("ab"), st.booleans()), max_size=60
 @given(requests, st.integers(1, 3), st.integers(1, 3))
 def test_caps_hold_over_random_histories(history: list[tuple[str, bool]], cap_a: int, cap_b: int) -> None:
     both = [replica("a", cap=cap_a), replica("b", cap=cap_b)]
-    loads = {"a": Load(), "b": Load()}
+    loads = {"a": ReplicaHealth(), "b": ReplicaHealth()}
     for key, begins in history:
         if begins:
             found = pick(both, loads, (), "lottery", 0.0, 0.5)
@@ -103,9 +106,9 @@ def test_caps_hold_over_random_histories(history: list[tuple[str, bool]], cap_a:
 
 def test_full_is_not_the_same_as_nobody_left() -> None:
     one = [replica("a", cap=1)]
-    assert is_full(one, {"a": Load(in_flight=1)}, (), 0.0)
-    assert not is_full(one, {"a": Load()}, (), 0.0)
-    assert not is_full([*one, replica("b")], {"a": Load(in_flight=1)}, ("a", "b"), 0.0)
+    assert is_full(one, {"a": ReplicaHealth(in_flight=1)}, (), 0.0)
+    assert not is_full(one, {"a": ReplicaHealth()}, (), 0.0)
+    assert not is_full([*one, replica("b")], {"a": ReplicaHealth(in_flight=1)}, ("a", "b"), 0.0)
 
 
 def test_the_queue_has_some_places_for_every_slot() -> None:
@@ -116,14 +119,14 @@ def test_the_queue_has_some_places_for_every_slot() -> None:
 # -- the breaker
 
 
-def opened(now: float = 0.0) -> Load:
-    load = Load()
+def opened(now: float = 0.0) -> ReplicaHealth:
+    load = ReplicaHealth()
     load.failed(now)
     return load
 
 
 def test_half_open_lets_one_request_probe() -> None:
-    loads = {"a": opened(), "b": Load(in_flight=9)}
+    loads = {"a": opened(), "b": ReplicaHealth(in_flight=9)}
     both = [replica("a"), replica("b")]
     assert loads["a"].breaker(0.1) is Breaker.OPEN
     assert loads["a"].breaker(1.0) is Breaker.HALF_OPEN
@@ -146,7 +149,7 @@ def test_a_probe_that_fails_opens_it_for_longer() -> None:
 
 
 def test_errors_in_a_row_open_it_and_a_good_answer_between_does_not() -> None:
-    load = Load()
+    load = ReplicaHealth()
     for _ in range(ERRORS_IN_A_ROW - 1):
         load.erred(0.0)
     assert load.breaker(0.0) is Breaker.CLOSED
@@ -162,7 +165,7 @@ def test_when_all_breakers_are_open_somebody_is_asked_all_the_same() -> None:
 
 def test_a_replica_that_joins_gets_its_share_slowly() -> None:
     both = [replica("old"), replica("new")]
-    loads = {"old": Load(in_flight=10), "new": Load()}
+    loads = {"old": ReplicaHealth(in_flight=10), "new": ReplicaHealth()}
     loads["new"].joined(0.0)
 
     def filled(now: float) -> int:

@@ -7,11 +7,11 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlaunch.gateway.routing.request_queue import Ticket, WaitingRoom
+from llmlaunch.gateway.routing.request_queue import QueueTicket, RequestQueue
 
 
 def test_the_waiting_room_is_bounded_and_in_order() -> None:
-    room: WaitingRoom[str] = WaitingRoom()
+    room: RequestQueue[str] = RequestQueue()
     tickets = [room.enter(item, "m", 10.0 + n, bound=3) for n, item in enumerate("abcd")]
     assert tickets[3] is None
     assert (room.waiting("m"), room.waiting("n"), len(room)) == (3, 0, 3)
@@ -29,8 +29,8 @@ def test_the_waiting_room_is_bounded_and_in_order() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from("mn"), st.integers(0, 5)), max_size=60))
 def test_nobody_is_lost_in_the_waiting_room(history: list[tuple[str, int]]) -> None:
-    room: WaitingRoom[int] = WaitingRoom()
-    inside: list[Ticket[int]] = []
+    room: RequestQueue[int] = RequestQueue()
+    inside: list[QueueTicket[int]] = []
     for number, (name, action) in enumerate(history):
         if action < 4:
             ticket = room.enter(number, name, number, bound=4)
@@ -44,13 +44,15 @@ def test_nobody_is_lost_in_the_waiting_room(history: list[tuple[str, int]]) -> N
         assert set(room.names) == {ticket.name for ticket in inside}
 
 
-def enter(room: WaitingRoom[str], item: str, key: str, name: str = "m", priority: int = 0) -> Ticket[str]:
+def enter(
+    room: RequestQueue[str], item: str, key: str, name: str = "m", priority: int = 0
+) -> QueueTicket[str]:
     ticket = room.enter(item, name, 10.0, 100, key, priority)
     assert ticket is not None
     return ticket
 
 
-def serve(room: WaitingRoom[str], names: str = "m") -> str:
+def serve(room: RequestQueue[str], names: str = "m") -> str:
     """Call the next one, as a freed slot does."""
     ticket = next(room.in_line(names))
     room.called(ticket)
@@ -59,7 +61,7 @@ def serve(room: WaitingRoom[str], names: str = "m") -> str:
 
 
 def test_keys_take_turns_however_much_one_of_them_sends() -> None:
-    room: WaitingRoom[str] = WaitingRoom()
+    room: RequestQueue[str] = RequestQueue()
     for number in range(4):
         enter(room, f"a{number}", "alice")
     assert [serve(room), serve(room)] == ["a0", "a1"]
@@ -72,7 +74,7 @@ def test_keys_take_turns_however_much_one_of_them_sends() -> None:
 
 
 def test_a_higher_priority_goes_first() -> None:
-    room: WaitingRoom[str] = WaitingRoom()
+    room: RequestQueue[str] = RequestQueue()
     for item, key, priority in (
         ("low", "l", -1),
         ("a", "a", 0),
@@ -85,7 +87,7 @@ def test_a_higher_priority_goes_first() -> None:
 
 
 def test_a_slot_for_several_models_is_fair_too() -> None:
-    room: WaitingRoom[str] = WaitingRoom()
+    room: RequestQueue[str] = RequestQueue()
     for number in range(3):
         enter(room, f"a{number}", "alice", "mn"[number % 2])
     enter(room, "b0", "bob", "n")
@@ -93,7 +95,7 @@ def test_a_slot_for_several_models_is_fair_too() -> None:
 
 
 def test_who_crowds_makes_room_as_long_as_that_is_fair() -> None:
-    room: WaitingRoom[str] = WaitingRoom()
+    room: RequestQueue[str] = RequestQueue()
     assert room.crowding("m", "bob") is None
     for number in range(4):
         enter(room, f"a{number}", "alice")
@@ -111,7 +113,7 @@ def test_who_crowds_makes_room_as_long_as_that_is_fair() -> None:
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("mn"), st.integers(0, 3)), max_size=80))
 def test_nobody_who_waits_is_called_less_often_than_others(history: list[tuple[str, str, int]]) -> None:
     """While a key waits, any other key is called at most once more than it."""
-    room: WaitingRoom[str] = WaitingRoom()
+    room: RequestQueue[str] = RequestQueue()
     calls: Counter[str] = Counter()
     since: dict[str, Counter[str]] = {}
     for key, name, action in history:
@@ -130,7 +132,7 @@ def test_nobody_who_waits_is_called_less_often_than_others(history: list[tuple[s
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=80))
 def test_places_are_shared(history: list[tuple[str, bool]]) -> None:
-    room: WaitingRoom[str] = WaitingRoom()
+    room: RequestQueue[str] = RequestQueue()
     for key, comes in history:
         if comes:
             crowding = room.crowding("m", key) if room.waiting("m") >= 6 else None

@@ -14,10 +14,10 @@ import pytest
 
 from llmlaunch.common import files
 from llmlaunch.gateway.routing import route_table
-from llmlaunch.gateway.routing.route_table import Replica, RouteTable
-from llmlaunch.gateway.routing.saved_table import FRESH_S, Marks, Memory
+from llmlaunch.gateway.routing.route_table import RoutedReplica, RouteTable
+from llmlaunch.gateway.routing.saved_table import FRESH_S, SavedTable, TableOrigin
 
-MARKS = Marks("lab", "run-1", "http://127.0.0.1:21001")
+MARKS = TableOrigin("lab", "run-1", "http://127.0.0.1:21001")
 ANSWER = {
     "epoch": "e", "rev": 7, "settled": True, "dispatch": "lottery", "expected": ["a", "b"],
     "replicas": [
@@ -35,9 +35,9 @@ def table(processes: int = 1) -> RouteTable:
 
 
 def test_every_field_of_a_replica_is_tried_here() -> None:
-    default = Replica("", "", 0, ())
+    default = RoutedReplica("", "", 0, ())
     tried = table().replicas.values()
-    for field in fields(Replica):
+    for field in fields(RoutedReplica):
         assert any(getattr(replica, field.name) != getattr(default, field.name) for replica in tried), (
             field.name
         )
@@ -46,7 +46,7 @@ def test_every_field_of_a_replica_is_tried_here() -> None:
 @pytest.mark.parametrize("processes", [1, 2, 3])
 def test_what_is_written_down_is_read_again(tmp_path: Path, processes: int) -> None:
     file = tmp_path / "routes.json"
-    kept = Memory(file, MARKS)
+    kept = SavedTable(file, MARKS)
     assert kept.load(processes) is None
     kept.save(table(processes), processes)
     found = kept.load(processes)
@@ -62,23 +62,23 @@ def test_what_is_written_down_is_read_again(tmp_path: Path, processes: int) -> N
 @pytest.mark.parametrize(
     "marks",
     [
-        Marks("other", MARKS.run, MARKS.controller),
-        Marks(MARKS.deployment, "run-2", MARKS.controller),
-        Marks(MARKS.deployment, MARKS.run, "http://127.0.0.1:9"),
+        TableOrigin("other", MARKS.run, MARKS.controller),
+        TableOrigin(MARKS.deployment, "run-2", MARKS.controller),
+        TableOrigin(MARKS.deployment, MARKS.run, "http://127.0.0.1:9"),
     ],
     ids=["another deployment", "another run", "another controller"],
 )
-def test_addresses_of_others_are_not_used(tmp_path: Path, marks: Marks) -> None:
+def test_addresses_of_others_are_not_used(tmp_path: Path, marks: TableOrigin) -> None:
     """In another run they may be a stranger's."""
-    Memory(tmp_path / "r", MARKS).save(table(), 1)
-    assert Memory(tmp_path / "r", marks).load(1) is None
+    SavedTable(tmp_path / "r", MARKS).save(table(), 1)
+    assert SavedTable(tmp_path / "r", marks).load(1) is None
 
 
 @pytest.mark.parametrize("seconds", [-FRESH_S - 1, FRESH_S + 1])
 def test_a_table_of_another_time_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
-    kept = Memory(tmp_path / "r", MARKS)
+    kept = SavedTable(tmp_path / "r", MARKS)
     kept.save(table(), 1)
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + seconds)
@@ -129,7 +129,7 @@ SPOILED: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("spoil", SPOILED.values(), ids=SPOILED)
 def test_a_file_that_somebody_spoiled_is_ignored(tmp_path: Path, spoil: Callable[[Path], object]) -> None:
     file = tmp_path / "routes.json"
-    kept = Memory(file, MARKS)
+    kept = SavedTable(file, MARKS)
     kept.save(table(), 1)
     assert kept.load(1) is not None
     spoil(file)
@@ -137,7 +137,7 @@ def test_a_file_that_somebody_spoiled_is_ignored(tmp_path: Path, spoil: Callable
 
 
 def test_a_folder_that_takes_no_file_costs_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    kept = Memory(tmp_path / "gone" / "routes.json", MARKS)
+    kept = SavedTable(tmp_path / "gone" / "routes.json", MARKS)
     for _ in range(3):
         kept.save(table(), 1)
     assert caplog.text.count("cannot be written down") == 1

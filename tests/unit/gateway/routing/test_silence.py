@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlaunch.gateway.routing.model_field import asks_for_stream
-from llmlaunch.gateway.routing.route_table import Replica
+from llmlaunch.gateway.payload.model_field import asks_for_stream
+from llmlaunch.gateway.routing.route_table import RoutedReplica
 from llmlaunch.gateway.routing.silence import (
     AGAIN_S,
     ALONE,
@@ -18,19 +18,21 @@ from llmlaunch.gateway.routing.silence import (
     SILENCE_S,
     SILENCE_UNKNOWN_S,
     WHOLE_S,
-    Verdict,
-    Waiting,
-    Watch,
+    AwaitedResponse,
+    ReplicaSilence,
+    SilenceVerdict,
     limit_s,
 )
 
-VLLM = Replica(key="a", host="h", port=1, names=("m",), engine="vllm", max_concurrency=64)
-COMMAND = Replica(key="b", host="h", port=2, names=("m",), engine="command")
+VLLM = RoutedReplica(key="a", host="h", port=1, names=("m",), engine="vllm", max_concurrency=64)
+COMMAND = RoutedReplica(key="b", host="h", port=2, names=("m",), engine="command")
 QUICK = replace(COMMAND, request_timeout_s=2.0)
-STREAM, WHOLE = Waiting(0.0, 0, speaks=True), Waiting(0.0, 0, speaks=False)
+STREAM, WHOLE = AwaitedResponse(0.0, 0, speaks=True), AwaitedResponse(0.0, 0, speaks=False)
 
 
-def limit(*waiting: Waiting, replica: Replica = VLLM, alone: bool = False, processes: int = 1) -> float:
+def limit(
+    *waiting: AwaitedResponse, replica: RoutedReplica = VLLM, alone: bool = False, processes: int = 1
+) -> float:
     return limit_s(waiting, replica, alone=alone, processes=processes)
 
 
@@ -40,7 +42,7 @@ def test_a_known_engine_has_less_time_than_one_that_is_not() -> None:
 
 
 def test_reading_long_prompts_takes_time_also_from_those_that_are_at_work() -> None:
-    long = Waiting(0.0, 20_000, speaks=True)
+    long = AwaitedResponse(0.0, 20_000, speaks=True)
     assert limit(long) == limit(STREAM, long) == SILENCE_S + 20_000 / BYTES_PER_S
     assert limit(replace(long, size=10_000_000)) == WHOLE_S
 
@@ -69,7 +71,7 @@ def test_who_is_alone_has_more_time() -> None:
 
 
 def test_what_the_manifest_says_holds_as_it_is() -> None:
-    for waiting in (STREAM, WHOLE, Waiting(0.0, 10**6, speaks=False)):
+    for waiting in (STREAM, WHOLE, AwaitedResponse(0.0, 10**6, speaks=False)):
         assert limit(waiting, replica=QUICK) == limit(waiting, replica=QUICK, alone=True) == 2.0
 
 
@@ -77,30 +79,30 @@ def test_what_the_manifest_says_holds_as_it_is() -> None:
 class History:
     """One replica over time, looked at once a second."""
 
-    replica: Replica = VLLM
-    watch: Watch = field(default_factory=Watch)
+    replica: RoutedReplica = VLLM
+    watch: ReplicaSilence = field(default_factory=ReplicaSilence)
     now: float = 0.0
-    seen: list[tuple[float, Verdict]] = field(default_factory=list)
+    seen: list[tuple[float, SilenceVerdict]] = field(default_factory=list)
 
-    def until(self, end: float, *waiting: Waiting) -> History:
+    def until(self, end: float, *waiting: AwaitedResponse) -> History:
         while self.now < end:
             self.now += 1
             verdict = self.watch.judge(waiting, self.replica, self.now, alone=False)
-            if verdict is not Verdict.FINE:
+            if verdict is not SilenceVerdict.FINE:
                 self.seen.append((self.now, verdict))
         return self
 
 
 def test_a_frozen_engine_is_asked_first_and_given_up_when_it_does_not_answer() -> None:
     found = History().until(SILENCE_S - 1, STREAM)
-    assert found.seen == [(DOUBT * SILENCE_S, Verdict.ASK)]
+    assert found.seen == [(DOUBT * SILENCE_S, SilenceVerdict.ASK)]
     doubts = [found.watch.doubted]
     found.until(SILENCE_S, STREAM)
-    assert found.seen[1:] == [(SILENCE_S, Verdict.SILENT)]
+    assert found.seen[1:] == [(SILENCE_S, SilenceVerdict.SILENT)]
     assert found.watch.silent
     # Nobody is there any more; it is asked now and then, until it answers.
     found.until(SILENCE_S + 2 * AGAIN_S)
-    assert [verdict for _, verdict in found.seen[2:]] == [Verdict.ASK, Verdict.ASK]
+    assert [verdict for _, verdict in found.seen[2:]] == [SilenceVerdict.ASK, SilenceVerdict.ASK]
     found.watch.heard(found.now)
     doubts.append(found.watch.doubted)
     assert doubts == [True, False]
@@ -114,7 +116,7 @@ def test_one_that_answers_the_question_is_only_slow() -> None:
         assert found.watch.doubted
         found.watch.heard(found.now)  # the question's answer
         assert not found.watch.doubted
-    assert {verdict for _, verdict in found.seen} == {Verdict.ASK}
+    assert {verdict for _, verdict in found.seen} == {SilenceVerdict.ASK}
 
 
 def test_one_that_speaks_to_anybody_is_not_even_asked() -> None:
@@ -127,7 +129,7 @@ def test_one_that_speaks_to_anybody_is_not_even_asked() -> None:
 
 def test_silence_without_requests_is_none() -> None:
     found = History().until(1000)
-    found.until(1000 + DOUBT * SILENCE_S - 1, Waiting(1000.0, 0, speaks=True))
+    found.until(1000 + DOUBT * SILENCE_S - 1, AwaitedResponse(1000.0, 0, speaks=True))
     assert found.seen == []
 
 
@@ -142,15 +144,15 @@ def test_a_question_that_was_lost_is_asked_again_and_has_its_time() -> None:
     found = History().until(15, STREAM)
     found.watch.lost()
     found.until(16, STREAM)
-    assert found.seen == [(15.0, Verdict.ASK), (16.0, Verdict.ASK)]
+    assert found.seen == [(15.0, SilenceVerdict.ASK), (16.0, SilenceVerdict.ASK)]
     found.watch.lost()
     found.now = SILENCE_S
     found.until(SILENCE_S + 1, STREAM)
-    assert found.seen[-1] == (SILENCE_S + 1, Verdict.ASK)
+    assert found.seen[-1] == (SILENCE_S + 1, SilenceVerdict.ASK)
     found.until(SILENCE_S + DOUBT * SILENCE_S, STREAM)
-    assert {verdict for _, verdict in found.seen} == {Verdict.ASK}
+    assert {verdict for _, verdict in found.seen} == {SilenceVerdict.ASK}
     found.until(SILENCE_S + DOUBT * SILENCE_S + 1, STREAM)
-    assert found.seen[-1] == (SILENCE_S + DOUBT * SILENCE_S + 1, Verdict.SILENT)
+    assert found.seen[-1] == (SILENCE_S + DOUBT * SILENCE_S + 1, SilenceVerdict.SILENT)
 
 
 @given(
@@ -178,11 +180,11 @@ def test_nobody_is_given_up_without_a_question_and_a_whole_limit_of_silence(
             was_silent = found.watch.silent
             found.now += 1
             verdict = found.watch.judge((STREAM,), found.replica, found.now, alone=False)
-            if verdict is Verdict.SILENT:
+            if verdict is SilenceVerdict.SILENT:
                 assert asked is not None
                 assert found.now - heard >= SILENCE_S
                 assert found.now - asked >= DOUBT * SILENCE_S
-            elif verdict is Verdict.ASK and not was_silent:
+            elif verdict is SilenceVerdict.ASK and not was_silent:
                 asked = found.now
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from llmlaunch.gateway.multiprocess.shared_counters import Board
-from llmlaunch.gateway.observe.metrics import Metrics, render
+from llmlaunch.gateway.multiprocess.shared_counters import SharedCounters
+from llmlaunch.gateway.observe.metrics import GatewayMetrics, render
 from llmlaunch.planning.types import Component, ProcessSpec
 from llmlaunch.supervision.core.reconcile import Slot
 from llmlaunch.supervision.core.restart import Policy
@@ -158,8 +158,8 @@ def test_what_it_answered_meanwhile_is_counted_from_one_unanswered_probe_to_the_
 
 def page() -> bytes:
     """A real gateway's /metrics after some requests."""
-    board = Board()
-    counted = Metrics(board)
+    board = SharedCounters()
+    counted = GatewayMetrics(board)
     chat, embeddings = "/v1/chat/completions", "/v1/embeddings"
     for path, model, replica, status in [
         *[(chat, "m", "http://h:1", 200)] * 40,

@@ -15,7 +15,7 @@ from llmlaunch.gateway.limits.rates import Grant
 Fields = list[tuple[bytes, bytes]]
 
 
-class Kind(Enum):
+class EndpointKind(Enum):
     PROXY = auto()
     CHECK = auto()
     """As PROXY, and the models stand in a list."""
@@ -32,7 +32,7 @@ class Kind(Enum):
 class Endpoint:
     """Where a path leads."""
 
-    kind: Kind
+    kind: EndpointKind
     methods: tuple[bytes, ...]
     label: str
     """The path as metrics name it."""
@@ -51,13 +51,13 @@ class Endpoint:
 
 
 NOBODY = Grant("")
-NOWHERE = Endpoint(Kind.NOWHERE, (), "other")
+NOWHERE = Endpoint(EndpointKind.NOWHERE, (), "other")
 _GET = (b"GET", b"HEAD")
 _POST = (b"POST",)
 
 
 def _proxy(path: str, upstream: str = "", *, metered: bool = True) -> Endpoint:
-    return Endpoint(Kind.PROXY, _POST, path, upstream=(upstream or path).encode(), metered=metered)
+    return Endpoint(EndpointKind.PROXY, _POST, path, upstream=(upstream or path).encode(), metered=metered)
 
 
 _PATHS: dict[bytes, Endpoint] = {
@@ -76,11 +76,11 @@ _PATHS: dict[bytes, Endpoint] = {
         _proxy("/detokenize", metered=False),
         # FastChat's clients know these two.
         _proxy("/api/v1/chat/completions", "/v1/chat/completions"),
-        Endpoint(Kind.CHECK, _POST, "/api/v1/token_check", upstream=b"/api/v1/token_check"),
-        Endpoint(Kind.MODELS, _GET, "/v1/models"),
-        Endpoint(Kind.HEALTH, _GET, "/health", guarded=False),
-        Endpoint(Kind.READY, _GET, "/ready", guarded=False),
-        Endpoint(Kind.METRICS, _GET, "/metrics"),
+        Endpoint(EndpointKind.CHECK, _POST, "/api/v1/token_check", upstream=b"/api/v1/token_check"),
+        Endpoint(EndpointKind.MODELS, _GET, "/v1/models"),
+        Endpoint(EndpointKind.HEALTH, _GET, "/health", guarded=False),
+        Endpoint(EndpointKind.READY, _GET, "/ready", guarded=False),
+        Endpoint(EndpointKind.METRICS, _GET, "/metrics"),
     )
 }
 _MODEL = b"/v1/models/"
@@ -95,16 +95,18 @@ def endpoint(path: bytes) -> Endpoint:
         return found
     if path.startswith(_MODEL) and len(path) > len(_MODEL):
         name = _text(path[len(_MODEL) :])
-        return Endpoint(Kind.MODEL, _GET, "/v1/models/{id}", name=name) if name else NOWHERE
+        return Endpoint(EndpointKind.MODEL, _GET, "/v1/models/{id}", name=name) if name else NOWHERE
     response = _RESPONSE.fullmatch(path)
     if response is not None:
         methods, identity = (b"GET", b"DELETE"), response[1].decode()
-        return Endpoint(Kind.RESPONSE, methods, "/v1/responses/{id}", upstream=path, name=identity)
+        return Endpoint(EndpointKind.RESPONSE, methods, "/v1/responses/{id}", upstream=path, name=identity)
     if path.startswith(_ENGINE) and path.endswith(_ENGINE_END) and len(path) > len(_ENGINE + _ENGINE_END):
         name = _text(path[len(_ENGINE) : -len(_ENGINE_END)])
         if name:
             label = "/v1/engines/{model}/embeddings"
-            return Endpoint(Kind.PROXY, _POST, label, upstream=b"/v1/embeddings", name=name, metered=True)
+            return Endpoint(
+                EndpointKind.PROXY, _POST, label, upstream=b"/v1/embeddings", name=name, metered=True
+            )
     return NOWHERE
 
 
@@ -116,7 +118,7 @@ def _text(quoted: bytes) -> str:
 
 
 @dataclass(slots=True)
-class Request:
+class ClientRequest:
     """One request of one client."""
 
     method: bytes
@@ -152,9 +154,9 @@ class Request:
     span: Any = None
     """OpenTelemetry's, where it is in use."""
 
-    def again(self, received: float, identity: bytes, local: bool) -> Request:
+    def again(self, received: float, identity: bytes, local: bool) -> ClientRequest:
         """Another request with the same head, before its body came."""
-        return Request(
+        return ClientRequest(
             self.method, self.path, self.query, self.http11, self.keep_alive, received, identity, self.fields,
             self.endpoint, self.authorization, self.origin, self.grant, None, local,
             self.named_by_connection, b"", 0, None, "", self.lines,
@@ -178,7 +180,7 @@ class Request:
 
     @property
     def model_in_path(self) -> bool:
-        return bool(self.endpoint.name) and self.endpoint.kind is Kind.PROXY
+        return bool(self.endpoint.name) and self.endpoint.kind is EndpointKind.PROXY
 
     def field(self, name: bytes) -> bytes:
         return next((value for key, value in self.fields if key == name), b"")

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from llmlaunch.gateway.routing import model_field
-from llmlaunch.gateway.routing.model_field import BadBody, dump, model_of, parse, renamed
+from llmlaunch.gateway.payload import model_field
+from llmlaunch.gateway.payload.model_field import InvalidBody, dump, model_of, parse, renamed
 
 # Strings made of what could fool a search: quotes, backslashes, braces, the key itself.
 tricky = st.text(alphabet=st.sampled_from(list('"\\{}[]:,model\n é\u0000😀')), max_size=12) | st.sampled_from(
@@ -40,7 +40,7 @@ def objects(draw: st.DrawFn) -> str:
 def by_the_book(text: bytes) -> object:
     value = json.loads(text)["model"]
     if not isinstance(value, str) or not value:
-        raise BadBody("")
+        raise InvalidBody("")
     return value
 
 
@@ -61,8 +61,8 @@ def test_the_short_way_agrees_with_json_loads(short: int, text: str) -> None:
         patch.setattr(model_field, "SHORT", short)
         try:
             expected = by_the_book(encoded)
-        except (KeyError, BadBody):
-            with pytest.raises(BadBody):
+        except (KeyError, InvalidBody):
+            with pytest.raises(InvalidBody):
                 model_of(encoded)
         else:
             assert model_of(encoded) == expected
@@ -80,14 +80,14 @@ def test_the_short_way_is_taken_where_it_matters() -> None:
 
 @given(st.binary(max_size=60))
 def test_arbitrary_bytes_are_an_error_or_a_name(data: bytes) -> None:
-    with contextlib.suppress(BadBody):
+    with contextlib.suppress(InvalidBody):
         assert model_of(data)
 
 
 @given(data=st.binary(max_size=30), at=st.integers(0, 5000))
 def test_damage_to_a_long_body_never_crashes(data: bytes, at: int) -> None:
     text = json.dumps({"messages": ["x" * 4000], "model": "m"}).encode()
-    with contextlib.suppress(BadBody):
+    with contextlib.suppress(InvalidBody):
         assert model_of(text[:at] + data + text[at + len(data) :])
 
 
@@ -102,7 +102,7 @@ def test_damage_to_a_long_body_never_crashes(data: bytes, at: int) -> None:
     ],
 )  # fmt: skip
 def test_messages_say_what_is_wrong(text: bytes, message: str, param: str | None) -> None:
-    with pytest.raises(BadBody) as error:
+    with pytest.raises(InvalidBody) as error:
         model_of(text)
     assert message in error.value.message
     assert error.value.param == param

@@ -6,7 +6,7 @@ import resource
 
 import pytest
 
-from llmlaunch.gateway.limits.open_files import CLOSING_S, NOBODY_S, Descriptors
+from llmlaunch.gateway.http1.open_files import CLOSING_S, NOBODY_S, OpenFiles
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from llmlaunch.gateway.limits.open_files import CLOSING_S, NOBODY_S, Descriptors
     ],
 )
 def test_what_is_kept_back(limit: int, tight: int, full: int, backlog: int) -> None:
-    found = Descriptors(lambda most: 0, lambda: 0.0, limit)
+    found = OpenFiles(lambda most: 0, lambda: 0.0, limit)
     assert (found.tight, found.full, found.backlog) == (tight, full, backlog)
 
 
@@ -32,7 +32,7 @@ def test_each_new_one_costs_an_idle_one_its_place_and_all_are_looked_at_rarely()
         idle[0] -= closed
         return closed
 
-    found = Descriptors(close_idle, lambda: now[0], 1024)
+    found = OpenFiles(close_idle, lambda: now[0], 1024)
     assert found.batch == batch
     assert all(found.take(found.tight) for _ in range(3 * batch))
     assert (idle[0], looks[0]) == (batch + 1, 3)

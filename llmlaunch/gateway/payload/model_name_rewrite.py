@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 from typing import Any, Protocol
 
-from llmlaunch.gateway.http1.framing import BadAnswer, Head
-from llmlaunch.gateway.routing.model_field import dump
+from llmlaunch.gateway.http1.framing import InvalidResponse, ResponseHead
+from llmlaunch.gateway.payload.model_field import dump
 
 LIMIT = 64 << 20
 """Bytes of an answer (or of one event) that are held to be changed."""
 
 
-class Restorer(Protocol):
+class NameRewriter(Protocol):
     streams: bool
     """True: :meth:`feed` gives content as it comes. False: all of it comes at the end."""
 
@@ -24,17 +24,17 @@ class Restorer(Protocol):
     def end(self) -> bytes: ...
 
 
-def restorer_for(head: Head, name: str) -> Restorer | None:
+def rewriter_for(head: ResponseHead, name: str) -> NameRewriter | None:
     """What has to be done to this answer; None: nothing that we know how to do."""
     if head.status != 200 or head.get(b"content-encoding") not in (b"", b"identity"):
         return None
     kind = head.get(b"content-type").partition(b";")[0].strip().lower()
     if kind == b"application/json":
-        return JsonRestorer(name)
-    return EventRestorer(name) if kind == b"text/event-stream" else None
+        return JsonNameRewriter(name)
+    return EventNameRewriter(name) if kind == b"text/event-stream" else None
 
 
-def restored(text: bytes, name: str) -> bytes:
+def with_name(text: bytes, name: str) -> bytes:
     """The JSON object ``text`` with ``model`` set, also inside ``response`` as /v1/responses streams it."""
     try:
         value: Any = json.loads(text)
@@ -49,7 +49,7 @@ def restored(text: bytes, name: str) -> bytes:
     return dump(value) if places else text
 
 
-class JsonRestorer:
+class JsonNameRewriter:
     streams = False
 
     def __init__(self, name: str) -> None:
@@ -61,14 +61,14 @@ class JsonRestorer:
         self._parts.append(content)
         self._size += len(content)
         if self._size > LIMIT:
-            raise BadAnswer(f"it is larger than the {LIMIT} bytes that can be renamed")
+            raise InvalidResponse(f"it is larger than the {LIMIT} bytes that can be renamed")
         return b""
 
     def end(self) -> bytes:
-        return restored(b"".join(self._parts), self._name)
+        return with_name(b"".join(self._parts), self._name)
 
 
-class EventRestorer:
+class EventNameRewriter:
     streams = True
 
     def __init__(self, name: str) -> None:
@@ -80,7 +80,7 @@ class EventRestorer:
         cut = text.rfind(b"\n") + 1
         self._rest = text[cut:]
         if len(self._rest) > LIMIT:
-            raise BadAnswer(f"an event is larger than the {LIMIT} bytes that can be renamed")
+            raise InvalidResponse(f"an event is larger than the {LIMIT} bytes that can be renamed")
         return b"".join(map(self._line, text[:cut].splitlines(keepends=True)))
 
     def end(self) -> bytes:
@@ -93,4 +93,4 @@ class EventRestorer:
         if not text.startswith(b"{"):
             return line
         ending = line[len(line.rstrip(b"\r\n")) :]
-        return b"data: " + restored(text, self._name) + ending
+        return b"data: " + with_name(text, self._name) + ending

@@ -21,7 +21,7 @@ _BACKSLASH = 0x5C
 _DECODER = json.JSONDecoder()
 
 
-class BadBody(ValueError):
+class InvalidBody(ValueError):
     """``param`` is OpenAI's name for what is wrong, None for the body as a whole."""
 
     def __init__(self, message: str, param: str | None = None) -> None:
@@ -48,7 +48,7 @@ def previous_response(body: bytes) -> str:
         return ""
     try:
         found = parse(body).get(_PREVIOUS.decode())
-    except BadBody:  # the worker says so
+    except InvalidBody:  # the worker says so
         return ""
     return found if isinstance(found, str) else ""
 
@@ -72,31 +72,31 @@ def model_of_prompts(body: bytes) -> str:
     """The one ``model`` of all ``prompts``, as FastChat's token_check has them. Raises BadBody."""
     prompts = parse(body).get("prompts")
     if not isinstance(prompts, list) or not prompts or not all(isinstance(item, dict) for item in prompts):
-        raise BadBody("prompts must be a list of objects, with at least one.", "prompts")
+        raise InvalidBody("prompts must be a list of objects, with at least one.", "prompts")
     names = {_name(item) for item in prompts}
     if len(names) > 1:
-        raise BadBody("All prompts must name the same model; send one request for each.", "prompts")
+        raise InvalidBody("All prompts must name the same model; send one request for each.", "prompts")
     return names.pop()
 
 
 def parse(body: bytes) -> dict[str, object]:
     """``body`` as a JSON object. Raises BadBody."""
     if not body:
-        raise BadBody("The request has no body; a JSON object was expected.")
+        raise InvalidBody("The request has no body; a JSON object was expected.")
     try:
         # json.loads would guess UTF-16 and UTF-32 too, which no engine behind us reads.
         value = _loads(body.decode())
     except UnicodeDecodeError as error:
-        raise BadBody(f"The body is not UTF-8: byte {error.start} does not belong there.") from None
+        raise InvalidBody(f"The body is not UTF-8: byte {error.start} does not belong there.") from None
     except json.JSONDecodeError as error:
         where = f"line {error.lineno} column {error.colno}"
-        raise BadBody(f"The body is not valid JSON: {error.msg} at {where}.") from None
+        raise InvalidBody(f"The body is not valid JSON: {error.msg} at {where}.") from None
     except RecursionError:
-        raise BadBody("The body is nested too deeply.") from None
+        raise InvalidBody("The body is nested too deeply.") from None
     except ValueError as error:  # an integer of thousands of digits
-        raise BadBody(f"The body can not be read: {error}.") from None
+        raise InvalidBody(f"The body can not be read: {error}.") from None
     if not isinstance(value, dict):
-        raise BadBody("The body must be a JSON object.")
+        raise InvalidBody("The body must be a JSON object.")
     return value
 
 
@@ -126,12 +126,12 @@ def dump(value: object) -> bytes:
 
 def _name(value: dict[str, object]) -> str:
     if "model" not in value:
-        raise BadBody("You must provide a model parameter.", "model")
+        raise InvalidBody("You must provide a model parameter.", "model")
     model = value["model"]
     if not isinstance(model, str):
-        raise BadBody(f"model must be a string, not {_kind(model)}.", "model")
+        raise InvalidBody(f"model must be a string, not {_kind(model)}.", "model")
     if not model:
-        raise BadBody("model must not be empty.", "model")
+        raise InvalidBody("model must not be empty.", "model")
     return model
 
 

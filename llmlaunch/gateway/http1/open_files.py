@@ -20,7 +20,7 @@ CLOSING_S = 0.05
 """Seconds that it takes until what was closed has given its number back."""
 
 
-class Descriptors:
+class OpenFiles:
     """``close_idle(N)`` closes up to N connections that lie idle, and returns how many; :meth:`take` is told of each new one."""
 
     def __init__(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlaunch.gateway.observe.usage import LOOK_BACK, PIECES, tokens_in
+from llmlaunch.gateway.payload.usage import LOOK_BACK, PIECES, tokens_in
 
 CHAT = {
     "id": "c",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llmlaunch.errors import UsageError
-from llmlaunch.gateway.http1.forwarded import client_of, networks
+from llmlaunch.gateway.client_address import client_of, networks
 
 OURS = networks(["127.0.0.0/8", "10.0.0.0/8", "fd00::/8"], "x")
 
