@@ -16,7 +16,7 @@ from llmlaunch.hardware.types import Gpu, Inventory, Link, LinkKind
 from llmlaunch.manifest.types import EngineName, GpuAuto, Manifest, ModelSpec
 from llmlaunch.models.facts import ModelFacts
 from llmlaunch.planning.plan import plan
-from llmlaunch.planning.types import Plan, World
+from llmlaunch.planning.types import Plan, PlanningContext
 
 GiB = 1 << 30
 AIM_S = 0.5
@@ -87,8 +87,8 @@ def median(work: Callable[[], Plan], times: int = 5) -> tuple[float, Plan]:
 def measure(gpus: int, replicas: int) -> tuple[int, float, float]:
     """Replicas placed, seconds for the first plan, seconds for planning again while all of it runs."""
     inventory, wanted, facts = box(gpus), manifest(gpus, replicas), {"org/llama-3-8b": FACTS}
-    first_s, first = median(lambda: plan(wanted, inventory, facts, World()))
-    again_s, again = median(lambda: plan(wanted, inventory, facts, World(running=first.processes)))
+    first_s, first = median(lambda: plan(wanted, inventory, facts, PlanningContext()))
+    again_s, again = median(lambda: plan(wanted, inventory, facts, PlanningContext(running=first.processes)))
     assert again.processes == first.processes
     return len(first.processes) - 2, first_s, again_s
 

@@ -20,18 +20,18 @@ from llmlaunch.manifest.types import EngineName, Manifest, ModelSpec
 from llmlaunch.models.facts import ModelFacts
 from llmlaunch.planning.environment import child_environment
 from llmlaunch.planning.plan import plan
-from llmlaunch.planning.types import Plan, World
+from llmlaunch.planning.types import Plan, PlanningContext
 
 # Headers are read over the network for models that are not downloaded yet.
 _INSPECTIONS_AT_ONCE = 8
-NOTHING = Deployed()
+NOTHING_DEPLOYED = Deployed()
 
 
 def assemble(
     path: str | Path,
     *,
     env: Mapping[str, str] = os.environ,
-    deployed: Deployed = NOTHING,
+    deployed: Deployed = NOTHING_DEPLOYED,
     gpus: str | None = None,
     name: str | None = None,
 ) -> tuple[Manifest, Inventory, Plan]:
@@ -54,7 +54,7 @@ def replan(
     manifest: Manifest,
     *,
     env: Mapping[str, str] = os.environ,
-    deployed: Deployed = NOTHING,
+    deployed: Deployed = NOTHING_DEPLOYED,
     gpus: str | None = None,
 ) -> tuple[Inventory, Plan]:
     """Plan a manifest that is already read, as ``scale`` does after it changed a number of replicas."""
@@ -63,7 +63,7 @@ def replan(
         _check_keys_file(manifest)
         _check_certificate(manifest)
     facts = inspect_models(manifest, env)
-    return inventory, plan(manifest, inventory, facts, _world(manifest, inventory, deployed, env))
+    return inventory, plan(manifest, inventory, facts, _planning_context(manifest, inventory, deployed, env))
 
 
 def inspect_models(manifest: Manifest, env: Mapping[str, str]) -> dict[str, ModelFacts]:
@@ -120,41 +120,43 @@ def _inventory(gpus: str | None, env: Mapping[str, str]) -> Inventory:
     return from_spec(gpus)
 
 
-def _world(manifest: Manifest, inventory: Inventory, deployed: Deployed, env: Mapping[str, str]) -> World:
-    from llmlaunch.hardware.gpu_usage import held_by_component
+def _planning_context(
+    manifest: Manifest, inventory: Inventory, deployed: Deployed, env: Mapping[str, str]
+) -> PlanningContext:
+    from llmlaunch.hardware.gpu_usage import vram_by_component
     from llmlaunch.hardware.memory import main_memory
-    from llmlaunch.hardware.ports import local_addresses, occupied
-    from llmlaunch.other_deployments import look, ports_of, promises_to
+    from llmlaunch.hardware.ports import local_addresses, occupied_ports
+    from llmlaunch.other_deployments import claimed_ports, promised_memory, running_beside
     from llmlaunch.supervision.gpu.measured_vram import load_measurements
 
     hosts = {manifest.controller.host, manifest.api.host, *(model.host for model in manifest.models)}
     # What is taken here says nothing about the other machine that a simulated box stands for.
     here = not inventory.simulated
-    others = look(manifest.name) if here else {}
+    others = running_beside(manifest.name) if here else {}
     local = local_addresses()
-    return World(
-        occupied=(*occupied(sorted(hosts)), *ports_of(others)) if here else (),
+    return PlanningContext(
+        occupied_ports=(*occupied_ports(sorted(hosts)), *claimed_ports(others)) if here else (),
         deployment=manifest.name,
         running=deployed.specs,
         idle=deployed.idle,
         main_memory=main_memory() if here else None,
-        promised=promises_to(others, inventory),
-        learned=load_measurements(),
+        promised=promised_memory(others, inventory),
+        measured_vram=load_measurements(),
         python=sys.executable,
         local_addresses=local,
-        unusable=_unusable(hosts, local) if here else {},
-        held=held_by_component(inventory, manifest.name, deployed.specs) if here else {},
+        unusable_hosts=_unusable(hosts, local) if here else {},
+        used_vram=vram_by_component(inventory, manifest.name, deployed.devices) if here else {},
         env=_api_keys(manifest, env),
     )
 
 
 def _unusable(hosts: Collection[str], local: Collection[str]) -> dict[str, str]:
     """Names of other machines are left out: asking for them may take long, and they are refused anyhow."""
-    from llmlaunch.hardware.ports import unusable
+    from llmlaunch.hardware.ports import bind_problem
 
     ours = {name.lower() for name in local}
     names = [host for host in sorted(hosts) if host.lower() in ours or not host[-1:].isalpha()]
-    return {host: why for host in names if (why := unusable(host))}
+    return {host: why for host in names if (why := bind_problem(host))}
 
 
 def refuse_missing_programs(made: Plan, deployed: Deployed, env: Mapping[str, str]) -> None:

@@ -42,7 +42,7 @@ def plan(
 
     manifest = load(file, os.environ)
     manifest = replace(manifest, name=name_to_start(file) if name is None else check_name(name))
-    deployed = assemble.NOTHING if gpus is not None else _deployed(manifest.name, file)
+    deployed = assemble.NOTHING_DEPLOYED if gpus is not None else _deployed(manifest.name, file)
     _, made = assemble.replan(manifest, env=os.environ, deployed=deployed, gpus=gpus)
     _show(made, as_json=json)
     if gpus is None:
@@ -53,7 +53,7 @@ def plan(
 
 def _deployed(name: str, file: str) -> Deployed:
     """What a supervisor of that name runs now; its replicas keep their places. Raises PlanError when another file started it."""
-    from llmlaunch.assemble import NOTHING
+    from llmlaunch.assemble import NOTHING_DEPLOYED
     from llmlaunch.cli.deploy.select import refuse_other_file
     from llmlaunch.control.client import ControlClient
     from llmlaunch.errors import ControlError, NotRunningError
@@ -63,7 +63,7 @@ def _deployed(name: str, file: str) -> Deployed:
         refuse_other_file(name, client.about().manifest, file)
         return client.deployed()
     except (NotRunningError, ControlError):
-        return NOTHING
+        return NOTHING_DEPLOYED
 
 
 def _show(made: Plan, *, as_json: bool) -> None:

@@ -21,11 +21,11 @@ def validate(
     What an engine cannot do is a mistake, too; what does not fit on this machine is the plan's to say.
     """
     from llmlaunch.manifest.load import load
-    from llmlaunch.planning.plan import refuse_wrong
+    from llmlaunch.planning.plan import refuse_invalid
 
     try:
         manifest = load(file, os.environ)
-        refuse_wrong(manifest)
+        refuse_invalid(manifest)
     except ManifestError as error:
         if not as_json:
             raise

@@ -92,6 +92,11 @@ class Deployed:
     phases: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def devices(self) -> dict[str, tuple[str, ...]]:
+        """UUIDs of the GPUs that each component was given, by its name."""
+        return {spec.name: spec.gpus for spec in self.specs}
+
+    @property
     def idle(self) -> frozenset[str]:
         """Components that have no process now."""
         return frozenset(name for name, phase in self.phases.items() if phase in _NO_PROCESS)

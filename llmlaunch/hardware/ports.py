@@ -18,7 +18,7 @@ import psutil
 
 from llmlaunch.common.addresses import IPAddress, overlap, parse, without_brackets
 from llmlaunch.hardware.process_owners import owner
-from llmlaunch.planning.types import Occupied
+from llmlaunch.hardware.types import OccupiedPort
 
 UNKNOWN_HOLDER = "another user's process"
 UNNAMED_HOLDER = "a process that cannot be named"  # bound, neither listening nor connected: in no table
@@ -31,7 +31,7 @@ def can_bind(host: str, port: int) -> bool:
     return bool(addresses) and all(_bind_error(address, port) == 0 for address in addresses)
 
 
-def occupied(hosts: Iterable[str]) -> tuple[Occupied, ...]:
+def occupied_ports(hosts: Iterable[str]) -> tuple[OccupiedPort, ...]:
     """The ports on which a bind to one of ``hosts`` would fail, sorted, each with the ``host`` as it was asked for.
 
     Hosts that are not this machine's give nothing. A port that is bound but neither listens nor is connected is in no
@@ -48,7 +48,7 @@ def occupied(hosts: Iterable[str]) -> tuple[Occupied, ...]:
                 holders.setdefault(port, []).append((pid, status))
         for port, rows in sorted(holders.items()):
             if any(_taken(address, port, rows) for address in addresses):
-                found.append(Occupied(host, port, *_holder(rows, names)))
+                found.append(OccupiedPort(host, port, *_holder(rows, names)))
     return tuple(found)
 
 
@@ -66,7 +66,7 @@ def holder_of(host: str, port: int) -> str:
     return _holder(rows, {})[0] if rows else UNNAMED_HOLDER
 
 
-def unusable(host: str) -> str:
+def bind_problem(host: str) -> str:
     """Why no server could listen on ``host``, whatever its port, as the rest of a sentence; empty when one could."""
     address = _parsed(host)
     addresses = _look_up(host) if address is None else (address,)

@@ -90,3 +90,14 @@ class Inventory:
     simulated: bool = False
     visible: tuple[str, ...] | None = None
     """UUIDs (GPU and MIG) that a mask the program was started with allows; None: all."""
+
+
+@dataclass(frozen=True, slots=True)
+class OccupiedPort:
+    """A (host, port) that is taken, and by whom: "python (pid 4711)"."""
+
+    host: str
+    port: int
+    holder: str
+    owner: str = ""
+    """``deployment/component`` of a holder that a supervisor started; empty for everybody else."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from llmlaunch.hardware.types import Gpu, GpuProcess, Inventory, LinkKind, MigDevice
 from llmlaunch.planning.formatting import listed, size
-from llmlaunch.planning.types import ProcessSpec, Promise, World
+from llmlaunch.planning.types import MemoryPromise, PlanningContext, ProcessSpec
 
 LINK_WORDS = {
     LinkKind.NVLINK: "NVLink",
@@ -69,7 +69,7 @@ class Survey:
         )
 
 
-def survey(inventory: Inventory, world: World) -> Survey:
+def survey(inventory: Inventory, context: PlanningContext) -> Survey:
     """Every device of ``inventory`` that may be used, with what is free for this deployment."""
     devices: list[Device] = []
     unusable: dict[int | str, str] = {}
@@ -81,14 +81,14 @@ def survey(inventory: Inventory, world: World) -> Survey:
         if why:
             unusable[gpu.index] = unusable[gpu.uuid.lower()] = why
         else:
-            devices.append(_whole(len(devices), gpu, world))
+            devices.append(_whole(len(devices), gpu, context))
         for part in gpu.mig:
             hidden = _hidden(part.uuid, inventory)
             if gpu.lost or hidden:
                 why = f"cannot be used: {gpu.lost}" if gpu.lost else f"is {hidden}"
                 unusable[part.uuid.lower()] = f"{part.uuid} on GPU {gpu.index} {why}"
             else:
-                devices.append(_slice(len(devices), gpu, part, world))
+                devices.append(_slice(len(devices), gpu, part, context))
     by_name: dict[int | str, Device] = {d.uuid.lower(): d for d in devices}
     by_name |= {d.index: d for d in devices if not d.mig}
     countable = not any(gpu.lost or gpu.mig_enabled for gpu in inventory.gpus)
@@ -111,39 +111,39 @@ def _hidden(uuid: str, inventory: Inventory) -> str:
     return "hidden by the CUDA_VISIBLE_DEVICES that llmlaunch was started with"
 
 
-def _whole(position: int, gpu: Gpu, world: World) -> Device:
-    free = _free(gpu.uuid, gpu.total_bytes - gpu.reserved_bytes, gpu.free_bytes, world)
-    holders = _holders(gpu.processes, [promise for promise in world.promised if promise.uuid == gpu.uuid])
+def _whole(position: int, gpu: Gpu, context: PlanningContext) -> Device:
+    free = _free(gpu.uuid, gpu.total_bytes - gpu.reserved_bytes, gpu.free_bytes, context)
+    holders = _holders(gpu.processes, [promise for promise in context.promised if promise.uuid == gpu.uuid])
     return Device(position, gpu.uuid, gpu.index, gpu.name, gpu.total_bytes, free, holders=holders)
 
 
-def _slice(position: int, gpu: Gpu, part: MigDevice, world: World) -> Device:
-    free = _free(part.uuid, part.total_bytes, part.free_bytes, world)
+def _slice(position: int, gpu: Gpu, part: MigDevice, context: PlanningContext) -> Device:
+    free = _free(part.uuid, part.total_bytes, part.free_bytes, context)
     return Device(position, part.uuid, gpu.index, part.name, part.total_bytes, free, mig=True)
 
 
-def _free(uuid: str, most: int, free: int, world: World) -> int:
+def _free(uuid: str, most: int, free: int, context: PlanningContext) -> int:
     """Free bytes as if nothing of this deployment ran, and all others had loaded; never more than ``most``, all there is.
 
     What a running component holds is known when the driver tells; if not, it is what its spec claims. A replica that is still
     loading has not taken its claim yet: the bound keeps it from making memory appear.
     """
     ours = 0
-    for spec in world.running:
+    for spec in context.running:
         if uuid in spec.gpus:
             claims = dict(zip(spec.gpus, spec.vram_per_gpu, strict=False))
-            ours += world.held.get(spec.name, claims).get(uuid, 0)
-    promised = sum(promise.size_bytes for promise in world.promised if promise.uuid == uuid)
+            ours += context.used_vram.get(spec.name, claims).get(uuid, 0)
+    promised = sum(promise.size_bytes for promise in context.promised if promise.uuid == uuid)
     return max(0, min(most, free + ours) - promised)
 
 
-def reserved(spec: ProcessSpec, world: World) -> dict[str, int]:
+def reserved(spec: ProcessSpec, context: PlanningContext) -> dict[str, int]:
     """Bytes by UUID that a component which keeps running keeps from others: its claim, or more if it holds more."""
-    held = world.held.get(spec.name, {})
-    return {u: max(c, held.get(u, 0)) for u, c in zip(spec.gpus, spec.vram_per_gpu, strict=False)}
+    used_vram = context.used_vram.get(spec.name, {})
+    return {u: max(c, used_vram.get(u, 0)) for u, c in zip(spec.gpus, spec.vram_per_gpu, strict=False)}
 
 
-def _holders(processes: Sequence[GpuProcess] | None, promised: Sequence[Promise]) -> str:
+def _holders(processes: Sequence[GpuProcess] | None, promised: Sequence[MemoryPromise]) -> str:
     words = [f"{promise.who}, which has yet to load {size(promise.size_bytes)}" for promise in promised]
     largest = sorted(processes or (), key=lambda p: (-(p.used_bytes or 0), p.pid))
     words += [

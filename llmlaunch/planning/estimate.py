@@ -41,7 +41,7 @@ class Origin(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
+class VramNeed:
     """What one replica takes on each of its GPUs, and where the figure comes from."""
 
     per_gpu: int
@@ -62,15 +62,15 @@ def need(
     engine: Engine,
     count: int,
     gpu_name: str = "",
-    learned: Mapping[str, int] | None = None,
-) -> Need | None:
+    measured_vram: Mapping[str, int] | None = None,
+) -> VramNeed | None:
     """What one replica of ``model`` takes on each of ``count`` GPUs called ``gpu_name``; None when nothing tells."""
     if model.vram_bytes is not None:
-        return Need(-(-model.vram_bytes // count), count, Origin.MANIFEST)
+        return VramNeed(-(-model.vram_bytes // count), count, Origin.MANIFEST)
     if facts is None:
-        return Need(0, count, Origin.NOTHING)
+        return VramNeed(0, count, Origin.NOTHING)
     estimated = estimate(model, facts, engine, count)
-    measured = (learned or {}).get(
+    measured = (measured_vram or {}).get(
         learning_key(model.model, engine.name, effective_args(model, count), gpu_name)
     )
     if measured is None or measured <= 0:
@@ -80,10 +80,10 @@ def need(
         # Its cache grows with its requests, so what was seen just after the load is not yet all.
         growth = sum(size for name, size in estimated.parts if name in ("KV cache", "activations"))
         measured = max(measured, min(estimated.per_gpu, measured + growth))
-    return Need(measured, count, Origin.LEARNED)
+    return VramNeed(measured, count, Origin.LEARNED)
 
 
-def estimate(model: ModelSpec, facts: ModelFacts, engine: Engine, count: int) -> Need | None:
+def estimate(model: ModelSpec, facts: ModelFacts, engine: Engine, count: int) -> VramNeed | None:
     """The formula above. None when not even the size of the weights is known."""
     rule = engine.memory
     weights = weight_bytes(model, facts, rule)
@@ -103,7 +103,7 @@ def estimate(model: ModelSpec, facts: ModelFacts, engine: Engine, count: int) ->
         parts = [("weights", base), ("KV cache", cache), ("activations", activations * 12 // 10)]
     parts.append(("context", overhead))
     known = tuple((name, size) for name, size in parts if size > 0)
-    return Need(sum(size for _, size in known), count, Origin.ESTIMATE, known)
+    return VramNeed(sum(size for _, size in known), count, Origin.ESTIMATE, known)
 
 
 def weight_bytes(model: ModelSpec, facts: ModelFacts, rule: MemoryRule) -> int | None:

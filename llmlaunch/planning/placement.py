@@ -8,20 +8,20 @@ from dataclasses import dataclass
 
 from llmlaunch.manifest.types import GpuAuto, GpuCpu, GpuPinned, GpuRequest
 from llmlaunch.planning.devices import LINK_WORDS, Device, Survey
-from llmlaunch.planning.estimate import Need, Origin
+from llmlaunch.planning.estimate import Origin, VramNeed
 from llmlaunch.planning.formatting import listed, size, sizes
 from llmlaunch.planning.topology import best_set
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class PlacementRequest:
     """One replica that needs a place."""
 
     name: str
     group: int
     """Replicas of one model have the same; they are spread over the devices."""
     gpus: GpuRequest
-    need: Callable[[int, str], Need | None]
+    need: Callable[[int, str], VramNeed | None]
     """From (number of GPUs, GPU's name); None: nothing tells."""
     unsuited: Callable[[int], str]
     """Why the engine cannot run it on so many GPUs (0: the CPU), or empty."""
@@ -43,14 +43,14 @@ class Placed:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class NotPlaced:
     reason: str
 
 
-Outcome = Placed | Refused
+Outcome = Placed | NotPlaced
 
 
-class Pool:
+class DevicePool:
     """What is left on each device while a plan is made."""
 
     def __init__(self, survey: Survey, note: str) -> None:
@@ -65,7 +65,7 @@ class Pool:
             self.groups[device.position][group] += 1
 
 
-def place(requests: Sequence[Request], pool: Pool) -> dict[str, Outcome]:
+def place(requests: Sequence[PlacementRequest], pool: DevicePool) -> dict[str, Outcome]:
     """An outcome for every request; what is placed is taken from ``pool``."""
     outcomes: dict[str, Outcome] = {}
     for _, request in sorted(enumerate(requests), key=lambda pair: (*_hardness(pair[1], pool), pair[0])):
@@ -76,7 +76,7 @@ def place(requests: Sequence[Request], pool: Pool) -> dict[str, Outcome]:
     return outcomes
 
 
-def _hardness(request: Request, pool: Pool) -> tuple[bool, int, int]:
+def _hardness(request: PlacementRequest, pool: DevicePool) -> tuple[bool, int, int]:
     count = _count(request.gpus)
     names = {device.name for device in pool.survey.devices} if count else ()
     needs = [need.per_gpu for name in names if (need := request.need(count, name))]
@@ -93,7 +93,7 @@ def _count(gpus: GpuRequest) -> int:
             return 0
 
 
-def _place(request: Request, pool: Pool) -> Outcome:
+def _place(request: PlacementRequest, pool: DevicePool) -> Outcome:
     match request.gpus:
         case GpuCpu():
             return _on_cpu(request, "as asked")
@@ -105,53 +105,53 @@ def _place(request: Request, pool: Pool) -> Outcome:
             return _auto_without_gpus(request, count, pool)
 
 
-def _on_cpu(request: Request, why: str) -> Outcome:
+def _on_cpu(request: PlacementRequest, why: str) -> Outcome:
     problem = request.unsuited(0)
     if problem:
-        return Refused(problem)
+        return NotPlaced(problem)
     return Placed((), (), f"on the CPU {why}{request.cpu_words}")
 
 
-def _auto_without_gpus(request: Request, count: int | None, pool: Pool) -> Outcome:
+def _auto_without_gpus(request: PlacementRequest, count: int | None, pool: DevicePool) -> Outcome:
     why = pool.note or "this machine has none"
     if count is not None:
-        return Refused(f"needs {_gpus(count)} (gpu_count), and no GPU can be used: {why}")
+        return NotPlaced(f"needs {_gpus(count)} (gpu_count), and no GPU can be used: {why}")
     if request.needs_gpu:
-        return Refused(f"{request.needs_gpu}, and none can be used: {why}; {request.without_gpu}")
+        return NotPlaced(f"{request.needs_gpu}, and none can be used: {why}; {request.without_gpu}")
     return _on_cpu(request, "because no GPU can be used")
 
 
-def _pinned(request: Request, gpus: GpuPinned, pool: Pool) -> Outcome:
+def _pinned(request: PlacementRequest, gpus: GpuPinned, pool: DevicePool) -> Outcome:
     found = [pool.survey.find(device) for device in gpus.devices]
     missing = [item for item in found if isinstance(item, str)]
     if missing:
         nothing_known = not pool.survey.devices and not pool.survey.unusable
-        return Refused("; ".join(missing) + (_because(pool) if nothing_known else ""))
+        return NotPlaced("; ".join(missing) + (_because(pool) if nothing_known else ""))
     devices = tuple(item for item in found if isinstance(item, Device))
     if len(devices) > 1 and any(device.mig for device in devices):
-        return Refused("CUDA lets a process use one MIG instance, so it cannot span several devices")
+        return NotPlaced("CUDA lets a process use one MIG instance, so it cannot span several devices")
     if len({device.uuid for device in devices}) < len(devices):
-        return Refused("names one device twice")
+        return NotPlaced("names one device twice")
     problem = request.unsuited(len(devices))
     if problem:
-        return Refused(problem)
+        return NotPlaced(problem)
     needs = _needs(request, devices)
     if needs is None:
         return _unknown()
     short = [d for d, n in zip(devices, needs, strict=True) if n.per_gpu > pool.left[d.position]]
     if short:
-        return Refused(f"{_need_words(needs)}; " + "; ".join(_state(d, pool, full=True) for d in short))
+        return NotPlaced(f"{_need_words(needs)}; " + "; ".join(_state(d, pool, full=True) for d in short))
     return _placed(devices, needs, pool, "as asked")
 
 
-def _auto(request: Request, count: int, pool: Pool) -> Outcome:
+def _auto(request: PlacementRequest, count: int, pool: DevicePool) -> Outcome:
     problem = request.unsuited(count)
     if problem:
-        return Refused(problem)
+        return NotPlaced(problem)
     candidates = [d for d in pool.survey.devices if count == 1 or not d.mig]
     if len(candidates) < count:
-        return Refused(f"needs {_gpus(count)}, and {_gpus(len(candidates))} can be used{_because(pool)}")
-    by_name: dict[str, Need] = {}
+        return NotPlaced(f"needs {_gpus(count)}, and {_gpus(len(candidates))} can be used{_because(pool)}")
+    by_name: dict[str, VramNeed] = {}
     for name in {device.name for device in candidates}:
         need = request.need(count, name)
         if need is None:
@@ -159,12 +159,12 @@ def _auto(request: Request, count: int, pool: Pool) -> Outcome:
         by_name[name] = need
     fitting = [d for d in candidates if by_name[d.name].per_gpu <= pool.left[d.position]]
     if len(fitting) < count:
-        return Refused(_nowhere(request, count, candidates, by_name, pool))
+        return NotPlaced(_nowhere(request, count, candidates, by_name, pool))
     if count > 1:
         slack = {d.position: pool.left[d.position] - by_name[d.name].per_gpu for d in fitting}
         crowd = {d.position: pool.groups[d.position][request.group] for d in fitting}
         devices = best_set(fitting, count, pool.survey.links, crowd, slack)
-        return _placed(devices, [by_name[d.name] for d in devices], pool, _linked(devices, pool.survey))
+        return _placed(devices, [by_name[d.name] for d in devices], pool, _link_words(devices, pool.survey))
     device = min(fitting, key=lambda d: _tightness(d, by_name[d.name], request.group, pool))
     why = "the only one that fits" if len(fitting) == 1 else f"the best of {len(fitting)} that fit"
     if by_name[device.name].origin is Origin.NOTHING:
@@ -172,7 +172,7 @@ def _auto(request: Request, count: int, pool: Pool) -> Outcome:
     return _placed((device,), [by_name[device.name]], pool, why)
 
 
-def _tightness(device: Device, need: Need, group: int, pool: Pool) -> tuple[int, int, int]:
+def _tightness(device: Device, need: VramNeed, group: int, pool: DevicePool) -> tuple[int, int, int]:
     """Away from its sisters first, then where the least is left over."""
     slack = pool.left[device.position] - need.per_gpu
     if need.origin is Origin.NOTHING:
@@ -180,12 +180,12 @@ def _tightness(device: Device, need: Need, group: int, pool: Pool) -> tuple[int,
     return pool.groups[device.position][group], slack, device.position
 
 
-def _needs(request: Request, devices: Sequence[Device]) -> list[Need] | None:
+def _needs(request: PlacementRequest, devices: Sequence[Device]) -> list[VramNeed] | None:
     needs = [request.need(len(devices), device.name) for device in devices]
     return [need for need in needs if need is not None] if all(needs) else None
 
 
-def _placed(devices: tuple[Device, ...], needs: Sequence[Need], pool: Pool, why: str) -> Placed:
+def _placed(devices: tuple[Device, ...], needs: Sequence[VramNeed], pool: DevicePool, why: str) -> Placed:
     where = listed([d.label for d in devices]) if any(d.mig for d in devices) or len(devices) == 1 else (
         "GPUs " + listed([str(d.index) for d in devices])
     )  # fmt: skip
@@ -195,7 +195,7 @@ def _placed(devices: tuple[Device, ...], needs: Sequence[Need], pool: Pool, why:
     return Placed(devices, tuple(need.per_gpu for need in needs), reason)
 
 
-def _need_words(needs: Sequence[Need]) -> str:
+def _need_words(needs: Sequence[VramNeed]) -> str:
     need = max(needs, key=lambda n: n.per_gpu)
     amount = f"{need.count} × {size(need.per_gpu)}" if need.count > 1 else size(need.per_gpu)
     match need.origin:
@@ -209,7 +209,7 @@ def _need_words(needs: Sequence[Need]) -> str:
             return f"needs {amount}: {sizes(need.parts, need.per_gpu)}"
 
 
-def _state(device: Device, pool: Pool, *, full: bool = False) -> str:
+def _state(device: Device, pool: DevicePool, *, full: bool = False) -> str:
     left = pool.left[device.position]
     text = f"{device.label} has {size(max(0, left))} free of {size(device.total)}"
     details = []
@@ -225,7 +225,11 @@ def _state(device: Device, pool: Pool, *, full: bool = False) -> str:
 
 
 def _nowhere(
-    request: Request, count: int, candidates: Sequence[Device], needs: dict[str, Need], pool: Pool
+    request: PlacementRequest,
+    count: int,
+    candidates: Sequence[Device],
+    needs: dict[str, VramNeed],
+    pool: DevicePool,
 ) -> str:
     largest = sorted(candidates, key=lambda d: (-pool.left[d.position], d.position))
     text = f"{_need_words(list(needs.values()))}; "
@@ -235,7 +239,7 @@ def _nowhere(
     return text + _with_more(request, count, pool)
 
 
-def _with_more(request: Request, count: int, pool: Pool) -> str:
+def _with_more(request: PlacementRequest, count: int, pool: DevicePool) -> str:
     """What a larger gpu_count would change, when it would."""
     whole = [d for d in pool.survey.devices if not d.mig]
     more = count * 2
@@ -250,18 +254,18 @@ def _with_more(request: Request, count: int, pool: Pool) -> str:
     return ""
 
 
-def _linked(devices: Sequence[Device], survey: Survey) -> str:
+def _link_words(devices: Sequence[Device], survey: Survey) -> str:
     kinds = [survey.links[a.position][b.position][0] for i, a in enumerate(devices) for b in devices[i + 1 :]]
     words = next((text for kind, text in LINK_WORDS.items() if kind == min(kinds)), "")
     return f"joined by {words}" if words else "whose links are not known"
 
 
-def _because(pool: Pool) -> str:
+def _because(pool: DevicePool) -> str:
     return f" ({pool.note})" if pool.note else ""
 
 
-def _unknown() -> Refused:
-    return Refused(
+def _unknown() -> NotPlaced:
+    return NotPlaced(
         "its files do not tell how large it is, so its VRAM cannot be estimated; write vram: on the model"
     )
 

@@ -16,7 +16,7 @@ from llmlaunch.manifest.types import ApiSpec, EngineName, GpuAuto, GpuCpu, GpuPi
 from llmlaunch.models.facts import ModelFacts
 from llmlaunch.planning import devices, environment, estimate, naming, placement, ports, specs
 from llmlaunch.planning.formatting import listed, size
-from llmlaunch.planning.types import GpuBudget, Plan, ProcessSpec, Rejection, World
+from llmlaunch.planning.types import GpuBudget, Plan, PlanningContext, ProcessSpec, Rejection
 
 _OURS = frozenset({"CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"})
 
@@ -32,26 +32,28 @@ class _Replica:
     port: int
 
 
-def plan(manifest: Manifest, inventory: Inventory, facts: Mapping[str, ModelFacts], world: World) -> Plan:
+def plan(
+    manifest: Manifest, inventory: Inventory, facts: Mapping[str, ModelFacts], context: PlanningContext
+) -> Plan:
     """What to run for ``manifest`` on ``inventory``; ``facts`` by :attr:`ModelSpec.model`, except for ``engine: command``.
 
-    Replicas that run unchanged (``world.running``) keep their devices, port and spec to the letter. What does not fit is in
+    Replicas that run unchanged (``context.running``) keep their devices, port and spec to the letter. What does not fit is in
     ``Plan.rejections``, with the numbers. Raises ManifestError for what an engine cannot do, PlanError for hosts that are not this
     machine, PortTakenError for a requested port that somebody else holds.
     """
-    refuse_wrong(manifest)
-    ports.refuse_wrong_hosts(manifest, world)
-    stems = naming.stems(manifest.models, world.running)
-    wishes = ports.wishes(manifest, stems)
-    assigned = ports.assign(wishes, world)
+    refuse_invalid(manifest)
+    ports.refuse_unusable_hosts(manifest, context)
+    stems = naming.stems(manifest.models, context.running)
+    requests = ports.port_requests(manifest, stems)
+    assigned = ports.assign(requests, context)
     replicas = _replicas(manifest, facts, stems, assigned)
     controller_url = local_url(manifest.controller.host, assigned[naming.CONTROLLER])
-    make = specs.Maker(manifest, world, controller_url)
+    make = specs.ProcessSpecBuilder(manifest, context, controller_url)
 
-    survey = devices.survey(inventory, world)
-    pool = placement.Pool(survey, _why_no_gpus(inventory))
-    workers = _kept(replicas, pool, world, make)
-    waiting = [_request(replica, world) for replica in replicas if replica.name not in workers]
+    survey = devices.survey(inventory, context)
+    pool = placement.DevicePool(survey, _why_no_gpus(inventory))
+    workers = _unchanged(replicas, pool, context, make)
+    waiting = [_request(replica, context) for replica in replicas if replica.name not in workers]
     outcomes = placement.place(waiting, pool)
     for replica in replicas:
         outcome = outcomes.get(replica.name)
@@ -72,12 +74,12 @@ def plan(manifest: Manifest, inventory: Inventory, facts: Mapping[str, ModelFact
         rejections=_rejections(replicas, outcomes),
         served_names=manifest.served_names,
         notes=(
-            *_said(inventory),
+            *_inventory_notes(inventory),
             *survey.notes,
-            *_notes(replicas, workers, pool),
-            *_exposed(workers, replicas),
-            *_open_to_all(manifest.api),
-            *ports.moved(wishes, assigned, world),
+            *_cpu_notes(replicas, workers, pool),
+            *_exposed_secrets(workers, replicas),
+            *_open_endpoint_notes(manifest.api),
+            *ports.reassignment_notes(requests, assigned, context),
         ),
         manifest_path=manifest.path,
         workdir=str(PurePath(manifest.path).parent) if manifest.path else "",
@@ -87,7 +89,7 @@ def plan(manifest: Manifest, inventory: Inventory, facts: Mapping[str, ModelFact
     )
 
 
-def refuse_wrong(manifest: Manifest) -> None:
+def refuse_invalid(manifest: Manifest) -> None:
     """Raise ManifestError with everything that an engine cannot do, at the models' places in the file."""
     problems = []
     for model in manifest.models:
@@ -106,13 +108,13 @@ def refuse_wrong(manifest: Manifest) -> None:
                 where.column if where else 0,
                 f"model {model.names[0]}: {text}",
             )
-            for text in (_hiding(model, text) for text in said)
+            for text in (_without_secrets(model, text) for text in said)
         ]
     if problems:
         raise ManifestError(problems)
 
 
-def _hiding(model: ModelSpec, text: str) -> str:
+def _without_secrets(model: ModelSpec, text: str) -> str:
     """``text`` without values that came from the environment. Numbers stay: a short one stands anywhere."""
     for real, shown in model.hidden:
         if isinstance(real, str | list | dict):
@@ -120,7 +122,7 @@ def _hiding(model: ModelSpec, text: str) -> str:
     return text
 
 
-def _exposed(workers: Mapping[str, ProcessSpec], replicas: list[_Replica]) -> list[str]:
+def _exposed_secrets(workers: Mapping[str, ProcessSpec], replicas: list[_Replica]) -> list[str]:
     """What stands in command lines and should not."""
     found: dict[str, None] = {}
     for replica in replicas:
@@ -144,11 +146,14 @@ def _replicas(
     return found
 
 
-def _kept(
-    replicas: list[_Replica], pool: placement.Pool, world: World, make: specs.Maker
+def _unchanged(
+    replicas: list[_Replica],
+    pool: placement.DevicePool,
+    context: PlanningContext,
+    make: specs.ProcessSpecBuilder,
 ) -> dict[str, ProcessSpec]:
     """The running replicas that the manifest still wants just so, taken out of ``pool``."""
-    running = {spec.name: spec for spec in world.running}
+    running = {spec.name: spec for spec in context.running}
     kept = {}
     for replica in replicas:
         old = running.get(replica.name)
@@ -159,7 +164,7 @@ def _kept(
         masks = [devices.mask(where, by_index) for by_index in (True, False)]
         visible = old.mask if old.mask in masks else masks[0]
         if _spec(make, replica, where, old.vram_per_gpu, visible, old.reason) == old:
-            reserved = devices.reserved(old, world)
+            reserved = devices.reserved(old, context)
             pool.take(where, [reserved[device.uuid] for device in where], replica.group)
             kept[replica.name] = old
     return kept
@@ -187,20 +192,20 @@ def _unmoved(
     return where if allowed else None
 
 
-def _request(replica: _Replica, world: World) -> placement.Request:
+def _request(replica: _Replica, context: PlanningContext) -> placement.PlacementRequest:
     model, facts, engine = replica.model, replica.facts, replica.engine
 
     @cache
-    def need(count: int, gpu_name: str) -> estimate.Need | None:
-        return estimate.need(model, facts, engine, count, gpu_name, world.learned)
+    def need(count: int, gpu_name: str) -> estimate.VramNeed | None:
+        return estimate.need(model, facts, engine, count, gpu_name, context.measured_vram)
 
     def unsuited(count: int) -> str:
         problem = engine.unsuited(facts, count) if facts else ""
-        return problem or ("" if count else _too_large(model, weights, world))
+        return problem or ("" if count else _too_large(model, weights, context))
 
     weights = estimate.weight_bytes(model, facts, engine.memory) if facts else None
     needs_gpu, without_gpu = _needs_gpu(model, engine)
-    return placement.Request(
+    return placement.PlacementRequest(
         name=replica.name,
         group=replica.group,
         gpus=model.gpus,
@@ -222,17 +227,17 @@ def _needs_gpu(model: ModelSpec, engine: Engine) -> tuple[str, str]:
     return "", ""
 
 
-def _too_large(model: ModelSpec, weights: int | None, world: World) -> str:
+def _too_large(model: ModelSpec, weights: int | None, context: PlanningContext) -> str:
     # llama.cpp maps its file, and reads again what did not fit.
-    if model.engine is not EngineName.TRANSFORMERS or not weights or not world.main_memory:
+    if model.engine is not EngineName.TRANSFORMERS or not weights or not context.main_memory:
         return ""
-    if weights <= world.main_memory:
+    if weights <= context.main_memory:
         return ""
-    return f"its weights need {size(weights)} of main memory on the CPU, and this machine has {size(world.main_memory)}"
+    return f"its weights need {size(weights)} of main memory on the CPU, and this machine has {size(context.main_memory)}"
 
 
 def _spec(
-    make: specs.Maker,
+    make: specs.ProcessSpecBuilder,
     replica: _Replica,
     where: tuple[devices.Device, ...],
     claims: tuple[int, ...],
@@ -260,7 +265,7 @@ def _why_no_gpus(inventory: Inventory) -> str:
     return "; ".join(f"GPU {gpu.index} cannot be used: {gpu.lost}" for gpu in inventory.gpus if gpu.lost)
 
 
-def _said(inventory: Inventory) -> tuple[str, ...]:
+def _inventory_notes(inventory: Inventory) -> tuple[str, ...]:
     """What the look at the machine has to tell; why there is no GPU is said where it matters."""
     return (inventory.note,) if inventory.note and inventory.gpus and not inventory.simulated else ()
 
@@ -280,7 +285,7 @@ def _rejections(replicas: list[_Replica], outcomes: Mapping[str, placement.Outco
     refused: dict[int, list[tuple[_Replica, str]]] = {}
     for replica in replicas:
         outcome = outcomes.get(replica.name)
-        if isinstance(outcome, placement.Refused):
+        if isinstance(outcome, placement.NotPlaced):
             refused.setdefault(replica.group, []).append((replica, outcome.reason))
     found = []
     for rows in refused.values():
@@ -294,7 +299,7 @@ def _rejections(replicas: list[_Replica], outcomes: Mapping[str, placement.Outco
     return tuple(found)
 
 
-def _open_to_all(api: ApiSpec) -> list[str]:
+def _open_endpoint_notes(api: ApiSpec) -> list[str]:
     if api.api_keys_file or api.api_keys_env or is_loopback(api.host):
         return []
     return [
@@ -303,7 +308,9 @@ def _open_to_all(api: ApiSpec) -> list[str]:
     ]
 
 
-def _notes(replicas: list[_Replica], workers: Mapping[str, ProcessSpec], pool: placement.Pool) -> list[str]:
+def _cpu_notes(
+    replicas: list[_Replica], workers: Mapping[str, ProcessSpec], pool: placement.DevicePool
+) -> list[str]:
     """Models that run on the CPU although the manifest did not say so."""
     found: dict[str, None] = {}
     for replica in replicas:

@@ -7,16 +7,17 @@ from dataclasses import dataclass
 
 from llmlaunch.common.addresses import is_loopback, is_wildcard, overlap, without_brackets
 from llmlaunch.errors import PlanError, PortTakenError
+from llmlaunch.hardware.types import OccupiedPort
 from llmlaunch.manifest.types import DEFAULT_API_PORT, DEFAULT_CONTROLLER_PORT, DEFAULT_WORKER_PORT, Manifest
 from llmlaunch.planning import naming
 from llmlaunch.planning.formatting import listed
-from llmlaunch.planning.types import Occupied, ProcessSpec, World
+from llmlaunch.planning.types import PlanningContext, ProcessSpec
 
 _LAST = 65535
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class PortRequest:
     """One listener to be given a port."""
 
     name: str
@@ -27,12 +28,12 @@ class Wish:
     """Where to look from when nothing was asked."""
 
 
-def wishes(manifest: Manifest, stems: Sequence[str]) -> tuple[Wish, ...]:
+def port_requests(manifest: Manifest, stems: Sequence[str]) -> tuple[PortRequest, ...]:
     """The controller's, the API's and every replica's, in the order in which free ports are given away."""
     controller, api = manifest.controller, manifest.api
     found = [
-        Wish(naming.CONTROLLER, controller.host, controller.port, DEFAULT_CONTROLLER_PORT),
-        Wish(naming.API, api.host, api.port, DEFAULT_API_PORT),
+        PortRequest(naming.CONTROLLER, controller.host, controller.port, DEFAULT_CONTROLLER_PORT),
+        PortRequest(naming.API, api.host, api.port, DEFAULT_API_PORT),
     ]
     for stem, model in zip(stems, manifest.models, strict=True):
         first = model.port or DEFAULT_WORKER_PORT
@@ -40,68 +41,72 @@ def wishes(manifest: Manifest, stems: Sequence[str]) -> tuple[Wish, ...]:
             # Only the first replica's port was asked for; the others start counting beside it.
             asked = model.port if replica == 0 else None
             found.append(
-                Wish(f"{stem}-{replica + 1}", model.host, asked, first + replica if model.port else first)
+                PortRequest(
+                    f"{stem}-{replica + 1}", model.host, asked, first + replica if model.port else first
+                )
             )
     return tuple(found)
 
 
-def assign(wanted: Sequence[Wish], world: World) -> dict[str, int]:
+def assign(wanted: Sequence[PortRequest], context: PlanningContext) -> dict[str, int]:
     """A port for each name, no two alike on overlapping hosts.
 
     A running component keeps its port unless the manifest asks for another, or a stranger took it while nothing of the component
     ran. Raises PortTakenError when a port that was asked for is held by somebody else, and PlanError when there is none left.
     """
-    taken = _Taken(world)
+    taken = _OccupiedPorts(context)
     _refuse_taken(wanted, taken)
-    ports = {wish.name: wish.port for wish in wanted if wish.port is not None}
+    ports = {request.name: request.port for request in wanted if request.port is not None}
     used = set(ports.values())
-    before = {spec.name: spec for spec in world.running if not taken.by_strangers(spec)}
-    for wish in wanted:
-        old = before.get(wish.name)
-        if wish.name not in ports and old and old.host == wish.host and old.port not in used:
-            ports[wish.name] = old.port
+    before = {spec.name: spec for spec in context.running if not taken.by_strangers(spec)}
+    for request in wanted:
+        old = before.get(request.name)
+        if request.name not in ports and old and old.host == request.host and old.port not in used:
+            ports[request.name] = old.port
             used.add(old.port)
-    used |= {spec.port for spec in world.running}
+    used |= {spec.port for spec in context.running}
     cursor: dict[int, int] = {}
-    for wish in wanted:
-        if wish.name in ports:
+    for request in wanted:
+        if request.name in ports:
             continue
-        port = max(wish.start, cursor.get(wish.start, 0))
-        while port <= _LAST and (port in used or taken.on(wish.host, port)):
+        port = max(request.start, cursor.get(request.start, 0))
+        while port <= _LAST and (port in used or taken.on(request.host, port)):
             port += 1
         if port > _LAST:
-            raise PlanError(f"no free port for {wish.name} on {wish.host} from {wish.start} up")
-        ports[wish.name], cursor[wish.start] = port, port + 1
+            raise PlanError(f"no free port for {request.name} on {request.host} from {request.start} up")
+        ports[request.name], cursor[request.start] = port, port + 1
         used.add(port)
     return ports
 
 
-def moved(wanted: Sequence[Wish], assigned: Mapping[str, int], world: World) -> tuple[str, ...]:
+def reassignment_notes(
+    wanted: Sequence[PortRequest], assigned: Mapping[str, int], context: PlanningContext
+) -> tuple[str, ...]:
     """In words, which well-known default ports were taken, so that the plan has others now."""
-    taken, before = _Taken(world), {(spec.name, spec.port) for spec in world.running}
+    taken, before = _OccupiedPorts(context), {(spec.name, spec.port) for spec in context.running}
     found = []
-    for wish in wanted:
-        port = assigned[wish.name]
-        told_already = wish.port is not None or port == wish.start or (wish.name, port) in before
-        if told_already or wish.name not in (naming.CONTROLLER, naming.API):
+    for request in wanted:
+        port = assigned[request.name]
+        told_already = request.port is not None or port == request.start or (request.name, port) in before
+        if told_already or request.name not in (naming.CONTROLLER, naming.API):
             continue
-        holder = taken.on(wish.host, wish.start)
+        holder = taken.on(request.host, request.start)
         why = f"{holder.holder} holds" if holder else "another component has"
-        found.append(f"{wish.name} listens on port {port}, because {why} {wish.start}")
+        found.append(f"{request.name} listens on port {port}, because {why} {request.start}")
     return tuple(found)
 
 
-class _Taken:
+class _OccupiedPorts:
     """Look-ups in a long list of occupied ports."""
 
-    def __init__(self, world: World) -> None:
-        self._rows: dict[int, list[Occupied]] = {}
-        for row in world.occupied:
+    def __init__(self, context: PlanningContext) -> None:
+        self._rows: dict[int, list[OccupiedPort]] = {}
+        for row in context.occupied_ports:
             self._rows.setdefault(row.port, []).append(row)
-        self._own = {f"{world.deployment}/{spec.name}": spec for spec in world.running}
-        self._idle = world.idle
+        self._own = {f"{context.deployment}/{spec.name}": spec for spec in context.running}
+        self._idle = context.idle
 
-    def on(self, host: str, port: int) -> Occupied | None:
+    def on(self, host: str, port: int) -> OccupiedPort | None:
         return next((row for row in self._rows.get(port, ()) if overlap(row.host, host)), None)
 
     def by_strangers(self, spec: ProcessSpec) -> bool:
@@ -111,20 +116,22 @@ class _Taken:
         holder = self.on(spec.host, spec.port)
         return holder is not None and holder.owner not in self._own
 
-    def by_ours(self, wish: Wish) -> bool:
+    def by_ours(self, request: PortRequest) -> bool:
         """Whether the deployment itself holds the port that was asked for."""
         return any(
-            spec.port == wish.port and overlap(spec.host, wish.host) and not self.by_strangers(spec)
+            spec.port == request.port and overlap(spec.host, request.host) and not self.by_strangers(spec)
             for spec in self._own.values()
         )
 
 
-def _refuse_taken(wanted: Sequence[Wish], taken: _Taken) -> None:
+def _refuse_taken(wanted: Sequence[PortRequest], taken: _OccupiedPorts) -> None:
     found = []
-    for wish in wanted:
-        holder = taken.on(wish.host, wish.port) if wish.port is not None else None
-        if holder and not taken.by_ours(wish):
-            found.append(f"{wish.name} asks for port {wish.port} on {wish.host}, which {holder.holder} holds")
+    for request in wanted:
+        holder = taken.on(request.host, request.port) if request.port is not None else None
+        if holder and not taken.by_ours(request):
+            found.append(
+                f"{request.name} asks for port {request.port} on {request.host}, which {holder.holder} holds"
+            )
     if found:
         raise PortTakenError(
             "\n".join(found),
@@ -132,20 +139,26 @@ def _refuse_taken(wanted: Sequence[Wish], taken: _Taken) -> None:
         )
 
 
-def refuse_wrong_hosts(manifest: Manifest, world: World) -> None:
+def refuse_unusable_hosts(manifest: Manifest, context: PlanningContext) -> None:
     """Raise PlanError for every host that is no address of this machine, or has none."""
     hosts = [("controller", manifest.controller.host), ("api", manifest.api.host)]
     hosts += [(f"model {model.names[0]}", model.host) for model in manifest.models]
-    foreign = [f"{what}: host {host} is not this machine" for what, host in hosts if not _local(host, world)]
+    foreign = [
+        f"{what}: host {host} is not this machine" for what, host in hosts if not _local(host, context)
+    ]
     if foreign:
-        known = sorted(world.local_addresses | {"127.0.0.1", "localhost"})
+        known = sorted(context.local_addresses | {"127.0.0.1", "localhost"})
         raise PlanError(
             "\n".join(foreign),
             hint=f"the local runtime starts processes on this machine alone, which is called {listed(known, 'or')}; "
             "run llmlaunch on the other machine for its models",
         )
 
-    wrong = [f"{what}: host {host} {world.unusable[host]}" for what, host in hosts if host in world.unusable]
+    wrong = [
+        f"{what}: host {host} {context.unusable_hosts[host]}"
+        for what, host in hosts
+        if host in context.unusable_hosts
+    ]
     if wrong:
         raise PlanError(
             "\n".join(wrong),
@@ -153,6 +166,6 @@ def refuse_wrong_hosts(manifest: Manifest, world: World) -> None:
         )
 
 
-def _local(host: str, world: World) -> bool:
-    known = {name.lower() for name in world.local_addresses}
+def _local(host: str, context: PlanningContext) -> bool:
+    known = {name.lower() for name in context.local_addresses}
     return is_wildcard(host) or is_loopback(host) or without_brackets(host).lower() in known

@@ -13,7 +13,7 @@ from llmlaunch.models.facts import ModelFacts
 from llmlaunch.planning import estimate, naming
 from llmlaunch.planning.devices import Device
 from llmlaunch.planning.environment import looks_secret
-from llmlaunch.planning.types import Component, ProcessSpec, World
+from llmlaunch.planning.types import Component, PlanningContext, ProcessSpec
 
 _SECRET_NAME = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
 # Shorter values are compared whole: a secret of "1" must not hide every value with a 1 in it.
@@ -25,12 +25,12 @@ _PART = re.compile(r"[A-Za-z]\w*")
 _ORDER, _VISIBLE = "CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES"
 
 
-class Maker:
+class ProcessSpecBuilder:
     """Makes the specs of one deployment. The same arguments always make an equal spec."""
 
-    def __init__(self, manifest: Manifest, world: World, controller_url: str) -> None:
+    def __init__(self, manifest: Manifest, context: PlanningContext, controller_url: str) -> None:
         self._manifest = manifest
-        self._world = world
+        self._context = context
         self._controller_url = controller_url
 
     def controller(self, port: int) -> ProcessSpec:
@@ -53,8 +53,8 @@ class Maker:
             argv += ["--api-keys-file", wanted.api_keys_file]
         if wanted.api_keys_env:
             argv += ["--api-keys-env", wanted.api_keys_env]
-            if wanted.api_keys_env in self._world.env:
-                env[wanted.api_keys_env] = self._world.env[wanted.api_keys_env]
+            if wanted.api_keys_env in self._context.env:
+                env[wanted.api_keys_env] = self._context.env[wanted.api_keys_env]
         argv += ["--max-body-bytes", str(wanted.max_body_bytes)]
         # A request may take as long to end at the gateway as at any of the models behind it.
         grace = max(model.stop_grace_s for model in self._manifest.models)
@@ -105,7 +105,7 @@ class Maker:
                 DeviceClaim(device.uuid, device.index, device.total, claim)
                 for device, claim in zip(devices, claims, strict=True)
             ),
-            python=self._world.python,
+            python=self._context.python,
             kv_tokens=kv_tokens,
         )
         launch = engine.launch(request)
@@ -190,7 +190,7 @@ class Maker:
         )
 
     def _llmlaunch(self, verb: str, host: str, port: int) -> tuple[str, ...]:
-        return (self._world.python, "-m", "llmlaunch", verb, "--host", host, "--port", str(port))
+        return (self._context.python, "-m", "llmlaunch", verb, "--host", host, "--port", str(port))
 
     def _secret(self, env: Mapping[str, str]) -> tuple[str, ...]:
         return tuple(sorted(k for k, v in env.items() if _SECRET_NAME.search(k) or self._tells(v)))

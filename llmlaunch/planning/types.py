@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from llmlaunch.hardware.types import OccupiedPort
 from llmlaunch.manifest.types import DEFAULT_LOG_KEEP, DEFAULT_LOG_MAX_BYTES
 
 _SHORTEST_HIDDEN = 6
@@ -88,7 +89,7 @@ class ProcessSpec:
     log_keep: int = DEFAULT_LOG_KEEP
     """How many of these files are kept of each of its lives."""
     learning_key: str = ""
-    """Under which its measured VRAM is remembered (``World.learned``); empty: not worth remembering."""
+    """Under which its measured VRAM is remembered (``World.measured_vram``); empty: not worth remembering."""
 
     @property
     def shown_argv(self) -> tuple[str, ...]:
@@ -156,18 +157,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Occupied:
-    """A (host, port) that is taken, and by whom: "python (pid 4711)"."""
-
-    host: str
-    port: int
-    holder: str
-    owner: str = ""
-    """``deployment/component`` of a holder that a supervisor started; empty for everybody else."""
-
-
-@dataclass(frozen=True, slots=True)
-class Promise:
+class MemoryPromise:
     """Memory of a GPU that a component of another deployment has not taken yet, and will."""
 
     uuid: str
@@ -177,26 +167,26 @@ class Promise:
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class PlanningContext:
     """What the planner must know of the machine beside its GPUs."""
 
-    occupied: tuple[Occupied, ...] = ()
+    occupied_ports: tuple[OccupiedPort, ...] = ()
     deployment: str = ""
-    """The one that is planned, as :attr:`Occupied.owner` calls it."""
+    """The one that is planned, as :attr:`OccupiedPort.owner` calls it."""
     running: tuple[ProcessSpec, ...] = ()
     """What this deployment's supervisor runs now; unchanged replicas keep their place and port."""
     idle: frozenset[str] = frozenset()
     """Those of ``running``, by name, that have no process now: whoever holds their port is a stranger."""
-    promised: tuple[Promise, ...] = ()
+    promised: tuple[MemoryPromise, ...] = ()
     """To other deployments."""
-    learned: Mapping[str, int] = field(default_factory=dict)
+    measured_vram: Mapping[str, int] = field(default_factory=dict)
     """Measured VRAM (bytes per replica) by ``planning.estimate.learning_key``."""
     python: str = "python3"
     local_addresses: frozenset[str] = frozenset()
     """Addresses and names of this machine, beside loopback and the wildcards."""
-    unusable: Mapping[str, str] = field(default_factory=dict)
+    unusable_hosts: Mapping[str, str] = field(default_factory=dict)
     """Why nobody can listen on a host of the manifest, as the rest of a sentence: "has no address: …"."""
-    held: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    used_vram: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Bytes that a running component holds now, by its name and then by device UUID. A component that is missing here
     is taken to hold what its spec claims, as far as the device's used memory allows."""
     main_memory: int | None = None

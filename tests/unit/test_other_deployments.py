@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from llmlaunch.control.types import Deployed
-from llmlaunch.hardware.types import Gpu, GpuProcess, Inventory
-from llmlaunch.other_deployments import ports_of, promises_to
-from llmlaunch.planning.types import Component, Occupied, ProcessSpec, Promise
+from llmlaunch.hardware.types import Gpu, GpuProcess, Inventory, OccupiedPort
+from llmlaunch.other_deployments import claimed_ports, promised_memory
+from llmlaunch.planning.types import Component, MemoryPromise, ProcessSpec
 
 GiB = 1 << 30
 
@@ -24,9 +24,9 @@ def inventory(processes: tuple[GpuProcess, ...] | None) -> Inventory:
 def test_ports_of_what_runs_or_comes() -> None:
     specs = (worker("a", 1), worker("b", 2), worker("c", 3))
     other = Deployed(specs, {"a": "pending", "b": "stopped", "c": "failed"})
-    assert ports_of({"lab": other}) == (
-        Occupied("127.0.0.1", 1, "a of deployment lab", "lab/a"),
-        Occupied("127.0.0.1", 3, "c of deployment lab", "lab/c"),
+    assert claimed_ports({"lab": other}) == (
+        OccupiedPort("127.0.0.1", 1, "a of deployment lab", "lab/a"),
+        OccupiedPort("127.0.0.1", 3, "c of deployment lab", "lab/c"),
     )
 
 
@@ -34,9 +34,9 @@ def test_memory_that_is_still_to_be_loaded() -> None:
     specs = (worker("a", 1, 5 * GiB), worker("b", 2, 3 * GiB), worker("c", 3, 2 * GiB))
     other = {"lab": Deployed(specs, {"a": "starting", "b": "ready", "c": "failed"})}
     # Nothing is on the GPU, and the driver tells so: all of what runs or comes is still to be loaded.
-    assert promises_to(other, inventory(())) == (
-        Promise("GPU-0", 5 * GiB, "lab/a"),
-        Promise("GPU-0", 3 * GiB, "lab/b"),
+    assert promised_memory(other, inventory(())) == (
+        MemoryPromise("GPU-0", 5 * GiB, "lab/a"),
+        MemoryPromise("GPU-0", 3 * GiB, "lab/b"),
     )
     # The driver does not tell: what is ready has loaded, what is not has not.
-    assert promises_to(other, inventory(None)) == (Promise("GPU-0", 5 * GiB, "lab/a"),)
+    assert promised_memory(other, inventory(None)) == (MemoryPromise("GPU-0", 5 * GiB, "lab/a"),)

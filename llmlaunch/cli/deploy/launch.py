@@ -156,7 +156,7 @@ def _plan(request: Request, shown: PlainView | TerminalView) -> tuple[Manifest, 
 
 def _deployed(request: Request, shown: PlainView | TerminalView) -> Deployed:
     """What the deployment's supervisor was told to run. One that is going down is waited for, and runs nothing."""
-    from llmlaunch.assemble import NOTHING
+    from llmlaunch.assemble import NOTHING_DEPLOYED
     from llmlaunch.control.client import ControlClient
 
     with contextlib.suppress(NotRunningError):
@@ -168,7 +168,7 @@ def _deployed(request: Request, shown: PlainView | TerminalView) -> Deployed:
             return client.deployed()
         shown.say(f"waiting for {request.deployment} to finish shutting down")
         client.wait_gone(request.timeout_s or OLD_ONE_DEADLINE_S)
-    return NOTHING
+    return NOTHING_DEPLOYED
 
 
 @contextlib.contextmanager

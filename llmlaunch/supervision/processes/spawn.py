@@ -208,12 +208,12 @@ def start_under_shim(
 
 def wait_for_port(host: str, port: int) -> str:
     """Empty when a server could listen there, else why not, with the holder's name. Blocks for half a second at most."""
-    from llmlaunch.hardware.ports import can_bind, holder_of, unusable
+    from llmlaunch.hardware.ports import bind_problem, can_bind, holder_of
 
     end = time.monotonic() + _PORT_S
     while not can_bind(host, port):
         if time.monotonic() > end:
-            wrong = unusable(host)
+            wrong = bind_problem(host)
             return (
                 f"host {host} {wrong}"
                 if wrong

@@ -17,7 +17,7 @@ import pytest
 from llmlaunch import assemble, paths
 from llmlaunch.control.types import Deployed
 from llmlaunch.errors import HardwareError, ModelError, PlanError, PortTakenError
-from llmlaunch.hardware.gpu_usage import held_by_component
+from llmlaunch.hardware.gpu_usage import vram_by_component
 from llmlaunch.hardware.types import Gpu, GpuProcess, Inventory
 from llmlaunch.manifest.types import ApiSpec, EngineName, GpuCpu, Manifest, ModelSpec, Position
 from llmlaunch.planning.estimate import effective_args, learning_key
@@ -160,12 +160,12 @@ def test_measured_memory_is_remembered(home: Path) -> None:
     worker = before.processes[1]
     key = learning_key(spec.model, "transformers", effective_args(spec, 1), inventory.gpus[0].name)
     assert worker.learning_key == key
-    learned = paths.state_root() / "learned.json"
-    learned.parent.mkdir(parents=True)
-    learned.write_text(json.dumps({key: 9 * GiB, "other": "nonsense"}))
+    measured_vram = paths.state_root() / "learned.json"
+    measured_vram.parent.mkdir(parents=True)
+    measured_vram.write_text(json.dumps({key: 9 * GiB, "other": "nonsense"}))
     _, after = assemble.replan(manifest(spec), env=os.environ, gpus="1xL4")
     assert after.processes[1].vram_bytes == 9 * GiB
-    learned.write_text("{broken")
+    measured_vram.write_text("{broken")
     assert assemble.replan(manifest(spec), env=os.environ, gpus="1xL4")[1] == before
 
 
@@ -223,17 +223,17 @@ def test_memory_is_told_apart_by_the_component_that_holds_it(home: Path) -> None
             "m-1", Component.WORKER, (), {}, "h", 1, "a", gpus=("GPU-a", "GPU-b"), vram_per_gpu=(1, 1)
         )
 
-        def held(*gpus: Gpu) -> dict[str, dict[str, int]]:
-            return held_by_component(Inventory(gpus), "planning-test", [spec])
+        def used_vram(*gpus: Gpu) -> dict[str, dict[str, int]]:
+            return vram_by_component(Inventory(gpus), "planning-test", {spec.name: spec.gpus})
 
-        assert held(card, idle) == {"m-1": {"GPU-a": 3 * GiB, "GPU-b": 0}}
+        assert used_vram(card, idle) == {"m-1": {"GPU-a": 3 * GiB, "GPU-b": 0}}
         for blind in (
             replace(card, processes=None),
             replace(card, processes=()),
             replace(card, processes=(*rows, GpuProcess(ours.pid, None))),
             replace(card, processes=(GpuProcess(2**22 + 1, GiB),)),
         ):
-            assert held(blind, idle) == {}, "nothing is said when it is not sure"
+            assert used_vram(blind, idle) == {}, "nothing is said when it is not sure"
     finally:
         for child in (ours, strangers):
             child.kill()
@@ -288,10 +288,10 @@ def test_a_program_that_is_not_there_is_told_before_anything_starts(
     env = {**BARE, "PATH": f"/nowhere:{tmp_path}/bin"}
     _, made = assemble.replan(manifest(model, path=str(tmp_path / "deploy.yaml")), env=env)
     if not said:
-        assemble.refuse_missing_programs(made, assemble.NOTHING, env)
+        assemble.refuse_missing_programs(made, assemble.NOTHING_DEPLOYED, env)
         return
     with pytest.raises(PlanError) as caught:
-        assemble.refuse_missing_programs(made, assemble.NOTHING, env)
+        assemble.refuse_missing_programs(made, assemble.NOTHING_DEPLOYED, env)
     assert caught.value.message.startswith(said.replace("{folder}", str(tmp_path)))
     assert "\n" not in caught.value.message, "one line a model, not one a replica"
     assemble.refuse_missing_programs(made, Deployed(made.processes), env)

@@ -149,11 +149,13 @@ def test_tables_on_a_terminal_hold_the_same(tmp_path: Path) -> None:
 
     from llmlaunch.cli.plan import _tables
     from llmlaunch.planning.plan import plan
-    from llmlaunch.planning.types import World
-    from tests.unit.planning.worlds import FACTS, gpu, manifest, model
-    from tests.unit.planning.worlds import box as gpus
+    from llmlaunch.planning.types import PlanningContext
+    from tests.unit.planning.builders import FACTS, gpu, manifest, model
+    from tests.unit.planning.builders import box as gpus
 
-    made = plan(manifest(model(replicas=2), model(names=("[bold]",))), gpus(gpu(0, 24)), FACTS, World())
+    made = plan(
+        manifest(model(replicas=2), model(names=("[bold]",))), gpus(gpu(0, 24)), FACTS, PlanningContext()
+    )
     console = Console(width=200, record=True, markup=False, file=(tmp_path / "out").open("w"))
     console.print(_tables(made))
     console.file.close()

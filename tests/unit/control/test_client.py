@@ -100,7 +100,7 @@ def test_a_supervisor_of_another_version_is_told_as_one(
                 f"the running supervisor of 'lab' {words}, and they do not understand each other ({detail})"
             )
             assert caught.value.hint == "llmlaunch down --name lab first, then up"
-        assert other_deployments.look("other") == {}, "it keeps no other deployment from its start"
+        assert other_deployments.running_beside("other") == {}, "it keeps no other deployment from its start"
         assert manifest_of("lab") == "/srv/deploy.yaml"
 
 

@@ -33,7 +33,7 @@ def listen(stack: ExitStack, host: str, port: int, *, backlog: bool = True) -> s
 
 
 def holder(host: str, port: int) -> str:
-    return next((o.holder for o in ports.occupied([host]) if o.port == port), "")
+    return next((o.holder for o in ports.occupied_ports([host]) if o.port == port), "")
 
 
 def test_free_port() -> None:
@@ -65,7 +65,7 @@ def test_a_component_of_a_deployment_is_called_by_its_name() -> None:
         try:
             assert process.stdout is not None
             process.stdout.readline()
-            (row,) = [o for o in ports.occupied(["127.0.0.1"]) if o.port == port]
+            (row,) = [o for o in ports.occupied_ports(["127.0.0.1"]) if o.port == port]
             assert (row.holder, row.owner) == (f"tiny-1 of deployment lab (pid {process.pid})", "lab/tiny-1")
             assert ports.holder_of("127.0.0.1", port) == row.holder
         finally:
@@ -121,7 +121,7 @@ def test_a_socket_that_is_bound_but_does_not_listen_yet_counts(stack: ExitStack)
 def test_foreign_hosts() -> None:
     assert not ports.can_bind("192.0.2.1", free_port())
     assert not ports.can_bind("no-such-host.invalid", free_port())
-    assert ports.occupied(["192.0.2.1", "gpu-box-7.example"]) == ()
+    assert ports.occupied_ports(["192.0.2.1", "gpu-box-7.example"]) == ()
 
 
 def test_local_addresses() -> None:
@@ -133,7 +133,7 @@ def test_local_addresses() -> None:
 def test_every_host_gets_its_own_row(stack: ExitStack) -> None:
     port = free_port()
     listen(stack, "127.0.0.1", port)
-    rows = [o.host for o in ports.occupied(["127.0.0.1", "0.0.0.0", "127.0.0.9"]) if o.port == port]
+    rows = [o.host for o in ports.occupied_ports(["127.0.0.1", "0.0.0.0", "127.0.0.9"]) if o.port == port]
     assert rows == ["0.0.0.0", "127.0.0.1"]
 
 
@@ -145,7 +145,7 @@ def test_who_cannot_be_found_is_not_blamed_on_anybody(stack: ExitStack) -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0", "127.0.0.9"])
 def test_a_host_that_can_be_listened_on(host: str) -> None:
-    assert ports.unusable(host) == ""
+    assert ports.bind_problem(host) == ""
 
 
 @pytest.mark.parametrize("host", ["no-such-name.invalid", "a..b", "x" * 80])
@@ -155,7 +155,7 @@ def test_a_name_without_an_address_is_no_taken_port(host: str, monkeypatch: pyte
 
     if ".." not in host and len(host) < 64:
         monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    assert ports.unusable(host) == "has no address: neither /etc/hosts nor DNS knows this name"
+    assert ports.bind_problem(host) == "has no address: neither /etc/hosts nor DNS knows this name"
     assert not ports.can_bind(host, 80)
     assert spawn.wait_for_port(host, 80).startswith(f"host {host} has no address")
 
@@ -163,8 +163,8 @@ def test_a_name_without_an_address_is_no_taken_port(host: str, monkeypatch: pyte
 def test_a_name_that_leads_elsewhere_is_no_taken_port(monkeypatch: pytest.MonkeyPatch) -> None:
     row = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.7", 0))
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [row])
-    assert ports.unusable("gpu-box") == "is 192.0.2.7, which is no address of this machine"
-    assert ports.unusable("192.0.2.7") == "is no address of this machine"
+    assert ports.bind_problem("gpu-box") == "is 192.0.2.7, which is no address of this machine"
+    assert ports.bind_problem("192.0.2.7") == "is no address of this machine"
     assert spawn.wait_for_port("gpu-box", free_port()) == (
         "host gpu-box is 192.0.2.7, which is no address of this machine"
     )

@@ -7,15 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlaunch.errors import PlanError, PortTakenError
+from llmlaunch.hardware.types import OccupiedPort
 from llmlaunch.manifest.types import ApiSpec, ControllerSpec, GpuCpu, ModelSpec
 from llmlaunch.planning.naming import slug, stems
 from llmlaunch.planning.plan import plan
-from llmlaunch.planning.types import Occupied, Plan, ProcessSpec, World
-from tests.unit.planning.worlds import FACTS, box, manifest, model
+from llmlaunch.planning.types import Plan, PlanningContext, ProcessSpec
+from tests.unit.planning.builders import FACTS, box, manifest, model
 
 
-def planned(*models: ModelSpec, world: World | None = None, **changes: object) -> dict[str, ProcessSpec]:
-    made = plan(manifest(*models, **changes), box(), FACTS, world or World())
+def planned(
+    *models: ModelSpec, context: PlanningContext | None = None, **changes: object
+) -> dict[str, ProcessSpec]:
+    made = plan(manifest(*models, **changes), box(), FACTS, context or PlanningContext())
     return {spec.name: spec for spec in made.processes}
 
 
@@ -33,8 +36,8 @@ def test_default_ports() -> None:
 
 
 def test_a_taken_port_is_skipped_when_it_was_free_to_choose() -> None:
-    taken = tuple(Occupied("127.0.0.1", port, "nginx (pid 80)") for port in (21001, 21002, 21004, 8000))
-    found = planned(model(replicas=2), world=World(occupied=taken))
+    taken = tuple(OccupiedPort("127.0.0.1", port, "nginx (pid 80)") for port in (21001, 21002, 21004, 8000))
+    found = planned(model(replicas=2), context=PlanningContext(occupied_ports=taken))
     assert {name: spec.port for name, spec in found.items()} == {
         "controller": 21003,
         "llama-1": 21005,
@@ -44,21 +47,24 @@ def test_a_taken_port_is_skipped_when_it_was_free_to_choose() -> None:
 
 
 def test_a_port_on_another_host_is_free() -> None:
-    taken = (Occupied("10.0.0.5", 21002, "nginx (pid 80)"),)
-    assert planned(model(), world=World(occupied=taken))["llama-1"].port == 21002
+    taken = (OccupiedPort("10.0.0.5", 21002, "nginx (pid 80)"),)
+    assert planned(model(), context=PlanningContext(occupied_ports=taken))["llama-1"].port == 21002
 
 
 def test_ports_that_were_asked_for_and_are_taken_are_all_named_with_their_holders() -> None:
-    taken = (Occupied("0.0.0.0", 21002, "nginx (pid 80)"), Occupied("127.0.0.1", 8000, "curl (pid 7)"))
+    taken = (
+        OccupiedPort("0.0.0.0", 21002, "nginx (pid 80)"),
+        OccupiedPort("127.0.0.1", 8000, "curl (pid 7)"),
+    )
     with pytest.raises(PortTakenError) as error:
-        planned(model(port=21002), world=World(occupied=taken), api=ApiSpec(port=8000))
+        planned(model(port=21002), context=PlanningContext(occupied_ports=taken), api=ApiSpec(port=8000))
     assert "llama-1 asks for port 21002 on 127.0.0.1, which nginx (pid 80) holds" in error.value.message
     assert "api asks for port 8000 on 127.0.0.1, which curl (pid 7) holds" in error.value.message
 
 
 def test_the_next_replicas_count_up_from_the_port_of_the_first() -> None:
-    taken = (Occupied("127.0.0.1", 30001, "nginx (pid 80)"),)
-    found = planned(model(port=30000, replicas=3), world=World(occupied=taken))
+    taken = (OccupiedPort("127.0.0.1", 30001, "nginx (pid 80)"),)
+    found = planned(model(port=30000, replicas=3), context=PlanningContext(occupied_ports=taken))
     assert [found[f"llama-{n}"].port for n in (1, 2, 3)] == [30000, 30002, 30003]
 
 
@@ -69,20 +75,22 @@ def test_a_free_choice_leaves_ports_alone_that_others_asked_for() -> None:
 
 def test_a_running_component_keeps_its_port_and_that_is_no_conflict() -> None:
     before = planned(model(), model("smollm2", port=21010))
-    occupied = tuple(Occupied("127.0.0.1", spec.port, "python (pid 9)") for spec in before.values())
-    world = World(running=tuple(before.values()), occupied=occupied)
-    assert planned(model(), model("smollm2", port=21010), world=world) == before
+    occupied = tuple(OccupiedPort("127.0.0.1", spec.port, "python (pid 9)") for spec in before.values())
+    context = PlanningContext(running=tuple(before.values()), occupied_ports=occupied)
+    assert planned(model(), model("smollm2", port=21010), context=context) == before
     # A model that comes first in the file gets a new port; nobody moves.
-    after = planned(model("deepseek"), model(), model("smollm2", port=21010), world=world)
+    after = planned(model("deepseek"), model(), model("smollm2", port=21010), context=context)
     assert {name: after[name] for name in before} == before
     assert after["deepseek-1"].port == 21003
 
 
 def test_a_stranger_on_the_port_of_what_is_down_moves_it() -> None:
     before = planned(model(), model("smollm2"))
-    stranger = (Occupied("127.0.0.1", before["llama-1"].port, "nginx (pid 80)"),)
-    world = World(running=tuple(before.values()), occupied=stranger, idle=frozenset({"llama-1"}))
-    after = planned(model(), model("smollm2"), world=world)
+    stranger = (OccupiedPort("127.0.0.1", before["llama-1"].port, "nginx (pid 80)"),)
+    context = PlanningContext(
+        running=tuple(before.values()), occupied_ports=stranger, idle=frozenset({"llama-1"})
+    )
+    after = planned(model(), model("smollm2"), context=context)
     assert after["llama-1"].port == 21004
     assert str(before["llama-1"].port) not in after["llama-1"].argv
     assert {name: after[name] for name in after if name != "llama-1"} == {
@@ -93,43 +101,62 @@ def test_a_stranger_on_the_port_of_what_is_down_moves_it() -> None:
 def test_its_own_process_is_no_stranger() -> None:
     """It came back between the look at the supervisor and the look at the ports."""
     before = planned(model())
-    own = (Occupied("127.0.0.1", 21002, "llama-1 of deployment lab (pid 9)", "lab/llama-1"),)
-    world = World(deployment="lab", running=tuple(before.values()), occupied=own, idle=frozenset(before))
-    assert planned(model(), world=world) == before
-    asked = planned(model(port=21002), world=world)
+    own = (OccupiedPort("127.0.0.1", 21002, "llama-1 of deployment lab (pid 9)", "lab/llama-1"),)
+    context = PlanningContext(
+        deployment="lab", running=tuple(before.values()), occupied_ports=own, idle=frozenset(before)
+    )
+    assert planned(model(), context=context) == before
+    asked = planned(model(port=21002), context=context)
     assert asked["llama-1"].port == 21002
 
 
 def test_a_port_that_was_asked_for_is_refused_also_to_what_ran_there_before() -> None:
     before = planned(model(port=21002))
-    stranger = (Occupied("127.0.0.1", 21002, "nginx (pid 80)"),)
-    world = World(running=tuple(before.values()), occupied=stranger, idle=frozenset({"llama-1"}))
+    stranger = (OccupiedPort("127.0.0.1", 21002, "nginx (pid 80)"),)
+    context = PlanningContext(
+        running=tuple(before.values()), occupied_ports=stranger, idle=frozenset({"llama-1"})
+    )
     with pytest.raises(PortTakenError, match="which nginx"):
-        planned(model(port=21002), world=world)
+        planned(model(port=21002), context=context)
 
 
 def test_a_default_port_that_moved_is_told_once() -> None:
-    taken = (Occupied("127.0.0.1", 8000, "python (pid 7)"), Occupied("127.0.0.1", 21002, "nginx (pid 80)"))
-    first = plan(manifest(model(gpus=GpuCpu())), box(), FACTS, World(occupied=taken))
+    taken = (
+        OccupiedPort("127.0.0.1", 8000, "python (pid 7)"),
+        OccupiedPort("127.0.0.1", 21002, "nginx (pid 80)"),
+    )
+    first = plan(manifest(model(gpus=GpuCpu())), box(), FACTS, PlanningContext(occupied_ports=taken))
     assert first.notes == ("api listens on port 8001, because python (pid 7) holds 8000",)
-    again = plan(manifest(model(gpus=GpuCpu())), box(), FACTS, World(occupied=taken, running=first.processes))
+    again = plan(
+        manifest(model(gpus=GpuCpu())),
+        box(),
+        FACTS,
+        PlanningContext(occupied_ports=taken, running=first.processes),
+    )
     assert again.notes == ()
-    asked = plan(manifest(model(gpus=GpuCpu()), api=ApiSpec(port=8001)), box(), FACTS, World(occupied=taken))
+    asked = plan(
+        manifest(model(gpus=GpuCpu()), api=ApiSpec(port=8001)),
+        box(),
+        FACTS,
+        PlanningContext(occupied_ports=taken),
+    )
     assert asked.notes == ()
 
 
 def test_a_default_port_that_another_component_asked_for_is_told_too() -> None:
-    made = plan(manifest(model(port=8000, gpus=GpuCpu())), box(), FACTS, World())
+    made = plan(manifest(model(port=8000, gpus=GpuCpu())), box(), FACTS, PlanningContext())
     assert made.notes == ("api listens on port 8001, because another component has 8000",)
 
 
 def test_a_changed_component_keeps_the_port_it_had() -> None:
     before = planned(model(), model("smollm2"))
-    world = World(
+    context = PlanningContext(
         running=tuple(before.values()),
-        occupied=tuple(Occupied("127.0.0.1", spec.port, "python (pid 9)") for spec in before.values()),
+        occupied_ports=tuple(
+            OccupiedPort("127.0.0.1", spec.port, "python (pid 9)") for spec in before.values()
+        ),
     )
-    after = planned(model(max_concurrency=3), model("smollm2"), world=world)
+    after = planned(model(max_concurrency=3), model("smollm2"), context=context)
     assert after["llama-1"].port == before["llama-1"].port
     assert after["llama-1"] != before["llama-1"]
     assert after["smollm2-1"] == before["smollm2-1"]
@@ -137,7 +164,7 @@ def test_a_changed_component_keeps_the_port_it_had() -> None:
 
 def test_a_new_component_does_not_take_the_port_of_one_that_is_still_going_down() -> None:
     before = planned(model("smollm2"))
-    after = planned(model(), world=World(running=tuple(before.values())))
+    after = planned(model(), context=PlanningContext(running=tuple(before.values())))
     assert after["llama-1"].port != before["smollm2-1"].port
 
 
@@ -148,16 +175,18 @@ def test_no_port_left() -> None:
 
 def test_hosts_of_other_machines_are_refused_with_what_is_local() -> None:
     with pytest.raises(PlanError) as error:
-        planned(model(host="10.9.8.7"), world=World(local_addresses=frozenset({"192.168.1.5"})))
+        planned(model(host="10.9.8.7"), context=PlanningContext(local_addresses=frozenset({"192.168.1.5"})))
     assert "model llama: host 10.9.8.7 is not this machine" in error.value.message
     assert "192.168.1.5" in error.value.hint
 
 
 def test_hosts_that_nobody_can_listen_on_are_refused_by_name() -> None:
     why = "has no address: neither /etc/hosts nor DNS knows this name"
-    world = World(local_addresses=frozenset({"gpu-box-7"}), unusable={"gpu-box-7": why, "localhost": why})
+    context = PlanningContext(
+        local_addresses=frozenset({"gpu-box-7"}), unusable_hosts={"gpu-box-7": why, "localhost": why}
+    )
     with pytest.raises(PlanError) as error:
-        planned(model(host="localhost"), api=ApiSpec("gpu-box-7"), world=world)
+        planned(model(host="localhost"), api=ApiSpec("gpu-box-7"), context=context)
     assert error.value.message == f"api: host gpu-box-7 {why}\nmodel llama: host localhost {why}"
     assert "/etc/hosts" in error.value.hint
 
@@ -166,8 +195,8 @@ def test_hosts_that_nobody_can_listen_on_are_refused_by_name() -> None:
     "host", ["127.0.0.1", "127.0.0.7", "localhost", "0.0.0.0", "::", "[::1]", "192.168.1.5", "Box"]
 )
 def test_local_hosts(host: str) -> None:
-    world = World(local_addresses=frozenset({"192.168.1.5", "box"}))
-    assert planned(model(host=host), world=world)["llama-1"].host == host
+    context = PlanningContext(local_addresses=frozenset({"192.168.1.5", "box"}))
+    assert planned(model(host=host), context=context)["llama-1"].host == host
 
 
 @pytest.mark.parametrize(
@@ -211,6 +240,6 @@ def test_component_names_are_unique_and_plain(names: list[str]) -> None:
 
 
 def test_the_plan_says_where_it_comes_from() -> None:
-    made: Plan = plan(manifest(model(), path="/srv/lab/deploy.yaml"), box(), FACTS, World())
+    made: Plan = plan(manifest(model(), path="/srv/lab/deploy.yaml"), box(), FACTS, PlanningContext())
     assert (made.deployment, made.manifest_path, made.workdir) == ("lab", "/srv/lab/deploy.yaml", "/srv/lab")
     assert made.served_names == ("llama",)

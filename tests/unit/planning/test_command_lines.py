@@ -11,8 +11,8 @@ from llmlaunch.errors import ManifestError
 from llmlaunch.manifest.load import loads
 from llmlaunch.planning.codec import plan_from_json, plan_report, plan_to_json
 from llmlaunch.planning.plan import plan
-from llmlaunch.planning.types import Plan, ProcessSpec, World
-from tests.unit.planning.worlds import FACTS, box, gpu
+from llmlaunch.planning.types import Plan, PlanningContext, ProcessSpec
+from tests.unit.planning.builders import FACTS, box, gpu
 
 SECRET = "hunter2-0123456789"
 ENV = {"S": SECRET, "LAB_TOKEN": SECRET, "N": "64", "DASHED": "-x", "ON": "true", "HOME": "/home/me"}
@@ -20,7 +20,7 @@ ENV = {"S": SECRET, "LAB_TOKEN": SECRET, "N": "64", "DASHED": "-x", "ON": "true"
 
 def made(model: str, env: dict[str, str] = ENV) -> Plan:
     manifest = loads(f"models: [{model}]", env=env, base=Path("/nowhere"))
-    return plan(manifest, box(gpu(0)), FACTS, World())
+    return plan(manifest, box(gpu(0)), FACTS, PlanningContext())
 
 
 def worker(model: str) -> ProcessSpec:
@@ -71,7 +71,7 @@ def test_what_defaults_bring_in_is_hidden_in_every_model() -> None:
         'defaults: {engine: vllm, engine_args: {hf_token: "${S}"}}',
         env=ENV,
     )
-    for spec in plan(manifest, box(gpu(0)), FACTS, World()).processes[1:-1]:
+    for spec in plan(manifest, box(gpu(0)), FACTS, PlanningContext()).processes[1:-1]:
         assert SECRET in spec.argv
         assert SECRET not in str(spec.shown_argv)
 

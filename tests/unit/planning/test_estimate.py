@@ -25,7 +25,7 @@ from llmlaunch.planning.estimate import (
     weight_bytes,
 )
 from llmlaunch.planning.formatting import sizes
-from tests.unit.planning.worlds import DEEPSEEK, LLAMA, SMOLLM, GiB, MiB, model
+from tests.unit.planning.builders import DEEPSEEK, LLAMA, SMOLLM, GiB, MiB, model
 
 VLLM = registry.get("vllm")
 TRANSFORMERS = registry.get("transformers")
@@ -144,14 +144,14 @@ def test_nothing_known_gives_no_estimate() -> None:
 
 def test_the_manifest_beats_what_was_learned_and_that_beats_the_estimate() -> None:
     key = learning_key("llama", "vllm", effective_args(vllm, 2), "NVIDIA L4")
-    learned = {key: 30 * GiB + 1}
-    found = need(vllm, LLAMA, VLLM, 2, "NVIDIA L4", learned)
+    measured_vram = {key: 30 * GiB + 1}
+    found = need(vllm, LLAMA, VLLM, 2, "NVIDIA L4", measured_vram)
     assert found
     assert (found.origin, found.per_gpu) == (Origin.LEARNED, 15 * GiB + 1)
-    other = need(vllm, LLAMA, VLLM, 2, "NVIDIA A100", learned)
+    other = need(vllm, LLAMA, VLLM, 2, "NVIDIA A100", measured_vram)
     assert other
     assert other.origin is Origin.ESTIMATE
-    said = need(replace(vllm, vram_bytes=9 * GiB + 1), LLAMA, VLLM, 2, "NVIDIA L4", learned)
+    said = need(replace(vllm, vram_bytes=9 * GiB + 1), LLAMA, VLLM, 2, "NVIDIA L4", measured_vram)
     assert said
     assert (said.origin, said.per_gpu, said.parts) == (Origin.MANIFEST, 9 * GiB // 2 + 1, ())
 

@@ -22,8 +22,8 @@ from llmlaunch.manifest.types import (
 )
 from llmlaunch.planning.estimate import effective_args, learning_key
 from llmlaunch.planning.plan import plan
-from llmlaunch.planning.types import Component, Plan, ProcessSpec, Promise, World
-from tests.unit.planning.worlds import (
+from llmlaunch.planning.types import Component, MemoryPromise, Plan, PlanningContext, ProcessSpec
+from tests.unit.planning.builders import (
     FACTS,
     LLAMA,
     GiB,
@@ -41,8 +41,8 @@ from tests.unit.planning.worlds import (
 VLLM = EngineName.VLLM
 
 
-def planned(*models: ModelSpec, on: Inventory, world: World | None = None) -> Plan:
-    return plan(manifest(*models), on, FACTS, world or World())
+def planned(*models: ModelSpec, on: Inventory, context: PlanningContext | None = None) -> Plan:
+    return plan(manifest(*models), on, FACTS, context or PlanningContext())
 
 
 def spec(made: Plan, name: str) -> ProcessSpec:
@@ -111,7 +111,7 @@ def test_a_refusal_names_the_replicas() -> None:
 
 def test_what_was_learned_decides() -> None:
     key = learning_key("llama", "vllm", effective_args(model(engine=VLLM), 1), "NVIDIA A100-SXM4-80GB")
-    made = planned(model(engine=VLLM), on=box(gpu(0)), world=World(learned={key: 17 * GiB}))
+    made = planned(model(engine=VLLM), on=box(gpu(0)), context=PlanningContext(measured_vram={key: 17 * GiB}))
     worker = spec(made, "llama-1")
     assert worker.vram_bytes == 17 * GiB
     assert worker.learning_key == key
@@ -125,7 +125,7 @@ def test_a_figure_from_the_manifest_teaches_nothing() -> None:
 
 def test_unknown_size_asks_for_vram() -> None:
     blank = replace(FACTS["llama"], weight_bytes=None, parameters=None)
-    made = plan(manifest(model()), box(gpu(0)), {"llama": blank}, World())
+    made = plan(manifest(model()), box(gpu(0)), {"llama": blank}, PlanningContext())
     assert "write vram: on the model" in reason(made)
 
 
@@ -238,13 +238,13 @@ def test_auto_without_gpus_is_the_cpu_with_a_note() -> None:
 
 
 def test_weights_larger_than_main_memory_are_refused_on_the_cpu() -> None:
-    small = World(main_memory=8 * GiB)
-    assert reason(planned(model(), on=BARE, world=small)) == (
+    small = PlanningContext(main_memory=8 * GiB)
+    assert reason(planned(model(), on=BARE, context=small)) == (
         "its weights need 15.0 GiB of main memory on the CPU, and this machine has 8.0 GiB"
     )
-    assert not planned(model(gpus=GpuCpu()), on=box(gpu(0)), world=small).fits
-    assert planned(model(), on=box(gpu(0)), world=small).fits
-    assert planned(model(), on=BARE, world=World(main_memory=16 * GiB)).fits
+    assert not planned(model(gpus=GpuCpu()), on=box(gpu(0)), context=small).fits
+    assert planned(model(), on=box(gpu(0)), context=small).fits
+    assert planned(model(), on=BARE, context=PlanningContext(main_memory=16 * GiB)).fits
 
 
 def test_cpu_on_a_box_with_gpus_is_no_note() -> None:
@@ -309,10 +309,12 @@ def test_a_probe_of_ones_own() -> None:
 def test_what_was_promised_to_others_is_not_given_away() -> None:
     run = model(engine=EngineName.COMMAND, command=("serve",), vram_bytes=20 * GiB)
     free = box(gpu(0, total=24), gpu(1, total=24))
-    promised = (Promise(uuid(0), 10 * GiB, "other/llama-1"),)
-    assert spec(planned(run, on=free, world=World(promised=promised)), "llama-1").gpus == (uuid(1),)
-    full = (*promised, Promise(uuid(1), 5 * GiB, "other/llama-2"))
-    text = reason(planned(run, on=free, world=World(promised=full)))
+    promised = (MemoryPromise(uuid(0), 10 * GiB, "other/llama-1"),)
+    assert spec(planned(run, on=free, context=PlanningContext(promised=promised)), "llama-1").gpus == (
+        uuid(1),
+    )
+    full = (*promised, MemoryPromise(uuid(1), 5 * GiB, "other/llama-2"))
+    text = reason(planned(run, on=free, context=PlanningContext(promised=full)))
     assert "other/llama-1, which has yet to load 10.0 GiB" in text
     assert "other/llama-2, which has yet to load 5.0 GiB" in text
 
@@ -389,7 +391,7 @@ def test_indexes_are_not_used_where_cuda_may_count_otherwise() -> None:
     assert spec(before, "llama-1").mask == "2"
     for odd in (box(replace(gpu(0), lost="GPU is lost"), gpu(1), gpu(2)), box(mig_gpu(0, 2), gpu(1), gpu(2))):
         assert spec(planned(wanted, on=odd), "llama-1").mask == uuid(2)
-        again = planned(wanted, on=odd, world=World(running=before.processes))
+        again = planned(wanted, on=odd, context=PlanningContext(running=before.processes))
         assert again.processes == before.processes, "what runs already has found its GPU"
 
 
@@ -399,14 +401,16 @@ def test_indexes_are_not_used_where_cuda_may_count_otherwise() -> None:
 def test_what_a_replica_holds_is_free_for_itself_and_taken_for_others() -> None:
     inventory = box(gpu(0, 40))
     first = planned(model(vram_bytes=30 * GiB), on=inventory)
-    world = World(running=first.processes)
+    context = PlanningContext(running=first.processes)
     loaded = as_used(inventory, first)
-    again = planned(model(vram_bytes=30 * GiB), model("smollm2", vram_bytes=20 * GiB), on=loaded, world=world)
+    again = planned(
+        model(vram_bytes=30 * GiB), model("smollm2", vram_bytes=20 * GiB), on=loaded, context=context
+    )
     assert workers(again) == {"llama-1": (uuid(0),)}
     assert "this plan takes 30.0 GiB" in reason(again)
     assert (again.gpus[0].free_bytes, again.gpus[0].planned_bytes) == (first.gpus[0].free_bytes, 30 * GiB)
     # Replaced instead of kept, its memory is there for its successor.
-    changed = planned(model(vram_bytes=35 * GiB), on=loaded, world=world)
+    changed = planned(model(vram_bytes=35 * GiB), on=loaded, context=context)
     assert changed.fits
     assert spec(changed, "llama-1").vram_bytes == 35 * GiB
 
@@ -415,9 +419,9 @@ def test_a_replica_that_holds_more_than_its_claim_keeps_it_from_others() -> None
     inventory = box(gpu(0, 40))
     first = planned(model(vram_bytes=10 * GiB), on=inventory)
     grown = replace(gpu(0, 40), used_bytes=30 * GiB, free_bytes=40 * GiB - GiB // 2 - 30 * GiB)
-    world = World(running=first.processes, held={"llama-1": {uuid(0): 30 * GiB}})
+    context = PlanningContext(running=first.processes, used_vram={"llama-1": {uuid(0): 30 * GiB}})
     again = planned(
-        model(vram_bytes=10 * GiB), model("smollm2", vram_bytes=15 * GiB), on=box(grown), world=world
+        model(vram_bytes=10 * GiB), model("smollm2", vram_bytes=15 * GiB), on=box(grown), context=context
     )
     assert workers(again) == {"llama-1": (uuid(0),)}
     assert not again.fits
@@ -428,16 +432,21 @@ def test_a_replica_that_is_still_loading_sells_nothing_twice() -> None:
     inventory = box(replace(gpu(0, 40), processes=None))
     first = planned(model(vram_bytes=30 * GiB), on=inventory)
     second = model("smollm2", vram_bytes=20 * GiB)
-    again = planned(model(vram_bytes=30 * GiB), second, on=inventory, world=World(running=first.processes))
+    again = planned(
+        model(vram_bytes=30 * GiB), second, on=inventory, context=PlanningContext(running=first.processes)
+    )
     assert workers(again) == {"llama-1": (uuid(0),)}
     assert not again.fits
 
 
 def test_a_new_figure_from_learning_restarts_nobody() -> None:
     first = planned(model(engine=VLLM), on=box(gpu(0)))
-    world = World(running=first.processes, learned={spec(first, "llama-1").learning_key: 30 * GiB})
+    context = PlanningContext(
+        running=first.processes, measured_vram={spec(first, "llama-1").learning_key: 30 * GiB}
+    )
     assert (
-        planned(model(engine=VLLM), on=as_used(box(gpu(0)), first), world=world).processes == first.processes
+        planned(model(engine=VLLM), on=as_used(box(gpu(0)), first), context=context).processes
+        == first.processes
     )
 
 
@@ -445,13 +454,15 @@ def test_a_replica_on_a_gpu_that_was_lost_moves() -> None:
     first = planned(model(gpus=GpuAuto(1)), on=box(gpu(0), gpu(1)))
     assert workers(first) == {"llama-1": (uuid(0),)}
     broken = box(replace(gpu(0), lost="GPU is lost"), gpu(1))
-    again = planned(model(gpus=GpuAuto(1)), on=broken, world=World(running=first.processes))
+    again = planned(model(gpus=GpuAuto(1)), on=broken, context=PlanningContext(running=first.processes))
     assert workers(again) == {"llama-1": (uuid(1),)}
 
 
 def test_a_replica_that_is_pinned_elsewhere_moves() -> None:
     first = planned(model(), on=box(gpu(0), gpu(1)))
-    again = planned(model(gpus=GpuPinned((1,))), on=box(gpu(0), gpu(1)), world=World(running=first.processes))
+    again = planned(
+        model(gpus=GpuPinned((1,))), on=box(gpu(0), gpu(1)), context=PlanningContext(running=first.processes)
+    )
     assert workers(again) == {"llama-1": (uuid(1),)}
 
 
@@ -467,7 +478,7 @@ def test_secrets_are_known_by_name_and_by_value() -> None:
         "PINS": "pins",
     }
     wanted = replace(manifest(model(env=env)), secrets=frozenset({"hunter2secret", "pin", ""}))
-    worker = spec(plan(wanted, BARE, FACTS, World()), "llama-1")
+    worker = spec(plan(wanted, BARE, FACTS, PlanningContext()), "llama-1")
     assert worker.secret_env == ("EXACT", "HF_TOKEN", "URL")
     assert worker.shown_env["SAFE"] == "plain"
 
@@ -491,7 +502,7 @@ def test_the_controller_and_the_api() -> None:
             tls_key="/k2",
         ),
     )
-    made = plan(wanted, BARE, FACTS, World(python="/py", env={"LAB_KEYS": "sk-1"}))
+    made = plan(wanted, BARE, FACTS, PlanningContext(python="/py", env={"LAB_KEYS": "sk-1"}))
     assert spec(made, "controller").argv == (
         "/py", "-m", "llmlaunch", "controller", "--host", "0.0.0.0", "--port", "21001",
         "--dispatch-method", "shortest_queue", "--open-registration",
@@ -525,14 +536,16 @@ def test_the_controller_and_the_api() -> None:
     ],
 )
 def test_an_endpoint_that_is_open_to_everybody_is_noted(api: ApiSpec, noted: bool) -> None:
-    world = World(local_addresses=frozenset({"192.168.1.5"}))
-    made = plan(replace(manifest(model()), api=api), BARE, FACTS, world)
+    context = PlanningContext(local_addresses=frozenset({"192.168.1.5"}))
+    made = plan(replace(manifest(model()), api=api), BARE, FACTS, context)
     assert any("anybody who can reach this machine" in note for note in made.notes) == noted
 
 
 def test_the_api_outlasts_the_longest_grace_of_its_models() -> None:
     """It ends open streams itself, with an error that clients can see; killed at the same moment it could not."""
-    made = plan(manifest(model(stop_grace_s=45.0), model("smollm2", stop_grace_s=1.0)), BARE, FACTS, World())
+    made = plan(
+        manifest(model(stop_grace_s=45.0), model("smollm2", stop_grace_s=1.0)), BARE, FACTS, PlanningContext()
+    )
     api = spec(made, "api")
     assert api.argv[api.argv.index("--stop-grace") + 1] == "45"
     assert api.stop_grace_s == 48.0
@@ -581,6 +594,6 @@ def test_gateways_hear_how_many_requests_an_engine_works_on_at_a_time(
     engine: EngineName, more: dict[str, Any], expected: int | None
 ) -> None:
     facts = {"llama": replace(LLAMA, format="gguf") if engine is EngineName.LLAMACPP else LLAMA}
-    made = plan(manifest(model(engine=engine, **more)), box(gpu(0)), facts, World())
+    made = plan(manifest(model(engine=engine, **more)), box(gpu(0)), facts, PlanningContext())
     (worker,) = (spec for spec in made.processes if spec.component is Component.WORKER)
     assert worker.max_concurrency == expected

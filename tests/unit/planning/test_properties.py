@@ -7,14 +7,14 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlaunch.hardware.types import Inventory
+from llmlaunch.hardware.types import Inventory, OccupiedPort
 from llmlaunch.manifest.types import GpuAuto, GpuCpu, GpuPinned, Manifest, ModelSpec
 from llmlaunch.planning.plan import plan
-from llmlaunch.planning.types import Component, Occupied, Plan, World
-from tests.unit.planning.worlds import FACTS, as_used, inventories, manifest, manifests, model_specs
+from llmlaunch.planning.types import Component, Plan, PlanningContext
+from tests.unit.planning.builders import FACTS, as_used, inventories, manifest, manifests, model_specs
 
 boxes = inventories()
-wishes = manifests()
+any_manifest = manifests()
 many = settings(max_examples=100, deadline=None)
 
 
@@ -30,15 +30,15 @@ def left(inventory: Inventory) -> dict[str, int]:
     return {u: free for u, free in found.items() if inventory.visible is None or u in inventory.visible}
 
 
-def seen_later(inventory: Inventory, made: Plan) -> list[tuple[Inventory, World]]:
+def seen_later(inventory: Inventory, made: Plan) -> list[tuple[Inventory, PlanningContext]]:
     """The world once ``made`` runs: still loading, loaded, and loaded where the driver does not tell who holds what."""
     loaded = as_used(inventory, made)
     nothing = {spec.name: dict.fromkeys(spec.gpus, 0) for spec in made.processes}
     everything = {spec.name: dict(zip(spec.gpus, spec.vram_per_gpu, strict=True)) for spec in made.processes}
     return [
-        (inventory, World(running=made.processes, held=nothing)),
-        (loaded, World(running=made.processes, held=everything)),
-        (loaded, World(running=made.processes)),
+        (inventory, PlanningContext(running=made.processes, used_vram=nothing)),
+        (loaded, PlanningContext(running=made.processes, used_vram=everything)),
+        (loaded, PlanningContext(running=made.processes)),
     ]
 
 
@@ -50,9 +50,9 @@ def claims(made: Plan) -> Counter[str]:
 
 
 @many
-@given(boxes, wishes)
+@given(boxes, any_manifest)
 def test_no_device_is_oversold_or_used_against_its_state(inventory: Inventory, wanted: Manifest) -> None:
-    made = plan(wanted, inventory, FACTS, World())
+    made = plan(wanted, inventory, FACTS, PlanningContext())
     free = left(inventory)
     for uuid, claim in claims(made).items():
         assert claim <= free[uuid]
@@ -60,9 +60,9 @@ def test_no_device_is_oversold_or_used_against_its_state(inventory: Inventory, w
 
 
 @many
-@given(boxes, wishes)
+@given(boxes, any_manifest)
 def test_every_replica_is_placed_or_refused_with_a_reason(inventory: Inventory, wanted: Manifest) -> None:
-    made = plan(wanted, inventory, FACTS, World())
+    made = plan(wanted, inventory, FACTS, PlanningContext())
     placed = Counter(spec.names[0] for spec in made.processes if spec.component is Component.WORKER)
     refused = {rejection.model: rejection.reason for rejection in made.rejections}
     for model in wanted.models:
@@ -76,9 +76,9 @@ def test_every_replica_is_placed_or_refused_with_a_reason(inventory: Inventory, 
 
 
 @many
-@given(boxes, wishes)
+@given(boxes, any_manifest)
 def test_a_replica_gets_what_it_asked_for(inventory: Inventory, wanted: Manifest) -> None:
-    made = plan(wanted, inventory, FACTS, World())
+    made = plan(wanted, inventory, FACTS, PlanningContext())
     models = {model.names[0]: model for model in wanted.models}
     by_index = {gpu.index: gpu.uuid for gpu in inventory.gpus}
     for spec in made.processes:
@@ -102,9 +102,9 @@ def test_a_replica_gets_what_it_asked_for(inventory: Inventory, wanted: Manifest
 
 
 @many
-@given(boxes, wishes)
+@given(boxes, any_manifest)
 def test_masks_name_exactly_the_devices(inventory: Inventory, wanted: Manifest) -> None:
-    made = plan(wanted, inventory, FACTS, World())
+    made = plan(wanted, inventory, FACTS, PlanningContext())
     by_index = {str(gpu.index): gpu.uuid for gpu in inventory.gpus}
     for spec in made.processes:
         assert spec.mask is not None
@@ -116,10 +116,12 @@ def test_masks_name_exactly_the_devices(inventory: Inventory, wanted: Manifest) 
 
 
 @many
-@given(boxes, wishes, st.lists(st.integers(8000, 8010) | st.integers(21000, 21020), max_size=20))
+@given(boxes, any_manifest, st.lists(st.integers(8000, 8010) | st.integers(21000, 21020), max_size=20))
 def test_ports_are_unique_and_free(inventory: Inventory, wanted: Manifest, taken: list[int]) -> None:
-    world = World(occupied=tuple(Occupied("127.0.0.1", port, "nginx (pid 80)") for port in taken))
-    made = plan(wanted, inventory, FACTS, world)
+    context = PlanningContext(
+        occupied_ports=tuple(OccupiedPort("127.0.0.1", port, "nginx (pid 80)") for port in taken)
+    )
+    made = plan(wanted, inventory, FACTS, context)
     used = [spec.port for spec in made.processes]
     assert len(set(used)) == len(used)
     assert not set(used) & set(taken)
@@ -128,12 +130,12 @@ def test_ports_are_unique_and_free(inventory: Inventory, wanted: Manifest, taken
 
 
 @many
-@given(boxes, wishes)
+@given(boxes, any_manifest)
 def test_a_running_plan_is_planned_again_the_same(inventory: Inventory, wanted: Manifest) -> None:
-    first = plan(wanted, inventory, FACTS, World())
-    assert plan(wanted, inventory, FACTS, World()) == first
-    for seen, world in seen_later(inventory, first):
-        again = plan(wanted, seen, FACTS, world)
+    first = plan(wanted, inventory, FACTS, PlanningContext())
+    assert plan(wanted, inventory, FACTS, PlanningContext()) == first
+    for seen, context in seen_later(inventory, first):
+        again = plan(wanted, seen, FACTS, context)
         assert again.processes == first.processes
         assert again.gpus == first.gpus
         assert again.notes == first.notes
@@ -141,16 +143,16 @@ def test_a_running_plan_is_planned_again_the_same(inventory: Inventory, wanted: 
 
 
 @many
-@given(boxes, wishes, model_specs("added"), st.integers(0, 4))
+@given(boxes, any_manifest, model_specs("added"), st.integers(0, 4))
 def test_a_new_model_moves_nobody_and_oversells_nothing(
     inventory: Inventory, wanted: Manifest, added: ModelSpec, at: int
 ) -> None:
-    first = plan(wanted, inventory, FACTS, World())
+    first = plan(wanted, inventory, FACTS, PlanningContext())
     models = list(wanted.models)
     models.insert(at, added)
     bigger = manifest(*models)
-    for seen, world in seen_later(inventory, first):
-        second = plan(bigger, seen, FACTS, world)
+    for seen, context in seen_later(inventory, first):
+        second = plan(bigger, seen, FACTS, context)
         now = {spec.name: spec for spec in second.processes}
         assert all(now[spec.name] == spec for spec in first.processes)
         free = left(inventory)
@@ -158,16 +160,16 @@ def test_a_new_model_moves_nobody_and_oversells_nothing(
 
 
 @many
-@given(boxes, wishes, st.data())
+@given(boxes, any_manifest, st.data())
 def test_scaling_down_leaves_the_others_alone(
     inventory: Inventory, wanted: Manifest, data: st.DataObject
 ) -> None:
-    first = plan(wanted, inventory, FACTS, World())
+    first = plan(wanted, inventory, FACTS, PlanningContext())
     gone = data.draw(st.sampled_from(wanted.models))
     rest = [model for model in wanted.models if model is not gone]
     if not rest:
         return
-    second = plan(manifest(*rest), as_used(inventory, first), FACTS, World(running=first.processes))
+    second = plan(manifest(*rest), as_used(inventory, first), FACTS, PlanningContext(running=first.processes))
     now = {spec.name: spec for spec in second.processes}
     for spec in first.processes:
         if spec.names != gone.names:
