@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 from llmlaunch.control.types import Deployed
-from llmlaunch.errors import ModelError, PlanError, UsageError
+from llmlaunch.errors import ModelError, PlanError
 from llmlaunch.hardware.types import Inventory
 from llmlaunch.manifest.types import EngineName, Manifest, ModelSpec
 from llmlaunch.models.facts import ModelFacts
@@ -34,19 +34,21 @@ def assemble(
     deployed: Deployed = NOTHING_DEPLOYED,
     gpus: str | None = None,
     name: str | None = None,
+    check: Callable[[Manifest], None] | None = None,
 ) -> tuple[Manifest, Inventory, Plan]:
     """Read the manifest at ``path`` and plan it for this machine, or for the one that ``gpus`` describes.
 
     ``name`` replaces the manifest's own name of the deployment.
     ``deployed`` is what the deployment's supervisor runs now. ``gpus`` is a text like ``4xA100-80GB,2xL4`` or the path of a saved
-    ``llmlaunch gpus --json``. Raises ManifestError, ModelError, HardwareError, PlanError or PortTakenError.
+    ``llmlaunch gpus --json``; ``check`` as for :func:`replan`.
+    Raises ManifestError, ModelError, HardwareError, PlanError or PortTakenError.
     """
     from llmlaunch.manifest.load import load
 
     manifest = load(path, env)
     if name is not None:
         manifest = replace(manifest, name=name)
-    inventory, made = replan(manifest, env=env, deployed=deployed, gpus=gpus)
+    inventory, made = replan(manifest, env=env, deployed=deployed, gpus=gpus, check=check)
     return manifest, inventory, made
 
 
@@ -56,12 +58,15 @@ def replan(
     env: Mapping[str, str] = os.environ,
     deployed: Deployed = NOTHING_DEPLOYED,
     gpus: str | None = None,
+    check: Callable[[Manifest], None] | None = None,
 ) -> tuple[Inventory, Plan]:
-    """Plan a manifest that is already read, as ``scale`` does after it changed a number of replicas."""
+    """Plan a manifest that is already read, as ``scale`` does after it changed a number of replicas.
+
+    ``check`` may refuse it for what is wrong with this machine's files; a simulated machine need not have them.
+    """
     inventory = _inventory(gpus, env)
-    if not inventory.simulated:
-        _check_keys_file(manifest)
-        _check_certificate(manifest)
+    if check is not None and not inventory.simulated:
+        check(manifest)
     facts = inspect_models(manifest, env)
     return inventory, plan(manifest, inventory, facts, _planning_context(manifest, inventory, deployed, env))
 
@@ -211,31 +216,6 @@ def _missing_interpreter(script: Path) -> str:
 def _from(folder: str, places: str) -> str:
     """``places`` as a process sees it that starts in ``folder``."""
     return os.pathsep.join(str(Path(folder, place)) for place in places.split(os.pathsep))
-
-
-def _check_keys_file(manifest: Manifest) -> None:
-    """Raise PlanError when the gateway could not start with this file; a simulated box need not have it."""
-    if manifest.api.api_keys_file is None:
-        return
-    from llmlaunch.gateway.limits.keys import ring
-
-    try:
-        ring(Path(manifest.api.api_keys_file), None)
-    except UsageError as error:
-        raise PlanError(error.message, hint=error.hint) from None
-
-
-def _check_certificate(manifest: Manifest) -> None:
-    """Raise PlanError when the gateway could not serve with these files."""
-    api = manifest.api
-    if api.tls_cert is None or api.tls_key is None:
-        return
-    from llmlaunch.gateway.http1.tls import Certificate
-
-    try:
-        Certificate(Path(api.tls_cert), Path(api.tls_key))
-    except UsageError as error:
-        raise PlanError(error.message, hint=error.hint) from None
 
 
 def _api_keys(manifest: Manifest, env: Mapping[str, str]) -> dict[str, str]:

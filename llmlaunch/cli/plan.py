@@ -37,13 +37,16 @@ def plan(
     from dataclasses import replace
 
     from llmlaunch import assemble
+    from llmlaunch.cli.deploy.gateway_files import check_gateway_files
     from llmlaunch.cli.deploy.select import check_name, name_to_start
     from llmlaunch.manifest.load import load
 
     manifest = load(file, os.environ)
     manifest = replace(manifest, name=name_to_start(file) if name is None else check_name(name))
     deployed = assemble.NOTHING_DEPLOYED if gpus is not None else _deployed(manifest.name, file)
-    _, made = assemble.replan(manifest, env=os.environ, deployed=deployed, gpus=gpus)
+    _, made = assemble.replan(
+        manifest, env=os.environ, deployed=deployed, gpus=gpus, check=check_gateway_files
+    )
     _show(made, as_json=json)
     if gpus is None:
         assemble.refuse_missing_programs(made, deployed, os.environ)

@@ -7,7 +7,7 @@ everything that people see goes through :func:`plan_report`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any, TypeVar, get_type_hints
 
 from llmlaunch.errors import PlanError
@@ -23,7 +23,10 @@ def spec_to_json(spec: ProcessSpec) -> dict[str, Any]:
 
 
 def spec_from_json(data: object) -> ProcessSpec:
-    """The inverse of :func:`spec_to_json`. Raises PlanError naming the field that is missing, unknown or of a wrong type."""
+    """The inverse of :func:`spec_to_json`. A field that has a default may be missing: versions before may not have known it.
+
+    Raises PlanError naming the field that is missing, unknown or of a wrong type.
+    """
     return _decode(ProcessSpec, data, "process")
 
 
@@ -33,7 +36,7 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
 
 
 def plan_from_json(data: object) -> Plan:
-    """The inverse of :func:`plan_to_json`. Raises PlanError naming the field that is missing, unknown or of a wrong type."""
+    """The inverse of :func:`plan_to_json`, as :func:`spec_from_json`. Raises PlanError."""
     return _decode(Plan, data, "plan")
 
 
@@ -154,8 +157,11 @@ _DECODERS: dict[Any, Any] = {
 }
 
 
-_HINTS: dict[object, dict[str, Any]] = {
-    kind: get_type_hints(kind) for kind in (Plan, ProcessSpec, GpuBudget, Rejection)
+_KINDS = (Plan, ProcessSpec, GpuBudget, Rejection)
+_HINTS: dict[object, dict[str, Any]] = {kind: get_type_hints(kind) for kind in _KINDS}
+_REQUIRED: dict[object, set[str]] = {
+    kind: {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
+    for kind in _KINDS
 }
 
 
@@ -163,7 +169,7 @@ def _decode(kind: type[_T], data: object, where: str) -> _T:
     if not isinstance(data, dict):
         raise _wrong(where, "an object", data)
     hints = _HINTS[kind]
-    missing, unknown = hints.keys() - data.keys(), data.keys() - hints.keys()
+    missing, unknown = _REQUIRED[kind] - data.keys(), data.keys() - hints.keys()
     if missing or unknown:
         what = [f"lacks {name}" for name in sorted(missing)]
         what += [f"has unknown {name}" for name in sorted(map(str, unknown))]

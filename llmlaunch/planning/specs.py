@@ -73,7 +73,12 @@ class ProcessSpecBuilder:
         if wanted.tls_cert and wanted.tls_key:
             argv += ["--tls-cert", wanted.tls_cert, "--tls-key", wanted.tls_key]
         spec = self._own(naming.API, Component.API, argv, wanted, port, env)
-        spec = replace(spec, stop_grace_s=grace + WRAP_UP_S)
+        spec = replace(
+            spec,
+            stop_grace_s=grace + WRAP_UP_S,
+            api_keys_file=wanted.api_keys_file or "",
+            api_keys_variable=wanted.api_keys_env or "",
+        )
         if wanted.tls_cert:
             spec = replace(spec, address=spec.address.replace("http:", "https:", 1))
         return spec

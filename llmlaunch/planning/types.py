@@ -89,7 +89,11 @@ class ProcessSpec:
     log_keep: int = DEFAULT_LOG_KEEP
     """How many of these files are kept of each of its lives."""
     learning_key: str = ""
-    """Under which its measured VRAM is remembered (``World.measured_vram``); empty: not worth remembering."""
+    """Under which its measured VRAM is remembered (``PlanningContext.measured_vram``); empty: not worth remembering."""
+    api_keys_file: str = ""
+    """Of the API server: the file with the keys that it accepts; empty: none."""
+    api_keys_variable: str = ""
+    """Of the API server: the environment variable with keys that it accepts; empty: none."""
 
     @property
     def shown_argv(self) -> tuple[str, ...]:

@@ -131,12 +131,17 @@ def _hand_over(
 def _plan(request: Request, shown: PlainView | TerminalView) -> tuple[Manifest, Plan, Deployed]:
     """The plan, and what ran when it was made. Raises what ``assemble`` does, and PlanError for a plan that does not fit."""
     from llmlaunch.assemble import assemble, refuse_missing_programs
+    from llmlaunch.cli.deploy.gateway_files import check_gateway_files
 
     deployed = _deployed(request, shown)
     while True:
         try:
             manifest, _, plan = assemble(
-                request.file, env=os.environ, deployed=deployed, name=request.deployment
+                request.file,
+                env=os.environ,
+                deployed=deployed,
+                name=request.deployment,
+                check=check_gateway_files,
             )
             if plan.rejections:
                 raise PlanError(

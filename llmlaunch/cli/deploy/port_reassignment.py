@@ -26,6 +26,7 @@ def elsewhere(launched: Launched) -> Launched | None:
     What the manifest asks for stays where it is: the supervisor tries again, and gives up with the holder's name.
     """
     from llmlaunch.assemble import replan
+    from llmlaunch.cli.deploy.gateway_files import check_gateway_files
     from llmlaunch.control.planning_lock import planning_lock
 
     client, board = launched.client, launched.session.board
@@ -34,7 +35,7 @@ def elsewhere(launched: Launched) -> Launched | None:
             deployed = client.deployed()
             if deployed.specs != launched.plan.processes:
                 return None  # somebody else has changed it since
-            _, plan = replan(launched.manifest, deployed=deployed)
+            _, plan = replan(launched.manifest, deployed=deployed, check=check_gateway_files)
             moved = _moved(launched.plan, plan, board.shut_out())
             if not moved or plan.rejections:
                 return None

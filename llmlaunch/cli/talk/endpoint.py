@@ -229,11 +229,10 @@ def _first_key(specs: tuple[ProcessSpec, ...]) -> str:
     for spec in specs:
         if spec.component != "api":
             continue
-        options = dict(zip(spec.argv, spec.argv[1:], strict=False))
-        variable, file = options.get("--api-keys-env", ""), options.get("--api-keys-file", "")
+        variable = spec.api_keys_variable
         listed = spec.env.get(variable) or os.environ.get(variable, "")
         keys = [key.strip() for key in listed.split(",") if key.strip()]
-        return keys[0] if keys else _key_in(file)
+        return keys[0] if keys else _key_in(spec.api_keys_file)
     return ""
 
 

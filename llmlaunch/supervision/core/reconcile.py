@@ -37,7 +37,8 @@ class Changes:
 def same_process(a: ProcessSpec, b: ProcessSpec) -> bool:
     """Whether a process started from ``a`` is what ``b`` asks for.
 
-    Reasons, estimates and the supervisor's own patience may differ: a replica is not restarted because the plan's
+    Reasons, estimates and the supervisor's own patience may differ, and what others may know of it (``argv`` says where the
+    process itself finds its API keys): a replica is not restarted because the plan's
     arithmetic saw another number of free bytes.
     """
     return (
@@ -65,6 +66,8 @@ def same_process(a: ProcessSpec, b: ProcessSpec) -> bool:
             learning_key=b.learning_key,
             log_max_bytes=b.log_max_bytes,
             log_keep=b.log_keep,
+            api_keys_file=b.api_keys_file,
+            api_keys_variable=b.api_keys_variable,
         )
         == b
     )

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from llmlaunch import assemble, paths
+from llmlaunch.cli.deploy.gateway_files import check_gateway_files
 from llmlaunch.control.types import Deployed
 from llmlaunch.errors import HardwareError, ModelError, PlanError, PortTakenError
 from llmlaunch.hardware.gpu_usage import vram_by_component
@@ -61,12 +62,13 @@ def test_a_keys_file_that_cannot_serve_is_told_by_the_plan(home: Path, tmp_path:
     file = tmp_path / "keys.txt"
     wanted = manifest(COMMAND, api=ApiSpec(api_keys_file=str(file)))
     with pytest.raises(PlanError, match=f"API keys file {file}: No such file"):
-        assemble.replan(wanted, env=os.environ)
+        assemble.replan(wanted, env=os.environ, check=check_gateway_files)
     file.write_text("# none yet\n")
     with pytest.raises(PlanError, match="holds no key"):
-        assemble.replan(wanted, env=os.environ)
+        assemble.replan(wanted, env=os.environ, check=check_gateway_files)
     file.write_text("alice: secret\n")
-    assemble.replan(wanted, env=os.environ)
+    _, made = assemble.replan(wanted, env=os.environ, check=check_gateway_files)
+    assert made.processes[-1].api_keys_file == str(file), "the plan says where the keys are"
 
 
 def test_what_a_plan_passes_on_is_understood_by_the_components(home: Path) -> None:
@@ -134,6 +136,7 @@ def test_keys_from_the_environment_reach_the_api_and_nobody_else(home: Path) -> 
     with pytest.raises(PlanError, match="LAB_KEYS, which is not set"):
         assemble.replan(wanted, env=BARE)
     _, made = assemble.replan(wanted, env={**BARE, "LAB_KEYS": "sk-secret"})
+    assert made.processes[-1].api_keys_variable == "LAB_KEYS"
     having = [spec.name for spec in made.processes if "sk-secret" in spec.env.values()]
     assert having == ["api"]
     assert not any("sk-secret" in word for spec in made.processes for word in spec.argv)
@@ -172,6 +175,7 @@ def test_measured_memory_is_remembered(home: Path) -> None:
 SCRIPT = """
 import json, os, sys
 from llmlaunch import assemble
+from llmlaunch.cli.deploy.gateway_files import check_gateway_files
 from llmlaunch.manifest.types import *
 from llmlaunch.planning.codec import plan_report
 models = [ModelSpec("m", (f"m{i}",), EngineName.COMMAND, command=("x",), vram_bytes=v << 30, gpus=GpuAuto(n))

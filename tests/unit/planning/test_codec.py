@@ -95,6 +95,15 @@ def test_a_wrong_plan_is_named(change: Any, says: str) -> None:
     assert "hunter2" not in error.value.message
 
 
+def test_what_a_version_before_wrote_is_read() -> None:
+    """It lacks the fields that were added since; each of them has a default."""
+    data = plan_to_json(sample())
+    for name in ("api_keys_file", "api_keys_variable"):
+        del data["processes"][0][name]
+    del data["private_env"]
+    assert plan_from_json(data) == sample()
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),

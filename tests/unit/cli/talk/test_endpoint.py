@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 
 from llmlaunch.cli.talk import endpoint
 from llmlaunch.cli.talk.endpoint import Endpoint, RequestError
+from llmlaunch.planning.types import Component, ProcessSpec
 
 PROXY_VARIABLES = (
     "http_proxy",
@@ -112,3 +114,21 @@ def test_what_is_on_this_machine(host: str, here: bool) -> None:
 def test_a_byte_that_is_no_text_is_one_line() -> None:
     with pytest.raises(RequestError, match="contains a byte that is not UTF-8"):
         Endpoint("http://127.0.0.1:9/v1", direct=True).post("/x", {"model": "m\udcd0"})
+
+
+def test_a_key_is_read_where_the_plan_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "keys.txt"
+    file.write_text("alice: sk-limited rpm=60\nbob: sk-free\n")
+    monkeypatch.setenv("KEYS", "")
+
+    def api(env: dict[str, str], file: str, variable: str) -> tuple[ProcessSpec, ...]:
+        return (
+            ProcessSpec(
+                "api", Component.API, ("llmlaunch", "api"), env, "127.0.0.1", 8000, "http://127.0.0.1:8000",
+                api_keys_file=file, api_keys_variable=variable,
+            ),
+        )  # fmt: skip
+
+    assert endpoint._first_key(api({"KEYS": "sk-1, sk-2"}, str(file), "KEYS")) == "sk-1"
+    assert endpoint._first_key(api({}, str(file), "KEYS")) == "sk-free", "one without limits is preferred"
+    assert endpoint._first_key(api({}, str(tmp_path / "gone"), "")) == ""
