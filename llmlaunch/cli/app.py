@@ -68,7 +68,7 @@ def root(
     """Options that stand before the verb."""
 
 
-class Verb(typer.core.TyperCommand):
+class VerbCommand(typer.core.TyperCommand):
     """A command whose usage line reads like other programs': typer writes ``{MODEL}`` for what must be given."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
@@ -89,7 +89,7 @@ def build(verbs: Iterable[str] = tuple(VERBS)) -> typer.Typer:
     app.callback()(root)
     for verb in verbs:
         module = importlib.import_module(f"llmlaunch.cli.{verb}")
-        app.command(verb, cls=Verb, rich_help_panel=VERBS[verb])(guarded(getattr(module, verb)))
+        app.command(verb, cls=VerbCommand, rich_help_panel=VERBS[verb])(guarded(getattr(module, verb)))
     return app
 
 

@@ -153,7 +153,7 @@ def _shut_down(client: ControlClient, timeout_s: float | None, *, force: bool) -
     from llmlaunch.cli.deploy.leftovers import see_it_gone
     from llmlaunch.cli.deploy.session import Session, SupervisorGone
     from llmlaunch.cli.display.live_view import view
-    from llmlaunch.cli.display.progress import Board
+    from llmlaunch.cli.display.progress import StartProgress
     from llmlaunch.control.connection import NotAnsweringError
 
     shown = view()
@@ -165,7 +165,7 @@ def _shut_down(client: ControlClient, timeout_s: float | None, *, force: bool) -
         shown.say(f"note: {error.message}")
         _shut_down_unseen(client, timeout_s, force=force)
         return
-    board = Board(c.name for c in before.components)
+    board = StartProgress(c.name for c in before.components)
     session = Session(client, board, shown, since=before.seq)
     session.open()
     client.shutdown(force=force)

@@ -37,10 +37,11 @@ def up(
 
     On a deployment that already runs (with -d, or in another terminal) the change is made and shown, then `up` returns.
     """
-    from llmlaunch.cli.deploy.launch import Request, launch
+    from llmlaunch.cli.deploy.launch import launch
+    from llmlaunch.cli.deploy.launched import UpOptions
 
     if no_wait and not detach:
         raise UsageError("--no-wait needs -d", hint="in the foreground `up` stays with what it started")
     if name is not None:
         check_name(name)
-    raise typer.Exit(launch(Request(file, name, detach, not no_wait, timeout, replace)))
+    raise typer.Exit(launch(UpOptions(file, name, detach, not no_wait, timeout, replace)))

@@ -36,7 +36,7 @@ from llmlaunch.controller.fastchat import FastChatWorkers, accepted, is_form, re
 from llmlaunch.controller.grants import Role, key_seed
 from llmlaunch.controller.late_heartbeats import LateWorkers
 from llmlaunch.controller.registry import OPEN_SETTLE_S, SETTLE_S, Table
-from llmlaunch.controller.request_bodies import EXCEPTION_HANDLERS, Refused, number, read
+from llmlaunch.controller.request_bodies import EXCEPTION_HANDLERS, RefusedBody, number, read
 from llmlaunch.controller.wire import (
     DEPLOYMENT_VARIABLE,
     FASTCHAT,
@@ -50,10 +50,10 @@ from llmlaunch.controller.wire import (
 )
 from llmlaunch.controller.worker_probe import (
     ASK_S,
-    Address,
     Asker,
     NobodyThereError,
     NoStatusError,
+    WorkerAddress,
     parse_address,
 )
 
@@ -337,7 +337,7 @@ class Controller:
         names_for(caller, model_names)
         why = registry.refusal(self._table, name, model_names, trusted=caller.trusted)
         if why:
-            raise Refused(403, why, code="forbidden")
+            raise RefusedBody(403, why, code="forbidden")
 
     def _own_name(self, caller: Caller, text: str) -> str:
         name = str(address_for(caller, text))
@@ -345,17 +345,17 @@ class Controller:
         return name
 
 
-def _unverified(error: NoStatusError) -> Refused:
-    return Refused(422, f"registration refused: {error}", param="worker_name")
+def _unverified(error: NoStatusError) -> RefusedBody:
+    return RefusedBody(422, f"registration refused: {error}", param="worker_name")
 
 
-def _believable(address: Address, body: RegisterWorker, own: WorkerStatus) -> WorkerStatus:
+def _believable(address: WorkerAddress, body: RegisterWorker, own: WorkerStatus) -> WorkerStatus:
     """What is to be listed of a worker that claims one status and answers with its ``own``. Raises Refused."""
     claimed = body.worker_status
     if claimed is None or (body.engine == FASTCHAT and accepted(body, own)):
         return own
     if set(claimed.model_names) != set(own.model_names):
-        raise Refused(
+        raise RefusedBody(
             422,
             f"registration refused: {address} says that it serves {_words(own.model_names)}, "
             f"the registration says {_words(claimed.model_names)}",

@@ -9,16 +9,16 @@ from starlette.requests import Request
 
 from llmlaunch.common.addresses import is_loopback
 from llmlaunch.controller import grants
-from llmlaunch.controller.grants import Grant, Role
-from llmlaunch.controller.request_bodies import Refused
+from llmlaunch.controller.grants import Role, TokenScope
+from llmlaunch.controller.request_bodies import RefusedBody
 from llmlaunch.controller.wire import TOKEN_VARIABLE
-from llmlaunch.controller.worker_probe import Address, BadAddressError, is_own, parse_address
+from llmlaunch.controller.worker_probe import BadAddressError, WorkerAddress, is_own, parse_address
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
     ip: str
-    grant: Grant | None
+    grant: TokenScope | None
     """What its token lets it do; None: it showed no token."""
 
     @property
@@ -58,7 +58,7 @@ class Callers:
         if self._open or (not self._secret and is_loopback(ip)):
             return Caller(ip, None)
         if self._secret:
-            raise Refused(
+            raise RefusedBody(
                 401,
                 f"show the token: Authorization: Bearer ${TOKEN_VARIABLE}; or let workers without it register: "
                 "controller: {open_registration: true}",
@@ -73,7 +73,9 @@ class Callers:
         """The same for what strangers may not do once there are tokens, however open registration is. Raises Refused."""
         caller = self.caller(request, *roles)
         if self._secret and not caller.trusted:
-            raise Refused(401, "only the deployment itself may do this: show its token", code="missing_token")
+            raise RefusedBody(
+                401, "only the deployment itself may do this: show its token", code="missing_token"
+            )
         return caller
 
     def reader(self, request: Request) -> None:
@@ -84,23 +86,23 @@ class Callers:
         if self._secret and not self._open:
             self.caller(request, *Role)
 
-    def _shown(self, request: Request) -> Grant | None:
+    def _shown(self, request: Request) -> TokenScope | None:
         """What the caller's token grants; None when it shows none that could. Raises Refused for a wrong one."""
         scheme, _, shown = request.headers.get("authorization", "").partition(" ")
         if not self._secret or scheme.lower() != "bearer":
             return None
         grant = grants.read(self._secret, shown.strip())
         if grant is None:
-            raise Refused(401, "the token is not this controller's", code="invalid_token")
+            raise RefusedBody(401, "the token is not this controller's", code="invalid_token")
         return grant
 
 
-def address_for(caller: Caller, text: str) -> Address:
-    """``text`` as a worker's address. Raises Refused when it is none, or not one that ``caller`` may speak for."""
+def address_for(caller: Caller, text: str) -> WorkerAddress:
+    """``text`` as a worker's address. Raises RefusedBody when it is none, or not one that ``caller`` may speak for."""
     try:
         address = parse_address(text)
     except BadAddressError as error:
-        raise Refused(422, str(error), param="worker_name") from error
+        raise RefusedBody(422, str(error), param="worker_name") from error
     grant = caller.grant
     if grant is None:
         if not is_own(address, caller.ip):
@@ -115,7 +117,7 @@ def address_for(caller: Caller, text: str) -> Address:
     return address
 
 
-def _same(a: Address, b: Address) -> bool:
+def _same(a: WorkerAddress, b: WorkerAddress) -> bool:
     """An IPv6 zone is written with or without its escape."""
     return str(a).replace("%25", "%") == str(b).replace("%25", "%")
 
@@ -136,5 +138,5 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(map(repr, names))
 
 
-def _forbidden(message: str, *, param: str | None = None) -> Refused:
-    return Refused(403, message, param=param, code="forbidden")
+def _forbidden(message: str, *, param: str | None = None) -> RefusedBody:
+    return RefusedBody(403, message, param=param, code="forbidden")

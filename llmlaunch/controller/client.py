@@ -17,7 +17,7 @@ from llmlaunch.controller.wire import (
     GatewayReport,
     HeartBeat,
     RegisterWorker,
-    Routes,
+    RoutesResponse,
     WorkerName,
 )
 from llmlaunch.errors import LlmlaunchError, UsageError
@@ -96,11 +96,11 @@ class ControllerClient:
     async def report(self, gateway: str, in_flight: dict[str, int]) -> None:
         await self._post("/gateway_report", GatewayReport(gateway=gateway, in_flight=in_flight))
 
-    async def routes(self, since: int = -1, epoch: str = "", wait_s: float = 0.0) -> Routes:
+    async def routes(self, since: int = -1, epoch: str = "", wait_s: float = 0.0) -> RoutesResponse:
         """The route table as soon as it is newer than ``since`` of ``epoch``, or after ``wait_s`` seconds."""
         params = {"since": str(since), "epoch": epoch, "wait": str(wait_s)}
         answer = await self._send("GET", "/routes", params=params, timeout=self._timeout_s + wait_s)
-        return self._understood("/routes", lambda: Routes.model_validate(answer))
+        return self._understood("/routes", lambda: RoutesResponse.model_validate(answer))
 
     async def aclose(self) -> None:
         await self._http.aclose()

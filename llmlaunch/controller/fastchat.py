@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from llmlaunch.controller import registry
-from llmlaunch.controller.registry import Table, Worker
+from llmlaunch.controller.registry import RegisteredWorker, Table
 from llmlaunch.controller.wire import FASTCHAT, RegisterWorker, WorkerStatus
 from llmlaunch.controller.worker_probe import Asker, NobodyThereError, NoStatusError, parse_address
 
@@ -118,7 +118,7 @@ class FastChatWorkers:
             for task in list(asking.values()):
                 task.cancel()
 
-    async def _turn(self, name: str, listed: Mapping[str, Worker]) -> None:
+    async def _turn(self, name: str, listed: Mapping[str, RegisteredWorker]) -> None:
         try:
             if name in listed:
                 await self._ask(name)

@@ -30,7 +30,7 @@ class Role(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
+class TokenScope:
     """What the bearer of a token may do. ``address`` and ``names`` are a replica's."""
 
     role: Role
@@ -38,15 +38,15 @@ class Grant:
     names: tuple[str, ...] = ()
 
 
-OWNER = Grant(Role.OWNER)
+OWNER = TokenScope(Role.OWNER)
 
 
 def gateway_token(secret: str) -> str:
-    return _token(secret, Grant(Role.GATEWAY))
+    return _token(secret, TokenScope(Role.GATEWAY))
 
 
 def replica_token(secret: str, address: str, names: Iterable[str]) -> str:
-    return _token(secret, Grant(Role.REPLICA, address, tuple(names)))
+    return _token(secret, TokenScope(Role.REPLICA, address, tuple(names)))
 
 
 def key_seed(secret: str) -> str:
@@ -60,7 +60,7 @@ def worker_key(seed: str, address: str) -> str:
     return _encoded(hmac.digest(seed.encode(), b"key of " + spelt.encode(), hashlib.sha256))
 
 
-def read(secret: str, shown: str) -> Grant | None:
+def read(secret: str, shown: str) -> TokenScope | None:
     """What ``shown`` grants where ``secret`` is the deployment's; None: nothing."""
     if hmac.compare_digest(shown.encode(), secret.encode()):
         return OWNER
@@ -68,10 +68,10 @@ def read(secret: str, shown: str) -> Grant | None:
     if not dot or not hmac.compare_digest(seal.encode(), _seal(secret, body).encode()):
         return None
     said = json.loads(_decoded(body))
-    return Grant(Role(said["role"]), said["address"], tuple(said["names"]))
+    return TokenScope(Role(said["role"]), said["address"], tuple(said["names"]))
 
 
-def _token(secret: str, grant: Grant) -> str:
+def _token(secret: str, grant: TokenScope) -> str:
     said = {"role": grant.role.value, "address": grant.address, "names": list(grant.names)}
     body = _encoded(json.dumps(said).encode())
     return f"{body}.{_seal(secret, body)}"

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from llmlaunch.common.process_identity import ProcessId
 from llmlaunch.controller import registry
-from llmlaunch.controller.registry import Table, Worker
+from llmlaunch.controller.registry import RegisteredWorker, Table
 from llmlaunch.controller.worker_probe import Asker, NobodyThereError, NoStatusError, parse_address
 
 TURN_S = 2.0
@@ -52,7 +52,7 @@ class LateWorkers:
             for task in list(asking.values()):
                 task.cancel()
 
-    async def _ask(self, worker: Worker) -> None:
+    async def _ask(self, worker: RegisteredWorker) -> None:
         why, gone = "", False
         try:
             if worker.pid is not None and not ProcessId(worker.pid, worker.pid_started).alive:

@@ -29,8 +29,8 @@ from llmlaunch.controller.wire import (
     FASTCHAT_EXPIRY_S,
     REPORT_EXPIRY_S,
     RegisterWorker,
-    Replica,
-    Routes,
+    ReplicaRoute,
+    RoutesResponse,
     WorkerStatus,
 )
 
@@ -47,7 +47,7 @@ DRAIN_NEWS_S = 1.5
 
 
 @dataclass(frozen=True, slots=True)
-class Worker:
+class RegisteredWorker:
     name: str
     """Its address, ``http://host:port``."""
     model_names: tuple[str, ...]
@@ -98,7 +98,7 @@ class Table:
     ticked_at: float
     settle_s: float = SETTLE_S
     rev: int = 1
-    workers: Mapping[str, Worker] = field(default_factory=dict)
+    workers: Mapping[str, RegisteredWorker] = field(default_factory=dict)
     expected: tuple[str, ...] = ()
     reports: Mapping[str, Report] = field(default_factory=dict)
     settled: bool = False
@@ -123,9 +123,9 @@ def worker_from(
     *,
     trusted: bool,
     granted: tuple[str, ...] | None = None,
-) -> Worker:
+) -> RegisteredWorker:
     """The worker that ``request`` describes, with the models and speed of ``status``."""
-    return Worker(
+    return RegisteredWorker(
         name=request.worker_name,
         model_names=_granted(status.model_names, granted),
         last_seen=now,
@@ -168,7 +168,7 @@ def refusal(table: Table, name: str, model_names: Sequence[str], *, trusted: boo
     return ""
 
 
-def offered(table: Table, worker: Worker) -> tuple[str, ...]:
+def offered(table: Table, worker: RegisteredWorker) -> tuple[str, ...]:
     """The names that requests reach ``worker`` by."""
     if worker.trusted or not table.guarded:
         return worker.model_names
@@ -177,7 +177,7 @@ def offered(table: Table, worker: Worker) -> tuple[str, ...]:
     return tuple(name for name in worker.model_names if name not in table.expected)
 
 
-def register(table: Table, worker: Worker) -> Table:
+def register(table: Table, worker: RegisteredWorker) -> Table:
     """Add ``worker``; one at the same address is replaced, its drain forgotten."""
     old = table.workers.get(worker.name)
     workers = {**table.workers, worker.name: worker}
@@ -196,21 +196,21 @@ def heartbeat(table: Table, name: str, queue_length: int, now: float) -> tuple[T
     return replace(table, workers={**table.workers, name: fresh}, loads_changed=changed), True
 
 
-def late(table: Table, now: float) -> list[Worker]:
+def late(table: Table, now: float) -> list[RegisteredWorker]:
     """Verified workers whose lease is over. They do not send heartbeats themselves: their supervisor may be what is
     silent, frozen or busy with a disk, while they are well. So each has to be asked before it goes.
     """
     return [w for w in table.workers.values() if w.verified and _lease_over(w, now)]
 
 
-def answered(table: Table, asked: Worker) -> Table:
+def answered(table: Table, asked: RegisteredWorker) -> Table:
     """``asked``, one of the late, is well."""
     if table.workers.get(asked.name) != asked or not asked.failed_asks:
         return table
     return replace(table, workers={**table.workers, asked.name: replace(asked, failed_asks=0)})
 
 
-def unanswered(table: Table, asked: Worker, *, gone: bool) -> Table:
+def unanswered(table: Table, asked: RegisteredWorker, *, gone: bool) -> Table:
     """``asked``, one of the late, gave no good answer; ``gone``: it cannot give one any more.
 
     Nothing happens to a worker that was heard of meanwhile.
@@ -334,10 +334,10 @@ def models(table: Table, *, multimodal: bool | None = None) -> list[str]:
     )
 
 
-def routes(table: Table, epoch: str, dispatch: Method) -> Routes:
+def routes(table: Table, epoch: str, dispatch: Method) -> RoutesResponse:
     """The table as gateways get it, in a stable order."""
     replicas = [
-        Replica(
+        ReplicaRoute(
             worker_name=w.name,
             model_names=list(names),
             speed=w.speed,
@@ -354,7 +354,7 @@ def routes(table: Table, epoch: str, dispatch: Method) -> Routes:
         for _, w in sorted(table.workers.items())
         if (names := offered(table, w))
     ]
-    return Routes(
+    return RoutesResponse(
         epoch=epoch,
         rev=table.rev,
         settled=table.settled,
@@ -364,7 +364,7 @@ def routes(table: Table, epoch: str, dispatch: Method) -> Routes:
     )
 
 
-def _lease_over(worker: Worker, now: float) -> bool:
+def _lease_over(worker: RegisteredWorker, now: float) -> bool:
     return worker.check_heart_beat and now - worker.last_seen > worker.lease_s
 
 

@@ -18,7 +18,7 @@ Body = TypeVar("Body", bound=BaseModel)
 Number = TypeVar("Number", int, float)
 
 
-class Refused(Exception):
+class RefusedBody(Exception):
     """A request that is answered with an error envelope."""
 
     def __init__(
@@ -34,15 +34,15 @@ async def read(request: Request, model: type[Body]) -> Body:
     async for piece in request.stream():
         raw += piece
         if len(raw) > BODY_BYTES:
-            raise Refused(413, f"the body is longer than {BODY_BYTES} bytes")
+            raise RefusedBody(413, f"the body is longer than {BODY_BYTES} bytes")
     try:
         return model.model_validate_json(raw)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         if first["type"] == "json_invalid":
-            raise Refused(400, f"the body is not JSON: {first['msg']}", code="invalid_json") from error
+            raise RefusedBody(400, f"the body is not JSON: {first['msg']}", code="invalid_json") from error
         where = ".".join(map(str, first["loc"]))
-        raise Refused(
+        raise RefusedBody(
             422, f"{where}: {first['msg']}" if where else first["msg"], param=where or None
         ) from error
 
@@ -55,9 +55,9 @@ def number(request: Request, name: str, default: Number, kind: type[Number]) -> 
     try:
         value = kind(text)
     except ValueError:
-        raise Refused(422, f"{name}: not a number: {text[:40]!r}", param=name) from None
+        raise RefusedBody(422, f"{name}: not a number: {text[:40]!r}", param=name) from None
     if value != value:  # NaN would wait for ever
-        raise Refused(422, f"{name}: not a number: {text[:40]!r}", param=name)
+        raise RefusedBody(422, f"{name}: not a number: {text[:40]!r}", param=name)
     return value
 
 
@@ -103,7 +103,7 @@ async def _fault(_: Request, __: Any) -> Response:
 
 
 EXCEPTION_HANDLERS: dict[Any, Any] = {
-    Refused: _refused,
+    RefusedBody: _refused,
     HTTPException: _http_exception,
     ClientDisconnect: _client_left,
     Exception: _fault,

@@ -11,7 +11,7 @@ POST (unless noted)    request                                  answer
 /drain_worker          :class:`WorkerName`                      {"exist": bool, "in_flight": int}
 /set_expected          :class:`Expected`                        null
 /gateway_report        :class:`GatewayReport`                   null
-GET /routes            ?since=REV&epoch=E&wait=SECONDS          :class:`Routes`; held until newer than REV, or wait is over
+GET /routes            ?since=REV&epoch=E&wait=SECONDS          :class:`RoutesResponse`; held until newer than REV, or wait is over
 /list_models           –                                        {"models": […]}; also /list_language_models, /list_multimodal_models
 /get_worker_address    {"model": name}                          {"address": url}, "" when nobody serves it
 /refresh_all_workers   –                                        null; asks every worker for its status again
@@ -112,7 +112,7 @@ class GatewayReport(BaseModel):
     """Requests in flight by worker_name."""
 
 
-class Replica(BaseModel):
+class ReplicaRoute(BaseModel):
     """One row of the route table."""
 
     worker_name: str
@@ -130,12 +130,12 @@ class Replica(BaseModel):
     """Requests to it bear its key."""
 
 
-class Routes(BaseModel):
+class RoutesResponse(BaseModel):
     epoch: str
     """Of the controller's life; revisions of different epochs do not compare."""
     rev: int
     settled: bool
     """False just after the controller started, while workers may not have found it yet: keep what you knew."""
     dispatch: Method
-    replicas: list[Replica]
+    replicas: list[ReplicaRoute]
     expected: list[str]

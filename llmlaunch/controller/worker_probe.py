@@ -39,7 +39,7 @@ class NobodyThereError(NoStatusError):
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class WorkerAddress:
     scheme: str
     host: str
     """Without brackets."""
@@ -50,7 +50,7 @@ class Address:
         return f"{self.scheme}://{host}:{self.port}"
 
 
-def parse_address(text: str) -> Address:
+def parse_address(text: str) -> WorkerAddress:
     """The worker's address in its one spelling. Raises BadAddressError."""
     text = text.strip()
     if any(c.isspace() or not c.isprintable() for c in text):  # urlsplit would drop some of them
@@ -68,10 +68,10 @@ def parse_address(text: str) -> Address:
         raise BadAddressError(f"worker address {text!r} must be http://host:port and nothing more")
     if port == 0:
         raise BadAddressError(f"worker address {text!r} names no port")
-    return Address(parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80))
+    return WorkerAddress(parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80))
 
 
-def is_own(address: Address, client: str) -> bool:
+def is_own(address: WorkerAddress, client: str) -> bool:
     """Whether ``address`` is on the machine that the IP ``client`` calls from.
 
     Names other than localhost are not: they may resolve differently when they are asked.
@@ -94,10 +94,10 @@ class Asker:
         self._seed = seed
         self._turns = asyncio.Semaphore(ASKS_AT_ONCE)
 
-    def _key(self, address: Address, keyed: bool) -> str:
+    def _key(self, address: WorkerAddress, keyed: bool) -> str:
         return worker_key(self._seed, str(address)) if keyed and self._seed else ""
 
-    async def status(self, address: Address, keyed: bool = False) -> WorkerStatus:
+    async def status(self, address: WorkerAddress, keyed: bool = False) -> WorkerStatus:
         """What POST ``address``/worker_get_status says; ``keyed``: it asks for its key. Raises NoStatusError."""
         key = self._key(address, keyed)
         try:
@@ -117,7 +117,7 @@ class Asker:
         except ValidationError:
             raise NoStatusError(f"{address}/worker_get_status did not answer as a worker does") from None
 
-    async def is_well(self, address: Address, path: str, seconds: float, keyed: bool = False) -> None:
+    async def is_well(self, address: WorkerAddress, path: str, seconds: float, keyed: bool = False) -> None:
         """Return when GET ``address`` ``path`` is answered with 2xx within ``seconds``; "" asks for a connection alone.
 
         Raises NobodyThereError when nobody listens, else NoStatusError.
@@ -138,7 +138,7 @@ class Asker:
         if not 200 <= status < 300:
             raise NoStatusError(f"{address}{path} answered {status}")
 
-    async def has_template(self, address: Address, model: str) -> bool:
+    async def has_template(self, address: WorkerAddress, model: str) -> bool:
         """Whether POST ``address``/worker_get_conv_template answers for ``model`` as FastChat's workers do."""
         question = json.dumps({"model": model}).encode()
         try:
@@ -154,11 +154,11 @@ class _Unconnected(OSError):
     """No connection was made. Of a name with several addresses, at none of them."""
 
 
-async def _post(address: Address, path: str, body: bytes = b"{}", key: str = "") -> tuple[int, bytes]:
+async def _post(address: WorkerAddress, path: str, body: bytes = b"{}", key: str = "") -> tuple[int, bytes]:
     return await _exchange(address, "POST", path, body, key)
 
 
-async def _knock(address: Address) -> int:
+async def _knock(address: WorkerAddress) -> int:
     """Connect and leave: 200 for want of an answer."""
     _, writer = await _connected(address)
     writer.close()
@@ -167,7 +167,7 @@ async def _knock(address: Address) -> int:
     return 200
 
 
-async def _connected(address: Address) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _connected(address: WorkerAddress) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     context = ssl.create_default_context() if address.scheme == "https" else None
     try:
         return await asyncio.open_connection(address.host, address.port, ssl=context, limit=32 << 10)
@@ -178,7 +178,7 @@ async def _connected(address: Address) -> tuple[asyncio.StreamReader, asyncio.St
 
 
 async def _exchange(
-    address: Address, method: str, path: str, body: bytes = b"", key: str = ""
+    address: WorkerAddress, method: str, path: str, body: bytes = b"", key: str = ""
 ) -> tuple[int, bytes]:
     """One HTTP/1.1 exchange: status and body. A client library would be a tenth of the controller's memory."""
     reader, writer = await _connected(address)

@@ -19,7 +19,7 @@ _PLACEHOLDER = re.compile(r"\{\{([A-Za-z_]\w*)\}\}|\{([A-Za-z_]\w*)\}")
 _KNOWN = ("host", "port", "model", "name", "names")
 
 
-class Command:
+class CommandEngine:
     name = "command"
     memory = MemoryRule(preallocates=True)
     index_mask = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmlaunch.engines.command import Command
+from llmlaunch.engines.command import CommandEngine
 from llmlaunch.engines.llamacpp import LlamaCpp
 from llmlaunch.engines.sglang import Sglang
 from llmlaunch.engines.transformers import Transformers
@@ -15,7 +15,7 @@ _ENGINES: dict[EngineName, Engine] = {
     EngineName.VLLM: Vllm(),
     EngineName.SGLANG: Sglang(),
     EngineName.LLAMACPP: LlamaCpp(),
-    EngineName.COMMAND: Command(),
+    EngineName.COMMAND: CommandEngine(),
 }
 
 

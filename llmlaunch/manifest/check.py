@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from llmlaunch.common.addresses import overlap
 from llmlaunch.manifest.schema import ApiPart, ControllerPart, ModelPart
 from llmlaunch.manifest.types import DEFAULT_API_PORT, DEFAULT_CONTROLLER_PORT, EngineName
-from llmlaunch.manifest.yaml_tree import Path, Tree
+from llmlaunch.manifest.yaml_tree import Path, YamlDocument
 
 Home = Callable[[str], Path]
 """Key → where its value stands: in the model, or under defaults."""
@@ -16,7 +16,7 @@ LAST_PORT = 65535
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ModelClaims:
     """What a model claims for itself, as far as it could be read."""
 
     path: Path
@@ -36,7 +36,7 @@ class _Claim:
     """False: a default, which the manifest does not mention."""
 
 
-def model(tree: Tree, part: ModelPart, wrong: Collection[str], path: Path, home: Home) -> None:
+def model(tree: YamlDocument, part: ModelPart, wrong: Collection[str], path: Path, home: Home) -> None:
     """Keys of one model that need or exclude each other. A rule that touches one of the ``wrong`` keys has nothing to say."""
     is_command = part.engine == EngineName.COMMAND.value
     if is_command and not part.command and not {"engine", "command"} & set(wrong):
@@ -56,9 +56,9 @@ def model(tree: Tree, part: ModelPart, wrong: Collection[str], path: Path, home:
         tree.problem(home("port"), f"the replicas' ports, counted up from this one, exceed {LAST_PORT}")
 
 
-def names(tree: Tree, entries: Iterable[Entry]) -> None:
+def names(tree: YamlDocument, entries: Iterable[ModelClaims]) -> None:
     """Every served name belongs to one entry."""
-    seen: dict[str, tuple[Entry, Path]] = {}
+    seen: dict[str, tuple[ModelClaims, Path]] = {}
     for entry in entries:
         for where, name in entry.names:
             first = seen.setdefault(name, (entry, where))
@@ -78,7 +78,7 @@ def names(tree: Tree, entries: Iterable[Entry]) -> None:
 
 
 def ports(
-    tree: Tree, controller: ControllerPart | None, api: ApiPart | None, entries: Sequence[Entry]
+    tree: YamlDocument, controller: ControllerPart | None, api: ApiPart | None, entries: Sequence[ModelClaims]
 ) -> None:
     """No two components ask for one port on the same address.
 
@@ -94,7 +94,7 @@ def ports(
             taken.setdefault(claim.port, []).append(claim)
 
 
-def tls(tree: Tree, api: ApiPart) -> None:
+def tls(tree: YamlDocument, api: ApiPart) -> None:
     """A certificate and its key come together."""
     for given, missing in (("tls_cert", "tls_key"), ("tls_key", "tls_cert")):
         if getattr(api, given) is not None and getattr(api, missing) is None:
@@ -113,7 +113,7 @@ def _servers(controller: ControllerPart | None, api: ApiPart | None) -> list[_Cl
     return found
 
 
-def _tell(tree: Tree, claim: _Claim, rival: _Claim) -> None:
+def _tell(tree: YamlDocument, claim: _Claim, rival: _Claim) -> None:
     if not claim.given:
         claim, rival = rival, claim
     shown = "this port" if tree.hidden(claim.path) else f"port {claim.port}"

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from llmlaunch.manifest.schema import DefaultsPart, ModelPart
-from llmlaunch.manifest.yaml_tree import Path, Tree, typed
+from llmlaunch.manifest.yaml_tree import Path, YamlDocument, typed
 
 _EXPECTED = {
     "string_type": "text",
@@ -45,7 +45,7 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     return table[found[0]] if found else ""
 
 
-def explain(tree: Tree, kind: type[BaseModel], prefix: Path, error: Mapping[str, Any]) -> None:
+def explain(tree: YamlDocument, kind: type[BaseModel], prefix: Path, error: Mapping[str, Any]) -> None:
     """Add ``error``, one of pydantic's ``errors()`` about a ``kind`` at ``prefix``, to the tree's problems."""
     location = tuple(error["loc"])
     on_key = location[-1:] == ("[key]",)
@@ -82,7 +82,7 @@ def explain(tree: Tree, kind: type[BaseModel], prefix: Path, error: Mapping[str,
             _wrong_type(tree, path, error["input"], _EXPECTED.get(other, ""))
 
 
-def _unknown_key(tree: Tree, kind: type[BaseModel], path: Path) -> None:
+def _unknown_key(tree: YamlDocument, kind: type[BaseModel], path: Path) -> None:
     key, valid = str(path[-1]), tuple(kind.model_fields)
     if kind is DefaultsPart and key in ModelPart.model_fields:
         tree.problem(path, f"{key} belongs to one model and cannot be a default", key=True)
@@ -93,7 +93,7 @@ def _unknown_key(tree: Tree, kind: type[BaseModel], path: Path) -> None:
     tree.problem(path, f"unknown key {_shown(key)}", key=True, expected=expected, suggestion=near)
 
 
-def _custom(tree: Tree, path: Path, error: Mapping[str, Any], on_key: bool) -> None:
+def _custom(tree: YamlDocument, path: Path, error: Mapping[str, Any], on_key: bool) -> None:
     context, value = error["ctx"], error["input"]
     if context["index"] is not None and isinstance(value, list):
         path, value = (*path, context["index"]), value[context["index"]]
@@ -110,7 +110,7 @@ def _custom(tree: Tree, path: Path, error: Mapping[str, Any], on_key: bool) -> N
     tree.problem(path, message, expected=context["expected"], suggestion=suggestion, key=on_key)
 
 
-def _wrong_type(tree: Tree, path: Path, value: object, expected: str) -> None:
+def _wrong_type(tree: YamlDocument, path: Path, value: object, expected: str) -> None:
     if expected == "a list" and path[-1] in ("names", "cors_origins", "allowed_hosts", "trusted_proxies"):
         expected = "text, or a list of texts"
     if isinstance(value, str) and expected in ("a whole number", "true or false"):
@@ -130,7 +130,7 @@ def _name(path: Path) -> str:
     return str(path[-1]) if isinstance(path[-1], str) else f"item {path[-1] + 1} of {path[-2]}"
 
 
-def _subject(tree: Tree, path: Path, value: object) -> str:
+def _subject(tree: YamlDocument, path: Path, value: object) -> str:
     """What a predicate may follow: "port is 0, which". The value itself is left out when it is long or came from the environment."""
     if tree.hidden(path):
         return f"{_name(path)} has a value from the environment that"

@@ -10,7 +10,7 @@ from llmlaunch.manifest.error_messages import nearest
 from llmlaunch.manifest.file import MAX_BYTES, read_bytes
 from llmlaunch.manifest.reader import Reader
 from llmlaunch.manifest.types import Manifest
-from llmlaunch.manifest.yaml_tree import Tree, read, too_large
+from llmlaunch.manifest.yaml_tree import YamlDocument, read, too_large
 
 
 def load(path: str | Path, env: Mapping[str, str]) -> Manifest:
@@ -60,7 +60,7 @@ def loads(
     return manifest
 
 
-def _sorted(tree: Tree) -> list[Problem]:
+def _sorted(tree: YamlDocument) -> list[Problem]:
     # An anchor's mistake is met again at each alias, and a default's at each model: it is told once.
     return sorted(dict.fromkeys(tree.problems), key=lambda p: (p.line, p.column))
 

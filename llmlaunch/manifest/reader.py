@@ -26,7 +26,7 @@ from llmlaunch.manifest.types import (
     Restarts,
     Source,
 )
-from llmlaunch.manifest.yaml_tree import Path, Tree
+from llmlaunch.manifest.yaml_tree import Path, YamlDocument
 
 PartType = TypeVar("PartType", bound=BaseModel)
 Wrong = frozenset[str]
@@ -37,7 +37,7 @@ Wrong = frozenset[str]
 class Reader:
     """Goes through the whole file whatever it finds, so that one run tells every mistake."""
 
-    tree: Tree
+    tree: YamlDocument
     base: FilePath
 
     def manifest(self, path: str | None) -> Manifest:
@@ -114,11 +114,11 @@ class Reader:
         wrong = Wrong(str(item["loc"][0]) for item in found)
         return kind.model_validate({**stand_in, **_without(value, wrong)}), wrong
 
-    def _models(self, defaults: Mapping[str, Any]) -> tuple[list[ModelSpec], list[check.Entry]]:
+    def _models(self, defaults: Mapping[str, Any]) -> tuple[list[ModelSpec], list[check.ModelClaims]]:
         data = self.tree.data
         listed = data.get("models")
         specs: list[ModelSpec] = []
-        entries: list[check.Entry] = []
+        entries: list[check.ModelClaims] = []
         if listed is None or listed == []:
             misspelt = any(problem.suggestion == "models" for problem in self.tree.problems)
             if not misspelt and not self.tree.silenced(("models",)):
@@ -139,7 +139,7 @@ class Reader:
         defaults: Mapping[str, Any],
         path: Path,
         specs: list[ModelSpec],
-        entries: list[check.Entry],
+        entries: list[check.ModelClaims],
     ) -> None:
         """Add what entry ``value`` of ``models`` says to ``specs`` and ``entries``, as far as it can be read."""
         own = self._own(value, path)
@@ -155,7 +155,7 @@ class Reader:
         specs.append(spec)
         named = self._names(part, spec, path) if not wrong & {"names", "model"} or part.names else ()
         port = None if wrong & {"host", "port"} else part.port
-        entries.append(check.Entry(path, named, part.host, port))
+        entries.append(check.ModelClaims(path, named, part.host, port))
 
     def _own(self, value: Any, path: Path) -> dict[str, Any] | None:
         """An entry's own keys; None, with the mistake noted, when it has none."""

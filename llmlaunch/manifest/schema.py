@@ -42,11 +42,11 @@ _FILLED_IN = {"type": "string", "pattern": r"\$\{[A-Za-z_]"}
 """What an editor sees where the loader will see a variable's value."""
 
 
-class Part(BaseModel):
+class ManifestSection(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
 
-class ControllerPart(Part):
+class ControllerPart(ManifestSection):
     host: Host = Field(default=DEFAULT_HOST, examples=["127.0.0.1"])
     """Where the controller listens."""
     port: Port | None = Field(default=None, examples=[21001])
@@ -64,7 +64,7 @@ class ControllerPart(Part):
     """How many files of that size are kept of each of its lives. Left out: as under `defaults`, else 5."""
 
 
-class ApiPart(Part):
+class ApiPart(ManifestSection):
     host: Host = Field(default=DEFAULT_HOST, examples=["0.0.0.0"])  # noqa: S104  # shown, never bound
     """Where the endpoint listens; 0.0.0.0 or :: for every address of this machine."""
     port: Port | None = Field(default=None, examples=[8000])
@@ -99,7 +99,7 @@ class ApiPart(Part):
     """How many files of that size are kept of each of its lives. Left out: as under `defaults`, else 5."""
 
 
-class Settings(Part):
+class Settings(ManifestSection):
     """What may stand under `defaults` and in every model."""
 
     engine: Literal["transformers", "vllm", "sglang", "llamacpp", "command"] = Field(
@@ -186,7 +186,7 @@ class DefaultsPart(Settings):
     """What models inherit: any key of a model but model, names, port and command."""
 
 
-class ManifestPart(Part):
+class ManifestPart(ManifestSection):
     """A llmlaunch manifest: what to serve, and where."""
 
     models: list[ModelPart | str] = Field(min_length=1)

@@ -41,7 +41,7 @@ class Filled(str):
 
 
 @dataclass(slots=True)
-class Tree:
+class YamlDocument:
     """``data`` and what is known about each of its values, by path from the root."""
 
     file: str
@@ -99,8 +99,8 @@ class Tree:
         self.problems.append(Problem(self.file, line, column, message, expected, suggestion))
 
 
-def read(text: str, file: str, env: Mapping[str, str]) -> Tree:
-    """The values of one YAML document. Raises ManifestError where nothing can be read at all; lesser mistakes are ``Tree.problems``."""
+def read(text: str, file: str, env: Mapping[str, str]) -> YamlDocument:
+    """The values of one YAML document; its mistakes are in ``YamlDocument.problems``. Raises ManifestError if it cannot be read at all."""
     if len(text) > MAX_BYTES:
         raise ManifestError([too_large(file)])
     try:
@@ -115,7 +115,7 @@ def read(text: str, file: str, env: Mapping[str, str]) -> Tree:
         raise _refusal(file, line, column, "a character that YAML does not allow") from None
     if node is None:
         raise _refusal(file, 1, 1, "the file is empty", "models: with a list under it")
-    tree = Tree(file)
+    tree = YamlDocument(file)
     tree.data = _Expander(tree, env, loader).expand(node, (), 0)
     return tree
 
@@ -208,7 +208,7 @@ class _Entry:
 class _Expander:
     """Turns nodes into values, counting them: a few aliases can name millions."""
 
-    def __init__(self, tree: Tree, env: Mapping[str, str], loader: _Loader) -> None:
+    def __init__(self, tree: YamlDocument, env: Mapping[str, str], loader: _Loader) -> None:
         self.tree = tree
         self.env = env
         self.aliases = loader.aliases

@@ -49,7 +49,7 @@ _ENCODERS = ("Model", "ForMaskedLM", "EncoderModel")
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class ModelShape:
     """The fields of ModelFacts that config.json tells; the names mean the same there."""
 
     kind: ModelKind = ModelKind.GENERATE
@@ -74,7 +74,7 @@ class Shape:
     remote_code: bool = False
 
 
-def shape(config: Mapping[str, Any]) -> Shape:
+def shape(config: Mapping[str, Any]) -> ModelShape:
     """Read one config.json. Values of a wrong type count as absent; nothing raises."""
     text = _text(config)
     layers = _layers(text)
@@ -85,7 +85,7 @@ def shape(config: Mapping[str, Any]) -> Shape:
     stateless = _stateless(text, layers or 0)
     window, sliding = _sliding(text, layers or 0)
     architectures = _names(config.get("architectures")) or _names(text.get("architectures"))
-    return Shape(
+    return ModelShape(
         kind=_kind(architectures, config),
         architecture=architectures[0] if architectures else str(config.get("model_type") or ""),
         dtype=_dtype(config, text),

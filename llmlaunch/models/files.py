@@ -73,7 +73,7 @@ class Folder:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class WeightFiles:
     """The files that hold the weights. ``format`` as in ModelFacts; ``missing``: named by an index, but not there."""
 
     format: str
@@ -81,7 +81,7 @@ class Choice:
     missing: tuple[str, ...] = ()
 
 
-def choose(files: Files, wanted: str = "") -> Choice:
+def choose(files: Files, wanted: str = "") -> WeightFiles:
     """Which files to load: safetensors before pickles before GGUF; ``wanted`` names one GGUF file.
 
     Raises ModelError when there is no model, or several GGUF files to choose from.
@@ -89,7 +89,7 @@ def choose(files: Files, wanted: str = "") -> Choice:
     sizes = files.sizes()
     top = [name for name in sizes if "/" not in name]
     if wanted:
-        return _complete(Choice("gguf", (wanted,)), sizes, files.where)
+        return _complete(WeightFiles("gguf", (wanted,)), sizes, files.where)
     if "config.json" in sizes:
         for choice in (_safetensors(files, top), _pickles(files, top)):
             if choice:
@@ -101,14 +101,14 @@ def choose(files: Files, wanted: str = "") -> Choice:
             hint="name the file: FOLDER/FILE.gguf",
         )
     if ggufs:
-        return _complete(Choice("gguf", (ggufs[0],)), sizes, files.where)
+        return _complete(WeightFiles("gguf", (ggufs[0],)), sizes, files.where)
     raise ModelError(
         _why_no_model(files.where, sizes),
         hint="a model folder holds config.json and its weights, or a .gguf file",
     )
 
 
-def to_download(files: Files, choice: Choice) -> tuple[str, ...]:
+def to_download(files: Files, choice: WeightFiles) -> tuple[str, ...]:
     """What a worker needs of a repository: the weights, and everything small beside them."""
     if choice.format == "gguf":
         return choice.weights
@@ -130,18 +130,18 @@ def shards(name: str) -> list[str]:
     return [f"{match['stem']}-{n:05d}-of-{match['parts']}{match['ending']}" for n in range(1, parts + 1)]
 
 
-def _complete(choice: Choice, sizes: Mapping[str, int], where: str) -> Choice:
+def _complete(choice: WeightFiles, sizes: Mapping[str, int], where: str) -> WeightFiles:
     """With every part of a split set, and the parts that are not there."""
     wanted = tuple(dict.fromkeys(part for name in choice.weights for part in shards(name)))
     if len(wanted) > 100_000:
         raise ModelError(f"{where}: {choice.weights[0]} belongs to an impossible number of files")
-    return Choice(choice.format, wanted, tuple(name for name in wanted if name not in sizes))
+    return WeightFiles(choice.format, wanted, tuple(name for name in wanted if name not in sizes))
 
 
-def _safetensors(files: Files, top: list[str]) -> Choice | None:
+def _safetensors(files: Files, top: list[str]) -> WeightFiles | None:
     index = "model.safetensors.index.json"
     if index in top:
-        return Choice(
+        return WeightFiles(
             "safetensors", tuple(safetensors_header.parse_index(files.read(index), f"{files.where}/{index}"))
         )
     found = [name for name in top if name.endswith(".safetensors") and not name.startswith("adapter_model")]
@@ -149,17 +149,17 @@ def _safetensors(files: Files, top: list[str]) -> Choice | None:
     found = [name for name in found if not name.startswith("consolidated")] or found
     if "model.safetensors" in found:
         found = ["model.safetensors"]
-    return Choice("safetensors", tuple(found)) if found else None
+    return WeightFiles("safetensors", tuple(found)) if found else None
 
 
-def _pickles(files: Files, top: list[str]) -> Choice | None:
+def _pickles(files: Files, top: list[str]) -> WeightFiles | None:
     index = "pytorch_model.bin.index.json"
     if index in top:
-        return Choice(
+        return WeightFiles(
             "pytorch", tuple(safetensors_header.parse_index(files.read(index), f"{files.where}/{index}"))
         )
     found = [name for name in top if name.startswith("pytorch_model") and name.endswith(".bin")]
-    return Choice("pytorch", tuple(found)) if found else None
+    return WeightFiles("pytorch", tuple(found)) if found else None
 
 
 def _gguf_models(top: list[str]) -> list[str]:

@@ -24,7 +24,7 @@ from llmlaunch.models.bounded import within
 from llmlaunch.models.facts import ModelFacts
 from llmlaunch.models.files import choose, to_download
 from llmlaunch.models.read import facts as read_facts
-from llmlaunch.models.source import Place, Progress, offline
+from llmlaunch.models.types import DownloadProgress, ModelLocation, offline_variable
 
 FIRST_ANSWER_S = 8.0
 """For the first request, name resolution included, which no client library bounds."""
@@ -35,11 +35,11 @@ _DEFAULT_ENDPOINT = "https://huggingface.co"
 _METER_S = 0.25
 
 
-def inspect(place: Place, cache: Path | None, env: Mapping[str, str]) -> ModelFacts:
+def inspect(place: ModelLocation, cache: Path | None, env: Mapping[str, str]) -> ModelFacts:
     """Facts of a model that is not whole in the cache, read from the hub. Raises ModelError."""
     endpoint = _endpoint(env)
     asked = f"Hugging Face hub {endpoint}"
-    forbidden = offline(env)
+    forbidden = offline_variable(env)
     cache = cache or hub_cache.folder(env)
     if forbidden:
         hint = _nearest(place, cache) or f"unset {forbidden.partition('=')[0]} to look there"
@@ -56,7 +56,7 @@ def inspect(place: Place, cache: Path | None, env: Mapping[str, str]) -> ModelFa
     return replace(found, hub=place.hub, revision=place.revision, files=wanted, download_bytes=missing)
 
 
-def fetch(facts: ModelFacts, progress: Progress, cache: Path | None, env: Mapping[str, str]) -> Path:
+def fetch(facts: ModelFacts, progress: DownloadProgress, cache: Path | None, env: Mapping[str, str]) -> Path:
     """Download ``facts.files`` into the cache and return the folder, or the GGUF file. Raises ModelError."""
     from huggingface_hub import snapshot_download
 
@@ -64,7 +64,7 @@ def fetch(facts: ModelFacts, progress: Progress, cache: Path | None, env: Mappin
     _check_room(facts, cache)
     if "HF_HUB_DISABLE_PROGRESS_BARS" not in env:
         _utils().disable_progress_bars()
-    place = Place(facts.source, facts.path, False, hub=facts.hub, revision=facts.revision)
+    place = ModelLocation(facts.source, facts.path, False, hub=facts.hub, revision=facts.revision)
     with _explained(place, f"Hugging Face hub {_endpoint(env)}", cache), _meter(facts, cache, progress):
         folder = snapshot_download(
             facts.path,
@@ -117,7 +117,7 @@ class Repository:
         return bytes(content[:length])
 
 
-def _repository(place: Place, env: Mapping[str, str]) -> Repository:
+def _repository(place: ModelLocation, env: Mapping[str, str]) -> Repository:
     from huggingface_hub import HfApi, hf_hub_url
 
     endpoint, token = _endpoint(env), env.get("HF_TOKEN") or None
@@ -145,7 +145,7 @@ def _utils() -> Any:
 
 
 @contextmanager
-def _explained(place: Place, asked: str, cache: Path) -> Iterator[None]:
+def _explained(place: ModelLocation, asked: str, cache: Path) -> Iterator[None]:
     """Turn whatever the client library raises into a ModelError that names the places looked at."""
     from huggingface_hub import errors
 
@@ -172,14 +172,14 @@ def _explained(place: Place, asked: str, cache: Path) -> Iterator[None]:
         raise unreachable from error
 
 
-def _not_found(place: Place, last: str, cache: Path, hint: str = "") -> ModelError:
+def _not_found(place: ModelLocation, last: str, cache: Path, hint: str = "") -> ModelError:
     lines = "\n".join(f"  {line}" for line in (*place.looked, last) if line)
     return ModelError(
         f"model {place.model!r} was not found; looked at:\n{lines}", hint=hint or _nearest(place, cache)
     )
 
 
-def _nearest(place: Place, cache: Path) -> str:
+def _nearest(place: ModelLocation, cache: Path) -> str:
     close = get_close_matches(place.path, hub_cache.models(cache), n=1, cutoff=0.75)
     return f"did you mean {close[0]!r}? It is in the cache" if close and close[0] != place.path else ""
 
@@ -193,7 +193,7 @@ def _endpoint(env: Mapping[str, str]) -> str:
     return (env.get("HF_ENDPOINT") or _DEFAULT_ENDPOINT).rstrip("/")
 
 
-def _sizes_in_cache(place: Place, cache: Path) -> dict[str, int]:
+def _sizes_in_cache(place: ModelLocation, cache: Path) -> dict[str, int]:
     """What a partial snapshot already holds, by name."""
     folder = hub_cache.partial(place.path, place.revision, cache)
     if folder is None:
@@ -216,7 +216,7 @@ def _check_room(facts: ModelFacts, cache: Path) -> None:
 
 
 @contextmanager
-def _meter(facts: ModelFacts, cache: Path, progress: Progress) -> Iterator[None]:
+def _meter(facts: ModelFacts, cache: Path, progress: DownloadProgress) -> Iterator[None]:
     """Report what has reached the disk while the body runs: the one measure that all transfer methods share."""
     blobs = cache / f"models--{facts.path.replace('/', '--')}" / "blobs"
     before, done = _bytes_on_disk(blobs), threading.Event()

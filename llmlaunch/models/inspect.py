@@ -10,7 +10,8 @@ from pathlib import Path
 from llmlaunch.manifest.types import Source
 from llmlaunch.models.facts import ModelFacts
 from llmlaunch.models.read import facts as read_facts
-from llmlaunch.models.source import Place, opened, resolve
+from llmlaunch.models.source import opened, resolve
+from llmlaunch.models.types import ModelLocation
 
 
 def inspect(
@@ -39,7 +40,7 @@ def inspect(
     return hub.inspect(place, cache, env)
 
 
-def local_facts(place: Place) -> ModelFacts:
+def local_facts(place: ModelLocation) -> ModelFacts:
     """Facts of a place on this machine. Raises ModelError."""
     files, choice = opened(place)
     return read_facts(files, choice, source=place.model, path=place.path, local=True)

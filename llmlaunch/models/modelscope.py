@@ -20,7 +20,7 @@ from llmlaunch.models.bounded import within
 from llmlaunch.models.facts import ModelFacts
 from llmlaunch.models.files import Folder, choose, to_download
 from llmlaunch.models.read import shape_facts
-from llmlaunch.models.source import Place, Progress
+from llmlaunch.models.types import DownloadProgress, ModelLocation
 
 ANSWER_S = 20.0
 
@@ -39,7 +39,7 @@ def cached(model: str, revision: str | None, cache: Path | None) -> tuple[Path |
     return (None, f"ModelScope cache: has only a part of it (no {missing[0]})") if missing else (folder, "")
 
 
-def inspect(place: Place) -> ModelFacts:
+def inspect(place: ModelLocation) -> ModelFacts:
     """Facts from the listing and config.json of a model that is not downloaded. Raises ModelError."""
     api = _package("modelscope.hub.api").HubApi
     download = _package("modelscope.hub.file_download").model_file_download
@@ -66,14 +66,14 @@ def inspect(place: Place) -> ModelFacts:
     )
 
 
-def fetch(facts: ModelFacts, progress: Progress, cache: Path | None) -> Path:
+def fetch(facts: ModelFacts, progress: DownloadProgress, cache: Path | None) -> Path:
     """Download ``facts.files`` and return the folder, or the GGUF file. Raises ModelError."""
     download = _package("modelscope.hub.snapshot_download").snapshot_download
     options: dict[str, Any] = {"allow_patterns": list(facts.files), **_cache(cache)}
     if "progress_callbacks" in signatures.signature(download).parameters:
         options["progress_callbacks"] = [_reporter(facts, progress)]
     progress(0, facts.download_bytes, facts.path)
-    with _explained(Place(facts.source, facts.path, False)):
+    with _explained(ModelLocation(facts.source, facts.path, False)):
         folder = Path(download(facts.path, revision=facts.revision, **options))
     progress(facts.download_bytes, facts.download_bytes, facts.path)
     return folder / facts.files[0] if facts.format == "gguf" else folder
@@ -86,7 +86,7 @@ class Listing:
     where: str
     listing: Mapping[str, int]
     download: Any
-    place: Place
+    place: ModelLocation
 
     def sizes(self) -> Mapping[str, int]:
         return self.listing
@@ -99,7 +99,7 @@ class Listing:
         return self.read(name)[:length]
 
 
-def _reporter(facts: ModelFacts, progress: Progress) -> type:
+def _reporter(facts: ModelFacts, progress: DownloadProgress) -> type:
     """A class, as the package wants it: it makes one object per file, in several threads."""
     lock = threading.Lock()
     done = 0
@@ -135,7 +135,7 @@ def _cache(cache: Path | None) -> dict[str, str]:
 
 
 @contextmanager
-def _explained(place: Place) -> Iterator[None]:
+def _explained(place: ModelLocation) -> Iterator[None]:
     try:
         yield
     except LlmlaunchError:

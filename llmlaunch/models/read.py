@@ -12,14 +12,14 @@ from llmlaunch.errors import ModelError
 from llmlaunch.models import config as configs
 from llmlaunch.models import gguf_facts, gguf_header, safetensors_header
 from llmlaunch.models.facts import ModelFacts, ModelKind
-from llmlaunch.models.files import Choice, Files
+from llmlaunch.models.files import Files, WeightFiles
 from llmlaunch.models.safetensors_header import Tensor
 
 _READERS = 8
 """Headers of a remote repository are read this many at a time."""
 
 
-def facts(files: Files, choice: Choice, *, source: str, path: str, local: bool) -> ModelFacts:
+def facts(files: Files, choice: WeightFiles, *, source: str, path: str, local: bool) -> ModelFacts:
     """Read config.json and the weights' headers. Raises ModelError, naming the file, for what is broken."""
     if choice.format == "gguf":
         return _gguf(files, choice, source, path, local)
@@ -29,7 +29,7 @@ def facts(files: Files, choice: Choice, *, source: str, path: str, local: bool) 
     return replace(known, **weights)
 
 
-def shape_facts(files: Files, choice: Choice, *, source: str, path: str, local: bool) -> ModelFacts:
+def shape_facts(files: Files, choice: WeightFiles, *, source: str, path: str, local: bool) -> ModelFacts:
     """What the small files tell, without the weights' sizes. Raises ModelError."""
     sizes = files.sizes()
     shape = configs.shape(_json(files, "config.json"))
@@ -42,7 +42,7 @@ def shape_facts(files: Files, choice: Choice, *, source: str, path: str, local: 
 
 
 def _weights(
-    files: Files, choice: Choice, sizes: Mapping[str, int], quantisation: Mapping[str, Any], dtype: str
+    files: Files, choice: WeightFiles, sizes: Mapping[str, int], quantisation: Mapping[str, Any], dtype: str
 ) -> dict[str, Any]:
     if choice.format != "safetensors":
         # A pickle has no header that can be read without running it; its size is that of its tensors, nearly.
@@ -51,7 +51,7 @@ def _weights(
     return {"parameters": summary.parameters, "weight_bytes": summary.size, "dtype": summary.dtype or dtype}
 
 
-def _tensors(files: Files, choice: Choice, sizes: Mapping[str, int]) -> list[Tensor]:
+def _tensors(files: Files, choice: WeightFiles, sizes: Mapping[str, int]) -> list[Tensor]:
     def one(name: str) -> list[Tensor]:
         return safetensors_header.read_prefixes(
             lambda length: files.prefix(name, length), sizes[name], f"{files.where}/{name}"
@@ -63,7 +63,7 @@ def _tensors(files: Files, choice: Choice, sizes: Mapping[str, int]) -> list[Ten
         return [tensor for part in pool.map(one, choice.weights) for tensor in part]
 
 
-def _gguf(files: Files, choice: Choice, source: str, path: str, local: bool) -> ModelFacts:
+def _gguf(files: Files, choice: WeightFiles, source: str, path: str, local: bool) -> ModelFacts:
     sizes = files.sizes()
 
     def header(name: str) -> gguf_header.GgufHeader:

@@ -6,45 +6,19 @@ import difflib
 import importlib.util
 import os
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
 from llmlaunch.errors import ModelError
 from llmlaunch.manifest.types import Source
 from llmlaunch.models.facts import ModelFacts
-from llmlaunch.models.files import Choice, Files, Folder, choose
-
-Progress = Callable[[int, int, str], None]
-"""Bytes done, bytes in all, what is being downloaded."""
+from llmlaunch.models.files import Files, Folder, WeightFiles, choose
+from llmlaunch.models.types import TRUE_WORDS, DownloadProgress, ModelLocation
 
 PACKAGE = "package://"
 _SHOWN = 200
-_TRUE = {"1", "true", "yes", "on"}
 _HUB_ID = re.compile(r"^(?P<id>\w[\w.-]*(?:/\w[\w.-]*)?)(?:/(?P<file>[\w./-]+\.gguf))?$", re.ASCII)
 _PACKAGE_NAME = re.compile(r"^[A-Za-z_]\w*$", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A model that was found, or that only its hub can tell about."""
-
-    model: str
-    """What the manifest said."""
-    path: str
-    """An absolute path, or the hub's id when it is not downloaded."""
-    local: bool
-    file: str = ""
-    """The GGUF file that was named, relative to ``folder`` or the repository."""
-    hub: str = ""
-    """huggingface | modelscope, also for what its cache holds; empty for plain folders and packages."""
-    revision: str | None = None
-    looked: tuple[str, ...] = ()
-    """The places that were looked at in vain, in words."""
-
-    @property
-    def folder(self) -> Path:
-        return Path(self.path).parent if self.file else Path(self.path)
 
 
 def resolve(
@@ -54,7 +28,7 @@ def resolve(
     revision: str | None = None,
     cache: Path | None = None,
     env: Mapping[str, str] = os.environ,
-) -> Place:
+) -> ModelLocation:
     """Find ``model`` without asking the network: ``local`` in the result says whether it is whole on this machine.
 
     ``cache`` is the hub's cache folder, by default the one its environment variables say. Raises ModelError for what
@@ -82,8 +56,8 @@ def resolve(
         )
     if found:
         where = found / match["file"] if match["file"] else found
-        return Place(model, str(where), True, match["file"] or "", hub, revision)
-    return Place(model, match["id"], False, match["file"] or "", hub, revision, (looked, remark))
+        return ModelLocation(model, str(where), True, match["file"] or "", hub, revision)
+    return ModelLocation(model, match["id"], False, match["file"] or "", hub, revision, (looked, remark))
 
 
 def _shown(path: Path) -> Path:
@@ -96,20 +70,12 @@ def _shown(path: Path) -> Path:
 def hub_name(source: Source, env: Mapping[str, str]) -> str:
     """huggingface, unless the manifest or LLMLAUNCH_USE_MODELSCOPE says otherwise."""
     if source is Source.AUTO:
-        wanted = env.get("LLMLAUNCH_USE_MODELSCOPE", "").strip().lower() in _TRUE
+        wanted = env.get("LLMLAUNCH_USE_MODELSCOPE", "").strip().lower() in TRUE_WORDS
         return str(Source.MODELSCOPE if wanted else Source.HUGGINGFACE)
     return str(source)
 
 
-def offline(env: Mapping[str, str]) -> str:
-    """The variable that forbids asking the hub (``HF_HUB_OFFLINE=1``), or empty."""
-    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
-        if env.get(name, "").strip().lower() in _TRUE:
-            return f"{name}={env[name]}"
-    return ""
-
-
-def opened(place: Place) -> tuple[Files, Choice]:
+def opened(place: ModelLocation) -> tuple[Files, WeightFiles]:
     """The files of a local ``place`` and which of them are the weights. Raises ModelError when parts are missing."""
     files = Folder(place.folder)
     choice = choose(files, Path(place.path).name if place.file else "")
@@ -124,7 +90,7 @@ def opened(place: Place) -> tuple[Files, Choice]:
 
 def fetch(
     facts: ModelFacts,
-    progress: Progress,
+    progress: DownloadProgress,
     *,
     cache: Path | None = None,
     env: Mapping[str, str] = os.environ,
@@ -159,17 +125,17 @@ def _exists(model: str, path: Path) -> bool:
         raise ModelError(f"model {shown!r} cannot be looked up: {error.strerror}") from None
 
 
-def _local(model: str, path: Path) -> Place:
+def _local(model: str, path: Path) -> ModelLocation:
     if path.is_dir():
-        return Place(model, str(path), True)
+        return ModelLocation(model, str(path), True)
     if path.suffix.lower() == ".gguf":
-        return Place(model, str(path), True, path.name)
+        return ModelLocation(model, str(path), True, path.name)
     raise ModelError(
         f"{path}: neither a model folder nor a .gguf file", hint="name the folder that holds config.json"
     )
 
 
-def _in_package(model: str) -> Place:
+def _in_package(model: str) -> ModelLocation:
     name, _, inner = model.removeprefix(PACKAGE).partition("/")
     root = _package_root(model, name)
     if not inner:

@@ -28,7 +28,7 @@ _STATUS_BY_CODE = {"not_found": 404, "control": 409}
 _VERBS = {"start": Verb.START, "stop": Verb.STOP, "restart": Verb.RESTART}
 
 
-class Answer(Response):
+class JsonResponse(Response):
     """JSON in plain ASCII. Paths may hold bytes that are not UTF-8, and no answer may fail because of one."""
 
     media_type = "application/json"
@@ -37,13 +37,13 @@ class Answer(Response):
         return json.dumps(content, separators=(",", ":")).encode()
 
 
-class Bad(LlmlaunchError):
+class BadRequestError(LlmlaunchError):
     """A request that makes no sense."""
 
     code = "bad_request"
 
 
-class Host(Protocol):
+class DaemonProtocol(Protocol):
     """The daemon, as the interface needs it."""
 
     supervisor: Supervisor
@@ -54,7 +54,7 @@ class Host(Protocol):
     def stop(self, force: bool = False) -> None: ...
 
 
-def build(host: Host) -> Starlette:
+def build(host: DaemonProtocol) -> Starlette:
     """The application. Every refusal is {"error": {"code", "message", "hint"}} with a fitting status."""
     routes = _Routes(host)
     return Starlette(
@@ -72,12 +72,12 @@ def build(host: Host) -> Starlette:
 
 
 class _Routes:
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: DaemonProtocol) -> None:
         self._host = host
 
     async def about(self, request: Request) -> Response:
         plan = self._host.supervisor.plan
-        return Answer(codec.about_to_json(About(plan.deployment, plan.manifest_path, __version__)))
+        return JsonResponse(codec.about_to_json(About(plan.deployment, plan.manifest_path, __version__)))
 
     async def status(self, request: Request) -> Response:
         host = self._host
@@ -88,13 +88,13 @@ class _Routes:
         report = host.journal.report(
             supervisor.plan, supervisor.slots, host.status, used, inventory, supervisor.stopping
         )
-        return Answer(codec.status_to_json(report))
+        return JsonResponse(codec.status_to_json(report))
 
     async def specs(self, request: Request) -> Response:
         slots = self._host.supervisor.slots
         specs = [spec_to_json(slot.successor or slot.spec) for slot in slots.values()]
         phases = {name: slot.record.phase.value for name, slot in slots.items()}
-        return Answer({"processes": specs, "phases": phases})
+        return JsonResponse({"processes": specs, "phases": phases})
 
     async def apply(self, request: Request) -> Response:
         body = await _body(request)
@@ -103,27 +103,29 @@ class _Routes:
         result = await self._host.supervisor.apply(
             plan, _flag(body, "restart_down", True), _environment(body.get("environment"))
         )
-        return Answer(codec.apply_result_to_json(result))
+        return JsonResponse(codec.apply_result_to_json(result))
 
     async def command(self, request: Request) -> Response:
         body = await _body(request)
         verb = _VERBS.get(body["verb"]) if isinstance(body.get("verb"), str) else None
         if verb is None:
-            raise Bad(f"unknown verb {body.get('verb')!r}", hint=f"expected one of {', '.join(_VERBS)}")
+            raise BadRequestError(
+                f"unknown verb {body.get('verb')!r}", hint=f"expected one of {', '.join(_VERBS)}"
+            )
         names = body.get("names")
         if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
-            raise Bad("names must be a list with the name of at least one component")
+            raise BadRequestError("names must be a list with the name of at least one component")
         done = await self._host.supervisor.command(verb, tuple(dict.fromkeys(names)))
-        return Answer({"names": done})
+        return JsonResponse({"names": done})
 
     async def shutdown(self, request: Request) -> Response:
         self._host.stop(_flag(await _body(request), "force", False))
-        return Answer({})
+        return JsonResponse({})
 
     async def events(self, request: Request) -> Response:
         text = request.query_params.get("since", "0")
         if not (text.isascii() and text.isdigit()):
-            raise Bad(f"since is {text!r}, expected the number of an event")
+            raise BadRequestError(f"since is {text!r}, expected the number of an event")
 
         async def lines() -> AsyncIterator[bytes]:
             async for event in self._host.journal.follow(int(text)):
@@ -134,26 +136,28 @@ class _Routes:
 
 def _check(plan: Plan, deployment: str) -> None:
     if plan.deployment != deployment:
-        raise Bad(f"this supervisor runs {deployment!r}; the plan is for {plan.deployment!r}")
+        raise BadRequestError(f"this supervisor runs {deployment!r}; the plan is for {plan.deployment!r}")
     if plan.rejections:
-        raise Bad(f"the plan does not fit: {plan.rejections[0].model}: {plan.rejections[0].reason}")
+        raise BadRequestError(
+            f"the plan does not fit: {plan.rejections[0].model}: {plan.rejections[0].reason}"
+        )
     for name, count in Counter(spec.name for spec in plan.processes).items():
         if count > 1:
-            raise Bad(f"{count} processes of the plan are named {name!r}")
+            raise BadRequestError(f"{count} processes of the plan are named {name!r}")
         if not name or "/" in name or name.startswith("."):
-            raise Bad(f"{name!r} is no name for a component: its log could not be named after it")
+            raise BadRequestError(f"{name!r} is no name for a component: its log could not be named after it")
     for spec in plan.processes:
         if not spec.argv:
-            raise Bad(f"{spec.name} has nothing to execute")
+            raise BadRequestError(f"{spec.name} has nothing to execute")
 
 
 async def _body(request: Request) -> dict[str, Any]:
     try:
         body = json.loads(await request.body() or b"{}")
     except ValueError as error:
-        raise Bad(f"the body is not JSON: {error}") from None
+        raise BadRequestError(f"the body is not JSON: {error}") from None
     if not isinstance(body, dict):
-        raise Bad("the body must be a JSON object")
+        raise BadRequestError("the body must be a JSON object")
     return body
 
 
@@ -162,17 +166,17 @@ def _environment(value: object) -> dict[str, str] | None:
     if value is None:
         return None
     if not isinstance(value, dict):
-        raise Bad("environment must be an object")
+        raise BadRequestError("environment must be an object")
     for key, text in value.items():
         if not isinstance(text, str) or "\0" in key + text or "=" in key or not key:
-            raise Bad("environment must map names of variables to text")
+            raise BadRequestError("environment must map names of variables to text")
     return value
 
 
 def _flag(body: dict[str, Any], key: str, default: bool) -> bool:
     value = body.get(key, default)
     if not isinstance(value, bool):
-        raise Bad(f"{key} must be true or false")
+        raise BadRequestError(f"{key} must be true or false")
     return value
 
 
@@ -194,4 +198,4 @@ async def _broken(request: Request, error: Exception) -> Response:
 
 
 def _envelope(status: int, code: str, message: str, hint: str) -> Response:
-    return Answer({"error": {"code": code, "message": message, "hint": hint}}, status)
+    return JsonResponse({"error": {"code": code, "message": message, "hint": hint}}, status)

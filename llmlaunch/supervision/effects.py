@@ -31,10 +31,10 @@ from llmlaunch.supervision.core.types import (
     Why,
 )
 from llmlaunch.supervision.credentials import credentials, key_of
-from llmlaunch.supervision.file_threads import Beside, Newest
+from llmlaunch.supervision.file_threads import FileThreads, LatestValueThread
 from llmlaunch.supervision.gpu import gpu_memory, measured_vram
-from llmlaunch.supervision.health.answer_counts import Answered
-from llmlaunch.supervision.health.probe import Watch
+from llmlaunch.supervision.health.answer_counts import AnswerCounts
+from llmlaunch.supervision.health.probe import ProcessProbe
 from llmlaunch.supervision.logs import component_logs
 from llmlaunch.supervision.loop import Post
 from llmlaunch.supervision.processes import cgroups, procs
@@ -42,9 +42,9 @@ from llmlaunch.supervision.processes.oom import LOOK_EVERY_S, OomCount
 from llmlaunch.supervision.processes.spawn import (
     CGROUP_VARIABLE,
     CannotExecute,
+    ProcessTree,
     Shims,
-    Tree,
-    reap_strangers,
+    reap_children,
     start_under_shim,
     wait_for_port,
 )
@@ -85,7 +85,7 @@ class ProcessEffects:
         self._workdir = ""
         self._private_env: frozenset[str] = frozenset()
         self._inherited: dict[str, Mapping[str, str]] = {}
-        self._trees: dict[_Key, Tree] = {}
+        self._trees: dict[_Key, ProcessTree] = {}
         self._shims = Shims()
         self._families: dict[_Key, tuple[ProcessId, ...]] = {}
         self._left = set(left)
@@ -94,11 +94,11 @@ class ProcessEffects:
         self._watches: dict[_Key, tuple[_Probing, asyncio.Task[None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._written: state_file.SupervisorState | None = None
-        self._writer = Newest(self._write_state)
-        self._beside = Beside()
+        self._writer = LatestValueThread(self._write_state)
+        self._beside = FileThreads()
         self._numbers: dict[str, int] = {}
         self._words: dict[str, tuple[int, list[str]]] = {}
-        self._answered = Answered()
+        self._answered = AnswerCounts()
         self.memory = gpu_memory.GpuMemory()
         self.registrar = Registrar(secret)
         self._post: Post = lambda name, event: None
@@ -163,7 +163,7 @@ class ProcessEffects:
     # ── for the daemon ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def reap(self) -> None:
-        reap_strangers(list(self._trees.values()), self._shims)
+        reap_children(list(self._trees.values()), self._shims)
 
     async def vram_used(self, slots: Mapping[str, Slot]) -> dict[str, int | None]:
         """Bytes that NVML sees in use, by component; only those with GPUs."""
@@ -230,7 +230,7 @@ class ProcessEffects:
         last_line = spec.hide(await self._listen_to_last_words(spec.name, incarnation))
         self._post(spec.name, Exited(incarnation, code, last_line, lacked))
 
-    async def _start(self, spec: ProcessSpec, incarnation: int) -> Tree:
+    async def _start(self, spec: ProcessSpec, incarnation: int) -> ProcessTree:
         if taken := await asyncio.to_thread(wait_for_port, spec.host, spec.port):
             raise PortTakenError(taken)
         key = (spec.name, incarnation)
@@ -343,7 +343,7 @@ class ProcessEffects:
             return await self._answered.by(slot.spec)
 
         key = key_of(self._secret, slot.spec)
-        watch = Watch(slot.spec, incarnation, log_file, self._policy, emit, cpu_seconds, answered, key)
+        watch = ProcessProbe(slot.spec, incarnation, log_file, self._policy, emit, cpu_seconds, answered, key)
         await watch.run(ready)
 
     async def _read_memory(self) -> None:

@@ -20,7 +20,7 @@ _T = TypeVar("_T")
 log = logging.getLogger(__name__)
 
 
-class Beside:
+class FileThreads:
     """Does things in threads, one at a time for each ``what``: what hangs is not tried again until it comes back."""
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class Beside:
             return otherwise
 
 
-class Newest(Generic[_T]):
+class LatestValueThread(Generic[_T]):
     """Hands values to ``work`` in a thread of its own; of those that come while it works, the newest alone."""
 
     def __init__(self, work: Callable[[_T], None]) -> None:

@@ -22,11 +22,11 @@ from llmlaunch.supervision.core.reconcile import (
     Slot,
     all_down,
     gate,
-    kept,
     needs_memory_reading,
     next_to_stop,
     reconcile,
     same_process,
+    spec_kept,
 )
 from llmlaunch.supervision.core.restart import Policy
 from llmlaunch.supervision.core.types import (
@@ -297,7 +297,7 @@ class Supervisor:
             if slot.record.phase not in LIVE_PHASES:
                 slot = replace(slot, spec=spec, successor=None, leaving=False)
             elif same_process(slot.spec, spec):
-                slot = replace(slot, spec=kept(slot.spec, spec), successor=None, leaving=False)
+                slot = replace(slot, spec=spec_kept(slot.spec, spec), successor=None, leaving=False)
             else:
                 slot = replace(slot, successor=spec, leaving=False)
             self._put(name, slot)

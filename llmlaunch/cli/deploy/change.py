@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from llmlaunch.cli.deploy.session import Session, SupervisorGone
 from llmlaunch.cli.display.live_view import view
-from llmlaunch.cli.display.progress import Board
+from llmlaunch.cli.display.progress import StartProgress
 from llmlaunch.errors import NotRunningError
 
 if TYPE_CHECKING:
@@ -19,16 +19,16 @@ def carry_out(
     client: ControlClient,
     wanted: Mapping[str, int] | Sequence[str],
     order: Callable[[], object],
-    done: Callable[[Board], bool],
-    waiting_for: Callable[[Board], str],
+    done: Callable[[StartProgress], bool],
+    waiting_for: Callable[[StartProgress], str],
     timeout_s: float | None,
-) -> Board:
+) -> StartProgress:
     """Call ``order`` and wait until ``done``, with every change shown; the board as it is then.
 
     Raises DeadlineError after ``timeout_s`` seconds, NotRunningError when the supervisor ends meanwhile.
     """
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
-    board, shown = Board(wanted), view()
+    board, shown = StartProgress(wanted), view()
     session = Session(client, board, shown, since=client.status().seq)
     order()
     session.open()

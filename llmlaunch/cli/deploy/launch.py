@@ -7,16 +7,16 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from llmlaunch.cli.deploy.port_reassignment import elsewhere, lives_that_count
+from llmlaunch.cli.deploy.launched import Launched, UpOptions
+from llmlaunch.cli.deploy.port_reassignment import expected_incarnations, reassign_ports
 from llmlaunch.cli.deploy.select import refuse_other_file
 from llmlaunch.cli.deploy.session import Interrupted, Session, SupervisorGone
 from llmlaunch.cli.display import render
 from llmlaunch.cli.display.live_view import PlainView, TerminalView, let_go_of_terminal, view
-from llmlaunch.cli.display.progress import Board
+from llmlaunch.cli.display.progress import StartProgress
 from llmlaunch.errors import DeadlineError, NotRunningError, PlanError, PortTakenError, StartError
 
 if TYPE_CHECKING:
@@ -33,60 +33,15 @@ NAMES_DEADLINE_S = 30.0
 """Every replica is READY: so long may the endpoint take to list all their names."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """The command line of ``up``."""
-
-    file: str
-    name: str | None
-    detach: bool
-    wait: bool
-    timeout_s: float | None
-    replace: bool = False
-    """Take the place of a running deployment of this name, though another file started it."""
-
-    @property
-    def deployment(self) -> str:
-        """The name that was given, else the manifest's. Raises ManifestError for a file without a readable one."""
-        from llmlaunch.cli.deploy.select import name_to_start
-
-        return self.name or name_to_start(self.file)
-
-
-@dataclass(frozen=True, slots=True)
-class Launched:
-    """A plan that its supervisor has accepted."""
-
-    request: Request
-    manifest: Manifest
-    plan: Plan
-    client: ControlClient
-    session: Session
-    shown: PlainView | TerminalView
-    attached: bool
-    """True: this process holds the deployment's lifeline, and takes it down when it ends."""
-    began: float
-    """On the monotonic clock."""
-
-    @property
-    def deadline(self) -> float | None:
-        return None if self.request.timeout_s is None else self.began + self.request.timeout_s
-
-    @property
-    def selector(self) -> str:
-        """What to add to other verbs so that they mean this deployment."""
-        return f" --name {self.plan.deployment}"
-
-
-def launch(request: Request) -> int:
+def launch(options: UpOptions) -> int:
     """Run ``up``; its exit code.
 
     Raises ManifestError, ModelError, PlanError … before anything starts; StartError and DeadlineError afterwards.
     """
     began, shown = time.monotonic(), view()
     with contextlib.ExitStack() as until_the_end:
-        launched = _hand_over(request, shown, began, until_the_end)
-        if not request.wait:
+        launched = _hand_over(options, shown, began, until_the_end)
+        if not options.wait:
             shown.say(
                 f"{launched.plan.deployment}: starting in the background; "
                 f"see: llmlaunch status{launched.selector}"
@@ -98,7 +53,7 @@ def launch(request: Request) -> int:
 
 
 def _hand_over(
-    request: Request,
+    options: UpOptions,
     shown: PlainView | TerminalView,
     began: float,
     until_the_end: contextlib.ExitStack,
@@ -106,15 +61,15 @@ def _hand_over(
     """Plan, and have a supervisor accept the plan; a new one is started for it where there is none."""
     from llmlaunch.control.planning_lock import planning_lock
 
-    _deployed(request, shown)  # one that is going down is waited for here, not while others wait for us
+    _deployed(options, shown)  # one that is going down is waited for here, not while others wait for us
     with planning_lock(lambda: shown.say("waiting while another `llmlaunch up` makes its plan")):
-        manifest, plan, deployed = _plan(request, shown)
+        manifest, plan, deployed = _plan(options, shown)
         client, created = until_the_end.enter_context(
-            _supervised(request.deployment, foreground=not request.detach)
+            _supervised(options.deployment, foreground=not options.detach)
         )
         if not created and client.specs() != deployed.specs:
             # Something was at work meanwhile. Ports that this plan found taken may be the deployment's own.
-            manifest, plan, _ = _plan(request, shown)
+            manifest, plan, _ = _plan(options, shown)
         for note in plan.notes:
             shown.say(f"note: {note}", "dim")
         known = client.status()
@@ -123,35 +78,35 @@ def _hand_over(
         shown.say(_difference(result))
     wanted = dict.fromkeys((spec.name for spec in plan.processes), 0)
     before = {c.name: c for c in known.components}
-    board = Board(wanted | lives_that_count(result.restarted, before), result.removed)
+    board = StartProgress(wanted | expected_incarnations(result.restarted, before), result.removed)
     session = Session(client, board, shown, since=known.seq)
-    return Launched(request, manifest, plan, client, session, shown, created and not request.detach, began)
+    return Launched(options, manifest, plan, client, session, shown, created and not options.detach, began)
 
 
-def _plan(request: Request, shown: PlainView | TerminalView) -> tuple[Manifest, Plan, Deployed]:
+def _plan(options: UpOptions, shown: PlainView | TerminalView) -> tuple[Manifest, Plan, Deployed]:
     """The plan, and what ran when it was made. Raises what ``assemble`` does, and PlanError for a plan that does not fit."""
     from llmlaunch.assemble import assemble, refuse_missing_programs
     from llmlaunch.cli.deploy.gateway_files import check_gateway_files
 
-    deployed = _deployed(request, shown)
+    deployed = _deployed(options, shown)
     while True:
         try:
             manifest, _, plan = assemble(
-                request.file,
+                options.file,
                 env=os.environ,
                 deployed=deployed,
-                name=request.deployment,
+                name=options.deployment,
                 check=check_gateway_files,
             )
             if plan.rejections:
                 raise PlanError(
                     "\n".join(f"{r.model}: {r.reason}" for r in plan.rejections),
-                    hint=f"nothing was started; see the arithmetic: llmlaunch plan {request.file}",
+                    hint=f"nothing was started; see the arithmetic: llmlaunch plan {options.file}",
                 )
             refuse_missing_programs(plan, deployed, os.environ)
         except (PlanError, PortTakenError):
             # Another `up` of the same deployment may have been quicker: then its ports and memory are ours, too.
-            now = _deployed(request, shown)
+            now = _deployed(options, shown)
             if now.specs == deployed.specs:
                 raise
             deployed = now
@@ -159,20 +114,20 @@ def _plan(request: Request, shown: PlainView | TerminalView) -> tuple[Manifest, 
         return manifest, plan, deployed
 
 
-def _deployed(request: Request, shown: PlainView | TerminalView) -> Deployed:
+def _deployed(options: UpOptions, shown: PlainView | TerminalView) -> Deployed:
     """What the deployment's supervisor was told to run. One that is going down is waited for, and runs nothing."""
     from llmlaunch.assemble import NOTHING_DEPLOYED
     from llmlaunch.control.client import ControlClient
 
     with contextlib.suppress(NotRunningError):
-        client = ControlClient.connect(request.deployment)
+        client = ControlClient.connect(options.deployment)
         report = client.status()
         if not report.stopping:
-            if not request.replace:
-                refuse_other_file(request.deployment, report.manifest, request.file)
+            if not options.replace:
+                refuse_other_file(options.deployment, report.manifest, options.file)
             return client.deployed()
-        shown.say(f"waiting for {request.deployment} to finish shutting down")
-        client.wait_gone(request.timeout_s or OLD_ONE_DEADLINE_S)
+        shown.say(f"waiting for {options.deployment} to finish shutting down")
+        client.wait_gone(options.timeout_s or OLD_ONE_DEADLINE_S)
     return NOTHING_DEPLOYED
 
 
@@ -278,7 +233,7 @@ def _wait(launched: Launched, done: Callable[[], bool], deadline: float | None) 
         session.wait(lambda: shut_out() or done(), deadline, waiting_for)
         if not shut_out():
             return launched
-        moved = elsewhere(launched)
+        moved = reassign_ports(launched)
         if moved is None:
             stuck.update(board.shut_out())
         launched = moved or launched

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 from llmlaunch.errors import LlmlaunchError
 
 if TYPE_CHECKING:
-    from llmlaunch.cli.deploy.launch import Launched
+    from llmlaunch.cli.deploy.launched import Launched
     from llmlaunch.control.types import ComponentStatus
     from llmlaunch.planning.types import Plan
 
 
-def lives_that_count(anew: Iterable[str], before: Mapping[str, ComponentStatus]) -> dict[str, int]:
+def expected_incarnations(anew: Iterable[str], before: Mapping[str, ComponentStatus]) -> dict[str, int]:
     """The lowest incarnation that counts of each component that is started ``anew``; the one before is over, or about to be."""
     return {name: before[name].incarnation + 1 for name in anew if name in before}
 
 
-def elsewhere(launched: Launched) -> Launched | None:
+def reassign_ports(launched: Launched) -> Launched | None:
     """The deployment with other ports for what is shut out of its own; None when nothing can be moved.
 
     What the manifest asks for stays where it is: the supervisor tries again, and gives up with the holder's name.
@@ -45,7 +45,7 @@ def elsewhere(launched: Launched) -> Launched | None:
         return None  # the supervisor tells what becomes of it
     for line in moved:
         launched.shown.say(line)
-    board.wanted |= lives_that_count((*result.restarted, *result.started), before)
+    board.wanted |= expected_incarnations((*result.restarted, *result.started), before)
     board.seed(client.status())
     return replace(launched, plan=plan)
 

@@ -16,7 +16,7 @@ from llmlaunch.errors import DeadlineError, LlmlaunchError
 if TYPE_CHECKING:
     from types import FrameType
 
-    from llmlaunch.cli.display.progress import Board
+    from llmlaunch.cli.display.progress import StartProgress
     from llmlaunch.control.client import ControlClient
     from llmlaunch.control.types import ProgressEvent
 
@@ -57,7 +57,7 @@ class View(Protocol):
 class Session:
     """Feeds ``board`` and ``view`` from the supervisor behind ``client``. Call :meth:`open` once, after ``apply``."""
 
-    def __init__(self, client: ControlClient, board: Board, view: View, *, since: int = 0) -> None:
+    def __init__(self, client: ControlClient, board: StartProgress, view: View, *, since: int = 0) -> None:
         self.client = client
         self.board = board
         self.view = view

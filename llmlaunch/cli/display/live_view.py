@@ -16,7 +16,7 @@ from llmlaunch.common.terminal_text import visible
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from llmlaunch.cli.display.progress import Board
+    from llmlaunch.cli.display.progress import StartProgress
     from llmlaunch.control.types import ComponentStatus, ProgressEvent
 
 
@@ -46,7 +46,7 @@ class PlainView:
         self._tails = _Tails()
 
     @contextlib.contextmanager
-    def moving(self, board: Board) -> Iterator[None]:
+    def moving(self, board: StartProgress) -> Iterator[None]:
         yield
 
     def say(self, text: str = "", style: str = "") -> None:
@@ -80,7 +80,7 @@ class TerminalView:
         self._tails = _Tails()
 
     @contextlib.contextmanager
-    def moving(self, board: Board) -> Iterator[None]:
+    def moving(self, board: StartProgress) -> Iterator[None]:
         from rich.live import Live
 
         from llmlaunch.cli.display import tables

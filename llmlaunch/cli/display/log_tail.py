@@ -19,7 +19,7 @@ from llmlaunch.paths import DeploymentPaths, refuse_foreign
 
 if TYPE_CHECKING:
     from llmlaunch.control.types import ComponentStatus
-    from llmlaunch.supervision.logs.component_logs import Stream
+    from llmlaunch.supervision.logs.log_stream import LogStream
 
 SUPERVISOR = "supervisor"
 POLL_S = 0.1
@@ -123,7 +123,7 @@ class Tail:
         self.component = component
         self._deployment = deployment
         self._raw = raw
-        self._stream: Stream | None = None
+        self._stream: LogStream | None = None
         self._lines = Lines(raw)
 
     def start(self, lines: int | None, *, previous: bool, final: bool) -> Iterator[bytes]:
@@ -165,10 +165,10 @@ class Tail:
             self._stream.close()
 
     def _begin(self, path: Path | None, lines: int | None = None) -> None:
-        from llmlaunch.supervision.logs.component_logs import Stream
+        from llmlaunch.supervision.logs.log_stream import LogStream
 
         self.close()
-        self._stream, self._lines = Stream(path) if path else None, Lines(self._raw)
+        self._stream, self._lines = LogStream(path) if path else None, Lines(self._raw)
         if self._stream and lines is not None:
             with self._readable():
                 self._stream.skip_to_last_lines(lines)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from llmlaunch.control.types import ComponentStatus, ProgressEvent, StatusReport
 
 
-class Board:
+class StartProgress:
     """The latest state of each component, and which of them are waited for.
 
     ``wanted`` maps a component to the lowest incarnation that counts: a replica that is about to be restarted is still READY

@@ -29,14 +29,14 @@ HELP = "\n".join(
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class ChatCommand:
     """A line that is an order, not a message."""
 
     verb: str
     argument: str = ""
 
 
-def parse(line: str) -> Command | str:
+def parse(line: str) -> ChatCommand | str:
     """What a typed line is: an order, or the text of a message. Raises UsageError for an order that does not exist."""
     if line.startswith("//"):
         return line[1:]
@@ -51,7 +51,7 @@ def parse(line: str) -> Command | str:
         )
     if wants_file[verb] and not argument.strip():
         raise UsageError(f"/{verb} needs a file: /{verb} FILE")
-    return Command(verb, argument.strip())
+    return ChatCommand(verb, argument.strip())
 
 
 @dataclass(slots=True)

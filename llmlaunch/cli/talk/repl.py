@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from llmlaunch.cli.talk.conversation import HELP, Command, Conversation, parse
+from llmlaunch.cli.talk.conversation import HELP, ChatCommand, Conversation, parse
 from llmlaunch.cli.talk.endpoint import Endpoint, RequestError, nearest
 from llmlaunch.common.terminal_text import visible
 from llmlaunch.errors import LlmlaunchError, UsageError
@@ -67,7 +67,7 @@ def _handle(endpoint: Endpoint, conversation: Conversation, line: str) -> bool:
     return order.verb != "exit"
 
 
-def _obey(endpoint: Endpoint, conversation: Conversation, order: Command) -> None:
+def _obey(endpoint: Endpoint, conversation: Conversation, order: ChatCommand) -> None:
     if order.verb == "help":
         typer.echo(HELP)
     elif order.verb == "reset":

@@ -19,7 +19,7 @@ def signal_name(code: int | None) -> str:
     return _SIGNALS.get(-code, f"signal {-code}") if code is not None and code < 0 else ""
 
 
-def exit_words(event: Exited, starting: bool) -> str:
+def describe_exit(event: Exited, starting: bool) -> str:
     """How a process ended: "was killed by SIGKILL while starting: the kernel had run out of memory"."""
     if event.code is None:
         text = "ended together with its keeper"

@@ -31,7 +31,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from llmlaunch.planning.types import Component, ProcessSpec
-from llmlaunch.supervision.core.failure import after_failure, exit_words
+from llmlaunch.supervision.core.failure import after_failure, describe_exit
 from llmlaunch.supervision.core.liveness import judge
 from llmlaunch.supervision.core.restart import Policy
 from llmlaunch.supervision.core.types import (
@@ -206,7 +206,7 @@ def _ready_tick(record: Record, event: Tick, now: _Now) -> _Result:
 def _live_exited(record: Record, event: Exited, now: _Now) -> _Result:
     own = now.spec.component is not Component.WORKER or now.spec.self_registering
     starting = record.phase is Phase.STARTING
-    text = exit_words(event, starting)
+    text = describe_exit(event, starting)
     hopeless = starting and own and event.code == USAGE_EXIT_CODE
     return _after_death(replace(record, cause=Cause(Why.EXIT, text, hopeless)), now, event)
 

@@ -44,7 +44,7 @@ def same_process(a: ProcessSpec, b: ProcessSpec) -> bool:
     return (
         replace(
             a,
-            argv=b.argv if _felt_argv(a) == _felt_argv(b) else a.argv,
+            argv=b.argv if _argv_without_grace(a) == _argv_without_grace(b) else a.argv,
             reason=b.reason,
             needs=b.needs,
             vram_bytes=b.vram_bytes,
@@ -73,7 +73,7 @@ def same_process(a: ProcessSpec, b: ProcessSpec) -> bool:
     )
 
 
-def _felt_argv(spec: ProcessSpec) -> tuple[str, ...]:
+def _argv_without_grace(spec: ProcessSpec) -> tuple[str, ...]:
     """A gateway is not restarted because a model wants more or less time to stop."""
     if spec.component is not Component.API or STOP_GRACE not in spec.argv:
         return spec.argv
@@ -81,7 +81,7 @@ def _felt_argv(spec: ProcessSpec) -> tuple[str, ...]:
     return spec.argv[:at] + spec.argv[at + 2 :]
 
 
-def kept(running: ProcessSpec, wanted: ProcessSpec) -> ProcessSpec:
+def spec_kept(running: ProcessSpec, wanted: ProcessSpec) -> ProcessSpec:
     """``wanted`` for a process that was started from ``running`` and goes on.
 
     A gateway ends its open streams with its own grace, which it was told at its start. It must not be killed before.

@@ -18,7 +18,7 @@ _TIMEOUT_S = 2.0
 _ROW = re.compile(rb"^llmlaunch_gateway_requests_total\{(?P<labels>.*)\} (?P<count>[0-9.e+]+)$", re.MULTILINE)
 
 
-class Answered:
+class AnswerCounts:
     """:meth:`follow` takes note of where the gateway is."""
 
     def __init__(self) -> None:

@@ -19,8 +19,8 @@ from llmlaunch.planning.types import Component, ProcessSpec
 from llmlaunch.supervision.core.liveness import Patience
 from llmlaunch.supervision.core.restart import Policy
 from llmlaunch.supervision.core.types import Probed, Progressed
-from llmlaunch.supervision.file_threads import Beside
-from llmlaunch.supervision.logs.component_logs import Stream
+from llmlaunch.supervision.file_threads import FileThreads
+from llmlaunch.supervision.logs.log_stream import LogStream
 from llmlaunch.supervision.request import NoAnswer, RequestFailed, Response, request
 
 _LEAST_S, _MOST_S, _SHARE = 0.05, 0.5, 0.03
@@ -36,7 +36,7 @@ _LINE_CHARACTERS = 200
 Emit = Callable[[Probed | Progressed], None]
 
 
-class Watch:
+class ProcessProbe:
     """Probes one incarnation of ``spec``.
 
     ``cpu_seconds`` tells what its process tree has used so far, and may block; ``answered`` how many requests it has answered.
@@ -61,7 +61,7 @@ class Watch:
         self._policy = policy
         self._emit = emit
         self._cpu_seconds = cpu_seconds
-        self._beside = Beside()
+        self._beside = FileThreads()
         self._answered = answered
         self._answered_before: int | None = None
         self._timeout_s = Patience.of(spec, policy).timeout_s
@@ -69,7 +69,7 @@ class Watch:
     async def run(self, ready: bool) -> None:
         """Until cancelled: readiness until the first success (unless ``ready`` already), liveness from then on."""
         if not ready:
-            with contextlib.closing(_LogSigns(self._log, self._spec.progress_patterns)) as signs:
+            with contextlib.closing(_ProgressLines(self._log, self._spec.progress_patterns)) as signs:
                 await self._until_ready(signs)
         while self._spec.live_path:
             await asyncio.sleep(self._policy.probe_every_s)
@@ -77,7 +77,7 @@ class Watch:
 
     # ── readiness ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _until_ready(self, signs: _LogSigns) -> None:
+    async def _until_ready(self, signs: _ProgressLines) -> None:
         now = asyncio.get_running_loop().time
         began, seen, said = now(), "", ""
         # Half of what a start may take without progress, so that there is something to tell when it is over.
@@ -105,7 +105,7 @@ class Watch:
             self._tell(await self._newest(signs))
             await asyncio.sleep(min(max(_LEAST_S, (now() - began) * _SHARE), _MOST_S))
 
-    async def _newest(self, signs: _LogSigns) -> str:
+    async def _newest(self, signs: _ProgressLines) -> str:
         if not signs.wanted:
             return ""
         return await self._beside.run(f"looking for progress in {self._log}", signs.newest, "", _READ_S)
@@ -121,7 +121,7 @@ class Watch:
         probe = asyncio.create_task(self._ask(self._spec.live_path, self._timeout_s))
         try:
             await asyncio.wait({probe}, timeout=min(_SLOW_S, self._timeout_s / 4))
-            meter = None if probe.done() else await _Meter.start(self._cpu_seconds)
+            meter = None if probe.done() else await _CpuMeter.start(self._cpu_seconds)
             answer = await probe
         finally:
             probe.cancel()
@@ -129,7 +129,7 @@ class Watch:
             self._answered_before = None
             return Probed(self._incarnation, answer.ok, answer.detail)
         if meter is None:
-            meter = await _Meter.start(self._cpu_seconds)
+            meter = await _CpuMeter.start(self._cpu_seconds)
             await asyncio.sleep(_SLOW_S)
         cpu = await meter.read()
         more = await self._answered_since()
@@ -144,21 +144,21 @@ class Watch:
 
     # ── both ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _ask(self, path: str, timeout_s: float) -> _Answer:
+    async def _ask(self, path: str, timeout_s: float) -> _ProbeResult:
         if not path:
             return await self._connect(timeout_s)
         try:
             response = await request("GET", self._spec.address + path, token=self._key, timeout_s=timeout_s)
         except NoAnswer as error:
             hint = "; `probe_timeout:` allows more" if self._spec.component is Component.WORKER else ""
-            return _Answer(False, error.message + (hint if error.timed_out else ""), unanswered=True)
+            return _ProbeResult(False, error.message + (hint if error.timed_out else ""), unanswered=True)
         except RequestFailed as error:
-            return _Answer(False, error.message)
+            return _ProbeResult(False, error.message)
         if response.ok:
-            return _Answer(True, response=response)
-        return _Answer(False, f"status {response.status}", response.status in _BUSY_STATUSES, response)
+            return _ProbeResult(True, response=response)
+        return _ProbeResult(False, f"status {response.status}", response.status in _BUSY_STATUSES, response)
 
-    async def _connect(self, timeout_s: float) -> _Answer:
+    async def _connect(self, timeout_s: float) -> _ProbeResult:
         """Whether its port takes connections: all there is to see of a server without a probe."""
         try:
             async with asyncio.timeout(timeout_s):
@@ -166,17 +166,19 @@ class Watch:
                     urlsplit(self._spec.address).hostname, self._spec.port
                 )
         except TimeoutError:
-            return _Answer(False, f"no connection within {timeout_s:g} s")
+            return _ProbeResult(False, f"no connection within {timeout_s:g} s")
         except OSError as error:
-            return _Answer(False, "connection refused" if error.errno == errno.ECONNREFUSED else str(error))
+            return _ProbeResult(
+                False, "connection refused" if error.errno == errno.ECONNREFUSED else str(error)
+            )
         writer.close()
         with contextlib.suppress(OSError):
             await writer.wait_closed()
-        return _Answer(True)
+        return _ProbeResult(True)
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
+class _ProbeResult:
     ok: bool
     detail: str = ""
     unanswered: bool = False
@@ -185,7 +187,7 @@ class _Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class _Meter:
+class _CpuMeter:
     """CPU time between two looks, as CPUs kept busy."""
 
     cpu_seconds: Callable[[], float]
@@ -193,7 +195,7 @@ class _Meter:
     used: float
 
     @classmethod
-    async def start(cls, cpu_seconds: Callable[[], float]) -> _Meter:
+    async def start(cls, cpu_seconds: Callable[[], float]) -> _CpuMeter:
         used = await asyncio.to_thread(cpu_seconds)
         return cls(cpu_seconds, asyncio.get_running_loop().time(), used)
 
@@ -216,10 +218,10 @@ def _progress(response: Response | None) -> str:
     if not isinstance(body, dict):
         return ""
     told = body.get("progress") or body.get("note") or ""
-    return one_line(_in_words(told) if isinstance(told, dict) else str(told))[:_LINE_CHARACTERS]
+    return one_line(_progress_text(told) if isinstance(told, dict) else str(told))[:_LINE_CHARACTERS]
 
 
-def _in_words(progress: dict[str, Any]) -> str:
+def _progress_text(progress: dict[str, Any]) -> str:
     """``{"text": "loading weights", "done_bytes": …, "total_bytes": …}`` → "loading weights 31 of 98 MiB"."""
     text = str(progress.get("text") or "")
     done, total = progress.get("done_bytes"), progress.get("total_bytes")
@@ -228,11 +230,11 @@ def _in_words(progress: dict[str, Any]) -> str:
     return text or ", ".join(f"{key} {value}" for key, value in progress.items())
 
 
-class _LogSigns:
+class _ProgressLines:
     """New lines of a log that match a pattern of progress."""
 
     def __init__(self, log: Path, patterns: tuple[str, ...]) -> None:
-        self._stream = Stream(log)
+        self._stream = LogStream(log)
         self._patterns = [compiled for pattern in patterns if (compiled := _compile(pattern))]
         self._last = ""
         self._reading = threading.Lock()

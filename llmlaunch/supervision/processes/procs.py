@@ -26,7 +26,7 @@ def families(roots: Iterable[int]) -> dict[int, list[ProcessId]]:
     return {root: _below(root, children) for root in roots}
 
 
-def strangers(parent: int, known: Collection[int]) -> list[int]:
+def unknown_children(parent: int, known: Collection[int]) -> list[int]:
     """Pids of the live children of ``parent`` that are not ``known``, and of everything below these."""
     children = _children()
     own = [child.pid for child in children.get(parent, []) if child.pid not in known]

@@ -162,7 +162,7 @@ def disguise(title: str) -> None:
         ctypes.memmove(start, title.encode()[: end - start - 1], min(len(title.encode()), end - start - 1))
 
 
-class Keeper:
+class Shim:
     def __init__(self, argv: list[str], log: Log) -> None:
         self.log = log
         self.libc = ctypes.CDLL(None, use_errno=True)
@@ -409,7 +409,7 @@ def main(folder: str, name: str, most: str, keep: str, *argv: str) -> None:
         signal.signal(number, signal.SIG_IGN)
     if int(folder) >= 0:
         os.set_inheritable(int(folder), False)
-    Keeper(list(argv), Log(int(folder), name, int(most), int(keep))).keep()
+    Shim(list(argv), Log(int(folder), name, int(most), int(keep))).keep()
 
 
 if __name__ == "__main__":

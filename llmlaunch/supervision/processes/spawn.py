@@ -43,7 +43,7 @@ class Shims:
     """
 
     def __init__(self) -> None:
-        self._pids = set(procs.strangers(os.getpid(), ()))
+        self._pids = set(procs.unknown_children(os.getpid(), ()))
         self._starting = threading.Lock()
 
     def start(self, start: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
@@ -59,14 +59,14 @@ class Shims:
     def strays(self) -> list[int]:
         """Pids of orphans and of what is below them. Walks /proc; for any thread."""
         with self._starting:
-            return procs.strangers(os.getpid(), self._pids)
+            return procs.unknown_children(os.getpid(), self._pids)
 
 
-class Tree:
+class ProcessTree:
     """A program and everything below it. All methods are for the event loop's thread.
 
     ``program`` is known once :meth:`started` returned; ``began`` is in seconds of the loop's clock. ``shim`` is reaped here;
-    see :func:`reap_strangers`.
+    see :func:`reap_children`.
     """
 
     def __init__(self, popen: subprocess.Popen[bytes], shims: Shims, cgroup: str) -> None:
@@ -181,7 +181,7 @@ class Tree:
 
 def start_under_shim(
     argv: Sequence[str], env: Mapping[str, str], cwd: str, log: LogTarget, shims: Shims
-) -> Tree:
+) -> ProcessTree:
     """Start ``argv`` under a shim, one of ``shims`` from then on. ``log`` takes its stdout and stderr.
 
     Raises StartError when not even the shim can be started.
@@ -203,7 +203,7 @@ def start_under_shim(
         )
     except (OSError, ValueError) as error:
         raise StartError(f"its keeper could not be started: {error}") from None
-    return Tree(popen, shims, env.get(CGROUP_VARIABLE, ""))
+    return ProcessTree(popen, shims, env.get(CGROUP_VARIABLE, ""))
 
 
 def wait_for_port(host: str, port: int) -> str:
@@ -223,7 +223,7 @@ def wait_for_port(host: str, port: int) -> str:
     return ""
 
 
-def reap_strangers(trees: Sequence[Tree], shims: Shims) -> None:
+def reap_children(trees: Sequence[ProcessTree], shims: Shims) -> None:
     """Collect every ended child of this process, the orphans of killed shims included; call at SIGCHLD."""
     known = {tree.shim_pid: tree for tree in trees}
     while True:

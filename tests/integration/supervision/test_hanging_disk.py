@@ -17,7 +17,7 @@ from llmlaunch.planning.types import Plan
 from llmlaunch.supervision.core.restart import Policy
 from llmlaunch.supervision.core.types import Phase
 from llmlaunch.supervision.effects import ProcessEffects
-from llmlaunch.supervision.file_threads import Beside
+from llmlaunch.supervision.file_threads import FileThreads
 from llmlaunch.supervision.journal import Journal
 from llmlaunch.supervision.logs import component_logs
 from llmlaunch.supervision.loop import Supervisor
@@ -48,7 +48,7 @@ def test_a_log_that_cannot_be_read_holds_up_nobody(home: Path, monkeypatch: pyte
 
     monkeypatch.setattr(component_logs, "tail", hang)
     monkeypatch.setattr(state_file, "write_state", hang_too)
-    monkeypatch.setattr(Beside.run, "__defaults__", (0.3,))
+    monkeypatch.setattr(FileThreads.run, "__defaults__", (0.3,))
     where = paths.DeploymentPaths("lab")
     for folder in (where.run, where.state, where.logs):
         paths.private_dir(folder)

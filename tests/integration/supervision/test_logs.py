@@ -14,25 +14,25 @@ import psutil
 import pytest
 
 from llmlaunch import paths
-from llmlaunch.supervision.logs import component_logs
-from llmlaunch.supervision.processes.spawn import Shims, Tree, reap_strangers, start_under_shim
+from llmlaunch.supervision.logs import component_logs, log_stream
+from llmlaunch.supervision.processes.spawn import ProcessTree, Shims, reap_children, start_under_shim
 
 WHERE = paths.DeploymentPaths("lab")
 LOG = "w-1.000001.log"
 
 
-async def start(program: str, most: int = 64 << 10, keep: int = 3) -> tuple[Tree, int]:
+async def start(program: str, most: int = 64 << 10, keep: int = 3) -> tuple[ProcessTree, int]:
     with component_logs.target(WHERE, "w-1", 1, most, keep) as target:
         tree = start_under_shim([sys.executable, "-c", program], dict(os.environ), "/", target, Shims())
     return tree, await tree.started("it")
 
 
-async def end_of(tree: Tree) -> tuple[int | None, int]:
+async def end_of(tree: ProcessTree) -> tuple[int | None, int]:
     """As ``tree.ended``; the shim is reaped, too, as the supervisor does at SIGCHLD."""
     found = await tree.ended()
 
     def shim_is_reaped() -> bool:
-        reap_strangers([], Shims())
+        reap_children([], Shims())
         return not psutil.pid_exists(tree.shim_pid)
 
     await until(shim_is_reaped)
@@ -50,14 +50,14 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def printed() -> bytes:
-    stream = component_logs.Stream(WHERE.log("w-1", 1))
+    stream = log_stream.LogStream(WHERE.log("w-1", 1))
     try:
         return b"".join(iter(stream.read, b""))
     finally:
         stream.close()
 
 
-def writer_of(tree: Tree) -> psutil.Process:
+def writer_of(tree: ProcessTree) -> psutil.Process:
     children = psutil.Process(tree.shim_pid).children()
     return next(child for child in children if child.cmdline()[0].startswith("llmlaunch: writes"))
 

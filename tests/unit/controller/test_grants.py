@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from llmlaunch.controller.grants import (
     OWNER,
-    Grant,
     Role,
+    TokenScope,
     gateway_token,
     key_seed,
     read,
@@ -30,14 +30,14 @@ def test_who_shows_the_secret_itself_may_everything() -> None:
 
 
 def test_a_token_tells_its_grant() -> None:
-    assert read(SECRET, gateway_token(SECRET)) == Grant(Role.GATEWAY)
-    assert read(SECRET, replica_token(SECRET, A, ["m", "n"])) == Grant(Role.REPLICA, A, ("m", "n"))
+    assert read(SECRET, gateway_token(SECRET)) == TokenScope(Role.GATEWAY)
+    assert read(SECRET, replica_token(SECRET, A, ["m", "n"])) == TokenScope(Role.REPLICA, A, ("m", "n"))
 
 
 @given(TEXT, st.lists(TEXT))
 def test_any_address_and_names_survive(address: str, names: list[str]) -> None:
     token = replica_token(SECRET, address, names)
-    assert read(SECRET, token) == Grant(Role.REPLICA, address, tuple(names))
+    assert read(SECRET, token) == TokenScope(Role.REPLICA, address, tuple(names))
     assert token.isascii()
     assert token.isprintable()
     assert " " not in token

@@ -13,8 +13,8 @@ import pytest
 from llmlaunch.common import process_identity
 from llmlaunch.controller import registry
 from llmlaunch.controller.late_heartbeats import LateWorkers
-from llmlaunch.controller.registry import FAILED_ASKS, Table, Worker
-from llmlaunch.controller.worker_probe import Address, Asker, NobodyThereError, NoStatusError
+from llmlaunch.controller.registry import FAILED_ASKS, RegisteredWorker, Table
+from llmlaunch.controller.worker_probe import Asker, NobodyThereError, NoStatusError, WorkerAddress
 
 A = "http://127.0.0.1:21002"
 B = "http://127.0.0.1:21003"
@@ -26,7 +26,7 @@ class FakeAsker:
         self.answer = answer
         self.asked: list[tuple[str, str, float]] = []
 
-    async def is_well(self, address: Address, path: str, seconds: float, keyed: bool) -> None:
+    async def is_well(self, address: WorkerAddress, path: str, seconds: float, keyed: bool) -> None:
         self.asked.append((str(address), path, seconds))
         if str(address) == B:
             await asyncio.sleep(3600)
@@ -37,7 +37,7 @@ class FakeAsker:
 class Room:
     """A table in which every lease is over."""
 
-    def __init__(self, *workers: Worker) -> None:
+    def __init__(self, *workers: RegisteredWorker) -> None:
         self.table = registry.empty(0.0)
         for worker in workers:
             self.table = registry.register(self.table, worker)
@@ -58,8 +58,8 @@ class Room:
             task.cancel()
 
 
-def worker(name: str = A, pid: int | None = None, pid_started: int = 0) -> Worker:
-    return Worker(
+def worker(name: str = A, pid: int | None = None, pid_started: int = 0) -> RegisteredWorker:
+    return RegisteredWorker(
         name, ("m",), 0.0, verified=True, probe_path="/live", probe_timeout_s=7.0, pid=pid, pid_started=pid_started
     )  # fmt: skip
 

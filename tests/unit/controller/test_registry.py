@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmlaunch.controller import registry
-from llmlaunch.controller.registry import DRAIN_NEWS_S, OPEN_SETTLE_S, SETTLE_S, Table, Worker
+from llmlaunch.controller.registry import DRAIN_NEWS_S, OPEN_SETTLE_S, SETTLE_S, RegisteredWorker, Table
 from llmlaunch.controller.wire import (
     EXPIRY_S,
     FASTCHAT,
@@ -25,11 +25,13 @@ A = "http://10.0.0.1:21002"
 B = "http://10.0.0.2:21002"
 
 
-def worker(name: str = A, now: float = 0.0, models: tuple[str, ...] = ("m",), **fields: Any) -> Worker:
-    return Worker(name=name, model_names=models, last_seen=now, **fields)
+def worker(
+    name: str = A, now: float = 0.0, models: tuple[str, ...] = ("m",), **fields: Any
+) -> RegisteredWorker:
+    return RegisteredWorker(name=name, model_names=models, last_seen=now, **fields)
 
 
-def table(*workers: Worker, now: float = 0.0) -> Table:
+def table(*workers: RegisteredWorker, now: float = 0.0) -> Table:
     result = registry.empty(now)
     for item in workers:
         result = registry.register(result, item)
@@ -324,7 +326,7 @@ def test_a_controller_that_waits_for_them_settles_later() -> None:
 # -- verified workers: their supervisor sends the heartbeats ---------------------------------------------------------
 
 
-def vouched(name: str = A, **fields: Any) -> Worker:
+def vouched(name: str = A, **fields: Any) -> RegisteredWorker:
     return worker(name, trusted=True, verified=True, **fields)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlaunch.models.config import Shape, quantisation_name, shape
+from llmlaunch.models.config import ModelShape, quantisation_name, shape
 from llmlaunch.models.facts import ModelKind
 
 LLAMA3_8B = {
@@ -91,7 +91,7 @@ GPT_OSS = {
 }  # fmt: skip
 
 
-def kv_bytes_per_token(facts: Shape) -> tuple[int, int]:
+def kv_bytes_per_token(facts: ModelShape) -> tuple[int, int]:
     """Bytes in 16 bits that one more token takes: in the layers that keep everything, and in those with a window."""
     assert facts.layers is not None
     if facts.kv_lora_rank:

@@ -37,7 +37,7 @@ def client(host: Host) -> TestClient:
 
 def test_a_path_may_hold_any_byte() -> None:
     path = os.fsdecode(b"/srv/m\xd0\xcd/deploy.yaml")
-    assert json.loads(bytes(api.Answer({"manifest": path}).body)) == {"manifest": path}
+    assert json.loads(bytes(api.JsonResponse({"manifest": path}).body)) == {"manifest": path}
 
 
 def test_a_fault_of_ours_is_told_in_words(client: TestClient) -> None:
@@ -55,7 +55,9 @@ def test_whatever_is_wrong_it_can_be_taken_down(client: TestClient, host: Host) 
 
 @pytest.mark.parametrize("given", [1, [], {"A": 1}, {"A": "b\0c"}, {"A=B": "c"}, {"": "c"}])
 def test_an_environment_that_no_process_could_have_is_refused_without_its_values(given: object) -> None:
-    with pytest.raises(api.Bad, match=r"^environment must (be an object|map names of variables to text)$"):
+    with pytest.raises(
+        api.BadRequestError, match=r"^environment must (be an object|map names of variables to text)$"
+    ):
         api._environment(given)
 
 

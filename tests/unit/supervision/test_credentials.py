@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from llmlaunch.controller import grants, wire
-from llmlaunch.controller.grants import Grant, Role
+from llmlaunch.controller.grants import Role, TokenScope
 from llmlaunch.engines import registry
 from llmlaunch.planning.environment import OURS, looks_secret
 from llmlaunch.planning.types import Component, ProcessSpec
@@ -17,21 +17,21 @@ WORKER = ProcessSpec(
 )
 
 
-def granted(spec: ProcessSpec) -> Grant | None:
+def granted(spec: ProcessSpec) -> TokenScope | None:
     token = credentials(SECRET, spec).get(TOKEN_VARIABLE)
     return grants.read(SECRET, token) if token is not None else None
 
 
 def test_only_the_controller_knows_the_secret() -> None:
     assert granted(replace(WORKER, component=Component.CONTROLLER)) == grants.OWNER
-    assert granted(replace(WORKER, component=Component.API)) == Grant(Role.GATEWAY)
+    assert granted(replace(WORKER, component=Component.API)) == TokenScope(Role.GATEWAY)
     for spec in (WORKER, replace(WORKER, self_registering=True), replace(WORKER, component=Component.API)):
         assert SECRET not in str(credentials(SECRET, spec))
 
 
 def test_a_token_is_for_one_address_and_its_names() -> None:
     own = granted(replace(WORKER, self_registering=True))
-    assert own == Grant(Role.REPLICA, WORKER.address, ("m", "n"))
+    assert own == TokenScope(Role.REPLICA, WORKER.address, ("m", "n"))
 
 
 def test_an_engine_that_is_registered_by_the_supervisor_gets_none() -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from llmlaunch.supervision.file_threads import Beside, LogThread, Newest
-from llmlaunch.supervision.health.probe import _LogSigns
+from llmlaunch.supervision.file_threads import FileThreads, LatestValueThread, LogThread
+from llmlaunch.supervision.health.probe import _ProgressLines
 from tests.support.waiting import wait_until
 
 
@@ -34,7 +34,7 @@ def test_what_hangs_is_gone_on_without_and_not_tried_again(disk: threading.Event
         return "late"
 
     async def run() -> None:
-        beside = Beside()
+        beside = FileThreads()
         assert await beside.run("the log of a", read, "nothing", 0.02) == "nothing"
         assert await beside.run("the log of a", read, "nothing", 0.02) == "nothing"
         assert len(tries) == 1, "one thread hangs, not one for each try"
@@ -50,7 +50,7 @@ def test_what_hangs_is_gone_on_without_and_not_tried_again(disk: threading.Event
 
 def test_errors_come_through() -> None:
     async def run() -> None:
-        beside = Beside()
+        beside = FileThreads()
         for error in (OSError("no such file"), TimeoutError("of its own")):
 
             def fail(error: Exception = error) -> str:
@@ -65,7 +65,7 @@ def test_errors_come_through() -> None:
 
 def test_more_reads_may_hang_than_a_pool_has_threads(disk: threading.Event) -> None:
     async def run() -> None:
-        beside = Beside()
+        beside = FileThreads()
         hanging = [beside.run(f"log {i}", lambda: disk.wait(10), False, 0.05) for i in range(50)]
         assert await asyncio.gather(*hanging) == [False] * 50
         assert await asyncio.to_thread(lambda: "well") == "well"
@@ -81,7 +81,7 @@ def test_of_values_that_come_while_one_is_written_the_newest_is_written(disk: th
         disk.wait(10)
         written.append(value)
 
-    newest = Newest(write)
+    newest = LatestValueThread(write)
     newest.put(1)
     assert begun.wait(10)
     for value in (2, 3, 4):
@@ -125,7 +125,7 @@ def test_a_reading_that_hangs_keeps_its_file_until_it_comes_back(
     tmp_path: Path, disk: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Closed under its hands, the descriptor could be another file's by then."""
-    signs = _LogSigns(tmp_path / "log", ("shard",))
+    signs = _ProgressLines(tmp_path / "log", ("shard",))
     closed, begun = list[bool](), threading.Event()
 
     def read(most: int) -> bytes:

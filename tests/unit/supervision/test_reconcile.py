@@ -13,10 +13,10 @@ from llmlaunch.supervision.core.reconcile import (
     Slot,
     all_down,
     gate,
-    kept,
     next_to_stop,
     reconcile,
     same_process,
+    spec_kept,
 )
 from llmlaunch.supervision.core.types import Phase, Record
 from tests.unit.supervision.histories import spec
@@ -98,12 +98,12 @@ def test_a_gateway_goes_on_when_a_model_wants_more_time_to_stop() -> None:
     assert not same_process(short, api("10", 13.0, "--access-log"))
     assert same_process(replace(short, argv=("llmlaunch", "api")), short), "of a version without the flag"
     # It was told its grace when it started, and needs that long.
-    assert kept(long, short) == replace(short, stop_grace_s=63.0)
-    assert kept(short, long) == long
+    assert spec_kept(long, short) == replace(short, stop_grace_s=63.0)
+    assert spec_kept(short, long) == long
     # What a command of the user's calls so is the user's.
     mine = replace(short, component=Component.WORKER)
     assert not same_process(mine, replace(mine, argv=long.argv))
-    assert kept(replace(mine, stop_grace_s=63.0), mine) == mine
+    assert spec_kept(replace(mine, stop_grace_s=63.0), mine) == mine
 
 
 def test_gates_say_what_they_wait_for() -> None:

@@ -125,7 +125,7 @@ def test_probes_tell_progress_readiness_and_health(tmp_path: Path) -> None:
                 done.set()
 
         async with server(lambda line, body: replies.pop(0) if replies else None) as url:
-            watch = probe.Watch(
+            watch = probe.ProcessProbe(
                 spec(address=url), 1, tmp_path / "log", policy, note, lambda: 0.0, nobody_counts
             )
             task = asyncio.create_task(watch.run(ready=False))
@@ -147,7 +147,7 @@ def test_probes_tell_progress_readiness_and_health(tmp_path: Path) -> None:
 
 def test_log_lines_that_show_progress(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    signs = probe._LogSigns(log, (r"shard \d", "(broken"))
+    signs = probe._ProgressLines(log, (r"shard \d", "(broken"))
     assert signs.newest() == ""
     log.write_bytes(b"hello\nshard 1\nother\n")
     assert signs.newest() == "shard 1"

@@ -10,7 +10,7 @@ import typer
 
 from llmlaunch import assemble, cli
 from llmlaunch.cli import app
-from llmlaunch.cli.deploy import launch
+from llmlaunch.cli.deploy import launch, launched
 from llmlaunch.cli.display.live_view import PlainView
 from llmlaunch.control.client import ControlClient
 from llmlaunch.errors import NotRunningError
@@ -31,7 +31,7 @@ def test_the_planner_knows_the_name_that_was_given(
         return load(path, {}), None, Plan(name, ())
 
     monkeypatch.setattr(assemble, "assemble", made)
-    request = launch.Request(str(file), "other", detach=True, wait=True, timeout_s=None)
+    request = launched.UpOptions(str(file), "other", detach=True, wait=True, timeout_s=None)
     _, plan, _ = launch._plan(request, PlainView(lambda line: None))
     assert (asked, plan.deployment) == (["other"], "other")
 

@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 
 from llmlaunch.cli.deploy.session import Interrupted, Session, SupervisorGone
-from llmlaunch.cli.display.progress import Board
+from llmlaunch.cli.display.progress import StartProgress
 from llmlaunch.control.client import ControlClient
 from llmlaunch.control.types import ProgressEvent, StatusReport, SupervisorStatus
 from llmlaunch.errors import DeadlineError, NotRunningError
@@ -55,7 +55,7 @@ def client() -> Iterator[FakeClient]:
 
 
 def opened(client: FakeClient, since: int = 0, view: Seen | None = None) -> Session:
-    board = Board(["smollm2-1"])
+    board = StartProgress(["smollm2-1"])
     session = Session(cast("ControlClient", client), board, view or Seen(), since=since)
     session.open()
     return session

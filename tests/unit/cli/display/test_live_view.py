@@ -5,7 +5,7 @@ import io
 import pytest
 
 from llmlaunch.cli.display import live_view, tables
-from llmlaunch.cli.display.progress import Board
+from llmlaunch.cli.display.progress import StartProgress
 from tests.unit.cli.values import GPU, NOW, event, report, worker
 
 
@@ -73,7 +73,7 @@ def terminal(
 
 
 def test_a_terminal_gets_a_board_that_ends_in_the_last_state(terminal: pytest.CaptureFixture[str]) -> None:
-    shown, board = live_view.TerminalView(), Board()
+    shown, board = live_view.TerminalView(), StartProgress()
     board.seed(report(worker(phase="starting", progress="loading [bold]x")))
     with shown.moving(board):
         change = event(1, worker(phase="failed", cause="exit code 1"), NOW, "Traceback [x]")

@@ -5,15 +5,15 @@ from dataclasses import replace
 
 import pytest
 
-from llmlaunch.cli.display.progress import Board
+from llmlaunch.cli.display.progress import StartProgress
 from llmlaunch.control.types import ComponentStatus
 from tests.unit.cli.values import API, CONTROLLER, NOW, event, report, worker
 
 
 def board(
     *rows: ComponentStatus, wanted: Mapping[str, int] | Iterable[str] = ("controller", "smollm2-1", "api")
-) -> Board:
-    made = Board(wanted)
+) -> StartProgress:
+    made = StartProgress(wanted)
     made.seed(report(*rows, seq=10))
     return made
 
@@ -32,8 +32,8 @@ def test_a_component_that_was_never_seen_is_missing() -> None:
     assert made.ended() == ["smollm2-1"]
     assert made.settled(), "nobody waits for it for ever"
     assert made.reason("smollm2-1") == "smollm2-1: no longer part of the deployment"
-    assert Board(["x"]).reason("x") == "x: not started"
-    assert Board(["x"]).ended() == []
+    assert StartProgress(["x"]).reason("x") == "x: not started"
+    assert StartProgress(["x"]).ended() == []
 
 
 def test_an_event_older_than_the_report_changes_nothing_but_keeps_what_was_printed() -> None:
@@ -106,7 +106,7 @@ def test_what_will_be_tried_again_is_no_reason_to_end_what_has_been_up() -> None
 
 
 def test_what_leaves_has_to_be_down_before_a_change_is_over() -> None:
-    made = Board(["smollm2-1"], leaving=["old-1"])
+    made = StartProgress(["smollm2-1"], leaving=["old-1"])
     made.seed(report(worker(), worker("old-1", "stopping")))
     assert made.missing() == []
     assert not made.settled()
@@ -146,7 +146,7 @@ def test_what_is_stopped_in_the_middle_of_a_restart_is_waited_for_no_longer() ->
 
 
 def test_what_somebody_else_brings_back_does_not_linger() -> None:
-    made = Board(["smollm2-1"], leaving=["old-1"])
+    made = StartProgress(["smollm2-1"], leaving=["old-1"])
     made.seed(report(worker(), worker("old-1", "stopping")))
     made.take(event(1, worker("old-1", "starting", incarnation=2)))
     assert made.settled()

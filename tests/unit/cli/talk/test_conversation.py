@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlaunch.cli.talk.conversation import COMMANDS, HELP, Command, Conversation, parse
+from llmlaunch.cli.talk.conversation import COMMANDS, HELP, ChatCommand, Conversation, parse
 from llmlaunch.errors import LlmlaunchError, UsageError
 
 
@@ -15,10 +15,10 @@ from llmlaunch.errors import LlmlaunchError, UsageError
     ("line", "order"),
     [
         ("hello", "hello"),
-        ("/reset", Command("reset")),
-        ("!!reset", Command("reset")),
-        ("/save a file.json ", Command("save", "a file.json")),
-        ("!!load x", Command("load", "x")),
+        ("/reset", ChatCommand("reset")),
+        ("!!reset", ChatCommand("reset")),
+        ("/save a file.json ", ChatCommand("save", "a file.json")),
+        ("!!load x", ChatCommand("load", "x")),
         ("//etc/passwd?", "/etc/passwd?"),
         ("what is /etc?", "what is /etc?"),
         ("!important", "!important"),
@@ -41,7 +41,7 @@ def test_help_lists_every_command() -> None:
 @given(st.text())
 def test_any_line_is_an_order_a_message_or_a_usage_error(line: str) -> None:
     try:
-        assert isinstance(parse(line), str | Command)
+        assert isinstance(parse(line), str | ChatCommand)
     except UsageError:
         assert line.startswith(("/", "!!"))
 

@@ -28,12 +28,12 @@ def keys(routes: RouteTable) -> set[str]:
 
 
 def test_what_the_controllers_own_models_write_is_read_whole() -> None:
-    replica = wire.Replica(
+    replica = wire.ReplicaRoute(
         worker_name="http://[::1]:8001/base", model_names=["m", "n"], speed=2.5, queue_length=3, draining=True,
         component="m-1", engine="vllm", engine_model="x", kind="embed", max_concurrency=4,
         request_timeout_s=90.0,
     )  # fmt: skip
-    routes = wire.Routes(
+    routes = wire.RoutesResponse(
         epoch="e", rev=7, settled=False, dispatch="lottery", replicas=[replica], expected=["m"]
     )
     parsed, complaints = parse(routes.model_dump(mode="json"))
@@ -50,7 +50,7 @@ def test_what_the_controllers_own_models_write_is_read_whole() -> None:
 
 def test_fields_a_replica_may_leave_out_have_the_wires_defaults() -> None:
     (found,) = table(row(1, "m")).replicas.values()
-    expected = wire.Replica(worker_name=found.key, model_names=["m"])
+    expected = wire.ReplicaRoute(worker_name=found.key, model_names=["m"])
     for name in (
         "speed",
         "queue_length",

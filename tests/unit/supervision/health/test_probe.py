@@ -18,7 +18,7 @@ from llmlaunch.supervision.core.reconcile import Slot
 from llmlaunch.supervision.core.restart import Policy
 from llmlaunch.supervision.core.types import Phase, Probed, Progressed, Record
 from llmlaunch.supervision.health import probe
-from llmlaunch.supervision.health.answer_counts import Answered, count
+from llmlaunch.supervision.health.answer_counts import AnswerCounts, count
 from tests.support.ports import free_port
 from tests.unit.supervision.histories import spec
 
@@ -98,7 +98,7 @@ def events(
         async with server(answer or never) as found:
             if answer is None:
                 found = replace(found, address=f"http://127.0.0.1:{free_port()}")
-            watch = probe.Watch(replace(found, **changes), 1, log, policy, note, cpu, answered)
+            watch = probe.ProcessProbe(replace(found, **changes), 1, log, policy, note, cpu, answered)
             task = asyncio.create_task(watch.run(ready))
             await asyncio.wait_for(enough.wait(), 20)
             task.cancel()
@@ -181,7 +181,7 @@ def test_the_gateways_count_of_a_replicas_answers() -> None:
 def test_nobody_can_tell_without_a_gateway_or_from_one_that_is_ill() -> None:
     async def ask(answer: Answer | None) -> int | None:
         async with server(answer or never) as found:
-            counts = Answered()
+            counts = AnswerCounts()
             if answer:
                 gateway = replace(found, component=Component.API)
                 counts.follow({"api": Slot(Record(phase=Phase.READY), gateway)})
@@ -251,7 +251,7 @@ def test_without_a_probe_it_is_ready_when_its_port_takes_connections_and_nobody_
         seen: list[Probed | Progressed] = []
         port = free_port()
         silent = spec(address=f"http://127.0.0.1:{port}", port=port, ready_path="", live_path="")
-        watch = probe.Watch(silent, 1, log, Policy(), seen.append, lambda: 0.0, nobody_counts)
+        watch = probe.ProcessProbe(silent, 1, log, Policy(), seen.append, lambda: 0.0, nobody_counts)
         task = asyncio.create_task(watch.run(ready=False))
         async with asyncio.timeout(20):
             while not seen:

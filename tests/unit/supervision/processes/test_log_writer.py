@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlaunch.supervision.logs.component_logs import Stream, tail
+from llmlaunch.supervision.logs.component_logs import tail
+from llmlaunch.supervision.logs.log_stream import LogStream
 from llmlaunch.supervision.processes import log_writer
 from llmlaunch.supervision.processes.log_writer import TALLY_BYTES, LogWriter, Tally, copy
 from tests.support.waiting import wait_until
@@ -32,7 +33,7 @@ def looks_always(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def stream_of(path: Path) -> bytes:
-    stream = Stream(path)
+    stream = LogStream(path)
     found = b"".join(iter(stream.read, b""))
     stream.close()
     return found
@@ -135,7 +136,7 @@ def test_no_folder_is_no_fault() -> None:
 
 def test_a_reader_loses_nothing_while_the_files_change(tmp_path: Path, folder: int) -> None:
     writer = LogWriter(folder, "log", 500, 100)
-    stream = Stream(tmp_path / "log")
+    stream = LogStream(tmp_path / "log")
     chance = random.Random(7)
     written, seen = b"", b""
     for number in range(2000):
@@ -151,7 +152,7 @@ def test_a_reader_loses_nothing_while_the_files_change(tmp_path: Path, folder: i
 
 def test_a_reader_that_is_too_slow_goes_on_with_what_there_is(tmp_path: Path, folder: int) -> None:
     writer = LogWriter(folder, "log", 100, 2)
-    stream = Stream(tmp_path / "log")
+    stream = LogStream(tmp_path / "log")
     writer.write(b"first\n")
     assert stream.read() == b"first\n"
     for number in range(100):
@@ -173,7 +174,7 @@ def test_the_last_lines_are_found_from_the_end(
 ) -> None:
     text = b"\n".join(b"line %d" % number for number in range(100)) + ending
     LogWriter(folder, "log", most, 1000).write(text)
-    stream = Stream(tmp_path / "log")
+    stream = LogStream(tmp_path / "log")
     stream.skip_to_last_lines(count)
     assert b"".join(iter(stream.read, b"")) == b"".join(text.splitlines(True)[max(100 - count, 0) :])
     stream.close()
