@@ -30,12 +30,12 @@ class CommandEngine:
     def problems(self, model: ModelSpec) -> tuple[str, ...]:
         found = []
         if not model.command:
-            found.append("engine: command needs command: with the words that start the server")
+            found.append("engine: command requires command: with the words that start the server")
         for word in model.command:
             names = [match[2] for match in _PLACEHOLDER.finditer(word) if match[2]]
             found += [_unknown(name, word) for name in names if name not in _KNOWN]
         if model.engine_args:
-            found.append("engine_args means nothing to engine: command; write the flags into command:")
+            found.append("engine_args does not apply to engine: command; write the flags into command:")
         return tuple(found)
 
     def unsuited(self, facts: ModelFacts, devices: int) -> str:

@@ -38,5 +38,5 @@ def context(model: ModelSpec, facts: ModelFacts, rule: MemoryRule, *flags: str) 
 def indivisible(facts: ModelFacts, devices: int) -> str:
     """Tensor parallelism gives every GPU the same number of attention heads."""
     if devices > 1 and facts.attention_heads and facts.attention_heads % devices:
-        return f"its {facts.attention_heads} attention heads cannot be shared evenly by {devices} GPUs"
+        return f"its {facts.attention_heads} attention heads cannot be divided evenly among {devices} GPUs"
     return ""

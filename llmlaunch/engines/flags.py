@@ -73,7 +73,7 @@ def refused(args: Mapping[str, Any], owned: Mapping[str, str]) -> Iterator[str]:
     for key in args:
         name = flag_name(str(key))
         if not name:
-            yield f"engine_args: {key!r} can be no flag; expected a name like max_model_len"
+            yield f"engine_args: {key!r} is not a valid flag; expected a name like max_model_len"
         elif name in owned:
             yield f"engine_args: {key} is set by the plan; {owned[name]}"
         elif name in seen:
@@ -93,4 +93,4 @@ def twice(args: Mapping[str, Any], said: Mapping[str, object]) -> Iterator[str]:
     """A sentence for each flag in ``said`` (flag name → the model's own key's value) that engine_args repeats."""
     for name, value in said.items():
         if value is not None and lookup(args, name) is not None:
-            yield f"engine_args: {name.replace('-', '_')} is said a second time; leave one of the two out"
+            yield f"engine_args: {name.replace('-', '_')} is given twice; remove one of the two"

@@ -28,7 +28,9 @@ def visible(gpus: Sequence[Gpu], env: Mapping[str, str]) -> tuple[tuple[str, ...
     for entry in (part.strip() for part in mask.split(",")):
         found = _by_index(entry, gpus) if _is_index(entry) else _by_uuid(entry, gpus)
         if not found:
-            remark = f"CUDA_VISIBLE_DEVICES={mask!r}: {entry!r} names no single device; CUDA ignores the rest"
+            remark = (
+                f"CUDA_VISIBLE_DEVICES={mask!r}: {entry!r} does not name one device; CUDA ignores the rest"
+            )
             break
         if found[0] in allowed:
             return (), f"CUDA_VISIBLE_DEVICES={mask!r} names {entry!r} twice; CUDA then shows no GPU"

@@ -67,7 +67,7 @@ def probe(env: Mapping[str, str] = os.environ, patience_s: float = _PATIENCE_S) 
     looking = threading.Thread(target=look, name="nvml", daemon=True)
     looking.start()
     looking.join(patience_s)
-    return found[0] if found else Inventory(note=f"the NVIDIA driver gave no answer within {patience_s:g} s")
+    return found[0] if found else Inventory(note=f"the NVIDIA driver did not answer within {patience_s:g} s")
 
 
 def free_bytes(uuids: Iterable[str]) -> dict[str, int]:
@@ -194,7 +194,7 @@ def _code(error: Exception) -> int:
 
 
 def _why(error: Exception) -> str:
-    return _WHY_NOTHING.get(_code(error), f"the NVIDIA driver answers: {error}")
+    return _WHY_NOTHING.get(_code(error), f"the NVIDIA driver reports: {error}")
 
 
 def _ask(function: Callable[..., Any], *args: Any) -> Any:

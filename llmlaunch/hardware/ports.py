@@ -78,11 +78,11 @@ def bind_problem(host: str) -> str:
     address, error = next(iter(failures.items()))
     if error == errno.EADDRNOTAVAIL:
         return (
-            f"is {address}, which is no address of this machine"
+            f"is {address}, which is not an address of this machine"
             if str(address) != host
-            else "is no address of this machine"
+            else "is not an address of this machine"
         )
-    return f"cannot be listened on: {os.strerror(error)}"
+    return f"cannot be bound: {os.strerror(error)}"
 
 
 def local_addresses() -> frozenset[str]:

@@ -118,7 +118,7 @@ def load(path_or_json: str | Path) -> Inventory:
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise HardwareError(f"{where}: no JSON: {error}") from error
+        raise HardwareError(f"{where}: not JSON: {error}") from error
     try:
         return _inventory(content)
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
@@ -201,7 +201,7 @@ def _unknown(name: str) -> HardwareError:
     close = difflib.get_close_matches(name.lower(), list(names), n=3, cutoff=0.4)
     nearest = ", ".join(names[c] for c in close) or ", ".join(sorted(MODELS))
     return HardwareError(
-        f"--gpus: {name!r} is no GPU this program knows; nearest: {nearest}",
+        f"--gpus: {name!r} is not a known GPU; nearest: {nearest}",
         hint="give its memory instead, for example 2x24GiB",
     )
 
@@ -238,7 +238,7 @@ def _inventory(content: Any) -> Inventory:
         raise ValueError(f"its format is {content['format']!r}, this program reads {FORMAT}")
     gpus = tuple(sorted((_read_gpu(row) for row in content["gpus"]), key=lambda gpu: gpu.index))
     if len({gpu.uuid for gpu in gpus}) < len(gpus):
-        raise ValueError("two GPUs have the same uuid")
+        raise ValueError("duplicate GPU uuid")
     visible = content.get("visible")
     return Inventory(
         gpus=gpus,
@@ -289,13 +289,13 @@ def _read_process(row: dict[str, Any]) -> GpuProcess:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
+        raise TypeError(f"{value!r} is not text")
     return value
 
 
 def _whole(value: Any) -> int:
     if type(value) is not int or value < 0:
-        raise TypeError(f"{value!r} is no whole number")
+        raise TypeError(f"{value!r} is not a whole number")
     return value
 
 
@@ -303,5 +303,5 @@ def _maybe(value: Any, kind: type[_T]) -> _T | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{value!r} is no number")
+        raise TypeError(f"{value!r} is not a number")
     return kind(value)  # type: ignore[call-arg]

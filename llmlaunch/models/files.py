@@ -134,7 +134,7 @@ def _complete(choice: WeightFiles, sizes: Mapping[str, int], where: str) -> Weig
     """With every part of a split set, and the parts that are not there."""
     wanted = tuple(dict.fromkeys(part for name in choice.weights for part in shards(name)))
     if len(wanted) > 100_000:
-        raise ModelError(f"{where}: {choice.weights[0]} belongs to an impossible number of files")
+        raise ModelError(f"{where}: {choice.weights[0]} claims an impossible number of files")
     return WeightFiles(choice.format, wanted, tuple(name for name in wanted if name not in sizes))
 
 
@@ -177,4 +177,4 @@ def _why_no_model(where: str, sizes: Mapping[str, int]) -> str:
         return f"{where}: has config.json but no weights (*.safetensors, pytorch_model*.bin, *.gguf)"
     if any(name.endswith(".safetensors") for name in sizes):
         return f"{where}: has weights but no config.json"
-    return f"{where}: holds no model"
+    return f"{where}: does not contain a model"

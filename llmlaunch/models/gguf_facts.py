@@ -28,7 +28,7 @@ def facts(headers: Sequence[GgufHeader], where: str) -> ModelFacts:
     if architecture == "clip" or metadata.get("general.type") in ("mmproj", "adapter", "imatrix", "vocab"):
         raise ModelError(f"{where}: not a language model ({metadata.get('general.type', architecture)})")
     if not architecture:
-        raise ModelError(f"{where}: its GGUF header names no architecture")
+        raise ModelError(f"{where}: its GGUF header does not name an architecture")
     keys = _Keys(metadata, architecture)
     largest = max(headers, key=lambda header: header.parameters)
     kv_heads = keys.each("attention.head_count_kv")

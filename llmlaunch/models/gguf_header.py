@@ -93,7 +93,7 @@ def read_prefixes(prefix: Callable[[int], bytes], size: int, where: str) -> Gguf
         except _Short:
             if length >= size:
                 raise ModelError(
-                    f"{where}: cut short: the GGUF header is not whole ({size} bytes)",
+                    f"{where}: cut short: the GGUF header is incomplete ({size} bytes)",
                     hint="download or copy the file again",
                 ) from None
             if length >= MAX_HEADER_BYTES:
@@ -115,7 +115,7 @@ def parse(content: bytes, size: int, where: str) -> GgufHeader:
         )
     version = cursor.number("I")
     if version not in (2, 3):
-        raise ModelError(f"{where}: GGUF version {version} is not known (2 and 3 are)")
+        raise ModelError(f"{where}: GGUF version {version} is not supported (2 and 3 are)")
     tensors, keys = cursor.count(), cursor.count()
     metadata = {}
     for _ in range(keys):
@@ -168,7 +168,7 @@ class _Cursor:
     def count(self) -> int:
         n = int(self.number("Q"))
         if n > _MAX_COUNT:
-            raise ModelError(f"{self.where}: not a sound GGUF header: it counts {n} entries")
+            raise ModelError(f"{self.where}: invalid GGUF header: it counts {n} entries")
         return n
 
     def string(self) -> str:
@@ -181,7 +181,7 @@ class _Cursor:
             return self.string()
         if kind == _ARRAY and depth < _MAX_DEPTH:
             return self._array(depth)
-        raise ModelError(f"{self.where}: not a sound GGUF header: value type {kind}")
+        raise ModelError(f"{self.where}: invalid GGUF header: value type {kind}")
 
     def tensor(self) -> tuple[str, int, int, int]:
         """Name, elements, type and offset."""
@@ -206,12 +206,12 @@ class _Cursor:
         if kind == _STRING:
             return self._strings(n)
         if n > _MAX_KEPT:
-            raise ModelError(f"{self.where}: not a sound GGUF header: an array of {n} arrays")
+            raise ModelError(f"{self.where}: invalid GGUF header: an array of {n} arrays")
         return [self.value(kind, depth + 1) for _ in range(n)]
 
     def _strings(self, n: int) -> Any:
         if n > self.size // 8:
-            raise ModelError(f"{self.where}: not a sound GGUF header: it lists {n} strings")
+            raise ModelError(f"{self.where}: invalid GGUF header: it lists {n} strings")
         if n <= _MAX_KEPT:
             return [self.string() for _ in range(n)]
         unpack, content, position = struct.Struct("<Q").unpack_from, self.content, self.position
@@ -228,7 +228,7 @@ class _Cursor:
         end = self.position + n
         if end > self.size:
             raise ModelError(
-                f"{self.where}: not a sound GGUF header, or cut short: byte {end} of {self.size}",
+                f"{self.where}: invalid GGUF header, or cut short: byte {end} of {self.size}",
                 hint="download or copy the file again",
             )
         if end > len(self.content):

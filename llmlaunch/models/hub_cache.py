@@ -45,11 +45,11 @@ def snapshot(model: str, revision: str | None, cache: Path, file: str = "") -> t
     except ModelError as error:
         return (
             None,
-            f"hub cache {cache}: has only a part of it ({error.message.removeprefix(str(found)).lstrip(': ')})",
+            f"hub cache {cache}: has only part of it ({error.message.removeprefix(str(found)).lstrip(': ')})",
         )
     if choice.missing:
         missing = f"{len(choice.missing)} of {len(choice.weights)} weight files are missing"
-        return None, f"hub cache {cache}: has only a part of it ({missing})"
+        return None, f"hub cache {cache}: has only part of it ({missing})"
     return found, ""
 
 

@@ -35,8 +35,8 @@ def cached(model: str, revision: str | None, cache: Path | None) -> tuple[Path |
     try:
         missing = choose(Folder(folder)).missing
     except ModelError as error:
-        return None, f"ModelScope cache: has only a part of it ({error.message})"
-    return (None, f"ModelScope cache: has only a part of it (no {missing[0]})") if missing else (folder, "")
+        return None, f"ModelScope cache: has only part of it ({error.message})"
+    return (None, f"ModelScope cache: has only part of it (no {missing[0]})") if missing else (folder, "")
 
 
 def inspect(place: ModelLocation) -> ModelFacts:

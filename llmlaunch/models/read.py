@@ -80,9 +80,9 @@ def _json(files: Files, name: str) -> dict[str, Any]:
     try:
         value = json.loads(files.read(name))
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"{files.where}/{name}: no valid JSON: {error}") from error
+        raise ModelError(f"{files.where}/{name}: invalid JSON: {error}") from error
     if not isinstance(value, dict):
-        raise ModelError(f"{files.where}/{name}: no JSON object")
+        raise ModelError(f"{files.where}/{name}: not a JSON object")
     return value
 
 

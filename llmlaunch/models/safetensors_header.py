@@ -92,16 +92,16 @@ def parse(header: bytes, where: str, data_bytes: int | None = None) -> list[Tens
     try:
         content = json.loads(header)
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"{where}: its safetensors header is no JSON") from error
+        raise ModelError(f"{where}: its safetensors header is not JSON") from error
     if not isinstance(content, dict):
-        raise ModelError(f"{where}: its safetensors header is no JSON object")
+        raise ModelError(f"{where}: its safetensors header is not a JSON object")
     tensors = [_tensor(name, value, where) for name, value in content.items() if name != "__metadata__"]
     end = max(
         (value["data_offsets"][1] for name, value in content.items() if name != "__metadata__"), default=0
     )
     if data_bytes is not None and end > data_bytes:
         raise ModelError(
-            f"{where}: cut short: its tensors need {end} bytes and {data_bytes} are there",
+            f"{where}: cut short: its tensors need {end} bytes, but only {data_bytes} are there",
             hint="download or copy the file again",
         )
     return tensors
@@ -130,7 +130,7 @@ def parse_index(content: bytes, where: str) -> list[str]:
         raise ModelError(f"{where}: not an index of weight files (no weight_map)") from error
     for name in names:
         if not isinstance(name, str) or Path(name).is_absolute() or ".." in Path(name).parts:
-            raise ModelError(f"{where}: names a file outside its folder: {name!r}")
+            raise ModelError(f"{where}: refers to a file outside its folder: {name!r}")
     return names
 
 

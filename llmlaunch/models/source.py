@@ -114,7 +114,7 @@ def _path(model: str) -> Path:
     try:
         return Path(model).expanduser()
     except RuntimeError:
-        raise ModelError(f"model {model!r}: there is no such user here") from None
+        raise ModelError(f"model {model!r}: no such user") from None
 
 
 def _exists(model: str, path: Path) -> bool:
@@ -142,7 +142,7 @@ def _in_package(model: str) -> ModelLocation:
         return _local(model, _only_model(model, root))
     path = (root / inner).resolve()
     if not path.is_relative_to(root.resolve()):
-        raise ModelError(f"model {model!r}: {inner!r} leads out of the package's folder {root}")
+        raise ModelError(f"model {model!r}: {inner!r} is outside the package's folder {root}")
     if not _exists(model, path):
         raise ModelError(f"model {model!r} was not found: {path} does not exist", hint=_nearest_path(path))
     return _local(model, path)
@@ -152,7 +152,7 @@ def _package_root(model: str, name: str) -> Path:
     """The package's folder, found without importing it."""
     if not _PACKAGE_NAME.match(name):
         raise ModelError(
-            f"model {model!r}: {name!r} is no package name",
+            f"model {model!r}: {name!r} is not a valid package name",
             hint="write package://MODULE or package://MODULE/path",
         )
     try:
@@ -173,7 +173,9 @@ def _only_model(model: str, root: Path) -> Path:
     if len(found) == 1:
         return found[0]
     if not found:
-        raise ModelError(f"model {model!r} was not found: the package's folder {root} holds no model")
+        raise ModelError(
+            f"model {model!r} was not found: the package's folder {root} does not contain a model"
+        )
     names = ", ".join(f"{model}/{path.relative_to(root)}" for path in found)
     raise ModelError(f"model {model!r}: the package holds several models: {names}", hint="name one of them")
 

@@ -64,9 +64,7 @@ class Survey:
             return self.unusable[key]
         what = f"GPU {device}" if isinstance(device, int) else device
         have = listed([f"{d.label} ({d.uuid})" for d in self.devices[:8]])
-        return f"there is no {what} here; " + (
-            f"there is {have}" if have else "there is no usable GPU at all"
-        )
+        return f"there is no {what} here; " + (f"there is {have}" if have else "there is no usable GPU")
 
 
 def survey(inventory: Inventory, context: PlanningContext) -> Survey:

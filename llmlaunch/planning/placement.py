@@ -131,7 +131,7 @@ def _pinned(request: PlacementRequest, gpus: GpuPinned, pool: DevicePool) -> Out
     if len(devices) > 1 and any(device.mig for device in devices):
         return NotPlaced("CUDA lets a process use one MIG instance, so it cannot span several devices")
     if len({device.uuid for device in devices}) < len(devices):
-        return NotPlaced("names one device twice")
+        return NotPlaced("lists one device twice")
     problem = request.unsuited(len(devices))
     if problem:
         return NotPlaced(problem)
@@ -204,7 +204,7 @@ def _need_words(needs: Sequence[VramNeed]) -> str:
         case Origin.LEARNED:
             return f"needs {amount} (measured in an earlier run)"
         case Origin.NOTHING:
-            return "it says no vram, so nothing is reserved for it"
+            return "no `vram` declared: no GPU memory is reserved"
         case Origin.ESTIMATE:
             return f"needs {amount}: {sizes(need.parts, need.per_gpu)}"
 

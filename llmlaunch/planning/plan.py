@@ -128,8 +128,8 @@ def _exposed_secrets(workers: Mapping[str, ProcessSpec], replicas: list[_Replica
     for replica in replicas:
         spec = workers.get(replica.name)
         for name in specs.exposed(spec) if spec else ():
-            what = f"{replica.model.names[0]}: the value of ${{{name}}} stands in its command line, which every user of"
-            found[f"{what} this machine can read; env: hands a value over unseen"] = None
+            what = f"{replica.model.names[0]}: the value of ${{{name}}} is part of its command line, which every user of"
+            found[f"{what} this machine can read; env: passes a value unseen"] = None
     return list(found)
 
 
@@ -303,7 +303,7 @@ def _open_endpoint_notes(api: ApiSpec) -> list[str]:
     if api.api_keys_file or api.api_keys_env or is_loopback(api.host):
         return []
     return [
-        f"anybody who can reach this machine can use the endpoint: it listens on {api.host} and asks for no key; "
+        f"anyone who can reach this machine can use the endpoint: it listens on {api.host} and asks for no key; "
         "set api_keys_file or api_keys_env under api, or host: 127.0.0.1"
     ]
 

@@ -130,7 +130,7 @@ def _refuse_taken(wanted: Sequence[PortRequest], taken: _OccupiedPorts) -> None:
         holder = taken.on(request.host, request.port) if request.port is not None else None
         if holder and not taken.by_ours(request):
             found.append(
-                f"{request.name} asks for port {request.port} on {request.host}, which {holder.holder} holds"
+                f"{request.name} requests port {request.port} on {request.host}, which {holder.holder} holds"
             )
     if found:
         raise PortTakenError(
@@ -150,7 +150,7 @@ def refuse_unusable_hosts(manifest: Manifest, context: PlanningContext) -> None:
         known = sorted(context.local_addresses | {"127.0.0.1", "localhost"})
         raise PlanError(
             "\n".join(foreign),
-            hint=f"the local runtime starts processes on this machine alone, which is called {listed(known, 'or')}; "
+            hint=f"the local runtime starts processes on this machine alone, which is known as {listed(known, 'or')}; "
             "run llmlaunch on the other machine for its models",
         )
 
@@ -162,7 +162,7 @@ def refuse_unusable_hosts(manifest: Manifest, context: PlanningContext) -> None:
     if wrong:
         raise PlanError(
             "\n".join(wrong),
-            hint="write an address, such as 127.0.0.1 or 0.0.0.0, or mend the name in /etc/hosts",
+            hint="write an address, such as 127.0.0.1 or 0.0.0.0, or fix the name in /etc/hosts",
         )
 
 

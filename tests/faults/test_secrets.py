@@ -184,7 +184,7 @@ def test_an_engines_port_answers_its_gateway_and_nobody_else_on_the_machine(lab:
 
 def test_a_secret_in_a_command_line_is_shown_nowhere_and_said_to_be_seen_by_all(lab: Lab) -> None:
     secret = SHELL["TEAM_B"]
-    assert "good: the value of ${TEAM_B} stands in its command line, which every user" in lab.printed
+    assert "good: the value of ${TEAM_B} is part of its command line, which every user" in lab.printed
     shown = [
         lab.printed,
         *(lab.cli.ok(*verb) for verb in (("status", "--json"), ("plan", "--json"), ("plan",))),

@@ -103,7 +103,7 @@ def test_a_taken_port_is_called_by_the_component_that_holds_it(cli: Cli) -> None
     write(cli, Fake("other", port=tiny.port), file="b.yaml", name="b", **CHOOSE)
     done = cli.run("up", "-d", "b.yaml")
     assert done.returncode == 1
-    assert f"other-1 asks for port {tiny.port} on 127.0.0.1, which tiny-1 of deployment a (pid" in done.stderr
+    assert f"other-1 requests port {tiny.port} on 127.0.0.1, which tiny-1 of deployment a (pid" in done.stderr
     cli.ok("down", "--name", "a")
 
 

@@ -52,7 +52,7 @@ def test_a_driver_that_never_answers_is_left_alone(mock_nvml: MockNvml) -> None:
     mock_nvml.file.unlink()
     os.mkfifo(mock_nvml.file)  # the mock waits for somebody to write
     found = simulated.load(python(mock_nvml, PROBE.replace("probe()", "probe(patience_s=0.3)")))
-    assert (found.gpus, found.note) == ((), "the NVIDIA driver gave no answer within 0.3 s")
+    assert (found.gpus, found.note) == ((), "the NVIDIA driver did not answer within 0.3 s")
 
 
 def test_a_healthy_box(mock_nvml: MockNvml) -> None:

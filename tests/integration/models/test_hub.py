@@ -90,7 +90,7 @@ def test_what_is_there_already_is_not_counted(hub: FakeHub, env: dict[str, str])
     part = inspect("org/tiny", env=env)
     assert not part.local
     assert part.download_bytes == (folder / "model-00001-of-00002.safetensors").stat().st_size
-    with pytest.raises(ModelError, match=r"only a part of it.*1 of 2 weight files"):
+    with pytest.raises(ModelError, match=r"only part of it.*1 of 2 weight files"):
         inspect("org/tiny", env={**env, "HF_HUB_OFFLINE": "1"})
 
 

@@ -196,12 +196,12 @@ def test_a_command_is_filled_in() -> None:
 @pytest.mark.parametrize(
     ("model", "says"),
     [
-        (ModelSpec("m", ("m",), EngineName.COMMAND), "needs command:"),
+        (ModelSpec("m", ("m",), EngineName.COMMAND), "requires command:"),
         (ModelSpec("m", ("m",), EngineName.COMMAND, command=("x", "{prot}")), "did you mean {port}?"),
         (ModelSpec("m", ("m",), EngineName.COMMAND, command=("{zzz}",)), "write {{zzz}} for a literal one"),
         (
             ModelSpec("m", ("m",), EngineName.COMMAND, command=("x",), engine_args={"a": 1}),
-            "engine_args means nothing",
+            "engine_args does not apply",
         ),
         (ModelSpec("m", ("m",), EngineName.VLLM, engine_args={"port": 1}), "port is set by the plan"),
         (ModelSpec("m", ("m",), EngineName.VLLM, engine_args={"api-key": "x"}), "api_keys_file"),
@@ -209,7 +209,7 @@ def test_a_command_is_filled_in() -> None:
         (ModelSpec("m", ("m",), EngineName.VLLM, engine_args={"max_num_seqs": 0}), "above 0"),
         (
             ModelSpec("m", ("m",), EngineName.VLLM, max_model_len=1, engine_args={"max_model_len": 2}),
-            "second time",
+            "given twice",
         ),
         (ModelSpec("m", ("m",), EngineName.SGLANG, engine_args={"tp": 2}), "gpu_count"),
         (ModelSpec("m", ("m",), EngineName.LLAMACPP, engine_args={"c": 2}), "max_model_len"),

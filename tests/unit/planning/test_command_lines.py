@@ -103,10 +103,10 @@ def test_the_report_hides_it_and_the_supervisors_own_form_does_not() -> None:
 )
 def test_a_note_says_that_everybody_can_read_it(command: str, names: list[str]) -> None:
     notes = made(f"{{model: m, engine: command, gpus: cpu, replicas: 2, command: {command}}}").notes
-    said = [note for note in notes if "stands in its command line" in note]
+    said = [note for note in notes if "is part of its command line" in note]
     assert len(said) == len(names)
     for note, name in zip(said, names, strict=True):
-        assert note.startswith(f"m: the value of ${{{name}}} stands")
+        assert note.startswith(f"m: the value of ${{{name}}} is part")
         assert "every user of this machine" in note
         assert SECRET not in note
 

@@ -207,13 +207,11 @@ def test_a_pinned_gpu_that_is_not_there() -> None:
     made = planned(model(gpus=GpuPinned((7,))), on=box(gpu(0)))
     assert reason(made) == f"there is no GPU 7 here; there is GPU 0 ({uuid(0)})"
     made = planned(model(gpus=GpuPinned(("GPU-nope",))), on=Inventory(note="no NVIDIA driver: not found"))
-    assert reason(made) == (
-        "there is no GPU-nope here; there is no usable GPU at all (no NVIDIA driver: not found)"
-    )
+    assert reason(made) == ("there is no GPU-nope here; there is no usable GPU (no NVIDIA driver: not found)")
 
 
 def test_one_device_by_two_names() -> None:
-    assert reason(planned(model(gpus=GpuPinned((0, uuid(0)))), on=box(gpu(0)))) == "names one device twice"
+    assert reason(planned(model(gpus=GpuPinned((0, uuid(0)))), on=box(gpu(0)))) == "lists one device twice"
 
 
 def test_memory_that_nobody_is_known_to_hold() -> None:
@@ -272,7 +270,7 @@ def test_a_command_runs_anywhere_and_claims_what_it_says() -> None:
     assert (bare.ready_path, bare.live_path) == ("/up", "/up")
     nothing = spec(planned(run, on=box(gpu(0, used=9), gpu(1))), "llama-1")
     assert (nothing.gpus, nothing.vram_bytes) == ((uuid(1),), 0)
-    assert "the emptiest: it says no vram, so nothing is reserved for it; 79.5 GiB free" in nothing.reason
+    assert "the emptiest: no `vram` declared: no GPU memory is reserved; 79.5 GiB free" in nothing.reason
     claims = spec(planned(replace(run, vram_bytes=GiB), on=box(gpu(0, used=9), gpu(1))), "llama-1")
     assert (claims.gpus, claims.vram_bytes, claims.mask) == ((uuid(0),), GiB, "0")
 
@@ -538,7 +536,7 @@ def test_the_controller_and_the_api() -> None:
 def test_an_endpoint_that_is_open_to_everybody_is_noted(api: ApiSpec, noted: bool) -> None:
     context = PlanningContext(local_addresses=frozenset({"192.168.1.5"}))
     made = plan(replace(manifest(model()), api=api), BARE, FACTS, context)
-    assert any("anybody who can reach this machine" in note for note in made.notes) == noted
+    assert any("anyone who can reach this machine" in note for note in made.notes) == noted
 
 
 def test_the_api_outlasts_the_longest_grace_of_its_models() -> None:
