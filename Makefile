@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
-.PHONY: up test test-all venv check docs bench clean
+.PHONY: up test test-all venv check docs docs-serve docs-site bench clean
 
 up: venv
 	$(BIN)/llmlaunch up examples/quickstart.yaml
@@ -23,11 +23,20 @@ check: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The references of manifest and built-in engine, the JSON Schema and the Grafana board, from the code.
+# The references of manifest, built-in engine, command line and metrics, the JSON Schema and the Grafana board, from the code.
 docs: venv
 	$(BIN)/python docs/make_manifest.py
 	$(BIN)/python docs/make_worker.py
+	$(BIN)/python docs/make_cli.py
+	$(BIN)/python docs/make_metrics.py
 	$(BIN)/python docs/make_grafana.py
+
+# The site of docs/: shown at http://127.0.0.1:8001 as you write, or written to build/site.
+docs-serve: venv
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --dev-addr 127.0.0.1:8001
+
+docs-site: venv
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # Speed, against a limit or a peer in the same run; the tables go to benchmarks/RESULTS.md.
 bench: venv
