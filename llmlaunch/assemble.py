@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+from llmlaunch import extras
 from llmlaunch.control.types import Deployed
 from llmlaunch.errors import ModelError, PlanError
 from llmlaunch.hardware.types import Inventory
@@ -20,7 +21,7 @@ from llmlaunch.manifest.types import EngineName, Manifest, ModelSpec
 from llmlaunch.models.facts import ModelFacts
 from llmlaunch.planning.environment import child_environment
 from llmlaunch.planning.plan import plan
-from llmlaunch.planning.types import Plan, PlanningContext
+from llmlaunch.planning.types import Plan, PlanningContext, ProcessSpec
 
 # Headers are read over the network for models that are not downloaded yet.
 _INSPECTIONS_AT_ONCE = 8
@@ -164,18 +165,26 @@ def _unusable(hosts: Collection[str], local: Collection[str]) -> dict[str, str]:
     return {host: why for host in names if (why := bind_problem(host))}
 
 
-def refuse_missing_programs(made: Plan, deployed: Deployed, env: Mapping[str, str]) -> None:
-    """Raise PlanError for every program that is not where its process would look for it. ``env`` is what processes inherit.
+def refuse_unstartable(made: Plan, deployed: Deployed, env: Mapping[str, str]) -> None:
+    """Raise PlanError for processes that could not start: their program is not there, or it lacks an extra.
 
-    What runs already has been found.
+    ``env`` is what processes inherit. What runs already is left alone.
     """
     running = {spec.name: spec for spec in deployed.specs if spec.name not in deployed.idle}
-    found = []
+    new = []
     for spec in made.processes:
         before = running.get(spec.name)
-        if before is not None and (before.argv, before.env) == (spec.argv, spec.env):
-            continue
-        who = f"model {spec.names[0]}" if spec.names else spec.name
+        if before is None or (before.argv, before.env) != (spec.argv, spec.env):
+            new.append(spec)
+    _refuse_missing_programs(new, made, env)
+    _refuse_missing_extras(new, made, env)
+
+
+def _refuse_missing_programs(specs: Sequence[ProcessSpec], made: Plan, env: Mapping[str, str]) -> None:
+    """Raise PlanError for every program that is not where its process would look for it."""
+    found = []
+    for spec in specs:
+        who = _owner(spec)
         program, places = spec.argv[0], child_environment(env, spec, made.private_env).get("PATH", os.defpath)
         if os.sep in program:
             place = Path(made.workdir, program)
@@ -196,6 +205,38 @@ def refuse_missing_programs(made: Plan, deployed: Deployed, env: Mapping[str, st
             "`up`), give the model a PATH under env:, or write where it is",
             code="no_program",
         )
+
+
+def _refuse_missing_extras(specs: Sequence[ProcessSpec], made: Plan, env: Mapping[str, str]) -> None:
+    """Raise PlanError for every process whose interpreter lacks an extra, with the command that installs it there."""
+    looked: dict[tuple[object, ...], extras.Missing | None] = {}
+    found, commands = [], []
+    for spec in specs:
+        environ = child_environment(env, spec, made.private_env)
+        extra = extras.needed_by(spec.argv, environ)
+        if extra is None:
+            continue
+        python = shutil.which(spec.argv[0], path=_from(made.workdir, environ.get("PATH", os.defpath)))
+        # Replicas, and mostly all models, share an interpreter and what tells it where modules are.
+        places = tuple(sorted((k, v) for k, v in environ.items() if k.startswith("PYTHON")))
+        key = (extra.name, python, places)
+        if key not in looked:
+            looked[key] = extras.missing(extra, python or spec.argv[0], environ=environ, cwd=made.workdir)
+        if lacking := looked[key]:
+            found.append(f"{_owner(spec)}: {lacking.message}")
+            commands.append(f"install it: {lacking.command}")
+            if extra is extras.OTEL:
+                commands.append("or serve without traces: OTEL_TRACES_EXPORTER=none")
+    if found:
+        raise PlanError(
+            "\n".join(dict.fromkeys(found)),
+            hint="\n".join(("nothing was started", *dict.fromkeys(commands))),
+            code="missing_extra",
+        )
+
+
+def _owner(spec: ProcessSpec) -> str:
+    return f"model {spec.names[0]}" if spec.names else spec.name
 
 
 def _missing_interpreter(script: Path) -> str:

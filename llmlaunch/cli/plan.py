@@ -49,7 +49,7 @@ def plan(
     )
     _show(made, as_json=json)
     if gpus is None:
-        assemble.refuse_missing_programs(made, deployed, os.environ)
+        assemble.refuse_unstartable(made, deployed, os.environ)
     if not made.fits:
         raise typer.Exit(1)
 

@@ -93,6 +93,7 @@ def worker(
     from llmlaunch import http_server
     from llmlaunch.worker.config import WorkerConfig, check, served_names
 
+    _check_installed()
     http_server.configure_logging(log_level)
     config = WorkerConfig(
         model=model_path,
@@ -140,6 +141,19 @@ def worker(
     from llmlaunch.worker.server import run
 
     raise typer.Exit(run(config, sock))
+
+
+def _check_installed() -> None:
+    """Raises UsageError when the packages of the built-in engine are not installed."""
+    import sys
+
+    from llmlaunch import extras
+    from llmlaunch.errors import UsageError
+
+    if absent := extras.absent(extras.WORKER.modules):
+        lacking = extras.Missing(extras.WORKER, sys.executable, tuple(absent))
+        command = extras.command_here(extras.WORKER)
+        raise UsageError(lacking.message, hint=f"install it: {command}", code="missing_extra")
 
 
 def _bytes(given: str, flag: str) -> int | None:

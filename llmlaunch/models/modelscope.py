@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from llmlaunch import extras
 from llmlaunch.errors import LlmlaunchError, ModelError
 from llmlaunch.models.bounded import within
 from llmlaunch.models.facts import ModelFacts
@@ -124,9 +125,10 @@ def _package(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
+        command = extras.command_here(extras.MODELSCOPE)
         raise ModelError(
             f"models from ModelScope need the package modelscope, which cannot be imported: {error}",
-            hint="pip install 'llmlaunch[modelscope]', or unset LLMLAUNCH_USE_MODELSCOPE",
+            hint=f"install it: {command}, or unset LLMLAUNCH_USE_MODELSCOPE",
         ) from error
 
 

@@ -29,6 +29,7 @@ class Cli:
     home: Path
     cwd: Path
     env: dict[str, str] = field(default_factory=dict)
+    python: str = sys.executable
 
     @property
     def environment(self) -> dict[str, str]:
@@ -45,11 +46,11 @@ class Cli:
             "text": True,
         } | kwargs
         return subprocess.Popen(
-            [sys.executable, "-m", "llmlaunch", *args], cwd=self.cwd, env=self.environment, **streams
+            [self.python, "-m", "llmlaunch", *args], cwd=self.cwd, env=self.environment, **streams
         )
 
     def run(self, *args: str, stdin: str = "", timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "llmlaunch", *args]
+        command = [self.python, "-m", "llmlaunch", *args]
         return subprocess.run(
             command,
             cwd=self.cwd,

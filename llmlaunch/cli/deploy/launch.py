@@ -85,7 +85,7 @@ def _hand_over(
 
 def _plan(options: UpOptions, shown: PlainView | TerminalView) -> tuple[Manifest, Plan, Deployed]:
     """The plan, and what ran when it was made. Raises what ``assemble`` does, and PlanError for a plan that does not fit."""
-    from llmlaunch.assemble import assemble, refuse_missing_programs
+    from llmlaunch.assemble import assemble, refuse_unstartable
     from llmlaunch.cli.deploy.gateway_files import check_gateway_files
 
     deployed = _deployed(options, shown)
@@ -103,7 +103,7 @@ def _plan(options: UpOptions, shown: PlainView | TerminalView) -> tuple[Manifest
                     "\n".join(f"{r.model}: {r.reason}" for r in plan.rejections),
                     hint=f"nothing was started; see the arithmetic: llmlaunch plan {options.file}",
                 )
-            refuse_missing_programs(plan, deployed, os.environ)
+            refuse_unstartable(plan, deployed, os.environ)
         except (PlanError, PortTakenError):
             # Another `up` of the same deployment may have been quicker: then its ports and memory are ours, too.
             now = _deployed(options, shown)

@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from llmlaunch import __version__
+from llmlaunch import __version__, extras
 from llmlaunch.gateway.http1.headers import for_worker
 from llmlaunch.gateway.request import ClientRequest, EndpointKind
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _SPOKEN = "http/protobuf"
 _QUIET = frozenset((EndpointKind.HEALTH, EndpointKind.READY, EndpointKind.METRICS))
@@ -123,11 +122,9 @@ def _attributes(
 
 def from_environment(environ: Mapping[str, str]) -> Tracing | None:
     """What OTEL_* variables ask for; None when they do not ask, or for what is not there, which is logged."""
-    if not any(environ.get(name) for name in _ENDPOINTS):
+    if not extras.traces_wanted(environ):
         return None
     exporter = environ.get("OTEL_TRACES_EXPORTER", "") or "otlp"
-    if exporter == "none" or environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
-        return None
     if exporter != "otlp":
         log.warning("no spans: OTEL_TRACES_EXPORTER=%s is not known here; it can be otlp or none", exporter)
         return None
@@ -142,7 +139,8 @@ def from_environment(environ: Mapping[str, str]) -> Tracing | None:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError:
         log.warning(
-            "no spans: OTEL_* asks for them, but OpenTelemetry is not installed (pip install 'llmlaunch[otel]')"
+            "no spans: OTEL_* asks for them, but OpenTelemetry is not installed; install it: %s",
+            extras.command_here(extras.OTEL),
         )
         return None
     given = environ.get("OTEL_SERVICE_NAME") or "service.name=" in environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
@@ -153,5 +151,5 @@ def from_environment(environ: Mapping[str, str]) -> Tracing | None:
     except ValueError as error:
         log.warning("no spans: the OTEL_* variables can not be used: %s", error)
         return None
-    log.info("spans go to %s", next(environ[name] for name in _ENDPOINTS if environ.get(name)))
+    log.info("spans go to %s", next(environ[name] for name in extras.TRACE_ENDPOINTS if environ.get(name)))
     return Tracing(provider)

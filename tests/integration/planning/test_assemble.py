@@ -292,13 +292,13 @@ def test_a_program_that_is_not_there_is_told_before_anything_starts(
     env = {**BARE, "PATH": f"/nowhere:{tmp_path}/bin"}
     _, made = assemble.replan(manifest(model, path=str(tmp_path / "deploy.yaml")), env=env)
     if not said:
-        assemble.refuse_missing_programs(made, assemble.NOTHING_DEPLOYED, env)
+        assemble.refuse_unstartable(made, assemble.NOTHING_DEPLOYED, env)
         return
     with pytest.raises(PlanError) as caught:
-        assemble.refuse_missing_programs(made, assemble.NOTHING_DEPLOYED, env)
+        assemble.refuse_unstartable(made, assemble.NOTHING_DEPLOYED, env)
     assert caught.value.message.startswith(said.replace("{folder}", str(tmp_path)))
     assert "\n" not in caught.value.message, "one line a model, not one a replica"
-    assemble.refuse_missing_programs(made, Deployed(made.processes), env)
+    assemble.refuse_unstartable(made, Deployed(made.processes), env)
 
 
 @pytest.mark.parametrize("variables", [{}, {"HF_HOME": "/nowhere"}, {"HF_HUB_CACHE": "~nosuchuser/x"}])
