@@ -32,7 +32,17 @@ class Extra:
 WORKER = Extra(
     "worker",
     "the built-in engine",
-    ("torch", "transformers", "accelerate", "safetensors", "gguf", "llguidance", "jinja2", "fastapi"),
+    (
+        "torch",
+        "transformers",
+        "accelerate",
+        "safetensors",
+        "gguf",
+        "llguidance",
+        "jinja2",
+        "fastapi",
+        "prometheus_client",
+    ),
 )
 OTEL = Extra("otel", "sending traces", ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http"))
 MODELSCOPE = Extra("modelscope", "models from ModelScope", ("modelscope",))

@@ -6,8 +6,13 @@ import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
+from itertools import accumulate
+from typing import TYPE_CHECKING
 
 from llmlaunch.worker.engine.types import GenerationRequest, Load, Piece
+
+if TYPE_CHECKING:
+    from prometheus_client import Metric
 
 FIRST_TOKEN_S = (0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.5, 0.8, 1.5, 3.0, 6.0, 12.0, 30.0, 60.0)
 NEXT_TOKEN_S = (0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.4, 0.8, 1.5, 3.0)
@@ -24,13 +29,13 @@ class Histogram:
         self._counts[bisect_left(self._bounds, value)] += times
         self._sum += value * times
 
-    def lines(self, name: str, labels: str) -> Iterator[str]:
-        total = 0
-        for bound, count in zip((*map(str, self._bounds), "+Inf"), self._counts, strict=True):
-            total += count
-            yield f'{name}_bucket{{{labels},le="{bound}"}} {total}'
-        yield f"{name}_sum{{{labels}}} {self._sum:.6f}"
-        yield f"{name}_count{{{labels}}} {total}"
+    def cumulative(self) -> list[tuple[str, float]]:
+        """Upper bound and how many values are at most so large, as Prometheus wants them."""
+        return list(zip((*map(str, self._bounds), "+Inf"), accumulate(self._counts), strict=True))
+
+    @property
+    def sum(self) -> float:
+        return self._sum
 
 
 class Metrics:
@@ -51,40 +56,71 @@ class Metrics:
 
     def text(self, model: str, load: Load) -> str:
         """Everything in Prometheus' text format."""
-        escaped = model.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
-        labels = f'model_name="{escaped}"'
-        lines: list[str] = []
+        # Imported when somebody asks: a worker that nobody watches starts without it.
+        from prometheus_client import CollectorRegistry, generate_latest
 
-        def add(name: str, kind: str, help_text: str, value: float) -> None:
-            lines.extend(
-                (f"# HELP {name} {help_text}", f"# TYPE {name} {kind}", f"{name}{{{labels}}} {value:g}")
-            )
+        registry = CollectorRegistry()
+        registry.register(_Snapshot(self, model, load))
+        return generate_latest(registry).decode()
 
-        add("vllm:num_requests_running", "gauge", "Requests that share the model now.", load.running)
-        add("vllm:num_requests_waiting", "gauge", "Requests that wait for a place.", load.waiting)
-        add("vllm:kv_cache_usage_perc", "gauge", "Share of the KV cache in use, 0 to 1.", load.kv_used)
-        add(
-            "vllm:num_preemptions_total",
-            "counter",
-            "Requests that made room and waited again.",
-            load.sent_back,
+
+class _Snapshot:
+    """One look at the counts, as prometheus_client collects it."""
+
+    def __init__(self, metrics: Metrics, model: str, load: Load) -> None:
+        self._metrics, self._load = metrics, load
+        self._labels = {"model_name": model}
+
+    def collect(self) -> Iterator[Metric]:
+        counts, load = self._metrics, self._load
+        yield self._one(
+            "vllm:num_requests_running", "gauge", "Requests that share the model now.", load.running
         )
-        add("vllm:prompt_tokens_total", "counter", "Tokens of prompts.", self.prompt_tokens)
-        add("vllm:prompt_tokens_cached_total", "counter", "Of these, not computed again.", self.cached_tokens)
-        add("vllm:generation_tokens_total", "counter", "Tokens of answers.", self.generation_tokens)
-        add("llmlaunch:embedded_tokens_total", "counter", "Tokens embedded.", self.embedded_tokens)
-        name = "vllm:request_success_total"
-        lines += [f"# HELP {name} Requests that are over, by reason.", f"# TYPE {name} counter"]
-        lines += [
-            f'{name}{{{labels},finished_reason="{why}"}} {n}' for why, n in sorted(self.finished.items())
-        ]
-        for name, histogram in (
-            ("vllm:time_to_first_token_seconds", self.first_token),
-            ("vllm:inter_token_latency_seconds", self.next_token),
-            ("vllm:e2e_request_latency_seconds", self.whole),
-        ):
-            lines += [f"# HELP {name} Seconds.", f"# TYPE {name} histogram", *histogram.lines(name, labels)]
-        return "\n".join(lines) + "\n"
+        yield self._one("vllm:num_requests_waiting", "gauge", "Requests that wait for a place.", load.waiting)
+        yield self._one(
+            "vllm:kv_cache_usage_perc", "gauge", "Share of the KV cache in use, 0 to 1.", load.kv_used
+        )
+        yield self._one(
+            "vllm:num_preemptions", "counter", "Requests that made room and waited again.", load.sent_back
+        )
+        yield self._one("vllm:prompt_tokens", "counter", "Tokens of prompts.", counts.prompt_tokens)
+        yield self._one(
+            "vllm:prompt_tokens_cached", "counter", "Of these, not computed again.", counts.cached_tokens
+        )
+        yield self._one("vllm:generation_tokens", "counter", "Tokens of answers.", counts.generation_tokens)
+        yield self._one("llmlaunch:embedded_tokens", "counter", "Tokens embedded.", counts.embedded_tokens)
+        yield self._finished()
+        yield self._histogram("vllm:time_to_first_token_seconds", counts.first_token)
+        yield self._histogram("vllm:inter_token_latency_seconds", counts.next_token)
+        yield self._histogram("vllm:e2e_request_latency_seconds", counts.whole)
+
+    def _one(self, name: str, kind: str, help_text: str, value: float) -> Metric:
+        """A metric of one sample; a counter's sample ends in ``_total``."""
+        from prometheus_client import Metric
+
+        found = Metric(name, help_text, kind)
+        found.add_sample(name + ("_total" if kind == "counter" else ""), self._labels, value)
+        return found
+
+    def _finished(self) -> Metric:
+        from prometheus_client import Metric
+
+        name = "vllm:request_success"
+        found = Metric(name, "Requests that are over, by reason.", "counter")
+        for why, count in sorted(self._metrics.finished.items()):
+            found.add_sample(f"{name}_total", self._labels | {"finished_reason": why}, count)
+        return found
+
+    def _histogram(self, name: str, histogram: Histogram) -> Metric:
+        from prometheus_client import Metric
+
+        found = Metric(name, "Seconds.", "histogram")
+        buckets = histogram.cumulative()
+        for bound, count in buckets:
+            found.add_sample(f"{name}_bucket", self._labels | {"le": bound}, count)
+        found.add_sample(f"{name}_sum", self._labels, histogram.sum)
+        found.add_sample(f"{name}_count", self._labels, buckets[-1][1])
+        return found
 
 
 class Timer:

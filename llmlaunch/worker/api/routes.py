@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable
+from importlib import import_module
 from typing import Any, TypeVar
 
 from starlette.applications import Starlette
@@ -118,6 +119,8 @@ class Routes:
         return Json(self.front.report(), 200 if self.front.state.ready else 503)
 
     async def metrics(self, _: Request) -> Response:
+        # The first import takes a tenth of a second; streams go on meanwhile.
+        await asyncio.to_thread(import_module, "prometheus_client")
         return Response(
             self.front.metrics.text(self.front.config.names[0], self.front.load()),
             media_type="text/plain; version=0.0.4",

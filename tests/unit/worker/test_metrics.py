@@ -1,0 +1,60 @@
+"""What a worker tells Prometheus, read back by Prometheus' own parser."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from llmlaunch.worker.engine.types import Load
+from llmlaunch.worker.metrics import FIRST_TOKEN_S, Metrics
+
+
+def samples(metrics: Metrics, model: str = "m") -> dict[tuple[str, str], float]:
+    """(name, value of the label that is not the model's) → value."""
+    found = {}
+    for family in text_string_to_metric_families(metrics.text(model, Load(1, 2, 0.25, 3))):
+        for sample in family.samples:
+            assert sample.labels.pop("model_name") == model
+            found[sample.name, *sample.labels.values() or [""]] = sample.value
+    return found
+
+
+def test_counts_stand_under_their_names() -> None:
+    metrics = Metrics()
+    metrics.prompt_tokens, metrics.generation_tokens, metrics.embedded_tokens = 7, 11, 13
+    metrics.finished["stop"] += 2
+    metrics.finished["abort"] += 1
+    found = samples(metrics)
+    assert found["vllm:num_requests_running", ""] == 1
+    assert found["vllm:num_requests_waiting", ""] == 2
+    assert found["vllm:kv_cache_usage_perc", ""] == 0.25
+    assert found["vllm:num_preemptions_total", ""] == 3
+    assert found["vllm:prompt_tokens_total", ""] == 7
+    assert found["vllm:generation_tokens_total", ""] == 11
+    assert found["llmlaunch:embedded_tokens_total", ""] == 13
+    assert found["vllm:request_success_total", "stop"] == 2
+    assert found["vllm:request_success_total", "abort"] == 1
+
+
+def test_a_histogram_counts_what_is_at_most_as_large() -> None:
+    metrics = Metrics()
+    metrics.first_token.observe(FIRST_TOKEN_S[1])
+    metrics.first_token.observe(1000.0)
+    metrics.next_token.observe(0.004, 3)
+    found = samples(metrics)
+    first = "vllm:time_to_first_token_seconds"
+    assert [found[f"{first}_bucket", le] for le in ("0.01", "0.02", "60.0", "+Inf")] == [0, 1, 1, 2]
+    assert (found[f"{first}_count", ""], found[f"{first}_sum", ""]) == (2, 1000.02)
+    assert found["vllm:inter_token_latency_seconds_bucket", "0.005"] == 3
+
+
+def test_a_name_may_hold_any_character() -> None:
+    name = 'a"b\\c\nd'
+    assert samples(Metrics(), name)["vllm:num_requests_running", ""] == 1
+
+
+def test_a_worker_that_nobody_watches_does_not_import_it() -> None:
+    code = "import sys, llmlaunch.worker.server; sys.exit('prometheus_client' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
