@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import BaseModel, ValidationError
 
+from llmlaunch.common import backoff
 from llmlaunch.controller.wire import (
     HEARTBEAT_S,
     Expected,
@@ -163,10 +164,9 @@ async def keep_registered(
                 again_now = await life.beat()
             except ControllerError as error:
                 life.tell(False, error.message)
-                longest = min(RETRY_FIRST_S * 2**failures, RETRY_MOST_S, heartbeat_s)
-                failures = min(failures + 1, 10)
-                # Workers that lost one controller together do not come back in one instant.
-                await asyncio.sleep(longest * random.uniform(0.5, 1.0))
+                failures += 1
+                pause = backoff.delay(failures, RETRY_FIRST_S, min(RETRY_MOST_S, heartbeat_s))
+                await asyncio.sleep(backoff.equal_jitter(pause, random.random()))
                 continue
             failures = 0
             if not again_now:

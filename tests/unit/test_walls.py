@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "llmlaunch"
+PURE_COMMON = ("addresses", "backoff")
+"""The modules of ``common`` that pure rooms may use, being pure themselves."""
 PURE_ROOMS = (
-    "common/addresses.py",
+    *(f"common/{name}.py" for name in PURE_COMMON),
     "planning",
     "engines",
     "supervision/core",
@@ -42,7 +44,7 @@ IMPURE = {
 }  # fmt: skip
 # A room may use the rooms before it: what the user wants, what the machine has, what a model needs -> plan -> processes.
 ROOMS_PURE_CODE_MAY_SEE = (
-    "common.addresses",
+    *(f"common.{name}" for name in PURE_COMMON),
     "errors",
     "manifest.types",
     "hardware.types",

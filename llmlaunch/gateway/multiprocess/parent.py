@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from llmlaunch import http_server as serve
-from llmlaunch.common import signals
+from llmlaunch.common import backoff, signals
 from llmlaunch.errors import UsageError
 from llmlaunch.gateway.multiprocess.death_ledger import DeathLedger
 from llmlaunch.gateway.multiprocess.loop_liveness import LOOK_S, STOPPED, LoopLiveness, ProcessSample, read
@@ -315,8 +315,8 @@ class ParentProcess:
         metrics.exited(self._boards[member.index])
         now = time.monotonic()
         member.failures = member.failures + 1 if now - member.since < STEADY_S else 0
-        delay = min(AGAIN_FIRST_S * 2 ** (member.failures - 1), AGAIN_MOST_S) if member.failures else 0.0
-        member.again_at = now + delay
+        pause = backoff.delay(member.failures, AGAIN_FIRST_S, AGAIN_MOST_S) if member.failures else 0.0
+        member.again_at = now + pause
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         if self._served is not None and member.index not in self._served and member.failures >= START_TRIES:
             log.error("process %d of the gateway (pid %d) can not start: %s", member.index, pid, how)

@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
+from llmlaunch.common import backoff
 from llmlaunch.errors import UsageError
 from llmlaunch.gateway.http1.fetch import call
 from llmlaunch.gateway.http1.framing import InvalidResponse
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 WAIT_S = 30.0
 """Seconds one long poll is held by the controller."""
 ANSWER_S = 5.0
-RETRY_FIRST_S, RETRY_MOST_S = 0.1, 2.0
+RETRY_FIRST_S, RETRY_MOST_S = 0.2, 2.0
 RETRY_EARLY_S = 0.25
 """At most, until the first table came: requests may wait for it."""
 KEEP_S = 0.5
@@ -106,9 +107,8 @@ class ControllerSync:
                 self._tell(f"the controller at {self._url} is not usable: {error or type(error).__name__}")
                 self._gateway.controller_up = False
                 most = RETRY_MOST_S if self._gateway.heard else RETRY_EARLY_S
-                await asyncio.sleep(
-                    min(RETRY_FIRST_S * 2 ** min(failures, 10), most) * random.uniform(0.5, 1)
-                )
+                pause = backoff.delay(failures, RETRY_FIRST_S, most)
+                await asyncio.sleep(backoff.equal_jitter(pause, random.random()))
                 continue
             first, failures = failures > 0 or not self._told, 0
             self._tell("")

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import ClassVar
 
+from llmlaunch.common import backoff
+
 REST_FIRST_S = 0.25
 REST_MOST_S = 8.0
 ERRORS_IN_A_ROW = 5
@@ -77,8 +79,8 @@ class ReplicaHealth:
         """A connection was refused or broke: rest, twice as long each time (seconds)."""
         self.probing = False
         if now >= self.resting_until:  # several requests meet the same death; it is one failure
-            self.resting_until = now + min(REST_FIRST_S * 2 ** min(self.failures, 10), REST_MOST_S)
             self.failures += 1
+            self.resting_until = now + backoff.delay(self.failures, REST_FIRST_S, REST_MOST_S)
 
     def erred(self, now: float) -> None:
         """It answered, with an error of its own."""

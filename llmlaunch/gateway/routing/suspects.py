@@ -35,6 +35,8 @@ import hashlib
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
+from llmlaunch.common import backoff
+
 SUSPECTED_S = 600.0
 """How long a death is held against the bytes that were there."""
 REFUSED_S, REFUSED_MOST_S = 300.0, 3600.0
@@ -215,8 +217,8 @@ class Suspects:
 
     def _refuse(self, culprit: Suspect, replica: str, now: float) -> None:
         """``culprit`` was at a death too many, that of ``replica``: whoever was not there is free."""
-        culprit.refused_until = now + min(REFUSED_S * 2**culprit.terms, REFUSED_MOST_S)
         culprit.terms += 1
+        culprit.refused_until = now + backoff.delay(culprit.terms, REFUSED_S, REFUSED_MOST_S)
         self._explained[replica] = now
         cleared = [
             key

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from llmlaunch.common import backoff
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -56,7 +58,7 @@ def delay(policy: Policy, failures: int, was_ready: bool, jitter: float) -> floa
     """
     if failures <= 1 and was_ready:
         return 0.0
-    base = min(policy.first_delay_s * 2.0 ** min(max(failures, 1) - 1, 30), policy.max_delay_s)
+    base = backoff.delay(failures, policy.first_delay_s, policy.max_delay_s)
     return min(base * (1 + policy.jitter * jitter), policy.max_delay_s)
 
 

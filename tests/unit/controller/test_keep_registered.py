@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from llmlaunch.common.backoff import delay
 from llmlaunch.controller.client import (
     RETRY_FIRST_S,
     RETRY_MOST_S,
@@ -56,7 +57,7 @@ def history(monkeypatch: pytest.MonkeyPatch) -> Any:
             client.did.append(seconds)
 
         monkeypatch.setattr(asyncio, "sleep", sleep)
-        monkeypatch.setattr("random.uniform", lambda _low, high: high)
+        monkeypatch.setattr("random.random", lambda: 1.0)
         with pytest.raises(asyncio.CancelledError):
             asyncio.run(
                 keep_registered(
@@ -87,7 +88,7 @@ def test_a_forgotten_worker_registers_without_a_pause(history: Any) -> None:
 def test_pauses_between_tries_grow_to_their_limit_and_start_over(history: Any) -> None:
     did, told = history(*[DOWN] * 7, None, DOWN, True)
     pauses = [step for step in did if isinstance(step, float)]
-    growing = [min(RETRY_FIRST_S * 2**n, RETRY_MOST_S) for n in range(7)]
+    growing = [delay(n, RETRY_FIRST_S, RETRY_MOST_S) for n in range(1, 8)]
     assert growing[-1] == RETRY_MOST_S
     assert pauses == [*growing, 5.0, RETRY_FIRST_S, 5.0]
     assert told == [False, True, False, True]
