@@ -58,14 +58,16 @@ def ask(endpoint: Endpoint, model: str, message: str) -> str:
 
 
 def _with_names(refusal: RequestError, endpoint: Endpoint, model: str) -> RequestError:
-    from llmlaunch.cli.talk.endpoint import RequestError, nearest
+    from llmlaunch.cli.talk.endpoint import RequestError, name_hint
     from llmlaunch.errors import DeadlineError
 
     try:
         names = endpoint.names()
     except (RequestError, DeadlineError):
         return refusal
-    return refusal if names is None else RequestError(refusal.message, status=404, hint=nearest(model, names))
+    return (
+        refusal if names is None else RequestError(refusal.message, status=404, hint=name_hint(model, names))
+    )
 
 
 def _embedded(endpoint: Endpoint, model: str, message: str, refusal: Exception) -> str:

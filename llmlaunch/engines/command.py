@@ -7,10 +7,10 @@ literal ``{name}``.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 
+from llmlaunch.common.spelling import nearest
 from llmlaunch.engines.types import Launch, LaunchRequest, MemoryRule
 from llmlaunch.manifest.types import ModelSpec
 from llmlaunch.models.facts import ModelFacts
@@ -64,7 +64,7 @@ def _fill(word: str, values: Mapping[str, str]) -> str:
 
 
 def _unknown(name: str, word: str) -> str:
-    near = difflib.get_close_matches(name, _KNOWN, n=1)
+    near = nearest(name, _KNOWN)
     text = f"command: {word!r} has an unknown placeholder {{{name}}}; expected one of "
     text += ", ".join(f"{{{known}}}" for known in _KNOWN)
-    return text + (f"; did you mean {{{near[0]}}}?" if near else f"; write {{{{{name}}}}} for a literal one")
+    return text + (f"; did you mean {{{near}}}?" if near else f"; write {{{{{name}}}}} for a literal one")

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
@@ -14,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from llmlaunch.common.spelling import closest
 from llmlaunch.errors import HardwareError
 from llmlaunch.hardware.types import Gpu, GpuProcess, Inventory, Link, LinkKind, MigDevice
 
@@ -197,11 +197,9 @@ def _model_with_size(name: str, known: Mapping[str, Model]) -> Model | None:
 
 
 def _unknown(name: str) -> HardwareError:
-    names = {n.lower(): n for n in (*MODELS, *_ALIASES)}
-    close = difflib.get_close_matches(name.lower(), list(names), n=3, cutoff=0.4)
-    nearest = ", ".join(names[c] for c in close) or ", ".join(sorted(MODELS))
+    nearest = closest(name, (*MODELS, *_ALIASES), 3, cutoff=0.4) or sorted(MODELS)
     return HardwareError(
-        f"--gpus: {name!r} is not a known GPU; nearest: {nearest}",
+        f"--gpus: {name!r} is not a known GPU; nearest: {', '.join(nearest)}",
         hint="give its memory instead, for example 2x24GiB",
     )
 

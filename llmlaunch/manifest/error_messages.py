@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
 
+from llmlaunch.common.spelling import nearest
 from llmlaunch.manifest.schema import DefaultsPart, ModelPart
 from llmlaunch.manifest.yaml_tree import Path, YamlDocument, typed
 
@@ -36,13 +36,6 @@ _OTHER_WORDS = {
 }
 """What FastChat, vLLM and habit call a key."""
 _SHOWN = 60
-
-
-def nearest(word: str, choices: Iterable[str]) -> str:
-    """The choice most like ``word``, or empty when none is near."""
-    table = {choice.lower(): choice for choice in choices}
-    found = difflib.get_close_matches(word.lower()[:100], table, n=1, cutoff=0.6)
-    return table[found[0]] if found else ""
 
 
 def explain(tree: YamlDocument, kind: type[BaseModel], prefix: Path, error: Mapping[str, Any]) -> None:

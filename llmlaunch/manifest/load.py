@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from llmlaunch.common.spelling import nearest
 from llmlaunch.errors import ManifestError, Problem
-from llmlaunch.manifest.error_messages import nearest
 from llmlaunch.manifest.file import MAX_BYTES, read_bytes
 from llmlaunch.manifest.reader import Reader
 from llmlaunch.manifest.types import Manifest

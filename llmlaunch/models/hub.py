@@ -14,10 +14,10 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from llmlaunch.common.spelling import nearest
 from llmlaunch.errors import LlmlaunchError, ModelError
 from llmlaunch.models import hub_cache
 from llmlaunch.models.bounded import within
@@ -180,8 +180,8 @@ def _not_found(place: ModelLocation, last: str, cache: Path, hint: str = "") -> 
 
 
 def _nearest(place: ModelLocation, cache: Path) -> str:
-    close = get_close_matches(place.path, hub_cache.models(cache), n=1, cutoff=0.75)
-    return f"did you mean {close[0]!r}? It is in the cache" if close and close[0] != place.path else ""
+    close = nearest(place.path, hub_cache.models(cache), cutoff=0.75)
+    return f"did you mean {close!r}? It is in the cache" if close not in ("", place.path) else ""
 
 
 def _first_line(error: Exception) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from llmlaunch.common.spelling import nearest
 from llmlaunch.errors import ModelError
 from llmlaunch.manifest.types import Source
 from llmlaunch.models.facts import ModelFacts
@@ -195,16 +195,14 @@ def _nearest_path(path: Path) -> str:
         names = [entry.name for entry in path.parent.iterdir()]
     except OSError:
         return ""
-    close = difflib.get_close_matches(path.name, names, n=1)
-    return f"did you mean {path.parent / close[0]}?" if close else ""
+    close = nearest(path.name, names)
+    return f"did you mean {path.parent / close}?" if close else ""
 
 
 def _nearest_package(name: str) -> str:
     from importlib.metadata import packages_distributions
 
-    close = difflib.get_close_matches(name, list(packages_distributions()), n=1, cutoff=0.7)
+    close = nearest(name, packages_distributions(), cutoff=0.7)
     return (
-        f"did you mean package://{close[0]}?"
-        if close
-        else f"install it: pip install {name.replace('_', '-')}"
+        f"did you mean package://{close}?" if close else f"install it: pip install {name.replace('_', '-')}"
     )

@@ -265,11 +265,11 @@ def components(words: Sequence[str], known: Sequence[ComponentStatus]) -> list[s
 
 def unknown_component(word: str, known: Iterable[str]) -> UsageError:
     """The error for ``word``, with the nearest of ``known``."""
-    import difflib
+    from llmlaunch.common.spelling import nearest
 
     names = sorted(known)
-    near = difflib.get_close_matches(word, names, 1, 0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    near = nearest(word, names, cutoff=0.5)
+    hint = f"did you mean {near!r}? " if near else ""
     return UsageError(
         f"no component or model is called {word!r}", hint=f"{hint}there are: {', '.join(names) or 'none'}"
     )

@@ -143,12 +143,12 @@ def _through(url: str) -> str:
     return f" through the proxy {urlsplit(proxy).netloc.rpartition('@')[2] or 'of the environment'}"
 
 
-def nearest(model: str, names: Sequence[str]) -> str:
+def name_hint(model: str, names: Sequence[str]) -> str:
     """A hint for who asked for ``model``: the name that was meant, perhaps, and all there are."""
-    import difflib
+    from llmlaunch.common.spelling import nearest
 
-    near = difflib.get_close_matches(model, names, 1, 0.5)
-    return (f"did you mean {near[0]!r}? " if near else "") + f"ready: {', '.join(names) or 'none'}"
+    near = nearest(model, names, cutoff=0.5)
+    return (f"did you mean {near!r}? " if near else "") + f"ready: {', '.join(names) or 'none'}"
 
 
 def _json(response: httpx.Response) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from llmlaunch.cli.talk.conversation import HELP, ChatCommand, Conversation, parse
-from llmlaunch.cli.talk.endpoint import Endpoint, RequestError, nearest
+from llmlaunch.cli.talk.endpoint import Endpoint, RequestError, name_hint
 from llmlaunch.common.terminal_text import visible
 from llmlaunch.errors import LlmlaunchError, UsageError
 
@@ -18,7 +18,7 @@ def check_model(endpoint: Endpoint, model: str) -> None:
     """Raise UsageError with the nearest name when the endpoint does not serve ``model`` now."""
     listed = endpoint.names()
     if listed is not None and model not in listed:
-        raise UsageError(f"{model!r} is not being served", hint=nearest(model, listed))
+        raise UsageError(f"{model!r} is not being served", hint=name_hint(model, listed))
 
 
 def talk(endpoint: Endpoint, conversation: Conversation) -> int:
