@@ -73,7 +73,7 @@ def cache_root() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentPaths:
-    """The files of one deployment. ``name`` is already checked by the manifest: ``[a-z0-9][a-z0-9._-]*``."""
+    """The files of one deployment. ``name`` has been checked before (``common.deployment_name``)."""
 
     name: str
 

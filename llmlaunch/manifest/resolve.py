@@ -8,11 +8,11 @@ import re
 import unicodedata
 from pathlib import Path
 
-from llmlaunch.manifest.values import NAME, is_served_name
+from llmlaunch.common.deployment_name import LONGEST, is_deployment_name
+from llmlaunch.manifest.values import is_served_name
 
 DEFAULT_NAME = "deploy"
 EVERYBODYS_FILES = ("deploy.yaml", "deploy.yml", "llmlaunch.yaml", "llmlaunch.yml")
-_LONGEST = 63
 _SHARD = re.compile(r"-[0-9]{5}-of-[0-9]{5}$")
 _QUANTISATION = re.compile(r"[.-](?:i?q[0-9]\w*|bf16|f16|f32|fp16|mxfp4\w*)$", re.IGNORECASE)
 
@@ -44,10 +44,10 @@ def deployment_name(path: str | None) -> str:
     plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
     name = re.sub(r"[^a-z0-9._-]+", "-", plain.lower()).strip("._-")
     lost = any(not c.isascii() and (not name or c.isalnum() or not is_text(c)) for c in plain)
-    if len(name) > _LONGEST or lost:
+    if len(name) > LONGEST or lost:
         digest = hashlib.blake2b(os.fsencode(unicodedata.normalize("NFC", text)), digest_size=3).hexdigest()
-        name = f"{name[: _LONGEST - 8].rstrip('._-') or DEFAULT_NAME}-x{digest}"
-    return name if NAME.fullmatch(name) else DEFAULT_NAME
+        name = f"{name[: LONGEST - 8].rstrip('._-') or DEFAULT_NAME}-x{digest}"
+    return name if is_deployment_name(name) else DEFAULT_NAME
 
 
 def absolute(text: str, base: Path) -> str:

@@ -193,7 +193,7 @@ class ModelSpec:
 @dataclass(frozen=True, slots=True)
 class Manifest:
     name: str
-    """``[a-z0-9][a-z0-9._-]*``, at most 63 characters."""
+    """As ``common.deployment_name`` has it."""
     models: tuple[ModelSpec, ...]
     controller: ControllerSpec = field(default_factory=ControllerSpec)
     api: ApiSpec = field(default_factory=ApiSpec)

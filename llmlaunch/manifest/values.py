@@ -9,11 +9,11 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from llmlaunch.common.deployment_name import PATTERN, RULE, is_deployment_name
 from llmlaunch.manifest import devices, sizes
 from llmlaunch.manifest.types import Restarts
 from llmlaunch.manifest.yaml_tree import Filled, typed
 
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9_.])?")
 _PATH = re.compile(r"/\S*")
 _RESTART_EXPECTED = "never, or {max: 3, delay: 60s}, or one of the two"
@@ -160,11 +160,8 @@ def is_served_name(text: str) -> bool:
 
 
 def _deployment(value: object) -> object:
-    if isinstance(value, str) and not NAME.fullmatch(value):
-        raise wrong(
-            "is not a valid deployment name",
-            "lowercase letters, digits, '.', '_' and '-', at most 63 characters, starting with a letter or digit",
-        )
+    if isinstance(value, str) and not is_deployment_name(value):
+        raise wrong("is not a valid deployment name", RULE)
     return value
 
 
@@ -217,7 +214,7 @@ Duration = Annotated[float, BeforeValidator(_duration), _DURATION_SCHEMA]
 Patience = Annotated[float, BeforeValidator(_patience), _DURATION_SCHEMA]
 Host = Annotated[str, BeforeValidator(_host)]
 DeploymentName = Annotated[
-    str, BeforeValidator(_deployment), WithJsonSchema(_TEXT | {"pattern": f"^{NAME.pattern}$"})
+    str, BeforeValidator(_deployment), WithJsonSchema(_TEXT | {"pattern": f"^{PATTERN}$"})
 ]
 Variable = Annotated[str, Field(pattern=rf"^{_ENV_NAME.pattern}$")]
 """The name of an environment variable."""

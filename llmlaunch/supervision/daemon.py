@@ -13,7 +13,6 @@ import ctypes
 import json
 import logging
 import os
-import re
 import secrets
 import signal
 import socket
@@ -29,6 +28,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from llmlaunch import __version__, http_server, paths
 from llmlaunch.common import files, signals
+from llmlaunch.common.deployment_name import RULE, is_deployment_name
 from llmlaunch.common.process_identity import ProcessId
 from llmlaunch.control.types import ALREADY_RUNNING_EXIT, SupervisorStatus
 from llmlaunch.errors import LlmlaunchError, UsageError
@@ -46,7 +46,6 @@ from llmlaunch.supervision.watchdog import Watchdog
 POLICY_VARIABLE = "LLMLAUNCH_SUPERVISION"
 """Overrides fields of ``restart.Policy``, as a JSON object: {"stable_s": 5}. Meant for tests."""
 _PR_SET_CHILD_SUBREAPER = 36
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 log = logging.getLogger(__name__)
 
 
@@ -236,8 +235,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--lifeline-fd", type=int, help="end of file on this descriptor takes everything down"
     )
     options = parser.parse_args(argv)
-    if not _NAME.fullmatch(options.name):
-        raise UsageError(f"{options.name!r} is no name of a deployment", hint="use a-z, 0-9 and . _ -")
+    if not is_deployment_name(options.name):
+        raise UsageError(f"{options.name!r} is not a valid deployment name", hint=f"use {RULE}")
     return options
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "llmlaunch"
-PURE_COMMON = ("addresses", "backoff", "spelling")
+PURE_COMMON = ("addresses", "backoff", "deployment_name", "spelling")
 """The modules of ``common`` that pure rooms may use, being pure themselves."""
 PURE_ROOMS = (
     *(f"common/{name}.py" for name in PURE_COMMON),
@@ -155,6 +155,7 @@ def test_verbs_import_little_at_their_top(path: Path) -> None:
     """``llmlaunch status`` answers in a blink because no verb imports a heavy room before it runs."""
     light = {
         "llmlaunch",
+        "llmlaunch.common.deployment_name",
         "llmlaunch.errors",
         "llmlaunch.cli",
         "llmlaunch.paths",

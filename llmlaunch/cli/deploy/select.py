@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from llmlaunch import paths
+from llmlaunch.common.deployment_name import RULE, is_deployment_name
 from llmlaunch.errors import NotRunningError, PlanError, UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 DEFAULT_FILE = "deploy.yaml"
 _NULLS = ("", "~", "null", "Null", "NULL")
 """YAML's words for nothing, without quotes."""
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
 def complete_deployment(incomplete: str) -> list[str]:
@@ -68,11 +67,11 @@ NAME = typer.Option(
 
 
 def check_name(name: str) -> str:
-    """``name`` itself. Raises UsageError when it cannot be a deployment's name."""
-    if not _NAME.fullmatch(name):
+    """``name`` itself. Raises UsageError when no deployment may be called that."""
+    if not is_deployment_name(name):
         raise UsageError(
-            f"{name!r} cannot be a deployment's name",
-            hint="a name has at most 63 characters: a-z, 0-9, '.', '_' and '-', and starts with a letter or digit",
+            f"{name!r} is not a valid deployment name",
+            hint=f"use {RULE}",
         )
     return name
 
@@ -179,7 +178,7 @@ def name_of(file: str | Path) -> str:
             from llmlaunch.manifest.resolve import deployment_name
 
             return deployment_name(_absolute(str(file)))
-        if _NAME.fullmatch(declared):
+        if is_deployment_name(declared):
             return declared
     except ValueError:
         pass

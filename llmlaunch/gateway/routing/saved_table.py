@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from llmlaunch.common import files
+from llmlaunch.common.deployment_name import is_deployment_name
 from llmlaunch.gateway.routing import route_table
 from llmlaunch.gateway.routing.route_table import RouteTable
 from llmlaunch.paths import DeploymentPaths
@@ -45,7 +45,7 @@ class TableOrigin:
 def of_deployment(env: Mapping[str, str], controller: str) -> SavedTable | None:
     """The memory of what a supervisor started, as the environment names it; None for a gateway by hand."""
     name, run = env.get("LLMLAUNCH_DEPLOYMENT", ""), env.get("LLMLAUNCH_RUN", "")
-    if not run or re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name) is None:
+    if not run or not is_deployment_name(name):
         return None
     return SavedTable(DeploymentPaths(name).routes_file, TableOrigin(name, run, controller))
 

@@ -33,7 +33,7 @@ def test_the_name_option_is_taken_as_it_is(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", "Lab", "../x", "a/b", "-a", ".", "a" * 64, "a b", "a\n"])
 def test_a_name_that_could_be_no_folder_is_refused(name: str) -> None:
-    with pytest.raises(UsageError, match="deployment's name"):
+    with pytest.raises(UsageError, match="is not a valid deployment name"):
         select.deployment(None, name)
 
 
