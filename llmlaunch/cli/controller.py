@@ -6,12 +6,7 @@ from enum import StrEnum
 
 import typer
 
-
-class DispatchMethod(StrEnum):
-    shortest_queue = "shortest_queue"
-    lottery = "lottery"
-    round_robin = "round_robin"
-    prefix = "prefix"
+from llmlaunch.common.dispatch_methods import DEFAULT, DispatchMethod
 
 
 class LogLevel(StrEnum):
@@ -25,7 +20,7 @@ def controller(
     host: str = typer.Option("127.0.0.1", help="Address to listen on."),
     port: int = typer.Option(21001, min=1, max=65535, help="Port to listen on."),
     dispatch_method: DispatchMethod = typer.Option(
-        DispatchMethod.shortest_queue.value, help="How gateways choose among the replicas of a model."
+        DEFAULT, help="How gateways choose among the replicas of a model."
     ),
     open_registration: bool = typer.Option(
         False, "--open-registration", help="Let workers of any machine register without a token."
@@ -44,4 +39,4 @@ def controller(
 
     from llmlaunch.controller.app import run
 
-    raise typer.Exit(run(sock, dispatch_method.value, open_registration=open_registration, name=host))
+    raise typer.Exit(run(sock, dispatch_method, open_registration=open_registration, name=host))

@@ -29,9 +29,9 @@ from starlette.routing import Route
 from llmlaunch import http_server
 from llmlaunch.common.addresses import url
 from llmlaunch.common.browser_guard import door
+from llmlaunch.common.dispatch_methods import DEFAULT, DispatchMethod
 from llmlaunch.controller import registry
 from llmlaunch.controller.auth import Caller, Callers, address_for, names_for
-from llmlaunch.controller.dispatch import Method
 from llmlaunch.controller.fastchat import FastChatWorkers, accepted, is_form, recognised
 from llmlaunch.controller.grants import Role, key_seed
 from llmlaunch.controller.late_heartbeats import LateWorkers
@@ -80,7 +80,7 @@ class Controller:
 
     def __init__(
         self,
-        dispatch: Method = "shortest_queue",
+        dispatch: DispatchMethod = DEFAULT,
         *,
         token: str = "",
         open_registration: bool = False,
@@ -89,7 +89,7 @@ class Controller:
         ask_s: float = ASK_S,
     ) -> None:
         self.epoch = secrets.token_hex(8)
-        self._dispatch: Method = dispatch
+        self._dispatch: DispatchMethod = dispatch
         self._assigned = 0
         self._callers = Callers(token, open_registration=open_registration)
         self._clock = clock
@@ -368,7 +368,7 @@ def _words(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names[:8])) + (" …" if len(names) > 8 else "")
 
 
-def run(sock: socket.socket, dispatch: Method, *, open_registration: bool, name: str = "") -> int:
+def run(sock: socket.socket, dispatch: DispatchMethod, *, open_registration: bool, name: str = "") -> int:
     """Serve a controller on the listening ``sock``, which is also called ``name``, until a signal ends it; return the process's exit code.
 
     The token is the value of the environment variable ``TOKEN_VARIABLE``; unset or empty means that there is none.

@@ -16,14 +16,9 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-Method = Literal["shortest_queue", "lottery", "round_robin", "prefix"]
-SHORTEST_QUEUE = "shortest_queue"
-LOTTERY = "lottery"
-ROUND_ROBIN = "round_robin"
-PREFIX = "prefix"
-METHODS = (SHORTEST_QUEUE, LOTTERY, ROUND_ROBIN, PREFIX)
+from llmlaunch.common.dispatch_methods import DispatchMethod
+
 LOAD_BOUND = 1.25
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
@@ -41,31 +36,30 @@ class Candidate:
 
 
 def choose(
-    dispatch: str, candidates: Sequence[Candidate], draw: float, turn: int = 0, prefix: bytes = b""
+    dispatch: DispatchMethod, candidates: Sequence[Candidate], draw: float, turn: int = 0, prefix: bytes = b""
 ) -> Candidate:
     """Return one of ``candidates``.
 
     ``draw`` is uniform in [0, 1); ``turn`` counts the choices made so far; ``prefix`` is the same for requests that begin
     alike, and without one ``prefix`` is as ``shortest_queue``.
 
-    Raises ValueError for an unknown method and when there is no candidate.
+    Raises ValueError when there is no candidate.
     """
     if not candidates:
         raise ValueError("no candidates to choose from")
-    if dispatch == PREFIX and prefix:
+    if dispatch == "prefix" and prefix:
         return _by_prefix(candidates, prefix)
-    if dispatch in (SHORTEST_QUEUE, PREFIX):
+    if dispatch in ("shortest_queue", "prefix"):
         least = min(c.queue / c.speed for c in candidates)
         best = [c for c in candidates if c.queue / c.speed == least]
         return best[int(draw * len(best))]
-    if dispatch == LOTTERY:
+    if dispatch == "lottery":
         return _at(candidates, draw)
-    if dispatch == ROUND_ROBIN:
-        if len({c.speed for c in candidates}) == 1:
-            return candidates[turn % len(candidates)]
-        # Multiples of the golden ratio fall as evenly as can be, wherever one stops (Weyl; Knuth, vol. 3, 6.4).
-        return _at(candidates, turn * _GOLDEN % 1.0)
-    raise ValueError(f"unknown dispatch method {dispatch!r}; known: {', '.join(METHODS)}")
+    # In turn.
+    if len({c.speed for c in candidates}) == 1:
+        return candidates[turn % len(candidates)]
+    # Multiples of the golden ratio fall as evenly as can be, wherever one stops (Weyl; Knuth, vol. 3, 6.4).
+    return _at(candidates, turn * _GOLDEN % 1.0)
 
 
 def _at(candidates: Sequence[Candidate], part: float) -> Candidate:

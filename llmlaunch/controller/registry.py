@@ -22,7 +22,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from llmlaunch.controller.dispatch import Candidate, Method, choose
+from llmlaunch.common.dispatch_methods import DispatchMethod
+from llmlaunch.controller.dispatch import Candidate, choose
 from llmlaunch.controller.wire import (
     EXPIRY_S,
     FASTCHAT,
@@ -302,7 +303,7 @@ def tick(table: Table, now: float) -> Table:
 
 
 def assign(
-    table: Table, model: str, dispatch: str, draw: float, now: float, turn: int = 0
+    table: Table, model: str, dispatch: DispatchMethod, draw: float, now: float, turn: int = 0
 ) -> tuple[Table, str]:
     """The address of a worker for one request for ``model``, "" when nobody serves it; ``draw`` and ``turn`` as in dispatch.
 
@@ -334,7 +335,7 @@ def models(table: Table, *, multimodal: bool | None = None) -> list[str]:
     )
 
 
-def routes(table: Table, epoch: str, dispatch: Method) -> RoutesResponse:
+def routes(table: Table, epoch: str, dispatch: DispatchMethod) -> RoutesResponse:
     """The table as gateways get it, in a stable order."""
     replicas = [
         ReplicaRoute(

@@ -32,7 +32,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from llmlaunch.controller.dispatch import Method
+from llmlaunch.common.dispatch_methods import DispatchMethod
 
 HEARTBEAT_S = 5.0
 """Seconds between two heartbeats of a worker."""
@@ -136,6 +136,6 @@ class RoutesResponse(BaseModel):
     rev: int
     settled: bool
     """False just after the controller started, while workers may not have found it yet: keep what you knew."""
-    dispatch: Method
+    dispatch: DispatchMethod
     replicas: list[ReplicaRoute]
     expected: list[str]

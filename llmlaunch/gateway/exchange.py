@@ -25,7 +25,6 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from llmlaunch.controller.dispatch import PREFIX, ROUND_ROBIN
 from llmlaunch.gateway import errors
 from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.http1 import headers
@@ -240,8 +239,8 @@ class Exchange:
     ) -> RoutedReplica | None:
         gateway = self._gateway
         dispatch = gateway.table.dispatch
-        turn = gateway.turn(self.name) if dispatch == ROUND_ROBIN else 0
-        prefix = prefix_of(self._request.body) if dispatch == PREFIX and len(replicas) > 1 else b""
+        turn = gateway.turn(self.name) if dispatch == "round_robin" else 0
+        prefix = prefix_of(self._request.body) if dispatch == "prefix" and len(replicas) > 1 else b""
         return pick(replicas, gateway.loads, tried, dispatch, now, random.random(), turn, prefix)
 
     def called(self) -> None:

@@ -17,7 +17,6 @@ from llmlaunch.manifest.types import (
     DEFAULT_LOG_MAX_BYTES,
     ApiSpec,
     ControllerSpec,
-    Dispatch,
     EngineName,
     GpuRequest,
     Manifest,
@@ -69,7 +68,7 @@ class Reader:
             controller=ControllerSpec(
                 controller.host,
                 controller.port,
-                Dispatch(controller.dispatch),
+                controller.dispatch,
                 controller.open_registration,
                 log_max_bytes=controller.log_max or log_max,
                 log_keep=controller.log_keep or log_keep,

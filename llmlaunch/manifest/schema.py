@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from llmlaunch.common.dispatch_methods import DEFAULT as DEFAULT_DISPATCH
+from llmlaunch.common.dispatch_methods import DispatchMethod
 from llmlaunch.manifest.types import DEFAULT_HOST
 from llmlaunch.manifest.values import (
     Concurrency,
@@ -51,9 +53,7 @@ class ControllerPart(ManifestSection):
     """Where the controller listens."""
     port: Port | None = Field(default=None, examples=[21001])
     """Its port. Left out: 21001, or the next free one."""
-    dispatch: Literal["shortest_queue", "lottery", "round_robin", "prefix"] = Field(
-        default="shortest_queue", examples=["prefix"]
-    )
+    dispatch: DispatchMethod = Field(default=DEFAULT_DISPATCH, examples=["prefix"])
     """How a replica is chosen: shortest_queue takes the least busy one, lottery draws by speed, round_robin goes round,
     prefix keeps a conversation at one replica, whose KV cache then serves again, as long as that is not too busy."""
     open_registration: Flag = Field(default=False, examples=[True])

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from llmlaunch.common.dispatch_methods import DEFAULT as DEFAULT_DISPATCH
+from llmlaunch.common.dispatch_methods import DispatchMethod
+
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_CONTROLLER_PORT = 21001
 DEFAULT_WORKER_PORT = 21002
@@ -21,13 +24,6 @@ class EngineName(StrEnum):
     SGLANG = "sglang"
     LLAMACPP = "llamacpp"
     COMMAND = "command"
-
-
-class Dispatch(StrEnum):
-    SHORTEST_QUEUE = "shortest_queue"
-    LOTTERY = "lottery"
-    ROUND_ROBIN = "round_robin"
-    PREFIX = "prefix"
 
 
 class Source(StrEnum):
@@ -78,7 +74,7 @@ class ControllerSpec:
     host: str = DEFAULT_HOST
     port: int | None = None
     """None: the manifest does not say; 21001, or the next free one."""
-    dispatch: Dispatch = Dispatch.SHORTEST_QUEUE
+    dispatch: DispatchMethod = DEFAULT_DISPATCH
     open_registration: bool = False
     """True: workers may register without the deployment's token."""
     log_max_bytes: int = DEFAULT_LOG_MAX_BYTES

@@ -39,7 +39,7 @@ class ProcessSpecBuilder:
         argv = [
             *self._llmlaunch(naming.CONTROLLER, wanted.host, port),
             "--dispatch-method",
-            wanted.dispatch.value,
+            wanted.dispatch,
         ]
         if wanted.open_registration:
             argv.append("--open-registration")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "llmlaunch"
-PURE_COMMON = ("addresses", "backoff", "deployment_name", "spelling")
+PURE_COMMON = ("addresses", "backoff", "deployment_name", "dispatch_methods", "spelling")
 """The modules of ``common`` that pure rooms may use, being pure themselves."""
 PURE_ROOMS = (
     *(f"common/{name}.py" for name in PURE_COMMON),
@@ -156,6 +156,7 @@ def test_verbs_import_little_at_their_top(path: Path) -> None:
     light = {
         "llmlaunch",
         "llmlaunch.common.deployment_name",
+        "llmlaunch.common.dispatch_methods",
         "llmlaunch.errors",
         "llmlaunch.cli",
         "llmlaunch.paths",

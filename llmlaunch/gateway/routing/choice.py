@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from llmlaunch.controller.dispatch import SHORTEST_QUEUE, Candidate, choose
+from llmlaunch.common.dispatch_methods import DispatchMethod
+from llmlaunch.controller.dispatch import Candidate, choose
 from llmlaunch.gateway.limits.rates import part
 from llmlaunch.gateway.routing.replica_health import ReplicaHealth
 from llmlaunch.gateway.routing.route_table import RoutedReplica
@@ -22,7 +23,7 @@ def pick(
     replicas: Sequence[RoutedReplica],
     loads: Mapping[str, ReplicaHealth],
     tried: Collection[str],
-    dispatch: str,
+    dispatch: DispatchMethod,
     now: float,
     draw: float,
     turn: int = 0,
@@ -61,7 +62,7 @@ def is_full(
 ) -> bool:
     """Whether :func:`pick` would say "wait". False as well when it would find nobody to ask."""
     try:
-        return pick(replicas, loads, tried, SHORTEST_QUEUE, now, 0.0) is None
+        return pick(replicas, loads, tried, "shortest_queue", now, 0.0) is None
     except LookupError:
         return False
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from llmlaunch.controller.dispatch import METHODS, SHORTEST_QUEUE
+from llmlaunch.common.dispatch_methods import DEFAULT, DispatchMethod, dispatch_method
 from llmlaunch.gateway.limits.rates import part
 
 FASTCHAT = "fastchat"
@@ -52,7 +52,7 @@ class RouteTable:
     epoch: str = ""
     rev: int = -1
     settled: bool = False
-    dispatch: str = SHORTEST_QUEUE
+    dispatch: DispatchMethod = DEFAULT
     replicas: Mapping[str, RoutedReplica] = field(default_factory=dict)
     """By key."""
     expected: frozenset[str] = frozenset()
@@ -120,9 +120,7 @@ def parse(answer: object, processes: int = 1) -> tuple[RouteTable, list[str]]:
     """
     if not isinstance(answer, dict):
         raise ValueError(f"expected an object, got {type(answer).__name__}")
-    dispatch = _field(answer, "dispatch", str)
-    if dispatch not in METHODS:
-        raise ValueError(f"unknown dispatch method {dispatch!r}")
+    dispatch = dispatch_method(_field(answer, "dispatch", str))
     replicas: dict[str, RoutedReplica] = {}
     complaints: list[str] = []
     for row in _field(answer, "replicas", list):

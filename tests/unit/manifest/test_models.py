@@ -16,7 +16,6 @@ from llmlaunch.manifest.shorthand import Short
 from llmlaunch.manifest.types import (
     ApiSpec,
     ControllerSpec,
-    Dispatch,
     EngineName,
     GpuAuto,
     GpuCpu,
@@ -169,7 +168,7 @@ def test_everything_said() -> None:
     spec = found.models[0]
     assert (found.controller.host, found.controller.dispatch, found.controller.open_registration) == (
         "::1",
-        Dispatch.LOTTERY,
+        "lottery",
         True,
     )
     assert (found.api.max_body_bytes, found.api.cors_origins, found.api.api_keys_env) == (
