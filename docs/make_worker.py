@@ -29,27 +29,28 @@ HEAD = """\
 
 ```console
 $ llmlaunch worker --model-path Qwen/Qwen2.5-0.5B-Instruct --port 21002
-$ curl localhost:21002/v1/chat/completions -d '{"model": "Qwen/Qwen2.5-0.5B-Instruct", "messages": [{"role": "user", "content": "Hi"}]}'
+$ curl localhost:21002/v1/chat/completions -H 'Content-Type: application/json' \\
+    -d '{"model": "Qwen/Qwen2.5-0.5B-Instruct", "messages": [{"role": "user", "content": "Hi"}]}'
 ```
 
 ## Endpoints
 
 | address | what it does |
 |---|---|
-| `POST /v1/chat/completions` | a conversation in, an answer out: whole or streamed; tools, structured output, thoughts |
+| `POST /v1/chat/completions` | a conversation in, an answer out, whole or streamed; tools, structured output, reasoning |
 | `POST /v1/completions` | text or token ids in, text out; several prompts in one call |
 | `POST /v1/responses` | OpenAI's Responses API: whole or streamed, functions, `previous_response_id` |
 | `GET`, `DELETE /v1/responses/{id}` | a response that is still remembered (the gateway asks the replica that gave it) |
-| `POST /v1/embeddings`, `/v1/engines/{model}/embeddings` | vectors, of embedding models |
-| `POST /v1/rerank`, `/v2/rerank`, `/rerank` | documents by how well they fit a query, of cross-encoders |
-| `POST /v1/score`, `/score` | scores of pairs of texts, of cross-encoders |
+| `POST /v1/embeddings`, `/v1/engines/{model}/embeddings` | vectors, with embedding models |
+| `POST /v1/rerank`, `/v2/rerank`, `/rerank` | documents ranked by how well they fit a query, with cross-encoders |
+| `POST /v1/score`, `/score` | scores of pairs of texts, with cross-encoders |
 | `GET /v1/models`, `/v1/models/{name}` | the names that are served, with `max_model_len` |
 | `POST /tokenize`, `/detokenize` | text or messages to token ids, and back |
 | `POST /api/v1/token_check`, `/count_token`, `/model_details`, `/worker_get_status` | as FastChat has them |
 | `GET /health` | 200 as soon as the port is open, with the progress of loading, the mode and the queue |
-| `GET /ready` | 200 when requests will be answered, else 503 with the reason |
+| `GET /ready` | 200 when requests will be answered, otherwise 503 with the reason |
 | `GET /metrics` | Prometheus, under vLLM's names |
-| `GET /openapi.json` | all of this for programs, with the bodies' fields; there is no page of it |
+| `GET /openapi.json` | all of this for programs, with the fields of the bodies; there is no HTML page |
 
 Unknown fields are ignored and `null` means the default, as OpenAI has it. Every refusal is OpenAI's envelope
 `{"error": {"message", "type", "param", "code"}}` and names the parameter.
@@ -63,63 +64,62 @@ SAMPLING = """\
 ### How a token is chosen
 
 - The model's own `generation_config.json` gives the defaults of `temperature`, `top_p`, `top_k`, `min_p` and `repetition_penalty`.
-- Where neither it nor the request speaks of chance, the likeliest token is taken, as transformers' `generate` does. A request that
-  gives `top_p`, `top_k`, `min_p`, `seed`, or `n` or `best_of` above 1 does speak of chance: its temperature is 1, as OpenAI's.
-- Order: biases and penalties, then temperature, `top_k`, `min_p`, `top_p`. `logprobs` are the model's own, from before all of that.
-- A model with sampling advice of its own can be asked greedily with `temperature: 0`.
+- If neither it nor the request asks for sampling, the likeliest token is taken, as transformers' `generate` does. A request that gives
+  `top_p`, `top_k`, `min_p`, `seed`, or `n` or `best_of` above 1 asks for sampling; its temperature is then 1, as with OpenAI.
+- Order: biases and penalties, then temperature, `top_k`, `min_p`, `top_p`. `logprobs` are the model's own, before all of that.
+- A model whose configuration recommends sampling can be asked greedily with `temperature: 0`.
 
 ### Seeds
 
-A request with a `seed` is answered alike every time: its random numbers are its own, whatever else runs.
+A request with a `seed` gets the same answer every time: its random numbers are its own, whatever else runs.
 
-- In float32 the answer is the same alone and in a crowd, up to rounding far below what decides a token.
-- In bfloat16 and float16 a crowd rounds otherwise, and now and then a near tie falls to another token. `--strict-seeds` computes
-  seeded requests by themselves, in pieces that are always the same: the same bits in every crowd. It costs them the batch: each
-  takes a pass of its own per token, and others wait for it. It holds for one model, dtype, device and version of PyTorch.
+- In float32 the answer is the same alone and beside other requests, up to rounding errors far below what decides a token.
+- In bfloat16 and float16, other requests in the batch change the rounding, and now and then a near tie goes to another token.
+  `--strict-seeds` computes seeded requests by themselves, in pieces that are always the same: the same bits whatever else runs. The price is
+  the batch: each such request takes a pass of its own per token, and others wait for it. This holds for one model, dtype, device and
+  version of PyTorch.
 - `--seed N` gives requests without one the seed N. With `n`, the i-th answer uses `seed + i`.
-- Seeded requests below float32, and all strict ones, do not reuse prefixes, and are not replayed on GPUs: that rounds otherwise.
+- Seeded requests below float32, and all strict ones, do not reuse prefixes and are not replayed as CUDA graphs, which rounds differently.
 
-### Priorities, waiting and room
+### Priority, waiting and memory
 
-Up to `--limit-worker-concurrency` requests run at once and join and leave at every step; up to `--max-queue` wait, further ones
-get a 429 with `Retry-After`. Lower `priority` goes first, equal ones in order of arrival. Whoever was passed over 64 times goes
-before all others, so a steady flow of urgent requests delays the rest and never stops them.
+Up to `--limit-worker-concurrency` requests run at once, and join and leave the batch at every step. Up to `--max-queue` wait; further ones get
+429 with `Retry-After`. A lower `priority` goes first, and equal ones go in order of arrival. A request that was passed over 64 times goes before
+all others, so a steady flow of urgent requests delays the rest and never stops it.
 
-A request that can never fit is a 400 with the numbers. One with `max_tokens` holds room for all of it from the start. One without
-holds room for its prompt and 512 tokens, and more as it grows. When memory runs out, the last in rank goes back into the queue
-with what it has said, and goes on later from there: nothing is lost, its stream only pauses (`vllm:num_preemptions_total`).
+A request that can never fit is a 400 with the numbers. One with `max_tokens` reserves room for all of it from the start. One without reserves
+room for its prompt and 512 tokens, and more as it grows. When memory runs out, the last in rank goes back into the queue with what it has
+written, and continues from there later: nothing is lost, its stream only pauses (`vllm:num_preemptions_total`).
 
-Requests that share a beginning with an earlier one do not compute it again (`prompt_tokens_details.cached_tokens`;
-`--no-prefix-reuse` turns it off).
+The beginning that a request shares with an earlier one is not computed again (`prompt_tokens_details.cached_tokens`; `--no-prefix-reuse` turns
+that off).
 
 ### Structured output
 
-`response_format` (`json_object`, `json_schema`), `structured_outputs` or one of the `guided_*` fields: only tokens that keep to the form
-can come, so the answer always parses, unless `max_tokens` cuts it. Rows of the batch without a form pay nothing. JSON schemas, Python
-regular expressions, lists of choices and Lark grammars are read by llguidance. Such an answer has no room for thoughts.
+With `response_format` (`json_object`, `json_schema`), `structured_outputs` or one of the `guided_*` fields, only tokens that match the form are
+possible, so the answer always parses, unless `max_tokens` cuts it. Requests without a form pay nothing for it. JSON schemas, Python regular
+expressions, lists of choices and Lark grammars are read by llguidance. Such an answer has no reasoning.
 
 ### Tools
 
-`tools` go to the model by its own chat template; a template that knows none gets them explained in the system message. Calls are read
-in the formats of Hermes and Qwen, Llama 3 and Mistral, and their arguments are streamed as they are written. `tool_choice: required`
-or a named function imposes the form of a call; `none` hides the tools; `parallel_tool_calls: false` allows one call at most when
-calls are imposed.
+`tools` go to the model through its own chat template. A template that knows no tools gets them explained in the system message. Calls are read in the
+formats of Hermes and Qwen, Llama 3 and Mistral, and their arguments are streamed as they are written. `tool_choice: required` or a named function
+forces the form of a call; `none` hides the tools; `parallel_tool_calls: false` allows one call at most where calls are forced.
 
-### Thoughts
+### Reasoning
 
-Models that write `<think>…</think>` before their answer (those whose template or vocabulary knows the marks) have it told apart:
+Models that write `<think>…</think>` before their answer (those whose template or vocabulary has these marks) get it separated:
 `reasoning_content` in the message and in the stream's deltas, counted in `completion_tokens_details.reasoning_tokens`.
-`include_reasoning: false` leaves it out of the answer, `chat_template_kwargs: {"enable_thinking": false}` asks models that can to do
-without, and `--reasoning off` leaves everything in `content`.
+`include_reasoning: false` leaves it out of the answer, `chat_template_kwargs: {"enable_thinking": false}` asks models that can to do without, and
+`--reasoning off` leaves everything in `content`.
 
 ### Responses
 
-`/v1/responses` is chat in other words. `input` is a text or a list of items: messages, `function_call`, `function_call_output`;
-`reasoning` items are skipped. `previous_response_id` goes on from an earlier response; its `instructions` do not carry over. The worker
-keeps the newest 1,000 responses, 64 Mi characters at most, in memory: they end with it, another replica does not know them, and an
-unknown id is a 400 `previous_response_not_found`. The id says which replica gave it, and the gateway asks that one. `store: false`
-keeps nothing. Refused as unsupported: `background`, `conversation`, stored `prompt`s, tools that are no functions, parts that are no
-text.
+`/v1/responses` is chat in another form. `input` is a text or a list of items: messages, `function_call`, `function_call_output`; `reasoning` items are
+skipped. `previous_response_id` continues an earlier response; its `instructions` do not carry over. The worker keeps the newest 1,000
+responses, 64 Mi characters at most, in memory. They are lost when it ends, another replica does not know them, and an unknown id is a 400
+`previous_response_not_found`. The id says which replica gave it, and the gateway asks that one. `store: false` keeps nothing. Refused as
+unsupported: `background`, `conversation`, stored `prompt`s, tools that are not functions, and parts that are not text.
 
 ## Metrics
 
@@ -128,35 +128,35 @@ text.
 FALLBACK = """
 ## What runs slowly, and what does not run
 
-Batching needs a plain KV cache. What has none is found at the start, from the configuration and, for architectures that the tests do not
+Batching needs a plain KV cache. Models without one are recognised at the start, from the configuration and, for architectures that the tests do not
 compare with `generate`, by a trial; `llmlaunch status`, `/health` and the log say why. Such a model runs **one request at a time** through
 transformers' own `generate`, first come, first served, with all fields above but `echo` with `logprobs`:
 
 - encoder-decoders (T5, BART), models with code of their own (`--trust-remote-code`),
-- layers without a plain cache (Mamba, linear attention, hybrids), layers that share keys, chunked attention,
-- attention with capped scores (Gemma 2) or sinks (gpt-oss), and any architecture whose trial gives other logits.
+- models with layers that have no plain cache (Mamba, linear attention, hybrids), that share keys, or with chunked attention,
+- models with capped attention scores (Gemma 2) or sinks (gpt-oss), and any architecture whose trial gives other logits.
 
 Sliding windows (Mistral, Gemma 3) and mixtures of experts are batched like everything else.
 
-Checkpoints that are quantised already are loaded where transformers can: GPTQ, AWQ, bitsandbytes, compressed-tensors and others need a
-package, which a refusal names before a byte is read; fp8 is unpacked on a CPU. `--load-in 8bit|4bit` packs a plain checkpoint while
-loading, on GPUs with the package bitsandbytes, on CPUs with torchao (8bit) or bitsandbytes (4bit); the plan counts weights as stored, so
-tell it with `vram:` what a replica takes then. GGUF files are unpacked to bfloat16 once, into the cache.
+Quantised checkpoints are loaded if transformers can: GPTQ, AWQ, bitsandbytes, compressed-tensors and others need a package, which the
+error names before anything is read; fp8 is unpacked on a CPU. `--load-in 8bit|4bit` quantises a plain checkpoint while loading, on GPUs
+with the package bitsandbytes, on CPUs with torchao (8bit) or bitsandbytes (4bit). The plan counts weights as they are stored, so say with
+`vram:` what a replica takes then. GGUF files are unpacked to bfloat16 once, into the cache.
 
 ## On CPUs
 
 Where the CPU computes bfloat16, the weights of linear layers are kept in the order in which it reads them (the results are the same);
 replicas of one model then hold a copy each. Layers of the Llama, Mistral, Qwen2 and Qwen3 kinds are computed in fewer, larger
-operations there, so their sums may be rounded otherwise than by transformers' own. A worker computes with as many threads as there are
-cores that nobody else uses, looked at twice a second; `--threads`, `OMP_NUM_THREADS` and `--strict-seeds` keep the number as it is.
+operations there, so their sums may be rounded differently from transformers' own. A worker computes with as many threads as there are
+cores that nobody else uses, checked twice a second; `--threads`, `OMP_NUM_THREADS` and `--strict-seeds` keep the number as it is.
 
 ## On GPUs
 
 The cache is allocated at the start, a whole context for each row. Where memory does not hold 32 rows (`--limit-worker-concurrency`) of the
 model's whole context, rows get shorter until there are eight, but no shorter than 4,096 tokens; `--max-model-len` says how long they must
-be instead. A step that runs out of memory answers the requests that were in it with a 503 `out_of_memory`; the worker goes on.
-After most other errors of CUDA a process can use its GPU no more: then the worker tells who waits, and ends with exit code 1, so that
-`llmlaunch up` starts it again.
+be instead. If a step runs out of memory, the requests in it get a 503 `out_of_memory`, and the worker goes on. After most other CUDA errors a
+process cannot use its GPU any more: the worker then answers the requests that wait, and ends with exit code 1, so that `llmlaunch up` starts
+it again.
 
 On a model that lies on one GPU, steps that only decode are replayed as CUDA graphs where that is quicker: their tokens are rounded up to a
 power of two, and so are the columns that they read (256 or more). The 16th step of such a shape is recorded, which takes as long as some
@@ -185,16 +185,16 @@ WORDS = {
     "model": "the served name",
     "temperature": "0: the likeliest token; see below",
     "top_p": "only the likeliest tokens that together weigh this much",
-    "top_k": "only so many of the likeliest tokens; 0 or -1: all",
+    "top_k": "only this many of the likeliest tokens; 0 or -1: all",
     "min_p": "only tokens at least this likely, relative to the likeliest",
     "repetition_penalty": "divides the scores of tokens of prompt and answer (CTRL)",
     "presence_penalty": "taken from the score of tokens that the answer has",
     "frequency_penalty": "the same for each time that the answer has them",
     "logit_bias": "token id → added to its score",
-    "seed": "makes chance repeatable; see below",
+    "seed": "makes sampling repeatable; see below",
     "n": "answers to each prompt",
-    "best_of": "so many are made, the `n` likeliest by token come back; not streamed",
-    "stop": "texts that end the answer, at most 16; not shown",
+    "best_of": "how many are generated; the `n` likeliest by token come back; not streamed",
+    "stop": "texts that end the answer, at most 16; they are not shown",
     "stop_token_ids": "tokens that end the answer, beside the model's own",
     "include_stop_str_in_output": "show the stop text",
     "ignore_eos": "the model's own end tokens do not end the answer",
@@ -213,14 +213,14 @@ WORDS = {
     "structured_outputs": "vLLM's newer form of `guided_*`: `{json, regex, choice, grammar, json_object}`",
     "user": "accepted, and not used",
     "messages": "the conversation; content as text or as text parts",
-    "logprobs": "chat: true for the logprobs of the answer; completions: of so many likeliest tokens",
-    "top_logprobs": "of so many likeliest tokens; in chat with `logprobs`",
+    "logprobs": "chat: true for the logprobs of the answer; completions: of this many likeliest tokens",
+    "top_logprobs": "of this many likeliest tokens; in chat with `logprobs`",
     "tools": "functions that the model may call",
     "tool_choice": "`auto`, `none`, `required`, or a function",
-    "parallel_tool_calls": "false: one call at most, when calls are imposed",
+    "parallel_tool_calls": "false: one call at most, where calls are forced",
     "add_generation_prompt": "default true: the template opens the assistant's turn",
     "continue_final_message": "go on with the last message instead of answering it",
-    "include_reasoning": "false: thoughts are not sent",
+    "include_reasoning": "false: reasoning is not sent",
     "reasoning_effort": "handed to the chat template, where it knows it",
     "chat_template_kwargs": "further arguments of the chat template",
     "prompt": "text, token ids, or a list of either",
@@ -229,8 +229,8 @@ WORDS = {
     "add_special_tokens": "default true: tokens that the model was trained to begin with",
     "input": "what to work on: text, or a list (embeddings: also token ids; responses: items)",
     "instructions": "the system message of this response alone",
-    "max_output_tokens": "longest answer, thoughts included",
-    "previous_response_id": "go on from there",
+    "max_output_tokens": "longest answer, reasoning included",
+    "previous_response_id": "continue that response",
     "store": "default true: remember this response",
     "text": "`format`: `text`, `json_object` or `json_schema`",
     "reasoning": "`effort`, handed to the chat template",
@@ -240,9 +240,9 @@ WORDS = {
     "background": "refused",
     "conversation": "refused",
     "encoding_format": "`float` or `base64` (little-endian float32)",
-    "dimensions": "cut vectors to so many numbers, and normalise them again",
+    "dimensions": "cut vectors to this many numbers, and normalise them again",
     "truncate": "cut what is too long; default: refuse it with the counts",
-    "truncate_prompt_tokens": "cut to so many tokens, -1: to what fits (prompts lose their beginning, other texts their end)",
+    "truncate_prompt_tokens": "cut to this many tokens, -1: to what fits (prompts lose their beginning, other texts their end)",
     "query": "what the documents are compared with",
     "documents": "texts, or objects with a `text`",
     "top_n": "only the best",
@@ -253,12 +253,12 @@ WORDS = {
 OWN_WORDS = {("/v1/responses", "prompt"): "refused: stored prompts are not known here"}
 
 METRICS = {
-    "vllm:num_requests_running": "requests that share the model now",
-    "vllm:num_requests_waiting": "requests that wait for a place",
+    "vllm:num_requests_running": "requests that are worked on now",
+    "vllm:num_requests_waiting": "requests that wait to be worked on",
     "vllm:kv_cache_usage_perc": "share of the KV cache in use, 0 to 1",
-    "vllm:num_preemptions_total": "requests that made room and waited again",
+    "vllm:num_preemptions_total": "requests that gave up their memory and waited again",
     "vllm:prompt_tokens_total": "tokens of prompts",
-    "vllm:prompt_tokens_cached_total": "of these, not computed again",
+    "vllm:prompt_tokens_cached_total": "tokens of prompts that were not computed again",
     "vllm:generation_tokens_total": "tokens of answers",
     "vllm:request_success_total": "requests that are over, by `finished_reason`",
     "vllm:time_to_first_token_seconds": "histogram, from arrival",
