@@ -34,6 +34,16 @@ def test_every_linked_file_exists(document: Path) -> None:
         assert (document.parent / target).exists(), f"{document.name} links to {target}"
 
 
+def test_every_room_is_described() -> None:
+    """A package without a row is one that a newcomer does not find."""
+    text = (ROOT / "docs" / "explanation" / "architecture.md").read_text()
+    rooms = {
+        path.parent.relative_to(ROOT / "llmlaunch").as_posix()
+        for path in ROOT.glob("llmlaunch/**/__init__.py")
+    }
+    assert {room for room in rooms - {"."} if f"`{room}/`" not in text} == set()
+
+
 @pytest.mark.parametrize(
     "room",
     re.findall(r"^\| `([a-z_/]+)/`", (ROOT / "docs" / "explanation" / "architecture.md").read_text(), re.M),
