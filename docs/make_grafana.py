@@ -42,11 +42,11 @@ _SECTIONS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
     (
         "Requests",
         (
-            Panel("Requests by status", "Requests that ended; 499: the client left.", "reqps",
+            Panel("Requests by status", "Finished requests; 499: the client left.", "reqps",
                   ((f"sum by (status) (rate({G}requests_total{{{_MODEL}}}{_RATE}))", "{{status}}"),), stacked=True),
             Panel("Requests by model", "All paths and statuses.", "reqps",
                   ((f"sum by (model) (rate({G}requests_total{{{_MODEL}}}{_RATE}))", "{{model}}"),), stacked=True),
-            Panel("Share of failures", "Answers of 5xx among all.", "percentunit",
+            Panel("Share of failures", "5xx among all answers.", "percentunit",
                   ((f'sum by (model) (rate({G}requests_total{{{_MODEL},status=~"5.."}}{_RATE}))'
                     f" / sum by (model) (rate({G}requests_total{{{_MODEL}}}{_RATE}))", "{{model}}"),)),
             Panel("Requests by key", "By the name of the API key.", "reqps",
@@ -65,13 +65,13 @@ _SECTIONS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
     (
         "Tokens",
         (
-            Panel("Tokens by model", "As the usage of answers tells them.", "short",
+            Panel("Tokens by model", "As the usage of answers reports them.", "short",
                   ((f"sum by (model) (rate({G}prompt_tokens_total{{{_MODEL}}}{_RATE}))", "prompts {{model}}"),
                    (f"sum by (model) (rate({G}completion_tokens_total{{{_MODEL}}}{_RATE}))", "answers {{model}}"))),
             Panel("Tokens by key", "Prompts and answers together.", "short",
                   ((f"sum by (key) (rate({G}prompt_tokens_total{{{_MODEL}}}{_RATE}))"
                     f" + sum by (key) (rate({G}completion_tokens_total{{{_MODEL}}}{_RATE}))", "{{key}}"),), stacked=True),
-            Panel("Answers without usage", "Streams that were not asked for it: their tokens are missing here.", "reqps",
+            Panel("Answers without usage", "Streams that were not asked to report it: their tokens are missing here.", "reqps",
                   ((f"sum by (model) (rate({G}usage_untold_total{{{_MODEL}}}{_RATE}))", "{{model}}"),)),
             Panel("Refused by limits", "Requests beyond the limits of their key.", "reqps",
                   ((f"sum by (key, limit) (rate({G}limited_total{{{_HERE}}}{_RATE}))", "{{key}} {{limit}}"),)),
@@ -99,7 +99,7 @@ _SECTIONS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             Panel("CPU", "Cores in use. A process has at most one: add processes when it is near.", "short",
                   ((f"sum(rate(process_cpu_seconds_total{{{_HERE}}}{_RATE}))", "cores"),
                    (f"sum({G}processes{{{_HERE}}})", "processes"))),
-            Panel("Memory", "Resident; what processes share counts in each.", "bytes",
+            Panel("Memory", "Resident; memory that processes share counts for each.", "bytes",
                   ((f"sum(process_resident_memory_bytes{{{_HERE}}})", "resident"),)),
             Panel("Controller and processes", "1: the controller answers. Revision of the routes, processes that were replaced.",
                   "short",
@@ -111,7 +111,7 @@ _SECTIONS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
     (
         "Built-in workers (and vLLM)",
         (
-            Panel("At work", "Requests that share the model, and that wait in the worker.", "short",
+            Panel("At work", "Requests that are worked on, and that wait in the worker.", "short",
                   ((f"sum by (model_name) (vllm:num_requests_running{{{_WORKER}}})", "running {{model_name}}"),
                    (f"sum by (model_name) (vllm:num_requests_waiting{{{_WORKER}}})", "waiting {{model_name}}"))),
             Panel("KV cache", "Share in use.", "percentunit",

@@ -23,7 +23,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGQUIT) is signal.SIG_IGN:
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
-if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # under nohup: the tests themselves go on after a hangup
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # under nohup: the tests go on after a hangup
     signal.signal(signal.SIGHUP, lambda *_: None)
 
 pytest_plugins = ("tests.support.nvml.fixtures",)
