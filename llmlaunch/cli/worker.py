@@ -12,7 +12,7 @@ def worker(
     model_names: str = typer.Option(
         "",
         "--model-names",
-        help="Names that clients use, separated by commas. Default: the model's own name.",
+        help="Names that clients use, separated by commas. Default: as in a manifest, the last part of the model.",
     ),
     host: str = typer.Option("127.0.0.1", help="Address to listen on."),
     port: int = typer.Option(21002, min=1, max=65535, help="Port to listen on."),

