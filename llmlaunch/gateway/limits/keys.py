@@ -2,7 +2,7 @@
 
 A file holds one key a line, bare or as ``name: key``, and behind it what the key may use::
 
-    alice: sk-...  rpm=60 tpm=100000 concurrency=4 models=llama,qwen priority=1
+    alice: sk-...  rpm=60 tpm=100000 concurrency=4 models=llama,qwen priority=-1
 
 ``#`` starts a comment. It is read again when it changes, so a key can be added, limited or withdrawn while the gateway
 runs. Names go into logs, keys never.

@@ -32,7 +32,7 @@ class Limits:
     models: frozenset[str] | None = None
     """Served names it may ask for."""
     priority: int = 0
-    """In the queue for a busy model a higher one goes first."""
+    """In the queue for a busy model a lower one goes first, as in a request."""
 
     def allows(self, model: str) -> bool:
         return self.models is None or model in self.models

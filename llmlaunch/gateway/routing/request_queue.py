@@ -1,7 +1,7 @@
 """Requests that wait for a free slot: bounded per model, fair between API keys. Pure.
 
 Within a key, first come first served. Between keys, turn by turn: the key that was called longest ago goes first,
-however many requests another one has waiting. A higher priority goes before any lower one. When all places for a
+however many requests another one has waiting. A lower priority goes first, as in vLLM. When all places for a
 model are taken, a newcomer takes the place of the newest request of the key that has most of them, if that is fair.
 """
 
@@ -29,6 +29,7 @@ class QueueTicket(Generic[T]):
     deadline: float
     number: int
     priority: int
+    """Lower goes first."""
 
 
 _by_number = attrgetter("number")
@@ -111,7 +112,7 @@ class RequestQueue(Generic[T]):
             for key, queue in self._queues.get(name, {}).items():
                 found.setdefault(key, []).append(list(queue.values()))
         lines = [list(heapq.merge(*queues, key=_by_number)) for queues in found.values()]
-        lines.sort(key=lambda line: (-line[0].priority, self._called.get(line[0].key, 0), line[0].number))
+        lines.sort(key=lambda line: (line[0].priority, self._called.get(line[0].key, 0), line[0].number))
         return _turn_by_turn(lines)
 
     def late(self, now: float) -> list[QueueTicket[T]]:

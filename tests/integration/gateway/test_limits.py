@@ -20,7 +20,7 @@ slow: sk-slow rpm=3
 one: sk-one concurrency=1
 few: sk-few tpm=5
 some: sk-some models=m,x
-urgent: sk-urgent priority=5
+urgent: sk-urgent priority=-5
 """
 
 

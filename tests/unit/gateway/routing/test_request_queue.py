@@ -73,17 +73,17 @@ def test_keys_take_turns_however_much_one_of_them_sends() -> None:
     assert (len(room), bool(room), room.names) == (0, False, [])
 
 
-def test_a_higher_priority_goes_first() -> None:
+def test_a_lower_priority_goes_first() -> None:
     room: RequestQueue[str] = RequestQueue()
     for item, key, priority in (
-        ("low", "l", -1),
+        ("last", "l", 1),
         ("a", "a", 0),
-        ("high", "h", 5),
+        ("first", "f", -5),
         ("b", "b", 0),
-        ("high2", "h", 5),
+        ("second", "f", -5),
     ):
         enter(room, item, key, priority=priority)
-    assert [serve(room) for _ in range(5)] == ["high", "high2", "a", "b", "low"]
+    assert [serve(room) for _ in range(5)] == ["first", "second", "a", "b", "last"]
 
 
 def test_a_slot_for_several_models_is_fair_too() -> None:
