@@ -4,22 +4,33 @@ Half of the time that this takes goes into four things: the collector of cycles,
 that stay; ``torch.distributed.tensor`` with sympy, for models spread over processes; ``torch._dynamo``, the compiler,
 for a few decorators; and transformers' list of its models, which it reads from their sources, twice. So the collector
 waits, transformers is told that nothing is distributed, the compiler is loaded when somebody compiles, and the list is
-made once. A library that has changed so that one of these does not fit is left as it is.
+made once. Except for the collector, this reaches into modules of both libraries, so it is done for versions alone that
+it was tested with (:data:`TESTED`): with any other a worker starts a second or two later, and as their authors meant it.
 """
 
 from __future__ import annotations
 
 import functools
 import gc
+import logging
+import re
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from importlib import metadata
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
+log = logging.getLogger(__name__)
+
+TESTED: dict[str, frozenset[tuple[int, int]]] = {
+    "torch": frozenset({(2, 13)}),
+    "transformers": frozenset({(5, 20), (5, 21), (5, 22), (5, 23), (5, 24)}),
+}
+"""Versions (major and minor) that tests/unit/worker/compute/test_lean_imports.py passed with. To add one: install it, run the file."""
 COMPILER = "torch._dynamo"
 TRACED = "torch._dynamo._trace_wrapped_higher_order_op"
 """Its module that transformers takes something from for other purposes; it needs none of the others."""
@@ -29,7 +40,10 @@ LIST = "transformers.utils.import_utils"
 def begin() -> None:
     """Call before torch or transformers are imported, and :func:`done` after."""
     gc.disable()
-    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+    other = untested(metadata.version)
+    if other:
+        log.info("%s is not a version that quick imports were tested with: importing it plainly", other)
+    elif not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 
 
@@ -38,6 +52,23 @@ def done() -> None:
     if not gc.isenabled():
         gc.freeze()
         gc.enable()
+
+
+def untested(version_of: Callable[[str], str]) -> str:
+    """The first library, with its version, that is not in :data:`TESTED`; "" when all are.
+
+    ``version_of`` says which version of a library is installed. Pre-releases count as untested: they are not yet what they
+    will be.
+    """
+    for name, tested in TESTED.items():
+        try:
+            version = version_of(name)
+        except metadata.PackageNotFoundError:  # a copy on the path, which does not tell its version
+            return name
+        release = re.fullmatch(r"(\d+)\.(\d+)(\.\d+)*(\+.*)?", version)  # with a local label: 2.13.0+cpu
+        if release is None or (int(release[1]), int(release[2])) not in tested:
+            return f"{name} {version}"
+    return ""
 
 
 class _Finder(MetaPathFinder):

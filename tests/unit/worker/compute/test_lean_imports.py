@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,69 @@ def test_a_folder_is_read_once_and_each_gets_a_copy(tmp_path: Path) -> None:
     first["a"].clear()
     assert of(inside) == of(str(tmp_path)) == {"a": {"b": {"C"}}}
     assert reads == [str(tmp_path)]
+
+
+# --- versions
+
+
+def test_the_installed_libraries_are_in_the_table() -> None:
+    """Fails with new versions on purpose: when the rest of this file passes with them, add them to the table."""
+    assert lean_imports.untested(metadata.version) == ""
+
+
+TESTED = {name: "{}.{}".format(*max(versions)) for name, versions in lean_imports.TESTED.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "version"),
+    [
+        (name, f"{major}.{minor}")
+        for name, versions in lean_imports.TESTED.items()
+        for major, minor in versions
+    ],
+)
+def test_every_release_of_a_tested_version_is_hurried(name: str, version: str) -> None:
+    for release in (version, f"{version}.0", f"{version}.7", f"{version}.0+cpu", f"{version}.1+cu130"):
+        assert lean_imports.untested((TESTED | {name: release}).__getitem__) == ""
+
+
+@pytest.mark.parametrize("name", lean_imports.TESTED)
+@pytest.mark.parametrize(
+    "version", ["1.99.9", "99.0.0", "{}.0rc1", "{}.0.dev20260101", "{}.0a0+git1234", "?", ""]
+)
+def test_any_other_version_is_left_alone(name: str, version: str) -> None:
+    version = version.format(TESTED[name])
+    assert lean_imports.untested((TESTED | {name: version}).__getitem__) == f"{name} {version}"
+
+
+def test_a_library_without_a_version_is_left_alone() -> None:
+    def version_of(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    assert lean_imports.untested(version_of) == "torch"
+
+
+def test_an_untested_version_is_imported_plainly_and_serves(folder: Path) -> None:
+    begin = (
+        "import sys, gc, logging\n"
+        "from llmlaunch.worker.compute import lean_imports\n"
+        "logging.basicConfig(level='INFO', stream=sys.stdout, format='%(message)s')\n"
+        "lean_imports.TESTED = lean_imports.TESTED | {'transformers': frozenset({(1, 0)})}\n"
+        "finders = list(sys.meta_path)\n"
+        "lean_imports.begin()\n"
+        "assert sys.meta_path == finders and not gc.isenabled()\n"
+    )
+    code = (
+        "logging.disable()\n"
+        "from llmlaunch.worker.loading import generator\n"
+        "import torch, torch._dynamo\n"
+        "lean_imports.done()\n"
+        "model = generator.AutoModelForCausalLM.from_pretrained(sys.argv[1])\n"
+        "print(model(torch.tensor([[1, 2, 3]])).logits.shape[-1], type(torch._dynamo).__name__, gc.isenabled())"
+    )
+    said = python(code, str(folder), begin=begin)
+    assert said.startswith(f"transformers {metadata.version('transformers')} is not a version")
+    assert said.endswith("\n32 module True\n")
 
 
 def test_an_older_library_is_left_as_it_is() -> None:
