@@ -12,8 +12,8 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from llmlaunch.common import backoff
+from llmlaunch.common.heartbeat import HEARTBEAT_S
 from llmlaunch.controller.wire import (
-    HEARTBEAT_S,
     Expected,
     GatewayReport,
     HeartBeat,

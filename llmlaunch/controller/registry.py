@@ -23,19 +23,17 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from llmlaunch.common.dispatch_methods import DispatchMethod
+from llmlaunch.common.heartbeat import FASTCHAT_LEASE_S, LEASE_S, REPORT_LEASE_S
 from llmlaunch.controller.dispatch import Candidate, choose
 from llmlaunch.controller.wire import (
-    EXPIRY_S,
     FASTCHAT,
-    FASTCHAT_EXPIRY_S,
-    REPORT_EXPIRY_S,
     RegisterWorker,
     ReplicaRoute,
     RoutesResponse,
     WorkerStatus,
 )
 
-SETTLE_S = EXPIRY_S
+SETTLE_S = LEASE_S
 """Seconds after its start in which a controller cannot tell a dead worker from one that has not found it yet."""
 OPEN_SETTLE_S = 60.0
 """The same where FastChat's own workers may be about: they notice a new controller by their next heartbeat."""
@@ -82,7 +80,7 @@ class RegisteredWorker:
     @property
     def lease_s(self) -> float:
         """Seconds without a heartbeat after which it is forgotten."""
-        return FASTCHAT_EXPIRY_S if self.engine == FASTCHAT else EXPIRY_S
+        return FASTCHAT_LEASE_S if self.engine == FASTCHAT else LEASE_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +270,7 @@ def in_flight(table: Table, name: str, now: float) -> int:
     Right after a drain began, a gateway that was busy with the worker counts as one request at least, until it has
     reported again: it may have sent one just before it heard of the drain.
     """
-    fresh = [r for r in table.reports.values() if now - r.at <= REPORT_EXPIRY_S]
+    fresh = [r for r in table.reports.values() if now - r.at <= REPORT_LEASE_S]
     total = sum(r.in_flight.get(name, 0) for r in fresh)
     worker = table.workers.get(name)
     since = worker.draining_since if worker else None
@@ -290,7 +288,7 @@ def tick(table: Table, now: float) -> Table:
             name: replace(worker, last_seen=min(now, worker.last_seen + pause))
             for name, worker in workers.items()
         }
-    reports = {g: r for g, r in table.reports.items() if now - r.at <= REPORT_EXPIRY_S}
+    reports = {g: r for g, r in table.reports.items() if now - r.at <= REPORT_LEASE_S}
     table = replace(table, workers=workers, reports=reports, ticked_at=now)
     silent = {n for n, w in workers.items() if not w.verified and _lease_over(w, now)}
     if silent:

@@ -34,16 +34,8 @@ from pydantic import BaseModel, Field
 
 from llmlaunch.common.dispatch_methods import DispatchMethod
 
-HEARTBEAT_S = 5.0
-"""Seconds between two heartbeats of a worker."""
-EXPIRY_S = 15.0
-"""Seconds without a heartbeat after which a worker is forgotten; a verified one is asked first, and kept while it answers."""
 FASTCHAT = "fastchat"
 """The ``engine`` of FastChat's own workers: gateways translate for them."""
-FASTCHAT_EXPIRY_S = 100.0
-"""The same for FastChat's own workers, which send one every 45 s."""
-REPORT_EXPIRY_S = 10.0
-"""Seconds after which a gateway's report of its requests in flight does not count any more."""
 TOKEN_VARIABLE = "LLMLAUNCH_TOKEN"  # noqa: S105  # the name of a variable, not a secret
 KEY_VARIABLE = "LLMLAUNCH_WORKER_KEY"
 """Of a built-in worker: the key that its callers must show."""
@@ -104,7 +96,7 @@ class Expected(BaseModel):
 
 
 class GatewayReport(BaseModel):
-    """Sent when it changes, and while anything is in flight at least twice per REPORT_EXPIRY_S even if it does not."""
+    """Sent when it changes, and while anything is in flight at least twice per ``heartbeat.REPORT_LEASE_S`` even if it does not."""
 
     gateway: str
     """An id that is the gateway's own for its life."""

@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmlaunch.common import process_identity
+from llmlaunch.common.heartbeat import HEARTBEAT_S
 from llmlaunch.planning.types import Component, ProcessSpec
 from llmlaunch.supervision.core.reconcile import Slot
 from llmlaunch.supervision.core.types import Phase, Stage
 from llmlaunch.supervision.request import RequestFailed, request
 
-HEARTBEAT_S = 5.0
-"""As ``controller.wire.HEARTBEAT_S``, which lies behind pydantic; a test compares them."""
 _RETRY_S = 0.5
 _DRAIN_POLL_S = 0.2
 _ZEROS_TO_BELIEVE = 2

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from llmlaunch.common import backoff
+from llmlaunch.common.heartbeat import REPORT_AGAIN_S
 from llmlaunch.errors import UsageError
 from llmlaunch.gateway.http1.fetch import call
 from llmlaunch.gateway.http1.framing import InvalidResponse
@@ -35,8 +36,6 @@ RETRY_EARLY_S = 0.25
 KEEP_S = 0.5
 """Between two looks whether there is a table to write down."""
 REPORT_S = 1.0
-REPORT_ANYWAY_S = 4.0
-"""The controller forgets a report after 10 s: requests in flight are told again."""
 POLL_AT_LEAST_S = 0.2
 """Between two answers without news, from a controller that does not hold them."""
 
@@ -144,7 +143,7 @@ class ControllerSync:
             self._report_now.clear()
             counts = self._gateway.in_flight()
             now = time.monotonic()
-            if not asked and counts == sent and not (counts and now - sent_at > REPORT_ANYWAY_S):
+            if not asked and counts == sent and not (counts and now - sent_at > REPORT_AGAIN_S):
                 continue
             try:
                 report = {"gateway": self._gateway.identity, "in_flight": counts}

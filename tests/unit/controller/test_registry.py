@@ -9,14 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmlaunch.common.heartbeat import FASTCHAT_LEASE_S, HEARTBEAT_S, LEASE_S, REPORT_LEASE_S
 from llmlaunch.controller import registry
 from llmlaunch.controller.registry import DRAIN_NEWS_S, OPEN_SETTLE_S, SETTLE_S, RegisteredWorker, Table
 from llmlaunch.controller.wire import (
-    EXPIRY_S,
     FASTCHAT,
-    FASTCHAT_EXPIRY_S,
-    HEARTBEAT_S,
-    REPORT_EXPIRY_S,
     RegisterWorker,
     WorkerStatus,
 )
@@ -115,7 +112,7 @@ def test_a_worker_that_heartbeats_stays() -> None:
 
 
 def test_a_silent_worker_is_forgotten_when_its_lease_is_over_and_not_before() -> None:
-    t = run(table(worker(A)), EXPIRY_S)
+    t = run(table(worker(A)), LEASE_S)
     assert A in t.workers
     rev = t.rev
     t = run(t, 0.5)
@@ -125,14 +122,14 @@ def test_a_silent_worker_is_forgotten_when_its_lease_is_over_and_not_before() ->
 
 
 def test_a_worker_that_promised_no_heartbeat_is_kept() -> None:
-    assert A in run(table(worker(A, check_heart_beat=False)), 10 * EXPIRY_S).workers
+    assert A in run(table(worker(A, check_heart_beat=False)), 10 * LEASE_S).workers
 
 
 def test_a_controller_that_stood_still_blames_nobody() -> None:
     t = run(table(worker(A)), 3.0)
-    t = registry.tick(t, 3.0 + 10 * EXPIRY_S)
+    t = registry.tick(t, 3.0 + 10 * LEASE_S)
     assert A in t.workers
-    assert run(t, EXPIRY_S + 1).workers == {}
+    assert run(t, LEASE_S + 1).workers == {}
 
 
 def test_unregistering_takes_effect_at_once() -> None:
@@ -165,7 +162,7 @@ def test_in_flight_is_the_sum_of_what_gateways_said_last() -> None:
     t = registry.report(t, "g2", {A: 3}, 2.0)
     assert registry.in_flight(t, A, 2.0) == 5
     assert registry.in_flight(t, B, 2.0) == 0
-    assert registry.in_flight(t, A, 1.0 + REPORT_EXPIRY_S + 0.1) == 3  # g1 is silent, maybe dead
+    assert registry.in_flight(t, A, 1.0 + REPORT_LEASE_S + 0.1) == 3  # g1 is silent, maybe dead
     assert registry.in_flight(t, A, 99.0) == 0
     assert registry.tick(t, 99.0).reports == {}
 
@@ -298,7 +295,7 @@ def test_over_random_histories(history: list[tuple[tuple[str, str, Any], float]]
         assert t.rev >= before.rev
         if shown(t) != shown(before):
             assert t.rev > before.rev
-        alive = {name for name, at in last_word.items() if now - at <= EXPIRY_S}
+        alive = {name for name, at in last_word.items() if now - at <= LEASE_S}
         assert set(t.workers) == alive
         assert all(registry.in_flight(t, n, now) >= 0 for n in NAMES)
 
@@ -311,10 +308,10 @@ def test_any_changed_field_is_news(field: str) -> None:
 
 
 def test_fastchats_own_workers_have_two_of_their_heartbeats_time() -> None:
-    t = run(table(worker(A, engine=FASTCHAT), worker(B)), EXPIRY_S + 1)
+    t = run(table(worker(A, engine=FASTCHAT), worker(B)), LEASE_S + 1)
     assert set(t.workers) == {A}
-    assert run(t, 2 * 45 - EXPIRY_S).workers.keys() == {A}
-    assert run(t, FASTCHAT_EXPIRY_S).workers == {}
+    assert run(t, 2 * 45 - LEASE_S).workers.keys() == {A}
+    assert run(t, FASTCHAT_LEASE_S).workers == {}
 
 
 def test_a_controller_that_waits_for_them_settles_later() -> None:
@@ -331,19 +328,19 @@ def vouched(name: str = A, **fields: Any) -> RegisteredWorker:
 
 
 def test_no_lease_of_a_verified_worker_runs_out_by_itself() -> None:
-    t = run(table(vouched(A), worker(B)), 10 * EXPIRY_S)
+    t = run(table(vouched(A), worker(B)), 10 * LEASE_S)
     assert list(t.workers) == [A]
     assert [w.name for w in registry.late(t, t.ticked_at)] == [A]
 
 
 def test_only_verified_workers_whose_lease_is_over_are_asked() -> None:
     t = table(vouched(A), worker(B), vouched("http://10.0.0.3:1", check_heart_beat=False))
-    assert registry.late(t, EXPIRY_S) == []
-    assert [w.name for w in registry.late(t, EXPIRY_S + 1)] == [A]
+    assert registry.late(t, LEASE_S) == []
+    assert [w.name for w in registry.late(t, LEASE_S + 1)] == [A]
 
 
 def test_a_late_worker_goes_at_once_when_nobody_is_there() -> None:
-    t = run(table(vouched()), EXPIRY_S + 1)
+    t = run(table(vouched()), LEASE_S + 1)
     (asked,) = registry.late(t, t.ticked_at)
     after = registry.unanswered(t, asked, gone=True)
     assert after.workers == {}
@@ -351,7 +348,7 @@ def test_a_late_worker_goes_at_once_when_nobody_is_there() -> None:
 
 
 def test_a_late_worker_goes_when_it_is_silent_again_and_again() -> None:
-    t = run(table(vouched()), EXPIRY_S + 1)
+    t = run(table(vouched()), LEASE_S + 1)
     for _ in range(registry.FAILED_ASKS - 1):
         (asked,) = registry.late(t, t.ticked_at)
         t = registry.unanswered(t, asked, gone=False)
@@ -366,7 +363,7 @@ def test_a_late_worker_goes_when_it_is_silent_again_and_again() -> None:
 
 @pytest.mark.parametrize("news", ["heartbeat", "register", "drain", "unregister"])
 def test_an_old_question_does_not_touch_a_worker_that_was_heard_of_meanwhile(news: str) -> None:
-    t = run(table(vouched()), EXPIRY_S + 1)
+    t = run(table(vouched()), LEASE_S + 1)
     (asked,) = registry.late(t, t.ticked_at)
     now = t.ticked_at + 1
     match news:
@@ -383,7 +380,7 @@ def test_an_old_question_does_not_touch_a_worker_that_was_heard_of_meanwhile(new
 
 
 def test_a_heartbeat_forgives_questions_that_were_not_answered() -> None:
-    t = run(table(vouched()), EXPIRY_S + 1)
+    t = run(table(vouched()), LEASE_S + 1)
     (asked,) = registry.late(t, t.ticked_at)
     t = registry.unanswered(t, asked, gone=False)
     t, _ = registry.heartbeat(t, A, 0, t.ticked_at)
