@@ -72,6 +72,7 @@ def api(
     import os
     import sys
 
+    from llmlaunch.common import variables
     from llmlaunch.common.addresses import url
     from llmlaunch.common.browser_guard import door
     from llmlaunch.gateway import server
@@ -91,8 +92,8 @@ def api(
     where, bound, *_ = sock.getsockname()
     service = server.GatewayService(
         controller_url=controller_address,
-        token=os.environ.get("LLMLAUNCH_TOKEN", ""),
-        worker_keys=os.environ.get("LLMLAUNCH_WORKER_KEYS", ""),
+        token=os.environ.get(variables.TOKEN, ""),
+        worker_keys=os.environ.get(variables.WORKER_KEYS, ""),
         options=GatewayOptions(
             max_body_bytes=max_body_bytes,
             max_bodies_bytes=max_bodies_bytes,

@@ -13,11 +13,6 @@ from llmlaunch import paths
 from llmlaunch.common import files
 from llmlaunch.common.process_identity import ProcessId
 
-RUN_VARIABLE = "LLMLAUNCH_RUN"
-"""In the environment of every process: which run of which supervisor started it."""
-STATE_VARIABLE = "LLMLAUNCH_STATE_FILE"
-"""Tells a shim where its supervisor notes what it runs. Programs do not get it."""
-
 
 @dataclass(frozen=True, slots=True)
 class SupervisedProcess:

@@ -27,6 +27,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from llmlaunch import http_server
+from llmlaunch.common import variables
 from llmlaunch.common.addresses import url
 from llmlaunch.common.browser_guard import door
 from llmlaunch.common.dispatch_methods import DEFAULT, DispatchMethod
@@ -38,9 +39,7 @@ from llmlaunch.controller.late_heartbeats import LateWorkers
 from llmlaunch.controller.registry import OPEN_SETTLE_S, SETTLE_S, Table
 from llmlaunch.controller.request_bodies import EXCEPTION_HANDLERS, RefusedBody, number, read
 from llmlaunch.controller.wire import (
-    DEPLOYMENT_VARIABLE,
     FASTCHAT,
-    TOKEN_VARIABLE,
     Expected,
     GatewayReport,
     HeartBeat,
@@ -371,14 +370,14 @@ def _words(names: Sequence[str]) -> str:
 def run(sock: socket.socket, dispatch: DispatchMethod, *, open_registration: bool, name: str = "") -> int:
     """Serve a controller on the listening ``sock``, which is also called ``name``, until a signal ends it; return the process's exit code.
 
-    The token is the value of the environment variable ``TOKEN_VARIABLE``; unset or empty means that there is none.
+    The token is the value of the environment variable LLMLAUNCH_TOKEN; unset or empty means that there is none.
     """
-    token = os.environ.get(TOKEN_VARIABLE, "")
+    token = os.environ.get(variables.TOKEN, "")
     controller = Controller(
         dispatch,
         token=token,
         open_registration=open_registration,
-        supervised=DEPLOYMENT_VARIABLE in os.environ,
+        supervised=variables.DEPLOYMENT in os.environ,
     )
     host, port, *_ = sock.getsockname()
     if open_registration:
@@ -386,7 +385,7 @@ def run(sock: socket.socket, dispatch: DispatchMethod, *, open_registration: boo
     elif token:
         who = "workers register with the token"
     else:
-        who = f"no {TOKEN_VARIABLE}: only workers on this machine may register"
+        who = f"no {variables.TOKEN}: only workers on this machine may register"
 
     def started() -> None:
         log.info("controller on %s, dispatch %s; %s", url(host, port), dispatch, who)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
+from llmlaunch.common import variables
 from llmlaunch.common.addresses import is_loopback
 from llmlaunch.controller import grants
 from llmlaunch.controller.grants import Role, TokenScope
 from llmlaunch.controller.request_bodies import RefusedBody
-from llmlaunch.controller.wire import TOKEN_VARIABLE
 from llmlaunch.controller.worker_probe import BadAddressError, WorkerAddress, is_own, parse_address
 
 
@@ -60,12 +60,12 @@ class Callers:
         if self._secret:
             raise RefusedBody(
                 401,
-                f"show the token: Authorization: Bearer ${TOKEN_VARIABLE}; or let workers without it register: "
+                f"show the token: Authorization: Bearer ${variables.TOKEN}; or let workers without it register: "
                 "controller: {open_registration: true}",
                 code="missing_token",
             )
         raise _forbidden(
-            f"without a token this is open to this machine alone: set {TOKEN_VARIABLE} for the controller and for {ip}, "
+            f"without a token this is open to this machine alone: set {variables.TOKEN} for the controller and for {ip}, "
             "or start the controller with --open-registration"
         )
 

@@ -36,13 +36,6 @@ from llmlaunch.common.dispatch_methods import DispatchMethod
 
 FASTCHAT = "fastchat"
 """The ``engine`` of FastChat's own workers: gateways translate for them."""
-TOKEN_VARIABLE = "LLMLAUNCH_TOKEN"  # noqa: S105  # the name of a variable, not a secret
-KEY_VARIABLE = "LLMLAUNCH_WORKER_KEY"
-"""Of a built-in worker: the key that its callers must show."""
-KEYS_VARIABLE = "LLMLAUNCH_WORKER_KEYS"
-"""Of a gateway: what the keys of all workers are derived from."""
-DEPLOYMENT_VARIABLE = "LLMLAUNCH_DEPLOYMENT"
-"""Set for what a supervisor started."""
 
 
 class WorkerStatus(BaseModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from llmlaunch.common import variables
 from llmlaunch.engines import common
 from llmlaunch.engines.flags import positive, refused, to_flags, twice
 from llmlaunch.engines.types import Launch, LaunchRequest, MemoryRule, MetricNames
@@ -28,7 +29,7 @@ class Transformers:
     name = "transformers"
     memory = MemoryRule(context_bytes=720 << 20, graph_bytes=128 << 20, layer_split=True, expands_mla=True)
     index_mask = False
-    key_variable = "LLMLAUNCH_WORKER_KEY"
+    key_variable = variables.WORKER_KEY
     auto_cpu = True
 
     def problems(self, model: ModelSpec) -> tuple[str, ...]:

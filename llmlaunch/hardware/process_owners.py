@@ -10,8 +10,10 @@ from pathlib import Path
 
 import psutil
 
-DEPLOYMENT = b"LLMLAUNCH_DEPLOYMENT="
-COMPONENT = b"LLMLAUNCH_COMPONENT="
+from llmlaunch.common import variables
+
+DEPLOYMENT = f"{variables.DEPLOYMENT}=".encode()
+COMPONENT = f"{variables.COMPONENT}=".encode()
 _MAX_DEPTH = 32
 
 

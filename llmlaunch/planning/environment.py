@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping
 
+from llmlaunch.common import variables
 from llmlaunch.planning.types import Component, ProcessSpec
 
 _SECRET_WORDS = frozenset((
@@ -46,7 +47,7 @@ Nothing here may be read twice: a value can be as long as the kernel allows, 128
 """
 _PROXIES = frozenset(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "FTP_PROXY"))
 """A download goes through them, password and all."""
-OURS = frozenset(("LLMLAUNCH_TOKEN", "LLMLAUNCH_WORKER_KEY", "LLMLAUNCH_WORKER_KEYS", "LLMLAUNCH_API_KEY"))
+OURS = frozenset((variables.TOKEN, variables.WORKER_KEY, variables.WORKER_KEYS, variables.API_KEY))
 """What a deployment hands to its own processes one by one, and the key of a client: never passed on."""
 _MINIMUM = frozenset((
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LLMLAUNCH_HOME", "LLMLAUNCH_CACHE",

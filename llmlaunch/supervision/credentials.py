@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+from llmlaunch.common.variables import TOKEN, WORKER_KEYS
 from llmlaunch.controller import grants
 from llmlaunch.planning.types import Component, ProcessSpec
-
-TOKEN_VARIABLE = "LLMLAUNCH_TOKEN"  # noqa: S105  # the name of a variable; this one and the next as in controller/wire.py
-KEYS_VARIABLE = "LLMLAUNCH_WORKER_KEYS"
 
 
 def credentials(secret: str, spec: ProcessSpec) -> dict[str, str]:
@@ -15,12 +13,12 @@ def credentials(secret: str, spec: ProcessSpec) -> dict[str, str]:
     An engine that the supervisor registers gets no token, and one that cannot be told a key gets none.
     """
     if spec.component is Component.CONTROLLER:
-        return {TOKEN_VARIABLE: secret}
+        return {TOKEN: secret}
     if spec.component is Component.API:
-        return {TOKEN_VARIABLE: grants.gateway_token(secret), KEYS_VARIABLE: grants.key_seed(secret)}
+        return {TOKEN: grants.gateway_token(secret), WORKER_KEYS: grants.key_seed(secret)}
     found = {}
     if spec.self_registering:
-        found[TOKEN_VARIABLE] = grants.replica_token(secret, spec.address, spec.names)
+        found[TOKEN] = grants.replica_token(secret, spec.address, spec.names)
     if spec.key_variable:
         found[spec.key_variable] = key_of(secret, spec)
     return found

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from llmlaunch import paths
-from llmlaunch.common import files, process_identity
+from llmlaunch.common import files, process_identity, variables
 from llmlaunch.common.process_identity import ProcessId
 from llmlaunch.control import state_file
 from llmlaunch.errors import PortTakenError, StartError
@@ -40,7 +40,6 @@ from llmlaunch.supervision.loop import Post
 from llmlaunch.supervision.processes import cgroups, procs
 from llmlaunch.supervision.processes.oom import LOOK_EVERY_S, OomCount
 from llmlaunch.supervision.processes.spawn import (
-    CGROUP_VARIABLE,
     CannotExecute,
     ProcessTree,
     Shims,
@@ -235,10 +234,10 @@ class ProcessEffects:
             raise PortTakenError(taken)
         key = (spec.name, incarnation)
         marks = {
-            state_file.RUN_VARIABLE: self._run,
-            "LLMLAUNCH_DEPLOYMENT": self._where.name,
-            "LLMLAUNCH_COMPONENT": spec.name,
-            "LLMLAUNCH_INCARNATION": str(incarnation),
+            variables.RUN: self._run,
+            variables.DEPLOYMENT: self._where.name,
+            variables.COMPONENT: spec.name,
+            variables.INCARNATION: str(incarnation),
         }
         # Python buffers what it prints to a file: the reason of a crash would be lost, and progress come late.
         inherited = child_environment(self._inherited.get(spec.name, os.environ), spec, self._private_env)
@@ -246,7 +245,7 @@ class ProcessEffects:
         if spec.engine != EngineName.COMMAND:
             # `python -m` would import a json.py or a tokenizers.py that lies beside the manifest.
             env.setdefault("PYTHONSAFEPATH", "1")
-        env[state_file.STATE_VARIABLE] = str(self._where.state_file)
+        env[variables.STATE_FILE] = str(self._where.state_file)
         life = f"{self._where.name}-{spec.name}-{incarnation}-{self._run[:8]}"
         target = component_logs.target(self._where, spec.name, incarnation, spec.log_max_bytes, spec.log_keep)
         with contextlib.ExitStack() as stack:
@@ -256,7 +255,7 @@ class ProcessEffects:
                     f"its log cannot be opened: the disk with {self._where.logs} does not answer"
                 )
             stack.push(target)
-            env[CGROUP_VARIABLE] = group = cgroups.make(self._cgroup, life)
+            env[variables.CGROUP] = group = cgroups.make(self._cgroup, life)
             with contextlib.ExitStack() as on_failure:
                 on_failure.callback(cgroups.remove, group)
                 tree = start_under_shim(spec.argv, env, self._folder(spec), output, self._shims)

@@ -13,9 +13,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from llmlaunch import http_server
+from llmlaunch.common import variables
 from llmlaunch.common.browser_guard import door
 from llmlaunch.controller.client import ControllerClient, keep_registered
-from llmlaunch.controller.wire import KEY_VARIABLE, TOKEN_VARIABLE, RegisterWorker, WorkerStatus
+from llmlaunch.controller.wire import RegisterWorker, WorkerStatus
 from llmlaunch.errors import LlmlaunchError, StartError
 from llmlaunch.worker.api.auth import Keyed
 from llmlaunch.worker.api.inflight import hand_over
@@ -61,7 +62,7 @@ class _Worker:
         self.config = config
         self.state = State(needs_controller=bool(config.controller_address))
         self.front = Front(config, self.state)
-        self.key = os.environ.get(KEY_VARIABLE, "")
+        self.key = os.environ.get(variables.WORKER_KEY, "")
         """What callers must show; empty: nothing."""
         self.failure: LlmlaunchError | None = None
         self.end = asyncio.Event()
@@ -140,7 +141,7 @@ class _Worker:
         self.end.set()
 
     async def _stay_registered(self, loaded: loader.Loaded) -> None:
-        client = ControllerClient(self.config.controller_address, token=os.environ.get(TOKEN_VARIABLE, ""))
+        client = ControllerClient(self.config.controller_address, token=os.environ.get(variables.TOKEN, ""))
 
         def registration() -> RegisterWorker:
             return RegisterWorker(

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from llmlaunch import paths
 from llmlaunch.cli import app
-from llmlaunch.common import files, process_identity
+from llmlaunch.common import files, process_identity, variables
 from llmlaunch.common.process_identity import ProcessId
 from llmlaunch.control import state_file, supervisor_process
 from llmlaunch.control.planning_lock import planning_lock
@@ -278,7 +278,7 @@ def test_a_process_that_is_not_ours_is_left_alone_whatever_the_state_says(home: 
 
 
 def test_a_process_of_ours_is_ended_also_when_it_wiped_its_environment(home: Path) -> None:
-    for env in ({state_file.RUN_VARIABLE: "run"}, {}):
+    for env in ({variables.RUN: "run"}, {}):
         ours = subprocess.Popen(["sleep", "60"], env=env)
         found = process_identity.identify(ours.pid)
         assert found is not None

@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "llmlaunch"
-PURE_COMMON = ("addresses", "backoff", "deployment_name", "dispatch_methods", "heartbeat", "spelling")
+PURE_COMMON = (
+    "addresses",
+    "backoff",
+    "deployment_name",
+    "dispatch_methods",
+    "heartbeat",
+    "spelling",
+    "variables",
+)
 """The modules of ``common`` that pure rooms may use, being pure themselves."""
 PURE_ROOMS = (
     *(f"common/{name}.py" for name in PURE_COMMON),

@@ -184,7 +184,9 @@ def find(
 
     The key comes from LLMLAUNCH_API_KEY, else from the deployment's own keys, else from OPENAI_API_KEY.
     """
-    own = os.environ.get("LLMLAUNCH_API_KEY", "")
+    from llmlaunch.common.variables import API_KEY
+
+    own = os.environ.get(API_KEY, "")
     others = os.environ.get("OPENAI_API_KEY", "")
     limit = timeout_s or 600.0
     if api_base is not None:

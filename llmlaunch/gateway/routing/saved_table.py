@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmlaunch.common import files
+from llmlaunch.common import files, variables
 from llmlaunch.common.deployment_name import is_deployment_name
 from llmlaunch.gateway.routing import route_table
 from llmlaunch.gateway.routing.route_table import RouteTable
@@ -44,7 +44,7 @@ class TableOrigin:
 
 def of_deployment(env: Mapping[str, str], controller: str) -> SavedTable | None:
     """The memory of what a supervisor started, as the environment names it; None for a gateway by hand."""
-    name, run = env.get("LLMLAUNCH_DEPLOYMENT", ""), env.get("LLMLAUNCH_RUN", "")
+    name, run = env.get(variables.DEPLOYMENT, ""), env.get(variables.RUN, "")
     if not run or not is_deployment_name(name):
         return None
     return SavedTable(DeploymentPaths(name).routes_file, TableOrigin(name, run, controller))

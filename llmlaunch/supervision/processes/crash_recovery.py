@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from llmlaunch import paths
 from llmlaunch.common import files
 from llmlaunch.common.process_identity import ProcessId, boot_id, identify
-from llmlaunch.control.state_file import RUN_VARIABLE, SupervisorState, read_state
+from llmlaunch.common.variables import RUN
+from llmlaunch.control.state_file import SupervisorState, read_state
 from llmlaunch.supervision.control_socket import AlreadyRunningError, take_lock
 from llmlaunch.supervision.processes import cgroups, procs
 
@@ -50,9 +51,9 @@ def _sweep(state: SupervisorState) -> CleanupResult:
     seen: set[ProcessId] = set()
 
     def alive() -> list[int]:
-        ours = procs.with_environment({RUN_VARIABLE: state.run}) if state.run else []
+        ours = procs.with_environment({RUN: state.run}) if state.run else []
         # A pid and a start time may be of a file that was copied here; an environment tells whose process it is.
-        roots = [p.pid for p in named if p.alive and not procs.is_another(p.pid, RUN_VARIABLE, state.run)]
+        roots = [p.pid for p in named if p.alive and not procs.is_another(p.pid, RUN, state.run)]
         below = [p.pid for family in procs.families(roots).values() for p in family]
         grouped = [pid for group in groups for pid in cgroups.pids(group)]
         found = {*roots, *below, *ours, *grouped} - {os.getpid()}

@@ -13,15 +13,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from llmlaunch.common import process_identity
+from llmlaunch.common import process_identity, variables
 from llmlaunch.common.process_identity import ProcessId
 from llmlaunch.errors import StartError
 from llmlaunch.supervision.logs.component_logs import LogTarget
 from llmlaunch.supervision.processes import cgroups, procs
 
 SHIM = Path(__file__).with_name("shim.py")
-CGROUP_VARIABLE = "LLMLAUNCH_CGROUP"
-"""Tells a shim the control group that its program goes to. Programs do not get it."""
 _REPORT_S = 15.0
 _PORT_S = 0.5
 """How long a port may take to come free; the kernel closes a dead process's sockets, but not within the same instant."""
@@ -203,7 +201,7 @@ def start_under_shim(
         )
     except (OSError, ValueError) as error:
         raise StartError(f"its keeper could not be started: {error}") from None
-    return ProcessTree(popen, shims, env.get(CGROUP_VARIABLE, ""))
+    return ProcessTree(popen, shims, env.get(variables.CGROUP, ""))
 
 
 def wait_for_port(host: str, port: int) -> str:

@@ -19,8 +19,8 @@ import httpx
 import uvicorn
 
 from llmlaunch import http_server
+from llmlaunch.common import variables
 from llmlaunch.controller.app import Controller
-from llmlaunch.controller.wire import TOKEN_VARIABLE
 from tests.support.ports import free_port
 from tests.support.waiting import wait_until
 
@@ -91,9 +91,9 @@ class Process:
     def __init__(self, folder: Path, port: int, *options: str, token: str = "") -> None:
         self.url = f"http://127.0.0.1:{port}"
         self.log = folder / f"controller-{port}-{len(list(folder.iterdir()))}.log"
-        environment = {k: v for k, v in os.environ.items() if k != TOKEN_VARIABLE}
+        environment = {k: v for k, v in os.environ.items() if k != variables.TOKEN}
         if token:
-            environment[TOKEN_VARIABLE] = token
+            environment[variables.TOKEN] = token
         with self.log.open("wb") as out:
             self.popen = subprocess.Popen(
                 [sys.executable, "-m", "llmlaunch", "controller", "--port", str(port), *options],

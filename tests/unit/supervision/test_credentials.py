@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from llmlaunch.controller import grants, wire
+from llmlaunch.common.variables import TOKEN, WORKER_KEYS
+from llmlaunch.controller import grants
 from llmlaunch.controller.grants import Role, TokenScope
 from llmlaunch.engines import registry
 from llmlaunch.planning.environment import OURS, looks_secret
 from llmlaunch.planning.types import Component, ProcessSpec
-from llmlaunch.supervision.credentials import KEYS_VARIABLE, TOKEN_VARIABLE, credentials, key_of
+from llmlaunch.supervision.credentials import credentials, key_of
 
 SECRET = "the-secret-of-a-deployment"
 WORKER = ProcessSpec(
@@ -18,7 +19,7 @@ WORKER = ProcessSpec(
 
 
 def granted(spec: ProcessSpec) -> TokenScope | None:
-    token = credentials(SECRET, spec).get(TOKEN_VARIABLE)
+    token = credentials(SECRET, spec).get(TOKEN)
     return grants.read(SECRET, token) if token is not None else None
 
 
@@ -41,7 +42,7 @@ def test_an_engine_that_is_registered_by_the_supervisor_gets_none() -> None:
 def test_an_engine_that_can_be_told_a_key_gets_the_one_that_the_gateway_derives() -> None:
     spec = replace(WORKER, key_variable="VLLM_API_KEY")
     gateway = credentials(SECRET, replace(WORKER, component=Component.API))
-    key = grants.worker_key(gateway[KEYS_VARIABLE], spec.address)
+    key = grants.worker_key(gateway[WORKER_KEYS], spec.address)
     assert credentials(SECRET, spec) == {"VLLM_API_KEY": key}
     assert key_of(SECRET, spec) == key
     assert key_of(SECRET, WORKER) == ""
@@ -49,12 +50,7 @@ def test_an_engine_that_can_be_told_a_key_gets_the_one_that_the_gateway_derives(
 
 def test_what_is_handed_over_is_passed_on_to_nobody() -> None:
     """A deployment that is started inside another one's process must not inherit its keys."""
-    own = {TOKEN_VARIABLE, KEYS_VARIABLE, registry.get("transformers").key_variable}
+    own = {TOKEN, WORKER_KEYS, registry.get("transformers").key_variable}
     assert own < OURS
     for name in ("vllm", "llamacpp"):
         assert looks_secret(registry.get(name).key_variable)
-
-
-def test_the_names_of_the_variables_are_the_wires() -> None:
-    assert (TOKEN_VARIABLE, KEYS_VARIABLE) == (wire.TOKEN_VARIABLE, wire.KEYS_VARIABLE)
-    assert registry.get("transformers").key_variable == wire.KEY_VARIABLE
