@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import ctypes
 import json
 import logging
 import os
@@ -29,6 +28,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from llmlaunch import __version__, http_server, paths
 from llmlaunch.common import files, signals
 from llmlaunch.common.deployment_name import RULE, is_deployment_name
+from llmlaunch.common.prctl import adopt_orphans
 from llmlaunch.common.process_identity import ProcessId
 from llmlaunch.control.types import ALREADY_RUNNING_EXIT, SupervisorStatus
 from llmlaunch.errors import LlmlaunchError, UsageError
@@ -45,7 +45,6 @@ from llmlaunch.supervision.watchdog import Watchdog
 
 POLICY_VARIABLE = "LLMLAUNCH_SUPERVISION"
 """Overrides fields of ``restart.Policy``, as a JSON object: {"stable_s": 5}. Meant for tests."""
-_PR_SET_CHILD_SUBREAPER = 36
 log = logging.getLogger(__name__)
 
 
@@ -210,7 +209,7 @@ def _serve(where: paths.DeploymentPaths, policy: Policy, lifeline_fd: int | None
     try:
         supervisor_log.keep(where)
         # Orphans of a shim that somebody killed come here, not to pid 1, and are ended.
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        adopt_orphans()
         left = crash_recovery.clean_after_crash(where).left
         sock = control_socket.bind_socket(where)
         log.info("supervising %s, pid %d", where.name, os.getpid())

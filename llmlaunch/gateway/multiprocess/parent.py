@@ -16,7 +16,6 @@ with the options or the port was said before, once. The parent has no thread and
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import os
 import select
@@ -30,6 +29,7 @@ from typing import NoReturn
 
 from llmlaunch import http_server as serve
 from llmlaunch.common import backoff, signals
+from llmlaunch.common.prctl import die_with_parent
 from llmlaunch.errors import UsageError
 from llmlaunch.gateway.multiprocess.death_ledger import DeathLedger
 from llmlaunch.gateway.multiprocess.loop_liveness import LOOK_S, STOPPED, LoopLiveness, ProcessSample, read
@@ -49,7 +49,6 @@ STEADY_S = 10.0
 AGAIN_FIRST_S, AGAIN_MOST_S = 0.1, 5.0
 START_TRIES = 3
 """Before all have served once: starts of one of them that may fail."""
-_PR_SET_PDEATHSIG = 1
 
 Serve = Callable[[socket.socket, ProcessGroup, Callable[[], None]], int]
 """Serves on the socket as one of a crew, in a new process; calls the last argument once it does; returns its exit code."""
@@ -225,7 +224,7 @@ class ParentProcess:
         """Be a member: in the new process."""
         code = 1
         try:
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            die_with_parent()
             if os.getppid() != parent:
                 os._exit(1)  # it died before the line above
             signal.set_wakeup_fd(-1)

@@ -1,9 +1,9 @@
 """Keeps one process tree, and takes it down when its owner dies, however that dies.
 
-Run as ``python -I -S shim.py FOLDER NAME MOST KEEP PROGRAM ARG…``; standard library alone, and of llmlaunch only the file
-``log_writer`` beside this one. The environment and the working folder are the program's. FOLDER is a descriptor of the folder
-(-1: there is none) in which the program's output becomes the log NAME, KEEP files of MOST bytes at most. Three more
-descriptors belong to the owner:
+Run as ``python -I -S shim.py FOLDER NAME MOST KEEP PROGRAM ARG…``; standard library alone, and of llmlaunch only the files
+``log_writer`` beside this one, ``prctl`` and ``variables`` in ``common``. The environment and the working folder are the
+program's. FOLDER is a descriptor of the folder (-1: there is none) in which the program's output becomes the log NAME, KEEP
+files of MOST bytes at most. Three more descriptors belong to the owner:
 
 * 0, a pipe that the owner holds open: lines ``term SECONDS`` and ``kill``; end of file means that the owner is gone
 * 1, a pipe for reports: ``pid N`` once the program runs, or ``fail ERRNO TEXT``; at the end ``exit CODE LEFT``, where CODE is
@@ -34,10 +34,12 @@ import termios
 import time
 
 sys.path.append(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
+sys.path.append(os.path.join(sys.path[-1], "..", "..", "common"))  # noqa: PTH118
 
 from log_writer import TALLY_BYTES, LogWriter, Tally, copy  # type: ignore[import-not-found]
+from prctl import adopt_orphans, die_with_parent  # type: ignore[import-not-found]
+from variables import CGROUP, RUN, STATE_FILE  # type: ignore[import-not-found]
 
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 ORPHAN_GRACE_S = 0.8  # the owner is gone: nobody waits for an answer any more
 LEFTOVER_GRACE_S = 1.0  # the program has ended and left some of its children behind
 KILL_PATIENCE_S = 15.0  # processes in uninterruptible sleep may outlast even SIGKILL
@@ -165,13 +167,12 @@ def disguise(title: str) -> None:
 class Shim:
     def __init__(self, argv: list[str], log: Log) -> None:
         self.log = log
-        self.libc = ctypes.CDLL(None, use_errno=True)
-        self.libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        adopt_orphans()
         self.woken, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(wake)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        self.cgroup = os.environ.pop("LLMLAUNCH_CGROUP", "")
-        self.state_file = os.environ.pop("LLMLAUNCH_STATE_FILE", "")
+        self.cgroup = os.environ.pop(CGROUP, "")
+        self.state_file = os.environ.pop(STATE_FILE, "")
         self.reports = os.dup(1)
         for number in (1, 2):
             os.dup2(log.sink, number)
@@ -211,7 +212,7 @@ class Shim:
 
     def become(self, argv: list[str], owner: int) -> None:
         os.setsid()
-        self.libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        die_with_parent()
         if os.getppid() != owner:
             os._exit(127)  # the shim died before the line above
         signal.set_wakeup_fd(-1)
@@ -334,7 +335,7 @@ class Shim:
             descriptor = os.open(self.state_file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
             with open(descriptor, "rb") as file:  # noqa: PTH123
                 state = json.loads(file.read(STATE_BYTES))
-            if state["run"] != os.environ["LLMLAUNCH_RUN"]:
+            if state["run"] != os.environ[RUN]:
                 return
             kept = [k for k in state["processes"] if not self.alive(k["shim"])]
             unkept = [p for k in kept for p in (k["program"], *k["descendants"]) if p]
