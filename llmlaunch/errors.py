@@ -41,6 +41,8 @@ class LlmlaunchError(Exception):
 
 
 class UsageError(LlmlaunchError):
+    """The command line, a file that it names, or a flag is wrong."""
+
     code = "usage"
     exit_code = 2
 
@@ -58,6 +60,7 @@ class Problem:
 
     @property
     def where(self) -> str:
+        """``file:line:column``, or the file alone for what concerns all of it."""
         return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
 
     def __str__(self) -> str:
@@ -81,34 +84,50 @@ class ManifestError(LlmlaunchError):
 
 
 class ModelError(LlmlaunchError):
+    """A model cannot be found, read or understood."""
+
     code = "model"
 
 
 class HardwareError(LlmlaunchError):
+    """A device was named that this machine does not have, or a description of hardware cannot be read."""
+
     code = "hardware"
 
 
 class PlanError(LlmlaunchError):
+    """Something does not fit, or could not start as planned."""
+
     code = "plan"
 
 
 class PortTakenError(LlmlaunchError):
+    """A requested port is held by somebody else."""
+
     code = "port_taken"
 
 
 class NotRunningError(LlmlaunchError):
+    """No deployment of that name runs now."""
+
     code = "not_running"
     exit_code = 3
 
 
 class StartError(LlmlaunchError):
+    """A component failed, with its reason."""
+
     code = "start"
 
 
 class DeadlineError(LlmlaunchError):
+    """The time given by the user is over."""
+
     code = "deadline"
     exit_code = 4
 
 
 class ControlError(LlmlaunchError):
+    """The supervisor refused a request, or does not answer."""
+
     code = "control"

@@ -79,10 +79,12 @@ class DeploymentPaths:
 
     @property
     def run(self) -> Path:
+        """Folder of what lasts as long as the deployment runs."""
         return run_root() / self.name
 
     @property
     def socket(self) -> Path:
+        """The supervisor's unix socket."""
         return self.run / "control.sock"
 
     @property
@@ -92,14 +94,17 @@ class DeploymentPaths:
 
     @property
     def lock(self) -> Path:
+        """Locked by the supervisor for as long as it lives."""
         return self.state / "lock"
 
     @property
     def state(self) -> Path:
+        """Folder of what outlives a run."""
         return state_root() / self.name
 
     @property
     def state_file(self) -> Path:
+        """What the supervisor runs, by pid and start time."""
         return self.state / "state.json"
 
     @property
@@ -109,10 +114,12 @@ class DeploymentPaths:
 
     @property
     def logs(self) -> Path:
+        """Folder of all logs of the deployment."""
         return self.state / "logs"
 
     @property
     def supervisor_log(self) -> Path:
+        """What the supervisor itself printed."""
         return self.logs / "supervisor.log"
 
     def log(self, component: str, incarnation: int) -> Path:

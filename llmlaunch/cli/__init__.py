@@ -32,9 +32,9 @@ def _fill_closed_streams() -> None:
 
 
 def _take_any_text() -> None:
-    """A file's name is bytes, and a terminal's encoding may lack a letter: neither is a reason to fail.
+    r"""A file's name is bytes, and a terminal's encoding may lack a letter: neither is a reason to fail.
 
-    What cannot be encoded is shown as its escape. Of a lone byte of a name that is not UTF-8 that is ``\\udcNN``, which is how
+    What cannot be encoded is shown as its escape. Of a lone byte of a name that is not UTF-8 that is ``\udcNN``, which is how
     JSON writes it, too.
     """
     for stream, errors in ((sys.stdin, "replace"), (sys.stdout, "backslashreplace")):

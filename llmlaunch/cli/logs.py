@@ -25,9 +25,9 @@ def logs(
     ),
     name: str | None = NAME,
 ) -> None:
-    """Show what components printed, also when they are down.
+    r"""Show what components printed, also when they are down.
 
-    Several are told apart by a prefix. Control characters are shown as ^[ or \\x9b, because a terminal would obey them.
+    Several are told apart by a prefix. Control characters are shown as ^[ or \x9b, because a terminal would obey them.
 
     -f follows; a manifest is given as --file here.
     """

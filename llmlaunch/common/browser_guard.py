@@ -26,6 +26,8 @@ _PORTS = {"http": "80", "https": "443"}
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
+    """The HTTP answer for a caller that is not let in: status, and the code and message of the error."""
+
     status: int
     code: str
     message: str
@@ -58,6 +60,7 @@ class Door:
         return self.knows(host) or _is_address(name_of(host))
 
     def trusts(self, origin: str) -> bool:
+        """Whether pages of ``origin`` may call the server from a browser."""
         return ANY in self.origins or origin in self.origins
 
 

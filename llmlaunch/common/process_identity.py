@@ -18,6 +18,7 @@ class ProcessId:
 
     @property
     def alive(self) -> bool:
+        """Whether this very process lives still; a later one with the same pid does not count."""
         return identify(self.pid) == self
 
 
@@ -45,7 +46,7 @@ def command_line(pid: int) -> list[str]:
 
 
 def stat_fields(pid: int) -> list[bytes] | None:
-    """The fields after the command's name: state, parent, …"""
+    """The fields after the command's name, the state first and then the parent; None for a process that is gone."""
     try:
         return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:

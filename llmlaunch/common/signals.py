@@ -28,7 +28,7 @@ def not_ignored(numbers: Iterable[int]) -> tuple[int, ...]:
 
 
 def meaningless() -> tuple[int, ...]:
-    """Signals that nobody handles and that would end this process without a word: SIGUSR1, SIGALRM, SIGXCPU …
+    """Signals that nobody handles and that would end this process without a word, such as SIGUSR1 and SIGALRM.
 
     A server notes them and goes on.
     """

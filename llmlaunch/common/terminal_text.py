@@ -17,7 +17,7 @@ _UNSAFE = re.compile(
 
 
 def visible(text: str) -> str:
-    """``text`` with its control characters in print: ``^[`` for escape, ``\\x9b`` for C1, ``\\u202e`` for bidirectional overrides.
+    r"""``text`` with its control characters in print: ``^[`` for escape, ``\x9b`` for C1, ``\u202e`` for bidirectional overrides.
 
     Tabs and line feeds stay, and so do the line ends of Windows, as line feeds.
     """

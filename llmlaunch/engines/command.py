@@ -20,6 +20,8 @@ _KNOWN = ("host", "port", "model", "name", "names")
 
 
 class CommandEngine:
+    """Any server, started with the words of ``command:``. Nothing is known of it but its port."""
+
     name = "command"
     memory = MemoryRule(preallocates=True)
     index_mask = True

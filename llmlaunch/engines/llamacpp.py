@@ -41,6 +41,8 @@ _LAYERS = ("gpu-layers", "n-gpu-layers", "ngl")
 
 
 class LlamaCpp:
+    """``llama-server`` on a GGUF file."""
+
     name = "llamacpp"
     memory = MemoryRule(
         default_sequences=4, default_context=8192, batch_tokens=512, layer_split=True, preallocates=True

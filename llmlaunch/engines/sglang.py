@@ -39,6 +39,8 @@ _PROGRESS = (
 
 
 class Sglang:
+    """``sglang.launch_server``."""
+
     name = "sglang"
     memory = MemoryRule(graph_bytes=3 << 29, paged=True, preallocates=True, half_precision=True)
     index_mask = True

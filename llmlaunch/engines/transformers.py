@@ -26,6 +26,8 @@ _OWNED = common.OWNED | {
 
 
 class Transformers:
+    """``llmlaunch worker`` in this very installation."""
+
     name = "transformers"
     memory = MemoryRule(context_bytes=720 << 20, graph_bytes=128 << 20, layer_split=True, expands_mla=True)
     index_mask = False

@@ -41,6 +41,8 @@ _PROGRESS = (
 
 
 class Vllm:
+    """``vllm serve``, from the PATH that its process gets."""
+
     name = "vllm"
     memory = MemoryRule(graph_bytes=3 << 29, paged=True, preallocates=True, half_precision=True)
     index_mask = True

@@ -25,6 +25,8 @@ class LinkKind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class GpuProcess:
+    """A process with memory on a GPU, as the driver sees it: the host's pid."""
+
     pid: int
     used_bytes: int | None
     """None when the driver does not tell (containers, MIG)."""
@@ -33,6 +35,8 @@ class GpuProcess:
 
 @dataclass(frozen=True, slots=True)
 class MigDevice:
+    """A MIG instance, which is planned like a GPU of its own. Sizes in bytes."""
+
     uuid: str
     name: str
     total_bytes: int
@@ -44,6 +48,8 @@ class MigDevice:
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
+    """One physical GPU at the moment of the look. Utilisation in percent, temperature in °C."""
+
     index: int
     """NVML's index, in PCI bus order, the same that CUDA uses under CUDA_DEVICE_ORDER=PCI_BUS_ID."""
     uuid: str
@@ -68,6 +74,8 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class Link:
+    """How two GPUs are joined."""
+
     a: str
     """UUID."""
     b: str

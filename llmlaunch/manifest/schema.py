@@ -45,10 +45,14 @@ _FILLED_IN = {"type": "string", "pattern": r"\$\{[A-Za-z_]"}
 
 
 class ManifestSection(BaseModel):
+    """A mapping of the manifest. Unknown keys are mistakes, and values are not converted."""
+
     model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
 
 class ControllerPart(ManifestSection):
+    """The controller: where it listens, and how it chooses among replicas."""
+
     host: Host = Field(default=DEFAULT_HOST, examples=["127.0.0.1"])
     """Where the controller listens."""
     port: Port | None = Field(default=None, examples=[21001])
@@ -65,6 +69,8 @@ class ControllerPart(ManifestSection):
 
 
 class ApiPart(ManifestSection):
+    """The endpoint: where it listens, who may call it, and what it takes."""
+
     host: Host = Field(default=DEFAULT_HOST, examples=["0.0.0.0"])  # noqa: S104  # shown, never bound
     """Where the endpoint listens; 0.0.0.0 or :: for every address of this machine."""
     port: Port | None = Field(default=None, examples=[8000])

@@ -19,6 +19,8 @@ DEFAULT_LOG_KEEP = 5
 
 
 class EngineName(StrEnum):
+    """What serves a model: one of ``engines/registry.py``."""
+
     TRANSFORMERS = "transformers"
     VLLM = "vllm"
     SGLANG = "sglang"
@@ -71,6 +73,8 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class ControllerSpec:
+    """What the manifest says of the controller."""
+
     host: str = DEFAULT_HOST
     port: int | None = None
     """None: the manifest does not say; 21001, or the next free one."""
@@ -84,6 +88,8 @@ class ControllerSpec:
 
 @dataclass(frozen=True, slots=True)
 class ApiSpec:
+    """What the manifest says of the endpoint."""
+
     host: str = DEFAULT_HOST
     port: int | None = None
     """None: 8000, or the next free one."""
@@ -188,6 +194,8 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
+    """A whole manifest, checked, with its defaults filled in."""
+
     name: str
     """As ``common.deployment_name`` has it."""
     models: tuple[ModelSpec, ...]
@@ -200,4 +208,5 @@ class Manifest:
 
     @property
     def served_names(self) -> tuple[str, ...]:
+        """Every name that clients may ask for, in file order."""
         return tuple(name for model in self.models for name in model.names)

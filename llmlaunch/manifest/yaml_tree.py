@@ -95,6 +95,7 @@ class YamlDocument:
     def problem(
         self, path: Path, message: str, *, expected: str = "", suggestion: str = "", key: bool = False
     ) -> None:
+        """Note a mistake at ``path``, or at its key when ``key`` is set."""
         line, column = self.place(path, key=key)
         self.problems.append(Problem(self.file, line, column, message, expected, suggestion))
 
@@ -133,6 +134,7 @@ def _composed(text: str, file: str) -> tuple[_Loader, Node | None]:
 
 
 def too_large(file: str) -> Problem:
+    """The mistake of a file with more than MAX_BYTES."""
     return Problem(file, 0, 0, f"the file is larger than {MAX_BYTES >> 20} MiB")
 
 

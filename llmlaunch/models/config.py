@@ -126,6 +126,7 @@ def quantisation(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def quantisation_name(value: Mapping[str, Any]) -> str:
+    """``quantization_config`` as one word: gptq, awq, bitsandbytes-4bit …; empty when it names no method."""
     method = str(value.get("quant_method") or value.get("quant_algo") or "").lower()
     if method in ("", "bitsandbytes") and (value.get("load_in_4bit") or value.get("_load_in_4bit")):
         return "bitsandbytes-4bit"

@@ -7,6 +7,8 @@ from enum import StrEnum
 
 
 class ModelKind(StrEnum):
+    """What a model answers with: text, vectors, or a score for each document."""
+
     GENERATE = "generate"
     EMBED = "embed"
     RERANK = "rerank"

@@ -25,13 +25,17 @@ class Files(Protocol):
     """Where a model lies. All calls raise ModelError with the place in it."""
 
     @property
-    def where(self) -> str: ...
+    def where(self) -> str:
+        """What messages call the place."""
+        ...
 
     def sizes(self) -> Mapping[str, int]:
         """Bytes by name, relative to the model's folder, with ``/`` between folders."""
         ...
 
-    def read(self, name: str) -> bytes: ...
+    def read(self, name: str) -> bytes:
+        """The whole file ``name``."""
+        ...
 
     def prefix(self, name: str, length: int) -> bytes:
         """The first ``length`` bytes, or all when there are fewer."""

@@ -48,6 +48,8 @@ FILE_TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class GgufHeader:
+    """What the head of a GGUF file says. Sizes in bytes."""
+
     metadata: dict[str, Any]
     """Scalars, strings and short arrays by key; of a long array only its length, as :class:`Length`."""
     parameters: int

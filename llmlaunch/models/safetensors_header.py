@@ -31,6 +31,8 @@ DTYPE_NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
+    """One tensor of a safetensors file."""
+
     name: str
     dtype: str
     """As safetensors names it: BF16."""

@@ -31,6 +31,7 @@ class ModelLocation:
 
     @property
     def folder(self) -> Path:
+        """The folder that holds the model. Of one that is not downloaded, its name on the hub as a relative path."""
         return Path(self.path).parent if self.file else Path(self.path)
 
 

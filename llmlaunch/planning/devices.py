@@ -39,11 +39,14 @@ class Device:
 
     @property
     def label(self) -> str:
+        """What messages call it: ``GPU 0``."""
         return f"{self.uuid[:12]}… on GPU {self.index}" if self.mig else f"GPU {self.index}"
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
+    """The devices that a plan may use, and why it may not use the others."""
+
     devices: tuple[Device, ...]
     unusable: Mapping[int | str, str]
     """Index or lower-case UUID of a device that is there but cannot be used → why."""

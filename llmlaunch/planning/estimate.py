@@ -34,6 +34,8 @@ _GiB = 1 << 30
 
 
 class Origin(StrEnum):
+    """Where a figure of memory comes from."""
+
     MANIFEST = "manifest"
     LEARNED = "learned"
     ESTIMATE = "estimate"

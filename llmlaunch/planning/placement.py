@@ -35,6 +35,8 @@ class PlacementRequest:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
+    """Where a replica goes."""
+
     devices: tuple[Device, ...]
     """Empty: the CPU."""
     claims: tuple[int, ...]
@@ -44,6 +46,8 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class NotPlaced:
+    """Why a replica goes nowhere, with the numbers."""
+
     reason: str
 
 
@@ -60,6 +64,7 @@ class DevicePool:
         self.groups: list[Counter[int]] = [Counter() for _ in survey.devices]
 
     def take(self, devices: Sequence[Device], claims: Sequence[int], group: int) -> None:
+        """Take ``claims`` (bytes) of ``devices`` for a replica of the model ``group``."""
         for device, claim in zip(devices, claims, strict=True):
             self.left[device.position] -= claim
             self.groups[device.position][group] += 1

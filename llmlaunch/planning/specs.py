@@ -46,6 +46,7 @@ class ProcessSpecBuilder:
         return self._own(naming.CONTROLLER, Component.CONTROLLER, argv, wanted, port, {})
 
     def api(self, port: int) -> ProcessSpec:
+        """The gateway. It may take as long to end as the slowest of its models, and WRAP_UP_S more."""
         wanted = self._manifest.api
         argv = [*self._llmlaunch(naming.API, wanted.host, port), "--controller-address", self._controller_url]
         env = {}

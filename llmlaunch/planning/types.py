@@ -14,6 +14,8 @@ _SHORTEST_HIDDEN = 6
 
 
 class Component(StrEnum):
+    """What a process is for."""
+
     CONTROLLER = "controller"
     WORKER = "worker"
     API = "api"
@@ -97,6 +99,7 @@ class ProcessSpec:
 
     @property
     def shown_argv(self) -> tuple[str, ...]:
+        """``argv`` as people may see it."""
         return self.argv_shown or self.argv
 
     def hide(self, text: str) -> str:
@@ -112,6 +115,7 @@ class ProcessSpec:
 
     @property
     def shown_env(self) -> dict[str, str]:
+        """``env`` as people may see it: secrets are ``***``."""
         return {k: "***" if k in self.secret_env else v for k, v in self.env.items()}
 
 
@@ -130,17 +134,22 @@ class GpuBudget:
 
     @property
     def label(self) -> str:
+        """What messages call the device: ``GPU 0``."""
         return f"{self.uuid} on GPU {self.index}" if self.uuid.startswith("MIG-") else f"GPU {self.index}"
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
+    """A model that does not fit, and why, with the numbers."""
+
     model: str
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
+    """What ``up`` will run, and what it will not."""
+
     deployment: str
     processes: tuple[ProcessSpec, ...]
     gpus: tuple[GpuBudget, ...] = ()
@@ -157,6 +166,7 @@ class Plan:
 
     @property
     def fits(self) -> bool:
+        """Whether every replica has its place."""
         return not self.rejections
 
 

@@ -65,7 +65,7 @@ class State:
         log.info("%s", self.sentence())
 
     def sentence(self) -> str:
-        """ "loading weights 120/260 MiB"."""
+        """What it does and how far it is, such as "loading weights 120/260 MiB"."""
         if not self._total:
             return self._text
         return f"{self._text} {self._done >> 20}/{self._total >> 20} MiB"

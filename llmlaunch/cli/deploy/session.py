@@ -30,7 +30,7 @@ class Interrupted(Exception):
 
     @property
     def exit_code(self) -> int:
-        """130 for Ctrl-C and 131 for Ctrl-\\, as shells expect; a SIGTERM or a closed terminal is an ordinary end."""
+        r"""130 for Ctrl-C and 131 for Ctrl-\, as shells expect; a SIGTERM or a closed terminal is an ordinary end."""
         return 128 + self.signum if self.signum in (signal.SIGINT, signal.SIGQUIT) else 0
 
 

@@ -1,0 +1,1 @@
+"""Talking to the endpoint from a terminal: ``chat`` and ``test``."""

@@ -1,0 +1,1 @@
+"""What the gateway reads in bodies, and the little that it changes there: model names and usage."""

@@ -1,0 +1,1 @@
+"""Which replica answers a request: route table, choice, health, queue."""

@@ -1,0 +1,1 @@
+"""What components printed: files of a bounded size, and readers of them."""

@@ -1,0 +1,1 @@
+"""The worker's HTTP endpoints: what each takes, and what it answers."""

@@ -232,7 +232,7 @@ def _complaint(error: ValidationError, unions: dict[str, str]) -> BadRequest:
 
 
 def _path(names: list[str]) -> str:
-    """messages, 0, role → messages[0].role"""
+    """``messages, 0, role`` as ``messages[0].role``."""
     path = names[0]
     for name in names[1:]:
         path += f"[{name}]" if name.isdigit() else f".{name}"

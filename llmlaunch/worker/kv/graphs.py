@@ -1,8 +1,8 @@
-"""CUDA graphs for steps that only decode, where they win.
+r"""CUDA graphs for steps that only decode, where they win.
 
 The kernels of a decode are short, and a GPU often waits for Python to launch the next of hundreds. A CUDA graph launches
 all of them at once; but it can only do again what was done when it was recorded, with the same memory. So steps of
-one token for each request are computed in a few :class:`Shape`\\ s, their tokens and columns rounded up, with everything
+one token for each request are computed in a few :class:`Shape`\ s, their tokens and columns rounded up, with everything
 that differs from step to step in one tensor. Tokens that only fill up read one column and write a spare one.
 
 ::

@@ -1,0 +1,1 @@
+"""From what the command line names to a model in memory: find, convert, quantise, place."""

@@ -39,7 +39,7 @@ MASK_ELEMENTS = 64 << 20
 
 
 def choose(config: WorkerConfig) -> str:
-    """ "cpu" or "cuda". Raises CanNotServe when CUDA was asked for and is not there."""
+    """The device's kind, "cpu" or "cuda". Raises CanNotServe when CUDA was asked for and is not there."""
     if config.device == "cpu":
         return "cpu"
     available = torch.cuda.is_available()

@@ -1,0 +1,1 @@
+"""Text to tokens and back, prompts from chat templates included."""
