@@ -1,82 +1,16 @@
-"""Header policy, keys, restoring names, metrics, paths."""
+"""API keys: how a file of them is read, followed and refused."""
 
 from __future__ import annotations
 
-import itertools
-import json
 import logging
 import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from llmlaunch.errors import UsageError
-from llmlaunch.gateway import errors
-from llmlaunch.gateway.http1 import headers
-from llmlaunch.gateway.http1.answer_ends import is_whole
-from llmlaunch.gateway.http1.framing import parse_head
 from llmlaunch.gateway.limits import keys
 from llmlaunch.gateway.limits.rates import UNLIMITED, Grant, Limits
-from llmlaunch.gateway.multiprocess.shared_counters import SharedCounters
-from llmlaunch.gateway.observe.metrics import GatewayMetrics, render
-from llmlaunch.gateway.payload.model_name_rewrite import EventNameRewriter, rewriter_for, with_name
-from llmlaunch.gateway.request import EndpointKind, endpoint
-from llmlaunch.gateway.routing.controller_sync import controller_address
-
-# -- headers
-
-
-def test_what_connection_names_is_hop_by_hop() -> None:
-    named = headers.named_by_connection(b"close, X-Own ,,te")
-    lines = headers.for_worker([(b"x-own", b"1"), (b"keep", b"2"), (b"te", b"3")], named, plain=False)
-    assert headers.to_worker(b"POST", b"/p", b"host: h:1\r\n", lines, b"id", 4) == (
-        b"POST /p HTTP/1.1\r\nhost: h:1\r\ncontent-length: 4\r\nx-request-id: id\r\nkeep: 2\r\n\r\n"
-    )
-
-
-def test_an_answer_that_will_be_rewritten_is_asked_for_plain() -> None:
-    fields = [(b"accept-encoding", b"gzip")]
-    for plain in (True, False):
-        assert (b"gzip" in headers.for_worker(fields, frozenset(), plain)) is not plain
-
-
-def test_the_head_for_a_client() -> None:
-    head = parse_head(
-        b"HTTP/1.1 200 Fine\r\nserver: x\r\nconnection: a\r\na: 1\r\ncontent-type: t\r\ncontent-length: 3\r\n"
-        b"access-control-allow-origin: *\r\nx-request-id: theirs\r\n\r\n"
-    )
-    framing = b"content-length: 3\r\nextra: 1\r\n"
-    assert headers.to_client(head.status, head.reason, head.onward, b"ours", framing) == (
-        b"HTTP/1.1 200 Fine\r\nx-request-id: ours\r\ncontent-type: t\r\ncontent-length: 3\r\nextra: 1\r\n\r\n"
-    )
-
-
-@given(st.binary(max_size=200))
-def test_a_request_id_is_safe_to_repeat(value: bytes) -> None:
-    found = headers.request_id(value, b"ours")
-    assert found in (value, b"ours")
-    assert 0 < len(found) <= 128
-    assert not set(found) & set(b"\r\n\0 \t")
-
-
-# -- errors
-
-
-def test_errors_are_openais_envelope() -> None:
-    for reply in (
-        errors.unknown_model('a"b'), errors.model_not_ready("m"), errors.too_many("m", 3), errors.wrong_key(True),
-        errors.bad_request("x", "model"), errors.no_answer("m", "why"), errors.stopping(), errors.bad_http("x"),
-    ):  # fmt: skip
-        error = json.loads(reply.body)["error"]
-        assert set(error) == {"message", "type", "param", "code"}
-        assert error["message"]
-        if reply.status in (429, 503):
-            assert b"retry-after: " in reply.fields
-
-
-# -- keys
 
 
 def test_keys_are_parsed() -> None:
@@ -265,103 +199,3 @@ def test_no_keys_named_means_no_guard_and_empty_ones_are_an_error(
     binary.write_bytes(os.urandom(8) + b"\xff\xfe\xff")
     with pytest.raises(UsageError):
         keys.ring(binary, None)
-
-
-# -- restoring names
-
-
-@given(st.lists(st.integers(0, 300), max_size=8))
-def test_events_are_renamed_however_they_are_cut(places: list[int]) -> None:
-    stream = (
-        b': hello\n\ndata: {"model":"ugly","x":1}\n\nevent: response.created\r\n'
-        b'data: {"response":{"model":"ugly"}}\r\n\r\ndata: [DONE]\n\n'
-    )
-    restorer, edges = EventNameRewriter("nice"), sorted({0, len(stream), *(p % len(stream) for p in places)})
-    got = b"".join(restorer.feed(stream[a:b]) for a, b in itertools.pairwise(edges))
-    got += restorer.end()
-    assert got == stream.replace(b"ugly", b"nice")
-
-
-def test_only_json_objects_with_a_model_are_touched() -> None:
-    for text in (b"[]", b"{", b'{"a": 1.0}', b'"model"', b"[" * 100_000):
-        assert with_name(text, "n") == text
-    assert json.loads(with_name(b'{"model": "x", "data": [{"model": "inner"}]}', "n")) == {
-        "model": "n", "data": [{"model": "inner"}],
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("head", "expected"),
-    [
-        (b"HTTP/1.1 200 OK\r\ncontent-type: application/json; charset=utf-8\r\n\r\n", "JsonNameRewriter"),
-        (b"HTTP/1.1 200 OK\r\ncontent-type: Text/Event-Stream\r\n\r\n", "EventNameRewriter"),
-        (b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-encoding: gzip\r\n\r\n", "NoneType"),
-        (b"HTTP/1.1 400 No\r\ncontent-type: application/json\r\n\r\n", "NoneType"),
-        (b"HTTP/1.1 200 OK\r\n\r\n", "NoneType"),
-    ],
-)
-def test_what_is_restored(head: bytes, expected: str) -> None:
-    assert type(rewriter_for(parse_head(head), "n")).__name__ == expected
-
-
-# -- metrics
-
-
-def test_histograms_are_cumulative() -> None:
-    board = SharedCounters()
-    metrics = GatewayMetrics(board)
-    for seconds in (0.001, 0.02, 0.02, 1000.0):
-        metrics.ended("/p", "m", "r", "alice", 200, seconds)
-    page = render([board]).decode()
-    buckets = [
-        int(line.rpartition(" ")[2]) for line in page.splitlines() if "duration_seconds_bucket" in line
-    ]
-    assert buckets == sorted(buckets)
-    assert (buckets[0], buckets[2], buckets[-1]) == (1, 3, 4)
-    assert 'requests_total{path="/p",model="m",replica="r",key="alice",status="200"} 4' in page
-
-
-# -- paths
-
-
-@pytest.mark.parametrize(
-    ("path", "kind", "name"),
-    [
-        (b"/v1/models/a%2Fb", EndpointKind.MODEL, "a/b"), (b"/v1/models/a/b", EndpointKind.MODEL, "a/b"),
-        (b"/v1/models/%ff", EndpointKind.NOWHERE, ""), (b"/v1/models/", EndpointKind.NOWHERE, ""),
-        (b"/v1/engines/a/b/embeddings", EndpointKind.PROXY, "a/b"), (b"/v1/engines/embeddings", EndpointKind.NOWHERE, ""),
-        (b"/v1/engines//embeddings", EndpointKind.NOWHERE, ""), (b"/V1/models", EndpointKind.NOWHERE, ""), (b"", EndpointKind.NOWHERE, ""),
-    ],
-)  # fmt: skip
-def test_paths(path: bytes, kind: EndpointKind, name: str) -> None:
-    found = endpoint(path)
-    assert (found.kind, found.name) == (kind, name)
-
-
-@pytest.mark.parametrize(
-    "url", ["", "x", "https://h", "http://", "http://h/p", "http://h:0x1", "http://h:70000"]
-)
-def test_controller_addresses_that_are_none(url: str) -> None:
-    with pytest.raises(UsageError, match="http://host:port"):
-        controller_address(url)
-
-
-@pytest.mark.parametrize(
-    ("kind", "tail", "whole"),
-    [
-        (b"text/event-stream", b"data: [DONE]\n\n", True),
-        (b"Text/Event-Stream; charset=utf-8", b"data: [DONE]\r\n\r\n", True),
-        (b"text/event-stream", b'event: response.completed\ndata: {"type": "response.completed"}\n\n', True),
-        (b"text/event-stream", b'data: {"error": {}}\n\n', True),
-        (b"text/event-stream", b"data: [DONE]", False),
-        (b"text/event-stream", b"data: {}\n\n", False),
-        (b"text/event-stream", b"", False),
-        (b"application/json", b"{}\n", True),
-        (b"application/json", b"[1]", True),
-        (b"application/json", b'{"a": "b"', False),
-        (b"application/json", b"", False),
-        (b"", b"", True),
-    ],
-)
-def test_an_answer_that_is_whole_shows_it(kind: bytes, tail: bytes, whole: bool) -> None:
-    assert is_whole(kind, tail) is whole
