@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from tests.integration.gateway.test_http import HOSTILE
-from tests.unit.gateway.http1.test_rfc9112 import CASES, NEXT
+from tests.unit.gateway.http1.test_request_parser_rfc9112 import CASES, NEXT
 
 PART = b"\n====\n"
 """Between a client's bytes and the answers to them, see ``machine``."""

@@ -11,37 +11,13 @@ from hypothesis import strategies as st
 
 from llmlaunch.common.heartbeat import FASTCHAT_LEASE_S, HEARTBEAT_S, LEASE_S, REPORT_LEASE_S
 from llmlaunch.controller import registry
-from llmlaunch.controller.registry import DRAIN_NEWS_S, OPEN_SETTLE_S, SETTLE_S, RegisteredWorker, Table
+from llmlaunch.controller.registry import DRAIN_NEWS_S, OPEN_SETTLE_S, SETTLE_S, Table
 from llmlaunch.controller.wire import (
     FASTCHAT,
     RegisterWorker,
     WorkerStatus,
 )
-
-A = "http://10.0.0.1:21002"
-B = "http://10.0.0.2:21002"
-
-
-def worker(
-    name: str = A, now: float = 0.0, models: tuple[str, ...] = ("m",), **fields: Any
-) -> RegisteredWorker:
-    return RegisteredWorker(name=name, model_names=models, last_seen=now, **fields)
-
-
-def table(*workers: RegisteredWorker, now: float = 0.0) -> Table:
-    result = registry.empty(now)
-    for item in workers:
-        result = registry.register(result, item)
-    return result
-
-
-def run(start: Table, seconds: float, every: float = 1.0) -> Table:
-    """Let time pass from the last tick on, ticking as the controller does."""
-    now, end = start.ticked_at, start.ticked_at + seconds
-    while now < end:
-        now = min(now + every, end)
-        start = registry.tick(start, now)
-    return start
+from tests.unit.controller.tables import NAMES, A, B, apply, run, table, worker
 
 
 def test_a_registered_worker_is_in_the_routes_with_all_it_said() -> None:
@@ -238,7 +214,6 @@ def test_refreshing_takes_over_names_but_keeps_a_drain_and_revives_nobody() -> N
     assert registry.refresh(t, B, WorkerStatus(model_names=["x"])) == t
 
 
-NAMES = [f"http://10.0.0.{i}:1" for i in range(4)]
 messages = st.one_of(
     st.tuples(st.just("register"), st.sampled_from(NAMES), st.sampled_from(["m", "n"])),
     st.tuples(st.just("heartbeat"), st.sampled_from(NAMES), st.integers(0, 3)),
@@ -248,24 +223,6 @@ messages = st.one_of(
     st.tuples(st.just("expect"), st.just(""), st.sampled_from(["m", "n"])),
     st.tuples(st.just("tick"), st.just(""), st.none()),
 )
-
-
-def apply(t: Table, message: tuple[str, str, Any], now: float) -> Table:
-    verb, name, value = message
-    match verb:
-        case "register":
-            return registry.register(t, worker(name, now, (value,)))
-        case "heartbeat":
-            return registry.heartbeat(t, name, value, now)[0]
-        case "unregister":
-            return registry.unregister(t, name)[0]
-        case "drain":
-            return registry.drain(t, name, now)[0]
-        case "report":
-            return registry.report(t, "g", {name: value}, now)
-        case "expect":
-            return registry.expect(t, [value])
-    return registry.tick(t, now)
 
 
 def shown(t: Table) -> Any:
@@ -318,166 +275,3 @@ def test_a_controller_that_waits_for_them_settles_later() -> None:
     t = registry.empty(0, OPEN_SETTLE_S)
     assert not run(t, OPEN_SETTLE_S - 1).settled
     assert run(t, OPEN_SETTLE_S).settled
-
-
-# -- verified workers: their supervisor sends the heartbeats ---------------------------------------------------------
-
-
-def vouched(name: str = A, **fields: Any) -> RegisteredWorker:
-    return worker(name, trusted=True, verified=True, **fields)
-
-
-def test_no_lease_of_a_verified_worker_runs_out_by_itself() -> None:
-    t = run(table(vouched(A), worker(B)), 10 * LEASE_S)
-    assert list(t.workers) == [A]
-    assert [w.name for w in registry.late(t, t.ticked_at)] == [A]
-
-
-def test_only_verified_workers_whose_lease_is_over_are_asked() -> None:
-    t = table(vouched(A), worker(B), vouched("http://10.0.0.3:1", check_heart_beat=False))
-    assert registry.late(t, LEASE_S) == []
-    assert [w.name for w in registry.late(t, LEASE_S + 1)] == [A]
-
-
-def test_a_late_worker_goes_at_once_when_nobody_is_there() -> None:
-    t = run(table(vouched()), LEASE_S + 1)
-    (asked,) = registry.late(t, t.ticked_at)
-    after = registry.unanswered(t, asked, gone=True)
-    assert after.workers == {}
-    assert after.rev > t.rev
-
-
-def test_a_late_worker_goes_when_it_is_silent_again_and_again() -> None:
-    t = run(table(vouched()), LEASE_S + 1)
-    for _ in range(registry.FAILED_ASKS - 1):
-        (asked,) = registry.late(t, t.ticked_at)
-        t = registry.unanswered(t, asked, gone=False)
-        assert A in t.workers
-    (asked,) = registry.late(t, t.ticked_at)
-    t = registry.answered(t, asked)
-    for _ in range(registry.FAILED_ASKS):
-        (asked,) = registry.late(t, t.ticked_at)
-        t = registry.unanswered(t, asked, gone=False)
-    assert t.workers == {}
-
-
-@pytest.mark.parametrize("news", ["heartbeat", "register", "drain", "unregister"])
-def test_an_old_question_does_not_touch_a_worker_that_was_heard_of_meanwhile(news: str) -> None:
-    t = run(table(vouched()), LEASE_S + 1)
-    (asked,) = registry.late(t, t.ticked_at)
-    now = t.ticked_at + 1
-    match news:
-        case "heartbeat":
-            t, _ = registry.heartbeat(t, A, 0, now)
-        case "register":
-            t = registry.register(t, vouched(now=now))
-        case "drain":
-            t, _ = registry.drain(t, A, now)
-        case "unregister":
-            t, _ = registry.unregister(t, A)
-    assert registry.unanswered(t, asked, gone=True) == t
-    assert registry.answered(t, asked) == t
-
-
-def test_a_heartbeat_forgives_questions_that_were_not_answered() -> None:
-    t = run(table(vouched()), LEASE_S + 1)
-    (asked,) = registry.late(t, t.ticked_at)
-    t = registry.unanswered(t, asked, gone=False)
-    t, _ = registry.heartbeat(t, A, 0, t.ticked_at)
-    assert t.workers[A].failed_asks == 0
-
-
-# -- strangers under open registration -------------------------------------------------------------------------------
-
-GUARDED = registry.empty(0.0, guarded=True)
-
-
-def named(t: Table) -> dict[str, list[str]]:
-    """What gateways send where."""
-    return {row.worker_name: row.model_names for row in registry.routes(t, "e", "lottery").replicas}
-
-
-def test_a_stranger_cannot_take_a_name_of_the_manifest() -> None:
-    t = registry.expect(GUARDED, ["m"])
-    assert "'m' belongs to this deployment's manifest" in registry.refusal(t, B, ["x", "m"], trusted=False)
-    assert registry.refusal(t, B, ["x"], trusted=False) == ""
-    assert registry.refusal(t, B, ["x", "m"], trusted=True) == ""
-
-
-def test_a_name_that_comes_into_the_manifest_is_taken_from_the_stranger_that_has_it() -> None:
-    t = registry.register(registry.expect(GUARDED, []), worker(B, models=("m", "x")))
-    assert named(t) == {B: ["m", "x"]}
-    taken = registry.expect(t, ["m"])
-    assert named(taken) == {B: ["x"]}
-    assert taken.rev > t.rev
-    assert registry.models(taken) == ["x"]
-    assert registry.assign(taken, "m", "shortest_queue", 0.5, 1.0)[1] == ""
-    assert named(registry.expect(taken, ["m", "x"])) == {}
-    assert named(registry.expect(taken, [])) == {B: ["m", "x"]}, "and given back when it leaves the manifest"
-
-
-def test_a_stranger_serves_nothing_before_the_deployment_has_said_what_it_promises() -> None:
-    """A controller that restarts knows no names for a moment; who is quick then gets none of them."""
-    t = registry.empty(0.0, guarded=True, names_known=False)
-    t = registry.register(t, worker(B, models=("m", "x")))
-    t = registry.register(t, worker(A, models=("m",), trusted=True))
-    assert named(t) == {A: ["m"]}
-    told = registry.expect(t, ["m"])
-    assert named(told) == {A: ["m"], B: ["x"]}
-    nothing = registry.expect(t, [])
-    assert named(nothing) == {A: ["m"], B: ["m", "x"]}
-    assert nothing.rev > t.rev
-
-
-def test_without_a_token_everybody_is_a_stranger_and_names_are_anybodys() -> None:
-    t = registry.register(registry.expect(registry.empty(0.0), ["m"]), worker(B))
-    assert named(t) == {B: ["m"]}
-    assert registry.refusal(t, B, ["m"], trusted=False) == ""
-
-
-def test_a_stranger_speaks_for_no_worker_of_the_deployment() -> None:
-    t = registry.register(GUARDED, worker(A, trusted=True))
-    assert "changes only with it" in registry.refusal(t, A, (), trusted=False)
-    assert registry.refusal(t, A, (), trusted=True) == ""
-
-
-def test_a_worker_gets_no_name_that_its_token_does_not_allow() -> None:
-    """Neither by registering nor by answering with it later."""
-    request, status = RegisterWorker(worker_name=A, verified=True), WorkerStatus(model_names=["m", "evil"])
-    own = registry.worker_from(request, status, 0.0, trusted=True, granted=("m",))
-    assert not own.verified, "only the supervisor vouches"
-    t = registry.register(GUARDED, own)
-    assert named(t) == {A: ["m"]}
-    assert named(registry.refresh(t, A, WorkerStatus(model_names=["evil", "m", "evil"]))) == {A: ["m"]}
-
-
-def test_only_the_deployments_own_workers_are_shown_a_key() -> None:
-    request, status = RegisterWorker(worker_name=A, keyed=True), WorkerStatus(model_names=["m"])
-    for trusted in (True, False):
-        t = registry.register(registry.empty(0), registry.worker_from(request, status, 0.0, trusted=trusted))
-        assert [row.keyed for row in registry.routes(t, "e", "lottery").replicas] == [trusted]
-
-
-strangers = st.one_of(
-    st.tuples(st.just("register"), st.sampled_from(NAMES), st.sampled_from(["m", "n", "x"])),
-    st.tuples(st.just("heartbeat"), st.sampled_from(NAMES), st.integers(0, 3)),
-    st.tuples(st.just("unregister"), st.sampled_from(NAMES), st.none()),
-    st.tuples(st.just("drain"), st.sampled_from(NAMES), st.none()),
-)
-
-
-@settings(max_examples=200)
-@given(st.lists(strangers, max_size=40))
-def test_whatever_strangers_do_the_deployments_own_workers_serve_its_names(
-    history: list[tuple[str, str, Any]],
-) -> None:
-    """They are refused as the controller refuses them, and what is left of their messages changes nothing of ours."""
-    t = registry.expect(GUARDED, ["m", "n"])
-    t = registry.register(t, worker(NAMES[0], models=("m",), trusted=True, check_heart_beat=False))
-    for at, message in enumerate(history):
-        verb, name, value = message
-        wanted = [value] if verb == "register" else []
-        if not registry.refusal(t, name, wanted, trusted=False):
-            t = apply(t, message, float(at))
-        ours = {k: v for k, v in named(t).items() if {"m", "n"} & set(v)}
-        assert ours == {NAMES[0]: ["m"]}

@@ -8,9 +8,17 @@ from typing import Any
 from hypothesis import strategies as st
 
 from llmlaunch.hardware.types import Gpu, GpuProcess, Inventory, Link, LinkKind, MigDevice
-from llmlaunch.manifest.types import EngineName, GpuAuto, GpuCpu, GpuPinned, Manifest, ModelSpec
+from llmlaunch.manifest.types import (
+    EngineName,
+    GpuAuto,
+    GpuCpu,
+    GpuPinned,
+    Manifest,
+    ModelSpec,
+)
 from llmlaunch.models.facts import ModelFacts
-from llmlaunch.planning.types import Plan
+from llmlaunch.planning.plan import plan
+from llmlaunch.planning.types import Plan, PlanningContext, ProcessSpec
 
 GiB = 1 << 30
 MiB = 1 << 20
@@ -207,3 +215,30 @@ def model_specs(draw: st.DrawFn, served: str) -> ModelSpec:
 @st.composite
 def manifests(draw: st.DrawFn, most: int = 4) -> Manifest:
     return manifest(*(draw(model_specs(f"m{i}")) for i in range(draw(st.integers(1, most)))))
+
+
+VLLM = EngineName.VLLM
+
+
+def planned(*models: ModelSpec, on: Inventory, context: PlanningContext | None = None) -> Plan:
+    return plan(manifest(*models), on, FACTS, context or PlanningContext())
+
+
+def spec(made: Plan, name: str) -> ProcessSpec:
+    return next(s for s in made.processes if s.name == name)
+
+
+def reason(made: Plan) -> str:
+    (rejection,) = made.rejections
+    return rejection.reason
+
+
+BARE = Inventory(note="no NVIDIA driver: libnvidia-ml.so.1 not found")
+
+
+def processes(
+    *models: ModelSpec, context: PlanningContext | None = None, **changes: Any
+) -> dict[str, ProcessSpec]:
+    """What runs of these models on a box without GPUs, by name."""
+    made = plan(manifest(*models, **changes), box(), FACTS, context or PlanningContext())
+    return {spec.name: spec for spec in made.processes}

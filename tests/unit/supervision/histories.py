@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llmlaunch.planning.types import Component, ProcessSpec
+from llmlaunch.supervision.core.machine import step
 from llmlaunch.supervision.core.restart import Policy
 from llmlaunch.supervision.core.types import (
     Command,
@@ -184,3 +185,24 @@ class OneComponent:
             self.feed(event)
         is_open = self.chance.random() < 0.9
         self.feed(Tick(Gate(is_open, "" if is_open else "memory", timed=self.chance.random() < 0.5)))
+
+
+def play(
+    *moments: tuple[float, Event], spec: ProcessSpec | None = None, record: Record | None = None
+) -> tuple[Record, list[Command]]:
+    """Feed events at their times; the last record, and every command."""
+    record = record or Record()
+    commands: list[Command] = []
+    for now, event in moments:
+        record, new = step(record, event, spec or SPEC, now, 0.0, POLICY)
+        commands += new
+    return record, commands
+
+
+SPEC = spec()
+
+
+START = ((0.0, Tick()), (0.1, Spawned(1, 77)))
+
+
+READY = (*START, (1.0, Probed(1, True)))

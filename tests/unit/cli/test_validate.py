@@ -1,4 +1,4 @@
-"""``llmlaunch validate`` and ``llmlaunch schema``, as the command line runs them."""
+"""``llmlaunch validate``, as the command line runs it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from llmlaunch.cli.app import build
-from llmlaunch.manifest.schema import json_schema
 
 RIGHT = "models: [a, {model: b, replicas: 2}]\n"
+
+
 WRONG = "models:\n  - model: a\n    replcas: 2\n    port: 0\n"
 
 
@@ -22,7 +23,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*words: str) -> Result:
-    return CliRunner().invoke(build(["validate", "schema"]), list(words))
+    return CliRunner().invoke(build(["validate"]), list(words))
 
 
 def test_a_right_manifest(folder: Path) -> None:
@@ -72,12 +73,6 @@ def test_no_file(folder: Path) -> None:
     found = run("validate")
     assert found.exit_code == 2
     assert found.stderr == "error: deploy.yaml: no such file; did you mean 'deploy.yml'?\n"
-
-
-def test_schema() -> None:
-    found = run("schema")
-    assert found.exit_code == 0
-    assert json.loads(found.stdout) == json_schema()
 
 
 def test_what_plan_would_refuse_as_wrong_is_refused(folder: Path) -> None:
