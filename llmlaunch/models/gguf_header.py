@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llmlaunch.errors import ModelError
+from llmlaunch.models.local_header import Prefix, read_local
 
 FIRST_READ_BYTES = 4 << 20
 MAX_HEADER_BYTES = 512 << 20
@@ -72,20 +72,10 @@ class _Short(Exception):
 
 def read(path: Path) -> GgufHeader:
     """The header of a local file. Raises ModelError, with the file's name, for what is no whole GGUF file."""
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-
-            def prefix(length: int) -> bytes:
-                file.seek(0)
-                return file.read(length)
-
-            return read_prefixes(prefix, size, str(path))
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
+    return read_local(path, read_prefixes)
 
 
-def read_prefixes(prefix: Callable[[int], bytes], size: int, where: str) -> GgufHeader:
+def read_prefixes(prefix: Prefix, size: int, where: str) -> GgufHeader:
     """The header of a file of ``size`` bytes, from its first ``n`` bytes as ``prefix(n)`` gives them."""
     length = min(FIRST_READ_BYTES, size)
     while True:

@@ -11,12 +11,13 @@ import json
 import math
 import struct
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from llmlaunch.errors import ModelError
+from llmlaunch.models.local_header import Prefix, read_local
 
 MAX_HEADER_BYTES = 100_000_000
 """The safetensors library refuses longer ones as well."""
@@ -54,20 +55,10 @@ class Weights:
 
 def read(path: Path) -> list[Tensor]:
     """The tensors of one file. Raises ModelError, with the file's name, for what is no whole safetensors file."""
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-
-            def prefix(length: int) -> bytes:
-                file.seek(0)
-                return file.read(length)
-
-            return read_prefixes(prefix, size, str(path))
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
+    return read_local(path, read_prefixes)
 
 
-def read_prefixes(prefix: Callable[[int], bytes], size: int, where: str) -> list[Tensor]:
+def read_prefixes(prefix: Prefix, size: int, where: str) -> list[Tensor]:
     """The tensors of a file of ``size`` bytes, from its first ``n`` bytes as ``prefix(n)`` gives them."""
     content = prefix(min(FIRST_READ_BYTES, size))
     if content.startswith(LFS_POINTER):

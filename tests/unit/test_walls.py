@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parents[2] / "llmlaunch"
 PURE_COMMON = (
     "addresses",
     "backoff",
+    "browser_guard",
     "deployment_name",
     "dispatch_methods",
     "heartbeat",
