@@ -79,7 +79,7 @@ def test_of_two_starters_one_gets_the_port_before_either_serves() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--host", "no-such-host.invalid"], "host 'no-such-host.invalid' is not known"),
+        (["--host", "no-such-host.invalid"], "host 'no-such-host.invalid' is unknown"),
         (["--host", "192.0.2.1"], "192.0.2.1 is not an address of this machine"),
         (["--host", ""], "the host is empty"),
         (["--port", "70000"], "65535"),
@@ -211,7 +211,7 @@ def test_when_the_grace_is_over_the_rest_is_cut_without_a_traceback(tmp_path: Pa
         assert server.popen.wait(20) == 130
         text = server.out.read_text()
         assert "cancelled" in text
-        assert "the grace of 0.2 s is over" in text
+        assert "the grace period of 0.2 s is over" in text
         assert "Traceback" not in text
     finally:
         server.popen.kill()

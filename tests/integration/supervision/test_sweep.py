@@ -113,7 +113,7 @@ def test_what_cannot_be_ended_is_said_and_not_forgotten(
     monkeypatch.setattr(crash_recovery, "_CLEAN_S", 0.05)
     for _ in range(2):
         with pytest.raises(
-            ControlError, match=rf"these processes of 'lab' cannot be ended.*: {stranger.pid}"
+            ControlError, match=rf"these processes of 'lab' cannot be killed.*: {stranger.pid}"
         ):
             end_leftovers("lab")
     assert crash_recovery.clean_after_crash(where) == CleanupResult(0, (stranger,))
