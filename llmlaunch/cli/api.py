@@ -111,7 +111,7 @@ def api(
         tls=tls,
         grace_s=stop_grace,
         processes=processes,
-        memory=of_deployment(os.environ, controller_address),
+        saved_table=of_deployment(os.environ, controller_address),
     )
     address = url(host, bound) if tls is None else url(host, bound).replace("http:", "https:", 1)
     # Configuring the log has made printing safe: a full disk costs this line, and not the service.

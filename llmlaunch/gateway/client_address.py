@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
-from llmlaunch.common.addresses import parse
+from llmlaunch.common.addresses import is_loopback, parse
 from llmlaunch.errors import UsageError
+from llmlaunch.gateway.request import ClientRequest
 
 Network = IPv4Network | IPv6Network
 HOPS_MOST = 32
@@ -49,6 +50,27 @@ def client_of(peer: str, forwarded: str, trusted: tuple[Network, ...]) -> str:
         if not _trusts(here, trusted):
             return here
     return here
+
+
+class ClientAddresses:
+    """Where requests come from, through proxies that are ``trusted``."""
+
+    def __init__(self, trusted: tuple[Network, ...]) -> None:
+        self._trusted = trusted
+
+    def of(self, peer: str, request: ClientRequest) -> str:
+        """The client's address. ``peer`` is at the other end of its connection."""
+        if not self._trusted:
+            return peer
+        return client_of(peer, request.all_of(b"x-forwarded-for"), self._trusted)
+
+    def is_local(self, request: ClientRequest) -> bool:
+        """Whether somebody on this machine asks, and no proxy on it for somebody else."""
+        if not request.local or not self._trusted:
+            return request.local
+        told = request.all_of(b"x-forwarded-for")
+        found = (client_of(peer, told, self._trusted) for peer in ("127.0.0.1", "::1"))
+        return all(map(is_loopback, found))
 
 
 def _address(text: str) -> str | None:

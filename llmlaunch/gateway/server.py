@@ -30,7 +30,7 @@ from llmlaunch.gateway.limits.keys import KeyRing
 from llmlaunch.gateway.multiprocess import parent
 from llmlaunch.gateway.multiprocess.loop_liveness import BEAT_S, LOOK_S
 from llmlaunch.gateway.multiprocess.shared_counters import ProcessGroup, alone
-from llmlaunch.gateway.observe import tracing
+from llmlaunch.gateway.observe import metrics, tracing
 from llmlaunch.gateway.routing.controller_sync import ControllerSync
 from llmlaunch.gateway.routing.saved_table import SavedTable
 from llmlaunch.http_server import note
@@ -57,7 +57,7 @@ class GatewayService:
     grace_s: float = GRACE_S
     processes: int = 1
     """How many share the port."""
-    memory: SavedTable | None = None
+    saved_table: SavedTable | None = None
     """Where the last route table is kept."""
 
 
@@ -75,19 +75,20 @@ def run(service: GatewayService, sock: socket.socket, on_started: Callable[[], N
         return _run(service, sock, alone(), on_started)
     _loop_factory()  # imports once, for all
 
-    def serve(sock: socket.socket, crew: ProcessGroup, on_started: Callable[[], None]) -> int:
-        return _run(service, sock, crew, on_started)
+    def serve(sock: socket.socket, group: ProcessGroup, on_started: Callable[[], None]) -> int:
+        return _run(service, sock, group, on_started)
 
     sockets = parent.listeners(sock, service.processes)
-    return parent.ParentProcess(sockets, serve, service.grace_s, on_started).run()
+    notices = parent.ProcessNotices(metrics.exited, metrics.hung, metrics.withdraw)
+    return parent.ParentProcess(sockets, serve, service.grace_s, on_started, notices).run()
 
 
 def _run(
-    service: GatewayService, sock: socket.socket, crew: ProcessGroup, on_started: Callable[[], None]
+    service: GatewayService, sock: socket.socket, group: ProcessGroup, on_started: Callable[[], None]
 ) -> int:
     _raise_file_limit()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_serve(service, sock, crew, on_started))
+        return runner.run(_serve(service, sock, group, on_started))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -109,36 +110,37 @@ def _raise_file_limit() -> None:
 
 
 async def _serve(
-    service: GatewayService, sock: socket.socket, crew: ProcessGroup, on_started: Callable[[], None]
+    service: GatewayService, sock: socket.socket, group: ProcessGroup, on_started: Callable[[], None]
 ) -> int:
     loop = asyncio.get_running_loop()
     spans = tracing.from_environment(
         os.environ
     )  # in this process: the SDK has a thread, which no fork takes along
-    gateway = Gateway(service.options, service.keys, crew, spans, service.worker_keys)
-    if service.memory is not None and (last := service.memory.load(crew.size)) is not None:
+    gateway = Gateway(service.options, service.keys, group, spans, service.worker_keys)
+    if service.saved_table is not None and (last := service.saved_table.load(group.size)) is not None:
         log.info("serving by the last routes until the controller answers")
-        gateway.recall(last)
-    follower = ControllerSync(gateway, service.controller_url, service.token, service.memory)
+        gateway.router.recall(last)
+    saved = service.saved_table if group.index == 0 else None
+    sync = ControllerSync(gateway.router, gateway.identity, service.controller_url, service.token, saved)
     if service.keys is None and not is_loopback(str(sock.getsockname()[0])):
-        gateway.warning = "anybody who can reach this machine can use it: it asks for no key"
+        gateway.endpoints.warning = "anybody who can reach this machine can use it: it asks for no key"
     signalled: asyncio.Future[int] = loop.create_future()
     _listen_for_signals(loop, signalled)
     tls = service.tls
     server: asyncio.Server | TlsAcceptor
     if tls is None:
         server = await loop.create_server(
-            lambda: ClientConnection(gateway), sock=sock, backlog=gateway.descriptors.backlog
+            lambda: ClientConnection(gateway), sock=sock, backlog=gateway.files.backlog
         )
     else:
-        server = TlsAcceptor(sock, lambda: ClientConnection(gateway), tls.context, gateway.descriptors)
+        server = TlsAcceptor(sock, lambda: ClientConnection(gateway), tls.context, gateway.files)
         server.start()
     background = [
-        loop.create_task(follower.run(), name="follow"),
+        loop.create_task(sync.run(), name="controller sync"),
         loop.create_task(_sweep(gateway, tls), name="sweep"),
-        loop.create_task(_pass_on(gateway, follower), name="report"),
+        loop.create_task(_pass_on(gateway, sync), name="report"),
     ]
-    background.append(loop.create_task(_beat(gateway, crew), name="beat"))
+    background.append(loop.create_task(_beat(gateway, group), name="beat"))
     for task in background:
         task.add_done_callback(_must_not_end)
     # What is alive now lives as long as the process: the collector need not walk through it again.
@@ -209,23 +211,23 @@ async def _sweep(gateway: Gateway, tls: Certificate | None) -> None:
             log.exception("a sweep failed")
 
 
-async def _beat(gateway: Gateway, crew: ProcessGroup) -> None:
+async def _beat(gateway: Gateway, group: ProcessGroup) -> None:
     """Show that the loop turns; see ``group``."""
-    watch = parent.ParentWatch(crew) if crew.size > 1 else None
+    watch = parent.ParentWatch(group) if group.size > 1 else None
     look_at = 0.0
     while True:
-        crew.own.beat += 1.0
+        group.own.beat += 1.0
         if watch is not None and gateway.now() >= look_at:
             look_at = gateway.now() + LOOK_S
-            gateway.broken = watch.look(gateway.now())
+            gateway.endpoints.broken = watch.look(gateway.now())
         await asyncio.sleep(BEAT_S)
 
 
-async def _pass_on(gateway: Gateway, follower: ControllerSync) -> None:
+async def _pass_on(gateway: Gateway, sync: ControllerSync) -> None:
     while True:
-        await gateway.on_drained.wait()
-        gateway.on_drained.clear()
-        follower.hurry()
+        await gateway.router.drained.wait()
+        gateway.router.drained.clear()
+        sync.hurry()
 
 
 def _must_not_end(task: asyncio.Task[Any]) -> None:

@@ -13,16 +13,18 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from llmlaunch.common.browser_guard import Door
+from llmlaunch.gateway import request_handler
 from llmlaunch.gateway.app import Gateway, GatewayOptions
-from llmlaunch.gateway.exchange import CLIENT_LEFT, Exchange
+from llmlaunch.gateway.exchange import Exchange
 from llmlaunch.gateway.http1.client_connection import ClientConnection
 from llmlaunch.gateway.http1.framing import BodyFraming, InvalidResponse, parse_head
 from llmlaunch.gateway.http1.upstream import UpstreamConnection
-from llmlaunch.gateway.request import ClientRequest
+from llmlaunch.gateway.observe.outcome import CLIENT_LEFT, RequestOutcome
 from llmlaunch.gateway.routing import route_table
-from llmlaunch.gateway.routing.replica_health import RetryBudget
+from llmlaunch.gateway.routing.retry import RetryBudget
 from llmlaunch.gateway.routing.route_table import RoutedReplica, RouteTable
 from tests.fuzz.seeds import PART
+from tests.support.exchanges import CheckedExchange
 
 SCHEDULE = 8
 MOST_BODY = 4096
@@ -159,11 +161,12 @@ class Machine:
             }
         )
         assert not complaints
-        self.table = route_table.merge(gateway.table, table)
-        gateway.adopt(self.table)
-        gateway.pool.connect = self._connect  # type: ignore[method-assign]  # to a wire of this machine
-        self._ended = gateway.ended
-        gateway.ended = self._note_end  # type: ignore[method-assign]  # listens in, and calls it
+        self.table = route_table.merge(gateway.router.table, table)
+        gateway.router.adopt(self.table)
+        gateway.replicas.connect = self._connect  # type: ignore[method-assign]  # to a wire of this machine
+        self._ended = gateway.closer.ended
+        gateway.closer.ended = self._note_end  # type: ignore[method-assign]  # listens in, and calls it
+        gateway.exchanges.ended = self._note_end
         self.statuses: list[tuple[bytes, int]] = []
         self.wires: list[tuple[Wire, UpstreamConnection]] = []
         self.peers: list[Peer] = []
@@ -172,23 +175,15 @@ class Machine:
         self.trouble: list[str] = []
         self.loop.set_exception_handler(lambda _, context: self.trouble.append(repr(context)))
 
-    def _note_end(
-        self,
-        asked: ClientRequest,
-        model: str,
-        status: int,
-        exchange: Exchange | None = None,
-        client: ClientConnection | None = None,
-        quiet: bool = False,
-    ) -> None:
-        self.statuses.append((asked.method, status))
-        self._ended(asked, model, status, exchange, client, quiet)
+    def _note_end(self, outcome: RequestOutcome, quiet: bool = False) -> None:
+        self.statuses.append((outcome.request.method, outcome.status))
+        self._ended(outcome, quiet)
 
     async def _connect(self, replica: RoutedReplica) -> UpstreamConnection:
         number = len(self.wires)
         if self.schedule[4] >> (number % 8) & 1:
             raise ConnectionRefusedError(111, "refused")
-        connection = UpstreamConnection(self.gateway.pool, replica)
+        connection = UpstreamConnection(self.gateway.replicas.pool, replica.key, b"host: h\r\n")
         script = self.answers[min(number, len(self.answers) - 1)]
         wire = Wire(connection, lambda: self._asked(wire, script, number))
         self.wires.append((wire, connection))
@@ -244,10 +239,9 @@ class Machine:
             case 3:
                 cast(ClientConnection, client.protocol).sweep(self.gateway.now() + 1000)
             case 4:
-                self.gateway.adopt(RouteTable(settled=True))
+                self.gateway.router.adopt(RouteTable(settled=True))
             case 5:
-                for ticket in self.gateway.room.late(self.gateway.now() + 1000):
-                    ticket.item.waited_out()
+                self.gateway.router.refuse_late(self.gateway.now() + 1000)
 
     async def _play(self, client: Wire) -> None:
         order = int.from_bytes(self.schedule[5:8], "big")
@@ -306,22 +300,22 @@ class Machine:
         gateway = self.gateway
         assert not self.trouble, self.trouble
         assert not gateway.connections
-        assert not gateway.room
+        assert not gateway.router.queue
         assert not gateway._tasks
-        counts = {key: load.in_flight for key, load in gateway.loads.items() if load.in_flight}
+        counts = gateway.router.in_flight()
         assert not counts, f"slots are never given back: {counts}"
-        idle = [connection for pooled in gateway.pool._idle.values() for connection in pooled]
+        idle = [connection for pooled in gateway.replicas.pool._idle.values() for connection in pooled]
         for wire, connection in self.wires:
             assert wire.closing or connection in idle, "a connection to a replica is left open"
         assert all(not connection.closed for connection in idle)
 
     def _forget(self) -> None:
-        self.gateway.pool.close()
-        self.gateway.stopping = False
-        self.gateway.adopt(self.table)
-        for load in self.gateway.loads.values():
-            load.joined(None)
-        self.gateway.retries = RetryBudget(at=self.gateway.now())
+        self.gateway.replicas.pool.close()
+        self.gateway.stopping = self.gateway.exchanges.stopping = False
+        self.gateway.router.adopt(self.table)
+        for health in self.gateway.router.health_of.values():
+            health.joined(None)
+        self.gateway.router.retries = RetryBudget(at=self.gateway.now())
         self.statuses.clear()
         self.wires.clear()
         self.peers.clear()
@@ -334,6 +328,7 @@ class Target:
         self._log = logging.getLogger("llmlaunch")
         self._level = self._log.level
         self._log.setLevel(logging.ERROR)
+        setattr(request_handler, "Exchange", CheckedExchange)  # noqa: B010  # every step of every one is looked at
         self._runner = asyncio.Runner()
         self._machine = self._runner.run(self._make())
 
@@ -349,4 +344,5 @@ class Target:
 
     def close(self) -> None:
         self._runner.close()
+        setattr(request_handler, "Exchange", Exchange)  # noqa: B010
         self._log.setLevel(self._level)

@@ -15,7 +15,8 @@ from llmlaunch.gateway.http1 import request_parser
 from llmlaunch.gateway.http1.framing import BodyFraming, InvalidResponse, ResponseHead, parse_head, read_head
 from llmlaunch.gateway.http1.head_cache import HeadCache
 from llmlaunch.gateway.http1.request_parser import AHEAD_LIMIT, PIECE, ParserRules, RequestParser
-from llmlaunch.gateway.request import ClientRequest, endpoint
+from llmlaunch.gateway.paths import endpoint
+from llmlaunch.gateway.request import ClientRequest
 
 MOST_BODY = 4096
 Told = tuple[object, ...]

@@ -32,7 +32,7 @@ PURE_ROOMS = (
     "controller/grants.py",
     "controller/response_ids.py",
     "gateway/routing/affinity.py",
-    "gateway/limits/body_memory.py",
+    "gateway/http1/body_memory.py",
     "gateway/routing/route_table.py",
     "gateway/routing/choice.py",
     "gateway/fastchat/response_translation.py",

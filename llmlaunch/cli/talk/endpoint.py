@@ -240,8 +240,8 @@ def _first_key(specs: tuple[ProcessSpec, ...]) -> str:
 
 def _key_in(file: str) -> str:
     """Its first key without limits, or the first of all; empty when there is none."""
+    from llmlaunch.gateway.grants import UNLIMITED
     from llmlaunch.gateway.limits.keys import parse
-    from llmlaunch.gateway.limits.rates import UNLIMITED
 
     try:
         lines = Path(file).read_text(encoding="utf-8").splitlines() if file else []

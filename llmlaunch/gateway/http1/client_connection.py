@@ -1,7 +1,7 @@
 """One client's connection: its requests in order, its time, its end.
 
-Bytes become requests in ``receive``. Here they are answered one after the other: by the gateway itself or through an
-:class:`Exchange`. Reading stops when a client sends many requests ahead; a client that does not read stops its replica.
+Bytes become requests in ``request_parser``. Here they are answered one after the other: at once, or by a
+:class:`Responder`. Reading stops when a client sends many requests ahead; a client that does not read stops its replica.
 
 **The end of input.** A client that closed and one that only will send no more look the same on the wire. Cancelling
 at once would break the second kind; waiting would let a GPU work for the first. So, before the answer begins, the
@@ -15,19 +15,14 @@ import asyncio
 import socket
 import struct
 import time
-from typing import TYPE_CHECKING, cast
+from typing import Protocol, cast
 
 from llmlaunch.common.addresses import is_loopback
 from llmlaunch.gateway import errors
 from llmlaunch.gateway.errors import Reply
-from llmlaunch.gateway.exchange import Exchange
-from llmlaunch.gateway.http1.delayed_response import DelayedResponse
-from llmlaunch.gateway.http1.request_parser import AHEAD_LIMIT, RequestParser
-from llmlaunch.gateway.limits.failed_keys import KeyVerdict
+from llmlaunch.gateway.http1.open_files import OpenFiles
+from llmlaunch.gateway.http1.request_parser import AHEAD_LIMIT, ParserRules, RequestParser
 from llmlaunch.gateway.request import ClientRequest
-
-if TYPE_CHECKING:
-    from llmlaunch.gateway.app import Gateway
 
 HEAD_TIMEOUT_S = 20.0
 """Seconds from the first byte of a head to its end, however slowly it drips."""
@@ -51,22 +46,89 @@ _RESET = struct.pack("ii", 1, 0)
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
+class Responder(Protocol):
+    """Who answers a request that is not answered at once. Hears nothing more once its answer is ``finished`` or ``cut``."""
+
+    @property
+    def started(self) -> bool:
+        """Bytes of an answer went to the client."""
+        ...
+
+    def start(self) -> None: ...
+
+    def cancel(self) -> None:
+        """The client left."""
+        ...
+
+    def shut_down(self) -> None:
+        """The grace is over: end now, so that the client can tell."""
+        ...
+
+    def pause(self) -> None:
+        """The client takes nothing more for the moment."""
+        ...
+
+    def resume(self) -> None: ...
+
+
+class Application(Protocol):
+    """What a connection asks of the gateway behind it."""
+
+    connections: set[ClientConnection]
+    early: set[ClientConnection] | None
+    """Whose next request waits until :meth:`ClientConnection.turn` is called again; None: nobody has to wait."""
+    files: OpenFiles
+    rules: ParserRules
+    surplus_rules: ParserRules
+    """For connections that nobody made room for."""
+    stopping: bool
+
+    def is_early(self, request: ClientRequest) -> bool:
+        """Whether ``request`` has to wait, as long as there is ``early``."""
+        ...
+
+    def respond(self, client: ClientConnection, request: ClientRequest) -> Responder | None:
+        """Answer ``request`` through :meth:`ClientConnection.reply`, or return who will, once started."""
+        ...
+
+    def date(self) -> bytes:
+        """The value of ``Date``."""
+        ...
+
+    def cors_fields(self, origin: bytes) -> bytes:
+        """Header lines that let a browser on ``origin`` read the answer."""
+        ...
+
+
 class ClientConnection(asyncio.Protocol):
     """See the module."""
 
     __slots__ = (
-        "_current", "_gateway", "_half_closed", "_idle_since", "_lingering", "_now", "_paused_reading", "_probe",
-        "_receiver", "_secure", "_serving", "_stalled_since", "_turning", "peer", "transport",
+        "_app",
+        "_current",
+        "_half_closed",
+        "_idle_since",
+        "_lingering",
+        "_now",
+        "_parser",
+        "_paused_reading",
+        "_probe",
+        "_secure",
+        "_serving",
+        "_stalled_since",
+        "_turning",
+        "peer",
+        "transport",
     )  # fmt: skip
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
+    def __init__(self, app: Application) -> None:
+        self._app = app
         self._now = time.monotonic
-        self._receiver: RequestParser
+        self._parser: RequestParser
         self._current: ClientRequest | None = None
         """Being answered."""
-        self._serving: Exchange | DelayedResponse | None = None
-        """By whom, when a replica is needed for it."""
+        self._serving: Responder | None = None
+        """By whom, if not at once."""
         self._lingering = False
         self._half_closed = False
         self._secure = False
@@ -89,27 +151,25 @@ class ClientConnection(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         self.peer = str(peer[0]).removeprefix("::ffff:") if peer else ""
         """Address of the other end."""
-        gateway = self._gateway
-        files = gateway.descriptors
+        app = self._app
+        files = app.files
         number = -1 if sock is None else sock.fileno()
         surplus = number >= files.tight and not files.take(number)
-        self._receiver = RequestParser(
-            gateway.surplus_rules if surplus else gateway.rules, is_loopback(self.peer)
-        )
+        self._parser = RequestParser(app.surplus_rules if surplus else app.rules, is_loopback(self.peer))
         self._idle_since = self._now()
-        gateway.connections.add(self)
+        app.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
-        self._receiver.feed(data)
+        self._parser.feed(data)
         self.turn()
 
     def eof_received(self) -> bool:
         """True keeps the connection for what is still to be written."""
         self._half_closed = True
-        if self._gateway.early is not None and self in self._gateway.early:
+        if self._app.early is not None and self in self._app.early:
             return not self._secure
         serving, current = self._serving, self._current
-        if serving is None or current is None or self._receiver.amid or self._secure:
+        if serving is None or current is None or self._parser.amid or self._secure:
             return False
         if serving.started or not current.http11 or not hasattr(socket, "TCP_INFO"):
             return False
@@ -117,8 +177,8 @@ class ClientConnection(asyncio.Protocol):
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._receiver.end()
-        self._gateway.connections.discard(self)
+        self._parser.end()
+        self._app.connections.discard(self)
         if self._probe is not None:
             self._probe.cancel()
         serving, self._serving = self._serving, None
@@ -141,55 +201,36 @@ class ClientConnection(asyncio.Protocol):
         if self._turning:
             return
         self._turning = True
-        gateway, receiver = self._gateway, self._receiver
-        ahead = receiver.ready
+        app, parser = self._app, self._parser
+        ahead = parser.ready
         while not (self._serving or self._stalled_since or self.transport.is_closing()):
             if not ahead:
-                if receiver.unread:
-                    receiver.go_on()
+                if parser.unread:
+                    parser.go_on()
                 if not ahead:
                     break
-            if gateway.early is not None and gateway.is_early(ahead[0]):
-                gateway.early.add(self)
+            if app.early is not None and app.is_early(ahead[0]):
+                app.early.add(self)
                 break
             self._current = request = ahead.popleft()
-            answer = request.reply or gateway.answer(request)
-            if isinstance(answer, Reply):
-                if answer.status == 401 and self._is_noise(request, answer):
-                    continue
-                gateway.ended(request, "", answer.status, client=self)
-                self.reply(request, answer)
-            else:
-                self._serving = exchange = Exchange(gateway, self, request, answer)
-                exchange.start()
+            self._serving = serving = app.respond(self, request)
+            if serving is not None:
+                serving.start()
                 if self._half_closed and self._serving is not None:
                     self._look_for_peer(0)
         self._turning = False
-        if ahead or receiver.unread or receiver.expecting or self._paused_reading:
+        if ahead or parser.unread or parser.expecting or self._paused_reading:
             self._pace()
-
-    def _is_noise(self, request: ClientRequest, reply: Reply) -> bool:
-        """Whether a wrong key is one of many from its address: then its answer is taken care of, and not logged."""
-        gateway = self._gateway
-        verdict, source = gateway.noise.strike(gateway.client_of(self, request), self._now())
-        gateway.metrics.wrong_key(verdict.value)
-        if verdict is KeyVerdict.HOLD:
-            self._serving = DelayedResponse(gateway, self, request, reply, source)
-        elif verdict is KeyVerdict.CLOSE:
-            request.keep_alive = False
-            gateway.ended(request, "", reply.status, quiet=True)
-            self.reply(request, reply)
-        return verdict is not KeyVerdict.ANSWER
 
     def _pace(self) -> None:
         """Ask for a body that waits for it, and read as far ahead as there is room."""
-        receiver = self._receiver
-        ahead = receiver.ready
-        if receiver.expecting and not (ahead or self._serving):
-            receiver.expecting = False
+        parser = self._parser
+        ahead = parser.ready
+        if parser.expecting and not (ahead or self._serving):
+            parser.expecting = False
             self.write(_CONTINUE)
         full = bool(ahead) and (len(ahead) >= AHEAD_LIMIT or sum(len(r.body) for r in ahead) > AHEAD_BYTES)
-        full = full or bool(receiver.unread)
+        full = full or bool(parser.unread)
         if full != self._paused_reading and not self.transport.is_closing() and not self._half_closed:
             self._paused_reading = full
             if full:
@@ -198,10 +239,9 @@ class ClientConnection(asyncio.Protocol):
                 self.transport.resume_reading()
 
     @property
-    def serving(self) -> Exchange | None:
-        """By whom a request of it is answered now, if a replica is needed for that."""
-        serving = self._serving
-        return serving if isinstance(serving, Exchange) else None
+    def serving(self) -> Responder | None:
+        """By whom a request of it is answered now, if not at once."""
+        return self._serving
 
     # -- writing
 
@@ -211,13 +251,13 @@ class ClientConnection(asyncio.Protocol):
 
     def reply(self, request: ClientRequest, reply: Reply) -> None:
         """The gateway's own answer, whole."""
-        keep = request.keep_alive and request.http11 and not self._gateway.stopping
+        keep = request.keep_alive and request.http11 and not self._app.stopping
         head = b"%bdate: %b\r\nx-request-id: %b\r\n%b%b%b" % (
             reply.start,
-            self._gateway.date(),
+            self._app.date(),
             request.identity,
             reply.fields,
-            self._gateway.cors_fields(request.origin),
+            self._app.cors_fields(request.origin),
             b"" if keep else b"connection: close\r\n",
         )
         if reply.status != 204:
@@ -229,9 +269,9 @@ class ClientConnection(asyncio.Protocol):
         """The answer is written."""
         self._serving = self._current = None
         self._idle_since = self._now()
-        if not keep or self._gateway.stopping:
+        if not keep or self._app.stopping:
             self._end()
-        elif self._half_closed and not self._receiver.ready:
+        elif self._half_closed and not self._parser.ready:
             self.transport.close()
         else:
             self.turn()
@@ -240,7 +280,7 @@ class ClientConnection(asyncio.Protocol):
         """End in the middle of an answer, so that the client can tell. ``hard``: its framing does not say so itself."""
         self._serving = self._current = None
         self._idle_since = self._now()
-        self._receiver.deaf = True
+        self._parser.deaf = True
         if hard:
             sock = self.transport.get_extra_info("socket")
             if sock is not None and sock.family in _INTERNET:
@@ -252,9 +292,9 @@ class ClientConnection(asyncio.Protocol):
             self.transport.close()
 
     def _end(self) -> None:
-        receiver = self._receiver
-        unread = receiver.deaf
-        receiver.end()
+        parser = self._parser
+        unread = parser.deaf
+        parser.end()
         if not unread or self._half_closed or not self.transport.can_write_eof():
             self.transport.close()
         elif not self.transport.is_closing():
@@ -265,7 +305,7 @@ class ClientConnection(asyncio.Protocol):
 
     def sweep(self, now: float) -> None:
         """Called about once a second."""
-        receiver = self._receiver
+        parser = self._parser
         if self._stalled_since:
             if now - self._stalled_since > STALLED_TIMEOUT_S:
                 self.transport.abort()
@@ -274,27 +314,27 @@ class ClientConnection(asyncio.Protocol):
             limit = STALLED_TIMEOUT_S if self.transport.get_write_buffer_size() else LINGER_S
             if now - self._idle_since > limit:
                 self.transport.abort()
-        elif receiver.amid:
-            limit = HEAD_TIMEOUT_S if receiver.in_head else BODY_TIMEOUT_S
-            if now - receiver.since > limit and not self._paused_reading:
-                receiver.refuse_rest(errors.request_timeout())
+        elif parser.amid:
+            limit = HEAD_TIMEOUT_S if parser.in_head else BODY_TIMEOUT_S
+            if now - parser.since > limit and not self._paused_reading:
+                parser.refuse_rest(errors.request_timeout())
                 self.turn()
         elif self._serving is None and now - self._idle_since > IDLE_TIMEOUT_S:
             self.transport.close()
 
     def idle_since(self, now: float) -> float:
         """Since when it is of no use to anybody, on the clock of ``now``; 0.0: it is in use."""
-        receiver = self._receiver
-        if self._serving is not None or receiver.ready or receiver.unread or self.transport.is_closing():
+        parser = self._parser
+        if self._serving is not None or parser.ready or parser.unread or self.transport.is_closing():
             return 0.0
-        if not receiver.amid:
+        if not parser.amid:
             return self._idle_since
-        patience = HURRY_HEAD_S if receiver.in_head else HURRY_BODY_S
-        return receiver.since if now - receiver.since > patience else 0.0
+        patience = HURRY_HEAD_S if parser.in_head else HURRY_BODY_S
+        return parser.since if now - parser.since > patience else 0.0
 
     def stop(self) -> None:
         """The gateway stops: an idle connection ends now, a busy one with its present answer."""
-        if self._serving is None and not self._receiver.amid:
+        if self._serving is None and not self._parser.amid:
             self.transport.close()
 
     def shut_down(self) -> None:
@@ -317,7 +357,7 @@ class ClientConnection(asyncio.Protocol):
         if step == 0 or again:
             self.write(_CONTINUE)
         delay = _PROBE_AGAIN_S if again else _PROBES_S[step]
-        self._probe = self._gateway.loop.call_later(delay, self._look_for_peer, step + 1)
+        self._probe = asyncio.get_running_loop().call_later(delay, self._look_for_peer, step + 1)
 
 
 def _is_closed(sock: socket.socket) -> bool:

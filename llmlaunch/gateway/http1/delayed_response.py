@@ -1,39 +1,43 @@
-"""An answer that waits before it is given: what a connection has in place of an :class:`Exchange` meanwhile."""
+"""A reply that waits before it is given. Implements ``client_connection.Responder``."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from collections.abc import Callable
 
 from llmlaunch.gateway.errors import Reply
-from llmlaunch.gateway.limits.failed_keys import HOLD_S
+from llmlaunch.gateway.http1.client_connection import ClientConnection
 from llmlaunch.gateway.request import ClientRequest
-
-if TYPE_CHECKING:
-    from llmlaunch.gateway.app import Gateway
-    from llmlaunch.gateway.http1.client_connection import ClientConnection
 
 
 class DelayedResponse:
-    """The refusal of a wrong key, ``HOLD_S`` late. ``source``: see ``Noise.release``."""
+    """``reply``, ``delay_s`` seconds late. ``ended`` is called once: before the reply is written, or as the client leaves."""
 
     started = False
     """Nothing of the answer has been written."""
 
     def __init__(
-        self, gateway: Gateway, client: ClientConnection, request: ClientRequest, reply: Reply, source: str
+        self,
+        client: ClientConnection,
+        request: ClientRequest,
+        reply: Reply,
+        delay_s: float,
+        ended: Callable[[], None],
     ) -> None:
-        self._gateway = gateway
         self._client = client
         self._request = request
         self._reply = reply
-        self._source = source
-        self._timer = gateway.loop.call_later(HOLD_S, self.shut_down)
+        self._delay_s = delay_s
+        self._ended = ended
+        self._timer: asyncio.TimerHandle
+
+    def start(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(self._delay_s, self.shut_down)
 
     def cancel(self) -> None:
         """The client left."""
         self._timer.cancel()
-        self._gateway.noise.release(self._source)
-        self._gateway.ended(self._request, "", self._reply.status, quiet=True)
+        self._ended()
 
     def shut_down(self) -> None:
         """Answer now."""

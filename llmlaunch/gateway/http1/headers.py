@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from llmlaunch.gateway.request import ClientRequest
+
 Fields = Iterable[tuple[bytes, bytes]]
 
 _HOP_BY_HOP = frozenset(
@@ -43,6 +45,15 @@ def for_worker(fields: Fields, named: frozenset[bytes], plain: bool) -> bytes:
     if plain:
         dropped |= {b"accept-encoding"}
     return b"".join([b"%b: %b\r\n" % field for field in fields if field[0] not in dropped])
+
+
+def onward(request: ClientRequest, plain: bool) -> bytes:
+    """The lines of the head of ``request`` that go on to a worker. ``plain``: ask for an uncompressed answer."""
+    if plain:
+        return for_worker(request.fields, request.named_by_connection, plain=True)
+    if request.lines is None:
+        request.lines = for_worker(request.fields, request.named_by_connection, plain=False)
+    return request.lines
 
 
 def to_worker(method: bytes, path: bytes, own: bytes, lines: bytes, identity: bytes, length: int) -> bytes:

@@ -2,7 +2,7 @@
 
 llhttp (through httptools) parses in its strict mode: a Content-Length that is doubled, odd or beside a
 Transfer-Encoding, folded fields, NULs, bare line feeds and broken chunks are errors there. What it leaves to us is
-checked here: one Host, no transfer coding but chunked, sizes. A request that is refused early still has its turn:
+checked in ``request_head``, and sizes here. A request that is refused early still has its turn:
 it stands in line with its reply settled, and nothing behind it is read.
 
 A body is taken in whole before its request goes on, so that it can be sent again to another replica.
@@ -14,7 +14,6 @@ Then only the length is read, and the parser does not see that message at all.
 from __future__ import annotations
 
 import logging
-import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,10 +22,12 @@ import httptools
 
 from llmlaunch.gateway import errors
 from llmlaunch.gateway.errors import Reply
+from llmlaunch.gateway.http1.body_memory import COUNTED_FROM, BodyMemory
 from llmlaunch.gateway.http1.head_cache import HeadCache, key_of
-from llmlaunch.gateway.http1.headers import named_by_connection, request_id
-from llmlaunch.gateway.limits.body_memory import COUNTED_FROM, BodyMemory
-from llmlaunch.gateway.request import ClientRequest, EndpointKind, Fields
+from llmlaunch.gateway.http1.headers import named_by_connection, onward, request_id
+from llmlaunch.gateway.http1.request_head import framing_fault, host_fault, noted_fields, path_and_query
+from llmlaunch.gateway.paths import EndpointKind
+from llmlaunch.gateway.request import ClientRequest, Fields
 
 log = logging.getLogger(__name__)
 
@@ -41,12 +42,6 @@ PIECE = 16 << 10
 """Bytes that are parsed at a time, if more came and requests may begin among them."""
 PARTS_LIMIT = 64
 """Pieces of a body that are kept apart; more of them, and small ones would weigh more than what they hold."""
-_NOTED = frozenset(
-    (b"host", b"authorization", b"connection", b"content-length", b"expect", b"origin", b"transfer-encoding", b"x-request-id")
-)  # fmt: skip
-_ONCE = frozenset((b"host", b"authorization", b"content-length"))
-_HOST = re.compile(rb"(?:\[[0-9A-Za-z:._~%!$&'()*+,;=-]+\]|[0-9A-Za-z._~%!$&'()*+,;=-]*)(?::[0-9]*)?")
-"""RFC 3986's host and port: what names, and nothing that could be taken for a path or a user."""
 _NOT_AGAIN = frozenset((b"transfer-encoding", b"expect"))
 """A head with one of these says more than how long its body is."""
 
@@ -203,7 +198,7 @@ class RequestParser:
             return
         if request.http11 and request.keep_alive and not self._noted.keys() & _NOT_AGAIN:
             known = request.again(0.0, own_identity, False)
-            known.onward(plain=False)
+            onward(known, plain=False)  # made once, and shared by all that have the head
             self._rules.seen.put(key, known)
 
     def _parse(self, rest: bytes | memoryview) -> None:
@@ -273,9 +268,11 @@ class RequestParser:
         self.in_head = False
         if self.deaf or self._parser.should_upgrade():
             return
-        parser, noted = self._parser, self._take_note()
+        parser = self._parser
+        self._noted, self._doubled = noted_fields(self._fields)
+        noted = self._noted
         connection = noted.get(b"connection")
-        path, query = _path(self._url)
+        path, query = path_and_query(self._url)
         rules = self._rules
         own_identity = request_id(noted.get(b"x-request-id", b""), b"")
         http11 = parser.get_http_version() == "1.1"
@@ -351,21 +348,6 @@ class RequestParser:
 
     # -- judging
 
-    def _take_note(self) -> dict[bytes, bytes]:
-        """The fields that matter here. Several of one name are joined, as RFC 9110 §5.3 has it, and remembered."""
-        noted: dict[bytes, bytes] = {}
-        self._doubled = b""
-        for name, value in self._fields:
-            if name in _NOTED:
-                value = value.strip(b" \t")
-                if name in noted:
-                    if name in _ONCE:
-                        self._doubled = name
-                    value = noted[name] + b"," + value
-                noted[name] = value
-        self._noted = noted
-        return noted
-
     def _head_size(self) -> int:
         """Bytes of the head: a bound where that is enough, else about."""
         if self._began_fresh and self._fed <= HEAD_LIMIT:
@@ -377,36 +359,14 @@ class RequestParser:
         if len(self._fields) > FIELDS_LIMIT or self._head_size() > HEAD_LIMIT:
             request.keep_alive = False
             return errors.header_too_large(HEAD_LIMIT)
-        reply = self._odd_host(request.http11) or self._odd_framing(request.http11)
+        noted, doubled = self._noted, self._doubled
+        reply = host_fault(noted, doubled, request.http11, self._host)
+        if reply is None:
+            self._host = noted.get(b"host", self._host)
+            reply = framing_fault(noted, self._parser.get_http_version())
         if reply is not None:
             request.keep_alive = False
         return reply
-
-    def _odd_host(self, http11: bool) -> Reply | None:
-        """RFC 9112 §3.2."""
-        if self._doubled:
-            return errors.bad_http(f"{self._doubled.decode()} is given twice")
-        host = self._noted.get(b"host")
-        if host is None:
-            return errors.bad_http("an HTTP/1.1 request needs a Host") if http11 else None
-        if host != self._host:
-            if _HOST.fullmatch(host) is None:
-                return errors.bad_http("its Host is no host")
-            self._host = host
-        return None
-
-    def _odd_framing(self, http11: bool) -> Reply | None:
-        """RFC 9112 §2.3 and §6."""
-        if not http11 and self._parser.get_http_version() != "1.0":
-            return errors.wrong_version()
-        coding = self._noted.get(b"transfer-encoding")
-        if coding is None or (http11 and coding.lower() == b"chunked"):
-            return None
-        if not http11:
-            return errors.bad_http("HTTP/1.0 has no Transfer-Encoding")
-        if coding.lower().rpartition(b",")[2].strip(b" \t") != b"chunked":
-            return errors.bad_http("its last Transfer-Encoding is not chunked")
-        return errors.transfer_coding()
 
     def _before_body(self, request: ClientRequest) -> None:
         expects = self._noted.get(b"expect", b"").lower() == b"100-continue" and request.http11
@@ -436,11 +396,3 @@ class RequestParser:
         if isinstance(error, httptools.HttpParserCallbackError) and cause is not None:
             log.error("a parser callback failed", exc_info=cause)
         self.refuse_rest(errors.bad_http(str(error) or "it can not be parsed"))
-
-
-def _path(target: bytes) -> tuple[bytes, bytes]:
-    """Path and query of a request's target, also when it comes in absolute form (RFC 9112 §3.2.2)."""
-    path, _, query = target.partition(b"?")
-    if path.startswith(b"/") or b"://" not in path:
-        return path, query
-    return b"/" + path.partition(b"://")[2].partition(b"/")[2], query

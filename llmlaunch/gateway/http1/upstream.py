@@ -8,28 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import os
 import socket
-import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import Protocol, cast
 
-from llmlaunch.controller.grants import worker_key
+from llmlaunch.gateway.failures import FailureKind
 from llmlaunch.gateway.http1.coalesce import Coalescer
 from llmlaunch.gateway.http1.framing import HEAD_LIMIT, BodyFraming, InvalidResponse, ResponseHead, read_head
 from llmlaunch.gateway.http1.head_cache import HeadCache
-from llmlaunch.gateway.http1.open_files import OpenFiles
-from llmlaunch.gateway.routing.route_table import FASTCHAT, RoutedReplica
 
-if TYPE_CHECKING:
-    from llmlaunch.gateway.fastchat.worker import FastChatWorker
-
-CONNECT_TIMEOUT_S = 3.0
-IDLE_S = 4.0
-"""Seconds a connection may lie idle. uvicorn, under most engines, closes them after 5."""
-IDLE_MOST = 256
-"""Idle connections kept for one replica."""
 _WORTH_NO_COPY = 16 << 10
 """Bytes of a body from which a gathering write is cheaper than a copy."""
 
@@ -51,9 +38,9 @@ class ResponseReceiver(Protocol):
         """The whole answer came; the connection is not the taker's any more."""
         ...
 
-    def answer_broke(self, why: str, kind: str, began: bool) -> None:
-        """The connection is gone. ``began``: bytes of an answer had come. ``kind``: "reset" or "bad_answer"; of a
-        translation also "refused", "timeout" or "empty"."""
+    def answer_broke(self, why: str, kind: FailureKind, began: bool) -> None:
+        """The connection is gone. ``began``: bytes of an answer had come. ``kind``: RESET or INVALID; of a
+        translation also REFUSED, TIMEOUT or EMPTY."""
         ...
 
 
@@ -61,12 +48,31 @@ class EmptyResponse(ConnectionResetError):
     """Nothing was answered, by somebody who is alive."""
 
 
-_CAUSES = ((EmptyResponse, "empty"), (ConnectionRefusedError, "refused"), (TimeoutError, "timeout"))
+_CAUSES = (
+    (EmptyResponse, FailureKind.EMPTY),
+    (ConnectionRefusedError, FailureKind.REFUSED),
+    (TimeoutError, FailureKind.TIMEOUT),
+)
 """Why a translation lost its worker, when it did not just break."""
 
 
+class ConnectionOwner(Protocol):
+    """What the connections to all replicas share, and where one goes when it may be used again."""
+
+    heads: HeadCache[ResponseHead]
+    events: Coalescer
+
+    def give(self, connection: UpstreamConnection) -> None:
+        """It is idle."""
+        ...
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        """It is closed."""
+        ...
+
+
 class UpstreamConnection(asyncio.Protocol):
-    """One connection to one replica."""
+    """One connection to one replica. ``key`` names the replica; ``lines`` stand in the head of every request."""
 
     __slots__ = (
         "_body",
@@ -79,16 +85,15 @@ class UpstreamConnection(asyncio.Protocol):
         "idle_since",
         "key",
         "lines",
-        "pool",
+        "owner",
         "used",
         "user",
     )  # fmt: skip
 
-    def __init__(self, pool: UpstreamPool, replica: RoutedReplica) -> None:
-        self.pool = pool
-        self.key = replica.key
-        self.lines = pool.lines(replica)
-        """Of every request that goes this way: ``Host``, and the worker's key."""
+    def __init__(self, owner: ConnectionOwner, key: str, lines: bytes) -> None:
+        self.owner = owner
+        self.key = key
+        self.lines = lines
         self.user: ResponseReceiver | None = None
         self.used = False
         self.closed = False
@@ -118,7 +123,7 @@ class UpstreamConnection(asyncio.Protocol):
         The events of a stream are nearly all such chunks: on this lane one costs little more than its two system calls.
         """
         if self._body is not None:
-            events = self.pool.events
+            events = self.owner.events
             self._lane = (self._body.is_next_chunk, note, write, events)
             events.look()
 
@@ -176,7 +181,7 @@ class UpstreamConnection(asyncio.Protocol):
         except InvalidResponse as error:
             began = self._body is not None
             self.drop()
-            user.answer_broke(str(error), "bad_answer", began)
+            user.answer_broke(str(error), FailureKind.INVALID, began)
             return
         if body.done and self.user is user:
             self._finish(user)
@@ -191,7 +196,7 @@ class UpstreamConnection(asyncio.Protocol):
                     raise InvalidResponse(f"its head is larger than {HEAD_LIMIT} bytes")
                 self._held = data
                 return b""
-            head = read_head(data, end, self.pool.heads)
+            head = read_head(data, end, self.owner.heads)
             data = data[end + 4 :]
             if head.status >= 200:
                 break
@@ -210,7 +215,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.used = True
         if keep:
             self.resume()
-            self.pool.give(self)
+            self.owner.give(self)
         else:
             self.closed = True
             self._transport.close()
@@ -221,7 +226,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
-        self.pool.forget(self)
+        self.owner.forget(self)
         user, self.user = self.user, None
         if user is None:
             return
@@ -229,7 +234,7 @@ class UpstreamConnection(asyncio.Protocol):
             user.answer_ended()
         else:
             began = self._body is not None or bool(self._held)
-            kind = next((name for cause, name in _CAUSES if isinstance(exc, cause)), "reset")
+            kind = next((name for cause, name in _CAUSES if isinstance(exc, cause)), FailureKind.RESET)
             user.answer_broke(f"its connection closed{f' ({exc})' if exc else ''}", kind, began)
 
 
@@ -243,104 +248,3 @@ def _prepare(sock: socket.socket | None) -> None:
         for option, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
             if hasattr(socket, option):
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-
-
-class UpstreamPool:
-    """Idle connections by replica, last used first, and everything that is open, to close it in the end.
-
-    ``seed``: what the keys of workers are derived from; "" means that this gateway knows none.
-    """
-
-    def __init__(self, descriptors: OpenFiles, seed: str = "") -> None:
-        self._seed = seed
-        self._loop = asyncio.get_running_loop()
-        self._descriptors = descriptors
-        self._idle: dict[str, list[UpstreamConnection]] = {}
-        self._translators: dict[str, FastChatWorker] = {}
-        self.heads: HeadCache[ResponseHead] = HeadCache()
-        self.events = Coalescer(self._loop.call_soon)
-
-    def lines(self, replica: RoutedReplica) -> bytes:
-        """Lines of a head that are the same for all requests to ``replica``."""
-        host = (b"[%b]:%d" if ":" in replica.host else b"%b:%d") % (replica.host.encode(), replica.port)
-        if not replica.keyed or not self._seed:
-            return b"host: %b\r\n" % host
-        return b"host: %b\r\nauthorization: Bearer %b\r\n" % (
-            host,
-            worker_key(self._seed, replica.key).encode(),
-        )
-
-    def take(self, key: str) -> UpstreamConnection | None:
-        idle = self._idle.get(key)
-        while idle:
-            connection = idle.pop()
-            if not connection.closed:
-                return connection
-        return None
-
-    async def connect(self, replica: RoutedReplica) -> UpstreamConnection:
-        """A new connection. Raises OSError (TimeoutError is one; EMFILE: the last files are for others)."""
-        if replica.engine == FASTCHAT:
-            return self._translated(replica)
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            _, protocol = await self._loop.create_connection(
-                lambda: UpstreamConnection(self, replica), replica.host, replica.port
-            )
-        files = self._descriptors
-        number = protocol.fileno()
-        if number >= files.tight and not files.take(number) and number >= files.full:
-            protocol.drop()
-            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        return protocol
-
-    def _translated(self, replica: RoutedReplica) -> UpstreamConnection:
-        """To a worker that needs a translator. Those are rare: nobody else pays for its import."""
-        from llmlaunch.gateway.fastchat.transport import Translation
-        from llmlaunch.gateway.fastchat.worker import FastChatWorker
-
-        worker = self._translators.get(replica.key)
-        if worker is None:
-            worker = self._translators[replica.key] = FastChatWorker(replica.host, replica.port)
-        connection = UpstreamConnection(self, replica)
-        connection.connection_made(Translation(connection, worker))
-        return connection
-
-    def give(self, connection: UpstreamConnection) -> None:
-        idle = self._idle.setdefault(connection.key, [])
-        if len(idle) >= IDLE_MOST:
-            connection.drop()
-            return
-        connection.idle_since = time.monotonic()
-        idle.append(connection)
-
-    def forget(self, connection: UpstreamConnection) -> None:
-        idle = self._idle.get(connection.key)
-        if idle and connection in idle:
-            idle.remove(connection)
-
-    def sweep(self, now: float, known: set[str]) -> None:
-        """About once a second: close what lay idle too long, and everything idle to replicas that are gone."""
-        self.events.look()
-        for key in self._translators.keys() - known:
-            del self._translators[key]
-        for key, idle in list(self._idle.items()):
-            keep_from = now - IDLE_S if key in known else now + 1
-            for connection in [c for c in idle if c.idle_since < keep_from]:
-                idle.remove(connection)
-                connection.drop()
-            if not idle:
-                del self._idle[key]
-
-    def drop_idle(self, most: int) -> int:
-        """Close up to ``most`` connections that lie idle; return how many."""
-        found = [connection for idle in self._idle.values() for connection in idle][:most]
-        for connection in found:
-            self._idle[connection.key].remove(connection)
-            connection.drop()
-        return len(found)
-
-    def close(self) -> None:
-        for idle in self._idle.values():
-            for connection in idle:
-                connection.drop()
-        self._idle.clear()

@@ -1,1 +1,1 @@
-"""Who may ask for how much: API keys, rates, keys that fail, and the memory that request bodies take."""
+"""Who may ask for how much: API keys, their rates, and keys that fail."""

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TextIO
 
 from llmlaunch.errors import UsageError
-from llmlaunch.gateway.limits.rates import UNLIMITED, Grant, Limits
+from llmlaunch.gateway.grants import UNLIMITED, Grant, Limits
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ class KeyRing:
         }
 
     def _part(self, limits: Limits) -> Limits:
-        return UNLIMITED if limits == UNLIMITED else limits.part(self._processes)
+        return UNLIMITED if limits == UNLIMITED else limits.share_of(self._processes)
 
     @staticmethod
     def _stamp(about: os.stat_result) -> tuple[int, ...]:

@@ -8,57 +8,12 @@ settled at its end, and what was used beyond the bucket is owed before the next 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from llmlaunch.gateway.grants import Limits
 
 BYTES_PER_TOKEN = 4
 """For estimates, where nobody told a number."""
-
-
-def part(limit: int, processes: int) -> int:
-    """Each of ``processes``' part of ``limit``, rounded up: nobody may end up with nothing."""
-    return -(-limit // processes)
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """None: no limit."""
-
-    rpm: int | None = None
-    """Requests a minute."""
-    tpm: int | None = None
-    """Tokens a minute, of prompts and completions together."""
-    concurrency: int | None = None
-    """Requests at a time, those that wait for a slot included."""
-    models: frozenset[str] | None = None
-    """Served names it may ask for."""
-    priority: int = 0
-    """In the queue for a busy model a lower one goes first, as in a request."""
-
-    def allows(self, model: str) -> bool:
-        return self.models is None or model in self.models
-
-    def part(self, processes: int) -> Limits:
-        """What each of ``processes`` may let through."""
-        rpm, tpm, concurrency = (n and part(n, processes) for n in (self.rpm, self.tpm, self.concurrency))
-        return replace(self, rpm=rpm, tpm=tpm, concurrency=concurrency)
-
-    def of(self, what: str) -> int | None:
-        """The number behind ``Refusal.what``."""
-        return {"requests": self.rpm, "tokens": self.tpm, "concurrency": self.concurrency}[what]
-
-
-UNLIMITED = Limits()
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """Who asks, by the name of the key, and what it may use."""
-
-    name: str
-    limits: Limits = UNLIMITED
-    """In this process."""
-    whole: Limits = UNLIMITED
-    """In all processes of the gateway together."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,14 +15,13 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from llmlaunch.gateway.routing.suspects import KEY_BYTES
-
 ENTRIES = 256
 """In each ring; the oldest are written over."""
 _WORD, _WIDTH = 8, 8
 _RING = 1 + ENTRIES * _WIDTH
+KEY_BYTES = 12
+"""Of the digest by which a body is known: two words, for floats hold whole numbers up to 2**53."""
 _HALF = KEY_BYTES // 2
-"""Bytes of a key in one word: floats hold whole numbers up to 2**53."""
 
 
 @dataclass(frozen=True, slots=True)

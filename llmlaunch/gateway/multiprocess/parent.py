@@ -34,7 +34,6 @@ from llmlaunch.errors import UsageError
 from llmlaunch.gateway.multiprocess.death_ledger import DeathLedger
 from llmlaunch.gateway.multiprocess.loop_liveness import LOOK_S, STOPPED, LoopLiveness, ProcessSample, read
 from llmlaunch.gateway.multiprocess.shared_counters import ProcessGroup, SharedCounters
-from llmlaunch.gateway.observe import metrics
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +50,7 @@ START_TRIES = 3
 """Before all have served once: starts of one of them that may fail."""
 
 Serve = Callable[[socket.socket, ProcessGroup, Callable[[], None]], int]
-"""Serves on the socket as one of a crew, in a new process; calls the last argument once it does; returns its exit code."""
+"""Serves on the socket as one of a group, in a new process; calls the last argument once it does; returns its exit code."""
 
 
 def sight_of(pid: int) -> ProcessSample | None:
@@ -66,11 +65,11 @@ def sight_of(pid: int) -> ProcessSample | None:
 class ParentWatch:
     """The parent, as one of its processes sees it."""
 
-    def __init__(self, crew: ProcessGroup) -> None:
-        self._crew = crew
+    def __init__(self, group: ProcessGroup) -> None:
+        self._crew = group
         self._parent = os.getppid()
         self._pulse = LoopLiveness()
-        self._others = {index: LoopLiveness() for index in range(crew.size) if index != crew.index}
+        self._others = {index: LoopLiveness() for index in range(group.size) if index != group.index}
         self._told = False
 
     def look(self, now: float) -> bool:
@@ -144,13 +143,31 @@ class ChildProcess:
     pulse: LoopLiveness = field(default_factory=LoopLiveness)
 
 
+@dataclass(frozen=True, slots=True)
+class ProcessNotices:
+    """Who is told what became of a process, with the counters that were its own."""
+
+    exited: Callable[[SharedCounters], None]
+    """It ended without being asked to."""
+    hung: Callable[[SharedCounters], None]
+    """It hung, and is killed."""
+    ended: Callable[[SharedCounters], None]
+    """It ended as it was asked to."""
+
+
 class ParentProcess:
     """The parent. :meth:`run` it in the main thread of a process without other threads."""
 
     def __init__(
-        self, sockets: Sequence[socket.socket], serve: Serve, grace_s: float, on_started: Callable[[], None]
+        self,
+        sockets: Sequence[socket.socket],
+        serve: Serve,
+        grace_s: float,
+        on_started: Callable[[], None],
+        notices: ProcessNotices,
     ) -> None:
         """``grace_s``: the seconds that ``serve`` may take to end once it was told to."""
+        self._notices = notices
         self._sockets = sockets
         self._serve = serve
         self._grace_s = grace_s
@@ -236,8 +253,8 @@ class ParentProcess:
             for other, sock in enumerate(self._sockets):
                 if other != index:
                     sock.close()
-            crew = ProcessGroup(self._boards, index, self._ledger.seen_by(index))
-            code = self._serve(self._sockets[index], crew, lambda: self._started(index))
+            group = ProcessGroup(self._boards, index, self._ledger.seen_by(index))
+            code = self._serve(self._sockets[index], group, lambda: self._started(index))
         except BaseException:
             log.exception("a process of the gateway failed")
         finally:
@@ -294,7 +311,7 @@ class ParentProcess:
             log.error(
                 "process %d of the gateway (pid %d) hangs: %s; it is killed", member.index, member.pid, why
             )
-            metrics.hung(board)
+            self._notices.hung(board)
             member.pulse = LoopLiveness()
             os.kill(member.pid, signal.SIGKILL)
 
@@ -309,9 +326,9 @@ class ParentProcess:
 
     def _ended(self, member: ChildProcess, pid: int, code: int) -> None:
         if self._code is not None:
-            metrics.withdraw(self._boards[member.index])
+            self._notices.ended(self._boards[member.index])
             return
-        metrics.exited(self._boards[member.index])
+        self._notices.exited(self._boards[member.index])
         now = time.monotonic()
         member.failures = member.failures + 1 if now - member.since < STEADY_S else 0
         pause = backoff.delay(member.failures, AGAIN_FIRST_S, AGAIN_MOST_S) if member.failures else 0.0

@@ -11,11 +11,8 @@ from functools import lru_cache
 from json.encoder import encode_basestring_ascii as _quoted
 from queue import SimpleQueue
 from threading import Thread
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from llmlaunch.gateway.exchange import Exchange
-    from llmlaunch.gateway.request import ClientRequest
+from llmlaunch.gateway.observe.outcome import RequestOutcome
 
 log = logging.getLogger(__name__)
 
@@ -80,33 +77,25 @@ def _second(at: int) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
-def line_of(
-    asked: ClientRequest,
-    exchange: Exchange | None,
-    client: str,
-    model: str,
-    status: int,
-    seconds: float,
-    trace: str,
-    at: float,
-) -> str:
-    """:func:`line` of a request that is over. ``trace``: the id of our own, if there is one. ``client``: its address."""
-    parent = _TRACE.fullmatch(asked.field(b"traceparent"))
+def line_of(outcome: RequestOutcome, client: str, trace: str, at: float) -> str:
+    """:func:`line` of a request that is over. ``client``: its address. ``trace``: the id of our own, if there is one."""
+    request = outcome.request
+    parent = _TRACE.fullmatch(request.field(b"traceparent"))
     return line(
         at=at,
-        request_id=asked.identity,
+        request_id=request.identity,
         trace_id=trace or (parent[1].decode() if parent else ""),
         client=client,
-        key=asked.grant.name,
-        method=asked.method,
-        path=asked.label,
-        model=exchange.name if exchange else model,
-        replica=exchange.replica_key if exchange else "",
-        status=status,
-        tokens=exchange.tokens if exchange else None,
-        first_byte_s=exchange.first_byte_s if exchange else None,
-        duration_s=seconds,
-        attempts=exchange.attempts if exchange else 0,
+        key=request.grant.name,
+        method=request.method,
+        path=request.label,
+        model=outcome.model,
+        replica=outcome.replica,
+        status=outcome.status,
+        tokens=outcome.tokens,
+        first_byte_s=outcome.first_byte_s,
+        duration_s=outcome.duration_s,
+        attempts=outcome.attempts,
     )
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from llmlaunch.gateway.multiprocess.shared_counters import Name, SharedCounters
+from llmlaunch.gateway.observe.outcome import RequestOutcome
 
 BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 PREFIX = "llmlaunch_gateway_"
@@ -109,13 +110,14 @@ class GatewayMetrics:
         # A process before this one may have had the board.
         self._cpu_before = self._values[self._place("process_cpu_seconds_total", ())]
 
-    def ended(self, path: str, model: str, replica: str, key: str, status: int, seconds: float) -> None:
-        """``key`` is the name of an API key; ``replica`` is empty when none answered."""
+    def ended(self, outcome: RequestOutcome) -> None:
         values = self._values
-        labels = (path, model, replica, key, status)
+        request, status, seconds = outcome.request, outcome.status, outcome.duration_s
+        path, model, key = request.endpoint.label, outcome.counted_model, request.grant.name
+        labels = (path, model, outcome.replica, key, status)
         at = self._requests.get(labels)
         if at is None:
-            named = (path, model, replica, key, str(status))
+            named = (*labels[:4], str(status))
             at = self._requests[labels] = self._place(PREFIX + "requests_total", named)
         values[at] += 1.0
         at = self._durations.get((path, model))
@@ -123,6 +125,8 @@ class GatewayMetrics:
             at = self._histogram(self._durations, "request_duration_seconds", (path, model))
         values[at + bisect_left(BUCKETS_S, seconds)] += 1.0
         values[at + len(_BOUNDS)] += seconds
+        if status == 200 and request.endpoint.metered:
+            self._used(model, key, outcome.tokens)
 
     def first_byte(self, path: str, model: str, seconds: float) -> None:
         at = self._first_bytes.get((path, model))
@@ -131,7 +135,7 @@ class GatewayMetrics:
         self._values[at + bisect_left(BUCKETS_S, seconds)] += 1.0
         self._values[at + len(_BOUNDS)] += seconds
 
-    def used(self, model: str, key: str, tokens: tuple[int, int] | None) -> None:
+    def _used(self, model: str, key: str, tokens: tuple[int, int] | None) -> None:
         """``tokens`` of the prompt and of the completion; None when the answer told none."""
         if tokens is None:
             self._count("usage_untold_total", model)

@@ -13,14 +13,12 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llmlaunch import __version__, extras
-from llmlaunch.gateway.http1.headers import for_worker
-from llmlaunch.gateway.request import ClientRequest, EndpointKind
-
-if TYPE_CHECKING:
-    from llmlaunch.gateway.exchange import Exchange
+from llmlaunch.gateway.observe.outcome import RequestOutcome
+from llmlaunch.gateway.paths import EndpointKind
+from llmlaunch.gateway.request import ClientRequest, Fields
 
 log = logging.getLogger(__name__)
 
@@ -46,24 +44,24 @@ class Tracing:
         self._server = SpanKind.SERVER
         self._failed = Status(StatusCode.ERROR)
 
-    def onward(self, asked: ClientRequest, plain: bool) -> bytes:
-        """As ``Request.onward``, with our span as the parent of what the worker does."""
-        context = self._span(asked).get_span_context()
-        fields = [field for field in asked.fields if field[0] not in _CONTEXT]
+    def fields(self, request: ClientRequest) -> Fields:
+        """The fields of ``request``, with our span as the parent of what the worker does."""
+        context = self._span(request).get_span_context()
+        fields = [field for field in request.fields if field[0] not in _CONTEXT]
         parent = f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
         fields.append((b"traceparent", parent.encode()))
         if context.trace_state:
             fields.append((b"tracestate", context.trace_state.to_header().encode()))
-        return for_worker(fields, asked.named_by_connection, plain)
+        return fields
 
-    def ended(self, asked: ClientRequest, model: str, status: int, exchange: Exchange | None) -> str:
-        """End the span of ``asked``; the id of its trace, empty when it has none."""
-        if asked.endpoint.kind in _QUIET:
+    def ended(self, outcome: RequestOutcome) -> str:
+        """End the span of a request; the id of its trace, empty when it has none."""
+        if outcome.request.endpoint.kind in _QUIET:
             return ""
-        span = self._span(asked)
+        span = self._span(outcome.request)
         if span.is_recording():
-            span.set_attributes(_attributes(asked, model, status, exchange))
-            if status >= 500:
+            span.set_attributes(_attributes(outcome))
+            if outcome.status >= 500:
                 span.set_status(self._failed)
         span.end()
         return f"{span.get_span_context().trace_id:032x}"
@@ -83,40 +81,39 @@ class Tracing:
         except TimeoutError:
             log.warning("the last spans could not be delivered within %g s", FLUSH_S)
 
-    def _span(self, asked: ClientRequest) -> Any:
-        if asked.span is None:
-            carrier = {name.decode(): asked.field(name).decode("latin-1") for name in _CONTEXT}
-            age_ns = int((time.monotonic() - asked.received) * 1e9)
-            asked.span = self._tracer.start_span(
-                f"{asked.method.decode()} {asked.label}",
+    def _span(self, request: ClientRequest) -> Any:
+        if request.span is None:
+            carrier = {name.decode(): request.field(name).decode("latin-1") for name in _CONTEXT}
+            age_ns = int((time.monotonic() - request.received) * 1e9)
+            request.span = self._tracer.start_span(
+                f"{request.method.decode()} {request.label}",
                 context=self._extract({name: value for name, value in carrier.items() if value}),
                 kind=self._server,
                 start_time=time.time_ns() - age_ns,
             )
-        return asked.span
+        return request.span
 
 
-def _attributes(
-    asked: ClientRequest, model: str, status: int, exchange: Exchange | None
-) -> dict[str, str | int | float]:
+def _attributes(outcome: RequestOutcome) -> dict[str, str | int | float]:
+    request = outcome.request
     found: dict[str, str | int | float] = {
-        "http.request.method": asked.method.decode(),
-        "http.route": asked.label,
-        "http.response.status_code": status,
-        "llmlaunch.request_id": asked.identity.decode("latin-1"),
+        "http.request.method": request.method.decode(),
+        "http.route": request.label,
+        "http.response.status_code": outcome.status,
+        "llmlaunch.request_id": request.identity.decode("latin-1"),
     }
-    if asked.grant.name:
-        found["llmlaunch.api_key.name"] = asked.grant.name
-    if exchange is None:
+    if request.grant.name:
+        found["llmlaunch.api_key.name"] = request.grant.name
+    if not outcome.model:
         return found
-    found["gen_ai.request.model"] = model or exchange.name
-    found["llmlaunch.attempts"] = exchange.attempts
-    if exchange.replica_key:
-        found["llmlaunch.replica"] = exchange.replica_key
-    if exchange.tokens is not None:
-        found["gen_ai.usage.input_tokens"], found["gen_ai.usage.output_tokens"] = exchange.tokens
-    if exchange.first_byte_s is not None:
-        found["llmlaunch.time_to_first_byte"] = exchange.first_byte_s
+    found["gen_ai.request.model"] = outcome.model
+    found["llmlaunch.attempts"] = outcome.attempts
+    if outcome.replica:
+        found["llmlaunch.replica"] = outcome.replica
+    if outcome.tokens is not None:
+        found["gen_ai.usage.input_tokens"], found["gen_ai.usage.output_tokens"] = outcome.tokens
+    if outcome.first_byte_s is not None:
+        found["llmlaunch.time_to_first_byte"] = outcome.first_byte_s
     return found
 
 

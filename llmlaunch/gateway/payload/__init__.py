@@ -1,1 +1,1 @@
-"""What the gateway reads in bodies, and the little that it changes there: model names and usage."""
+"""What the gateway reads and changes in bodies: the model's name, the tokens that an answer took."""

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from llmlaunch.common.dispatch_methods import DispatchMethod
 from llmlaunch.controller.dispatch import Candidate, choose
-from llmlaunch.gateway.limits.rates import part
+from llmlaunch.gateway.multiprocess.shares import share
 from llmlaunch.gateway.routing.replica_health import ReplicaHealth
 from llmlaunch.gateway.routing.route_table import RoutedReplica
 
@@ -73,6 +73,6 @@ def _has_slot(replica: RoutedReplica, loads: Mapping[str, ReplicaHealth]) -> boo
 
 def places_to_wait(replicas: Iterable[RoutedReplica], processes: int = 1) -> int:
     """How many requests may wait for ``replicas`` in one process: some times what they can work on at once."""
-    return sum(WAITING_PER_SLOT * (r.max_concurrency or 0) for r in replicas) + part(
+    return sum(WAITING_PER_SLOT * (r.max_concurrency or 0) for r in replicas) + share(
         WAITING_BESIDE, processes
     )

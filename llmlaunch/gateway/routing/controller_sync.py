@@ -1,7 +1,7 @@
 """Follow the controller: its route table by long poll, and our counts of requests in flight back to it.
 
 No request of a client ever waits for this. A controller that is gone leaves the table as it was, and one that hangs when
-we start leaves us with the last table on disk (``memory``).
+we start leaves us with the last table on disk (``saved_table``).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 from llmlaunch.common import backoff
@@ -20,10 +20,8 @@ from llmlaunch.gateway.http1.fetch import call
 from llmlaunch.gateway.http1.framing import InvalidResponse
 from llmlaunch.gateway.routing import route_table
 from llmlaunch.gateway.routing.route_table import RouteTable
+from llmlaunch.gateway.routing.router import Router
 from llmlaunch.gateway.routing.saved_table import AGAIN_S, SavedTable
-
-if TYPE_CHECKING:
-    from llmlaunch.gateway.app import Gateway
 
 log = logging.getLogger(__name__)
 
@@ -60,12 +58,15 @@ def controller_address(url: str) -> tuple[str, int]:
 
 
 class ControllerSync:
-    """Keeps ``gateway.table`` fresh. :meth:`run` never ends by itself."""
+    """Keeps the router's table fresh. :meth:`run` never ends by itself."""
 
-    def __init__(self, gateway: Gateway, url: str, token: str, memory: SavedTable | None = None) -> None:
-        """With ``memory`` the gateway begins with the table in it, and leaves its own there."""
-        self._memory = memory
-        self._gateway = gateway
+    def __init__(
+        self, router: Router, identity: str, url: str, token: str, saved: SavedTable | None = None
+    ) -> None:
+        """``identity`` names this process to the controller at ``url``; ``saved``: where its table is written down."""
+        self._saved = saved
+        self._router = router
+        self._identity = identity
         self._url = url
         self._host, self._port = controller_address(url)
         self._token = token
@@ -80,19 +81,19 @@ class ControllerSync:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follow())
             group.create_task(self._report())
-            if self._memory is not None and self._gateway.crew.index == 0:
-                group.create_task(self._keep(self._memory))
+            if self._saved is not None:
+                group.create_task(self._keep(self._saved))
 
-    async def _keep(self, memory: SavedTable) -> None:
+    async def _keep(self, saved: SavedTable) -> None:
         """Write down what the controller told, when it changes and again while it holds."""
-        crew, kept, kept_at = self._gateway.crew, RouteTable(), 0.0
+        kept, kept_at = RouteTable(), 0.0
         while True:
-            table, now = self._gateway.table, time.monotonic()
+            table, now = self._router.table, time.monotonic()
             due = table is not kept or now - kept_at > AGAIN_S
-            if due and self._gateway.heard:
+            if due and self._router.heard:
                 kept, kept_at = table, now
                 # A disk that hangs holds up this task and no request.
-                await asyncio.to_thread(memory.save, table, crew.size)
+                await asyncio.to_thread(saved.save, table, self._router.processes)
             await asyncio.sleep(KEEP_S)
 
     async def _follow(self) -> None:
@@ -100,12 +101,12 @@ class ControllerSync:
         while True:
             began = time.monotonic()
             try:
-                news = await self._routes(wait_s=0.0 if failures or not self._gateway.heard else WAIT_S)
+                news = await self._routes(wait_s=0.0 if failures or not self._router.heard else WAIT_S)
             except (OSError, InvalidResponse, ValueError, ControllerRefused) as error:
                 failures += 1
                 self._tell(f"the controller at {self._url} is not usable: {error or type(error).__name__}")
-                self._gateway.controller_up = False
-                most = RETRY_MOST_S if self._gateway.heard else RETRY_EARLY_S
+                self._router.controller_up = False
+                most = RETRY_MOST_S if self._router.heard else RETRY_EARLY_S
                 pause = backoff.delay(failures, RETRY_FIRST_S, most)
                 await asyncio.sleep(backoff.equal_jitter(pause, random.random()))
                 continue
@@ -118,17 +119,17 @@ class ControllerSync:
 
     async def _routes(self, wait_s: float) -> bool:
         """Ask once; return whether something changed."""
-        table = self._gateway.table
+        table = self._router.table
         path = f"/routes?since={table.rev}&epoch={quote(table.epoch)}&wait={wait_s:g}"
         new, complaints = route_table.parse(
-            await self._call("GET", path, None, wait_s + ANSWER_S), self._gateway.crew.size
+            await self._call("GET", path, None, wait_s + ANSWER_S), self._router.processes
         )
         for complaint in complaints:
             log.warning("%s", complaint)
-        self._gateway.controller_up = True
+        self._router.controller_up = True
         news = (new.epoch, new.rev, new.settled) != (table.epoch, table.rev, table.settled)
-        if news or not self._gateway.heard:
-            self._gateway.adopt(route_table.merge(table, new))
+        if news or not self._router.heard:
+            self._router.adopt(route_table.merge(table, new))
         return news or wait_s == 0
 
     async def _report(self) -> None:
@@ -141,12 +142,12 @@ class ControllerSync:
                 pass
             asked = self._report_now.is_set()
             self._report_now.clear()
-            counts = self._gateway.in_flight()
+            counts = self._router.in_flight()
             now = time.monotonic()
             if not asked and counts == sent and not (counts and now - sent_at > REPORT_AGAIN_S):
                 continue
             try:
-                report = {"gateway": self._gateway.identity, "in_flight": counts}
+                report = {"gateway": self._identity, "in_flight": counts}
                 await self._call("POST", "/gateway_report", report, ANSWER_S)
             except (OSError, InvalidResponse, ControllerRefused) as error:
                 log.debug("report not delivered: %s", error)

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import ClassVar
 
 from llmlaunch.common import backoff
 
@@ -108,35 +107,3 @@ class ReplicaHealth:
             self.since = None
             return 1.0
         return max(SLOW_START_FROM, age / SLOW_START_S)
-
-
-@dataclass(slots=True)
-class RetryBudget:
-    """Retries are a part of the requests, so that they can not double the load on replicas that are failing already.
-
-    Every request adds SHARE of a retry. Beside that some come with time, so that a quiet gateway can retry too.
-    """
-
-    level: float = 100.0
-    at: float = 0.0
-
-    SHARE: ClassVar[float] = 0.2
-    PER_S: ClassVar[float] = 10.0
-    RESERVE: ClassVar[float] = 100.0
-    """Up to which time fills the budget."""
-    MOST: ClassVar[float] = 500.0
-    """A replica may die with this many requests in flight, and each finds another."""
-
-    def request(self) -> None:
-        if self.level < self.MOST:
-            self.level += self.SHARE
-
-    def take(self, now: float) -> bool:
-        """Whether one retry is left; it is taken."""
-        if self.level < self.RESERVE:
-            self.level = min(self.RESERVE, self.level + max(0.0, now - self.at) * self.PER_S)
-        self.at = now
-        if self.level < 1:
-            return False
-        self.level -= 1
-        return True

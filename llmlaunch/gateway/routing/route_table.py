@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from llmlaunch.common.dispatch_methods import DEFAULT, DispatchMethod, dispatch_method
-from llmlaunch.gateway.limits.rates import part
+from llmlaunch.gateway.multiprocess.shares import share
 
 FASTCHAT = "fastchat"
 """The ``engine`` of workers that speak FastChat's protocol; all others speak OpenAI's."""
@@ -166,7 +166,7 @@ def _replica(row: object, processes: int) -> RoutedReplica:
         queue_length=max(0, _field(row, "queue_length", int, 0)),
         draining=_field(row, "draining", bool, False),
         engine_model=_field(row, "engine_model", (str, type(None)), None),
-        max_concurrency=None if cap is None else part(cap, processes),
+        max_concurrency=None if cap is None else share(cap, processes),
         engine=_field(row, "engine", str, ""),
         request_timeout_s=None if timeout is None else float(timeout),
         keyed=_field(row, "keyed", bool, False),

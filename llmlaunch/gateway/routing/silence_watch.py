@@ -5,20 +5,13 @@ Nothing is done for an event of a stream: whether anything came is seen by the p
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
-from llmlaunch.gateway.http1 import headers
-from llmlaunch.gateway.http1.framing import BodyFraming, ResponseHead
-from llmlaunch.gateway.http1.upstream import UpstreamConnection
 from llmlaunch.gateway.routing.route_table import RoutedReplica
-from llmlaunch.gateway.routing.silence import ReplicaSilence, SilenceVerdict
-
-if TYPE_CHECKING:
-    from llmlaunch.gateway.app import Gateway
-    from llmlaunch.gateway.exchange import Exchange
+from llmlaunch.gateway.routing.router import Router
+from llmlaunch.gateway.routing.silence import AwaitedResponse, ReplicaSilence, SilenceVerdict
 
 log = logging.getLogger(__name__)
 
@@ -35,162 +28,150 @@ QUESTIONS: dict[bytes, dict[str, object]] = {
 """By path, the least that can be asked. One that is refused is answered too."""
 
 
-class SilenceProbe:
-    """A tiny request of the gateway's own. Implements ``upstream.AnswerTaker``."""
+class InFlight(Protocol):
+    """A request that may be at a replica now."""
 
-    decoding = False
+    @property
+    def replica(self) -> RoutedReplica | None:
+        """Who has it; None: nobody."""
+        ...
 
-    def __init__(self, vigil: SilenceWatch, replica: RoutedReplica, path: bytes, name: str) -> None:
-        self._vigil = vigil
-        self._replica = replica
-        self._path = path
-        self._name = name
-        self._connection: UpstreamConnection | None = None
-        self._status = 0
-        self._task = vigil.gateway.spawn(self._send())
+    @property
+    def model(self) -> str: ...
 
-    async def _send(self) -> None:
-        replica = self._replica
-        gateway = self._vigil.gateway
-        try:
-            self._connection = connection = await gateway.pool.connect(replica)
-        except OSError:
-            self._vigil.unanswered(replica, self)
-            return
-        body = json.dumps({"model": replica.engine_model or self._name} | QUESTIONS[self._path]).encode()
-        lines = b"content-type: application/json\r\n"
-        path, identity = replica.prefix + self._path, gateway.new_identity()
-        head = headers.to_worker(b"POST", path, connection.lines, lines, identity, len(body))
-        connection.send(self, head, body)
+    @property
+    def path(self) -> bytes:
+        """Where it is sent at the replica."""
+        ...
 
-    def drop(self) -> None:
-        """The answer does not matter any more."""
-        self._task.cancel()
-        if self._connection is not None:
-            self._connection.drop()
+    def heard(self) -> bool:
+        """Whether anything came since this was asked last, or could have come and was not read."""
+        ...
 
-    def answer_began(self, head: ResponseHead, body: BodyFraming) -> None:
-        self._status = head.status
+    def awaited(self) -> AwaitedResponse: ...
 
-    def answer_bytes(self, data: bytes) -> None: ...
+    def silenced(self, seconds: float) -> None:
+        """The replica has said nothing for ``seconds``, and is taken for broken."""
+        ...
 
-    def answer_ended(self) -> None:
-        self._connection = None
-        if self._status < 500:
-            self._vigil.answered(self._replica, self)
-        else:
-            self._vigil.unanswered(self._replica, self)
 
-    def answer_broke(self, why: str, kind: str, began: bool) -> None:
-        self._connection = None
-        self._vigil.unanswered(self._replica, self)
+class Probe(Protocol):
+    """A question on its way. Whoever sends it calls :meth:`SilenceWatch.answered` or ``unanswered`` once, unless dropped."""
+
+    def drop(self) -> None: ...
+
+
+AskReplica = Callable[["SilenceWatch", RoutedReplica, bytes, str], Probe]
+"""Sends one of QUESTIONS to a replica, by path, for a model."""
 
 
 class SilenceWatch:
     """Over all replicas that have requests of this process, and those that are silent."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        self.gateway = gateway
-        self._watches: dict[str, ReplicaSilence] = {}
+    def __init__(self, router: Router, now: Callable[[], float], ask: AskReplica) -> None:
+        self._router = router
+        self._now = now
+        self._send = ask
+        self._silences: dict[str, ReplicaSilence] = {}
         self._spoke: dict[str, int] = {}
         """Replica → answers that had begun at the last sweep."""
-        self._questions: dict[str, SilenceProbe] = {}
+        self._probes: dict[str, Probe] = {}
         self._asked: dict[str, tuple[bytes, str]] = {}
         """Replica → path and model of the last question."""
 
-    def sweep(self, exchanges: Sequence[Exchange], now: float) -> None:
-        """``exchanges`` are all that may have a request at a replica."""
-        held: dict[str, list[Exchange]] = {}
-        for exchange in exchanges:
-            replica = exchange.replica
+    def sweep(self, requests: Sequence[InFlight], now: float) -> None:
+        """``requests`` are all that may have a request at a replica."""
+        held: dict[str, list[InFlight]] = {}
+        for request in requests:
+            replica = request.replica
             if replica is not None:
-                held.setdefault(replica.key, []).append(exchange)
-                if exchange.heard():
+                held.setdefault(replica.key, []).append(request)
+                if request.heard():
                     self._heard(replica.key, now)
-        table = self.gateway.table
+        table = self._router.table
         for key, replica in table.replicas.items():
-            spoke = self.gateway.load(key).spoke
+            spoke = self._router.health(key).spoke
             if self._spoke.get(key, 0) != spoke:
                 self._spoke[key] = spoke
                 self._heard(key, now)
-            if key in held or key in self._watches:
+            if key in held or key in self._silences:
                 self._judge(replica, held.get(key, []), now)
-        for key in self._watches.keys() - table.replicas.keys():
+        for key in self._silences.keys() - table.replicas.keys():
             self._forget(key)
 
     def close(self) -> None:
-        for question in self._questions.values():
-            question.drop()
-        self._questions.clear()
+        for probe in self._probes.values():
+            probe.drop()
+        self._probes.clear()
 
-    def answered(self, replica: RoutedReplica, question: SilenceProbe) -> None:
-        if self._questions.get(replica.key) is question:
-            del self._questions[replica.key]
-            self._heard(replica.key, self.gateway.now())
+    def answered(self, replica: RoutedReplica, probe: Probe) -> None:
+        if self._probes.get(replica.key) is probe:
+            del self._probes[replica.key]
+            self._heard(replica.key, self._now())
 
-    def unanswered(self, replica: RoutedReplica, question: SilenceProbe) -> None:
+    def unanswered(self, replica: RoutedReplica, probe: Probe) -> None:
         """It got no answer, and will not get one."""
-        if self._questions.get(replica.key) is question:
-            del self._questions[replica.key]
-            self._watches[replica.key].lost()
+        if self._probes.get(replica.key) is probe:
+            del self._probes[replica.key]
+            self._silences[replica.key].lost()
 
-    def _judge(self, replica: RoutedReplica, exchanges: list[Exchange], now: float) -> None:
-        watch = self._watches.setdefault(replica.key, ReplicaSilence())
-        serving = self.gateway.table.serving
+    def _judge(self, replica: RoutedReplica, requests: list[InFlight], now: float) -> None:
+        silence = self._silences.setdefault(replica.key, ReplicaSilence())
+        serving = self._router.table.serving
         alone = all(len(serving.get(name, ())) <= 1 for name in replica.names)
-        waiting = [exchange.waiting() for exchange in exchanges]
-        verdict = watch.judge(waiting, replica, now, alone=alone, processes=self.gateway.crew.size)
+        awaited = [request.awaited() for request in requests]
+        verdict = silence.judge(awaited, replica, now, alone=alone, processes=self._router.processes)
         if verdict is SilenceVerdict.ASK:
-            self._ask(replica, exchanges)
+            self._ask(replica, requests)
         elif verdict is SilenceVerdict.SILENT:
-            self._broken(replica, exchanges, now)
-        if not (watch.doubted or exchanges):
+            self._broken(replica, requests, now)
+        if not (silence.doubted or requests):
             self._forget(replica.key)
-        self.gateway.load(replica.key).doubted = watch.doubted
+        self._router.health(replica.key).doubted = silence.doubted
 
-    def _ask(self, replica: RoutedReplica, exchanges: Sequence[Exchange]) -> None:
-        askable = [exchange for exchange in exchanges if exchange.path in QUESTIONS]
+    def _ask(self, replica: RoutedReplica, requests: Sequence[InFlight]) -> None:
+        askable = [request for request in requests if request.path in QUESTIONS]
         if askable:
-            self._asked[replica.key] = askable[0].path, askable[0].name
-        path, name = self._asked.get(replica.key, (b"", ""))
-        old = self._questions.pop(replica.key, None)
+            self._asked[replica.key] = askable[0].path, askable[0].model
+        path, model = self._asked.get(replica.key, (b"", ""))
+        old = self._probes.pop(replica.key, None)
         if old is not None:
             old.drop()
         if path:
-            self._questions[replica.key] = SilenceProbe(self, replica, path, name)
+            self._probes[replica.key] = self._send(self, replica, path, model)
         else:  # nothing it has can be asked for in little
-            self._watches[replica.key].lost()
+            self._silences[replica.key].lost()
 
-    def _broken(self, replica: RoutedReplica, exchanges: Sequence[Exchange], now: float) -> None:
-        since = max(self._watches[replica.key].heard_at, min(e.waiting().sent_at for e in exchanges))
+    def _broken(self, replica: RoutedReplica, requests: Sequence[InFlight], now: float) -> None:
+        since = max(self._silences[replica.key].heard_at, min(r.awaited().sent_at for r in requests))
         log.warning(
             "%s said nothing for %.0f s, and does not answer a tiny request either: its %d requests go elsewhere, "
             "and it is left out until it answers",
-            replica.key, now - since, len(exchanges),
+            replica.key, now - since, len(requests),
         )  # fmt: skip
-        self.gateway.load(replica.key).doubted = True
-        for exchange in exchanges:
-            exchange.silenced(now - since)
+        self._router.health(replica.key).doubted = True
+        for request in requests:
+            request.silenced(now - since)
 
     def _heard(self, key: str, now: float) -> None:
-        watch = self._watches.get(key)
-        if watch is None:
-            watch = self._watches[key] = ReplicaSilence()
-        if watch.silent:
+        silence = self._silences.get(key)
+        if silence is None:
+            silence = self._silences[key] = ReplicaSilence()
+        if silence.silent:
             log.info("%s answers again", key)
-        if watch.doubted:
-            load = self.gateway.load(key)
-            load.answered()
-            load.doubted = False
-            self.gateway.call_waiting()
-        watch.heard(now)
-        question = self._questions.pop(key, None)
-        if question is not None:
-            question.drop()
+        if silence.doubted:
+            health = self._router.health(key)
+            health.answered()
+            health.doubted = False
+            self._router.call_waiting()
+        silence.heard(now)
+        probe = self._probes.pop(key, None)
+        if probe is not None:
+            probe.drop()
 
     def _forget(self, key: str) -> None:
-        self._watches.pop(key, None)
+        self._silences.pop(key, None)
         self._asked.pop(key, None)
-        question = self._questions.pop(key, None)
-        if question is not None:
-            question.drop()
+        probe = self._probes.pop(key, None)
+        if probe is not None:
+            probe.drop()

@@ -36,6 +36,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from llmlaunch.common import backoff
+from llmlaunch.gateway.multiprocess.death_ledger import KEY_BYTES
 
 SUSPECTED_S = 600.0
 """How long a death is held against the bytes that were there."""
@@ -50,9 +51,6 @@ WAIT_LEAST_S, WAIT_MOST_S = 3.0, 6.0
 """For how long it waits for its turn."""
 WAIT_FOR_EQUAL_S = 30.0
 """For how long it waits while the same bytes are being tried."""
-
-
-KEY_BYTES = 12
 
 
 def key_of(body: bytes) -> bytes:

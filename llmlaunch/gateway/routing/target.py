@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from llmlaunch.controller.response_ids import giver, is_marked
+from llmlaunch.gateway.paths import EndpointKind
 from llmlaunch.gateway.payload.model_field import model_of, model_of_prompts, previous_response
-from llmlaunch.gateway.request import ClientRequest, EndpointKind
+from llmlaunch.gateway.request import ClientRequest
 from llmlaunch.gateway.routing.route_table import RouteTable
 
 _RESPONSES = b"/v1/responses"
+_CHECK, _RESPONSE = EndpointKind.CHECK, EndpointKind.RESPONSE  # every request is compared with both
 
 
 def target(asked: ClientRequest, table: RouteTable) -> str | None:
@@ -16,9 +18,9 @@ def target(asked: ClientRequest, table: RouteTable) -> str | None:
     Raises BadBody.
     """
     found = asked.endpoint
-    if found.kind is EndpointKind.CHECK:
+    if found.kind is _CHECK:
         return model_of_prompts(asked.body)
-    if found.kind is EndpointKind.RESPONSE:
+    if found.kind is _RESPONSE:
         return _of_response(asked, found.name, table)
     name = found.name or model_of(asked.body)
     if found.upstream == _RESPONSES:

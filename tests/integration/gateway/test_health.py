@@ -6,7 +6,7 @@ import contextlib
 import threading
 from pathlib import Path
 
-from llmlaunch.gateway.routing.replica_health import RetryBudget
+from llmlaunch.gateway.routing.retry import RetryBudget
 from tests.integration.gateway.fakes import Bench, Client, Seen, Talk, ask, chat, running
 from tests.support.waiting import wait_until
 

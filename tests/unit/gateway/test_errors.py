@@ -1,4 +1,4 @@
-"""The gateway's own answers."""
+"""The gateway's own errors."""
 
 from __future__ import annotations
 

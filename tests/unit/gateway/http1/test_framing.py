@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlaunch.gateway.http1.framing import _SIZES, BodyFraming, InvalidResponse, parse_head
+from llmlaunch.gateway.http1.framing import _SIZES, BodyFraming, InvalidResponse, is_whole, parse_head
 
 CHUNKED = parse_head(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
 
@@ -248,3 +248,24 @@ def test_what_is_remembered_of_size_lines_is_small() -> None:
         body.feed(b"1;%d%b\r\nx\r\n" % (number, b"a" * 900))
         body.feed(b"%x%b\r\nx\r\n" % (1, b" " * 100))
     assert max(map(len, _SIZES)) <= 16
+
+
+@pytest.mark.parametrize(
+    ("kind", "tail", "whole"),
+    [
+        (b"text/event-stream", b"data: [DONE]\n\n", True),
+        (b"Text/Event-Stream; charset=utf-8", b"data: [DONE]\r\n\r\n", True),
+        (b"text/event-stream", b'event: response.completed\ndata: {"type": "response.completed"}\n\n', True),
+        (b"text/event-stream", b'data: {"error": {}}\n\n', True),
+        (b"text/event-stream", b"data: [DONE]", False),
+        (b"text/event-stream", b"data: {}\n\n", False),
+        (b"text/event-stream", b"", False),
+        (b"application/json", b"{}\n", True),
+        (b"application/json", b"[1]", True),
+        (b"application/json", b'{"a": "b"', False),
+        (b"application/json", b"", False),
+        (b"", b"", True),
+    ],
+)
+def test_an_answer_that_is_whole_shows_it(kind: bytes, tail: bytes, whole: bool) -> None:
+    assert is_whole(kind, tail) is whole

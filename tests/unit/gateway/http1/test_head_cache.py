@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.http1.framing import InvalidResponse, ResponseHead, parse_head, read_head
 from llmlaunch.gateway.http1.head_cache import HEAD_MOST, MOST, HeadCache, key_of
+from llmlaunch.gateway.http1.headers import onward
 from llmlaunch.gateway.http1.request_parser import ParserRules, RequestParser
-from llmlaunch.gateway.request import ClientRequest, endpoint
+from llmlaunch.gateway.paths import endpoint
+from llmlaunch.gateway.request import ClientRequest
 
 POST = b"POST /v1/completions HTTP/1.1\r\nHost: h\r\n"
 
@@ -111,7 +113,7 @@ def test_a_known_head_makes_the_same_request() -> None:
     assert screen.asked == 1
     first, *others = reader.ready
     assert [r.body for r in reader.ready] == [b"one", b"another", b""]
-    first.onward(plain=False)
+    onward(first, plain=False)
     for other in others:
         for entry in dataclasses.fields(ClientRequest):
             if entry.name != "body":

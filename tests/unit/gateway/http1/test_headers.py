@@ -1,4 +1,4 @@
-"""What of a request goes on to a worker, and what of an answer to its client."""
+"""Which header fields pass the gateway."""
 
 from __future__ import annotations
 

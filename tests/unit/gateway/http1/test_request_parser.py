@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from llmlaunch.gateway import errors
 from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.http1.request_parser import AHEAD_LIMIT, HEAD_LIMIT, PIECE, ParserRules, RequestParser
-from llmlaunch.gateway.request import ClientRequest, endpoint
+from llmlaunch.gateway.paths import endpoint
+from llmlaunch.gateway.request import ClientRequest
 
 
 def screen(request: ClientRequest) -> Reply | None:

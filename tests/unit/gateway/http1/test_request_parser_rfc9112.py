@@ -12,7 +12,8 @@ import pytest
 
 from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.http1.request_parser import FIELDS_LIMIT, HEAD_LIMIT, ParserRules, RequestParser
-from llmlaunch.gateway.request import ClientRequest, endpoint
+from llmlaunch.gateway.paths import endpoint
+from llmlaunch.gateway.request import ClientRequest
 
 NEXT = b"GET /next HTTP/1.1\r\nHost: h\r\n\r\n"
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n"

@@ -1,4 +1,4 @@
-"""API keys: how a file of them is read, followed and refused."""
+"""API keys: the file, and who is known by them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from llmlaunch.errors import UsageError
+from llmlaunch.gateway.grants import UNLIMITED, Grant, Limits
 from llmlaunch.gateway.limits import keys
-from llmlaunch.gateway.limits.rates import UNLIMITED, Grant, Limits
 
 
 def test_keys_are_parsed() -> None:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlaunch.gateway.limits.rates import KeyAccount, Limits, TokenMeter
+from llmlaunch.gateway.grants import Limits
+from llmlaunch.gateway.limits.rates import KeyAccount, TokenMeter
 
 
 def test_a_minute_of_requests_at_once_then_steadily() -> None:
@@ -106,6 +107,6 @@ def test_an_answer_that_tells_nothing_is_estimated(pieces: list[bytes], tokens: 
 
 def test_processes_share_what_is_limited_and_none_gets_nothing() -> None:
     limits = Limits(rpm=60, tpm=1001, concurrency=2, models=frozenset("m"), priority=3)
-    assert limits.part(1) == limits
-    assert limits.part(4) == Limits(rpm=15, tpm=251, concurrency=1, models=frozenset("m"), priority=3)
-    assert Limits(rpm=1).part(64) == Limits(rpm=1)
+    assert limits.share_of(1) == limits
+    assert limits.share_of(4) == Limits(rpm=15, tpm=251, concurrency=1, models=frozenset("m"), priority=3)
+    assert Limits(rpm=1).share_of(64) == Limits(rpm=1)

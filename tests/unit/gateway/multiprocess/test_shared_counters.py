@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from llmlaunch.gateway.multiprocess.shared_counters import SharedCounters
 from llmlaunch.gateway.observe.metrics import GatewayMetrics, Gauges, exited, render, withdraw
+from tests.support.outcomes import outcome
 
 NAMES = st.tuples(st.text(max_size=12), st.text(max_size=12))
 
@@ -64,8 +65,7 @@ def test_sums_over_processes() -> None:
     boards = [SharedCounters(1 << 16), SharedCounters(1 << 16)]
     one, two = map(GatewayMetrics, boards)
     for metrics, seconds in ((one, 0.001), (two, 0.02), (two, 1000.0)):
-        metrics.ended("/p", "m", "r", "alice", 200, seconds)
-        metrics.used("m", "alice", (10, 2))
+        metrics.ended(outcome("/p", "m", "r", "alice", 200, seconds, tokens=(10, 2)))
     one.publish(gauges(in_flight={"r": 1}, breakers={"r": 2}, controller_up=False))
     two.publish(gauges(in_flight={"r": 2, "s": 4}, breakers={"r": 0}, routes_revision=7))
     page = render(boards).decode()
@@ -93,7 +93,7 @@ def test_counters_outlive_their_process_and_gauges_do_not() -> None:
     boards = [SharedCounters(1 << 16), SharedCounters(1 << 16)]
     one, two = map(GatewayMetrics, boards)
     for metrics in (one, two):
-        metrics.ended("/p", "m", "r", "", 200, 0.5)
+        metrics.ended(outcome("/p", "m", "r", "", 200, 0.5))
         metrics.publish(gauges(in_flight={"r": 3}))
     exited(boards[0])
     page = render(boards).decode().splitlines()
@@ -101,7 +101,7 @@ def test_counters_outlive_their_process_and_gauges_do_not() -> None:
     assert "llmlaunch_gateway_processes 1" in page
     assert "llmlaunch_gateway_process_exits_total 1" in page
     again = GatewayMetrics(boards[0])
-    again.ended("/p", "m", "r", "", 200, 0.5)
+    again.ended(outcome("/p", "m", "r", "", 200, 0.5))
     again.publish(gauges(cpu_seconds=0.25))
     page = render(boards).decode().splitlines()
     assert 'llmlaunch_gateway_requests_total{path="/p",model="m",replica="r",key="",status="200"} 3' in page

@@ -1,16 +1,17 @@
-"""What Prometheus reads."""
+"""What the gateway counts."""
 
 from __future__ import annotations
 
 from llmlaunch.gateway.multiprocess.shared_counters import SharedCounters
 from llmlaunch.gateway.observe.metrics import GatewayMetrics, render
+from tests.support.outcomes import outcome
 
 
 def test_histograms_are_cumulative() -> None:
     board = SharedCounters()
     metrics = GatewayMetrics(board)
     for seconds in (0.001, 0.02, 0.02, 1000.0):
-        metrics.ended("/p", "m", "r", "alice", 200, seconds)
+        metrics.ended(outcome("/p", "m", "r", "alice", 200, seconds))
     page = render([board]).decode()
     buckets = [
         int(line.rpartition(" ")[2]) for line in page.splitlines() if "duration_seconds_bucket" in line

@@ -1,4 +1,4 @@
-"""Answers get back the name that was asked for, and nothing else of them changes."""
+"""Answers get back the name that was asked for."""
 
 from __future__ import annotations
 

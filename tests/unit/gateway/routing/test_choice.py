@@ -11,8 +11,8 @@ from llmlaunch.gateway.routing.replica_health import (
     SLOW_START_S,
     Breaker,
     ReplicaHealth,
-    RetryBudget,
 )
+from llmlaunch.gateway.routing.retry import RetryBudget
 from llmlaunch.gateway.routing.route_table import RoutedReplica
 
 

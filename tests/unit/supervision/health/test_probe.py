@@ -19,6 +19,7 @@ from llmlaunch.supervision.core.restart import Policy
 from llmlaunch.supervision.core.types import Phase, Probed, Progressed, Record
 from llmlaunch.supervision.health import probe
 from llmlaunch.supervision.health.answer_counts import AnswerCounts, count
+from tests.support.outcomes import outcome
 from tests.support.ports import free_port
 from tests.unit.supervision.histories import spec
 
@@ -169,7 +170,7 @@ def page() -> bytes:
         *[(chat, "m", "http://h:11", 200)] * 7,
         (chat, "m", "", 503),
     ]:
-        counted.ended(path, model, replica, "key", status, 0.1)
+        counted.ended(outcome(path, model, replica, "key", status))
     return render([board])
 
 

@@ -1,10 +1,10 @@
-"""Where a request's path leads."""
+"""Where paths lead."""
 
 from __future__ import annotations
 
 import pytest
 
-from llmlaunch.gateway.request import EndpointKind, endpoint
+from llmlaunch.gateway.paths import EndpointKind, endpoint
 
 
 @pytest.mark.parametrize(

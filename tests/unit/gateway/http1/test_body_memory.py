@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlaunch.gateway import errors
+from llmlaunch.gateway.http1.body_memory import COUNTED_FROM, BodyMemory
 from llmlaunch.gateway.http1.request_parser import ParserRules, RequestParser
-from llmlaunch.gateway.limits.body_memory import COUNTED_FROM, BodyMemory
 from llmlaunch.gateway.request import ClientRequest
 from tests.unit.gateway.http1.test_request_parser import screen
 

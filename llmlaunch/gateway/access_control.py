@@ -1,0 +1,101 @@
+"""Who may ask what: everything about a request that can be refused, or answered, before its body is read."""
+
+from __future__ import annotations
+
+from llmlaunch.common.browser_guard import Door, not_json
+from llmlaunch.gateway import errors
+from llmlaunch.gateway.client_address import ClientAddresses
+from llmlaunch.gateway.errors import Reply
+from llmlaunch.gateway.limits.keys import KeyRing
+from llmlaunch.gateway.paths import EndpointKind, endpoint
+from llmlaunch.gateway.request import ClientRequest
+
+_PREFLIGHT_SECONDS = 600
+_FOR_SURPLUS = frozenset((EndpointKind.HEALTH, EndpointKind.READY, EndpointKind.METRICS))
+
+
+class AccessControl:
+    """``door``: which hosts and pages are let in. ``keys``: None where nobody needs one."""
+
+    def __init__(self, door: Door, keys: KeyRing | None, addresses: ClientAddresses) -> None:
+        self._door = door
+        self._keys = keys
+        self._addresses = addresses
+        self._origins = frozenset(origin.encode() for origin in door.origins)
+
+    def screen(self, request: ClientRequest) -> Reply | None:
+        """Why ``request`` is refused, or what it is answered without its body; None: it may go on.
+
+        Sets its ``endpoint`` and its ``grant``.
+        """
+        path = request.path
+        found = request.endpoint = endpoint(path)
+        guarded = self._keys is not None and self._needs_key(request)
+        host, origin, site = _browser_fields(request)
+        # Who shows a key is no stranger's page: browsers send none of their own accord.
+        if not guarded or request.method == b"OPTIONS":
+            refusal = self._door.refusal(host, origin, site)
+            if refusal is not None:
+                return errors.not_let_in(refusal)
+        if request.method == b"OPTIONS":
+            return self._options(request)
+        if guarded and self._keys is not None:
+            grant = self._keys.grant_of(request.authorization)
+            if grant is None:
+                return errors.wrong_key(missing=not request.authorization)
+            request.grant = grant
+        if found.kind is EndpointKind.NOWHERE:
+            return errors.unknown_path(path.decode("latin-1"))
+        if request.method not in found.methods:
+            return errors.wrong_method(request.method.decode(), path.decode("latin-1"), found.allowed)
+        if request.method == b"POST":
+            wrong = not_json(request.field(b"content-type").decode("latin-1"), origin, site)
+            if wrong is not None:
+                return errors.not_let_in(wrong)
+        return None
+
+    def screen_surplus(self, request: ClientRequest) -> Reply | None:
+        """As :meth:`screen`, for a connection that is one too many: it may ask how we are, once."""
+        request.keep_alive = False
+        reply = self.screen(request)
+        return reply if request.endpoint.kind in _FOR_SURPLUS else errors.out_of_files()
+
+    def cors_fields(self, origin: bytes) -> bytes:
+        """Header lines that let a browser on ``origin`` read the answer; none for a stranger."""
+        if not self._origins or not origin or not (origin in self._origins or b"*" in self._origins):
+            return b""
+        return (
+            b"access-control-allow-origin: %b\r\nvary: origin\r\n"
+            b"access-control-expose-headers: x-request-id, retry-after\r\n" % origin
+        )
+
+    def refresh(self) -> bool:
+        """About once a second: whether keys changed, so that what was let through may not be any more."""
+        return self._keys is not None and self._keys.refresh()
+
+    def _needs_key(self, request: ClientRequest) -> bool:
+        found = request.endpoint
+        if found.kind is EndpointKind.NOWHERE:
+            return request.path.startswith((b"/v1", b"/api"))
+        if found.kind is EndpointKind.METRICS and self._addresses.is_local(request):
+            return not self._door.points_here(_browser_fields(request)[0])
+        return found.guarded
+
+    def _options(self, request: ClientRequest) -> Reply:
+        if request.endpoint.kind is EndpointKind.NOWHERE and request.path != b"*":
+            return errors.unknown_path(request.path.decode("latin-1"))
+        allowed = b"GET, HEAD, POST, OPTIONS" if request.path == b"*" else request.endpoint.allowed.encode()
+        fields = b"allow: %b\r\n" % allowed
+        if self.cors_fields(request.origin):
+            wanted = request.field(b"access-control-request-headers") or b"authorization, content-type"
+            fields += (
+                b"access-control-allow-methods: %b\r\naccess-control-allow-headers: %b\r\n"
+                b"access-control-max-age: %d\r\n" % (allowed, wanted, _PREFLIGHT_SECONDS)
+            )
+        return Reply(204, b"", fields)
+
+
+def _browser_fields(request: ClientRequest) -> tuple[str, str, str]:
+    """What tells browsers from other programs, and where their pages come from: see ``browser_guard``."""
+    host, site = request.field(b"host"), request.field(b"sec-fetch-site")
+    return host.strip().decode("latin-1"), request.origin.decode("latin-1"), site.decode("latin-1")

@@ -1,0 +1,79 @@
+"""The gateway's own answers: which models there are, how it is, what it counted."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+
+from llmlaunch.gateway import errors
+from llmlaunch.gateway.errors import Reply
+from llmlaunch.gateway.paths import EndpointKind
+from llmlaunch.gateway.request import ClientRequest
+from llmlaunch.gateway.routing.router import Router
+
+START_GRACE_S = 5.0
+"""Seconds after which a gateway calls itself up even if no controller has answered yet."""
+
+
+class Endpoints:
+    """``metrics``: the whole page that Prometheus reads."""
+
+    def __init__(self, router: Router, now: Callable[[], float], metrics: Callable[[], bytes]) -> None:
+        self._router = router
+        self._now = now
+        self._metrics = metrics
+        self._started = now()
+        self._created = int(time.time())
+        self.warning = ""
+        """What people should know of how the gateway runs; a supervisor shows it."""
+        self.broken = False
+        """Connections to this gateway are lost in another of its processes, and nobody replaces that one."""
+
+    def answer(self, request: ClientRequest) -> Reply:
+        """For everything but what replicas have to answer."""
+        found = request.endpoint
+        if found.kind is EndpointKind.MODELS:
+            names = filter(request.grant.limits.allows, self._router.table.names)
+            return _json(200, {"object": "list", "data": [self._model(name) for name in names]})
+        if found.kind is EndpointKind.MODEL:
+            if not request.grant.limits.allows(found.name):
+                return errors.model_not_allowed(found.name)
+            if found.name in self._router.table.serving:
+                return _json(200, self._model(found.name))
+            return self._router.absent(found.name)
+        if found.kind is EndpointKind.HEALTH:
+            return self._health()
+        if found.kind is EndpointKind.READY:
+            ready = bool(self._router.table.serving)
+            return _json(200 if ready else 503, {"status": "ready" if ready else "not ready"})
+        return Reply(200, self._metrics(), content_type=b"text/plain; version=0.0.4; charset=utf-8")
+
+    def _model(self, name: str) -> dict[str, object]:
+        return {"id": name, "object": "model", "created": self._created, "owned_by": "llmlaunch"}
+
+    def _health(self) -> Reply:
+        router = self._router
+        table = router.table
+        ready = table.ready_of_expected() if table.expected else len(table.serving)
+        expected = len(table.expected) or ready
+        up = router.heard or bool(table.serving) or self._now() - self._started > START_GRACE_S
+        if self.broken:
+            status = "broken"
+        elif not up:
+            status = "starting"
+        else:
+            status = "ok" if ready == expected and router.controller_up else "degraded"
+        value: dict[str, object] = {
+            "status": status,
+            "names_ready": ready,
+            "names_expected": expected,
+            "controller": "up" if router.controller_up else "down",
+        }
+        if self.warning:
+            value["warning"] = self.warning
+        return _json(200 if up and not self.broken else 503, value)
+
+
+def _json(status: int, value: object) -> Reply:
+    return Reply(status, json.dumps(value).encode())

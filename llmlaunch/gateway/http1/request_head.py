@@ -1,0 +1,69 @@
+"""What a strict parser of request heads leaves to its user: which fields matter, one Host, no coding but chunked. Pure."""
+
+from __future__ import annotations
+
+import re
+
+from llmlaunch.gateway import errors
+from llmlaunch.gateway.errors import Reply
+from llmlaunch.gateway.request import Fields
+
+_NOTED = frozenset(
+    (b"host", b"authorization", b"connection", b"content-length", b"expect", b"origin", b"transfer-encoding", b"x-request-id")
+)  # fmt: skip
+_ONCE = frozenset((b"host", b"authorization", b"content-length"))
+_HOST = re.compile(rb"(?:\[[0-9A-Za-z:._~%!$&'()*+,;=-]+\]|[0-9A-Za-z._~%!$&'()*+,;=-]*)(?::[0-9]*)?")
+"""RFC 3986's host and port: what names, and nothing that could be taken for a path or a user."""
+
+
+def noted_fields(fields: Fields) -> tuple[dict[bytes, bytes], bytes]:
+    """The fields that matter to the gateway, several of one name joined as RFC 9110 §5.3 has it.
+
+    And the name of one that is given twice and must not be; empty when there is none.
+    """
+    noted: dict[bytes, bytes] = {}
+    doubled = b""
+    for name, value in fields:
+        if name in _NOTED:
+            value = value.strip(b" \t")
+            if name in noted:
+                if name in _ONCE:
+                    doubled = name
+                value = noted[name] + b"," + value
+            noted[name] = value
+    return noted, doubled
+
+
+def host_fault(noted: dict[bytes, bytes], doubled: bytes, http11: bool, known_host: bytes) -> Reply | None:
+    """What is wrong with its Host (RFC 9112 §3.2). ``known_host``: one that was found good before."""
+    if doubled:
+        return errors.bad_http(f"{doubled.decode()} is given twice")
+    host = noted.get(b"host")
+    if host is None:
+        return errors.bad_http("an HTTP/1.1 request needs a Host") if http11 else None
+    if host != known_host and _HOST.fullmatch(host) is None:
+        return errors.bad_http("its Host is no host")
+    return None
+
+
+def framing_fault(noted: dict[bytes, bytes], version: str) -> Reply | None:
+    """What is wrong with its version and its Transfer-Encoding (RFC 9112 §2.3 and §6)."""
+    http11 = version == "1.1"
+    if not http11 and version != "1.0":
+        return errors.wrong_version()
+    coding = noted.get(b"transfer-encoding")
+    if coding is None or (http11 and coding.lower() == b"chunked"):
+        return None
+    if not http11:
+        return errors.bad_http("HTTP/1.0 has no Transfer-Encoding")
+    if coding.lower().rpartition(b",")[2].strip(b" \t") != b"chunked":
+        return errors.bad_http("its last Transfer-Encoding is not chunked")
+    return errors.transfer_coding()
+
+
+def path_and_query(target: bytes) -> tuple[bytes, bytes]:
+    """Path and query of a request's target, also when it comes in absolute form (RFC 9112 §3.2.2)."""
+    path, _, query = target.partition(b"?")
+    if path.startswith(b"/") or b"://" not in path:
+        return path, query
+    return b"/" + path.partition(b"://")[2].partition(b"/")[2], query

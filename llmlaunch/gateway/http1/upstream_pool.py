@@ -1,0 +1,96 @@
+"""Connections to replicas that lie idle, kept to be used again."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import time
+
+from llmlaunch.gateway.http1.coalesce import Coalescer
+from llmlaunch.gateway.http1.framing import ResponseHead
+from llmlaunch.gateway.http1.head_cache import HeadCache
+from llmlaunch.gateway.http1.open_files import OpenFiles
+from llmlaunch.gateway.http1.upstream import UpstreamConnection
+
+CONNECT_TIMEOUT_S = 3.0
+IDLE_S = 4.0
+"""Seconds a connection may lie idle. uvicorn, under most engines, closes them after 5."""
+IDLE_MOST = 256
+"""Idle connections kept for one replica."""
+
+
+class UpstreamPool:
+    """Idle connections by replica, last used first. Implements ``upstream.ConnectionOwner``."""
+
+    def __init__(self, files: OpenFiles) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._files = files
+        self._idle: dict[str, list[UpstreamConnection]] = {}
+        self.heads: HeadCache[ResponseHead] = HeadCache()
+        self.events = Coalescer(self._loop.call_soon)
+
+    def take(self, key: str) -> UpstreamConnection | None:
+        """An idle connection to the replica of that ``key``; None when there is none."""
+        idle = self._idle.get(key)
+        while idle:
+            connection = idle.pop()
+            if not connection.closed:
+                return connection
+        return None
+
+    async def connect(self, key: str, host: str, port: int, lines: bytes) -> UpstreamConnection:
+        """A new connection; ``key`` and ``lines`` are the :class:`UpstreamConnection`'s.
+
+        Raises OSError (TimeoutError is one; EMFILE: the last files are for others).
+        """
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            _, protocol = await self._loop.create_connection(
+                lambda: UpstreamConnection(self, key, lines), host, port
+            )
+        files = self._files
+        number = protocol.fileno()
+        if number >= files.tight and not files.take(number) and number >= files.full:
+            protocol.drop()
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return protocol
+
+    def give(self, connection: UpstreamConnection) -> None:
+        """``connection`` is idle from now on."""
+        idle = self._idle.setdefault(connection.key, [])
+        if len(idle) >= IDLE_MOST:
+            connection.drop()
+            return
+        connection.idle_since = time.monotonic()
+        idle.append(connection)
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        """``connection`` is closed."""
+        idle = self._idle.get(connection.key)
+        if idle and connection in idle:
+            idle.remove(connection)
+
+    def sweep(self, now: float, known: set[str]) -> None:
+        """About once a second: close what lay idle too long, and everything idle to replicas that are gone."""
+        self.events.look()
+        for key, idle in list(self._idle.items()):
+            keep_from = now - IDLE_S if key in known else now + 1
+            for connection in [c for c in idle if c.idle_since < keep_from]:
+                idle.remove(connection)
+                connection.drop()
+            if not idle:
+                del self._idle[key]
+
+    def drop_idle(self, most: int) -> int:
+        """Close up to ``most`` connections that lie idle; return how many."""
+        found = [connection for idle in self._idle.values() for connection in idle][:most]
+        for connection in found:
+            self._idle[connection.key].remove(connection)
+            connection.drop()
+        return len(found)
+
+    def close(self) -> None:
+        for idle in self._idle.values():
+            for connection in idle:
+                connection.drop()
+        self._idle.clear()

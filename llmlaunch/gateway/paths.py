@@ -1,0 +1,109 @@
+"""Where a path of the gateway leads. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum, auto
+from urllib.parse import unquote_to_bytes
+
+
+class EndpointKind(Enum):
+    PROXY = auto()
+    CHECK = auto()
+    """As PROXY, and the models stand in a list."""
+    RESPONSE = auto()
+    MODELS = auto()
+    MODEL = auto()
+    HEALTH = auto()
+    READY = auto()
+    METRICS = auto()
+    NOWHERE = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a path leads."""
+
+    kind: EndpointKind
+    methods: tuple[bytes, ...]
+    label: str
+    """The path as metrics name it."""
+    guarded: bool = True
+    """An API key is needed when there are any."""
+    upstream: bytes = b""
+    """The path at the worker."""
+    name: str = ""
+    """The model that the path itself names, or the response."""
+    metered: bool = False
+    """Its answers tell what tokens they took."""
+
+    @property
+    def allowed(self) -> str:
+        return ", ".join(method.decode() for method in (*self.methods, b"OPTIONS"))
+
+
+NOWHERE = Endpoint(EndpointKind.NOWHERE, (), "other")
+_GET = (b"GET", b"HEAD")
+_POST = (b"POST",)
+
+
+def _proxy(path: str, upstream: str = "", *, metered: bool = True) -> Endpoint:
+    return Endpoint(EndpointKind.PROXY, _POST, path, upstream=(upstream or path).encode(), metered=metered)
+
+
+_PATHS: dict[bytes, Endpoint] = {
+    endpoint.label.encode(): endpoint
+    for endpoint in (
+        _proxy("/v1/chat/completions"),
+        _proxy("/v1/completions"),
+        _proxy("/v1/embeddings"),
+        _proxy("/v1/responses"),
+        _proxy("/v1/rerank"),
+        _proxy("/v2/rerank"),
+        _proxy("/rerank", "/v1/rerank"),
+        _proxy("/v1/score"),
+        _proxy("/score", "/v1/score"),
+        _proxy("/tokenize", metered=False),
+        _proxy("/detokenize", metered=False),
+        # FastChat's clients know these two.
+        _proxy("/api/v1/chat/completions", "/v1/chat/completions"),
+        Endpoint(EndpointKind.CHECK, _POST, "/api/v1/token_check", upstream=b"/api/v1/token_check"),
+        Endpoint(EndpointKind.MODELS, _GET, "/v1/models"),
+        Endpoint(EndpointKind.HEALTH, _GET, "/health", guarded=False),
+        Endpoint(EndpointKind.READY, _GET, "/ready", guarded=False),
+        Endpoint(EndpointKind.METRICS, _GET, "/metrics"),
+    )
+}
+_MODEL = b"/v1/models/"
+_RESPONSE = re.compile(rb"/v1/responses/([A-Za-z0-9_-]{1,200})")
+_ENGINE, _ENGINE_END = b"/v1/engines/", b"/embeddings"
+
+
+def endpoint(path: bytes) -> Endpoint:
+    """What stands at ``path`` (without its query); NOWHERE when nothing does."""
+    found = _PATHS.get(path)
+    if found is not None:
+        return found
+    if path.startswith(_MODEL) and len(path) > len(_MODEL):
+        name = _text(path[len(_MODEL) :])
+        return Endpoint(EndpointKind.MODEL, _GET, "/v1/models/{id}", name=name) if name else NOWHERE
+    response = _RESPONSE.fullmatch(path)
+    if response is not None:
+        methods, identity = (b"GET", b"DELETE"), response[1].decode()
+        return Endpoint(EndpointKind.RESPONSE, methods, "/v1/responses/{id}", upstream=path, name=identity)
+    if path.startswith(_ENGINE) and path.endswith(_ENGINE_END) and len(path) > len(_ENGINE + _ENGINE_END):
+        name = _text(path[len(_ENGINE) : -len(_ENGINE_END)])
+        if name:
+            label = "/v1/engines/{model}/embeddings"
+            return Endpoint(
+                EndpointKind.PROXY, _POST, label, upstream=b"/v1/embeddings", name=name, metered=True
+            )
+    return NOWHERE
+
+
+def _text(quoted: bytes) -> str:
+    try:
+        return unquote_to_bytes(quoted).decode()
+    except UnicodeDecodeError:
+        return ""

@@ -1,0 +1,122 @@
+"""From a complete request to whoever answers it, and what is done once it has ended."""
+
+from __future__ import annotations
+
+from llmlaunch.gateway import errors
+from llmlaunch.gateway.client_address import ClientAddresses
+from llmlaunch.gateway.endpoints import Endpoints
+from llmlaunch.gateway.errors import Reply
+from llmlaunch.gateway.exchange import Exchange, ExchangeContext
+from llmlaunch.gateway.grants import UNLIMITED
+from llmlaunch.gateway.http1.body_memory import BodyMemory
+from llmlaunch.gateway.http1.client_connection import ClientConnection, Responder
+from llmlaunch.gateway.http1.delayed_response import DelayedResponse
+from llmlaunch.gateway.limits.admission import Admission
+from llmlaunch.gateway.limits.failed_keys import HOLD_S, FailedKeys, KeyVerdict
+from llmlaunch.gateway.observe.outcome import CLIENT_LEFT, RequestOutcome
+from llmlaunch.gateway.observe.recorder import RequestRecorder
+from llmlaunch.gateway.paths import EndpointKind
+from llmlaunch.gateway.payload.model_field import InvalidBody
+from llmlaunch.gateway.request import ClientRequest
+from llmlaunch.gateway.routing.target import target
+
+_PROXY = EndpointKind.PROXY
+_PROXIED = frozenset((_PROXY, EndpointKind.CHECK, EndpointKind.RESPONSE))
+
+
+class RequestCloser:
+    """What is done once a request has ended, however it was answered."""
+
+    def __init__(self, bodies: BodyMemory, admission: Admission, recorder: RequestRecorder) -> None:
+        self._bodies = bodies
+        self._admission = admission
+        self._recorder = recorder
+
+    def ended(self, outcome: RequestOutcome, quiet: bool = False) -> None:
+        """``quiet``: see ``RequestRecorder.record``."""
+        request = outcome.request
+        if request.held:
+            self._bodies.release(request)
+        if request.estimate is not None:
+            answered = outcome.status in (200, CLIENT_LEFT)
+            self._admission.settle(
+                request, answered=answered, tokens=outcome.tokens, counted=outcome.counted_tokens
+            )
+        self._recorder.record(outcome, quiet)
+
+
+class RequestHandler:
+    """Of one gateway process."""
+
+    def __init__(
+        self,
+        exchanges: ExchangeContext,
+        endpoints: Endpoints,
+        admission: Admission,
+        addresses: ClientAddresses,
+        closer: RequestCloser,
+    ) -> None:
+        self.failed_keys = FailedKeys()
+        self._exchanges = exchanges
+        self._endpoints = endpoints
+        self._admission = admission
+        self._addresses = addresses
+        self._closer = closer
+        self._now = exchanges.now
+
+    def respond(self, client: ClientConnection, request: ClientRequest) -> Responder | None:
+        """See ``client_connection.Application``."""
+        if request.reply is not None:
+            reply = request.reply
+        elif request.endpoint.kind is _PROXY or request.endpoint.kind in _PROXIED:
+            found = self._model(request)
+            if isinstance(found, str):
+                return Exchange(self._exchanges, client, request, found)
+            reply = found
+        else:
+            reply = self._endpoints.answer(request)
+        if reply.status == 401:
+            return self._wrong_key(client, request, reply)
+        self._answer(client, request, reply)
+        return None
+
+    def _model(self, request: ClientRequest) -> str | Reply:
+        """The name of the model whose replicas have to answer, or why they need not."""
+        try:
+            model = target(request, self._exchanges.router.table)
+        except InvalidBody as error:
+            return errors.bad_request(error.message, error.param)
+        if model is None:
+            return errors.unknown_response(request.endpoint.name)
+        if request.grant.limits is UNLIMITED:
+            return model
+        return self._admission.admit(request, model, self._now()) or model
+
+    def _answer(
+        self, client: ClientConnection, request: ClientRequest, reply: Reply, quiet: bool = False
+    ) -> None:
+        self._tell(client, request, reply, quiet)
+        client.reply(request, reply)
+
+    def _tell(self, client: ClientConnection, request: ClientRequest, reply: Reply, quiet: bool) -> None:
+        outcome = RequestOutcome(request, reply.status, self._now() - request.received, client.peer)
+        self._closer.ended(outcome, quiet)
+
+    def _wrong_key(
+        self, client: ClientConnection, request: ClientRequest, reply: Reply
+    ) -> DelayedResponse | None:
+        """``reply`` at once, or late and not logged if it is one of many to the same address."""
+        address = self._addresses.of(client.peer, request)
+        verdict, source = self.failed_keys.strike(address, self._now())
+        self._exchanges.metrics.wrong_key(verdict.value)
+        if verdict is KeyVerdict.HOLD:
+
+            def ended() -> None:
+                self.failed_keys.release(source)
+                self._tell(client, request, reply, quiet=True)
+
+            return DelayedResponse(client, request, reply, HOLD_S, ended)
+        if verdict is KeyVerdict.CLOSE:
+            request.keep_alive = False
+        self._answer(client, request, reply, quiet=verdict is KeyVerdict.CLOSE)
+        return None

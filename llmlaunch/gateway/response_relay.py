@@ -1,0 +1,125 @@
+"""How a replica's answer becomes the client's: framing, the model's name, and the last bytes, which tell of its tokens."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from llmlaunch.gateway import errors
+from llmlaunch.gateway.http1 import headers
+from llmlaunch.gateway.http1.framing import BodyFraming, ResponseHead, is_whole
+from llmlaunch.gateway.limits.rates import TokenMeter
+from llmlaunch.gateway.payload.model_name_rewrite import rewriter_for
+from llmlaunch.gateway.payload.usage import PIECES
+from llmlaunch.gateway.request import ClientRequest
+
+
+class ResponseRelay:
+    """One answer. Whatever it returns is to be written to the client."""
+
+    __slots__ = (
+        "_cors_fields", "_framing", "_meter", "_request", "_rewriter", "_wants_chunks", "begin", "decodes",
+        "ends_with_connection", "framed", "head", "keep", "rewrites", "tail",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        request: ClientRequest,
+        head: ResponseHead,
+        framing: BodyFraming,
+        name: str,
+        cors_fields: bytes,
+        stopping: bool,
+    ) -> None:
+        """``name``: what the answer must call the model, if the engine calls it otherwise; else empty."""
+        self._request = request
+        self._framing = framing
+        self._cors_fields = cors_fields
+        self._rewriter = rewriter = rewriter_for(head, name) if name else None
+        self.rewrites = rewriter is not None
+        self.head = head
+        self.tail: deque[bytes] = deque(maxlen=PIECES)
+        self._meter = None if request.grant.limits.tpm is None else TokenMeter()
+        http11 = request.http11
+        self.ends_with_connection = framing.until_close
+        self.decodes = rewriter is not None or (framing.chunked and not http11)
+        """The replica's chunk framing is taken off."""
+        sized = head.length is not None and rewriter is None
+        self._wants_chunks = chunked = http11 and (rewriter is not None or framing.chunked)
+        """The client gets the answer in chunks."""
+        self.framed = sized or chunked
+        """The client can tell by its chunks, or by its length, whether it is whole."""
+        self.keep = request.keep_alive and self.framed and not stopping
+        """The client's connection can take another request afterwards."""
+        self.begin = b""
+        """The head for the client, to be written with the first content."""
+        if rewriter is None or rewriter.streams:
+            self.begin = self._client_head(head.length if sized else None, chunked)
+
+    @property
+    def note(self) -> Callable[[bytes], None]:
+        """Keeps what may tell how many tokens the answer took, where bytes do not come through :meth:`feed`."""
+        return self.tail.append if self._meter is None else self._note
+
+    @property
+    def passes_chunks(self) -> bool:
+        """Whole chunks of the answer go on as they come."""
+        return self._framing.chunked and not self.decodes
+
+    @property
+    def counted_tokens(self) -> int:
+        """About how many tokens came, when the request's key has a limit for them."""
+        return 0 if self._meter is None else self._meter.tokens
+
+    def feed(self, data: bytes) -> bytes:
+        """What ``data`` becomes; empty while it is held to be changed."""
+        self.tail.append(data)
+        if self._meter is not None:
+            self._meter.saw(data)
+        if self._rewriter is not None:
+            data = self._rewriter.feed(data)
+            if data and self._request.http11:
+                data = b"%x\r\n%b\r\n" % (len(data), data)
+        return data
+
+    def end(self, stopping: bool) -> bytes:
+        """What is left to be written once the whole answer came."""
+        rewriter = self._rewriter
+        if rewriter is None:
+            return b""
+        data = rewriter.end()
+        if not rewriter.streams:
+            self.keep = self._request.keep_alive and not stopping
+            return self._client_head(len(data), chunked=False) + data
+        if not self._request.http11:
+            return data
+        return (b"%x\r\n%b\r\n" % (len(data), data) if data else b"") + b"0\r\n\r\n"
+
+    def is_cut(self) -> bool:
+        """Whether the answer, which ended with its connection, is not whole."""
+        return not is_whole(self.head.get(b"content-type"), b"".join(self.tail))
+
+    def interruption(self, why: str) -> bytes | None:
+        """What tells the client that the answer ends here; None: only the connection's end can."""
+        streams = self.head.get(b"content-type").startswith(b"text/event-stream")
+        filler = b"" if self.decodes else self._framing.before_interruption()
+        if not streams or filler is None:
+            return None
+        # The line ends finish an event that was cut; between events they mean nothing.
+        event = b"\n\n" + errors.stream_error(f"The answer was interrupted: {why}.")
+        return filler + b"%x\r\n%b\r\n" % (len(event), event) if self._wants_chunks else event
+
+    def _note(self, data: bytes) -> None:
+        self.tail.append(data)
+        if self._meter is not None:
+            self._meter.saw(data)
+
+    def _client_head(self, length: int | None, chunked: bool) -> bytes:
+        framing = b"" if self.keep else b"connection: close\r\n"
+        head, request = self.head, self._request
+        if chunked:
+            framing += b"transfer-encoding: chunked\r\n"
+        elif length is not None and head.status not in (204, 304):
+            framing += b"content-length: %d\r\n" % length
+        framing += self._cors_fields
+        return headers.to_client(head.status, head.reason, head.onward, request.identity, framing)

@@ -1,0 +1,319 @@
+"""Which replica gets a request, and when: choose, wait, retry, release.
+
+::
+
+    enter ─► choose ─► a replica has it ─► release
+               │ ▲          │
+               ▼ │          └─ retry: choose again, or the reply that says why not
+              waits: in the queue for a slot, or, a suspect, for its turn
+
+The one writer of routes, replicas' health, the queue and the suspects of one gateway process. Decisions are in ``choice``,
+``retry``, ``suspects`` and ``request_queue``, which are pure; here they meet time, chance and each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Sequence
+
+from llmlaunch.gateway import errors
+from llmlaunch.gateway.errors import Reply
+from llmlaunch.gateway.failures import FailureKind
+from llmlaunch.gateway.multiprocess.death_ledger import DeathLedger
+from llmlaunch.gateway.request import ClientRequest
+from llmlaunch.gateway.routing.affinity import prefix_of
+from llmlaunch.gateway.routing.choice import is_full, pick, places_to_wait
+from llmlaunch.gateway.routing.replica_health import ReplicaHealth
+from llmlaunch.gateway.routing.request_queue import RequestQueue
+from llmlaunch.gateway.routing.retry import ATTEMPTS, NextStep, RetryBudget, after_failure, tried_after
+from llmlaunch.gateway.routing.route_table import RoutedReplica, RouteTable
+from llmlaunch.gateway.routing.routed_request import RoutedRequest, Waiter
+from llmlaunch.gateway.routing.suspect_trials import SuspectTrials
+
+log = logging.getLogger(__name__)
+
+QUEUE_TIMEOUT_S = 300.0
+"""Seconds a request may wait for a free slot: half of what OpenAI's clients wait for an answer. The queue is bounded, and
+whoever leaves it is noticed, so a long wait costs nobody else anything."""
+_OWN_FAULTS = frozenset((500, 502, 504))
+"""Answers that count against a replica's health."""
+
+
+class Router:
+    """Of one event loop."""
+
+    def __init__(
+        self,
+        now: Callable[[], float],
+        processes: int = 1,
+        ledger: DeathLedger | None = None,
+        on_retry: Callable[[FailureKind], None] = lambda kind: None,
+        on_routes: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``processes`` share the replicas; ``ledger``: where they tell each other of deaths.
+
+        ``on_retry`` is called with the reason of every retry, ``on_routes`` after every new table.
+        """
+        self._now = now
+        self.processes = processes
+        self._on_retry = on_retry
+        self._on_routes = on_routes
+        self.table = RouteTable()
+        self.heard = False
+        """The controller has answered once."""
+        self.controller_up = False
+        self.health_of: dict[str, ReplicaHealth] = {}
+        """By replica."""
+        self.queue: RequestQueue[RoutedRequest] = RequestQueue()
+        self.trials = SuspectTrials(now, ledger)
+        self.retries = RetryBudget(at=now())
+        self.drained = asyncio.Event()
+        """A replica that drains has nothing of ours any more: the controller should know."""
+        self._turns: dict[str, int] = {}
+        """Model → requests that took a turn, where replicas are chosen in turn."""
+        self._draining: frozenset[str] = frozenset()
+
+    # -- one request
+
+    def enter(self, request: ClientRequest, model: str, waiter: Waiter) -> RoutedRequest:
+        """A request for ``model`` came; :meth:`choose` a replica for it next."""
+        routed = RoutedRequest(request, model, waiter)
+        self.retries.request()
+        trials = self.trials
+        if trials.ledger is not None and trials.ledger.has_news:
+            trials.hear(self.table)
+        if trials.suspects.sizes:
+            routed.suspect_key = trials.suspects.recall(request.body)
+        return routed
+
+    def choose(self, routed: RoutedRequest, why: str = "") -> RoutedReplica | Reply | None:
+        """The replica that has it from now on, or the reply that says why none does. None: it waits.
+
+        ``why``: how the last try failed.
+        """
+        model = routed.model
+        replicas = self.table.serving.get(model, ())
+        if routed.request.holder:
+            replicas = self._able(routed)
+        if not replicas:
+            if routed.request.holder:
+                why = "the one that holds the response is gone"
+            return errors.no_answer(model, why) if why else self.absent(model)
+        routed.sent_at = now = self._now()
+        tried = routed.tried
+        if routed.suspect_key:
+            avoided = self.trials.avoided(routed, now)
+            if avoided is None or isinstance(avoided, Reply):
+                return avoided
+            if avoided and all(r.key in tried or r.key in avoided for r in replicas):
+                self.trials.defer(routed)
+                return None
+            tried = (*tried, *avoided)
+        try:
+            replica = self._pick(routed, replicas, tried, now)
+        except LookupError:
+            return errors.no_answer(model, why or "every one was tried")
+        if replica is None:
+            return self._enqueue(routed, replicas, now)
+        routed.attempts += 1
+        routed.replica = replica
+        routed.health = health = self.health_of.get(replica.key) or self.health(replica.key)
+        health.in_flight += 1
+        routed.holds_slot = True
+        if health.failures and not health.probing:
+            health.probing = routed.is_probe = True
+        if routed.suspect_key:
+            self.trials.begin(routed, replica.key)
+        return replica
+
+    def has_alternative(self, routed: RoutedRequest) -> bool:
+        """Whether a try after the present one has a replica to go to."""
+        tried = (*routed.tried, routed.replica.key) if routed.holds_slot else routed.tried
+        return routed.attempts < ATTEMPTS and any(r.key not in tried for r in self._able(routed))
+
+    def began(self, routed: RoutedRequest, status: int) -> None:
+        """An answer with ``status`` began."""
+        health = routed.health
+        health.spoke += 1
+        if status in _OWN_FAULTS:
+            health.erred(self._now())
+        elif health.failures or health.errors:
+            health.answered()
+
+    def answered(self, routed: RoutedRequest, status: int) -> None:
+        """The whole answer to a suspect came."""
+        if status < 500:
+            self.trials.answered(routed.suspect_key)
+
+    def failed(self, routed: RoutedRequest, kind: FailureKind) -> None:
+        """The replica failed it: what that says of the one and of the other."""
+        if kind.is_against_health:
+            routed.health.failed(self._now())
+        if kind.is_death and routed.request.body:
+            self.trials.died(routed, self.table)
+
+    def retry(self, routed: RoutedRequest, kind: FailureKind, why: str) -> RoutedReplica | Reply | None:
+        """As :meth:`choose`, after :meth:`failed`; nothing went to the client yet. Gives the slot back."""
+        replica, model = routed.replica, routed.model
+        serving = tuple(r.key for r in self.table.serving.get(model, ()))
+        routed.tried = tried_after(routed.tried, replica.key, serving)
+        self.release(routed)
+        refused_s = self.trials.refused_s(routed)
+        alternative = self.has_alternative(routed)
+        step = after_failure(refused_s=refused_s, attempts=routed.attempts, has_alternative=alternative)
+        if step is NextStep.REFUSE_CULPRIT:
+            return errors.breaks_replicas(model, refused_s)
+        if step is NextStep.GIVE_UP:
+            return errors.no_answer(model, why)
+        if step is NextStep.TRY_ANOTHER:
+            if not self.retries.take(self._now()):
+                return errors.no_answer(model, f"{why}, and too many requests are retried already")
+            self._on_retry(kind)
+        return self.choose(routed, why)
+
+    def release(self, routed: RoutedRequest) -> None:
+        """Give its slot back, if it has one."""
+        if not routed.holds_slot:
+            return
+        routed.holds_slot = False
+        replica = routed.replica
+        routed.health.in_flight -= 1
+        if routed.suspect_key:
+            self.trials.suspects.ends(routed.suspect_key, replica.key)
+        if routed.is_probe:
+            routed.is_probe = routed.health.probing = False
+        if replica.key in self._draining and not routed.health.in_flight:
+            self.drained.set()
+        if self.queue:
+            self._call(replica.names)
+
+    def withdraw(self, routed: RoutedRequest) -> None:
+        """It waits for nothing any more. Its slot is kept until :meth:`release`."""
+        self._leave_queue(routed)
+        if routed.deferred_since is not None:
+            self.trials.let_go(routed)
+
+    def _able(self, routed: RoutedRequest) -> tuple[RoutedReplica, ...]:
+        """The replicas that take requests for its model and can answer it."""
+        replicas = self.table.serving.get(routed.model, ())
+        holder = routed.request.holder
+        return replicas if not holder else tuple(r for r in replicas if r.key == holder)
+
+    def _pick(
+        self, routed: RoutedRequest, replicas: Sequence[RoutedReplica], tried: Sequence[str], now: float
+    ) -> RoutedReplica | None:
+        dispatch, turn, prefix = self.table.dispatch, 0, b""
+        if dispatch == "round_robin":
+            turn = self._turns[routed.model] = self._turns.get(routed.model, -1) + 1
+        elif dispatch == "prefix" and len(replicas) > 1:
+            prefix = prefix_of(routed.request.body)
+        return pick(replicas, self.health_of, tried, dispatch, now, random.random(), turn, prefix)
+
+    # -- the queue
+
+    def _enqueue(self, routed: RoutedRequest, replicas: Sequence[RoutedReplica], now: float) -> Reply | None:
+        queue, model, grant = self.queue, routed.model, routed.request.grant
+        bound = places_to_wait(replicas, self.processes)
+        if queue.waiting(model) >= bound:
+            crowding = queue.crowding(model, grant.name)
+            if crowding is not None:  # another key has most of the places, and this one needs one
+                self._leave_queue(crowding.item)
+                crowding.item.waiter.refused(errors.crowded_out(model))
+        deadline = now + QUEUE_TIMEOUT_S
+        routed.ticket = queue.enter(routed, model, deadline, bound, grant.name, grant.limits.priority)
+        return None if routed.ticket is not None else errors.too_many(model, queue.waiting(model))
+
+    def _leave_queue(self, routed: RoutedRequest) -> None:
+        if routed.ticket is not None:
+            self.queue.leave(routed.ticket)
+            routed.ticket = None
+
+    def call_waiting(self) -> None:
+        """Slots may be free: a replica came, or its rest is over."""
+        for name in self.queue.names:
+            self._call((name,))
+
+    def _call(self, names: tuple[str, ...]) -> None:
+        for ticket in self.queue.in_line(names):
+            routed = ticket.item
+            replicas = self._able(routed)
+            if replicas and is_full(replicas, self.health_of, routed.tried, self._now()):
+                if not routed.tried and not routed.request.holder:
+                    return
+                continue  # what is free has failed this one already; the next in line may take it
+            if self.queue.holds(ticket):
+                self.queue.called(ticket)
+                self._leave_queue(routed)
+                routed.waiter.wait_is_over()
+
+    def refuse_late(self, now: float) -> None:
+        """Refuse whoever has waited for QUEUE_TIMEOUT_S."""
+        for ticket in self.queue.late(now):
+            self._leave_queue(ticket.item)
+            ticket.item.waiter.refused(errors.waited_too_long(ticket.name, QUEUE_TIMEOUT_S))
+
+    # -- routes
+
+    def adopt(self, table: RouteTable) -> None:
+        """Use ``table``, which the controller told, from now on."""
+        before = self.table
+        self.table = table
+        now = self._now()
+        for replica in table.replicas.values():
+            health = self.health(replica.key)
+            health.reported(replica.queue_length)
+            if replica.key not in before.replicas:
+                joins = any(name in before.serving for name in replica.names)
+                health.joined(now if joins else None)
+        self.trials.replaced(table)
+        self.heard = True
+        gone = [k for k, health in self.health_of.items() if not health.in_flight and k not in table.replicas]
+        for key in gone:
+            del self.health_of[key]
+        if table.serving.keys() != before.serving.keys():
+            self._turns.clear()
+            log.info("serving %s", ", ".join(table.names) or "nothing yet")
+        draining = frozenset(r.key for r in table.replicas.values() if r.draining)
+        if draining - self._draining:
+            self.drained.set()
+        self._draining = draining
+        self.call_waiting()
+        self._on_routes()
+
+    def recall(self, table: RouteTable) -> None:
+        """Use ``table``, which an earlier gateway left, until the controller answers."""
+        self.adopt(table)
+        self.heard = False
+
+    def absent(self, name: str) -> Reply:
+        """Why nobody serves ``name`` now."""
+        table = self.table
+        if name in table.expected or any(name in r.names for r in table.replicas.values()):
+            return errors.model_not_ready(name)
+        if not self.heard:
+            return errors.not_started()
+        if not table.settled and not table.expected:
+            return errors.model_not_ready(name)
+        return errors.unknown_model(name)
+
+    def known(self, name: str) -> str:
+        """``name`` when it is one of ours, else empty: metrics hold no others."""
+        return name if name in self.table.serving or name in self.table.expected else ""
+
+    def health(self, key: str) -> ReplicaHealth:
+        """Of the replica of that key."""
+        found = self.health_of.get(key)
+        if found is None:
+            found = self.health_of[key] = ReplicaHealth()
+        return found
+
+    def in_flight(self) -> dict[str, int]:
+        """Requests at each replica that has any, by key."""
+        return {key: health.in_flight for key, health in self.health_of.items() if health.in_flight}
+
+    def sweep(self, now: float) -> None:
+        """About once a second: whoever waits too long, and whose turn may have come."""
+        self.refuse_late(now)
+        self.call_waiting()

@@ -1,0 +1,123 @@
+"""Suspects wait for their turn, and the processes of one gateway tell each other of deaths: what ``suspects`` decides is
+done here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from llmlaunch.gateway import errors
+from llmlaunch.gateway.errors import Reply
+from llmlaunch.gateway.multiprocess.death_ledger import DeathLedger, DeathRecord, named, number_of
+from llmlaunch.gateway.routing.route_table import RouteTable
+from llmlaunch.gateway.routing.routed_request import RoutedRequest
+from llmlaunch.gateway.routing.suspects import SUSPECTED_S, Suspects, key_of
+
+log = logging.getLogger(__name__)
+
+TRIALS_S = 0.01
+"""Seconds between two looks whether a suspect's turn has come."""
+
+
+class SuspectTrials:
+    """Of one gateway process. ``ledger`` is None where there is only one."""
+
+    def __init__(self, now: Callable[[], float], ledger: DeathLedger | None) -> None:
+        self.suspects = Suspects()
+        self.ledger = ledger
+        self._now = now
+        self._deferred: list[RoutedRequest] = []
+        """Suspects that wait for their turn."""
+
+    # -- deaths
+
+    def died(self, routed: RoutedRequest, table: RouteTable) -> None:
+        """Its replica died or fell silent with it. One that leaves is no victim of its requests."""
+        request, replica = routed.request, routed.replica
+        key = routed.suspect_key = routed.suspect_key or key_of(request.body)
+        known = table.replicas.get(replica.key)
+        if known is None or known.draining:
+            return
+        now, size = self._now(), len(request.body)
+        if self.ledger is not None:
+            self.hear(table)
+            self.ledger.write(DeathRecord(key, size, number_of(replica.key), routed.sent_at, now))
+        self.suspects.saw(table.replicas)
+        seconds = self.suspects.broke(key, size, replica.key, routed.sent_at, now)
+        if seconds:
+            log.warning(
+                "%s died or fell silent with request %s (%d bytes for %s), as another replica did before: "
+                "it is refused for %.0f s",
+                replica.key, request.identity.decode(), size, ", ".join(replica.names), seconds,
+            )  # fmt: skip
+
+    def hear(self, table: RouteTable) -> None:
+        """Take over what the other processes met."""
+        for record in () if self.ledger is None else self.ledger.read():
+            if not record.replica:
+                self.suspects.answered(record.key)
+            elif self._now() - record.at < SUSPECTED_S:
+                self.suspects.saw(table.replicas)
+                replica = named(record.replica, table.replicas)
+                self.suspects.broke(record.key, record.size, replica, record.sent_at, record.at)
+
+    def answered(self, key: bytes) -> None:
+        """Whoever is remembered by ``key`` got a whole answer."""
+        if self.suspects.answered(key) and self.ledger is not None:
+            self.ledger.write(DeathRecord(key, 0, 0, 0.0, self._now()))
+
+    def replaced(self, table: RouteTable) -> None:
+        """There is a new ``table``, perhaps of other replicas altogether."""
+        if self.suspects:
+            self.suspects.replaced(table.replicas)
+
+    def refused_s(self, routed: RoutedRequest) -> float:
+        """For how many seconds it is refused; 0: it is not."""
+        return self.suspects.refusal(routed.suspect_key, self._now()) if routed.suspect_key else 0.0
+
+    def expire(self, now: float) -> None:
+        """Forget what is old."""
+        if self.suspects:
+            self.suspects.expire(now)
+
+    # -- turns
+
+    def avoided(self, routed: RoutedRequest, now: float) -> frozenset[str] | Reply | None:
+        """The replicas that this suspect may not be sent to now, or why it is refused. None: it waits for its turn."""
+        suspects, key = self.suspects, routed.suspect_key
+        seconds = suspects.refusal(key, now)
+        if seconds:
+            return errors.breaks_replicas(routed.model, seconds)
+        if suspects.is_free(key):
+            return frozenset()
+        avoided = None
+        if routed.deferred_since is None:  # those that were at the same death have to come together first
+            routed.deferred_since = now
+        else:
+            avoided = suspects.avoided(key, now - routed.deferred_since, now)
+        if avoided is None:
+            self.defer(routed)
+        return avoided
+
+    def begin(self, routed: RoutedRequest, replica: str) -> None:
+        """It is sent to ``replica``."""
+        routed.deferred_since = None
+        self.suspects.begins(routed.suspect_key, replica, routed.sent_at)
+
+    def defer(self, routed: RoutedRequest) -> None:
+        """It is asked again shortly whether its turn has come."""
+        if not self._deferred:
+            asyncio.get_running_loop().call_later(TRIALS_S, self._try_suspects)
+        self._deferred.append(routed)
+
+    def let_go(self, routed: RoutedRequest) -> None:
+        """It does not wait any more."""
+        if routed in self._deferred:
+            self._deferred.remove(routed)
+
+    def _try_suspects(self) -> None:
+        waiting, self._deferred = self._deferred, []
+        age = self.suspects.age
+        for routed in sorted(waiting, key=lambda one: age(one.suspect_key)):
+            routed.waiter.wait_is_over()

@@ -1,0 +1,76 @@
+"""A tiny request of the gateway's own, which tells a slow replica from one that is frozen."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+
+from llmlaunch.gateway.failures import FailureKind
+from llmlaunch.gateway.http1 import headers
+from llmlaunch.gateway.http1.framing import BodyFraming, ResponseHead
+from llmlaunch.gateway.http1.upstream import UpstreamConnection
+from llmlaunch.gateway.replica_connections import ReplicaConnections
+from llmlaunch.gateway.routing.route_table import RoutedReplica
+from llmlaunch.gateway.routing.silence_watch import QUESTIONS, SilenceWatch
+
+
+class SilenceProbe:
+    """Implements ``upstream.ResponseReceiver`` and ``silence_watch.Probe``."""
+
+    decoding = False
+
+    def __init__(
+        self,
+        connections: ReplicaConnections,
+        new_identity: Callable[[], bytes],
+        watch: SilenceWatch,
+        replica: RoutedReplica,
+        path: bytes,
+        model: str,
+    ) -> None:
+        """Ask ``replica`` for the least that can be asked of ``model`` at ``path``, and tell ``watch`` what came of it."""
+        self._connections = connections
+        self._new_identity = new_identity
+        self._watch = watch
+        self._replica = replica
+        self._path = path
+        self._model = model
+        self._connection: UpstreamConnection | None = None
+        self._status = 0
+        self._task = asyncio.get_running_loop().create_task(self._send())
+
+    async def _send(self) -> None:
+        replica = self._replica
+        try:
+            self._connection = connection = await self._connections.connect(replica)
+        except OSError:
+            self._watch.unanswered(replica, self)
+            return
+        body = json.dumps({"model": replica.engine_model or self._model} | QUESTIONS[self._path]).encode()
+        lines = b"content-type: application/json\r\n"
+        path, identity = replica.prefix + self._path, self._new_identity()
+        head = headers.to_worker(b"POST", path, connection.lines, lines, identity, len(body))
+        connection.send(self, head, body)
+
+    def drop(self) -> None:
+        """The answer does not matter any more."""
+        self._task.cancel()
+        if self._connection is not None:
+            self._connection.drop()
+
+    def answer_began(self, head: ResponseHead, body: BodyFraming) -> None:
+        self._status = head.status
+
+    def answer_bytes(self, data: bytes) -> None: ...
+
+    def answer_ended(self) -> None:
+        self._connection = None
+        if self._status < 500:
+            self._watch.answered(self._replica, self)
+        else:
+            self._watch.unanswered(self._replica, self)
+
+    def answer_broke(self, why: str, kind: FailureKind, began: bool) -> None:
+        self._connection = None
+        self._watch.unanswered(self._replica, self)

@@ -1,0 +1,247 @@
+"""An exchange's life as histories: what happens to it, the phases it goes through, and what its client gets.
+
+Steps: ``accept`` and ``refuse`` are a replica's answers to a connection; ``reset`` breaks the present one; ``leave`` and
+``stop`` are the client's and the gateway's; ``free`` gives the only slot back; ``silent`` gives the replica up;
+``turn`` waits until a suspect's turn has come. Anything else is bytes from the replica.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import pytest
+
+from llmlaunch.gateway.errors import Reply
+from llmlaunch.gateway.exchange import ExchangeContext
+from llmlaunch.gateway.exchange_lifecycle import Phase
+from llmlaunch.gateway.http1.client_connection import ClientConnection
+from llmlaunch.gateway.http1.coalesce import Coalescer
+from llmlaunch.gateway.http1.head_cache import HeadCache
+from llmlaunch.gateway.http1.upstream import UpstreamConnection
+from llmlaunch.gateway.multiprocess.shared_counters import SharedCounters
+from llmlaunch.gateway.observe.metrics import GatewayMetrics
+from llmlaunch.gateway.observe.outcome import CLIENT_LEFT, RequestOutcome
+from llmlaunch.gateway.paths import endpoint
+from llmlaunch.gateway.replica_connections import ReplicaConnections
+from llmlaunch.gateway.request import ClientRequest
+from llmlaunch.gateway.routing import route_table
+from llmlaunch.gateway.routing.route_table import RoutedReplica, RouteTable
+from llmlaunch.gateway.routing.router import Router
+from tests.support.exchanges import CheckedExchange
+
+N, W, C, R, S, H, T, E = Phase  # in the order of their lives
+
+JSON = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n"
+EVENTS = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+EVENT, LAST = "8\r\ndata: 1\n\r\n", "0\r\n\r\n"
+LOADING = "HTTP/1.1 503 Loading\r\ncontent-length: 0\r\n\r\n"
+
+
+class Client:
+    """As much of a ClientConnection as an exchange uses."""
+
+    peer = "127.0.0.1"
+
+    def __init__(self) -> None:
+        self.transport = self
+        self.written = b""
+        self.end = ""
+        """How its answer ended: ``replied``, ``kept``, ``closed``, ``cut`` or ``reset``."""
+
+    def write(self, data: bytes) -> None:
+        assert not self.end
+        self.written += data
+
+    def reply(self, request: ClientRequest, reply: Reply) -> None:
+        assert not self.written
+        self.end = "replied"
+
+    def finished(self, keep: bool) -> None:
+        assert not self.end
+        self.end = "kept" if keep else "closed"
+
+    def cut(self, hard: bool) -> None:
+        self.end = "reset" if hard else "cut"
+
+
+class Transport(asyncio.Transport):
+    def write(self, data: Any) -> None: ...
+
+    def abort(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Replicas:
+    """Connections whose other ends are the history. Implements ``upstream.ConnectionOwner``."""
+
+    def __init__(self, pooled: bool) -> None:
+        self.heads: HeadCache[Any] = HeadCache()
+        self.events = Coalescer(lambda turn: None)
+        self.asked: asyncio.Future[None] | None = None
+        self.present: UpstreamConnection
+        self.idle = [self.connection("http://a:1")] if pooled else []
+        for connection in self.idle:
+            connection.used = True
+
+    def connection(self, key: str) -> UpstreamConnection:
+        self.present = UpstreamConnection(self, key, b"host: h\r\n")
+        self.present.connection_made(Transport())
+        return self.present
+
+    def take(self, key: str) -> UpstreamConnection | None:
+        return self.idle.pop() if self.idle else None
+
+    async def connect(self, replica: RoutedReplica) -> UpstreamConnection:
+        self.asked = asyncio.get_running_loop().create_future()
+        await self.asked
+        return self.connection(replica.key)
+
+    def give(self, connection: UpstreamConnection) -> None: ...
+
+    def forget(self, connection: UpstreamConnection) -> None: ...
+
+
+def routes(replicas: int, slots: int | None) -> RouteTable:
+    rows = [
+        {"worker_name": f"http://{name}:1", "model_names": ["m"], "max_concurrency": slots}
+        for name in "abc"[:replicas]
+    ]
+    answer = {
+        "epoch": "e", "rev": 1, "settled": True, "dispatch": "round_robin", "replicas": rows, "expected": ["m"],
+    }  # fmt: skip
+    return route_table.merge(RouteTable(), route_table.parse(answer)[0])
+
+
+async def live(
+    steps: Sequence[str], replicas: int = 1, pooled: bool = False, busy: bool = False
+) -> tuple[CheckedExchange, Client, list[RequestOutcome], Router]:
+    router = Router(lambda: 100.0)
+    router.adopt(routes(replicas, slots=1 if busy else None))
+    connections, client, outcomes = Replicas(pooled), Client(), list[RequestOutcome]()
+    spawn: Callable[..., asyncio.Task[None]] = asyncio.get_running_loop().create_task
+    context = ExchangeContext(
+        router, cast(ReplicaConnections, connections), GatewayMetrics(SharedCounters(1 << 16)), None,
+        lambda origin: b"", lambda: 100.0, spawn, outcomes.append,
+    )  # fmt: skip
+    request = ClientRequest(b"POST", b"/v1/completions", b"", True, True, 99.0, b"id")
+    request.body, request.endpoint = b'{"model": "m"}', endpoint(b"/v1/completions")
+    other = CheckedExchange(context, cast(ClientConnection, Client()), request, "m")
+    if busy:
+        other.start()
+    exchange = CheckedExchange(context, cast(ClientConnection, client), request, "m")
+    exchange.start()
+    for step in steps:
+        await asyncio.sleep(0)
+        if step in ("accept", "refuse"):
+            assert connections.asked is not None
+            if step == "accept":
+                connections.asked.set_result(None)
+            else:
+                connections.asked.set_exception(ConnectionRefusedError(111, "refused"))
+            await asyncio.sleep(0)
+        elif step == "reset":
+            connections.present.connection_lost(ConnectionResetError("reset"))
+        elif step == "leave":
+            exchange.cancel()
+        elif step == "stop":
+            exchange.shut_down()
+        elif step == "silent":
+            exchange.silenced(60.0)
+        elif step == "turn":
+            async with asyncio.timeout(10):
+                while exchange.phase is W:
+                    await asyncio.sleep(0.001)
+        elif step == "free":
+            other.cancel()
+            outcomes.clear()
+        else:
+            connections.present.data_received(step.encode())
+    await asyncio.sleep(0)
+    return exchange, client, outcomes, router
+
+
+HISTORIES = {
+    "answered": (["accept", JSON, "{}"], {}, [N, C, S, H, T, E], 200, "kept"),
+    "a pooled connection": ([JSON + "{}"], {"pooled": True}, [N, S, H, T, E], 200, "kept"),
+    "a pooled connection that was stale": (
+        ["reset", "accept", JSON, "{}"], {"pooled": True}, [N, S, R, S, H, T, E], 200, "kept",
+    ),
+    "a pooled connection that broke because its replica died": (
+        ["reset", "refuse", "turn", "accept", JSON, "{}"], {"pooled": True, "replicas": 2},
+        [N, S, R, W, C, S, H, T, E], 200, "kept",
+    ),
+    "a stream": (["accept", EVENTS, EVENT, EVENT, LAST], {}, [N, C, S, H, T, E], 200, "kept"),
+    "nobody else takes it": (["refuse"], {}, [N, C, E], 503, "replied"),
+    "another replica takes it": (
+        ["refuse", "accept", JSON, "{}"], {"replicas": 2}, [N, C, C, S, H, T, E], 200, "kept",
+    ),
+    "three times is enough": (["refuse", "refuse", "refuse"], {"replicas": 3}, [N, C, C, C, E], 503, "replied"),
+    "it dies while it reads the prompt": (
+        ["accept", "reset", "turn", "accept", JSON, "{}"], {"replicas": 2}, [N, C, S, W, C, S, H, T, E], 200, "kept",
+    ),
+    "it dies after the head of its answer": (
+        ["accept", JSON, "reset", "turn", "accept", JSON, "{}"], {"replicas": 2},
+        [N, C, S, H, W, C, S, H, T, E], 200, "kept",
+    ),
+    "it falls silent": (
+        ["accept", "silent", "turn", "accept", JSON, "{}"], {"replicas": 2}, [N, C, S, W, C, S, H, T, E], 200, "kept",
+    ),
+    "a second one dies with it": (
+        ["accept", "reset", "turn", "accept", "reset"], {"replicas": 3}, [N, C, S, W, C, S, E], 500, "replied",
+    ),
+    "it is loading, and another one is not": (
+        ["accept", LOADING, "accept", JSON, "{}"], {"replicas": 2}, [N, C, S, C, S, H, T, E], 200, "kept",
+    ),
+    "it is loading, and nobody else is there": (["accept", LOADING], {}, [N, C, S, H, T, E], 503, "kept"),
+    "a stream that breaks is told so": (["accept", EVENTS, EVENT, "reset"], {}, [N, C, S, H, T, E], 200, "closed"),
+    "a document that breaks is cut": (["accept", JSON, "{", "reset"], {}, [N, C, S, H, T, E], 200, "cut"),
+    "not HTTP": (["accept", "nonsense\r\n\r\n"], {"replicas": 2}, [N, C, S, E], 502, "replied"),
+    "broken chunks in a stream": (["accept", EVENTS, EVENT, "xx\r\n"], {}, [N, C, S, H, T, E], 200, "closed"),
+    "the client leaves before": (["leave"], {}, [N, C, E], CLIENT_LEFT, ""),
+    "the client leaves within": (["accept", EVENTS, EVENT, "leave"], {}, [N, C, S, H, T, E], CLIENT_LEFT, ""),
+    "the gateway stops before": (["accept", EVENTS, "stop"], {}, [N, C, S, H, E], 503, "replied"),
+    "the gateway stops within": (["accept", EVENTS, EVENT, "stop"], {}, [N, C, S, H, T, E], 200, "closed"),
+    "it waits for a slot": (["free", "accept", JSON, "{}"], {"busy": True}, [N, W, C, S, H, T, E], 200, "kept"),
+    "the client leaves the queue": (["leave"], {"busy": True}, [N, W, E], CLIENT_LEFT, ""),
+    "the gateway stops while it waits": (["stop"], {"busy": True}, [N, W, E], 503, "replied"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HISTORIES)
+def test_histories(name: str) -> None:
+    steps, more, phases, status, end = HISTORIES[name]
+    settings = cast(dict[str, Any], more)
+
+    async def play() -> None:
+        exchange, client, outcomes, router = await live(steps, **settings)
+        assert exchange.phases == phases
+        assert client.end == end
+        assert [outcome.status for outcome in outcomes] == ([] if status is None else [status])
+        if phases[-1] is E and not settings.get("busy"):
+            assert not router.in_flight(), "its slot was not given back"
+
+    asyncio.run(play())
+
+
+def test_what_a_stream_that_broke_ends_with() -> None:
+    async def play() -> None:
+        _, client, _, _ = await live(["accept", EVENTS, EVENT, "reset"])
+        assert b"data: 1" in client.written
+        assert b"stream_interrupted" in client.written
+
+    asyncio.run(play())
+
+
+def test_an_outcome_tells_what_happened() -> None:
+    async def play() -> None:
+        usage = '{"usage": {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}}'
+        head = JSON.replace("length: 2", f"length: {len(usage)}")
+        _, _, (outcome,), _ = await live(["refuse", "accept", head, usage], replicas=2)
+        assert (outcome.model, outcome.counted_model, outcome.attempts) == ("m", "m", 2)
+        assert (outcome.tokens, outcome.duration_s, outcome.first_byte_s) == ((3, 5), 1.0, 1.0)
+        assert outcome.replica in ("http://a:1", "http://b:1")
+
+    asyncio.run(play())
