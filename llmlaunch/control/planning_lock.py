@@ -7,17 +7,13 @@ ports and the same free memory.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
-import time
 from collections.abc import Callable, Iterator
 
 from llmlaunch import paths
-from llmlaunch.common import files
+from llmlaunch.common import file_lock
 
 PATIENCE_S = 60.0
 """Whoever plans for longer hangs, or waits for a hub; a lock that keeps everybody out would be worse than two plans at once."""
-_LOOK_EVERY_S = 0.05
 _SAY_AFTER_S = 1.0
 
 
@@ -28,30 +24,16 @@ def planning_lock(waiting: Callable[[], None], patience_s: float = PATIENCE_S) -
     ``waiting`` is called once if it takes long. Where no lock can be kept, nobody waits: starting a supervisor says what is wrong
     with the state folder.
     """
+    lock = None
     try:
         paths.private_dir(paths.state_root())
-        lock = files.open_kept(paths.state_root() / "planning.lock", os.O_RDWR)
+        lock = file_lock.acquire(
+            paths.state_root() / "planning.lock", patience_s, waiting=waiting, waiting_after_s=_SAY_AFTER_S
+        )
     except OSError:
-        yield
-        return
+        pass  # a lock that nobody gives back, or a file system without locks
     try:
-        _take(lock, waiting, patience_s)
         yield
     finally:
-        os.close(lock)
-
-
-def _take(lock: int, waiting: Callable[[], None], patience_s: float) -> None:
-    began, told = time.monotonic(), False
-    while time.monotonic() - began < patience_s:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not told and time.monotonic() - began > _SAY_AFTER_S:
-                told = True
-                waiting()
-            time.sleep(_LOOK_EVERY_S)
-        except OSError:  # a file system without locks
-            return
-        else:
-            return
+        if lock is not None:
+            lock.release()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llmlaunch import paths
-from llmlaunch.common import files
+from llmlaunch.common import file_lock, files
 from llmlaunch.errors import ControlError
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 
 class AlreadyRunningError(ControlError):
@@ -18,16 +21,13 @@ class AlreadyRunningError(ControlError):
     code = "already_running"
 
 
-def take_lock(where: paths.DeploymentPaths) -> int:
-    """Become the deployment's only supervisor, for as long as the returned descriptor is open. Raises AlreadyRunningError."""
+def take_lock(where: paths.DeploymentPaths) -> FileLock:
+    """Become the deployment's only supervisor, until the lock is released. Raises AlreadyRunningError."""
     paths.private_dir(where.state)
-    lock = files.open_kept(where.lock, os.O_RDWR)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
+        return file_lock.acquire(where.lock, 0.0)
+    except file_lock.LockTakenError:
         raise AlreadyRunningError(f"another supervisor runs {where.name!r} already") from None
-    return lock
 
 
 def bind_socket(where: paths.DeploymentPaths) -> socket.socket:

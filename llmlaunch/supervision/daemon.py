@@ -224,7 +224,7 @@ def _serve(where: paths.DeploymentPaths, policy: Policy, lifeline_fd: int | None
             logging_beside.give_back()
         log.info("%s is down", where.name)
     finally:
-        os.close(lock)
+        lock.release()
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

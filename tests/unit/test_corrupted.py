@@ -144,7 +144,7 @@ def test_what_is_kept_open_is_one_of_ours(corrupt: Callable[[Path], None], name:
     with planning_lock(lambda: None):
         pass
     measured_vram.record_measurement("key", 5)
-    os.close(control_socket.take_lock(WHERE))
+    control_socket.take_lock(WHERE).release()
 
 
 def test_a_socket_is_bound_whatever_lies_in_its_place(corrupt: Callable[[Path], None]) -> None:
@@ -246,7 +246,7 @@ def test_whatever_the_umask_folders_and_files_are_private(home: Path, umask: int
     try:
         state_file.write_state(WHERE, state_file.SupervisorState("run", ProcessId(10, 20)))
         measured_vram.record_measurement("key", 5)
-        os.close(control_socket.take_lock(WHERE))
+        control_socket.take_lock(WHERE).release()
         paths.private_dir(WHERE.run)
         control_socket.bind_socket(WHERE).close()
         os.close(files.open_kept(paths.private_dir(WHERE.logs) / "supervisor.log", os.O_WRONLY))

@@ -124,7 +124,8 @@ def test_common_is_a_leaf(path: Path) -> None:
     """Any room may import it, so it imports none, and nothing that has to be installed."""
     for name, line in imports(path):
         own = any(
-            is_or_inside(name, module) for module in ("llmlaunch.common", "llmlaunch.errors", "_typeshed")
+            is_or_inside(name, module)
+            for module in ("llmlaunch.common", "llmlaunch.errors", "_typeshed", "filelock")
         )
         assert own or name.split(".")[0] in sys.stdlib_module_names, f"{room(path)}:{line} imports {name}"
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from llmlaunch import paths
-from llmlaunch.common import files
+from llmlaunch.common import file_lock, files
 
 
 def measurements_file() -> Path:
@@ -29,17 +25,7 @@ def _learned(data: dict[str, Any]) -> dict[str, int]:
 
 def record_measurement(key: str, used_bytes: int) -> None:
     """Note what a replica was seen to use. Safe against other supervisors that do the same."""
-    with _learning():
+    paths.private_dir(paths.state_root())
+    with file_lock.held(measurements_file().with_suffix(".lock")):
         learned = load_measurements() | {key: used_bytes}
         files.write(measurements_file(), json.dumps(learned, indent=1, sort_keys=True))
-
-
-@contextlib.contextmanager
-def _learning() -> Iterator[None]:
-    paths.private_dir(paths.state_root())
-    lock = files.open_kept(measurements_file().with_suffix(".lock"), os.O_RDWR)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)

@@ -89,5 +89,5 @@ def clean_unless_running(where: paths.DeploymentPaths) -> CleanupResult:
         try:
             return clean_after_crash(where)
         finally:
-            os.close(lock)
+            lock.release()
     return CleanupResult()

@@ -8,10 +8,8 @@ a lock that lets a second worker wait for the first one's work.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import logging
-import os
 import shutil
 import tempfile
 import threading
@@ -20,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from llmlaunch import paths
+from llmlaunch.common import file_lock
 from llmlaunch.worker.errors import CanNotServe
 
 log = logging.getLogger(__name__)
@@ -46,8 +45,9 @@ def safetensors(file: Path, progress: Progress) -> Path:
     if (target / "config.json").exists():
         return target
     paths.private_dir(target.parent)
-    with _locked(
-        target.with_suffix(".lock"), lambda: progress(0, 0, "waiting for another worker's conversion")
+    with file_lock.held(
+        target.with_suffix(".lock"),
+        waiting=lambda: progress(0, 0, "waiting for another worker's conversion"),
     ):
         if (target / "config.json").exists():
             return target
@@ -59,20 +59,6 @@ def safetensors(file: Path, progress: Progress) -> Path:
         finally:
             shutil.rmtree(building, ignore_errors=True)
     return target
-
-
-@contextlib.contextmanager
-def _locked(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            on_wait()
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)  # which also unlocks
 
 
 def _convert(file: Path, folder: Path, progress: Progress) -> None:

@@ -165,7 +165,7 @@ def test_a_supervisor_that_is_about_to_end_is_waited_for(lab: World) -> None:
     thread.start()
     log = paths.DeploymentPaths("lab").supervisor_log
     wait_until(lambda: log.exists() and "another supervisor runs" in log.read_text(), 10)
-    os.close(lock)
+    lock.release()
     thread.join()
     assert found[0][1]
 

@@ -86,7 +86,7 @@ def test_nothing_is_ended_while_a_supervisor_is_in_charge(
     monkeypatch.setattr(crash_recovery, "_LOCK_S", 0.1)
     lock = control_socket.take_lock(where)
     assert end_leftovers("lab") == 0
-    os.close(lock)
+    lock.release()
     me = process_identity.identify(os.getpid())
     assert me is not None
     kept = SupervisedProcess("w", 1, NOBODY, None, (stranger,))
@@ -100,7 +100,7 @@ def test_a_lock_that_a_dead_process_still_holds_is_waited_for(
 ) -> None:
     noted(where, stranger)
     lock = control_socket.take_lock(where)
-    threading.Timer(0.2, lambda: os.close(lock)).start()
+    threading.Timer(0.2, lock.release).start()
     assert end_leftovers("lab") == 1
     assert not stranger.alive
 

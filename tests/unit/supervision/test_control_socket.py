@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -16,5 +15,5 @@ def test_a_lock_has_one_holder(home: Path) -> None:
     first = control_socket.take_lock(where)
     with pytest.raises(control_socket.AlreadyRunningError):
         control_socket.take_lock(where)
-    os.close(first)
-    os.close(control_socket.take_lock(where))
+    first.release()
+    control_socket.take_lock(where).release()
