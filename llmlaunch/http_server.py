@@ -21,6 +21,7 @@ from typing import Any
 from llmlaunch.common import signals
 from llmlaunch.common.addresses import url
 from llmlaunch.common.browser_guard import Door, Refusal, not_json
+from llmlaunch.common.error_envelope import INVALID_REQUEST, envelope
 from llmlaunch.common.output import lose_what_cannot_be_written
 from llmlaunch.errors import LlmlaunchError, PortTakenError, StartError, UsageError
 
@@ -283,10 +284,7 @@ def _refusal(door: Door, scope: Any) -> Refusal | None:
 
 
 async def _refuse(refusal: Refusal, send: Callable[[Any], Awaitable[None]]) -> None:
-    error = {
-        "message": refusal.message, "type": "invalid_request_error", "param": None, "code": refusal.code,
-    }  # fmt: skip
-    body = json.dumps({"error": error}).encode()
+    body = json.dumps(envelope(refusal.message, INVALID_REQUEST, code=refusal.code)).encode()
     fields = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": refusal.status, "headers": fields})
     await send({"type": "http.response.body", "body": body})

@@ -10,6 +10,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
+from llmlaunch.common import error_envelope
+
 BODY_BYTES = 1 << 20
 
 log = logging.getLogger(__name__)
@@ -61,7 +63,7 @@ def number(request: Request, name: str, default: Number, kind: type[Number]) -> 
     return value
 
 
-_TYPES = {401: "authentication_error", 403: "permission_error"}
+_TYPES = {401: error_envelope.AUTHENTICATION, 403: error_envelope.PERMISSION}
 
 
 def envelope(
@@ -73,9 +75,9 @@ def envelope(
     headers: dict[str, str] | None = None,
 ) -> JSONResponse:
     """OpenAI's error shape."""
-    kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
-    error = {"message": message, "type": kind, "param": param, "code": code}
-    return JSONResponse({"error": error}, status_code=status, headers=headers)
+    kind = _TYPES.get(status, error_envelope.SERVER if status >= 500 else error_envelope.INVALID_REQUEST)
+    body = error_envelope.envelope(message, kind, param, code)
+    return JSONResponse(body, status_code=status, headers=headers)
 
 
 async def _refused(_: Request, error: Any) -> Response:

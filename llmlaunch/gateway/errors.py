@@ -7,10 +7,10 @@ import math
 from dataclasses import dataclass
 from http import HTTPStatus
 
+from llmlaunch.common import error_envelope
 from llmlaunch.common.browser_guard import Refusal
 
-INVALID = "invalid_request_error"
-SERVER = "server_error"
+INVALID, SERVER = error_envelope.INVALID_REQUEST, error_envelope.SERVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,7 @@ class Reply:
 
 def envelope(message: str, kind: str, param: str | None, code: str | None) -> bytes:
     """OpenAI's error object: ``{"error": {"message", "type", "param", "code"}}``."""
-    value = {"error": {"message": message, "type": kind, "param": param, "code": code}}
-    return json.dumps(value).encode()
+    return json.dumps(error_envelope.envelope(message, kind, param, code)).encode()
 
 
 def error(

@@ -18,8 +18,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
+from llmlaunch.common import error_envelope
+from llmlaunch.common.error_envelope import ErrorEnvelope
 from llmlaunch.errors import LlmlaunchError
 
 
@@ -65,10 +66,9 @@ class ApiError(Exception):
         if code is not None:
             self.code = code
 
-    def envelope(self) -> dict[str, Any]:
+    def envelope(self) -> ErrorEnvelope:
         """OpenAI's shape: ``{"error": {"message", "type", "param", "code"}}``."""
-        error = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
-        return {"error": error}
+        return error_envelope.envelope(self.message, self.kind, self.param, self.code)
 
 
 class BadRequest(ApiError):
