@@ -59,10 +59,10 @@ class ControlClient:
                 break
             if time.monotonic() >= end:
                 raise supervisor_process.UnreachableError(
-                    f"deployment {name!r} runs under supervisor {supervisor.pid}, whose control socket is gone from "
+                    f"deployment {name!r} runs under supervisor {supervisor.pid}, but its control socket is missing: "
                     f"{paths.DeploymentPaths(name).socket}",
                     pid=supervisor.pid,
-                    hint=f"see {paths.DeploymentPaths(name).supervisor_log}; `llmlaunch down --name {name}` ends it all the same",
+                    hint=f"see {paths.DeploymentPaths(name).supervisor_log}; `llmlaunch down --name {name}` still works",
                 )
             time.sleep(0.05)
         with contextlib.suppress(NotRunningError):
@@ -134,12 +134,12 @@ class ControlClient:
     def _other_version(self, detail: str) -> ControlError:
         theirs = self.about().version
         if theirs == __version__:
-            words = f"is not the same build of version {theirs} as this llmlaunch"
+            words = f"is a different build of version {theirs}"
         else:
             words = f"is {f'version {theirs}' if theirs else 'an older version'}, this is {__version__}"
         return ControlError(
-            f"the running supervisor of {self.name!r} {words}, and they do not understand each other ({detail})",
-            hint=f"llmlaunch down --name {self.name} first, then up",
+            f"the running supervisor of {self.name!r} {words}; the two are not compatible ({detail})",
+            hint=f"run `llmlaunch down --name {self.name}`, then `llmlaunch up` again",
             code="version",
         )
 
@@ -213,12 +213,12 @@ class ControlClient:
             return json.loads(self._request(connection, method, path, body).read())
         except TimeoutError:
             raise not_answering(
-                self.name, self.supervisor_pid, f"gave no answer in {timeout_s:g} s"
+                self.name, self.supervisor_pid, f"did not answer within {timeout_s:g} s"
             ) from None
         except (ConnectionError, http.client.HTTPException):
-            raise NotRunningError(f"the supervisor of {self.name!r} ended before it answered") from None
+            raise NotRunningError(f"the supervisor of {self.name!r} exited before it answered") from None
         except ValueError:
-            raise ControlError(f"the supervisor of {self.name!r} sent something that is not JSON") from None
+            raise ControlError(f"the supervisor of {self.name!r} sent a response that is not JSON") from None
         finally:
             connection.close()
 
@@ -230,4 +230,4 @@ def _refusal(status: int, body: bytes) -> ControlError:
             str(error["message"]), hint=str(error.get("hint", "")), code=str(error.get("code", ""))
         )
     except (ValueError, KeyError, TypeError):
-        return ControlError(f"the supervisor answered {status}")
+        return ControlError(f"the supervisor answered with status {status}")

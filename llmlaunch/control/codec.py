@@ -86,7 +86,10 @@ def _component(data: Any) -> ComponentStatus:
 
 def _known(kind: Any, data: Any) -> dict[str, Any]:
     if not isinstance(data, dict):
-        raise ControlError(f"the supervisor sent no {kind.__name__}", hint="is it of another version?")
+        raise ControlError(
+            f"the supervisor's response is not a {kind.__name__}",
+            hint="it may run another version of llmlaunch",
+        )
     names = {f.name for f in fields(kind)}
     return {key: value for key, value in data.items() if key in names}
 

@@ -85,14 +85,14 @@ def open_socket(name: str, pid: int, timeout_s: float = ANSWER_S) -> socket.sock
         ) from None
     except (BlockingIOError, TimeoutError):
         sock.close()
-        raise not_answering(name, pid, "takes no more connections") from None
+        raise not_answering(name, pid, "accepts no more connections") from None
     except supervisor_process.ForeignError:
         sock.close()
         raise
     except OSError as error:
         sock.close()
         if error.errno in _NOT_OURS:
-            raise NotRunningError(f"something else is in the place of {where.socket}") from None
+            raise NotRunningError(f"{where.socket} is not the supervisor's socket") from None
         raise ControlError(f"cannot reach the supervisor of {name!r} at {where.socket}: {error}") from None
     return sock
 
@@ -103,8 +103,8 @@ def not_answering(name: str, pid: int, why: str) -> NotAnsweringError:
     shown = f" (pid {pid})" if pid else ""
     return NotAnsweringError(
         f"the supervisor of {name!r}{shown} does not answer: it {unresponsive.explain(where, pid) or why}",
-        hint=f"what it runs goes on serving; see {where.supervisor_log}; "
-        f"`llmlaunch down --name {name} --force` ends it with all its processes",
+        hint=f"its components keep serving; see {where.supervisor_log}; "
+        f"`llmlaunch down --name {name} --force` kills it and all its processes",
     )
 
 

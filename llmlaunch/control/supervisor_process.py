@@ -40,7 +40,7 @@ class UnreachableError(ControlError):
 def foreign_error(name: str, uid: int) -> ForeignError:
     return ForeignError(
         f"deployment {name!r} belongs to {paths.user_words(uid)}, not to {paths.user_words(os.geteuid())}",
-        hint="run llmlaunch as that user, or give yours another name or LLMLAUNCH_HOME",
+        hint="run llmlaunch as that user, or use another name or another LLMLAUNCH_HOME",
     )
 
 

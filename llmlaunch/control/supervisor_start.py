@@ -48,7 +48,7 @@ def _start(name: str, lifeline_fd: int | None, end: float) -> tuple[ControlClien
     except OSError as error:
         raise ControlError(
             f"cannot keep state and logs in {where.state}: {error.strerror}",
-            hint="set LLMLAUNCH_HOME to a folder that you may write to",
+            hint="set LLMLAUNCH_HOME to a folder you can write to",
         ) from None
     try:
         said_before = os.fstat(log).st_size

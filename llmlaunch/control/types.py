@@ -149,7 +149,7 @@ class StatusReport:
     manifest: str | None = None
     stopping: bool = False
     note: str = ""
-    """Why there is nothing to see of the GPUs it uses: "the NVIDIA driver gave no answer within 5 s"."""
+    """Why there is nothing to see of the GPUs it uses: "the NVIDIA driver did not answer within 5 s"."""
     seq: int = 0
     """The number of the last :class:`ProgressEvent` before this report: later ones tell what it does not know yet."""
 

@@ -15,7 +15,7 @@ _NOTE_BYTES = 4096
 def explain(where: paths.DeploymentPaths, pid: int) -> str:
     """Words that follow "the supervisor"; empty when nothing is known to be wrong. ``pid`` 0: not known."""
     if pid and _state(pid) in ("T", "t"):
-        return f"is stopped (kill -CONT {pid} lets it go on)"
+        return f"is stopped (resume it with: kill -CONT {pid})"
     since = _hangs_since(where, pid)
     return "" if since is None else f"has been hanging for {max(time.monotonic() - since, 0):.0f} s"
 

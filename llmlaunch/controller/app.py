@@ -164,7 +164,7 @@ class Controller:
             before = self._table.workers.keys()
             self._update(registry.tick(self._table, self._clock()))
             for name in before - self._table.workers.keys():
-                log.warning("%s is gone: no heartbeat", name)
+                log.warning("removed %s: its heartbeats stopped", name)
 
     # -- what workers say --------------------------------------------------------------------------------------------
 
@@ -182,7 +182,7 @@ class Controller:
                 if not (is_form(body) and self._await(body, caller)):
                     raise _unverified(error) from error
                 return JSONResponse(
-                    {"registered": False, "why": f"{error}; it is asked again until it answers"}
+                    {"registered": False, "why": f"{error}; it will be asked again until it answers"}
                 )
             except NoStatusError as error:
                 raise _unverified(error) from error
@@ -190,7 +190,7 @@ class Controller:
             status = _believable(address, body, own)
             if await request.is_disconnected():
                 # Its own unregistering may have been here already; a worker that still runs registers again.
-                log.info("%s was gone before it could be registered", address)
+                log.info("%s disconnected before it was registered", address)
                 return Response(status_code=499)
         self._guard(caller, str(address), status.model_names)
         granted = None if caller.is_owner or caller.grant is None else caller.grant.names
@@ -218,7 +218,7 @@ class Controller:
         self._update(table)
         self._fastchat.arrived(name)
         if exist:
-            log.info("%s has left", name)
+            log.info("%s unregistered", name)
         return JSONResponse({"exist": exist})
 
     async def drain_worker(self, request: Request) -> Response:
@@ -356,8 +356,8 @@ def _believable(address: WorkerAddress, body: RegisterWorker, own: WorkerStatus)
     if set(claimed.model_names) != set(own.model_names):
         raise RefusedBody(
             422,
-            f"registration refused: {address} says that it serves {_words(own.model_names)}, "
-            f"the registration says {_words(claimed.model_names)}",
+            f"registration refused: {address} serves {_words(own.model_names)}, "
+            f"but its registration says {_words(claimed.model_names)}",
             param="worker_status.model_names",
         )
     return claimed
@@ -381,9 +381,9 @@ def run(sock: socket.socket, dispatch: DispatchMethod, *, open_registration: boo
     )
     host, port, *_ = sock.getsockname()
     if open_registration:
-        who = "workers of any machine may register"
+        who = "workers on any machine may register"
     elif token:
-        who = "workers register with the token"
+        who = "workers need the token to register"
     else:
         who = f"no {variables.TOKEN}: only workers on this machine may register"
 

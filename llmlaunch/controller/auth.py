@@ -51,21 +51,21 @@ class Callers:
         grant = self._shown(request)
         if grant is not None:
             if grant.role is not Role.OWNER and grant.role not in roles:
-                raise _forbidden(f"the token is a {grant.role}'s, and not for this")
+                raise _forbidden(f"a {grant.role}'s token does not allow this")
             return Caller(ip, grant)
         if "origin" in request.headers:  # a page in somebody's browser reaches loopback addresses, too
-            raise _forbidden("browsers may not do this")
+            raise _forbidden("requests from browsers are not allowed")
         if self._open or (not self._secret and is_loopback(ip)):
             return Caller(ip, None)
         if self._secret:
             raise RefusedBody(
                 401,
-                f"show the token: Authorization: Bearer ${variables.TOKEN}; or let workers without it register: "
+                f"missing token: send Authorization: Bearer ${variables.TOKEN}, or let workers register without a token: "
                 "controller: {open_registration: true}",
                 code="missing_token",
             )
         raise _forbidden(
-            f"without a token this is open to this machine alone: set {variables.TOKEN} for the controller and for {ip}, "
+            f"without a token, only this machine may do this: set {variables.TOKEN} for the controller and for {ip}, "
             "or start the controller with --open-registration"
         )
 
@@ -74,7 +74,7 @@ class Callers:
         caller = self.caller(request, *roles)
         if self._secret and not caller.trusted:
             raise RefusedBody(
-                401, "only the deployment itself may do this: show its token", code="missing_token"
+                401, "missing token: only the deployment itself may do this", code="missing_token"
             )
         return caller
 
@@ -93,7 +93,7 @@ class Callers:
             return None
         grant = grants.read(self._secret, shown.strip())
         if grant is None:
-            raise RefusedBody(401, "the token is not this controller's", code="invalid_token")
+            raise RefusedBody(401, "invalid token", code="invalid_token")
         return grant
 
 
@@ -107,12 +107,12 @@ def address_for(caller: Caller, text: str) -> WorkerAddress:
     if grant is None:
         if not is_own(address, caller.ip):
             raise _forbidden(
-                f"without the token, {caller.ip} may only speak for workers at its own IP address, not for {address}",
+                f"without a token, {caller.ip} may only register workers at its own IP address, not {address}",
                 param="worker_name",
             )
     elif grant.role is not Role.OWNER and not _same(address, parse_address(grant.address)):
         raise _forbidden(
-            f"the token speaks for {grant.address} alone, not for {address}", param="worker_name"
+            f"the token is valid for {grant.address} only, not for {address}", param="worker_name"
         )
     return address
 
@@ -129,7 +129,7 @@ def names_for(caller: Caller, names: Iterable[str]) -> None:
     foreign = [name for name in names if name not in caller.names]
     if foreign:
         raise _forbidden(
-            f"the token is for {_listed(caller.names)} alone, not for {_listed(foreign)}",
+            f"the token is valid for {_listed(caller.names)} only, not for {_listed(foreign)}",
             param="worker_status.model_names",
         )
 

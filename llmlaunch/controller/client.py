@@ -41,7 +41,7 @@ class ControllerError(LlmlaunchError):
 
 
 class ControllerUnreachable(ControllerError):
-    """No answer: nobody listens there, the connection broke, or the time was over."""
+    """No answer: nobody listens there, the connection was closed, or the time was over."""
 
     code = "controller_unreachable"
 
@@ -67,7 +67,8 @@ class ControllerClient:
         url = base_url.rstrip("/")
         if not url.startswith(("http://", "https://")):
             raise UsageError(
-                f"controller address {base_url!r} is no URL", hint="write it like http://127.0.0.1:21001"
+                f"controller address {base_url!r} is not a valid URL",
+                hint="for example http://127.0.0.1:21001",
             )
         self.base_url = url
         self._timeout_s = timeout_s
@@ -134,9 +135,7 @@ class ControllerClient:
         try:
             return read()
         except (ValueError, KeyError, TypeError, ValidationError) as error:
-            raise ControllerRefused(
-                502, f"{self.base_url}{path} did not answer as a controller does"
-            ) from error
+            raise ControllerRefused(502, f"{self.base_url}{path} is not a controller") from error
 
 
 async def keep_registered(
@@ -200,7 +199,7 @@ class _Life:
             if self._known:
                 self.tell(True, f"registered with the controller at {self._client.base_url}")
             else:
-                self.tell(False, "the controller does not know this worker any more; registering again")
+                self.tell(False, "the controller no longer knows this worker; registering again")
             return not self._known
         request = self._registration()
         self._name = request.worker_name  # before the call: a cancelled one may have arrived

@@ -85,7 +85,7 @@ class FastChatWorkers:
         if name not in self._awaited and len(self._awaited) >= AWAITED_MOST:
             return False
         if name not in self._awaited:
-            log.info("%s announces itself and does not listen yet; it is listed once it does", name)
+            log.info("%s registered but does not listen yet; it is listed as soon as it does", name)
         self._awaited[name] = _Awaited(request, trusted, granted, self._clock() + AWAIT_S)
         return True
 
@@ -125,7 +125,7 @@ class FastChatWorkers:
             else:
                 await self._look_for(name)
         except Exception:
-            log.exception("%s could not be asked", name)
+            log.exception("could not ask %s", name)
 
     async def _look_for(self, name: str) -> None:
         found = self._awaited.get(name)
@@ -136,13 +136,13 @@ class FastChatWorkers:
         except NobodyThereError:
             if self._clock() > found.until:
                 self.arrived(name)
-                log.warning("%s announced itself %g s ago and never listened: forgotten", name, AWAIT_S)
+                log.warning("removed %s: it registered %g s ago and never listened", name, AWAIT_S)
             return
         except NoStatusError as error:
             self._forget(name, str(error))
             return
         if not accepted(found.request, own):
-            self._forget(name, "it says that it serves other models than it announced")
+            self._forget(name, "it serves other models than it registered")
             return
         request = await recognised(self._asker, found.request, own)
         present = self._table().workers.get(name)
@@ -165,7 +165,7 @@ class FastChatWorkers:
             self._absences[name] = self._absences.get(name, 0) + 1
             if self._absences[name] >= ABSENCES:
                 self._update(registry.unregister(self._table(), name)[0])
-                log.warning("%s is gone: nobody listens there", name)
+                log.warning("removed %s: nothing listens there", name)
             return
         except NoStatusError as error:
             log.info("%s", error)

@@ -67,9 +67,10 @@ class LateWorkers:
             if worker.name not in self._kept:
                 self._kept.add(worker.name)
                 log.warning(
-                    "%s has no heartbeat and is well: it stays. Does its supervisor hang?", worker.name
+                    "%s sends no heartbeats but answers: it stays listed; is its supervisor hung?",
+                    worker.name,
                 )
             return
         self._update(registry.unanswered(self._table(), worker, gone=gone))
         if worker.name not in self._table().workers:
-            log.warning("%s is gone: no heartbeat, and %s", worker.name, why)
+            log.warning("removed %s: no heartbeat, and %s", worker.name, why)

@@ -159,11 +159,11 @@ def refusal(table: Table, name: str, model_names: Sequence[str], *, trusted: boo
         return ""
     old = table.workers.get(name)
     if old is not None and old.trusted:
-        return f"{name} was registered with the token, and changes only with it"
+        return f"{name} was registered with a token; changing it needs a token, too"
     own = [n for n in model_names if table.guarded and n in table.expected]
     if own:
         names = ", ".join(map(repr, own))
-        return f"{names} belongs to this deployment's manifest; a worker without its token needs another name"
+        return f"{names} is a name in this deployment's manifest; a worker without a token needs another name"
     return ""
 
 

@@ -36,13 +36,15 @@ async def read(request: Request, model: type[Body]) -> Body:
     async for piece in request.stream():
         raw += piece
         if len(raw) > BODY_BYTES:
-            raise RefusedBody(413, f"the body is longer than {BODY_BYTES} bytes")
+            raise RefusedBody(413, f"the request body is larger than {BODY_BYTES} bytes")
     try:
         return model.model_validate_json(raw)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         if first["type"] == "json_invalid":
-            raise RefusedBody(400, f"the body is not JSON: {first['msg']}", code="invalid_json") from error
+            raise RefusedBody(
+                400, f"the request body is not valid JSON: {first['msg']}", code="invalid_json"
+            ) from error
         where = ".".join(map(str, first["loc"]))
         raise RefusedBody(
             422, f"{where}: {first['msg']}" if where else first["msg"], param=where or None
@@ -57,9 +59,9 @@ def number(request: Request, name: str, default: Number, kind: type[Number]) -> 
     try:
         value = kind(text)
     except ValueError:
-        raise RefusedBody(422, f"{name}: not a number: {text[:40]!r}", param=name) from None
+        raise RefusedBody(422, f"{name}: {text[:40]!r} is not a number", param=name) from None
     if value != value:  # NaN would wait for ever
-        raise RefusedBody(422, f"{name}: not a number: {text[:40]!r}", param=name)
+        raise RefusedBody(422, f"{name}: {text[:40]!r} is not a number", param=name)
     return value
 
 
@@ -82,15 +84,15 @@ def envelope(
 
 async def _refused(_: Request, error: Any) -> Response:
     if error.status >= 401 and error.status != 404:
-        log.info("refused: %s", error.message)
+        log.info("rejected request: %s", error.message)
     headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
     return envelope(error.status, error.message, param=error.param, code=error.code, headers=headers)
 
 
 async def _http_exception(request: Request, error: Any) -> Response:
     messages = {
-        404: f"there is no {request.url.path}",
-        405: f"{request.url.path} does not take {request.method}",
+        404: f"no such endpoint: {request.url.path}",
+        405: f"{request.url.path} does not accept {request.method}",
     }
     message = messages.get(error.status_code, str(error.detail))
     return envelope(error.status_code, message, headers=dict(error.headers or {}))
@@ -101,7 +103,7 @@ async def _client_left(_: Request, __: Any) -> Response:
 
 
 async def _fault(_: Request, __: Any) -> Response:
-    return envelope(500, "a fault of the controller's own; its log says more")
+    return envelope(500, "internal error; see the controller's log")
 
 
 EXCEPTION_HANDLERS: dict[Any, Any] = {

@@ -54,20 +54,20 @@ def parse_address(text: str) -> WorkerAddress:
     """The worker's address in its one spelling. Raises BadAddressError."""
     text = text.strip()
     if any(c.isspace() or not c.isprintable() for c in text):  # urlsplit would drop some of them
-        raise BadAddressError(f"worker address {text!r} holds characters that no address has")
+        raise BadAddressError(f"worker address {text!r} contains invalid characters")
     try:
         parts = urlsplit(text)
         port = parts.port
     except ValueError as error:
-        raise BadAddressError(f"worker address {text!r} is no URL: {error}") from error
+        raise BadAddressError(f"worker address {text!r} is not a valid URL: {error}") from error
     if parts.scheme not in ("http", "https"):
         raise BadAddressError(f"worker address {text!r} must start with http:// or https://")
     if not parts.hostname or parts.username is not None or parts.password is not None:
-        raise BadAddressError(f"worker address {text!r} must name a host, and no user")
+        raise BadAddressError(f"worker address {text!r} must have a host and no user")
     if parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise BadAddressError(f"worker address {text!r} must be http://host:port and nothing more")
+        raise BadAddressError(f"worker address {text!r} must be just http://host:port")
     if port == 0:
-        raise BadAddressError(f"worker address {text!r} names no port")
+        raise BadAddressError(f"worker address {text!r} has no port")
     return WorkerAddress(parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80))
 
 
@@ -115,7 +115,7 @@ class Asker:
         try:
             return WorkerStatus.model_validate_json(body)
         except ValidationError:
-            raise NoStatusError(f"{address}/worker_get_status did not answer as a worker does") from None
+            raise NoStatusError(f"{address}/worker_get_status is not a worker's") from None
 
     async def is_well(self, address: WorkerAddress, path: str, seconds: float, keyed: bool = False) -> None:
         """Return when GET ``address`` ``path`` is answered with 2xx within ``seconds``; "" asks for a connection alone.
@@ -129,7 +129,7 @@ class Asker:
                     (await _exchange(address, "GET", path, key=key))[0] if path else await _knock(address)
                 )
         except _Unconnected as error:
-            raise NobodyThereError(f"nobody listens at {address}: {error}") from error
+            raise NobodyThereError(f"nothing listens at {address}: {error}") from error
         except TimeoutError:
             raise NoStatusError(f"{address}{path} did not answer within {seconds:g} s") from None
         except (OSError, ValueError, EOFError, asyncio.LimitOverrunError) as error:
@@ -196,7 +196,7 @@ async def _exchange(
         lines = head.decode("latin-1").split("\r\n")
         version, _, rest = lines[0].partition(" ")
         if not version.startswith("HTTP/1."):
-            raise ValueError("it does not speak HTTP")
+            raise ValueError("its answer is not HTTP")
         fields = {k.strip().lower(): v.strip() for k, _, v in (line.partition(":") for line in lines[1:])}
         return int(rest[:3]), await _body(reader, fields)
     finally:
@@ -223,5 +223,5 @@ async def _body(reader: asyncio.StreamReader, fields: dict[str, str]) -> bytes:
 
 def _bounded(size: int) -> int:
     if not 0 <= size <= ANSWER_BYTES:
-        raise ValueError(f"its answer is longer than {ANSWER_BYTES} bytes")
+        raise ValueError(f"its answer is larger than {ANSWER_BYTES} bytes")
     return size

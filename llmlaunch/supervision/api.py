@@ -114,7 +114,7 @@ class _Routes:
             )
         names = body.get("names")
         if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
-            raise BadRequestError("names must be a list with the name of at least one component")
+            raise BadRequestError("names must be a list of at least one component")
         done = await self._host.supervisor.command(verb, tuple(dict.fromkeys(names)))
         return JsonResponse({"names": done})
 
@@ -125,7 +125,7 @@ class _Routes:
     async def events(self, request: Request) -> Response:
         text = request.query_params.get("since", "0")
         if not (text.isascii() and text.isdigit()):
-            raise BadRequestError(f"since is {text!r}, expected the number of an event")
+            raise BadRequestError(f"since: {text!r} is not an event number")
 
         async def lines() -> AsyncIterator[bytes]:
             async for event in self._host.journal.follow(int(text)):
@@ -145,17 +145,17 @@ def _check(plan: Plan, deployment: str) -> None:
         if count > 1:
             raise BadRequestError(f"{count} processes of the plan are named {name!r}")
         if not name or "/" in name or name.startswith("."):
-            raise BadRequestError(f"{name!r} is no name for a component: its log could not be named after it")
+            raise BadRequestError(f"{name!r} is not a valid component name")
     for spec in plan.processes:
         if not spec.argv:
-            raise BadRequestError(f"{spec.name} has nothing to execute")
+            raise BadRequestError(f"{spec.name} has no command to run")
 
 
 async def _body(request: Request) -> dict[str, Any]:
     try:
         body = json.loads(await request.body() or b"{}")
     except ValueError as error:
-        raise BadRequestError(f"the body is not JSON: {error}") from None
+        raise BadRequestError(f"the request body is not valid JSON: {error}") from None
     if not isinstance(body, dict):
         raise BadRequestError("the body must be a JSON object")
     return body
@@ -169,7 +169,7 @@ def _environment(value: object) -> dict[str, str] | None:
         raise BadRequestError("environment must be an object")
     for key, text in value.items():
         if not isinstance(text, str) or "\0" in key + text or "=" in key or not key:
-            raise BadRequestError("environment must map names of variables to text")
+            raise BadRequestError("environment must map variable names to strings")
     return value
 
 
@@ -188,13 +188,13 @@ async def _refuse(request: Request, error: Exception) -> Response:
 
 async def _no_route(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 500)
-    return _envelope(status, "no_route", f"{request.method} {request.url.path} does not exist here", "")
+    return _envelope(status, "no_route", f"{request.method} {request.url.path} does not exist", "")
 
 
 async def _broken(request: Request, error: Exception) -> Response:
     """A fault of ours. Starlette raises it again once this is sent, and the log has it whole."""
     words = f"{request.method} {request.url.path} failed in the supervisor: {type(error).__name__}: {error}"
-    return _envelope(500, "internal", words, "its log has more; `llmlaunch down` works all the same")
+    return _envelope(500, "internal", words, "see the supervisor's log; `llmlaunch down` still works")
 
 
 def _envelope(status: int, code: str, message: str, hint: str) -> Response:

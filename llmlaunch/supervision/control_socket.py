@@ -27,7 +27,7 @@ def take_lock(where: paths.DeploymentPaths) -> FileLock:
     try:
         return file_lock.acquire(where.lock, 0.0)
     except file_lock.LockTakenError:
-        raise AlreadyRunningError(f"another supervisor runs {where.name!r} already") from None
+        raise AlreadyRunningError(f"another supervisor already runs {where.name!r}") from None
 
 
 def bind_socket(where: paths.DeploymentPaths) -> socket.socket:

@@ -56,7 +56,7 @@ class _OwnerOnly(HttpToolsProtocol):
         sock = transport.get_extra_info("socket")
         _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         if uid not in (os.getuid(), 0):
-            log.warning("user %d may not speak to this supervisor", uid)
+            log.warning("rejected connection from uid %d", uid)
             transport.abort()
 
 
@@ -151,12 +151,12 @@ class Daemon:
             except (OSError, LlmlaunchError):
                 continue  # the folder above is gone, too, or somebody else's; it comes back when the user does
             self._socket = control_socket.file_identity(self.where.socket)
-            log.warning("the control socket was removed or replaced; made it again")
+            log.warning("the control socket was removed or replaced; bound it again")
             await server.listen_also(sock)
 
     def _end_if_unused(self) -> None:
         if not self.supervisor.plan.processes and not self.supervisor.slots:
-            log.warning("nobody brought a plan within %g s", self._policy.unused_s)
+            log.warning("received no plan within %g s", self._policy.unused_s)
             self.stop()
 
     def _listen_to_signals(self, lifeline_fd: int | None) -> None:
@@ -180,7 +180,7 @@ class Daemon:
         asyncio.get_running_loop().remove_reader(descriptor)
         if not self._asked_to_stop:
             # In order, as for `down`: somebody's answers are on their way, and they did not kill the terminal.
-            log.warning("the command that started this supervisor in the foreground has died")
+            log.warning("the command that started this supervisor in the foreground has exited")
             self.stop()
 
 
@@ -231,7 +231,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m llmlaunch.supervision", description=__doc__)
     parser.add_argument("--name", required=True, help="the deployment")
     parser.add_argument(
-        "--lifeline-fd", type=int, help="end of file on this descriptor takes everything down"
+        "--lifeline-fd", type=int, help="take everything down at end of file on this descriptor"
     )
     options = parser.parse_args(argv)
     if not is_deployment_name(options.name):

@@ -220,7 +220,7 @@ class ProcessEffects:
             oom.look()
         code, left = ended.result()
         if left:
-            log.error("%s %d: %d processes cannot be ended", spec.name, incarnation, left)
+            log.error("%s %d: %d processes cannot be killed", spec.name, incarnation, left)
         self._left.update(self._families.pop(key, ()))
         self._trees.pop(key, None)
         self._killed.discard(key)
@@ -252,7 +252,7 @@ class ProcessEffects:
             output = await self._beside.run(f"opening the log of {spec.name}", target.__enter__, None)
             if output is None:
                 raise StartError(
-                    f"its log cannot be opened: the disk with {self._where.logs} does not answer"
+                    f"its log cannot be opened: the disk that holds {self._where.logs} does not respond"
                 )
             stack.push(target)
             env[variables.CGROUP] = group = cgroups.make(self._cgroup, life)
@@ -299,7 +299,7 @@ class ProcessEffects:
         said = next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")
         if full:
             # What it had to say may be lost with it, and it may have died of this.
-            said += f"{said and '; '}no space is left on the disk with its logs ({self._where.logs})"
+            said += f"{said and '; '}no space left on the disk that holds its logs ({self._where.logs})"
         return said
 
     # ── what follows the state ──────────────────────────────────────────────────────────────────────────────────────

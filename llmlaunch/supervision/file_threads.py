@@ -60,7 +60,7 @@ class FileThreads:
         except TimeoutError:
             if not done.cancelled():
                 raise  # the work's own
-            log.warning("%s: not done within %g s; going on without it", what, patience_s)
+            log.warning("%s: not done within %g s; continuing without it", what, patience_s)
             return otherwise
 
 

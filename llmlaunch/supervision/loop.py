@@ -175,7 +175,7 @@ class Supervisor:
         """
         if late_s < _STOOD_STILL_S:
             return
-        log.warning("stood still for %.0f s; deadlines are put off by as much", late_s)
+        log.warning("was suspended for %.0f s; all deadlines are extended by as much", late_s)
         for name, slot in self.slots.items():
             record = slot.record
             if record.deadline is not None:
@@ -228,7 +228,7 @@ class Supervisor:
             self.on_change(name, slot)
         except Exception:
             # Telling people must not keep a command from being carried out.
-            log.exception("cannot tell of %s", name)
+            log.exception("cannot report a change of %s", name)
 
     def _do(self, name: str, spec: ProcessSpec, command: Command) -> None:
         match command:
@@ -251,7 +251,7 @@ class Supervisor:
 
     def _gate(self, name: str) -> Gate:
         if self.stopping:
-            return Gate(False, "the deployment is being taken down")
+            return Gate(False, "the deployment is shutting down")
         spec = self.slots[name].spec
         verdict = gate(name, self.slots, None, self._labels)
         if not verdict.is_open or not needs_memory_reading(spec):
@@ -263,9 +263,7 @@ class Supervisor:
                 self._asked_at = now
                 self._effects.read_memory()
             waiting = self.slots[name].record
-            return Gate(
-                False, waiting.waiting or "reading the GPUs' memory", timed=waiting.deadline is not None
-            )
+            return Gate(False, waiting.waiting or "reading GPU memory", timed=waiting.deadline is not None)
         return gate(name, self.slots, self._free, self._labels)
 
     def _until_next_tick(self) -> float:
@@ -284,7 +282,7 @@ class Supervisor:
         self, plan: Plan, restart_down: bool, environment: Mapping[str, str] | None = None
     ) -> ApplyResult:
         if self.stopping:
-            raise ControlError(f"{plan.deployment!r} is being taken down", hint="try again when it is gone")
+            raise ControlError(f"{plan.deployment!r} is shutting down", hint="try again when it is gone")
         changes = reconcile(plan.processes, self.slots, restart_down)
         before, self.plan = self.slots, plan
         self._labels = {gpu.uuid: gpu.label for gpu in plan.gpus}
@@ -307,7 +305,7 @@ class Supervisor:
         for name in changes.start:
             self._step(name, Commanded(Verb.START))
         for name in changes.restart:
-            self._step(name, Commanded(Verb.RESTART, reason="restarted: its plan changed"))
+            self._step(name, Commanded(Verb.RESTART, reason="restarted because its plan changed"))
         for name in changes.remove:
             self.slots[name] = replace(self.slots[name], leaving=True)
             self._step(name, Commanded(Verb.STOP, reason="removed from the manifest"))
@@ -332,12 +330,12 @@ class Supervisor:
 
     def command_now(self, verb: Verb, names: tuple[str, ...]) -> tuple[str, ...]:
         if self.stopping:
-            raise ControlError("the deployment is being taken down", hint="try again when it is gone")
+            raise ControlError("the deployment is shutting down", hint="try again when it is gone")
         for name in names:
             if name not in self.slots:
                 known = ", ".join(self.slots) or "none"
                 raise ControlError(
-                    f"there is no component {name!r}", hint=f"there are: {known}", code="not_found"
+                    f"no such component: {name!r}", hint=f"there are: {known}", code="not_found"
                 )
         if verb in (Verb.START, Verb.RESTART):
             self._inherit(names)
@@ -346,7 +344,7 @@ class Supervisor:
         return names
 
     def shutdown_now(self, force: bool) -> None:
-        log.info("taking everything down%s", ", by force" if force else "")
+        log.info("shutting everything down%s", ", by force" if force else "")
         self.stopping = True
         self._force = self._force or force
 
@@ -357,9 +355,9 @@ class Supervisor:
         for name in names:
             record = self.slots[name].record
             if self._force and record.stage is not Stage.KILL:
-                self._step(name, Commanded(Verb.KILL, reason="the deployment goes down"))
+                self._step(name, Commanded(Verb.KILL, reason="the deployment is shutting down"))
             elif record.wanted or record.phase in DOWN_PHASES - {Phase.STOPPED}:
-                self._step(name, Commanded(Verb.STOP, drain=False, reason="the deployment goes down"))
+                self._step(name, Commanded(Verb.STOP, drain=False, reason="the deployment is shutting down"))
 
     def _log(self, name: str, before: Record, after: Record) -> None:
         if before.phase is not after.phase:

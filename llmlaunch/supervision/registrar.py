@@ -130,7 +130,7 @@ class Registrar:
         response = await request("POST", controller.address + path, body, token=self._token)
         if not response.ok:
             detail = response.body[:300].decode(errors="replace")
-            raise RequestFailed(f"POST {path} was answered with {response.status}: {detail}")
+            raise RequestFailed(f"POST {path} answered with status {response.status}: {detail}")
         return response.json()
 
     async def drain(self, address: str, grace_s: float, still: Callable[[], bool]) -> None:

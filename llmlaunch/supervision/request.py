@@ -63,9 +63,9 @@ async def request(
     except ConnectionRefusedError:
         raise RequestFailed("connection refused") from None
     except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
-        raise NoAnswer("the connection broke") from None
+        raise NoAnswer("the connection was closed") from None
     except ValueError:
-        raise RequestFailed("the answer is not HTTP") from None
+        raise RequestFailed("the response is not HTTP") from None
     except OSError as error:
         raise RequestFailed(error.strerror or str(error)) from None
 

@@ -64,7 +64,7 @@ class Watchdog:
             if paused > self._patience_s:
                 # This thread, too: the loop has not had its turn yet.
                 log.warning(
-                    "the whole process stood still for %.0f s: it was stopped, or the machine slept", paused
+                    "the whole process was suspended for %.0f s: it was stopped, or the machine slept", paused
                 )
                 self._beat = now
             elif now - self._beat > self._patience_s and not self._hangs:
@@ -73,14 +73,18 @@ class Watchdog:
             elif self._hangs and now - self._beat <= self._patience_s:
                 self._hangs = False
                 self._forget()
-                log.warning("the supervisor's loop turns again")
+                log.warning("the supervisor's event loop is running again")
 
     def _tell_hang(self, now: float) -> None:
         with contextlib.suppress(OSError):
             unresponsive.record_hang(self._where, self._beat)
         frame = sys._current_frames().get(self._watched)
         stack = "".join(traceback.format_stack(frame)) if frame else "(no thread)"
-        log.error("the supervisor's loop has hung for %.0f s, here:\n%s", now - self._beat, stack.rstrip())
+        log.error(
+            "the supervisor's event loop has been blocked for %.0f s, here:\n%s",
+            now - self._beat,
+            stack.rstrip(),
+        )
 
     def _forget(self) -> None:
         with contextlib.suppress(OSError):

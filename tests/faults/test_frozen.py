@@ -83,7 +83,7 @@ def test_status_says_that_the_supervisor_is_stopped_and_down_force_ends_it(lab: 
         told = cli.run("status", "--name", "lab", timeout_s=20)
         assert told.returncode == 1
         assert (
-            f"does not answer: it is stopped (kill -CONT {client.supervisor_pid} lets it go on)"
+            f"does not answer: it is stopped (resume it with: kill -CONT {client.supervisor_pid})"
             in told.stderr
         )
         assert cli.run("down", "--name", "lab", timeout_s=20).returncode == 1

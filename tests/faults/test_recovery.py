@@ -63,7 +63,7 @@ def test_a_start_that_fails_is_tried_again_until_its_reason_is_gone(lab: World) 
     )
     failed = until_phase(client, "tiny", "failed")
     assert (
-        "failures in a row; the last: exited with code 1 while starting: no space left on device"
+        "failed starts in a row; the last one: exited with code 1 while starting: no space left on device"
         in failed.cause
     )
     mended.touch()
@@ -136,7 +136,7 @@ def test_a_worker_that_the_kernel_killed_for_lack_of_memory_is_told_as_such(
     last = until_phase(client, "tiny", "ready").last
     assert last is not None
     assert (last.signal, last.out_of_memory) == ("SIGKILL", True)
-    assert "was killed by SIGKILL, when the kernel killed a process for lack of memory" in last.text
+    assert "was killed by SIGKILL; the kernel's OOM killer was at work at the time" in last.text
 
 
 def test_status_tells_what_happened_last(lab: World) -> None:

@@ -35,8 +35,8 @@ def test_a_start_that_is_given_up_says_what_its_probe_came_to(
     monkeypatch.setenv("LLMLAUNCH_SUPERVISION", json.dumps(POLICY | {"start_probe_timeout_s": 0.1}))
     client = lab.up(engine("slow", "--health-delay", "60", start_timeout_s=1.0, restart_max=1))
     assert until_phase(client, "slow", "failed").cause == (
-        "not ready, and no sign of progress for 1 s; the last probe of /health: no answer within 0.4 s; "
-        "`probe_timeout:` allows more"
+        "not ready, and no progress for 1 s; last probe of /health: no answer within 0.4 s; "
+        "raise `probe_timeout:` to allow more"
     )
 
 
@@ -53,7 +53,7 @@ def test_a_busy_server_is_left_alone_and_one_that_never_comes_back_is_not(lab: W
     last = until_phase(client, "busy", "ready").last
     assert last is not None
     assert last.why == "unhealthy"
-    assert last.text.startswith("unhealthy: busy, but no probe of /health was answered for ")
+    assert last.text.startswith("unhealthy: busy, but no probe of /health has been answered for ")
 
 
 def test_a_server_without_a_probe_lives_as_long_as_its_process(lab: World) -> None:

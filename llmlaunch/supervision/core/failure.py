@@ -22,14 +22,14 @@ def signal_name(code: int | None) -> str:
 def describe_exit(event: Exited, starting: bool) -> str:
     """How a process ended: "was killed by SIGKILL while starting: the kernel had run out of memory"."""
     if event.code is None:
-        text = "ended together with its keeper"
+        text = "was killed along with its shim"
     elif event.code < 0:
         text = f"was killed by {signal_name(event.code)}"
     else:
         text = f"exited with code {event.code}"
     text += " while starting" if starting else ""
     if event.out_of_memory:
-        text += ", when the kernel killed a process for lack of memory"
+        text += "; the kernel's OOM killer was at work at the time"
     if event.last_line:
         # Who is killed has no last words: the line may be of the best of times.
         own_end = event.code is not None and event.code >= 0
@@ -53,7 +53,7 @@ def after_failure(
     record = replace(record, failures=failures, last=death)
     most = policy.max_failures if spec.restart_max is None else spec.restart_max
     if most == 0:
-        words = f"{cause.text}; `restart: never` leaves it down"
+        words = f"{cause.text}; not restarted (`restart: never`)"
         return replace(record, phase=Phase.FAILED, cause=replace(cause, text=words, permanent=True))
     if cause.permanent and not record.proven:
         return replace(record, phase=Phase.FAILED)
@@ -65,6 +65,6 @@ def after_failure(
     if wait is None:
         wait = retry_delay(policy, failures, gave_up, cause.why not in _NOTHING_RAN, jitter)
     if failures > 1 and cause.why is not Why.MEMORY:
-        cause = replace(cause, text=f"{failures} failures in a row; the last: {cause.text}")
+        cause = replace(cause, text=f"{failures} failed starts in a row; the last one: {cause.text}")
     cause = replace(cause, permanent=False)
     return replace(record, phase=Phase.FAILED, gave_up=gave_up, cause=cause, deadline=now + wait)

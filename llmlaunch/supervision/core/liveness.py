@@ -51,6 +51,6 @@ def judge(record: Record, event: Probed, spec: ProcessSpec, policy: Policy, now:
         silent = f"{now - since:.0f} s"
         return (
             record,
-            f"unhealthy: busy, but no probe of {spec.live_path} was answered for {silent} ({event.detail})",
+            f"unhealthy: busy, but no probe of {spec.live_path} has been answered for {silent} ({event.detail})",
         )
     return record, ""

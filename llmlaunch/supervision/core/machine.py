@@ -111,7 +111,7 @@ def _pending_tick(record: Record, event: Tick, now: _Now) -> _Result:
     if now.time < record.deadline:
         return record, ()
     # Nothing ran, so a further try would be this same wait again.
-    waited = f"after {now.policy.memory_wait_s:g} s still {gate.reason}; `llmlaunch gpus` names who holds it"
+    waited = f"after {now.policy.memory_wait_s:g} s still {gate.reason}; `llmlaunch gpus` shows what uses it"
     return _after_death(replace(record, was_ready=False, cause=Cause(Why.MEMORY, waited)), now)
 
 
@@ -182,11 +182,11 @@ def _starting_progressed(record: Record, event: Progressed, now: _Now) -> _Resul
 def _starting_tick(record: Record, event: Tick, now: _Now) -> _Result:
     if record.deadline is None or now.time < record.deadline:
         return record, ()
-    text = f"not ready, and no sign of progress for {now.spec.start_timeout_s:g} s"
+    text = f"not ready, and no progress for {now.spec.start_timeout_s:g} s"
     if record.progress:
-        text += f"; the last was: {record.progress}"
+        text += f"; last progress: {record.progress}"
     if record.probe_said:
-        text += f"; the last probe of {now.spec.ready_path or 'its port'}: {record.probe_said}"
+        text += f"; last probe of {now.spec.ready_path or 'its port'}: {record.probe_said}"
     return _stop(record, Cause(Why.START_TIMEOUT, text), now, drain=False)
 
 

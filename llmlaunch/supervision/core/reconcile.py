@@ -142,7 +142,7 @@ def gate(
             return Gate(False, f"waiting while {other} {doing} {_label(min(shared), labels)}")
         going = slot.record.phase is Phase.STOPPING or slot.successor is not None
         if going and slot.spec.port == spec.port:
-            return Gate(False, f"waiting for port {spec.port}, which {other} gives up")
+            return Gate(False, f"waiting for port {spec.port}, which {other} is about to release")
     return _memory_gate(spec, free, labels)
 
 

@@ -38,7 +38,7 @@ class GpuMemory:
                 try:
                     self._last = await asyncio.wait_for(reading, _PATIENCE_S)
                 except TimeoutError:
-                    self._last = Inventory(note=f"the NVIDIA driver gave no answer within {_PATIENCE_S:g} s")
+                    self._last = Inventory(note=f"the NVIDIA driver did not answer within {_PATIENCE_S:g} s")
                 self._at = time.monotonic()
             return self._last
 

@@ -150,7 +150,9 @@ class ProcessProbe:
         try:
             response = await request("GET", self._spec.address + path, token=self._key, timeout_s=timeout_s)
         except NoAnswer as error:
-            hint = "; `probe_timeout:` allows more" if self._spec.component is Component.WORKER else ""
+            hint = (
+                "; raise `probe_timeout:` to allow more" if self._spec.component is Component.WORKER else ""
+            )
             return _ProbeResult(False, error.message + (hint if error.timed_out else ""), unanswered=True)
         except RequestFailed as error:
             return _ProbeResult(False, error.message)

@@ -63,9 +63,9 @@ def _sweep(state: SupervisorState) -> CleanupResult:
     if found := alive():
         for group in groups:
             cgroups.kill(group)
-        log.warning("ending %d processes that an earlier supervisor left", len(found))
+        log.warning("killing %d processes that an earlier supervisor left behind", len(found))
         if left := procs.kill_until_gone(alive, _CLEAN_S):
-            log.error("these cannot be ended: %s", left)
+            log.error("these cannot be killed: %s", left)
     for group in groups:
         cgroups.remove(group)
     remaining = tuple(sorted((p for p in seen if p.alive), key=lambda p: p.pid))

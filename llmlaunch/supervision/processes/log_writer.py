@@ -215,7 +215,7 @@ def copy(source: int, told: int, writer: LogWriter, tally: Tally, room: int) -> 
         ready = [descriptor for descriptor, _ in poll.poll()]
         data = _read(source)
         if (dropped := tally.dropped) != seen:
-            writer.lose(dropped - seen, "they were not written in time")
+            writer.lose(dropped - seen, "the disk was too slow")
             seen = dropped
         if data:
             tally.taken += len(data)

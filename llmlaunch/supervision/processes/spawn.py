@@ -74,7 +74,7 @@ class ProcessTree:
         self._lines: asyncio.Queue[str | None] = asyncio.Queue()
         self._buffer = b""
         if popen.stdin is None or popen.stdout is None:
-            raise ValueError("a shim is told and heard through pipes")
+            raise ValueError("a shim needs pipes for its commands and reports")
         self._commands, self._output = popen.stdin, popen.stdout
         self._reports = popen.stdout.fileno()
         os.set_blocking(self._reports, False)
@@ -95,7 +95,7 @@ class ProcessTree:
             await self._abandon()
             if word == "fail":
                 raise _exec_error(program, rest)
-            raise StartError("its keeper ended at once")
+            raise StartError("its shim exited at once")
         self.program = process_identity.identify(int(rest)) or ProcessId(int(rest), 0)
         return int(rest)
 
@@ -185,7 +185,7 @@ def start_under_shim(
     Raises StartError when not even the shim can be started.
     """
     if not Path(cwd).is_dir():
-        raise StartError(f"the folder to start in is gone: {cwd}")
+        raise StartError(f"the working folder no longer exists: {cwd}")
     try:
         popen = shims.start(
             lambda: subprocess.Popen(
@@ -200,7 +200,7 @@ def start_under_shim(
             )
         )
     except (OSError, ValueError) as error:
-        raise StartError(f"its keeper could not be started: {error}") from None
+        raise StartError(f"its shim could not be started: {error}") from None
     return ProcessTree(popen, shims, env.get(variables.CGROUP, ""))
 
 
@@ -245,7 +245,7 @@ def _exec_error(program: str, rest: str) -> StartError:
     code = int(number) if number.isdigit() else 0
     kind = CannotExecute if code in _OF_THE_PROGRAM else StartError
     if code == errno.ENOENT:
-        return kind(f"the program {program!r} was not found, or what its first line names is not there")
+        return kind(f"the program {program!r} was not found, or the interpreter in its first line was not")
     if code == errno.EACCES:
-        return kind(f"the program {program!r} may not be executed (permission denied)")
+        return kind(f"the program {program!r} cannot be executed: permission denied")
     return kind(f"the program {program!r} cannot be executed: {words.lower() or 'unknown error'}")

@@ -65,7 +65,7 @@ def test_a_terminal_that_is_closed_takes_everything_down_gracefully(cli: Cli) ->
         assert up.end() == 0
     assert cli.processes() == []
     log = cli.ok("logs", "supervisor")
-    assert "taking everything down" in log
+    assert "shutting everything down" in log
     assert "by force" not in log
 
 

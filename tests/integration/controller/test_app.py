@@ -136,7 +136,7 @@ def test_a_worker_that_left_while_it_was_asked_is_not_registered(
             leaving.sendall(head.encode() + body)
             wait_until(lambda: worker.asked == 1)
         worker.release.set()
-        wait_until(lambda: "was gone before it could be registered" in caplog.text)
+        wait_until(lambda: "disconnected before it was registered" in caplog.text)
     assert api.models() == []
 
 
@@ -266,7 +266,7 @@ def test_a_stranger_under_open_registration_cannot_take_a_name_of_the_manifest()
         assert owner.models() == []
         answer = stranger.register(liar.url, "m")
         assert (answer.status_code, error_of(answer)["code"]) == (403, "forbidden")
-        assert "belongs to this deployment's manifest" in error_of(answer)["message"]
+        assert "is a name in this deployment's manifest" in error_of(answer)["message"]
         assert stranger.post("/set_expected", {"names": []}).status_code == 401
         report = {"gateway": "g", "in_flight": {liar.url: 9}}
         assert stranger.post("/gateway_report", report).status_code == 401

@@ -35,7 +35,7 @@ def test_one_changed_spec_touches_that_one_alone(lab: World) -> None:
     until_phase(client, "b", "ready")
     wait_until(lambda: [x.name for x in client.status().components] == ["a", "b", "d"], 10)
     causes = {(e.component.name, e.component.phase): e.component.cause for e in client.events(timeout_s=0.2)}
-    assert causes["b", "stopping"] == "restarted: its plan changed"
+    assert causes["b", "stopping"] == "restarted because its plan changed"
     assert causes["c", "stopped"] == "removed from the manifest"
     assert component(client, "a").pid == before["a"]
     assert component(client, "b").restarts == 0
@@ -99,7 +99,7 @@ def test_the_event_stream_starts_where_it_is_told_and_ends_with_the_supervisor(l
 def test_unknown_components_are_named_and_nothing_is_done(lab: World) -> None:
     client = lab.up(engine("a"))
     pid = until_phase(client, "a", "ready").pid
-    with pytest.raises(ControlError, match="no component 'b'") as error:
+    with pytest.raises(ControlError, match="no such component: 'b'") as error:
         client.command("stop", ["a", "b"])
     assert error.value.hint == "there are: a"
     assert component(client, "a").pid == pid
@@ -112,8 +112,8 @@ def test_plans_that_cannot_be_run_are_refused(lab: World) -> None:
         "the plan is for 'other'": Plan("other", (a,)),
         "does not fit: m: too big": Plan("lab", (a,), rejections=(Rejection("m", "too big"),)),
         "2 processes of the plan are named 'a'": Plan("lab", (a, a)),
-        "nothing to execute": Plan("lab", (replace(a, argv=()),)),
-        "no name for a component": Plan("lab", (replace(a, name="../a"),)),
+        "no command to run": Plan("lab", (replace(a, argv=()),)),
+        "not a valid component name": Plan("lab", (replace(a, name="../a"),)),
     }
     for message, plan in refused.items():
         with pytest.raises(ControlError, match=message):
@@ -122,7 +122,7 @@ def test_plans_that_cannot_be_run_are_refused(lab: World) -> None:
 
 
 BAD_REQUESTS = [
-    ("POST", "/apply", b"{", 400, "not JSON"),
+    ("POST", "/apply", b"{", 400, "not valid JSON"),
     ("POST", "/apply", b"[]", 400, "JSON object"),
     ("POST", "/apply", b'{"plan": {"deployment": 3}}', 400, "plan lacks"),
     ("POST", "/apply", b'{"plan": null, "restart_down": true}', 400, "plan is NoneType"),
@@ -130,9 +130,9 @@ BAD_REQUESTS = [
     ("POST", "/command", b'{"verb": ["stop"], "names": ["a"]}', 400, "unknown verb"),
     ("POST", "/command", b'{"verb": "stop", "names": []}', 400, "at least one"),
     ("POST", "/command", b'{"verb": "stop", "names": [1]}', 400, "at least one"),
-    ("POST", "/command", b'{"verb": "stop", "names": ["a"]}', 404, "no component 'a'"),
+    ("POST", "/command", b'{"verb": "stop", "names": ["a"]}', 404, "no such component: 'a'"),
     ("POST", "/shutdown", b'{"force": "yes"}', 400, "true or false"),
-    ("GET", "/events?since=-1", b"", 400, "since is '-1'"),
+    ("GET", "/events?since=-1", b"", 400, "since: '-1' is not"),
     ("GET", "/nothing", b"", 404, "does not exist"),
     ("GET", "/apply", b"", 405, "does not exist"),
 ]
@@ -167,7 +167,7 @@ def test_while_it_stops_new_plans_are_refused(lab: World) -> None:
     until_phase(client, "deaf", "ready")
     client.shutdown()
     assert client.status().stopping
-    with pytest.raises(ControlError, match="being taken down"):
+    with pytest.raises(ControlError, match="is shutting down"):
         client.apply(lab.plan(engine("b")))
     assert client.wait_gone(10)
 

@@ -154,7 +154,7 @@ def test_a_second_supervisor_refuses_and_says_so(lab: World) -> None:
     command = [sys.executable, "-m", "llmlaunch.supervision", "--name", "lab"]
     second = subprocess.run(command, capture_output=True, text=True, timeout=20)
     assert second.returncode == 75
-    assert second.stderr.endswith("error: another supervisor runs 'lab' already\n")
+    assert second.stderr.endswith("error: another supervisor already runs 'lab'\n")
 
 
 def test_a_supervisor_that_is_about_to_end_is_waited_for(lab: World) -> None:
@@ -164,7 +164,7 @@ def test_a_supervisor_that_is_about_to_end_is_waited_for(lab: World) -> None:
     thread = threading.Thread(target=lambda: found.append(ensure_supervisor("lab")))
     thread.start()
     log = paths.DeploymentPaths("lab").supervisor_log
-    wait_until(lambda: log.exists() and "another supervisor runs" in log.read_text(), 10)
+    wait_until(lambda: log.exists() and "another supervisor already runs" in log.read_text(), 10)
     lock.release()
     thread.join()
     assert found[0][1]

@@ -89,7 +89,7 @@ def test_memory_that_does_not_come_back_fails_with_the_numbers(lab: World, gpus:
     assert failed.restarts == 0
     assert failed.cause == (
         "after 0.5 s still waiting for VRAM: needs 19.5 GiB on GPU 1, which has 3.9 GiB free; "
-        "`llmlaunch gpus` names who holds it"
+        "`llmlaunch gpus` shows what uses it"
     )
     tails = [event.log_tail for event in client.events(timeout_s=0.5)]
     assert not any(tails), "what its healthy life printed explains nothing"

@@ -93,6 +93,6 @@ def test_down_needs_no_socket(lab: World, monkeypatch: pytest.MonkeyPatch) -> No
     command = [sys.executable, "-m", "llmlaunch", "down"]
     done = subprocess.run(command, cwd=lab.home, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "whose control socket is gone" in done.stdout
+    assert "but its control socket is missing" in done.stdout
     assert done.stdout.endswith("lab is down\n")
     wait_until(lambda: lab.processes() == [], 5)

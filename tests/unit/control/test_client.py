@@ -27,7 +27,7 @@ from tests.unit.supervision.histories import spec
 
 Answers = dict[str, tuple[int, Any]]
 UNKNOWN_FIELD = (400, {"error": {"code": "plan", "message": "plan has unknown private_env", "hint": "…"}})
-NO_ROUTE = (404, {"error": {"code": "no_route", "message": "GET /about does not exist here", "hint": ""}})
+NO_ROUTE = (404, {"error": {"code": "no_route", "message": "GET /about does not exist", "hint": ""}})
 STATUS = {
     "deployment": "lab", "supervisor": {"pid": 7, "started_at": 1.0}, "api": {"url": ""}, "components": [],
     "manifest": "/srv/deploy.yaml",
@@ -81,7 +81,7 @@ OTHER_SPEC = (200, {"processes": [spec_to_json(spec("a")) | {"colour": "red"}], 
     [
         ((200, about("0.0.1")[1]), f"is version 0.0.1, this is {__version__}"),
         (NO_ROUTE, f"is an older version, this is {__version__}"),
-        (about(__version__), f"is not the same build of version {__version__} as this llmlaunch"),
+        (about(__version__), f"is a different build of version {__version__}"),
     ],
 )
 def test_a_supervisor_of_another_version_is_told_as_one(
@@ -97,9 +97,9 @@ def test_a_supervisor_of_another_version_is_told_as_one(
                 order()
             assert caught.value.code == "version"
             assert caught.value.message == (
-                f"the running supervisor of 'lab' {words}, and they do not understand each other ({detail})"
+                f"the running supervisor of 'lab' {words}; the two are not compatible ({detail})"
             )
-            assert caught.value.hint == "llmlaunch down --name lab first, then up"
+            assert caught.value.hint == "run `llmlaunch down --name lab`, then `llmlaunch up` again"
         assert other_deployments.running_beside("other") == {}, "it keeps no other deployment from its start"
         assert manifest_of("lab") == "/srv/deploy.yaml"
 

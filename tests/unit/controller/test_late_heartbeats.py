@@ -71,7 +71,7 @@ def test_who_answers_stays_however_long(caplog: pytest.LogCaptureFixture) -> Non
     assert list(room.table.workers) == [A]
     assert set(asker.asked) == {(A, "/live", 7.0)}
     assert [r.message for r in caplog.records] == [
-        f"{A} has no heartbeat and is well: it stays. Does its supervisor hang?"
+        f"{A} sends no heartbeats but answers: it stays listed; is its supervisor hung?"
     ]
 
 

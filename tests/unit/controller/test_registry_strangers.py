@@ -25,7 +25,7 @@ def named(t: Table) -> dict[str, list[str]]:
 
 def test_a_stranger_cannot_take_a_name_of_the_manifest() -> None:
     t = registry.expect(GUARDED, ["m"])
-    assert "'m' belongs to this deployment's manifest" in registry.refusal(t, B, ["x", "m"], trusted=False)
+    assert "'m' is a name in this deployment's manifest" in registry.refusal(t, B, ["x", "m"], trusted=False)
     assert registry.refusal(t, B, ["x"], trusted=False) == ""
     assert registry.refusal(t, B, ["x", "m"], trusted=True) == ""
 
@@ -63,7 +63,7 @@ def test_without_a_token_everybody_is_a_stranger_and_names_are_anybodys() -> Non
 
 def test_a_stranger_speaks_for_no_worker_of_the_deployment() -> None:
     t = registry.register(GUARDED, worker(A, trusted=True))
-    assert "changes only with it" in registry.refusal(t, A, (), trusted=False)
+    assert "changing it needs a token" in registry.refusal(t, A, (), trusted=False)
     assert registry.refusal(t, A, (), trusted=True) == ""
 
 

@@ -56,7 +56,7 @@ def test_whatever_is_wrong_it_can_be_taken_down(client: TestClient, host: Host) 
 @pytest.mark.parametrize("given", [1, [], {"A": 1}, {"A": "b\0c"}, {"A=B": "c"}, {"": "c"}])
 def test_an_environment_that_no_process_could_have_is_refused_without_its_values(given: object) -> None:
     with pytest.raises(
-        api.BadRequestError, match=r"^environment must (be an object|map names of variables to text)$"
+        api.BadRequestError, match=r"^environment must (be an object|map variable names to strings)$"
     ):
         api._environment(given)
 

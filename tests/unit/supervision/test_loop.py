@@ -235,7 +235,7 @@ def test_a_loop_that_meets_a_bug_goes_on(monkeypatch: pytest.MonkeyPatch) -> Non
         await asyncio.wait_for(supervisor.apply(Plan("lab", (spec("a"),))), 5)
         await asyncio.wait_for(supervisor.command(Verb.RESTART, ("a",)), 5)
         assert list(world.processes) == [("a", 8)], "the numbering goes on, and the command was carried out"
-        with pytest.raises(ControlError, match="no component 'b'"):
+        with pytest.raises(ControlError, match="no such component: 'b'"):
             await asyncio.wait_for(supervisor.command(Verb.STOP, ("b",)), 5)
         supervisor.shutdown()
         supervisor.post("a", SpawnFailed(8, "gone"))

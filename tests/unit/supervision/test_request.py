@@ -61,12 +61,12 @@ def ok(body: Any, status: int = 200) -> bytes:
     ("reply", "words"),
     [
         (None, "no answer within 0.2 s"),
-        (b"", "the connection broke"),
-        (b"HTTP/1.1 200", "the connection broke"),
-        (b"SSH-2.0-OpenSSH\r\n\r\n", "the answer is not HTTP"),
-        (b"HTTP/1.1 abc X\r\n\r\n", "the answer is not HTTP"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", "the answer is not HTTP"),
-        (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000, "the connection broke"),
+        (b"", "the connection was closed"),
+        (b"HTTP/1.1 200", "the connection was closed"),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "the response is not HTTP"),
+        (b"HTTP/1.1 abc X\r\n\r\n", "the response is not HTTP"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", "the response is not HTTP"),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000, "the connection was closed"),
     ],
 )
 def test_bad_servers_are_told_in_words(reply: bytes | None, words: str) -> None:
@@ -141,7 +141,9 @@ def test_probes_tell_progress_readiness_and_health(tmp_path: Path) -> None:
         Progressed(1, "waiting for the controller"),
         Probed(1, True, "requests run one at a time"),
         Probed(1, False, "status 500"),
-        Probed(1, False, "no answer within 0.4 s; `probe_timeout:` allows more", unanswered=True, cpu=0.0),
+        Probed(
+            1, False, "no answer within 0.4 s; raise `probe_timeout:` to allow more", unanswered=True, cpu=0.0
+        ),
     ]
 
 

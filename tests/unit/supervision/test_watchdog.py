@@ -44,10 +44,10 @@ def test_a_loop_that_hangs_is_told_with_the_place(
         watchdog = Watchdog(where, patience_s=0.1, beat_s=0.01)
         watchdog.start()
         await asyncio.sleep(0.05)
-        hang_in_this_function(lambda: "has hung" in caplog.text)
+        hang_in_this_function(lambda: "has been blocked" in caplog.text)
         assert unresponsive.explain(where, os.getpid()) == "has been hanging for 0 s"
         assert unresponsive.explain(where, os.getpid() + 1) == "", "the note is another one's"
-        await until(lambda: "turns again" in caplog.text)
+        await until(lambda: "is running again" in caplog.text)
         assert unresponsive.explain(where, os.getpid()) == ""
         watchdog.close()
 
@@ -91,8 +91,8 @@ def test_a_process_that_stood_still_as_a_whole_is_told_apart(
     watchdog = Watchdog(where, patience_s=0.2, beat_s=0.01)
     watchdog._over = Stopped()
     watchdog._watch()
-    assert "stood still for 0 s: it was stopped, or the machine slept" in caplog.text
-    assert "has hung" not in caplog.text
+    assert "was suspended for 0 s: it was stopped, or the machine slept" in caplog.text
+    assert "has been blocked" not in caplog.text
     assert not where.hang_note.exists()
 
 

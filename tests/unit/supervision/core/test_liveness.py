@@ -35,7 +35,7 @@ def test_a_process_that_is_busy_for_ever_is_restarted_all_the_same() -> None:
     record, commands = play(*READY, *((2.0 + i, silent(1.0)) for i in range(51)))
     assert (record.phase, record.cause.why) == (Phase.STOPPING, Why.UNHEALTHY)
     assert record.cause.text == (
-        "unhealthy: busy, but no probe of /health was answered for 50 s (no answer within 10 s)"
+        "unhealthy: busy, but no probe of /health has been answered for 50 s (no answer within 10 s)"
     )
     assert commands[-1] == Terminate(1, 2.0)
 
@@ -91,8 +91,6 @@ def test_a_start_that_takes_too_long_says_what_its_probe_came_to() -> None:
     )
     assert (record.phase, commands) == (Phase.STARTING, [Spawn(1)])
     record, _ = play((8.1, Tick()), record=record)
-    assert record.cause.text == (
-        "not ready, and no sign of progress for 8 s; the last probe of /health: status 503"
-    )
+    assert record.cause.text == ("not ready, and no progress for 8 s; last probe of /health: status 503")
     record, _ = play((9.0, Exited(1, -15)), (11.0, Tick()), (11.0, Tick()), record=record)
     assert (record.phase, record.probe_said) == (Phase.STARTING, ""), "the next life has said nothing yet"

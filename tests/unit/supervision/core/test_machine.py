@@ -89,7 +89,7 @@ def test_the_start_deadline_counts_from_the_last_progress() -> None:
     assert record.phase is Phase.STARTING
     record, commands = play((15.1, Tick()), record=record)
     assert (record.phase, record.cause.why) == (Phase.STOPPING, Why.START_TIMEOUT)
-    assert record.cause.text == "not ready, and no sign of progress for 8 s; the last was: 40 %"
+    assert record.cause.text == "not ready, and no progress for 8 s; last progress: 40 %"
     (command,) = commands
     assert isinstance(command, Terminate)
     assert command.incarnation == 1
@@ -109,7 +109,7 @@ def test_an_exit_while_starting_fails_at_once_with_its_last_words() -> None:
         (-9, "was killed by SIGKILL"),
         (-64, "was killed by signal 64"),
         (0, "exited with code 0"),
-        (None, "keeper"),
+        (None, "along with its shim"),
     ],
 )
 def test_the_exit_in_words(code: int | None, words: str) -> None:
@@ -205,7 +205,7 @@ def test_a_spawn_that_failed_after_the_command_to_stop() -> None:
 
 def test_the_last_death_is_remembered_after_a_recovery() -> None:
     record, _ = play(*READY, (2.0, Exited(1, -9, "INFO all is well", out_of_memory=True)))
-    words = "was killed by SIGKILL, when the kernel killed a process for lack of memory; its last line: INFO all is well"
+    words = "was killed by SIGKILL; the kernel's OOM killer was at work at the time; its last line: INFO all is well"
     assert record.last == Death(1, 2.0, Why.EXIT, words, -9, True, "INFO all is well")
     again, _ = play(
         (2.1, Tick()),

@@ -118,7 +118,10 @@ def test_gates_say_what_they_wait_for() -> None:
     for phase in (Phase.READY, Phase.PENDING, Phase.BACKOFF, Phase.STOPPED):
         assert gate("w", slots(pending, ready, slot("o", phase, gpus=("GPU-0",), port=6)), None).is_open
     gives_up = slot("o", Phase.STOPPING, port=5)
-    assert gate("w", slots(pending, ready, gives_up), None).reason == "waiting for port 5, which o gives up"
+    assert (
+        gate("w", slots(pending, ready, gives_up), None).reason
+        == "waiting for port 5, which o is about to release"
+    )
 
 
 def test_memory_gates() -> None:

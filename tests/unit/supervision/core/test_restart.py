@@ -40,12 +40,12 @@ def test_too_many_failed_starts_in_a_row_are_tried_again_slowly() -> None:
     began = now - 100
     assert (record.phase, record.deadline) == (Phase.FAILED, began + POLICY.first_retry_s)
     assert record.cause.text == (
-        "4 failures in a row; the last: exited with code 1 while starting: no such model"
+        "4 failed starts in a row; the last one: exited with code 1 while starting: no such model"
     )
     assert play((began + 14.9, Tick()), record=record) == (record, [])
     record = fail_to_start(record, began + 15)
     assert (record.phase, record.deadline) == (Phase.FAILED, began + 15 + POLICY.later_retry_s)
-    assert record.cause.text.startswith("5 failures in a row")
+    assert record.cause.text.startswith("5 failed starts in a row")
     ready, _ = play(
         (began + 60, Tick()), (began + 60, Tick()), (began + 60, Spawned(6, 7)), (began + 61, Probed(6, True)),
         (began + 75, Tick()), record=record,
@@ -129,7 +129,7 @@ def test_restart_never() -> None:
     never = spec(restart_max=0)
     record, _ = play(*READY, (2.0, Exited(1, 0)), spec=never)
     assert (record.phase, record.deadline) == (Phase.FAILED, None)
-    assert record.cause.text == "exited with code 0; `restart: never` leaves it down"
+    assert record.cause.text == "exited with code 0; not restarted (`restart: never`)"
     record, commands = play((3.0, Commanded(Verb.RESTART)), (3.0, Tick()), record=record, spec=never)
     assert (record.phase, commands) == (Phase.STARTING, [Spawn(2)])
 

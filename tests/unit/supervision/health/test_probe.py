@@ -216,7 +216,7 @@ def test_a_connection_that_breaks_may_be_one_of_too_many(log: Path) -> None:
         return b""
 
     (seen,) = events(hangs_up, 1, log)
-    assert seen == Probed(1, False, "the connection broke", unanswered=True, cpu=0.0)
+    assert seen == Probed(1, False, "the connection was closed", unanswered=True, cpu=0.0)
 
 
 def test_where_nobody_listens_nobody_is_busy(log: Path) -> None:
@@ -269,7 +269,7 @@ def test_without_a_probe_it_is_ready_when_its_port_takes_connections_and_nobody_
 def test_a_timeout_names_the_key_that_allows_more_where_there_is_one(log: Path, component: Component) -> None:
     (seen,) = events(never, 1, log, component=component)
     assert isinstance(seen, Probed)
-    hint = "; `probe_timeout:` allows more" if component is Component.WORKER else ""
+    hint = "; raise `probe_timeout:` to allow more" if component is Component.WORKER else ""
     assert seen.detail == "no answer within 0.1 s" + hint
 
 

@@ -238,4 +238,4 @@ def test_what_the_keeper_dropped_is_told(tmp_path: Path, folder: int) -> None:
     os.write(copier.tell, b".")
     copier.ended()
     text = (tmp_path / "log").read_text()
-    assert text == "[llmlaunch: 5 bytes of output are missing here: they were not written in time]\nagain\n"
+    assert text == "[llmlaunch: 5 bytes of output are missing here: the disk was too slow]\nagain\n"
