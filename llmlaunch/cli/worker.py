@@ -128,9 +128,9 @@ def worker(
     check(config)
     if prepare:
         from llmlaunch.worker.loading.loader import prepare as prepare_model
-        from llmlaunch.worker.state import State
+        from llmlaunch.worker.state import WorkerState
 
-        folder = prepare_model(config, State(needs_controller=False).progress)
+        folder = prepare_model(config, WorkerState(needs_controller=False).progress)
         typer.echo(f"{model_path} is ready: {folder}")
         return
     sock = http_server.bind(host, port)  # before anything heavy is imported: a taken port is told at once

@@ -1,18 +1,18 @@
-"""What a worker answers when it can not do what was asked, and how it ends when it can not start.
+"""The errors that a worker answers with, and those that end it.
 
 ::
 
-    ApiError                        an answer in OpenAI's error envelope
-    ├── BadRequest          400     the request is wrong; names the parameter
-    ├── ContextOverflow     400     prompt and answer do not fit the context; tells the counts
+    ApiError                        an answer with OpenAI's error envelope
+    ├── BadRequest          400     the request is invalid; names the parameter
+    ├── ContextOverflow     400     prompt and answer exceed the context; gives the counts
     ├── WrongKey            401     the caller does not belong to this deployment
-    ├── UnknownModel        404     another model's name
-    ├── QueueFull           429     more requests wait than the worker takes
+    ├── UnknownModel        404     the model is not served here
+    ├── QueueFull           429     too many requests are waiting
     ├── EngineFault         500     the engine failed on this request
     └── Unavailable         503     loading, draining, out of memory
 
-    CanNotServe             exit 2  a start that no retry can mend
-    CanNotGoOn              exit 1  a device that is lost to this process, and not to the next one
+    StartupError            exit 2  the start failed, and a retry cannot help
+    DeviceLostError         exit 1  the device is lost to this process, but a new one may use it
 """
 
 from __future__ import annotations
@@ -24,35 +24,35 @@ from llmlaunch.common.error_envelope import ErrorEnvelope
 from llmlaunch.errors import LlmlaunchError
 
 
-class CanNotServe(LlmlaunchError):
-    """The worker can never start like this: a missing model, an unsupported architecture, a device that is not there."""
+class StartupError(LlmlaunchError):
+    """The worker cannot start: a missing model, an unsupported architecture, a missing device."""
 
-    code = "can_not_serve"
+    code = "startup_error"
     exit_code = 2
 
 
-class CanNotGoOn(LlmlaunchError):
-    """This process can compute no more, whatever it is asked; one that is started anew may."""
+class DeviceLostError(LlmlaunchError):
+    """This process can no longer use its device; a new process may."""
 
-    code = "can_not_go_on"
+    code = "device_lost"
 
 
-Lost = Callable[[CanNotGoOn], None]
-"""Who must know of that."""
+Lost = Callable[[DeviceLostError], None]
+"""Called when the device is lost."""
 
 
 def first_line(error: Exception, most: int = 300) -> str:
-    """What ``error`` says first, in at most so many characters: CUDA's go on for lines."""
+    """The first line of ``error``'s message, up to ``most`` characters: CUDA's messages are long."""
     return (str(error).splitlines() or [""])[0][:most]
 
 
 def reason(error: Exception, most: int = 300) -> str:
-    """The kind of ``error`` and what it says first."""
+    """The type of ``error`` and the first line of its message."""
     return f"{type(error).__name__}: {first_line(error, most)}"
 
 
 class ApiError(Exception):
-    """One error answer. ``retry_after_s`` becomes a Retry-After header."""
+    """An error response. ``retry_after_s`` becomes a Retry-After header."""
 
     status = 500
     kind = "server_error"
@@ -67,7 +67,7 @@ class ApiError(Exception):
             self.code = code
 
     def envelope(self) -> ErrorEnvelope:
-        """OpenAI's shape: ``{"error": {"message", "type", "param", "code"}}``."""
+        """OpenAI's envelope: ``{"error": {"message", "type", "param", "code"}}``."""
         return error_envelope.envelope(self.message, self.kind, self.param, self.code)
 
 

@@ -1,4 +1,4 @@
-"""What the worker tells Prometheus: vLLM's metric names, where the meaning is the same."""
+"""The worker's metrics for Prometheus, under vLLM's names where the meaning is the same."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from llmlaunch.worker.engine.types import GenerationRequest, Load, Piece
+from llmlaunch.worker.types import EngineLoad, GenerationRequest, Piece
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -38,8 +38,8 @@ class Histogram:
         return self._sum
 
 
-class Metrics:
-    """Counts of one worker. Used in the event loop alone."""
+class WorkerMetrics:
+    """Counters of one worker. Used in the event loop alone."""
 
     def __init__(self) -> None:
         self.prompt_tokens = 0
@@ -54,9 +54,9 @@ class Metrics:
     def timer(self, request: GenerationRequest) -> Timer:
         return Timer(self, len(request.prompt))
 
-    def text(self, model: str, load: Load) -> str:
+    def text(self, model: str, load: EngineLoad) -> str:
         """Everything in Prometheus' text format."""
-        # Imported when somebody asks: a worker that nobody watches starts without it.
+        # Imported on the first request for metrics, so that it does not slow down the start.
         from prometheus_client import CollectorRegistry, generate_latest
 
         registry = CollectorRegistry()
@@ -65,30 +65,29 @@ class Metrics:
 
 
 class _Snapshot:
-    """One look at the counts, as prometheus_client collects it."""
+    """A snapshot of the metrics, for prometheus_client to collect."""
 
-    def __init__(self, metrics: Metrics, model: str, load: Load) -> None:
+    def __init__(self, metrics: WorkerMetrics, model: str, load: EngineLoad) -> None:
         self._metrics, self._load = metrics, load
         self._labels = {"model_name": model}
 
     def collect(self) -> Iterator[Metric]:
         counts, load = self._metrics, self._load
+        yield self._one("vllm:num_requests_running", "gauge", "Requests currently running.", load.running)
+        yield self._one("vllm:num_requests_waiting", "gauge", "Requests waiting to run.", load.waiting)
         yield self._one(
-            "vllm:num_requests_running", "gauge", "Requests that share the model now.", load.running
+            "vllm:kv_cache_usage_perc", "gauge", "Fraction of the KV cache in use, 0 to 1.", load.kv_used
         )
-        yield self._one("vllm:num_requests_waiting", "gauge", "Requests that wait for a place.", load.waiting)
+        yield self._one("vllm:num_preemptions", "counter", "Preemptions of running requests.", load.preempted)
+        yield self._one("vllm:prompt_tokens", "counter", "Prompt tokens.", counts.prompt_tokens)
         yield self._one(
-            "vllm:kv_cache_usage_perc", "gauge", "Share of the KV cache in use, 0 to 1.", load.kv_used
+            "vllm:prompt_tokens_cached",
+            "counter",
+            "Prompt tokens reused from the cache.",
+            counts.cached_tokens,
         )
-        yield self._one(
-            "vllm:num_preemptions", "counter", "Requests that made room and waited again.", load.sent_back
-        )
-        yield self._one("vllm:prompt_tokens", "counter", "Tokens of prompts.", counts.prompt_tokens)
-        yield self._one(
-            "vllm:prompt_tokens_cached", "counter", "Of these, not computed again.", counts.cached_tokens
-        )
-        yield self._one("vllm:generation_tokens", "counter", "Tokens of answers.", counts.generation_tokens)
-        yield self._one("llmlaunch:embedded_tokens", "counter", "Tokens embedded.", counts.embedded_tokens)
+        yield self._one("vllm:generation_tokens", "counter", "Generated tokens.", counts.generation_tokens)
+        yield self._one("llmlaunch:embedded_tokens", "counter", "Embedded tokens.", counts.embedded_tokens)
         yield self._finished()
         yield self._histogram("vllm:time_to_first_token_seconds", counts.first_token)
         yield self._histogram("vllm:inter_token_latency_seconds", counts.next_token)
@@ -106,7 +105,7 @@ class _Snapshot:
         from prometheus_client import Metric
 
         name = "vllm:request_success"
-        found = Metric(name, "Requests that are over, by reason.", "counter")
+        found = Metric(name, "Finished requests by reason.", "counter")
         for why, count in sorted(self._metrics.finished.items()):
             found.add_sample(f"{name}_total", self._labels | {"finished_reason": why}, count)
         return found
@@ -126,7 +125,7 @@ class _Snapshot:
 class Timer:
     """Follows one request from its arrival."""
 
-    def __init__(self, metrics: Metrics, prompt: int) -> None:
+    def __init__(self, metrics: WorkerMetrics, prompt: int) -> None:
         self._metrics = metrics
         self._prompt = prompt
         self._began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""One worker's life: port bound → serving /health → loading → registered → draining → over."""
+"""The life of one worker: port bound → serving /health → loading → registered → draining → stopped."""
 
 from __future__ import annotations
 
@@ -18,31 +18,32 @@ from llmlaunch.common.browser_guard import door
 from llmlaunch.controller.client import ControllerClient, keep_registered
 from llmlaunch.controller.wire import RegisterWorker, WorkerStatus
 from llmlaunch.errors import LlmlaunchError, StartError
-from llmlaunch.worker.api.auth import Keyed
+from llmlaunch.worker.api.auth import RequireKey
 from llmlaunch.worker.api.inflight import hand_over
 from llmlaunch.worker.api.routes import application
-from llmlaunch.worker.api.service import Front
+from llmlaunch.worker.api.service import Service
 from llmlaunch.worker.config import WorkerConfig
-from llmlaunch.worker.errors import CanNotGoOn
+from llmlaunch.worker.errors import DeviceLostError
 from llmlaunch.worker.loading import loader
-from llmlaunch.worker.state import State, Status
+from llmlaunch.worker.loading.types import Loaded, LoadedGenerator
+from llmlaunch.worker.state import Status, WorkerState
 
 SWITCH_S = 0.0001
-"""After which a thread in Python makes way for another. A step of the engine gives the interpreter back hundreds of times,
-and where another thread is busy with it waits as long for it each time; Python's own 5 ms would make seconds of that."""
+"""Seconds between switches of Python threads. An engine step releases the GIL hundreds of times, and while another thread
+is busy, each reacquisition waits for one switch interval. Python's default of 5 ms would add seconds to a step."""
 
 log = logging.getLogger(__name__)
 
 
 def run(config: WorkerConfig, sock: socket.socket) -> int:
-    """Serve until told to end; return the exit code.
+    """Serve until told to stop; return the exit code.
 
-    Raises CanNotServe (exit code 2) for what a retry can not mend, another LlmlaunchError for what it may.
+    Raises StartupError (exit code 2) when a retry cannot help, another LlmlaunchError when it may.
     """
     worker = _Worker(config)
     sys.setswitchinterval(SWITCH_S)
     code = http_server.run_app(
-        Keyed(application(worker.front), worker.key) if worker.key else application(worker.front),
+        RequireKey(application(worker.service), worker.key) if worker.key else application(worker.service),
         sock,
         on_started=worker.started,
         on_stopping=worker.stopping,
@@ -60,10 +61,10 @@ def run(config: WorkerConfig, sock: socket.socket) -> int:
 class _Worker:
     def __init__(self, config: WorkerConfig) -> None:
         self.config = config
-        self.state = State(needs_controller=bool(config.controller_address))
-        self.front = Front(config, self.state)
+        self.state = WorkerState(needs_controller=bool(config.controller_address))
+        self.service = Service(config, self.state)
         self.key = os.environ.get(variables.WORKER_KEY, "")
-        """What callers must show; empty: nothing."""
+        """The key that callers must send; empty: none is required."""
         self.failure: LlmlaunchError | None = None
         self.end = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -81,19 +82,19 @@ class _Worker:
             self._registering.cancel()
 
     async def drained(self) -> None:
-        """Until no request is under way, and the controller knows that none should come."""
+        """Wait until no request is in flight and the controller knows that no more should come."""
         if self._registering is not None:
             await asyncio.wait({self._registering})
-        await self.front.idle.wait()
+        await self.service.idle.wait()
 
     def close(self) -> None:
-        """After the server ended."""
-        self.front.close()
-        loaded = self.front.model
-        if loaded is not None and loaded.engine is not None:
+        """Called after the HTTP server has ended."""
+        self.service.close()
+        loaded = self.service.model
+        if isinstance(loaded, LoadedGenerator):
             loaded.engine.stop()
 
-    # -- in the loader's thread ----------------------------------------------------------------------------------
+    # -- in the loader thread ------------------------------------------------------------------------------------
 
     def _load(self) -> None:
         try:
@@ -111,23 +112,23 @@ class _Worker:
         loop = self._loop
         if loop is None:
             return
-        with contextlib.suppress(RuntimeError):  # the loop is closed: the worker is over already
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the worker has ended
             loop.call_soon_threadsafe(function, *arguments)
 
     def _deliver(self, bundle: Any) -> None:
         self._call(hand_over, bundle)
 
-    def _lost(self, error: CanNotGoOn) -> None:
+    def _lost(self, error: DeviceLostError) -> None:
         self._call(self._failed, error)
 
     # -- in the event loop ---------------------------------------------------------------------------------------
 
-    def _serve(self, loaded: loader.Loaded) -> None:
+    def _serve(self, loaded: Loaded) -> None:
         if self.state.status is Status.DRAINING:
-            if loaded.engine is not None:
+            if isinstance(loaded, LoadedGenerator):
                 loaded.engine.stop(timeout_s=0)
             return
-        self.front.serve(loaded)
+        self.service.serve(loaded)
         log.info("serving %s on %s", ", ".join(self.config.names), self.config.address)
         if self.config.controller_address:
             self._registering = asyncio.ensure_future(self._stay_registered(loaded))
@@ -140,13 +141,13 @@ class _Worker:
         self.state.note = error.message
         self.end.set()
 
-    async def _stay_registered(self, loaded: loader.Loaded) -> None:
+    async def _stay_registered(self, loaded: Loaded) -> None:
         client = ControllerClient(self.config.controller_address, token=os.environ.get(variables.TOKEN, ""))
 
         def registration() -> RegisterWorker:
             return RegisterWorker(
                 worker_name=self.config.address,
-                worker_status=WorkerStatus.model_validate(self.front.worker_status()),
+                worker_status=WorkerStatus.model_validate(self.service.worker_status()),
                 component=self.config.component,
                 engine="transformers",
                 kind=loaded.kind.value,
@@ -157,7 +158,7 @@ class _Worker:
 
         try:
             await keep_registered(
-                client, registration, lambda: self.front.queue_length, on_state=self._on_registered
+                client, registration, lambda: self.service.queue_length, on_state=self._on_registered
             )
         finally:
             await client.aclose()

@@ -1,4 +1,4 @@
-"""How far a worker is, for everybody who asks: /health, /ready, the log, the supervisor. Thread-safe."""
+"""The worker's lifecycle status and loading progress, for /health, /ready, the log and the supervisor. Thread-safe."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from typing import Any
 log = logging.getLogger(__name__)
 
 LOG_EVERY_S = 2.0
-"""Progress lines do not come faster than this."""
+"""Minimum time between two progress lines in the log."""
 
 
 class Status(StrEnum):
     LOADING = "loading"
     OK = "ok"
     DRAINING = "draining"
-    """Stopping: finishes what it has, takes nothing new."""
+    """Shutting down: running requests finish, new ones are refused."""
     FAILED = "failed"
 
 
-class State:
-    """Written by the loader and the shutdown, read by the routes."""
+class WorkerState:
+    """Written by the loader and the shutdown, read by the endpoints."""
 
     def __init__(self, *, needs_controller: bool) -> None:
         self._lock = threading.Lock()
         self.status = Status.LOADING
         self.registered = False
-        """Whether the controller knows the worker now."""
+        """Whether the worker is currently registered with the controller."""
         self._admitted = not needs_controller
         self.note = ""
-        """Why it is not ready, for people."""
+        """Human-readable reason why the worker is not ready."""
         self._done = 0
         self._total = 0
         self._text = "starting"
@@ -41,20 +41,20 @@ class State:
 
     @property
     def ready(self) -> bool:
-        """Whether requests will be answered, and can come.
+        """Whether the worker can serve requests and clients can reach it.
 
-        A controller that is lost later takes nobody with it: gateways keep the routes they know.
+        Losing the controller later does not make a worker unready: gateways keep the routes they know.
         """
         return self.status is Status.OK and self._admitted
 
     def registration(self, registered: bool, why: str) -> None:
-        """The controller knows the worker, or does not any more."""
+        """Record whether the worker is registered, and ``why`` not."""
         self.registered = registered
         self._admitted = self._admitted or registered
         self.note = "" if registered else why
 
     def progress(self, done_bytes: int, total_bytes: int, text: str) -> None:
-        """``text`` says what is going on: "loading weights". Logs it, but not every byte of it."""
+        """Record progress; ``text`` names the phase ("loading weights"). Logs it at most every LOG_EVERY_S."""
         with self._lock:
             self._done, self._total, self._text = done_bytes, total_bytes, text
             now = time.monotonic()
@@ -65,7 +65,7 @@ class State:
         log.info("%s", self.sentence())
 
     def sentence(self) -> str:
-        """What it does and how far it is, such as "loading weights 120/260 MiB"."""
+        """For example "loading weights 120/260 MiB"."""
         if not self._total:
             return self._text
         return f"{self._text} {self._done >> 20}/{self._total >> 20} MiB"

@@ -1,6 +1,6 @@
-"""A worker that answers its own deployment alone: everybody on the machine can connect to its port.
+"""Restricts a worker to its own deployment: anybody on the machine can connect to its port.
 
-What tells how it is (``OPEN``) answers everybody: the supervisor's probes, a person's curl, Prometheus.
+Status endpoints (``OPEN``) need no key: they are for the supervisor's probes, Prometheus, and people with curl.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from llmlaunch.worker.errors import WrongKey
 OPEN = frozenset(("/health", "/ready", "/metrics"))
 
 
-class Keyed:
-    """``app`` for callers that send ``Authorization: Bearer KEY``; others are answered with 401."""
+class RequireKey:
+    """Passes requests with ``Authorization: Bearer KEY`` to ``app``; answers others with 401."""
 
     def __init__(self, app: ASGIApp, key: str) -> None:
         self._app = app
@@ -26,7 +26,7 @@ class Keyed:
         if scope["type"] == "http" and scope["path"] not in OPEN and not self._shown(scope):
             answer = refusal(
                 WrongKey(
-                    "this worker answers its deployment alone: send the request to the deployment's endpoint"
+                    "this worker only accepts requests from its own deployment: use the deployment's endpoint"
                 )
             )
             answer.headers["WWW-Authenticate"] = "Bearer"

@@ -1,4 +1,4 @@
-"""/v1/chat/completions: a conversation in, an answer out, whole or in events."""
+"""/v1/chat/completions: a conversation in, an answer out, whole or streamed."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from typing import Any
 
 from llmlaunch.worker.api import prompts, tools
 from llmlaunch.worker.api.http import DONE, event
-from llmlaunch.worker.api.inflight import Flight
+from llmlaunch.worker.api.inflight import InflightRequests
 from llmlaunch.worker.api.protocol import ChatBody
 from llmlaunch.worker.api.tools import Toolset
 from llmlaunch.worker.api.usage import Usage
-from llmlaunch.worker.engine.types import Finish, GenerationRequest, Piece, TokenLogprob
 from llmlaunch.worker.errors import BadRequest, ContextOverflow
-from llmlaunch.worker.loading.loader import Loaded
+from llmlaunch.worker.loading.types import LoadedGenerator
 from llmlaunch.worker.output import reasoning
 from llmlaunch.worker.output.reasoning import Split, ThoughtParser
-from llmlaunch.worker.output.tool_calls import MARKS, CallParser, Delta
-from llmlaunch.worker.tokenization.tokenizer import Codec
+from llmlaunch.worker.output.tool_calls import MARKS, CallDelta, CallParser
+from llmlaunch.worker.tokenization.tokenizer import Tokenizer
+from llmlaunch.worker.types import FinishReason, GenerationRequest, Piece, TokenLogprob
 
 
 @dataclass(slots=True)
-class Call:
-    """One request for chat, checked and in tokens."""
+class ChatCall:
+    """One chat request, validated and tokenized."""
 
     body: ChatBody
     requests: list[GenerationRequest]
     usage: Usage
-    codec: Codec
+    tokenizer: Tokenizer
     toolset: Toolset
     reasoning: bool = False
-    """Whether thoughts are told apart."""
+    """Whether reasoning is separated from the answer."""
     thinking: bool = False
-    """Whether the answers begin inside of thoughts."""
+    """Whether the answers begin inside a reasoning block."""
     id: str = field(default_factory=lambda: prompts.new_id("chatcmpl"))
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -43,19 +43,19 @@ class Call:
         return frame | fields
 
 
-def prepare(body: ChatBody, loaded: Loaded) -> Call:
-    """Check ``body`` and turn it into tokens. Raises ApiError."""
+def prepare(body: ChatBody, loaded: LoadedGenerator) -> ChatCall:
+    """Validate and tokenize ``body``. Raises ApiError."""
     _refuse(body)
     if len(body.messages) > loaded.context and body.truncate_prompt_tokens is None:
         raise ContextOverflow(
-            f"this model's context is {loaded.context} tokens; there are {len(body.messages)} messages",
+            f"this model's context is {loaded.context} tokens, but there are {len(body.messages)} messages",
             param="messages",
         )
     toolset = tools.read(body)
     messages, told = tools.for_template(
-        prompts.plain_messages(body.messages), toolset, known=loaded.codec.template_knows_tools
+        prompts.plain_messages(body.messages), toolset, known=loaded.tokenizer.template_knows_tools
     )
-    text = loaded.codec.render(
+    text = loaded.tokenizer.render(
         messages,
         add_generation_prompt=_generates(body),
         continue_final_message=bool(body.continue_final_message),
@@ -63,22 +63,22 @@ def prepare(body: ChatBody, loaded: Loaded) -> Call:
     )
     asked = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
     last = prompts.kept(body.truncate_prompt_tokens, asked, loaded.context)
-    # The template writes its own special tokens.
+    # The template contains the special tokens.
     tokens = prompts.encoded(text, loaded, "messages", special=False, last=last)
     if not tokens:
-        raise BadRequest("the chat template wrote nothing for these messages", param="messages")
+        raise BadRequest("the chat template gives no text for these messages", param="messages")
     end = prompts.ending(
         body,
-        loaded.codec,
+        loaded.tokenizer,
         prompt=len(tokens),
         asked=asked,
         context=loaded.context,
         param="messages",
     )
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
-    # A mark that is a special token must be seen to be understood.
+    # A tag that is a special token must be decoded to be recognized.
     marks = (MARKS if toolset.active else ()) + (reasoning.MARKS if loaded.reasoning else ())
-    marked = any(loaded.codec.hides(mark) for mark in marks)
+    marked = any(loaded.tokenizer.hides(mark) for mark in marks)
     requests = prompts.choices(
         body,
         loaded,
@@ -89,14 +89,14 @@ def prepare(body: ChatBody, loaded: Loaded) -> Call:
         schema=toolset.schema(),
         skip_special=not marked,
     )
-    return Call(
+    return ChatCall(
         body,
         requests,
         Usage(len(tokens), reasoning_tokens=0 if loaded.reasoning else None),
-        loaded.codec,
+        loaded.tokenizer,
         toolset,
-        # An answer of a given form has no room for thoughts.
-        reasoning=loaded.reasoning and requests[0].guide is None,
+        # Structured output leaves no room for reasoning.
+        reasoning=loaded.reasoning and requests[0].constraint is None,
         thinking=reasoning.opened(text) or _continues_thought(body),
     )
 
@@ -129,15 +129,15 @@ def _template_arguments(body: ChatBody) -> dict[str, Any]:
     for name in prompts.TEMPLATE_ARGUMENTS:
         if name in given:
             raise BadRequest(
-                f"chat_template_kwargs: {name} is not the client's", param="chat_template_kwargs"
+                f"chat_template_kwargs: {name} cannot be set by clients", param="chat_template_kwargs"
             )
     return given
 
 
-class Answer:
-    """One answer as it grows: its thoughts, its text, its calls, and what its next event says."""
+class ChatAnswer:
+    """One answer as it grows: its reasoning, text and tool calls, and the delta of its next event."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: ChatCall) -> None:
         self._usage = call.usage
         self._shows_thoughts = call.body.include_reasoning is not False
         self._thoughts = ThoughtParser(inside=call.thinking) if call.reasoning else None
@@ -166,7 +166,7 @@ class Answer:
         return thought | ({"content": text} if text else {}) | ({"tool_calls": calls} if calls else {})
 
     def _split(self, piece: Piece) -> Split:
-        """Thoughts and text of ``piece``; counts the tokens of thoughts."""
+        """Reasoning and text of ``piece``; counts the reasoning tokens."""
         if self._thoughts is None:
             return Split(text=piece.text)
         split = self._thoughts.push(piece.text)
@@ -177,7 +177,7 @@ class Answer:
             self._usage.reasoning_tokens = (self._usage.reasoning_tokens or 0) + len(piece.tokens)
         return split if self._shows_thoughts else Split(text=split.text)
 
-    def _call(self, delta: Delta) -> dict[str, Any]:
+    def _call(self, delta: CallDelta) -> dict[str, Any]:
         if not delta.name:
             self.calls[delta.index]["function"]["arguments"] += delta.arguments
             return {"index": delta.index, "function": {"arguments": delta.arguments}}
@@ -188,10 +188,10 @@ class Answer:
 
     @property
     def finish(self) -> str | None:
-        """Calls that are complete end an answer in a way of their own."""
+        """The finish reason; "tool_calls" if the answer ends after complete tool calls."""
         if self.last is None:
             return None
-        return "tool_calls" if self.calls and self.last.finish is Finish.STOP else self.last.finish
+        return "tool_calls" if self.calls and self.last.finish is FinishReason.STOP else self.last.finish
 
     def message(self) -> dict[str, Any]:
         message: dict[str, Any] = {"role": "assistant", "content": self.text, "refusal": None}
@@ -202,10 +202,10 @@ class Answer:
         return message
 
 
-async def whole(call: Call, flight: Flight) -> dict[str, Any]:
-    """The response object, when every answer is complete."""
-    answers = [Answer(call) for _ in call.requests]
-    async for index, piece in flight.pieces():
+async def whole(call: ChatCall, inflight: InflightRequests) -> dict[str, Any]:
+    """The response object, once every answer is complete."""
+    answers = [ChatAnswer(call) for _ in call.requests]
+    async for index, piece in inflight.pieces():
         call.usage.take(index, 0, piece)
         answers[index].take(piece)
     choices = [
@@ -221,12 +221,14 @@ async def whole(call: Call, flight: Flight) -> dict[str, Any]:
     return call.frame("chat.completion", choices=choices, usage=call.usage.report(), system_fingerprint=None)
 
 
-async def events(call: Call, flight: Flight, first: tuple[int, Piece] | None) -> AsyncIterator[bytes]:
-    """Server-sent events: the role of each answer, its text, its end; then the usage when it was asked for."""
+async def events(
+    call: ChatCall, inflight: InflightRequests, first: tuple[int, Piece] | None
+) -> AsyncIterator[bytes]:
+    """Server-sent events: the role of each answer, its deltas, its end; then the usage, if requested."""
     options = call.body.stream_options
     counted = options is not None and bool(options.include_usage)
     running = counted and options is not None and bool(options.continuous_usage_stats)
-    answers = [Answer(call) for _ in call.requests]
+    answers = [ChatAnswer(call) for _ in call.requests]
 
     def chunk(index: int, delta: dict[str, Any], piece: Piece | None = None) -> bytes:
         choice = {
@@ -249,25 +251,25 @@ async def events(call: Call, flight: Flight, first: tuple[int, Piece] | None) ->
         delta = answers[index].take(piece)
         if delta or piece.last or piece.logprobs:
             yield chunk(index, delta, piece)
-        item = await flight.next()
+        item = await inflight.next()
     if counted:
         usage = call.usage.report()
         yield event(call.frame("chat.completion.chunk", choices=[], usage=usage, system_fingerprint=None))
     yield DONE
 
 
-def logprobs_of(call: Call, tokens: Sequence[TokenLogprob]) -> dict[str, Any] | None:
+def logprobs_of(call: ChatCall, tokens: Sequence[TokenLogprob]) -> dict[str, Any] | None:
     if not call.body.logprobs:
         return None
-    return {"content": [_entry(call.codec, token) for token in tokens], "refusal": None}
+    return {"content": [_entry(call.tokenizer, token) for token in tokens], "refusal": None}
 
 
-def _entry(codec: Codec, entry: TokenLogprob) -> dict[str, Any]:
-    top = [_named(codec, token, logprob) for token, logprob in entry.top]
-    return _named(codec, entry.token, entry.logprob) | {"top_logprobs": top}
+def _entry(tokenizer: Tokenizer, entry: TokenLogprob) -> dict[str, Any]:
+    top = [_named(tokenizer, token, logprob) for token, logprob in entry.top]
+    return _named(tokenizer, entry.token, entry.logprob) | {"top_logprobs": top}
 
 
-def _named(codec: Codec, token: int, logprob: float) -> dict[str, Any]:
-    # JSON has no infinity; OpenAI shows impossible tokens as -9999.
+def _named(tokenizer: Tokenizer, token: int, logprob: float) -> dict[str, Any]:
+    # JSON has no infinity; OpenAI reports impossible tokens as -9999.
     shown = max(logprob, -9999.0)
-    return {"token": codec.token_text(token), "logprob": shown, "bytes": codec.token_bytes(token)}
+    return {"token": tokenizer.token_text(token), "logprob": shown, "bytes": tokenizer.token_bytes(token)}

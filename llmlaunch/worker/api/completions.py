@@ -9,30 +9,30 @@ from typing import Any
 
 from llmlaunch.worker.api import prompts
 from llmlaunch.worker.api.http import DONE, event
-from llmlaunch.worker.api.inflight import Flight
+from llmlaunch.worker.api.inflight import InflightRequests
 from llmlaunch.worker.api.protocol import MOST_CHOICES, CompletionBody
 from llmlaunch.worker.api.usage import Usage
-from llmlaunch.worker.engine.types import GenerationRequest, Piece, TokenLogprob
 from llmlaunch.worker.errors import BadRequest
-from llmlaunch.worker.loading.loader import Loaded
-from llmlaunch.worker.tokenization.tokenizer import Codec
+from llmlaunch.worker.loading.types import LoadedGenerator
+from llmlaunch.worker.tokenization.tokenizer import Tokenizer
+from llmlaunch.worker.types import GenerationRequest, Piece, TokenLogprob
 
 
 @dataclass(slots=True)
-class Call:
-    """One request for completions. Answer ``i`` is to prompt ``i // n``."""
+class CompletionCall:
+    """One completion request. Answer ``i`` is to prompt ``i // n``."""
 
     body: CompletionBody
     prompts: list[list[int]]
     requests: list[GenerationRequest]
     usage: Usage
-    codec: Codec
+    tokenizer: Tokenizer
     id: str = field(default_factory=lambda: prompts.new_id("cmpl"))
     created: int = field(default_factory=lambda: int(time.time()))
 
     @property
     def n(self) -> int:
-        """Answers that are made to each prompt."""
+        """Number of answers generated for each prompt."""
         return max(self.body.n or 1, self.body.best_of or 1)
 
     def frame(self, **fields: Any) -> dict[str, Any]:
@@ -46,34 +46,34 @@ class Call:
         return frame | fields
 
     def echoed(self, index: int) -> str:
-        """What stands before answer ``index``."""
-        return self.codec.decode(self.prompts[index // self.n]) if self.body.echo else ""
+        """The text before answer ``index``."""
+        return self.tokenizer.decode(self.prompts[index // self.n]) if self.body.echo else ""
 
 
-def prepare(body: CompletionBody, loaded: Loaded) -> Call:
-    """Check ``body`` and turn it into tokens. Raises ApiError."""
+def prepare(body: CompletionBody, loaded: LoadedGenerator) -> CompletionCall:
+    """Validate and tokenize ``body``. Raises ApiError."""
     _refuse(body, loaded)
     given, count = prompts.count(body.prompt), max(body.n or 1, body.best_of or 1)
     if given * count > MOST_CHOICES:
         raise BadRequest(
-            f"{given} prompts with {count} answers each are more than {MOST_CHOICES} answers",
+            f"{given} prompts with {count} answers each exceed the limit of {MOST_CHOICES} answers",
             param="prompt",
         )
-    asked = 16 if body.max_tokens is None else body.max_tokens  # OpenAI's default here
+    asked = 16 if body.max_tokens is None else body.max_tokens  # OpenAI's default
     last = prompts.kept(body.truncate_prompt_tokens, asked, loaded.context)
     special = body.add_special_tokens is not False
 
     def read(text: str, where: str) -> list[int]:
         return prompts.encoded(text, loaded, where, special=special, last=last)
 
-    found = prompts.token_lists(body.prompt, loaded.codec, "prompt", read)
+    found = prompts.token_lists(body.prompt, loaded.tokenizer, "prompt", read)
     if last is not None:
         found = [tokens[-last:] for tokens in found]
     requests: list[GenerationRequest] = []
     for tokens in found:
         end = prompts.ending(
             body,
-            loaded.codec,
+            loaded.tokenizer,
             prompt=len(tokens),
             asked=asked,
             context=loaded.context,
@@ -88,56 +88,58 @@ def prepare(body: CompletionBody, loaded: Loaded) -> Call:
             count=count,
             prompt_logprobs=(body.logprobs or 0) if _reads(body) else None,
         )
-    return Call(body, found, requests, Usage(sum(map(len, found))), loaded.codec)
+    return CompletionCall(body, found, requests, Usage(sum(map(len, found))), loaded.tokenizer)
 
 
-def _refuse(body: CompletionBody, loaded: Loaded) -> None:
+def _refuse(body: CompletionBody, loaded: LoadedGenerator) -> None:
     if body.suffix:
         raise BadRequest("suffix is not supported by this engine", param="suffix", code="unsupported")
     n, best = body.n or 1, body.best_of
     if best is not None and best < n:
         raise BadRequest(f"best_of: {best} is less than n, which is {n}", param="best_of")
     if best is not None and best > n and body.stream:
-        raise BadRequest("best_of can not be streamed: the best is known at the end", param="best_of")
+        raise BadRequest(
+            "best_of cannot be streamed: the best answer is only known at the end", param="best_of"
+        )
     if body.max_tokens == 0 and not body.echo:
         raise BadRequest("max_tokens: must be at least 1 without echo", param="max_tokens")
     if _reads(body) and not loaded.reads_prompts:
         raise BadRequest(
-            "echo with logprobs, or without new tokens, is not supported for models that run one request at a time",
+            "echo with logprobs or without new tokens is not supported for models that run one request at a time",
             param="echo",
             code="unsupported",
         )
 
 
 def _reads(body: CompletionBody) -> bool:
-    """Whether the prompt itself must be looked at."""
+    """Whether logits of the prompt itself are needed."""
     return bool(body.echo) and (body.logprobs is not None or body.max_tokens == 0)
 
 
-async def whole(call: Call, flight: Flight) -> dict[str, Any]:
-    """The response object, when every answer is complete."""
-    answers = [_Answer(call, index) for index in range(len(call.requests))]
-    async for index, piece in flight.pieces():
+async def whole(call: CompletionCall, inflight: InflightRequests) -> dict[str, Any]:
+    """The response object, once every answer is complete."""
+    answers = [_CompletionAnswer(call, index) for index in range(len(call.requests))]
+    async for index, piece in inflight.pieces():
         call.usage.take(index, index // call.n, piece)
         answers[index].take(piece)
     chosen = [
         answer
         for at in range(0, len(answers), call.n)
-        # Of several the likeliest by token, as OpenAI chooses.
-        for answer in sorted(answers[at : at + call.n], key=_Answer.badness)[: call.body.n or 1]
+        # The best of several is the likeliest per token, as in OpenAI's API.
+        for answer in sorted(answers[at : at + call.n], key=_CompletionAnswer.badness)[: call.body.n or 1]
     ]
     choices = [answer.choice(index) for index, answer in enumerate(chosen)]
     return call.frame(choices=choices, usage=call.usage.report())
 
 
-class _Answer:
+class _CompletionAnswer:
     """One answer as it grows."""
 
-    def __init__(self, call: Call, index: int) -> None:
+    def __init__(self, call: CompletionCall, index: int) -> None:
         self._call = call
         self._text = call.echoed(index)
         self._prompt = call.prompts[index // call.n]
-        self._track = _Track(0 if call.body.echo else len(self._text))
+        self._track = _LogprobTrack(0 if call.body.echo else len(self._text))
         self._last: Piece | None = None
         self._first = True
 
@@ -146,8 +148,8 @@ class _Answer:
         if self._first:
             self._first = False
             if self._call.body.echo and self._call.body.logprobs is not None:
-                self._track.take_prompt(self._call.codec, self._prompt, piece.prompt_logprobs)
-        self._track.take(self._call.codec, piece.logprobs)
+                self._track.take_prompt(self._call.tokenizer, self._prompt, piece.prompt_logprobs)
+        self._track.take(self._call.tokenizer, piece.logprobs)
         if piece.last:
             self._last = piece
 
@@ -164,13 +166,15 @@ class _Answer:
         }
 
 
-async def events(call: Call, flight: Flight, first: tuple[int, Piece] | None) -> AsyncIterator[bytes]:
-    """Server-sent events: what is echoed, the text as it comes; then the usage when it was asked for."""
+async def events(
+    call: CompletionCall, inflight: InflightRequests, first: tuple[int, Piece] | None
+) -> AsyncIterator[bytes]:
+    """Server-sent events: the echoed prompt, the text; then the usage, if requested."""
     options = call.body.stream_options
     counted = options is not None and bool(options.include_usage)
     running = counted and options is not None and bool(options.continuous_usage_stats)
     read = call.body.echo and call.body.logprobs is not None
-    tracks = [_Track(0 if read else len(call.echoed(index))) for index in range(len(call.requests))]
+    tracks = [_LogprobTrack(0 if read else len(call.echoed(index))) for index in range(len(call.requests))]
 
     begun: set[int] = set()
 
@@ -181,8 +185,10 @@ async def events(call: Call, flight: Flight, first: tuple[int, Piece] | None) ->
         if piece is not None and call.body.logprobs is not None:
             if read and index not in begun:
                 begun.add(index)
-                tracks[index].take_prompt(call.codec, call.prompts[index // call.n], piece.prompt_logprobs)
-            tracks[index].take(call.codec, piece.logprobs)
+                tracks[index].take_prompt(
+                    call.tokenizer, call.prompts[index // call.n], piece.prompt_logprobs
+                )
+            tracks[index].take(call.tokenizer, piece.logprobs)
             choice["logprobs"] = tracks[index].report(fresh=True)
         if piece is not None and piece.last:
             choice["stop_reason"] = piece.stop_reason
@@ -197,33 +203,35 @@ async def events(call: Call, flight: Flight, first: tuple[int, Piece] | None) ->
         index, piece = item
         call.usage.take(index, index // call.n, piece)
         yield chunk(index, piece.text, piece)
-        item = await flight.next()
+        item = await inflight.next()
     if counted:
         yield event(call.frame(choices=[], usage=call.usage.report()))
     yield DONE
 
 
-class _Track:
-    """Logprobs of one answer in the shape of completions: parallel lists, with offsets into the text."""
+class _LogprobTrack:
+    """Logprobs of one answer in the format of completions: parallel lists, with offsets into the text."""
 
     def __init__(self, offset: int) -> None:
         self._offset = offset
         self._entries: list[tuple[str, float | None, dict[str, float] | None, int]] = []
         self._reported = 0
 
-    def take(self, codec: Codec, tokens: Sequence[TokenLogprob]) -> None:
+    def take(self, tokenizer: Tokenizer, tokens: Sequence[TokenLogprob]) -> None:
         for entry in tokens:
-            text = codec.token_text(entry.token)
-            top = {codec.token_text(token): max(value, -9999.0) for token, value in entry.top}
+            text = tokenizer.token_text(entry.token)
+            top = {tokenizer.token_text(token): max(value, -9999.0) for token, value in entry.top}
             self._entries.append((text, max(entry.logprob, -9999.0), top, self._offset))
             self._offset += len(text)
 
-    def take_prompt(self, codec: Codec, prompt: Sequence[int], logprobs: Sequence[TokenLogprob]) -> None:
-        """The echoed prompt: nothing is told of its first token, which nothing stands before."""
-        first = codec.token_text(prompt[0]) if prompt[0] not in codec.special else ""
+    def take_prompt(
+        self, tokenizer: Tokenizer, prompt: Sequence[int], logprobs: Sequence[TokenLogprob]
+    ) -> None:
+        """The echoed prompt. Its first token has no logprob, because nothing precedes it."""
+        first = tokenizer.token_text(prompt[0]) if prompt[0] not in tokenizer.special else ""
         self._entries.append((first, None, None, self._offset))
         self._offset += len(first)
-        self.take(codec, logprobs)
+        self.take(tokenizer, logprobs)
 
     def mean(self) -> float:
         """Mean logprob of the tokens so far."""
@@ -231,7 +239,7 @@ class _Track:
         return sum(known) / max(1, len(known))
 
     def report(self, *, fresh: bool = False) -> dict[str, Any]:
-        """All so far; with ``fresh`` those that were not reported yet."""
+        """All so far; with ``fresh`` only those that were not reported yet."""
         entries = self._entries[self._reported if fresh else 0 :]
         self._reported = len(self._entries)
         return {

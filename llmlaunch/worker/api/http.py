@@ -1,4 +1,4 @@
-"""HTTP for model servers: JSON, server-sent events, and clients that leave."""
+"""HTTP for model servers: JSON, server-sent events, and client disconnects."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Value = TypeVar("Value")
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-class Json(Response):
+class CompactJsonResponse(Response):
     media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
@@ -43,11 +43,11 @@ def event(value: Any) -> bytes:
 
 def refusal(error: ApiError) -> Response:
     headers = {"Retry-After": str(error.retry_after_s)} if error.retry_after_s is not None else None
-    return Json(error.envelope(), error.status, headers)
+    return CompactJsonResponse(error.envelope(), error.status, headers)
 
 
 def guarded(handler: Handler) -> Handler:
-    """``handler`` with its errors as envelopes: the API's own as they are, anything else as a 500 that is logged."""
+    """``handler`` with its exceptions as error envelopes: ApiErrors as they are, others as a 500 that is logged."""
 
     async def run(request: Request) -> Response:
         try:
@@ -64,7 +64,7 @@ def guarded(handler: Handler) -> Handler:
 
 
 async def body_of(request: Request) -> bytes:
-    """The whole body. Raises TooLarge beyond MOST_BODY_BYTES, ClientDisconnect when the client left."""
+    """The whole body. Raises TooLarge beyond MOST_BODY_BYTES, ClientDisconnect if the client has left."""
     chunks, size = [], 0
     async for chunk in request.stream():
         size += len(chunk)
@@ -80,7 +80,7 @@ async def _gone(receive: Receive) -> None:
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, Value]) -> Value:
-    """The result of ``work``, which is cancelled as soon as the client leaves. Raises ClientDisconnect then."""
+    """The result of ``work``, which is cancelled as soon as the client leaves. Then raises ClientDisconnect."""
     working = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(_gone(request.receive))
     try:
@@ -95,11 +95,11 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, Value]) ->
 
 
 class EventStream(Response):
-    """Sends events as they come; closes their source as soon as the client leaves, however it leaves."""
+    """Streams events as they come; closes their source as soon as the client leaves."""
 
     def __init__(self, events: AsyncIterator[bytes], on_end: Callable[[], None]) -> None:
         super().__init__(media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
-        # The length of a stream is not known; Response has set that of an empty body.
+        # A stream has no content length, but Response has set that of an empty body.
         self.raw_headers = [header for header in self.raw_headers if header[0] != b"content-length"]
         self._events = events
         self._on_end = on_end

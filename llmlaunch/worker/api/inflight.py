@@ -1,4 +1,4 @@
-"""The requests behind one HTTP call, on their way through the engine."""
+"""The engine requests of one HTTP call while they are in flight."""
 
 from __future__ import annotations
 
@@ -6,22 +6,24 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
-from llmlaunch.worker.engine.engine import Engine
-from llmlaunch.worker.engine.types import GenerationRequest, Piece, Sink
-from llmlaunch.worker.metrics import Metrics
+from llmlaunch.worker.engine.engine import GenerationEngine
+from llmlaunch.worker.metrics import WorkerMetrics
+from llmlaunch.worker.types import GenerationRequest, Piece, Sink
 
 
 def hand_over(bundle: Sequence[tuple[Sink, Piece]]) -> None:
-    """Runs in the event loop: news to those who wait for them."""
+    """Pass pieces to their sinks. Runs in the event loop."""
     for sink, piece in bundle:
         sink(piece)
 
 
-class Flight:
-    """Submits requests, gathers their news; :meth:`close` cancels whatever is not over, so that no slot is ever kept."""
+class InflightRequests:
+    """Submits requests and collects their output; :meth:`close` cancels what has not ended, so no row stays occupied."""
 
-    def __init__(self, engine: Engine, requests: Sequence[GenerationRequest], metrics: Metrics) -> None:
-        """Submit. Raises QueueFull or Unavailable; then none of the requests runs."""
+    def __init__(
+        self, engine: GenerationEngine, requests: Sequence[GenerationRequest], metrics: WorkerMetrics
+    ) -> None:
+        """Submit all requests. Raises QueueFull or Unavailable; then none of them runs."""
         self._engine = engine
         self._requests = requests
         self._timers = [metrics.timer(request) for request in requests]
@@ -37,7 +39,7 @@ class Flight:
             raise
 
     def close(self) -> None:
-        """Cancel what is not over. May be called again, and at any time."""
+        """Cancel what has not ended. Can be called repeatedly, and at any time."""
         for index in self._open:
             self._engine.cancel(self._requests[index].request_id)
         self._open.clear()
@@ -49,7 +51,7 @@ class Flight:
         self._news.put_nowait((index, piece))
 
     async def next(self) -> tuple[int, Piece] | None:
-        """The next news: (index of the request, piece); None when all requests are over.
+        """The next output: (index of the request, piece); None when all requests have ended.
 
         Raises the ApiError of a request that failed.
         """

@@ -1,4 +1,4 @@
-"""From a request's body to what the engine is asked: prompts in tokens, rules, endings. Every refusal names its parameter."""
+"""From a request body to engine requests: tokenized prompts, sampling parameters, stop conditions. Errors name the parameter."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
+from llmlaunch.worker.api import response_format
 from llmlaunch.worker.api.protocol import CuttingBody, GenerationBody, Message
-from llmlaunch.worker.engine.types import Ending, GenerationRequest, Sampling
+from llmlaunch.worker.engine.structured_output import GrammarMatcher
 from llmlaunch.worker.errors import BadRequest, ContextOverflow
-from llmlaunch.worker.loading.loader import Loaded
-from llmlaunch.worker.tokenization.tokenizer import Codec, TooLong
+from llmlaunch.worker.loading.types import LoadedGenerator
+from llmlaunch.worker.tokenization.tokenizer import Tokenizer, TooLong
+from llmlaunch.worker.types import Ending, GenerationRequest, Sampling
 
 Value = TypeVar("Value")
 Given = str | list[int] | list[str] | list[list[int]]
@@ -20,7 +22,7 @@ TEMPLATE_ARGUMENTS = (
     "padding", "truncation", "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask",
     "tokenizer_kwargs",
 )  # fmt: skip
-"""Arguments of transformers' ``apply_chat_template`` that are no variables of the template."""
+"""Arguments of transformers' ``apply_chat_template`` that are not template variables."""
 
 
 def new_id(prefix: str) -> str:
@@ -28,9 +30,9 @@ def new_id(prefix: str) -> str:
 
 
 def plain_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """Messages as chat templates know them: text contents, and "system" for the developer role they were not taught.
+    """Messages in the form that chat templates know: text content, and "system" instead of the newer developer role.
 
-    Raises BadRequest for parts that are no text, and calls that are none.
+    Raises BadRequest for parts that are not text, and for malformed tool calls.
     """
     plain: list[dict[str, Any]] = []
     for index, message in enumerate(messages):
@@ -47,12 +49,12 @@ def _check_calls(calls: Any, where: str) -> None:
     if calls is None:
         return
     if not isinstance(calls, list):
-        raise BadRequest(f"{where} should be a list of calls", param=where)
+        raise BadRequest(f"{where} must be a list of calls", param=where)
     for at, call in enumerate(calls):
         function = call.get("function") if isinstance(call, dict) else None
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             raise BadRequest(
-                f'{where}[{at}] should be {{"id", "type": "function", "function": {{"name", "arguments"}}}}',
+                f'{where}[{at}] must be {{"id", "type": "function", "function": {{"name", "arguments"}}}}',
                 param=f"{where}[{at}]",
             )
 
@@ -69,7 +71,7 @@ def _text(message: Message, index: int) -> str:
         where = f"messages[{index}].content[{at}]"
         kind = part.get("type")
         if kind not in ("text", "input_text", "output_text", "refusal"):
-            raise BadRequest(f"{where}: this model takes text alone, not {kind!r}", param=where)
+            raise BadRequest(f"{where}: this model only supports text, not {kind!r}", param=where)
         text = part.get("refusal" if kind == "refusal" else "text")
         if not isinstance(text, str):
             raise BadRequest(f"{where}.text must be a string", param=f"{where}.text")
@@ -79,26 +81,28 @@ def _text(message: Message, index: int) -> str:
 
 def token_lists(
     given: Given,
-    codec: Codec,
+    tokenizer: Tokenizer,
     param: str,
     read: Callable[[str, str], list[int]],
 ) -> list[list[int]]:
-    """A prompt or input in its four forms (text, texts, token ids, lists of token ids) as lists of token ids.
+    """A prompt or input in any of its four forms (text, texts, token ids, lists of token ids) as lists of token ids.
 
-    ``read`` makes tokens of a text, and is told whose text it is. Raises BadRequest for what is empty or no token.
+    ``read`` tokenizes a text, and gets its name for messages. Raises BadRequest for empty texts and invalid tokens.
     """
     if not isinstance(given, str) and given and isinstance(given[0], int):
-        return [known_tokens(cast(Sequence[int], given), codec, param)]
+        return [known_tokens(cast(Sequence[int], given), tokenizer, param)]
     found = []
     for at, item in enumerate([given] if isinstance(given, str) else given):
         where = param if isinstance(given, str) else f"{param}[{at}]"
         if not item:
             raise BadRequest(f"{where} is empty", param=param)
         ids = (
-            read(item, where) if isinstance(item, str) else known_tokens(cast(list[int], item), codec, where)
+            read(item, where)
+            if isinstance(item, str)
+            else known_tokens(cast(list[int], item), tokenizer, where)
         )
         if not ids:
-            raise BadRequest(f"{where} makes no tokens", param=param)
+            raise BadRequest(f"{where} has no tokens", param=param)
         found.append(ids)
     if not found:
         raise BadRequest(f"{param} is empty", param=param)
@@ -106,29 +110,29 @@ def token_lists(
 
 
 def count(given: Given) -> int:
-    """How many prompts or inputs there are."""
+    """Number of prompts or inputs."""
     return 1 if isinstance(given, str) or (given and isinstance(given[0], int)) else len(given)
 
 
 def encoded(
-    text: str, loaded: Loaded, where: str, *, special: bool = True, last: int | None = None
+    text: str, loaded: LoadedGenerator, where: str, *, special: bool = True, last: int | None = None
 ) -> list[int]:
-    """Tokens of a text, or the ``last`` ones. Raises ContextOverflow for more than the context, if that is known early."""
+    """Tokens of a text, or its ``last`` ones. Raises ContextOverflow if it is known early that they exceed the context."""
     if last is not None:
-        return loaded.codec.encode_end(text, last, special=special)
+        return loaded.tokenizer.encode_end(text, last, special=special)
     try:
-        return loaded.codec.encode(text, special=special, most=loaded.context)
+        return loaded.tokenizer.encode(text, special=special, most=loaded.context)
     except TooLong as error:
         raise ContextOverflow(
-            f"this model's context is {loaded.context} tokens; {where} has {error.tokens}",
+            f"this model's context is {loaded.context} tokens, but {where} has {error.tokens}",
             param=where.split("[")[0],
         ) from error
 
 
 def kept(asked: int | None, answer: int | None, context: int) -> int | None:
-    """How many of its last tokens truncate_prompt_tokens (``asked``) leaves of a prompt; ``answer``: tokens asked for.
+    """How many of a prompt's last tokens truncate_prompt_tokens (``asked``) keeps; ``answer``: requested answer tokens.
 
-    None: it is not cut. Raises BadRequest.
+    None: the prompt is not truncated. Raises BadRequest.
     """
     if asked is None:
         return None
@@ -136,35 +140,37 @@ def kept(asked: int | None, answer: int | None, context: int) -> int | None:
 
 
 def longest(asked: int, context: int) -> int:
-    """What truncate_prompt_tokens means to a model of ``context`` tokens. Raises BadRequest."""
+    """What truncate_prompt_tokens means for a model with a context of ``context`` tokens. Raises BadRequest."""
     if asked == 0 or asked > context:
         raise BadRequest(
-            f"truncate_prompt_tokens: {asked} is neither -1 nor from 1 to the {context} tokens of this model's context",
+            f"truncate_prompt_tokens: {asked} is neither -1 nor between 1 and this model's context of {context} tokens",
             param="truncate_prompt_tokens",
         )
     return context if asked == -1 else asked
 
 
 def cut_to(body: CuttingBody, context: int) -> int | None:
-    """To how many tokens a text is cut; None: one that is too long is refused. Raises BadRequest."""
+    """The number of tokens that texts are truncated to; None: longer texts are refused. Raises BadRequest."""
     if body.truncate_prompt_tokens is not None:
         return longest(body.truncate_prompt_tokens, context)
     return context if body.truncate else None
 
 
-def known_tokens(ids: Sequence[int], codec: Codec, where: str) -> list[int]:
+def known_tokens(ids: Sequence[int], tokenizer: Tokenizer, where: str) -> list[int]:
     if ids:
         for token in (min(ids), max(ids)):  # there may be millions
-            if not 0 <= token < codec.vocabulary:
+            if not 0 <= token < tokenizer.vocabulary:
                 raise BadRequest(
-                    f"{where}: {token} is no token of this model, which has {codec.vocabulary}",
+                    f"{where}: {token} is not a token id of this model, which has {tokenizer.vocabulary} tokens",
                     param=where.split("[")[0],
                 )
     return list(ids)
 
 
-def sampling(body: GenerationBody, loaded: Loaded, *, logprobs: int | None, choice: int = 0) -> Sampling:
-    """The rules of the ``choice``-th answer. Answers to one seeded request differ, each reproducibly."""
+def sampling(
+    body: GenerationBody, loaded: LoadedGenerator, *, logprobs: int | None, choice: int = 0
+) -> Sampling:
+    """Sampling parameters of the ``choice``-th answer. Answers to one seeded request differ, each reproducibly."""
     own = loaded.defaults
     top_k = max(0, _or(body.top_k, own.top_k))
     top_p = _or(body.top_p, own.top_p)
@@ -179,16 +185,16 @@ def sampling(body: GenerationBody, loaded: Loaded, *, logprobs: int | None, choi
         repetition_penalty=_or(body.repetition_penalty, own.repetition_penalty),
         presence_penalty=body.presence_penalty or 0.0,
         frequency_penalty=body.frequency_penalty or 0.0,
-        logit_bias=_bias(body.logit_bias or {}, loaded.codec),
+        logit_bias=_bias(body.logit_bias or {}, loaded.tokenizer),
         seed=None if seed is None else seed + choice,
         logprobs=logprobs,
     )
 
 
 def _temperature(body: GenerationBody, own: Sampling) -> float:
-    """The request's, else the model's own; 0 where neither speaks of chance, as transformers' ``generate`` has it.
+    """The request's temperature, else the model's; 0 if neither asks for sampling, as in transformers' ``generate``.
 
-    A request that asks for chance in other words (top_p, a seed, several answers) gets OpenAI's 1.
+    A request that asks for sampling otherwise (top_p, a seed, several answers) gets OpenAI's default of 1.
     """
     if body.temperature is not None:
         return body.temperature
@@ -203,12 +209,12 @@ def _or(given: Value | None, default: Value) -> Value:
     return default if given is None else given
 
 
-def _bias(given: dict[str, float], codec: Codec) -> tuple[tuple[int, float], ...]:
+def _bias(given: dict[str, float], tokenizer: Tokenizer) -> tuple[tuple[int, float], ...]:
     bias: list[tuple[int, float]] = []
     for key, value in given.items():
-        if not (key.isascii() and key.isdigit() and int(key) < codec.vocabulary):
+        if not (key.isascii() and key.isdigit() and int(key) < tokenizer.vocabulary):
             raise BadRequest(
-                f"logit_bias: {key!r} is no token id of this model, which has {codec.vocabulary}",
+                f"logit_bias: {key!r} is not a token id of this model, which has {tokenizer.vocabulary} tokens",
                 param="logit_bias",
             )
         bias.append((int(key), value))
@@ -216,9 +222,9 @@ def _bias(given: dict[str, float], codec: Codec) -> tuple[tuple[int, float], ...
 
 
 def ending(
-    body: GenerationBody, codec: Codec, *, prompt: int, asked: int | None, context: int, param: str
+    body: GenerationBody, tokenizer: Tokenizer, *, prompt: int, asked: int | None, context: int, param: str
 ) -> Ending:
-    """When an answer to a prompt of ``prompt`` tokens ends, if ``asked`` tokens were asked for (None: what fits).
+    """When an answer to a prompt of ``prompt`` tokens ends; ``asked``: requested tokens (None: as many as fit).
 
     Raises ContextOverflow with the counts.
     """
@@ -233,15 +239,15 @@ def ending(
     most = room if asked is None else asked
     stop = [body.stop] if isinstance(body.stop, str) else (body.stop or [])
     if not all(stop):
-        raise BadRequest("stop: a stop string must not be empty", param="stop")
+        raise BadRequest("stop: stop strings must not be empty", param="stop")
     for token in body.stop_token_ids or ():
-        if not 0 <= token < codec.vocabulary:
-            raise BadRequest(f"stop_token_ids: {token} is no token of this model", param="stop_token_ids")
+        if not 0 <= token < tokenizer.vocabulary:
+            raise BadRequest(
+                f"stop_token_ids: {token} is not a token id of this model", param="stop_token_ids"
+            )
     least = body.min_tokens or 0
     if least > most:
-        raise BadRequest(
-            f"min_tokens: {least} is more than the {most} tokens the answer may have", param="min_tokens"
-        )
+        raise BadRequest(f"min_tokens: {least} is more than the maximum of {most} tokens", param="min_tokens")
     return Ending(
         max_tokens=most,
         open=asked is None,
@@ -255,7 +261,7 @@ def ending(
 
 def choices(
     body: GenerationBody,
-    loaded: Loaded,
+    loaded: LoadedGenerator,
     prompt: list[int],
     end: Ending,
     *,
@@ -265,14 +271,12 @@ def choices(
     skip_special: bool = True,
     prompt_logprobs: int | None = None,
 ) -> list[GenerationRequest]:
-    """One request for each answer that is wanted. All but the first wait for the first one's prompt.
+    """One request for each of ``count`` answers. All but the first wait for the first one's prompt.
 
-    ``schema``: of JSON that the answers must be, whatever else ``body`` asks for.
+    ``schema``: a JSON schema that the answers must match, whatever else ``body`` asks for.
     """
     first = new_id("req")
-    guide = None
-    if loaded.guides is not None:
-        guide = loaded.guides.of(body) if schema is None else loaded.guides.of_schema(schema, "tools")
+    constraint = _constraint(body, loaded, schema)
     return [
         GenerationRequest(
             request_id=first if choice == 0 else f"{first}-{choice}",
@@ -283,7 +287,16 @@ def choices(
             priority=body.priority or 0,
             after=first if choice else "",
             prompt_logprobs=prompt_logprobs,
-            guide=guide.copy() if guide is not None else None,
+            constraint=constraint.copy() if constraint is not None else None,
         )
         for choice in range(count)
     ]
+
+
+def _constraint(
+    body: GenerationBody, loaded: LoadedGenerator, schema: dict[str, Any] | None
+) -> GrammarMatcher | None:
+    if schema is not None:
+        return loaded.grammars.of_schema(schema, "tools")
+    asked = response_format.wanted(body)
+    return loaded.grammars.of(asked) if asked is not None else None

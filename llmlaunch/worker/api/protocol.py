@@ -31,21 +31,21 @@ UNIONS = {
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
-Body = TypeVar("Body", bound="Request")
+Body = TypeVar("Body", bound="RequestBody")
 
 
-class Request(BaseModel):
+class RequestBody(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
     unions: ClassVar[dict[str, str]] = UNIONS
 
 
-class StreamOptions(Request):
+class StreamOptions(RequestBody):
     include_usage: bool | None = None
     continuous_usage_stats: bool | None = None
 
 
-class GenerationBody(Request):
-    """What chat and completions share."""
+class GenerationBody(RequestBody):
+    """Fields that chat, completions and responses share."""
 
     model: str
     temperature: float | None = Field(None, ge=0, le=2)
@@ -76,7 +76,7 @@ class GenerationBody(Request):
     user: str | None = None
 
 
-class Message(Request):
+class Message(RequestBody):
     model_config = ConfigDict(extra="allow")
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
@@ -138,8 +138,8 @@ class CompletionBody(GenerationBody):
     add_special_tokens: bool | None = None
 
 
-class CuttingBody(Request):
-    """Whose texts may be cut."""
+class CuttingBody(RequestBody):
+    """A body whose texts may be truncated."""
 
     truncate: bool | None = None
     truncate_prompt_tokens: Longest | None = None
@@ -154,7 +154,7 @@ class EmbeddingBody(CuttingBody):
 
 
 class NamedEmbeddingBody(EmbeddingBody):
-    """At the address that names the model."""
+    """For the path that names the model."""
 
     model: str = ""
 
@@ -173,7 +173,7 @@ class ScoreBody(CuttingBody):
     text_2: str | Annotated[list[str], Field(min_length=1)]
 
 
-class TokenizeBody(Request):
+class TokenizeBody(RequestBody):
     model: str | None = None
     prompt: str | None = None
     messages: list[Message] | None = None
@@ -181,32 +181,32 @@ class TokenizeBody(Request):
     add_generation_prompt: bool | None = None
 
 
-class DetokenizeBody(Request):
+class DetokenizeBody(RequestBody):
     model: str | None = None
     tokens: list[int]
 
 
-class CountBody(Request):
+class CountBody(RequestBody):
     """FastChat's /count_token."""
 
     model: str | None = None
     prompt: str
 
 
-class TokenCheck(Request):
+class TokenCheck(RequestBody):
     model: str
     prompt: str
     max_tokens: int = Field(0, ge=0)
 
 
-class TokenCheckBody(Request):
+class TokenCheckBody(RequestBody):
     """FastChat's /api/v1/token_check."""
 
     prompts: list[TokenCheck] = Field(min_length=1)
 
 
 def parse(kind: type[Body], body: bytes) -> Body:
-    """``body`` as ``kind``. Raises BadRequest that names the first wrong parameter."""
+    """``body`` as ``kind``. Raises BadRequest naming the first invalid parameter."""
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:
@@ -221,9 +221,9 @@ def _complaint(error: ValidationError, unions: dict[str, str]) -> BadRequest:
     if not names:
         return BadRequest("the body must be a JSON object")
     param = names[0]
-    # A union complains once for each of its members, in words that mislead.
+    # A union gives one error for each of its members, and misleading ones.
     if param in unions and first["type"] != "missing":
-        return BadRequest(f"{param}: should be {unions[param]}", param=param)
+        return BadRequest(f"{param} must be {unions[param]}", param=param)
     where = _path(names) if param in ("messages", "prompts") else param
     if first["type"] == "missing":
         return BadRequest(f"{where} is missing", param=where, code="missing_required_parameter")

@@ -1,4 +1,4 @@
-"""The worker's endpoints."""
+"""The worker's HTTP endpoints."""
 
 from __future__ import annotations
 
@@ -14,10 +14,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from llmlaunch.models.facts import ModelKind
 from llmlaunch.worker.api import chat, completions, embeddings, json_shape, rerank, responses
-from llmlaunch.worker.api.http import EventStream, Handler, Json, body_of, guarded, refusal, while_connected
-from llmlaunch.worker.api.inflight import Flight
+from llmlaunch.worker.api.http import (
+    CompactJsonResponse,
+    EventStream,
+    Handler,
+    body_of,
+    guarded,
+    refusal,
+    while_connected,
+)
+from llmlaunch.worker.api.inflight import InflightRequests
 from llmlaunch.worker.api.prompts import known_tokens, plain_messages
 from llmlaunch.worker.api.protocol import (
     ChatBody,
@@ -26,6 +33,7 @@ from llmlaunch.worker.api.protocol import (
     DetokenizeBody,
     EmbeddingBody,
     NamedEmbeddingBody,
+    RequestBody,
     RerankBody,
     ResponsesBody,
     ScoreBody,
@@ -33,22 +41,21 @@ from llmlaunch.worker.api.protocol import (
     TokenizeBody,
     parse,
 )
-from llmlaunch.worker.api.protocol import Request as RequestBody
-from llmlaunch.worker.api.service import Front
-from llmlaunch.worker.engine.structured_output import asked
+from llmlaunch.worker.api.response_format import asked
+from llmlaunch.worker.api.service import Service
 from llmlaunch.worker.errors import ApiError, BadRequest, MethodNotAllowed, NotFound
-from llmlaunch.worker.loading.loader import Loaded
+from llmlaunch.worker.loading.types import Loaded, LoadedEmbedder, LoadedGenerator, LoadedReranker
 from llmlaunch.worker.tokenization.tokenizer import SHORT
 
 Body = TypeVar("Body", bound=RequestBody)
 Value = TypeVar("Value")
 LONG = SHORT + 1
-"""Bytes of a request whose preparing takes long whatever its size: an answer's form is compiled, a conversation goes on."""
+"""Size in bytes given to requests whose preparation is slow at any length: grammars to compile, conversations to continue."""
 
 
-def application(front: Front) -> Starlette:
+def application(service: Service) -> Starlette:
     """The ASGI application of one worker."""
-    routes = Routes(front)
+    routes = WorkerRoutes(service)
     return Starlette(
         routes=[
             Route(path, guarded(handler), methods=[method]) for method, path, handler, _ in routes.table()
@@ -62,12 +69,12 @@ async def _http_error(request: Request, error: Exception) -> Response:
     where = f"{request.method} {request.url.path}"
     known: ApiError = NotFound(f"{where} does not exist")
     if status == 405:
-        known = MethodNotAllowed(f"{where}: this address takes another method")
+        known = MethodNotAllowed(f"{where}: this method is not allowed here")
     return refusal(known)
 
 
 def token_report(pieces: Iterable[list[int]], context: int) -> bytes:
-    """What /tokenize answers, as JSON; written piece by piece, as there may be millions."""
+    """The response to /tokenize as JSON, written piece by piece: there may be millions of tokens."""
     count, written = 0, []
     for piece in pieces:
         count += len(piece)
@@ -76,14 +83,14 @@ def token_report(pieces: Iterable[list[int]], context: int) -> bytes:
     return f'{{"count":{count},"max_model_len":{context},"tokens":[{tokens}]}}'.encode()
 
 
-class Routes:
-    def __init__(self, front: Front) -> None:
-        self.front = front
-        self.turns = responses.Store(front.config.address)
+class WorkerRoutes:
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.turns = responses.ResponseStore(service.config.address)
         self._described: dict[str, Any] | None = None
 
     def table(self) -> list[tuple[str, str, Handler, type[RequestBody] | None]]:
-        """Method, path, what answers, and the body that it takes."""
+        """Method, path, handler, and the body it takes."""
         return [
             ("GET", "/health", self.health, None),
             ("GET", "/ready", self.ready, None),
@@ -108,58 +115,58 @@ class Routes:
             ("POST", "/model_details", self.model_details, None),
         ]
 
-    # -- how it is -----------------------------------------------------------------------------------------------
+    # -- status --------------------------------------------------------------------------------------------------
 
     async def health(self, _: Request) -> Response:
-        """200 as long as the process serves, whatever it can do yet."""
-        return Json(self.front.report())
+        """200 as long as the process serves HTTP, even while the model is loading."""
+        return CompactJsonResponse(self.service.report())
 
     async def ready(self, _: Request) -> Response:
-        """200 when requests will be answered."""
-        return Json(self.front.report(), 200 if self.front.state.ready else 503)
+        """200 if requests are served, 503 otherwise."""
+        return CompactJsonResponse(self.service.report(), 200 if self.service.state.ready else 503)
 
     async def metrics(self, _: Request) -> Response:
         # The first import takes a tenth of a second; streams go on meanwhile.
         await asyncio.to_thread(import_module, "prometheus_client")
         return Response(
-            self.front.metrics.text(self.front.config.names[0], self.front.load()),
+            self.service.metrics.text(self.service.config.names[0], self.service.load()),
             media_type="text/plain; version=0.0.4",
         )
 
     async def openapi(self, _: Request) -> Response:
-        """All of this, for programs."""
+        """This description of all endpoints."""
         if self._described is None:
             self._described = await asyncio.to_thread(self._describe)
-        return Json(self._described)
+        return CompactJsonResponse(self._described)
 
     def _describe(self) -> dict[str, Any]:
         from llmlaunch import __version__
-        from llmlaunch.worker.api.openapi import Address, describe
+        from llmlaunch.worker.api.openapi import RouteDescription, describe
 
-        return describe([Address(*row) for row in self.table()], __version__)
+        return describe([RouteDescription(*row) for row in self.table()], __version__)
 
     async def worker_get_status(self, _: Request) -> Response:
-        return Json(self.front.worker_status())
+        return CompactJsonResponse(self.service.worker_status())
 
     async def models(self, _: Request) -> Response:
-        cards = [self.front.card(name) for name in self.front.config.names]
-        return Json({"object": "list", "data": cards})
+        cards = [self.service.card(name) for name in self.service.config.names]
+        return CompactJsonResponse({"object": "list", "data": cards})
 
     async def model(self, request: Request) -> Response:
         name = request.path_params["name"]
-        self.front.check_name(name)
-        return Json(self.front.card(name))
+        self.service.check_name(name)
+        return CompactJsonResponse(self.service.card(name))
 
     async def model_details(self, _: Request) -> Response:
-        return Json({"context_length": self.front.loaded().context})
+        return CompactJsonResponse({"context_length": self.service.loaded().context})
 
-    # -- what it does --------------------------------------------------------------------------------------------
+    # -- generation, embeddings, reranking -----------------------------------------------------------------------
 
     async def _read(self, request: Request, kind: type[Body]) -> tuple[Body, int]:
         """The body of a request, and its size in bytes. Raises BadRequest, TooLarge, ClientDisconnect."""
         given = await body_of(request)
         if json_shape.suspect(given) and await self._apart(request, len(given), json_shape.too_many, given):
-            raise BadRequest(f"the body has more than {json_shape.MOST:,} objects and lists")
+            raise BadRequest(f"the body has more than {json_shape.MOST:,} objects and arrays")
         return parse(kind, given), len(given)
 
     async def _apart(
@@ -170,22 +177,22 @@ class Routes:
         *arguments: Any,
         at_any_length: bool = False,
     ) -> Value:
-        """``work(*arguments)``; in a thread, as long as the client waits for it, when ``size`` bytes make it long."""
+        """``work(*arguments)``; if ``size`` bytes make it slow, in a thread, for as long as the client waits."""
         if size <= SHORT:
             return work(*arguments)
-        where = self.front.counting if at_any_length else self.front.preparing
+        where = self.service.counting if at_any_length else self.service.preparing
         return await while_connected(request, where.run(size, work, *arguments))
 
     async def chat(self, request: Request) -> Response:
         body, size = await self._read(request, ChatBody)
-        loaded = self.front.serving(ModelKind.GENERATE, body.model)
+        loaded = self.service.serving(LoadedGenerator, body.model)
         work = LONG if asked(body) else size
         call = await self._apart(request, work, chat.prepare, body, loaded)
         return await self._answer(request, call, chat, bool(body.stream))
 
     async def completions(self, request: Request) -> Response:
         body, size = await self._read(request, CompletionBody)
-        loaded = self.front.serving(ModelKind.GENERATE, body.model)
+        loaded = self.service.serving(LoadedGenerator, body.model)
         work = LONG if asked(body) else size
         call = await self._apart(request, work, completions.prepare, body, loaded)
         return await self._answer(request, call, completions, bool(body.stream))
@@ -193,26 +200,26 @@ class Routes:
     async def _answer(self, request: Request, call: Any, kind: Any, stream: bool) -> Response:
         ending = contextlib.ExitStack()
         try:
-            ending.enter_context(self.front.call())
-            flight = Flight(self.front.engine, call.requests, self.front.metrics)
-            ending.callback(flight.close)
+            ending.enter_context(self.service.call())
+            inflight = InflightRequests(self.service.engine, call.requests, self.service.metrics)
+            ending.callback(inflight.close)
             if not stream:
-                return Json(await while_connected(request, kind.whole(call, flight)))
-            # Until the first piece is there a failure still has a status of its own.
-            first = await while_connected(request, flight.next())
-            return EventStream(kind.events(call, flight, first), on_end=ending.pop_all().close)
+                return CompactJsonResponse(await while_connected(request, kind.whole(call, inflight)))
+            # As long as nothing has been sent, an error can still have its own status code.
+            first = await while_connected(request, inflight.next())
+            return EventStream(kind.events(call, inflight, first), on_end=ending.pop_all().close)
         finally:
             ending.close()
 
     async def respond(self, request: Request) -> Response:
         body, size = await self._read(request, ResponsesBody)
-        loaded = self.front.serving(ModelKind.GENERATE, body.model)
+        loaded = self.service.serving(LoadedGenerator, body.model)
         before = None
         if body.previous_response_id is not None:
             before = self.turns.get(body.previous_response_id)
             if before is None:
                 raise BadRequest(
-                    f"previous_response_id: {body.previous_response_id!r} is not known here (any more)",
+                    f"previous_response_id: {body.previous_response_id!r} was not found (it may have expired)",
                     param="previous_response_id",
                     code="previous_response_not_found",
                 )
@@ -224,33 +231,39 @@ class Routes:
         name = request.path_params["id"]
         turn = self.turns.get(name)
         if turn is None:
-            raise NotFound(f"there is no response {name!r} here (any more)")
-        return Json(turn.response)
+            raise NotFound(f"response {name!r} was not found (it may have expired)")
+        return CompactJsonResponse(turn.response)
 
     async def forget_response(self, request: Request) -> Response:
         name = request.path_params["id"]
         if not self.turns.remove(name):
-            raise NotFound(f"there is no response {name!r} here (any more)")
-        return Json({"id": name, "object": "response", "deleted": True})
+            raise NotFound(f"response {name!r} was not found (it may have expired)")
+        return CompactJsonResponse({"id": name, "object": "response", "deleted": True})
 
     async def embeddings(self, request: Request) -> Response:
-        """Also at the old address, which names the model (and counts more than the body, as in FastChat)."""
+        """Also at OpenAI's old path, which names the model and overrides the body, as in FastChat."""
         body: EmbeddingBody
         name = request.path_params.get("name")
         body, size = await self._read(request, EmbeddingBody if name is None else NamedEmbeddingBody)
         body.model = body.model if name is None else name
-        loaded = self.front.serving(ModelKind.EMBED, body.model)
-        return Json(await while_connected(request, embeddings.answer(body, loaded, self.front, size)))
+        loaded = self.service.serving(LoadedEmbedder, body.model)
+        return CompactJsonResponse(
+            await while_connected(request, embeddings.answer(body, loaded, self.service, size))
+        )
 
     async def rerank(self, request: Request) -> Response:
         body, size = await self._read(request, RerankBody)
-        loaded = self.front.serving(ModelKind.RERANK, body.model)
-        return Json(await while_connected(request, rerank.rerank(body, loaded, self.front, size)))
+        loaded = self.service.serving(LoadedReranker, body.model)
+        return CompactJsonResponse(
+            await while_connected(request, rerank.rerank(body, loaded, self.service, size))
+        )
 
     async def score(self, request: Request) -> Response:
         body, size = await self._read(request, ScoreBody)
-        loaded = self.front.serving(ModelKind.RERANK, body.model)
-        return Json(await while_connected(request, rerank.score(body, loaded, self.front, size)))
+        loaded = self.service.serving(LoadedReranker, body.model)
+        return CompactJsonResponse(
+            await while_connected(request, rerank.score(body, loaded, self.service, size))
+        )
 
     # -- tokens --------------------------------------------------------------------------------------------------
 
@@ -258,17 +271,17 @@ class Routes:
         body, size = await self._read(request, TokenizeBody)
         loaded = self._named(body.model)
         if (body.prompt is None) == (body.messages is None):
-            raise BadRequest("give either prompt or messages", param="prompt")
+            raise BadRequest("exactly one of prompt and messages is required", param="prompt")
 
         def work() -> bytes:
             if body.prompt is not None:
-                tokens = loaded.codec.pieces(body.prompt, special=body.add_special_tokens is not False)
+                tokens = loaded.tokenizer.pieces(body.prompt, special=body.add_special_tokens is not False)
             else:
-                text = loaded.codec.render(
+                text = loaded.tokenizer.render(
                     plain_messages(body.messages or []),
                     add_generation_prompt=body.add_generation_prompt is not False,
                 )
-                tokens = loaded.codec.pieces(text, special=False)
+                tokens = loaded.tokenizer.pieces(text, special=False)
             return token_report(tokens, loaded.context)
 
         report = await self._apart(request, size, work, at_any_length=True)
@@ -279,26 +292,26 @@ class Routes:
         loaded = self._named(body.model)
 
         def work() -> str:
-            tokens = known_tokens(body.tokens, loaded.codec, "tokens")
-            return loaded.codec.decode(tokens, skip_special=False)
+            tokens = known_tokens(body.tokens, loaded.tokenizer, "tokens")
+            return loaded.tokenizer.decode(tokens, skip_special=False)
 
-        return Json({"prompt": await self._apart(request, size, work, at_any_length=True)})
+        return CompactJsonResponse({"prompt": await self._apart(request, size, work, at_any_length=True)})
 
     async def count_token(self, request: Request) -> Response:
         body, size = await self._read(request, CountBody)
         loaded = self._named(body.model)
-        count = await self._apart(request, size, loaded.codec.count, body.prompt, at_any_length=True)
-        return Json({"count": count, "error_code": 0})
+        count = await self._apart(request, size, loaded.tokenizer.count, body.prompt, at_any_length=True)
+        return CompactJsonResponse({"count": count, "error_code": 0})
 
     async def token_check(self, request: Request) -> Response:
-        """FastChat's: whether prompts and their answers fit the context."""
+        """FastChat's check whether prompts and their answers fit the context."""
         body, size = await self._read(request, TokenCheckBody)
         for item in body.prompts:
-            self.front.check_name(item.model)
-        loaded = self.front.loaded()
+            self.service.check_name(item.model)
+        loaded = self.service.loaded()
 
         def work() -> list[int]:
-            return [loaded.codec.count(item.prompt) for item in body.prompts]
+            return [loaded.tokenizer.count(item.prompt) for item in body.prompts]
 
         counts = await self._apart(request, size, work, at_any_length=True)
         checked = [
@@ -309,9 +322,9 @@ class Routes:
             }
             for item, count in zip(body.prompts, counts, strict=True)
         ]
-        return Json({"prompts": checked})
+        return CompactJsonResponse({"prompts": checked})
 
     def _named(self, name: str | None) -> Loaded:
         if name is not None:
-            self.front.check_name(name)
-        return self.front.loaded()
+            self.service.check_name(name)
+        return self.service.loaded()

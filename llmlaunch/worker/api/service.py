@@ -1,4 +1,4 @@
-"""What the endpoints share: the worker's configuration, its state, and the model once it is loaded."""
+"""What the endpoints share: the worker's configuration, state and metrics, and the model once it is loaded."""
 
 from __future__ import annotations
 
@@ -6,22 +6,24 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from llmlaunch.models.facts import ModelKind
+from llmlaunch.worker.background import BackgroundThreads
 from llmlaunch.worker.config import WorkerConfig
-from llmlaunch.worker.engine.types import Load
 from llmlaunch.worker.errors import BadRequest, Unavailable, UnknownModel
-from llmlaunch.worker.metrics import Metrics
-from llmlaunch.worker.state import State, Status
-from llmlaunch.worker.tokenization.threads import Apart
+from llmlaunch.worker.loading.types import Loaded, LoadedGenerator, LoadedModel
+from llmlaunch.worker.metrics import WorkerMetrics
+from llmlaunch.worker.state import Status, WorkerState
+from llmlaunch.worker.types import EngineLoad
 
 if TYPE_CHECKING:
-    from llmlaunch.worker.engine.engine import Engine
-    from llmlaunch.worker.loading.loader import Loaded
+    from llmlaunch.worker.engine.engine import GenerationEngine
+
+Model = TypeVar("Model", bound=LoadedModel)
 
 DOES = {
-    ModelKind.GENERATE: "write text",
+    ModelKind.GENERATE: "generate text",
     ModelKind.EMBED: "make embeddings",
     ModelKind.RERANK: "compare texts",
 }
@@ -32,25 +34,25 @@ ADDRESS = {
 }
 
 
-class Front:
-    """Lives in the event loop."""
+class Service:
+    """Used in the event loop alone."""
 
-    def __init__(self, config: WorkerConfig, state: State) -> None:
+    def __init__(self, config: WorkerConfig, state: WorkerState) -> None:
         self.config = config
         self.state = state
-        self.metrics = Metrics()
+        self.metrics = WorkerMetrics()
         self.created = int(time.time())
         self._loaded: Loaded | None = None
         self.idle = asyncio.Event()
-        """Set while no call is being answered."""
+        """Set while no call is in progress."""
         self.idle.set()
         self._calls = 0
-        self.preparing = Apart(2, "preparing")
-        self.counting = Apart(1, "counting")
-        """Texts of any length, for whoever only wants to know their tokens: nobody else waits for them."""
+        self.preparing = BackgroundThreads(2, "preparing")
+        self.counting = BackgroundThreads(1, "counting")
+        """Tokenizes texts of any length for the tokenize endpoints, apart from requests that generate."""
 
     def serve(self, loaded: Loaded) -> None:
-        """From now on answer with ``loaded``."""
+        """Serve ``loaded`` from now on."""
         self._loaded = loaded
         self.state.status = Status.OK
 
@@ -60,7 +62,7 @@ class Front:
 
     @contextlib.contextmanager
     def call(self) -> Iterator[None]:
-        """Around everything that computes an answer, and sends it: the end waits for it."""
+        """Wraps everything that computes and sends an answer: shutdown waits for it."""
         self._calls += 1
         self.idle.clear()
         try:
@@ -70,10 +72,10 @@ class Front:
             if not self._calls:
                 self.idle.set()
 
-    # -- what requests need --------------------------------------------------------------------------------------
+    # -- for requests --------------------------------------------------------------------------------------------
 
     def loaded(self) -> Loaded:
-        """Raises Unavailable while loading or draining."""
+        """The loaded model. Raises Unavailable while loading or draining."""
         if self.state.status is Status.DRAINING:
             raise Unavailable("the worker is shutting down")
         if self._loaded is None:
@@ -81,45 +83,44 @@ class Front:
         return self._loaded
 
     def check_name(self, name: str) -> None:
-        """Raises UnknownModel for a name that is not this worker's: nothing is answered under another's name."""
+        """Raises UnknownModel for a name that this worker does not serve."""
         if name not in self.config.names:
             raise UnknownModel(
-                f"the model {name!r} does not exist here; this worker serves {', '.join(self.config.names)}",
+                f"model {name!r} does not exist; this worker serves {', '.join(self.config.names)}",
                 param="model",
             )
 
-    def serving(self, kind: ModelKind, name: str) -> Loaded:
-        """The model, if it is called ``name`` and is of ``kind``."""
+    def serving(self, kind: type[Model], name: str) -> Model:
+        """The model, if it is called ``name`` and is of ``kind``. Raises ApiError."""
         self.check_name(name)
         loaded = self.loaded()
-        if loaded.kind is not kind:
-            raise BadRequest(f"{name} does not {DOES[kind]}; it is for {ADDRESS[loaded.kind]}", param="model")
+        if not isinstance(loaded, kind):
+            raise BadRequest(
+                f"{name} cannot {DOES[kind.kind]}; use it with {ADDRESS[loaded.kind]}", param="model"
+            )
         return loaded
 
     @property
-    def engine(self) -> Engine:
-        engine = self.loaded().engine
-        if engine is None:
-            raise BadRequest(f"{self.config.names[0]} does not write text", param="model")
-        return engine
+    def engine(self) -> GenerationEngine:
+        """The engine of a model that generates text. Raises ApiError."""
+        return self.serving(LoadedGenerator, self.config.names[0]).engine
 
     def close(self) -> None:
-        """Give up what is still being prepared."""
+        """Abandon everything that is still being prepared."""
         self.preparing.close()
         self.counting.close()
 
-    # -- what others ask -----------------------------------------------------------------------------------------
+    # -- status --------------------------------------------------------------------------------------------------
 
-    def load(self) -> Load:
-        if self._loaded is None or self._loaded.engine is None:
-            return Load(running=self._calls)
-        return self._loaded.engine.load()
+    def load(self) -> EngineLoad:
+        if isinstance(self._loaded, LoadedGenerator):
+            return self._loaded.engine.load()
+        return EngineLoad(running=self._calls)
 
     @property
     def queue_length(self) -> int:
-        """Requests that are not over."""
-        engine = self._loaded.engine if self._loaded is not None else None
-        return engine.pending if engine is not None else self._calls
+        """Number of requests that have not ended."""
+        return self._loaded.engine.pending if isinstance(self._loaded, LoadedGenerator) else self._calls
 
     def worker_status(self) -> dict[str, Any]:
         return {"model_names": list(self.config.names), "speed": 1, "queue_length": self.queue_length}
@@ -132,7 +133,7 @@ class Front:
         return card | extra
 
     def report(self) -> dict[str, Any]:
-        """/health and /ready."""
+        """The response to /health and /ready."""
         report = self.state.report() | {
             "model_names": list(self.config.names),
             "registered": self.state.registered if self.config.controller_address else None,

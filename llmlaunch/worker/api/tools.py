@@ -1,4 +1,4 @@
-"""Tools of a chat request: what the model is told of them, what it must call, and how its calls are told."""
+"""The tools of a chat request: how they are described to the model, whether it must call them, and how calls are parsed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ To call one, answer with nothing but this, once for each call:
 
 @dataclass(frozen=True, slots=True)
 class Toolset:
-    """Checked tools. ``required``: the answer is calls and nothing else; ``named``: of this one function, once."""
+    """Validated tools. ``required``: the answer must consist of calls; ``named``: of one call to this function."""
 
     tools: tuple[dict[str, Any], ...] = ()
     required: bool = False
@@ -38,7 +38,7 @@ class Toolset:
         return CallParser(marked=not self.required)
 
     def schema(self) -> dict[str, Any] | None:
-        """The form of an answer that must call: a list of calls. None where the model decides."""
+        """JSON schema of an answer that must be a list of calls. None if the model decides."""
         if not self.required:
             return None
         functions = [tool["function"] for tool in self.tools]
@@ -68,7 +68,7 @@ def read(body: ChatBody) -> Toolset:
         return Toolset()
     names = [_checked(tool, index) for index, tool in enumerate(body.tools)]
     if len(set(names)) != len(names):
-        raise BadRequest("tools: two functions have the same name", param="tools")
+        raise BadRequest("tools: duplicate function name", param="tools")
     if choice == "none":
         return Toolset()
     named = ""
@@ -76,9 +76,7 @@ def read(body: ChatBody) -> Toolset:
         function = choice.get("function")
         named = function.get("name", "") if isinstance(function, dict) else ""
         if named not in names:
-            raise BadRequest(
-                f"tool_choice: there is no function {named!r} among the tools", param="tool_choice"
-            )
+            raise BadRequest(f"tool_choice: {named!r} is not one of the tools", param="tool_choice")
     elif choice not in ("auto", "required"):
         raise BadRequest(
             f"tool_choice: {choice!r} is not auto, none, required or a function", param="tool_choice"
@@ -95,21 +93,21 @@ def _checked(tool: dict[str, Any], index: int) -> str:
     where = f"tools[{index}]"
     function = tool.get("function")
     if tool.get("type") != "function" or not isinstance(function, dict):
-        raise BadRequest(f'{where} should be {{"type": "function", "function": {{…}}}}', param="tools")
+        raise BadRequest(f'{where} must be {{"type": "function", "function": {{…}}}}', param="tools")
     name = function.get("name")
     if not isinstance(name, str) or not name:
         raise BadRequest(f"{where}.function.name is missing", param="tools")
     if not isinstance(function.get("parameters", {}), dict):
-        raise BadRequest(f"{where}.function.parameters should be a JSON schema", param="tools")
+        raise BadRequest(f"{where}.function.parameters must be a JSON schema", param="tools")
     return name
 
 
 def for_template(
     messages: Sequence[dict[str, Any]], tools: Toolset, *, known: bool
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Messages and arguments for a chat template. ``known``: the template has words of its own for tools.
+    """Messages and arguments for a chat template. ``known``: whether the template supports tools.
 
-    For one that has none, the tools are explained in the system message, and earlier calls and results become text.
+    If it does not, the tools are described in the system message, and earlier calls and results become text.
     """
     if known:
         told = {"tools": list(tools.tools)} if tools.active else {}
@@ -126,7 +124,7 @@ def for_template(
 
 
 def _with_objects(message: dict[str, Any]) -> dict[str, Any]:
-    """Templates write arguments themselves: OpenAI's string becomes the object that it stands for."""
+    """Templates serialize arguments themselves, so OpenAI's JSON strings become objects."""
     if not message.get("tool_calls"):
         return message
     calls = []

@@ -1,11 +1,11 @@
-"""Token counts of one call, as OpenAI counts them: each prompt once, however many answers it gets."""
+"""Token counts of one call, by OpenAI's rules: each prompt counts once, however many answers it gets."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmlaunch.worker.engine.types import Piece
+from llmlaunch.worker.types import Piece
 
 
 @dataclass(slots=True)
@@ -14,12 +14,12 @@ class Usage:
     _answers: dict[int, int] = field(default_factory=dict)
     _cached: dict[int, int] = field(default_factory=dict)
     reasoning_tokens: int | None = None
-    """Of the completion's; None where thoughts are not told apart."""
+    """Part of the completion tokens; None if reasoning is not separated."""
 
     def take(self, index: int, prompt: int, piece: Piece) -> None:
-        """``piece`` is news of answer ``index`` to the call's ``prompt``-th prompt."""
+        """Count ``piece``, output of answer ``index`` to the call's ``prompt``-th prompt."""
         self._answers[index] = max(self._answers.get(index, 0), piece.completion_tokens)
-        # Further answers to one prompt always find it computed; only what the first one found was saved.
+        # Further answers to a prompt always reuse it; only what the first one reused was saved.
         self._cached.setdefault(prompt, piece.cached_tokens)
 
     @property

@@ -1,9 +1,9 @@
-"""Decoder layers of the Llama kind in a third of the operations.
+"""Llama-style decoder layers in a third of the operations.
 
-A decode of a small model on a CPU reads its weights in half the time that Python and PyTorch take to come from one
-small operation to the next. So layers that are known are taken apart: linear layers that read the same become one
-product, the norm one operation instead of eight, and queries and keys are turned to their positions together. The sums
-are the same; they may be rounded in another order.
+In a decode of a small model on a CPU, reading the weights takes half as long as the overhead of Python and PyTorch
+between many small operations. So known layers are rebuilt: linear layers with the same input become one product, the
+norm one operation instead of eight, and the rotary embedding is applied to queries and keys together. The sums are the
+same, but may be rounded in another order.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from llmlaunch.worker.compute.onednn_weights import Joined, hooked
+from llmlaunch.worker.compute.onednn_weights import JoinedLinear, hooked
 from llmlaunch.worker.kv.cache import attend
 
 LAYERS = {
@@ -23,14 +23,14 @@ LAYERS = {
     "qwen2.modeling_qwen2.Qwen2DecoderLayer",
     "qwen3.modeling_qwen3.Qwen3DecoderLayer",
 }
-"""In ``transformers.models``. All compute what :class:`FusedLayer` does; the tests compare them token for token."""
+"""In ``transformers.models``. All compute what :class:`FusedLayer` does; tests compare them token for token."""
 
 
 class RootMeanSquare(nn.Module):
-    """RMSNorm (arXiv:1910.07467) by the one kernel that PyTorch has for CPUs.
+    """RMSNorm (arXiv:1910.07467) through PyTorch's layer norm, the only fused norm kernel for CPUs.
 
-    Numbers and their negatives together have the mean 0, and for variance the mean of their squares: their layer norm
-    is the RMSNorm.
+    Numbers together with their negatives have mean 0, and the mean of their squares as variance: their layer norm is
+    the RMSNorm.
     """
 
     _weight: Tensor
@@ -49,8 +49,8 @@ class RootMeanSquare(nn.Module):
         return normal[..., : self._size]
 
 
-class Turns(nn.Module):
-    """Rotary embeddings as :class:`FusedLayer` takes them: for all heads, with the sign that the turned half needs."""
+class FusedRotary(nn.Module):
+    """Rotary embeddings as :class:`FusedLayer` needs them: broadcast over heads, with the sign of the rotated half."""
 
     def __init__(self, rotary: nn.Module) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class Turns(nn.Module):
 
 
 class FusedLayer(nn.Module):
-    """One decoder layer over the slot cache: attention, then the gated products, each added to what came in."""
+    """One decoder layer over the KV cache: attention, then the gated MLP, each with its residual."""
 
     def __init__(self, layer: Any) -> None:
         super().__init__()
@@ -75,12 +75,12 @@ class FusedLayer(nn.Module):
         self._scaling = attention.scaling
         self._window = _window(attention)
         self.attention_norm = _norm(layer.input_layernorm)
-        self.heads = Joined([attention.q_proj, attention.k_proj, attention.v_proj])
+        self.heads = JoinedLinear([attention.q_proj, attention.k_proj, attention.v_proj])
         self.query_norm = _norm(attention.q_norm) if hasattr(attention, "q_norm") else None
         self.key_norm = _norm(attention.k_norm) if hasattr(attention, "k_norm") else None
         self.attention_out = attention.o_proj
         self.mlp_norm = _norm(layer.post_attention_layernorm)
-        self.gates = Joined([mlp.gate_proj, mlp.up_proj])
+        self.gates = JoinedLinear([mlp.gate_proj, mlp.up_proj])
         self.activation = mlp.act_fn
         self.mlp_out = mlp.down_proj
 
@@ -105,7 +105,7 @@ class FusedLayer(nn.Module):
 
 
 def _window(attention: Any) -> int | None:
-    """Columns that a token sees; None: all. Mistral's attention asks its configuration for them in each pass."""
+    """Number of columns that a token sees; None: all. Mistral's attention reads it from its configuration."""
     holder = attention.config if type(attention).__name__ == "MistralAttention" else attention
     window: int | None = getattr(holder, "sliding_window", None)
     return window
@@ -116,9 +116,9 @@ def _norm(norm: Any) -> RootMeanSquare:
 
 
 def fuse(model: Any) -> int:
-    """Take the decoder layers of ``model`` apart, if all are known; return how many.
+    """Replace the decoder layers of ``model`` if all are known; return how many.
 
-    From then on it computes steps of the slot cache alone.
+    Afterwards the model can only compute steps of the KV cache.
     """
     base = model.base_model
     layers = getattr(base, "layers", None)
@@ -130,12 +130,12 @@ def fuse(model: Any) -> int:
         return 0
     for at, layer in enumerate(layers):
         layers[at] = FusedLayer(layer).eval()
-    base.rotary_emb = Turns(base.rotary_emb)
+    base.rotary_emb = FusedRotary(base.rotary_emb)
     return len(layers)
 
 
 def _known(layer: nn.Module) -> bool:
-    """Exactly one of :data:`LAYERS`, on a CPU, as the library made it: nothing was hooked, wrapped or quantised."""
+    """Whether it is exactly one of :data:`LAYERS`, on a CPU, unmodified: not hooked, wrapped or quantised."""
     name = f"{type(layer).__module__}.{type(layer).__qualname__}".removeprefix("transformers.models.")
     modules = list(layer.modules())
     return (

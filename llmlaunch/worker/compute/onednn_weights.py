@@ -1,9 +1,9 @@
-"""Weights of linear layers in the order in which the CPU's matrix units read them.
+"""Weights of linear layers in the blocked layout that the CPU's matrix units read.
 
-PyTorch hands a bfloat16 product to oneDNN, which brings the weights into its own blocked layout for each call, and
-forgets it: most of the time of a decode. Here they are reordered once. The products are the same, bit for bit.
+For a bfloat16 product PyTorch calls oneDNN, which reorders the weights into its own blocked layout in each call and
+discards it: most of the time of a decode. Here they are reordered once. The products are the same, bit for bit.
 
-In float32 oneDNN's products with such weights take a tenth less than PyTorch's own, and differ in the last bits.
+In float32, oneDNN's products with such weights take a tenth less time than PyTorch's own, and differ in the last bits.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from torch import Tensor, nn
 log = logging.getLogger(__name__)
 
 EXPECTED_TOKENS = 32
-"""Of a pass: what oneDNN chooses the blocks for. Others work as well, and nearly as fast."""
+"""Number of tokens in a pass for which oneDNN chooses its blocks. Other numbers work as well, and almost as fast."""
 
 
-class Joined(nn.Module):
-    """Linear layers that read the same; their outputs one behind the other."""
+class JoinedLinear(nn.Module):
+    """Linear layers with the same input; their outputs are concatenated."""
 
     def __init__(self, parts: Sequence[nn.Linear]) -> None:
         super().__init__()
@@ -38,19 +38,19 @@ class Joined(nn.Module):
 
 
 class PackedLinear(nn.Module):
-    """Linear layers, one or several that read the same, of which only the reordered weights are kept."""
+    """One or several linear layers with the same input, of which only the reordered weights are kept."""
 
     def __init__(self, *parts: nn.Linear) -> None:
         super().__init__()
         self.in_features, self.out_features = parts[0].in_features, sum(part.out_features for part in parts)
         self.bias = _joined_bias(parts)
         weight = parts[0].weight if len(parts) == 1 else torch.cat([part.weight for part in parts])
-        # Neither a parameter nor a buffer: tensors in this layout can not be viewed, moved or stored.
+        # Neither a parameter nor a buffer: tensors in this layout cannot be viewed, moved or saved.
         self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), EXPECTED_TOKENS)
 
     @property
     def weight(self) -> Tensor:
-        """``[out, in]``, in the usual order again: a copy, made for each call."""
+        """``[out, in]`` in the usual layout: a copy, made on each access."""
         dense: Tensor = self._packed.to_dense()
         return dense
 
@@ -60,9 +60,9 @@ class PackedLinear(nn.Module):
 
 
 def pays(model: Any, *, last_bits: bool = True) -> bool:
-    """Whether ``model``'s products are faster with packed weights: bfloat16 on a CPU that oneDNN computes it on.
+    """Whether packed weights make ``model`` faster: bfloat16 on a CPU for which oneDNN supports it.
 
-    Without ``last_bits``, which says that they matter, float32 as well.
+    ``last_bits``: whether the last bits matter; if not, float32 as well.
     """
     on_cpu = all(parameter.device.type == "cpu" for parameter in model.parameters())
     if not on_cpu or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
@@ -73,14 +73,16 @@ def pays(model: Any, *, last_bits: bool = True) -> bool:
 
 
 def pack(model: Any, dtype: torch.dtype = torch.bfloat16) -> int:
-    """Reorder the weights in ``dtype`` of every plain linear layer in place; return how many there were.
+    """Reorder the weights in ``dtype`` of every plain linear layer in place; return the number of layers.
 
-    Weights that are also used elsewhere (an output layer tied to the embedding) stay there, too.
+    Weights that are also used elsewhere (an output layer tied to the embedding) are kept there, too.
     """
     count = _pack_inside(model, dtype)
     released = release()
     log.info(
-        "packed the weights of %d linear layers, %d MiB of the file are no longer held", count, released >> 20
+        "packed the weights of %d linear layers; released %d MiB of mapped weight files",
+        count,
+        released >> 20,
     )
     return count
 
@@ -88,7 +90,7 @@ def pack(model: Any, dtype: torch.dtype = torch.bfloat16) -> int:
 def _pack_inside(parent: nn.Module, dtype: torch.dtype) -> int:
     count = 0
     for name, child in list(parent.named_children()):
-        parts = list(child.parts) if isinstance(child, Joined) else [child]
+        parts = list(child.parts) if isinstance(child, JoinedLinear) else [child]
         plain = [part for part in parts if _plain(part, dtype)]
         if len(plain) == len(parts):
             setattr(parent, name, PackedLinear(*plain))
@@ -99,7 +101,7 @@ def _pack_inside(parent: nn.Module, dtype: torch.dtype) -> int:
 
 
 def _plain(layer: nn.Module, dtype: torch.dtype) -> TypeGuard[nn.Linear]:
-    """Subclasses, of weights as well, compute something of their own; hooks move weights about."""
+    """Whether the layer may be packed. Subclasses, of weights as well, compute something else; hooks move weights."""
     return (
         type(layer) is nn.Linear
         and type(layer.weight) is nn.Parameter
@@ -121,9 +123,9 @@ def _joined_bias(parts: Sequence[nn.Linear]) -> Tensor | None:
 
 
 def release() -> int:
-    """Give back the pages of weight files that were only read to be packed; return how many bytes.
+    """Release the pages of weight files that were only read to be packed; return the number of bytes.
 
-    They are read again from the system's cache when something (an embedding) is looked up in them.
+    If they are needed again (by an embedding lookup), they are read from the page cache.
     """
     libc = ctypes.CDLL(None)
     libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
@@ -136,7 +138,7 @@ def release() -> int:
 
 
 def _unchanged_maps(smaps: str) -> Iterator[tuple[int, int, int]]:
-    """Start, end and resident bytes of mapped safetensors files in which no page is other than in the file."""
+    """Start, end and resident bytes of mapped safetensors files that have no modified pages."""
     region: tuple[int, int] | None = None
     sizes: dict[str, int] = {}
     for line in [*smaps.splitlines(), "0-0"]:

@@ -1,11 +1,11 @@
-"""The engine's thread: takes requests from any thread, runs a strategy, hands news out in bundles.
+"""The engine's thread: takes requests from any thread, runs a strategy, and delivers output in bundles.
 
 ::
 
     submit, cancel ──► inbox ──► [ thread: strategy.step() … ] ──► deliver([(sink, piece), …])
 
-However a request ends (done, cancelled, a fault of the step, the end of the engine), its sink gets exactly one last
-piece, and its place is free.
+However a request ends (finished, cancelled, a failed step, shutdown), its sink gets exactly one last piece, and its row
+in the cache is free.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from llmlaunch.worker.engine.strategy import Strategy
-from llmlaunch.worker.engine.types import Finish, GenerationRequest, Load, Piece, Sink
 from llmlaunch.worker.errors import (
     ApiError,
-    CanNotGoOn,
+    DeviceLostError,
     EngineFault,
     Lost,
     QueueFull,
@@ -28,14 +27,15 @@ from llmlaunch.worker.errors import (
     first_line,
     reason,
 )
-from llmlaunch.worker.output.answer import Answer
+from llmlaunch.worker.output.answer import AnswerBuilder
+from llmlaunch.worker.types import EngineLoad, FinishReason, GenerationRequest, Piece, Sink
 
 log = logging.getLogger(__name__)
 
 Deliver = Callable[[list[tuple[Sink, Piece]]], None]
 
 
-class Engine:
+class GenerationEngine:
     """Runs one strategy in one thread. Public methods may be called from any thread."""
 
     def __init__(
@@ -49,10 +49,11 @@ class Engine:
         most: int = 1 << 30,
         before_step: Callable[[], None] = lambda: None,
     ) -> None:
-        """``decode(tokens, skip_special)`` → text; ``ends``: the model's end tokens; ``most``: requests at once, waiting ones too.
+        """``decode(tokens, skip_special)`` → text; ``ends``: the model's end tokens; ``most``: maximum number of requests,
+        waiting ones included.
 
-        ``lost`` is told when the engine ends because nothing can be computed any more, and ``before_step`` called before
-        every step, both in the engine's thread.
+        ``lost`` is called when the engine ends because the device can no longer be used, ``before_step`` before every
+        step, both in the engine's thread.
         """
         self._strategy = strategy
         self._decode = decode
@@ -61,10 +62,10 @@ class Engine:
         self._lost = lost
         self._most = most
         self._before_step = before_step
-        self._inbox: queue.SimpleQueue[tuple[Answer, Sink] | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[tuple[AnswerBuilder, Sink] | None] = queue.SimpleQueue()
         self._cancelled: set[str] = set()
         self._pending: dict[str, Sink] = {}
-        self._counts: dict[str, Answer] = {}
+        self._counts: dict[str, AnswerBuilder] = {}
         self._lock = threading.Lock()
         self._stopping = False
         self._thread = threading.Thread(target=self._main, name="engine", daemon=True)
@@ -75,16 +76,16 @@ class Engine:
 
     @property
     def pending(self) -> int:
-        """Requests that are not over."""
+        """Number of requests that have not ended."""
         return len(self._pending)
 
     def start(self) -> None:
         self._thread.start()
 
     def submit(self, request: GenerationRequest, sink: Sink) -> None:
-        """Take a request; its news go to ``sink``. Raises QueueFull, or Unavailable when the engine is ending."""
+        """Take a request; its output goes to ``sink``. Raises QueueFull, or Unavailable during shutdown."""
         skip = request.skip_special_tokens
-        answer = Answer(request, lambda tokens: self._decode(tokens, skip), self._ends)
+        answer = AnswerBuilder(request, lambda tokens: self._decode(tokens, skip), self._ends)
         with self._lock:
             if self._stopping:
                 raise Unavailable("the worker is shutting down")
@@ -94,18 +95,18 @@ class Engine:
         self._inbox.put((answer, sink))
 
     def cancel(self, request_id: str) -> None:
-        """End a request at the next step. Nothing happens when it is over already."""
+        """End a request at the next step. Does nothing if it has ended already."""
         with self._lock:
             if request_id not in self._pending:
                 return
             self._cancelled.add(request_id)
         self._inbox.put(None)
 
-    def load(self) -> Load:
+    def load(self) -> EngineLoad:
         return replace(self._strategy.load())
 
     def stop(self, timeout_s: float = 5.0) -> None:
-        """End the thread after its step; requests that are not over are told so."""
+        """Stop the thread after the current step; requests that have not ended get an error."""
         with self._lock:
             self._stopping = True
         self._inbox.put(None)
@@ -132,7 +133,7 @@ class Engine:
                 self._hand_out(news)
 
     def _receive(self) -> None:
-        """Take in what has come; wait for something when there is nothing to compute."""
+        """Take all requests from the inbox; block if there is nothing to compute."""
         block = not (self._strategy.busy or self._cancelled or self._stopping)
         while True:
             try:
@@ -143,7 +144,7 @@ class Engine:
             if item is not None:
                 self._admit(*item)
 
-    def _admit(self, answer: Answer, sink: Sink) -> None:
+    def _admit(self, answer: AnswerBuilder, sink: Sink) -> None:
         request_id = answer.request.request_id
         self._counts[request_id] = answer
         try:
@@ -151,17 +152,18 @@ class Engine:
         except ApiError as error:
             self._hand_out([(request_id, Piece(error=error))])
         except Exception as error:
-            log.exception("request %s could not be taken", request_id)
-            self._hand_out([(request_id, Piece(error=EngineFault(f"the engine could not take it: {error}")))])
+            log.exception("request %s could not be accepted", request_id)
+            fault = EngineFault(f"the engine could not accept the request: {error}")
+            self._hand_out([(request_id, Piece(error=fault))])
 
     def _drop_cancelled(self) -> None:
         with self._lock:
-            # Those still in the inbox come with the next round.
+            # Requests still in the inbox are handled in the next round.
             names = [name for name in self._cancelled if name in self._counts]
         news = []
         for name in names:
             self._strategy.remove(name)
-            piece = Piece(finish=Finish.CANCELLED, completion_tokens=self._counts[name].count)
+            piece = Piece(finish=FinishReason.CANCELLED, completion_tokens=self._counts[name].count)
             news.append((name, piece))
         self._hand_out(news)
 
@@ -181,7 +183,7 @@ class Engine:
             self._deliver(bundle)
 
     def _fault(self, error: Exception) -> None:
-        """A step raised: nobody knows what is in the cache, so all that were in it are told, and it starts afresh."""
+        """A step failed. The state of the cache is unknown, so all its requests fail and the cache is recreated."""
         if _out_of_memory(error):
             log.error("out of memory in a step with %d requests: %s", len(self._counts), first_line(error))
             answer: ApiError = Unavailable(
@@ -196,8 +198,8 @@ class Engine:
         try:
             self._strategy.recover()
         except Exception as refusal:
-            end = refusal if isinstance(refusal, CanNotGoOn) else CanNotGoOn(reason(refusal))
-            log.error("the engine can not start afresh: %s", end.message)
+            end = refusal if isinstance(refusal, DeviceLostError) else DeviceLostError(reason(refusal))
+            log.error("the engine cannot recover: %s", end.message)
             with self._lock:
                 self._stopping = True
             self._lost(end)

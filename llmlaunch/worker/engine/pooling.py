@@ -1,7 +1,7 @@
-"""How a model's token vectors become one vector: as its sentence-transformers files say.
+"""How token vectors are pooled into one vector, as the model's sentence-transformers files specify.
 
-``modules.json`` lists the steps (transformer, pooling, dense, normalize), each with a folder of its own;
-https://sbert.net/docs/package_reference/sentence_transformer/models.html describes them.
+``modules.json`` lists the steps (transformer, pooling, dense, normalize), each with its own folder; see
+https://sbert.net/docs/package_reference/sentence_transformer/models.html.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from llmlaunch.worker.errors import CanNotServe
+from llmlaunch.worker.errors import StartupError
 
 MODES = {
     "pooling_mode_cls_token": "cls",
@@ -33,39 +33,39 @@ ACTIVATIONS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Dense:
+class DenseLayer:
     weight: Tensor
     bias: Tensor | None
     activation: Any
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class PoolingRecipe:
     """``modes`` are concatenated in this order."""
 
     modes: tuple[str, ...] = ("mean",)
-    dense: tuple[Dense, ...] = ()
+    dense: tuple[DenseLayer, ...] = ()
     normalize: bool = False
     transformer: str = ""
-    """The folder of the transformer itself, inside the model's."""
+    """Folder of the transformer itself, relative to the model's."""
     longest: int | None = None
-    """Tokens."""
+    """Maximum number of tokens."""
     lower_case: bool = False
     prompt: str = ""
-    """Put before every text."""
+    """Prefix of every text."""
 
 
-def read(folder: Path) -> Recipe:
-    """The recipe of the model in ``folder``; mean of all tokens when it says nothing.
+def read(folder: Path) -> PoolingRecipe:
+    """The pooling of the model in ``folder``; the mean of all tokens if there is no modules.json.
 
-    Raises CanNotServe for a step that is not known: its vectors would be wrong.
+    Raises StartupError for an unknown step: its vectors would be wrong.
     """
     listed = _json(folder / "modules.json")
     if not isinstance(listed, list):
-        return Recipe()
+        return PoolingRecipe()
     transformer, normalize = "", False
     modes: tuple[str, ...] = ("mean",)
-    dense: list[Dense] = []
+    dense: list[DenseLayer] = []
     for module in listed:
         kind = str(module.get("type", "")).rsplit(".", 1)[-1]
         place = folder / str(module.get("path", ""))
@@ -78,11 +78,11 @@ def read(folder: Path) -> Recipe:
         elif kind == "Normalize":
             normalize = True
         elif kind != "Dropout":
-            raise CanNotServe(f"{folder / 'modules.json'}: the step {kind!r} is not supported")
+            raise StartupError(f"{folder / 'modules.json'}: the step {kind!r} is not supported")
     settings = _json(folder / transformer / "sentence_bert_config.json") or {}
     own = _json(folder / "config_sentence_transformers.json") or {}
     name = own.get("default_prompt_name")
-    return Recipe(
+    return PoolingRecipe(
         modes=modes,
         dense=tuple(dense),
         normalize=normalize,
@@ -99,7 +99,7 @@ def _json(path: Path) -> Any:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise CanNotServe(f"{path} can not be read: {error}") from error
+        raise StartupError(f"{path} cannot be read: {error}") from error
 
 
 def _modes(config: dict[str, Any]) -> tuple[str, ...]:
@@ -108,25 +108,25 @@ def _modes(config: dict[str, Any]) -> tuple[str, ...]:
     chosen = [named] if isinstance(named, str) else chosen
     unknown = set(chosen) - set(MODES.values())
     if unknown:
-        raise CanNotServe(f"pooling {', '.join(sorted(unknown))!r} is not supported")
+        raise StartupError(f"pooling {', '.join(sorted(unknown))!r} is not supported")
     return tuple(chosen) or ("mean",)
 
 
-def _dense(place: Path) -> Dense:
+def _dense(place: Path) -> DenseLayer:
     config = _json(place / "config.json") or {}
     name = str(config.get("activation_function", "torch.nn.modules.linear.Identity"))
     if name not in ACTIVATIONS:
-        raise CanNotServe(f"{place}: activation {name!r} is not supported")
+        raise StartupError(f"{place}: activation {name!r} is not supported")
     if (place / "model.safetensors").exists():
         from safetensors.torch import load_file
 
         tensors = load_file(place / "model.safetensors")
     else:
         tensors = torch.load(place / "pytorch_model.bin", map_location="cpu", weights_only=True)
-    return Dense(tensors["linear.weight"], tensors.get("linear.bias"), ACTIVATIONS[name])
+    return DenseLayer(tensors["linear.weight"], tensors.get("linear.bias"), ACTIVATIONS[name])
 
 
-def pool(states: Tensor, mask: Tensor, recipe: Recipe) -> Tensor:
+def pool(states: Tensor, mask: Tensor, recipe: PoolingRecipe) -> Tensor:
     """``states`` ``[texts, tokens, size]`` with their 0/1 ``mask`` → vectors ``[texts, size']`` in float32."""
     states = states.float()
     weights = mask[..., None].to(states.dtype)

@@ -1,117 +1,110 @@
-"""From logits to tokens: each row by its own rules and its own random numbers."""
+"""From logits to tokens: each row with its own sampling parameters and random numbers."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from llmlaunch.worker.engine.types import Sampling, TokenLogprob
+from llmlaunch.worker.types import DecodingConstraint, Sampling, TokenLogprob
 
 CANDIDATES = 256
-"""The nucleus is looked for among this many likeliest tokens first; only where it is larger is everything sorted."""
+"""The nucleus is searched among this many likeliest tokens first; only if it is larger is everything sorted."""
 FEW_CANDIDATES = 64
-"""Enough where every row's top_k is no more."""
+"""Enough if every row's top_k is at most this."""
 GROUP = 32
-"""Neighbouring tokens of which only the likeliest is looked at first, while the candidates are searched."""
-
-
-class Form(Protocol):
-    """What an answer may say next; see ``guide``."""
-
-    def restrict(self, logits: Tensor) -> None: ...
-
-    def take(self, token: int) -> None: ...
+"""The search for candidates looks at the likeliest of this many neighbouring tokens first."""
 
 
 @dataclass(slots=True)
-class Voice:
-    """How one request speaks: its rules, its random numbers, and what it has said as far as its rules ask."""
+class SamplingState:
+    """Sampling state of one request: its parameters, its random numbers, and the tokens its penalties need."""
 
     rules: Sampling
     chance: random.Random
     prompt: tuple[int, ...] = ()
     said: list[int] = field(default_factory=list)
     banned: tuple[int, ...] = ()
-    """Tokens that may not come yet: the end, before min_tokens."""
-    guide: Form | None = None
+    """Tokens that are not allowed yet: the end tokens, before min_tokens."""
+    constraint: DecodingConstraint | None = None
 
     @classmethod
-    def of(cls, rules: Sampling, prompt: Sequence[int], guide: Form | None = None) -> Voice:
+    def of(
+        cls, rules: Sampling, prompt: Sequence[int], constraint: DecodingConstraint | None = None
+    ) -> SamplingState:
         # Mersenne Twister, so that a seed means the same on every device and machine.
         kept = tuple(prompt) if rules.repetition_penalty != 1 else ()
-        return cls(rules, random.Random(rules.seed), kept, guide=guide)
+        return cls(rules, random.Random(rules.seed), kept, constraint=constraint)
 
 
-def sample(logits: Tensor, voices: Sequence[Voice]) -> tuple[list[int], list[TokenLogprob | None]]:
-    """The next token of every row of ``logits`` ``[rows, vocabulary]``, and its logprob where it was asked for.
+def sample(logits: Tensor, states: Sequence[SamplingState]) -> tuple[list[int], list[TokenLogprob | None]]:
+    """The next token of every row of ``logits`` ``[rows, vocabulary]``, and its logprob if requested.
 
-    Logprobs are the model's own, before temperature and penalties, as vLLM gives them.
+    Logprobs are from before temperature and penalties, as in vLLM.
     """
     raw = logits.float()
-    shaped = _reshape(raw, voices)
-    tokens = [0] * len(voices)
-    greedy = [row for row, voice in enumerate(voices) if voice.rules.greedy]
+    shaped = _reshape(raw, states)
+    tokens = [0] * len(states)
+    greedy = [row for row, state in enumerate(states) if state.rules.greedy]
     if greedy:
-        picked = likeliest_one(shaped if len(greedy) == len(voices) else shaped[greedy]).tolist()
+        picked = likeliest_one(shaped if len(greedy) == len(states) else shaped[greedy]).tolist()
         for row, token in zip(greedy, picked, strict=True):
             tokens[row] = token
-    drawn = [row for row, voice in enumerate(voices) if not voice.rules.greedy]
+    drawn = [row for row, state in enumerate(states) if not state.rules.greedy]
     if drawn:
-        rows = shaped if len(drawn) == len(voices) else shaped[drawn]
-        for row, token in zip(drawn, _draw(rows, [voices[row] for row in drawn]), strict=True):
+        rows = shaped if len(drawn) == len(states) else shaped[drawn]
+        for row, token in zip(drawn, _draw(rows, [states[row] for row in drawn]), strict=True):
             tokens[row] = token
-    for voice, token in zip(voices, tokens, strict=True):
-        voice.said.append(token)
-        if voice.guide is not None:
-            voice.guide.take(token)
-    return tokens, logprobs(raw, tokens, [voice.rules.logprobs for voice in voices])
+    for state, token in zip(states, tokens, strict=True):
+        state.said.append(token)
+        if state.constraint is not None:
+            state.constraint.take(token)
+    return tokens, logprobs(raw, tokens, [state.rules.logprobs for state in states])
 
 
-def _reshape(raw: Tensor, voices: Sequence[Voice]) -> Tensor:
-    """Biases, penalties and bans. Rows without any are left as they are."""
+def _reshape(raw: Tensor, states: Sequence[SamplingState]) -> Tensor:
+    """Apply biases, penalties and bans. Rows without any are left unchanged."""
     shaped = raw
-    for row, voice in enumerate(voices):
-        if not (voice.rules.reshapes or voice.banned or voice.guide):
+    for row, state in enumerate(states):
+        if not (state.rules.reshapes or state.banned or state.constraint):
             continue
         if shaped is raw:
             shaped = raw.clone()
-        _reshape_row(shaped[row], voice)
+        _reshape_row(shaped[row], state)
     return shaped
 
 
-def _reshape_row(logits: Tensor, voice: Voice) -> None:
-    rules = voice.rules
+def _reshape_row(logits: Tensor, state: SamplingState) -> None:
+    rules = state.rules
     if rules.repetition_penalty != 1:
-        seen = torch.tensor(sorted({*voice.prompt, *voice.said}), device=logits.device)
+        seen = torch.tensor(sorted({*state.prompt, *state.said}), device=logits.device)
         seen = seen[seen < len(logits)]
         values = logits[seen]
         penalised = torch.where(
             values > 0, values / rules.repetition_penalty, values * rules.repetition_penalty
         )
-        most = torch.finfo(logits.dtype).max  # infinite logits have no softmax
+        most = torch.finfo(logits.dtype).max  # softmax needs finite logits
         logits[seen] = torch.where(values.isfinite(), penalised.clamp(-most, most), values)
-    if voice.said and (rules.presence_penalty or rules.frequency_penalty):
-        said, counts = torch.tensor(voice.said, device=logits.device).unique(return_counts=True)  # type: ignore[no-untyped-call]
+    if state.said and (rules.presence_penalty or rules.frequency_penalty):
+        said, counts = torch.tensor(state.said, device=logits.device).unique(return_counts=True)  # type: ignore[no-untyped-call]
         logits[said] -= rules.presence_penalty + rules.frequency_penalty * counts
     for token, bias in rules.logit_bias:
         if 0 <= token < len(logits):
             logits[token] += bias
-    if voice.banned:
-        logits[list(voice.banned)] = float("-inf")
-    if voice.guide is not None:
-        voice.guide.restrict(logits)
+    if state.banned:
+        logits[list(state.banned)] = float("-inf")
+    if state.constraint is not None:
+        state.constraint.restrict(logits)
 
 
-def _draw(logits: Tensor, voices: Sequence[Voice]) -> list[int]:
-    """One uniform number a row, put through the inverse of the row's cumulative distribution."""
-    rules = [voice.rules for voice in voices]
-    chances = torch.tensor([[v.chance.random()] for v in voices], dtype=torch.float64, device=logits.device)
-    tokens = [0] * len(voices)
+def _draw(logits: Tensor, states: Sequence[SamplingState]) -> list[int]:
+    """Sample with one uniform number per row, by inverting the row's cumulative distribution."""
+    rules = [state.rules for state in states]
+    chances = torch.tensor([[v.chance.random()] for v in states], dtype=torch.float64, device=logits.device)
+    tokens = [0] * len(states)
     whole = [row for row, r in enumerate(rules) if r.top_p >= 1 and not r.top_k and not r.min_p]
     cut = [row for row in range(len(rules)) if row not in whole]
     for rows, draw in ((whole, _draw_whole), (cut, _draw_cut)):
@@ -126,14 +119,14 @@ def _draw(logits: Tensor, voices: Sequence[Voice]) -> list[int]:
 
 
 def _draw_whole(logits: Tensor, rules: Sequence[Sampling], chances: Tensor) -> list[int]:
-    """Draw from all tokens."""
+    """Sample from all tokens."""
     scaled = _scaled(logits, logits.amax(-1, keepdim=True), _column([r.temperature for r in rules], logits))
     picked: list[int] = _invert(scaled.softmax(-1).to(torch.float64).cumsum(-1), chances).tolist()
     return picked
 
 
 def _draw_cut(logits: Tensor, rules: Sequence[Sampling], chances: Tensor) -> list[int]:
-    """Draw where top_k, min_p or top_p leave only the likeliest tokens; in this order, as vLLM applies them."""
+    """Sample where top_k, min_p or top_p restrict the tokens; applied in this order, as in vLLM."""
     vocabulary = logits.shape[-1]
     top_k = [min(r.top_k, vocabulary) or vocabulary for r in rules]
     few = max(top_k) <= FEW_CANDIDATES
@@ -144,7 +137,7 @@ def _draw_cut(logits: Tensor, rules: Sequence[Sampling], chances: Tensor) -> lis
     limits, nucleus = _column(top_k, logits), _column([r.top_p for r in rules], logits)
     floors = _column([r.min_p for r in rules], logits)
     inside = torch.arange(most, device=logits.device)[None] < limits
-    # What all tokens that top_k leaves weigh together: the whole vocabulary for rows without it.
+    # The normalizer over all tokens within top_k: over the whole vocabulary for rows without it.
     total = scaled.masked_fill(~inside, float("-inf")).logsumexp(-1, keepdim=True)
     open_rows = [row for row, limit in enumerate(top_k) if limit == vocabulary]
     if open_rows:
@@ -157,14 +150,14 @@ def _draw_cut(logits: Tensor, rules: Sequence[Sampling], chances: Tensor) -> lis
         :, 0
     ].tolist()
     if open_rows and most < vocabulary:
-        # A nucleus (or floor) that reaches beyond the candidates: that row looks at everything, which is rare and slow.
+        # A nucleus (or min_p) that reaches beyond the candidates needs all tokens, which is rare and slow.
         for row in ((limits > most) & (kept[:, -1:] > 0))[:, 0].nonzero()[:, 0].tolist():
             picked[row] = _draw_slowly(logits[row], rules[row], chances[row : row + 1])
     return picked
 
 
 def _draw_slowly(logits: Tensor, rules: Sampling, chance: Tensor) -> int:
-    """Draw for one row, with all its tokens in order."""
+    """Sample one row with all its tokens sorted."""
     values, order = logits.sort(descending=True)
     weights = _scaled(values, values[:1], rules.temperature).softmax(-1)
     weights *= (weights.cumsum(-1) - weights) < rules.top_p
@@ -177,12 +170,12 @@ def _column(values: Sequence[float], like: Tensor) -> Tensor:
 
 
 def _scaled(logits: Tensor, highest: Tensor, temperature: Tensor | float) -> Tensor:
-    """Logits by temperature, from 0 downwards: dividing by a low one would leave the range of floats otherwise."""
+    """Logits divided by temperature, with maximum 0: dividing by a low temperature would overflow otherwise."""
     return (logits - highest) / temperature
 
 
 def likeliest_one(logits: Tensor) -> Tensor:
-    """As ``argmax``, the first of several alike; several times as fast for a large vocabulary."""
+    """Like ``argmax`` (the first of equal maxima), but several times as fast for a large vocabulary."""
     rows, vocabulary = logits.shape
     if vocabulary % GROUP:
         return logits.argmax(-1)
@@ -192,9 +185,9 @@ def likeliest_one(logits: Tensor) -> Tensor:
 
 
 def likeliest(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """As ``topk``, and several times as fast for a few of a large vocabulary.
+    """Like ``topk``, but several times as fast for a few of a large vocabulary.
 
-    The highest ``count`` lie in the ``count`` groups with the highest maxima: only these are looked at one by one.
+    The highest ``count`` lie within the ``count`` groups with the highest maxima: only these are examined.
     """
     rows, vocabulary = logits.shape
     groups = vocabulary // GROUP
@@ -208,15 +201,15 @@ def likeliest(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _invert(mass: Tensor, chances: Tensor) -> Tensor:
-    """Index of the first place where the cumulated ``mass`` exceeds the row's share of its total."""
+    """Index where the cumulative ``mass`` exceeds the row's random number times its total."""
     place = torch.searchsorted(mass, chances * mass[:, -1:], right=True)[:, 0]
-    # Where rounding leaves nothing above, the last place that weighs anything.
+    # If rounding leaves nothing above, take the last index with any mass.
     last = torch.searchsorted(mass, mass[:, -1:].contiguous(), right=False)[:, 0]
     return torch.minimum(place, last).clamp_(max=mass.shape[1] - 1)
 
 
 def logprobs(raw: Tensor, tokens: Sequence[int], wanted: Sequence[int | None]) -> list[TokenLogprob | None]:
-    """Logprobs of ``tokens`` under ``raw`` logits, for the rows that want them."""
+    """Logprobs of ``tokens`` under the ``raw`` logits, for the rows that want them."""
     found: list[TokenLogprob | None] = [None] * len(tokens)
     rows = [row for row, want in enumerate(wanted) if want is not None]
     if not rows:

@@ -1,21 +1,21 @@
-"""Who computes what in the next step. Pure: plain data in, plain data out; no tensors, no clock, no chance.
+"""What the next step computes. Pure: plain data in, plain data out; no tensors, no clock, no randomness.
 
-Every request lives in one row ("slot") of the KV cache, from column 0 on: column and position are the same number.
-A step is a list of spans, the tokens that each running request still has to push through the model::
+Every request lives in one row of the KV cache, from column 0 on: column and position are the same number.
+A step is a list of spans, the tokens of running requests that still have to go through the model::
 
     waiting ──admit──► running: tokens[done:] to compute ──► none left: a token was sampled ──► append, and again
                                 long prompts: a budget a step               │
                                                                             ▼
-                                          finished · cancelled: the row keeps its tokens for whoever shares them
+                                          finished · cancelled: the row keeps its tokens for requests that share them
 
-A decode is a span of one token; a chunk of a prompt is a longer one. Both go through the model in one pass.
+A decode is a span of one token; a prompt chunk is a longer one. Both go through the model in one pass.
 
-Room. A request holds room for its prompt and for the answer that it is expected to give; one that goes on beyond that
-takes more, piece by piece. When there is no more, the last in rank goes back into the queue with the tokens it has,
-and computes them again later. The first in rank always goes on, so nothing ever waits in a circle.
+Room. A request reserves room for its prompt and its expected answer; a longer answer takes more, piece by piece. When
+memory runs out, the running request that ranks last is preempted: it goes back into the queue with its tokens, and
+computes them again later. The first in rank always continues, so requests never wait in a circle.
 
-Rank. Lower priorities first, then by arrival; but whoever was passed over :data:`MOST_OVERTAKES` times comes before
-all that were not, so a steady flow of urgent requests delays the others and never stops them.
+Rank. Lower priority values first, then by arrival; but a request that was overtaken :data:`MOST_OVERTAKES` times comes
+before all that were not, so a steady flow of urgent requests delays the others but never starves them.
 """
 
 from __future__ import annotations
@@ -24,28 +24,20 @@ import bisect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from llmlaunch.worker.kv.types import Capacity, CopyColumns, DropRow, Span
+
 LEAST_REUSE = 8
-"""Tokens: a shorter common prefix is not worth a copy."""
+"""Tokens: a shorter common prefix is not worth copying."""
 MOST_OVERTAKES = 64
-"""Times that later requests, or their prompts, may go before one that waits."""
+"""Maximum number of times that later requests, or their prompts, may overtake a waiting one."""
 GROWTH = 256
-"""Tokens of room that an answer takes at a time, once it is longer than expected."""
+"""Tokens of room that an answer takes at a time once it is longer than expected."""
 EVEN_CHUNK = 128
-"""Tokens of a prompt that is always cut at the same places."""
+"""Chunk size, in tokens, of prompts that are always split at the same positions."""
 
 
 @dataclass(frozen=True, slots=True)
-class Capacity:
-    """What the cache holds. ``columns`` is also the longest request; both in tokens."""
-
-    rows: int
-    columns: int
-    tokens: int
-    """In all rows together; rows × columns or less."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ticket:
+class ScheduledRequest:
     """A request as the scheduler sees it."""
 
     request_id: str
@@ -53,13 +45,13 @@ class Ticket:
     max_new: int
     priority: int = 0
     reuse: bool = True
-    """Whether it may build on columns that another request computed."""
+    """Whether it may reuse columns that another request computed."""
     after: str = ""
     """A request with the same prompt, whose computation is worth waiting for."""
     expected: int | None = None
-    """Tokens of the answer that room is held for from the start. None: all of ``max_new``, and it is never sent back."""
+    """Tokens of the answer that room is reserved for at the start. None: all of ``max_new``, and no preemption."""
     even: bool = False
-    """Whether its prompt is cut at the same places whatever else there is, so that it is rounded alike every time."""
+    """Whether its prompt is always split at the same positions, so that it is rounded the same way every time."""
 
     @property
     def need(self) -> int:
@@ -70,73 +62,43 @@ Rank = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
-    """Tokens of one request for one step, going to columns ``start``… of ``row``."""
-
-    request_id: str
-    row: int
-    start: int
-    tokens: tuple[int, ...]
-    samples: bool
-    """Whether the logits after its last token are drawn from."""
-    prompt: bool
-    """Whether it computes the prompt rather than the newest token."""
-
-
-@dataclass(frozen=True, slots=True)
-class Copy:
-    """Columns 0…``columns`` of row ``source`` are wanted in ``target`` before the step computes."""
-
-    source: int
-    target: int
-    columns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Drop:
-    """Nobody wants the columns of ``row`` any more: its memory may go back."""
-
-    row: int
-
-
-@dataclass(frozen=True, slots=True)
 class Step:
-    """``moves`` first, in their order, then all ``spans`` in one pass."""
+    """``moves`` first, in order, then all ``spans`` in one forward pass."""
 
-    moves: tuple[Copy | Drop, ...] = ()
+    moves: tuple[CopyColumns | DropRow, ...] = ()
     spans: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Unread:
-    """What is left of a prompt."""
+class PendingPrompt:
+    """The part of a prompt that is not computed yet."""
 
     tokens: int
     begun: bool = False
-    """A piece of it was computed in an earlier step."""
+    """Whether a chunk of it was computed in an earlier step."""
 
 
 @dataclass(slots=True)
 class _Running:
-    ticket: Ticket
+    ticket: ScheduledRequest
     row: int
     tokens: list[int]
     done: int
     cached: int
     arrival: int
     room: int
-    """Tokens that it may fill."""
+    """Tokens that it has reserved."""
     overtaken: int
     held: int
-    """Columns that its row took in memory when the request came to it."""
+    """Columns of its row that were in memory when the request got it."""
 
     @property
     def left(self) -> int:
         return len(self.tokens) - self.done
 
     @property
-    def unread(self) -> Unread:
-        return Unread(self.left, begun=self.done > self.cached)
+    def unread(self) -> PendingPrompt:
+        return PendingPrompt(self.left, begun=self.done > self.cached)
 
     @property
     def decoding(self) -> bool:
@@ -157,27 +119,27 @@ class _Running:
 
 @dataclass(slots=True)
 class _Idle:
-    """A row without a request, with the tokens that its columns still stand for."""
+    """A row without a request, and the tokens its columns still hold."""
 
     tokens: list[int] = field(default_factory=list)
     used: int = 0
     held: int = 0
-    """Columns that were written since the row was last dropped: a shorter request leaves more than its tokens."""
+    """Columns written since the row was last released: a shorter request leaves more than its own tokens."""
 
 
 @dataclass(order=True, slots=True)
 class _Waiting:
     key: Rank
-    ticket: Ticket = field(compare=False)
+    ticket: ScheduledRequest = field(compare=False)
     tokens: list[int] = field(compare=False)
     arrival: int = field(compare=False)
     overtaken: int = field(default=0, compare=False)
     cached: int | None = field(default=None, compare=False)
-    """What it found computed when it first ran; None: it has not run yet."""
+    """Reused prompt tokens when it first ran; None: it has not run yet."""
 
     @property
     def room(self) -> int:
-        """Tokens to hold when it starts."""
+        """Tokens to reserve when it starts."""
         if self.ticket.expected is None:
             return self.ticket.need
         said = len(self.tokens) - len(self.ticket.prompt)
@@ -185,13 +147,13 @@ class _Waiting:
         return min(self.ticket.need, len(self.ticket.prompt) + expected)
 
 
-def _rank(ticket: Ticket, arrival: int, overtaken: int) -> Rank:
-    """What sorts before runs before."""
+def _rank(ticket: ScheduledRequest, arrival: int, overtaken: int) -> Rank:
+    """Sort key: lower runs first."""
     return (0, 0, arrival) if overtaken >= MOST_OVERTAKES else (1, ticket.priority, arrival)
 
 
 class Scheduler:
-    """Keeps the requests of one engine. Not thread-safe: the engine's thread alone calls it."""
+    """The requests of one engine. Not thread-safe: used by the engine's thread alone."""
 
     def __init__(self, capacity: Capacity) -> None:
         self.capacity = capacity
@@ -200,11 +162,11 @@ class Scheduler:
         self._idle: dict[int, _Idle] = {row: _Idle() for row in range(capacity.rows)}
         self._arrivals = 0
         self._ticks = 0
-        self.sent_back = 0
-        """How often a request had to make room and wait again, so far."""
-        self._moves: list[Copy | Drop] = []
+        self.preempted = 0
+        """Number of preemptions so far."""
+        self._moves: list[CopyColumns | DropRow] = []
 
-    # -- what is there -------------------------------------------------------------------------------------------
+    # -- queries -------------------------------------------------------------------------------------------------
 
     @property
     def running(self) -> int:
@@ -220,7 +182,7 @@ class Scheduler:
 
     @property
     def kv_used(self) -> float:
-        """Share of the cache that running requests fill, 0 to 1."""
+        """Fraction of the cache that running requests fill, 0 to 1."""
         return min(1.0, sum(r.done for r in self._running.values()) / max(1, self.capacity.tokens))
 
     def requests(self) -> Iterator[str]:
@@ -232,7 +194,7 @@ class Scheduler:
         return running.row if running else None
 
     def cached(self, request_id: str) -> int:
-        """Prompt tokens of a running request that another had computed."""
+        """Prompt tokens of a running request that were reused from another."""
         return self._running[request_id].cached
 
     def decoding(self) -> int:
@@ -240,12 +202,12 @@ class Scheduler:
 
     # -- events --------------------------------------------------------------------------------------------------
 
-    def add(self, ticket: Ticket) -> None:
-        """Take a request. Raises ValueError for one that can never fit, or is here already."""
+    def add(self, ticket: ScheduledRequest) -> None:
+        """Take a request. Raises ValueError if it can never fit, or its id is already in use."""
         if not self.fits_ever(len(ticket.prompt), ticket.max_new):
-            raise ValueError(f"{ticket.request_id} needs more than the cache has")
+            raise ValueError(f"{ticket.request_id} needs more room than the cache has")
         if any(ticket.request_id == known for known in self.requests()):
-            raise ValueError(f"{ticket.request_id} is here already")
+            raise ValueError(f"{ticket.request_id} is already in use")
         self._arrivals += 1
         self._queue(ticket, list(ticket.prompt), self._arrivals, overtaken=0, cached=None)
 
@@ -254,11 +216,11 @@ class Scheduler:
         return prompt > 0 and need <= self.capacity.columns and need <= self.capacity.tokens
 
     def advance(self, request_id: str, token: int) -> None:
-        """``token`` was sampled after the request's last span."""
+        """Append ``token``, which was sampled after the request's last span."""
         self._running[request_id].tokens.append(token)
 
     def remove(self, request_id: str) -> bool:
-        """The request is over, for whatever reason. Its row stays readable for others. False: it is not here."""
+        """End a request. Its row stays available for reuse. False: it was not found."""
         running = self._running.pop(request_id, None)
         if running is not None:
             self._retire(running)
@@ -270,17 +232,19 @@ class Scheduler:
         return False
 
     def forget(self) -> None:
-        """No column can be trusted any more (the device failed): no idle row is reused."""
+        """Invalidate all idle rows: the device failed, and their content is unknown."""
         for row in self._idle:
             self._drop(row)
 
     # -- the decision --------------------------------------------------------------------------------------------
 
-    def step(self, prompt_budget: int, burst: Callable[[Sequence[Unread]], int] = lambda prompts: 0) -> Step:
-        """The next step. ``prompt_budget``: how many tokens of prompts it may compute beside the decodes.
+    def step(
+        self, prompt_budget: int, burst: Callable[[Sequence[PendingPrompt]], int] = lambda prompts: 0
+    ) -> Step:
+        """The next step. ``prompt_budget``: maximum number of prompt tokens in it.
 
-        ``burst`` may raise that, told what is left of each prompt, first in rank first. The budget is at least
-        one token, so that prompts always move on. The caller must compute every span.
+        ``burst`` may raise the budget; it gets what is left of each prompt, in order of rank. The budget is at least one
+        token, so prompts always make progress. The caller must compute every span.
         """
         self._ticks += 1
         self._grow()
@@ -321,32 +285,32 @@ class Scheduler:
     # -- admission -----------------------------------------------------------------------------------------------
 
     def _grow(self) -> None:
-        """Give room to answers that are longer than expected; those last in rank go back where there is none."""
+        """Reserve room for answers that are longer than expected; preempt the last in rank when there is none."""
         for running in self._running.values():
             if len(running.tokens) > running.room:
                 running.room = min(running.ticket.need, len(running.tokens) + GROWTH)
         while self._reserved() > self.capacity.tokens:
-            # Firm ones fit together, or they would not have been let in: somebody can go.
+            # Requests that are never preempted fit together, or they would not have been admitted.
             last = max((r for r in self._running.values() if not r.firm), key=lambda r: r.rank)
-            self._send_back(last)
+            self._preempt(last)
         self._clear(self.capacity.tokens - self._reserved())
 
     def _reserved(self) -> int:
         return sum(r.reserve for r in self._running.values())
 
-    def _send_back(self, running: _Running) -> None:
+    def _preempt(self, running: _Running) -> None:
         del self._running[running.ticket.request_id]
         self._retire(running)
-        self.sent_back += 1
+        self.preempted += 1
         self._queue(running.ticket, running.tokens, running.arrival, running.overtaken, running.cached)
 
     def _admit(self) -> None:
-        """Move those that fit from the queue into rows, in order: one that does not fit makes those behind it wait."""
+        """Move waiting requests into rows, in order; one that does not fit makes all behind it wait."""
         at = 0
         while at < len(self._waiting) and self._idle:
             waiting = self._waiting[at]
             if waiting.overtaken < MOST_OVERTAKES and self._shares_soon(waiting):
-                at += 1  # its prompt is being computed for another; it is cheaper to wait for that
+                at += 1  # its prompt is being computed for another request; waiting for that is cheaper
                 continue
             free = self.capacity.tokens - self._reserved() - waiting.room
             if free < 0:
@@ -357,7 +321,7 @@ class Scheduler:
             at -= self._pass_over(waiting.arrival, at)
 
     def _pass_over(self, arrival: int, at: int) -> int:
-        """Count who waits for longer than ``arrival``; returns how many of the first ``at`` moved to the front."""
+        """Count an overtake for all that arrived before ``arrival``; return by how much position ``at`` moves back."""
         passed = [w for w in self._waiting if w.arrival < arrival]
         aged = 0
         for waiting in passed:
@@ -370,7 +334,7 @@ class Scheduler:
         return at if aged else 0
 
     def _shares_soon(self, waiting: _Waiting) -> bool:
-        """Whether another is about to compute most of what this one needs."""
+        """Whether another request is about to compute most of what this one needs."""
         ticket = waiting.ticket
         if not ticket.reuse:
             return False
@@ -389,7 +353,7 @@ class Scheduler:
         return False
 
     def _clear(self, most: int) -> None:
-        """Idle rows give up their memory, oldest first, until they keep ``most`` tokens or less."""
+        """Release the memory of idle rows, oldest first, until they hold at most ``most`` tokens."""
         kept = sum(idle.held for idle in self._idle.values())
         if kept <= most:
             return
@@ -407,7 +371,7 @@ class Scheduler:
         if common and row != source:
             if source in self._idle:
                 self._idle[source].used = self._ticks
-            self._moves.append(Copy(source, row, common))
+            self._moves.append(CopyColumns(source, row, common))
         held = self._idle.pop(row).held
         cached = min(common, len(ticket.prompt)) if waiting.cached is None else waiting.cached
         self._running[ticket.request_id] = _Running(
@@ -415,16 +379,16 @@ class Scheduler:
         )
 
     def _oldest_row(self, spare: int) -> int:
-        """An idle row: an empty one first, then the one unused for longest; ``spare`` only if there is no other."""
+        """An idle row: preferably an empty one, then the least recently used; ``spare`` only if there is no other."""
         return min(
             self._idle,
             key=lambda row: (row == spare, bool(self._idle[row].tokens), self._idle[row].used, row),
         )
 
     def _best_source(self, tokens: list[int]) -> tuple[int, int]:
-        """The row that shares most with ``tokens``, and how many columns: (-1, 0) when it is not worth it.
+        """The row with the longest prefix common with ``tokens``, and its length; (-1, 0) if it is not worth reusing.
 
-        The last token is never shared: its logits are what the request wants.
+        The last token is never reused: its logits are needed.
         """
         best, row = 0, -1
         limit = len(tokens) - 1
@@ -451,17 +415,17 @@ class Scheduler:
     def _drop(self, row: int) -> None:
         if self._idle[row].held:
             self._idle[row] = _Idle()
-            self._moves.append(Drop(row))
+            self._moves.append(DropRow(row))
 
     def _queue(
-        self, ticket: Ticket, tokens: list[int], arrival: int, overtaken: int, cached: int | None
+        self, ticket: ScheduledRequest, tokens: list[int], arrival: int, overtaken: int, cached: int | None
     ) -> None:
         key = _rank(ticket, arrival, overtaken)
         bisect.insort(self._waiting, _Waiting(key, ticket, tokens, arrival, overtaken, cached))
 
 
 def common_prefix(a: list[int], b: list[int], most: int) -> int:
-    """How many of the first ``most`` tokens are the same."""
+    """Length of the common prefix of ``a`` and ``b``, up to ``most``."""
     if a[:most] == b[:most]:
         return most
     low, high = 0, most

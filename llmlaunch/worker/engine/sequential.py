@@ -1,8 +1,8 @@
-"""One request at a time, by transformers' own ``generate``: for models that can not share a cache.
+"""One request at a time, through transformers' own ``generate``: for models that do not support batching.
 
-``generate`` knows every architecture's cache, encoder and start tokens. It runs in a thread of its own and asks, through
-a logits processor, which token comes next; so tokens are drawn here by the same rules as in a batch, and a request can
-end at any token::
+``generate`` handles every architecture's cache, encoder and start tokens. It runs in its own thread and asks, through a
+logits processor, for each next token. So tokens are sampled by the same code as in a batch, and a request can end at
+any token::
 
     step() ◄── logits ── [ thread: model.generate(…) ]
            ── token ──►
@@ -19,44 +19,44 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from llmlaunch.worker.engine.sampler import Voice, sample
-from llmlaunch.worker.engine.types import Load, Piece
-from llmlaunch.worker.loading import placement
-from llmlaunch.worker.output.answer import Answer
+from llmlaunch.worker.compute import device as devices
+from llmlaunch.worker.engine.sampler import SamplingState, sample
+from llmlaunch.worker.output.answer import AnswerBuilder
+from llmlaunch.worker.types import EngineLoad, Piece
 
 NO_TOKEN = -1
-"""Never sampled: given to ``generate`` as its end token, because endings are decided here."""
+"""Never sampled: passed to ``generate`` as its end token, because endings are decided here."""
 
 
-class _Enough(Exception):  # not an error: it unwinds generate
+class _Enough(Exception):  # not an error: it unwinds ``generate``
     pass
 
 
 @dataclass(slots=True)
 class _Talk:
-    """The two ends of a conversation with a running ``generate``."""
+    """The queues between ``step`` and a running ``generate``."""
 
     logits: queue.SimpleQueue[Tensor | BaseException | None]
     tokens: queue.SimpleQueue[int | None]
 
 
-class OneAtATime:
+class SequentialGeneration:
     """A strategy (see ``strategy``): first come, first served."""
 
     mode = "one request at a time"
 
     def __init__(self, model: Any) -> None:
         self._model = model
-        self._waiting: deque[Answer] = deque()
-        self._current: Answer | None = None
-        self._voice: Voice | None = None
+        self._waiting: deque[AnswerBuilder] = deque()
+        self._current: AnswerBuilder | None = None
+        self._state: SamplingState | None = None
         self._talk: _Talk | None = None
 
     @property
     def busy(self) -> bool:
         return self._current is not None or bool(self._waiting)
 
-    def add(self, answer: Answer) -> None:
+    def add(self, answer: AnswerBuilder) -> None:
         self._waiting.append(answer)
 
     def remove(self, request_id: str) -> None:
@@ -67,11 +67,11 @@ class OneAtATime:
             self._waiting = deque(kept)
 
     def step(self) -> list[tuple[str, Piece]]:
-        """One token of the request whose turn it is."""
+        """Compute one token of the current request."""
         if self._current is None:
             self._begin(self._waiting.popleft())
-        answer, voice, talk = self._current, self._voice, self._talk
-        if answer is None or voice is None or talk is None:
+        answer, state, talk = self._current, self._state, self._talk
+        if answer is None or state is None or talk is None:
             return []
         logits = talk.logits.get()
         if isinstance(logits, BaseException):
@@ -80,8 +80,8 @@ class OneAtATime:
         if logits is None:
             self._talk = None
             raise RuntimeError("generate ended before the answer did")
-        voice.banned = answer.banned
-        (token,), (logprob,) = sample(logits, [voice])
+        state.banned = answer.banned
+        (token,), (logprob,) = sample(logits, [state])
         piece = answer.push(token, logprob)
         if piece is not None and piece.last:
             self._end()
@@ -91,27 +91,29 @@ class OneAtATime:
 
     def recover(self) -> None:
         self._end()
-        placement.check_alive(self._model)
+        devices.check_alive(self._model)
 
-    def load(self) -> Load:
-        return Load(running=int(self._current is not None), waiting=len(self._waiting))
+    def load(self) -> EngineLoad:
+        return EngineLoad(running=int(self._current is not None), waiting=len(self._waiting))
 
-    # -- the other thread ----------------------------------------------------------------------------------------
+    # -- the generate thread -------------------------------------------------------------------------------------
 
-    def _begin(self, answer: Answer) -> None:
+    def _begin(self, answer: AnswerBuilder) -> None:
         talk = _Talk(queue.SimpleQueue(), queue.SimpleQueue())
         self._current, self._talk = answer, talk
-        self._voice = Voice.of(answer.request.sampling, answer.request.prompt, answer.request.guide)
+        self._state = SamplingState.of(
+            answer.request.sampling, answer.request.prompt, answer.request.constraint
+        )
         arguments = (talk, answer.request.prompt, answer.request.ending.max_tokens)
         threading.Thread(target=self._generate, args=arguments, name="generate", daemon=True).start()
 
     def _end(self) -> None:
         if self._talk is not None:
             self._talk.tokens.put(None)
-            # Two passes must not run at once: wait until generate has left.
+            # Two forward passes must not run at once: wait until ``generate`` has returned.
             while not (isinstance(last := self._talk.logits.get(), BaseException) or last is None):
                 pass
-        self._current = self._voice = self._talk = None
+        self._current = self._state = self._talk = None
 
     def _generate(self, talk: _Talk, prompt: tuple[int, ...], most: int) -> None:
         from transformers import GenerationConfig, LogitsProcessorList

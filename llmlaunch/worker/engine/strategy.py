@@ -1,38 +1,38 @@
-"""What an engine's thread runs: a way to get from requests to tokens, one step at a time."""
+"""What an engine's thread runs: a strategy that turns requests into tokens, step by step."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from llmlaunch.worker.engine.types import Load, Piece
-from llmlaunch.worker.output.answer import Answer
+from llmlaunch.worker.output.answer import AnswerBuilder
+from llmlaunch.worker.types import EngineLoad, Piece
 
 
 class Strategy(Protocol):
-    """Called by the engine's thread alone."""
+    """Used by the engine's thread alone."""
 
     mode: str
-    """For people: how requests share the model."""
+    """How requests share the model, for people."""
 
     @property
     def busy(self) -> bool:
         """Whether there is anything to compute."""
         ...
 
-    def add(self, answer: Answer) -> None:
+    def add(self, answer: AnswerBuilder) -> None:
         """Take a request. May raise ApiError."""
         ...
 
     def remove(self, request_id: str) -> None:
-        """Forget a request; nothing more comes of it."""
+        """Drop a request; it yields no further output."""
         ...
 
     def step(self) -> list[tuple[str, Piece]]:
-        """Compute a little; return news by request. May raise anything: the requests in it are then failed."""
+        """Compute one step; return pieces by request id. May raise anything; the requests in it then fail."""
         ...
 
     def recover(self) -> None:
-        """After a step that raised, and after every request was removed: be as new. Raises CanNotGoOn where nothing can."""
+        """Reset after a failed step, when all requests were removed. Raises DeviceLostError if that is impossible."""
         ...
 
-    def load(self) -> Load: ...
+    def load(self) -> EngineLoad: ...

@@ -1,7 +1,7 @@
-"""Answers that must have a form: JSON, a JSON schema, a regular expression, one of several texts, a grammar.
+"""Structured output: answers constrained to JSON, a JSON schema, a regular expression, a list of choices or a grammar.
 
-llguidance (https://github.com/guidance-ai/llguidance) computes which tokens may come next, in tens of microseconds. Rows
-without a form pay nothing.
+llguidance (https://github.com/guidance-ai/llguidance) computes the allowed next tokens, in tens of microseconds. Rows
+without a constraint cost nothing.
 """
 
 from __future__ import annotations
@@ -10,33 +10,45 @@ import json
 import re
 import threading
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llmlaunch.worker.api.protocol import GenerationBody
 from llmlaunch.worker.errors import BadRequest
-from llmlaunch.worker.tokenization.tokenizer import Codec
+from llmlaunch.worker.tokenization.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 KEPT = 64
-"""Compiled forms that are kept for the next request with the same one."""
+"""Number of compiled grammars that are kept for later requests."""
 SPACE = r"[\x20\n]{0,12}"
-"""Between JSON's tokens: enough for indentation, and not without end, which small models would use."""
+"""Whitespace between JSON tokens: enough for indentation, but limited, because small models would go on forever."""
 
 
-class Guide:
-    """Follows one answer. Used by the engine's thread alone."""
+@dataclass(frozen=True, slots=True)
+class StructuredOutputRequest:
+    """A constraint that a request asks for."""
+
+    kind: str
+    """json, json_object, regex, choice, grammar, or "response_format TYPE"."""
+    param: str
+    """The parameter it came in, for messages."""
+    value: Any
+    """As the client sent it: JSON of any type, checked here."""
+
+
+class GrammarMatcher:
+    """Constrains one answer. Used by the engine's thread alone."""
 
     def __init__(self, matcher: Any, ends: tuple[int, ...]) -> None:
         self._matcher = matcher
         self._ends = ends
 
     def restrict(self, logits: Tensor) -> None:
-        """Make impossible in ``logits`` ``[vocabulary]`` what may not come next. Something always may: the end does."""
-        import torch  # requests are understood before it is there
+        """Set the ``logits`` ``[vocabulary]`` of disallowed tokens to -inf. If nothing else is allowed, the end tokens are."""
+        import torch  # requests are parsed before it is imported
 
-        if self._matcher.is_stopped():  # the form is complete, or the matcher gave up
+        if self._matcher.is_stopped():  # the output is complete, or the matcher failed
             allowed = torch.zeros(len(logits), dtype=torch.bool, device=logits.device)
         else:
             biases = torch.frombuffer(bytearray(self._matcher.compute_logit_bias()), dtype=torch.uint8)
@@ -49,89 +61,50 @@ class Guide:
         logits.masked_fill_(~allowed, float("-inf"))
 
     def take(self, token: int) -> None:
-        """``token`` was drawn."""
+        """Advance by ``token``, which was sampled."""
         if token not in self._ends and not self._matcher.is_stopped():
             self._matcher.consume_token(token)
 
-    def copy(self) -> Guide:
-        return Guide(self._matcher.deep_copy(), self._ends)
+    def copy(self) -> GrammarMatcher:
+        return GrammarMatcher(self._matcher.deep_copy(), self._ends)
 
 
-class Guides:
-    """Makes guides for one model. Thread-safe; slow the first time, and for each form the first time."""
+class GrammarCompiler:
+    """Compiles grammars for one model. Thread-safe; slow on first use, and for each new grammar."""
 
-    def __init__(self, codec: Codec, ends: frozenset[int]) -> None:
-        self._codec = codec
-        self._ends = tuple(sorted(end for end in ends if end < codec.vocabulary))
+    def __init__(self, tokenizer: Tokenizer, ends: frozenset[int]) -> None:
+        self._codec = tokenizer
+        self._ends = tuple(sorted(end for end in ends if end < tokenizer.vocabulary))
         self._lock = threading.Lock()
-        self._tokenizer: Any = None
-        self._made: OrderedDict[str, Guide] = OrderedDict()
+        self._vocabulary: Any = None
+        self._compiled: OrderedDict[str, GrammarMatcher] = OrderedDict()
 
-    def of(self, body: GenerationBody) -> Guide | None:
-        """The guide that ``body`` asks for, or None. Raises BadRequest for a form that can not be."""
-        wanted = _wanted(body)
-        return self._guide(*wanted) if wanted is not None else None
+    def of(self, wanted: StructuredOutputRequest) -> GrammarMatcher:
+        """The constraint that a request asks for. Raises BadRequest if it is invalid."""
+        return self._matcher_for(wanted.param, _grammar(wanted.kind, wanted.param, wanted.value))
 
-    def of_schema(self, schema: dict[str, Any], param: str) -> Guide:
-        """A guide to JSON of ``schema``, which ``param`` of the request asks for. Raises BadRequest."""
-        return self._guide(param, _schema(schema, param))
+    def of_schema(self, schema: dict[str, Any], param: str) -> GrammarMatcher:
+        """A constraint to JSON matching ``schema``, which the parameter ``param`` asks for. Raises BadRequest."""
+        return self._matcher_for(param, _schema(schema, param))
 
-    def _guide(self, param: str, grammar: str) -> Guide:
+    def _matcher_for(self, param: str, grammar: str) -> GrammarMatcher:
         with self._lock:
-            if grammar not in self._made:
-                self._made[grammar] = self._make(param, grammar)
-                if len(self._made) > KEPT:
-                    self._made.popitem(last=False)
-            self._made.move_to_end(grammar)
-            return self._made[grammar].copy()
+            if grammar not in self._compiled:
+                self._compiled[grammar] = self._compile(param, grammar)
+                if len(self._compiled) > KEPT:
+                    self._compiled.popitem(last=False)
+            self._compiled.move_to_end(grammar)
+            return self._compiled[grammar].copy()
 
-    def _make(self, param: str, grammar: str) -> Guide:
+    def _compile(self, param: str, grammar: str) -> GrammarMatcher:
         from llguidance import LLMatcher
 
-        if self._tokenizer is None:
-            self._tokenizer = self._codec.guidance_tokenizer(self._ends)
-        matcher = LLMatcher(self._tokenizer, grammar, log_level=0)
+        if self._vocabulary is None:
+            self._vocabulary = self._codec.guidance_tokenizer(self._ends)
+        matcher = LLMatcher(self._vocabulary, grammar, log_level=0)
         if matcher.is_error():
             raise BadRequest(f"{param}: {_first(matcher.get_error())}", param=param)
-        return Guide(matcher, self._ends)
-
-
-def asked(body: GenerationBody) -> bool:
-    """Whether ``body`` asks for a form at all."""
-    return bool(_fields(body)) or _format(body) not in (None, "text") or bool(getattr(body, "tools", None))
-
-
-def _format(body: GenerationBody) -> str | None:
-    return None if body.response_format is None else str(body.response_format.get("type", "text"))
-
-
-def _fields(body: GenerationBody) -> dict[str, tuple[str, Any]]:
-    """vLLM's ways to ask: kind → (parameter, value)."""
-    found: dict[str, tuple[str, Any]] = {}
-    for kind in ("json", "regex", "choice", "grammar"):
-        value = getattr(body, f"guided_{kind}")
-        if value is not None:
-            found[kind] = (f"guided_{kind}", value)
-    for kind, value in (body.structured_outputs or {}).items():
-        if value is not None and value is not False:
-            found[kind] = ("structured_outputs", value)
-    return found
-
-
-def _wanted(body: GenerationBody) -> tuple[str, str] | None:
-    """The parameter that asks for a form, and the form as llguidance reads it."""
-    found = _fields(body)
-    kind = _format(body)
-    if kind not in (None, "text"):
-        found[f"response_format {kind}"] = ("response_format", body.response_format)
-    if len(found) > 1:
-        names = ", ".join(sorted({param for param, _ in found.values()}))
-        raise BadRequest(
-            f"an answer can have one form alone, not several ({names})", param=names.split(",")[0]
-        )
-    for kind, (param, value) in found.items():
-        return param, _grammar(kind, param, value)
-    return None
+        return GrammarMatcher(matcher, self._ends)
 
 
 def _grammar(kind: str, param: str, value: Any) -> str:
@@ -153,12 +126,12 @@ def _grammar(kind: str, param: str, value: Any) -> str:
             raise BadRequest("response_format.json_schema.schema is missing", param=param)
         return _schema(outer["schema"], param)
     raise BadRequest(
-        f"{param}: {kind.removeprefix('response_format ')!r} is not a form that is known", param=param
+        f"{param}: unknown type or invalid value of {kind.removeprefix('response_format ')!r}", param=param
     )
 
 
 def _literally(text: str) -> str:
-    """``text`` as a regular expression for itself."""
+    """``text`` escaped as a regular expression."""
     return "".join("\\" + letter if letter in r".^$*+?{}[]\|()/-&~#" else letter for letter in text)
 
 
@@ -169,9 +142,9 @@ def _schema(value: Any, param: str) -> str:
         try:
             value = json.loads(value)
         except (ValueError, RecursionError) as error:
-            raise BadRequest(f"{param}: no valid JSON: {error}", param=param) from error
+            raise BadRequest(f"{param} is not valid JSON: {error}", param=param) from error
     if not isinstance(value, dict):
-        raise BadRequest(f"{param}: a JSON schema is an object", param=param)
+        raise BadRequest(f"{param}: a JSON schema must be an object", param=param)
     try:
         return str(LLMatcher.grammar_from_json_schema(value, defaults={"whitespace_pattern": SPACE}))
     except ValueError as error:
@@ -179,6 +152,6 @@ def _schema(value: Any, param: str) -> str:
 
 
 def _first(message: str) -> str:
-    """The part of a library's message that a person can use."""
+    """The useful part of a library's error message."""
     line = re.split(r"\n|<state>|Traceback", message.strip())[0]
-    return line[:300] or "can not be understood"
+    return line[:300] or "invalid grammar"

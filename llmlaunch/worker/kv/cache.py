@@ -1,12 +1,12 @@
-"""The KV cache in rows, and attention over it.
+"""The KV cache, one row per request, and attention over it.
 
-A step's tokens, whatever requests they belong to, go through the model as one flat sequence ``[1, tokens]``: linear
-layers do not care whose tokens they see, so decodes and pieces of prompts share each read of the weights. Only
-attention must know. It is registered with transformers under :data:`ATTENTION`; the layer's cache writes the step's
-keys and values into their rows and hands the whole store to it, and the step's :class:`Layout` says what is whose (``layout``).
+All tokens of a step, whatever requests they belong to, go through the model as one flat sequence ``[1, tokens]``: linear
+layers treat each token alike, so decodes and prompt chunks share each read of the weights. Only attention must tell them
+apart. It is registered with transformers as :data:`ATTENTION`: the layer's cache writes the step's keys and values into
+their rows and passes the whole store to it, and the step's :class:`Layout` says which columns each token reads.
 
-Neighbouring rows that decode are computed together. Nothing is ever moved: rows start at column 0 and grow in place.
-Steps that only decode may be computed in shapes that repeat instead, which ``graphs`` decides.
+Adjacent rows that decode are computed together. Nothing is ever moved: rows start at column 0 and grow in place.
+Steps that only decode may be computed in fixed shapes instead (``graphs``).
 """
 
 from __future__ import annotations
@@ -22,26 +22,25 @@ from torch import Tensor
 from transformers import AttentionInterface
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-from llmlaunch.worker.engine.scheduler import Span
 from llmlaunch.worker.kv.layout import Chunk, Layout, SpanLayout
+from llmlaunch.worker.kv.types import Span
 
-ATTENTION = "llmlaunch_slots"
+ATTENTION = "llmlaunch_kv_cache"
 
-_computing = (
-    threading.local()
-)  # attention is called by the model, and learns from here which step it is part of
-
-
-class NotForSlots(RuntimeError):
-    """The model's attention asks for something that rows of a plain cache can not give."""
+_computing = threading.local()
+"""The layout of the step that this thread computes: the model calls attention without it."""
 
 
-class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
+class UnsupportedAttention(RuntimeError):
+    """The model's attention needs something that a plain KV cache does not support."""
+
+
+class KVCacheLayer(CacheLayerMixin):  # type: ignore[misc]
     """Keys and values of one layer: ``[rows, kv_heads, columns, head_dim]`` each."""
 
     is_sliding = False
 
-    def __init__(self, cache: SlotCache) -> None:
+    def __init__(self, cache: KVCache) -> None:
         super().__init__()
         self.cache = cache
 
@@ -77,26 +76,26 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
     get_max_cache_shape = get_max_length
 
 
-class SlotCache(Cache):  # type: ignore[misc]
+class KVCache(Cache):  # type: ignore[misc]
     """The store of all layers, and the layout of the step that is being computed."""
 
     def __init__(self, layers: int, rows: int, columns: int, spare: int = 0) -> None:
-        """``spare``: columns of each row, behind the others, that nobody ever reads."""
-        super().__init__(layers=[SlotLayer(self) for _ in range(layers)])
+        """``spare``: additional columns at the end of each row that are never read."""
+        super().__init__(layers=[KVCacheLayer(self) for _ in range(layers)])
         self.rows = rows
         self.columns = columns
         self._allocated = columns + spare
         self._maps: list[tuple[mmap.mmap, int]] = []
 
     def release(self) -> None:
-        """Give the memory back. Layers know their cache: they would keep each other for the collector to find."""
+        """Free the memory. Layers refer to their cache, a cycle that would wait for the garbage collector."""
         self.layers.clear()
 
     def allocate(self, like: Tensor) -> Tensor:
-        """A store for keys or values shaped ``[1, kv_heads, tokens, dim]``.
+        """Allocate a store for keys or values shaped ``[1, kv_heads, tokens, dim]``.
 
-        On a CPU it is memory that the system gives page by page when it is first written (and takes back in
-        :meth:`drop`), so that a long context costs nothing until somebody uses it.
+        On a CPU the system provides its pages when they are first written (and takes them back in :meth:`drop`), so
+        a long context costs nothing until it is used.
         """
         heads, dim = like.shape[1], like.shape[3]
         shape = (self.rows, heads, self._allocated, dim)
@@ -104,20 +103,20 @@ class SlotCache(Cache):  # type: ignore[misc]
             return torch.zeros(shape, dtype=like.dtype, device=like.device)
         row_bytes = heads * self._allocated * dim * like.dtype.itemsize
         pages = mmap.mmap(-1, self.rows * row_bytes)
-        # Huge pages would give two MiB for the first token of every head.
+        # Huge pages would take two MiB for the first token of every head.
         pages.madvise(mmap.MADV_NOHUGEPAGE)
         self._maps.append((pages, row_bytes))
         return torch.frombuffer(pages, dtype=like.dtype).view(shape)
 
     def copy(self, source: int, target: int, columns: int) -> None:
-        """The first ``columns`` of row ``source`` into row ``target``."""
+        """Copy the first ``columns`` of row ``source`` to row ``target``."""
         for layer in self.layers:
             if layer.is_initialized:
                 layer.keys[target, :, :columns] = layer.keys[source, :, :columns]
                 layer.values[target, :, :columns] = layer.values[source, :, :columns]
 
     def drop(self, row: int) -> None:
-        """Give a row's memory back, where the device can."""
+        """Release a row's memory, if the device supports that."""
         page = mmap.PAGESIZE
         for pages, row_bytes in self._maps:
             start = -(-row * row_bytes // page) * page
@@ -126,8 +125,8 @@ class SlotCache(Cache):  # type: ignore[misc]
                 pages.madvise(mmap.MADV_DONTNEED, start, end - start)
 
     def run(self, model: Any, spans: Sequence[Span], every: Collection[str] = ()) -> Tensor | None:
-        """Push the spans through ``model``. Logits ``[wanted, vocabulary]``: of every token for requests in ``every``,
-        of the last one for other spans that sample. None when no logits are wanted.
+        """Compute the spans in one forward pass. Returns logits ``[wanted, vocabulary]``: of every token for requests in
+        ``every``, of the last one for other spans that sample. None if no logits are wanted.
         """
         device = model.get_input_embeddings().weight.device
         layout = SpanLayout(spans, device, model.dtype, every)
@@ -138,7 +137,7 @@ class SlotCache(Cache):  # type: ignore[misc]
     def compute(
         self, model: Any, layout: Layout, tokens: Tensor, positions: Tensor, wanted: Tensor | int
     ) -> Tensor:
-        """One pass over ``tokens`` ``[1, tokens]``: logits ``[wanted, vocabulary]``, of all tokens when ``wanted`` is 0."""
+        """One forward pass over ``tokens`` ``[1, tokens]``. Logits ``[wanted, vocabulary]``; 0 means of all tokens."""
         _computing.layout = layout
         try:
             out = model(
@@ -155,10 +154,10 @@ class SlotCache(Cache):  # type: ignore[misc]
 
 
 def current_layout() -> Layout:
-    """Of the step that this thread is computing."""
+    """The layout of the step that this thread is computing."""
     layout: Layout | None = getattr(_computing, "layout", None)
     if layout is None:
-        raise NotForSlots("attention over rows outside of a step")
+        raise UnsupportedAttention("attention was called outside of a step")
     return layout
 
 
@@ -175,12 +174,12 @@ def attend(
     position_bias: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Attention of a flat step. ``query`` is ``[1, heads, tokens, dim]``, ``key`` and ``value`` are the layer's store.
+    """Attention of a flat step. ``query`` is ``[1, heads, tokens, dim]``; ``key`` and ``value`` are the layer's store.
 
-    Returns ``[1, tokens, heads, dim]``. Raises NotForSlots for score caps, sinks and position biases.
+    Returns ``[1, tokens, heads, dim]``. Raises UnsupportedAttention for score caps, sinks and position biases.
     """
     if softcap or s_aux is not None or position_bias is not None:
-        raise NotForSlots(f"{type(module).__name__} caps or shifts its attention scores")
+        raise UnsupportedAttention(f"{type(module).__name__} caps or shifts its attention scores")
     layout = current_layout()
     heads, size, _dim = query.shape[1:]
     kv_heads = key.shape[1]
@@ -189,7 +188,7 @@ def attend(
     results: list[tuple[int, int, Tensor]] = []
     for index, group in enumerate(layout.groups):
         count = group.last - group.first
-        # The heads that share keys stand where the tokens of a sequence would: no copies of keys for them.
+        # Query heads that share a key head take the place of a sequence's tokens, so keys need not be copied for them.
         result = functional.scaled_dot_product_attention(
             flat[group.first : group.last].reshape(count, kv_heads, shared, -1),
             key[group.rows, :, : group.columns],
@@ -213,7 +212,7 @@ def attend(
 def _chunk_attention(
     query: Tensor, key: Tensor, value: Tensor, chunk: Chunk, mask: Tensor | None, scaling: float | None
 ) -> Tensor:
-    """Attention of a piece of a prompt: ``[heads, tokens, dim]``."""
+    """Attention of a prompt chunk: ``[heads, tokens, dim]``."""
     asking = query[:, :, chunk.first : chunk.last]
     end = chunk.start + chunk.last - chunk.first
     keys, values = key[chunk.row, :, :end], value[chunk.row, :, :end]
@@ -222,8 +221,8 @@ def _chunk_attention(
         return functional.scaled_dot_product_attention(
             asking, keys[None], values[None], is_causal=True, scale=scaling, enable_gqa=shared > 1
         )[0]
-    # With a mask and heads that share keys CUDA has only the kernel that writes out every score, gigabytes of them. So
-    # heads of keys stand where a batch would, and each is seen, not copied, by those that share it.
+    # With a mask and shared key heads, CUDA only has the kernel that materializes all scores, gigabytes of them. So key
+    # heads take the place of the batch, and each is a view, not a copy, for the query heads that share it.
     heads, size, dim = asking.shape[1:]
     return functional.scaled_dot_product_attention(
         asking[0].reshape(-1, shared, size, dim),

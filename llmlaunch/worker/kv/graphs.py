@@ -1,17 +1,17 @@
-r"""CUDA graphs for steps that only decode, where they win.
+r"""CUDA graphs for steps that only decode, used where they are faster.
 
 The kernels of a decode are short, and a GPU often waits for Python to launch the next of hundreds. A CUDA graph launches
-all of them at once; but it can only do again what was done when it was recorded, with the same memory. So steps of
-one token for each request are computed in a few :class:`Shape`\ s, their tokens and columns rounded up, with everything
-that differs from step to step in one tensor. Tokens that only fill up read one column and write a spare one.
+all of them at once; but it can only repeat what was recorded, on the same memory. So steps with one token per request
+are computed in a few :class:`GraphShape`\ s, with tokens and columns rounded up, and everything that differs from step
+to step in one tensor. Padding tokens read one column and write to a spare one.
 
 ::
 
     the n-th step of a shape:  1 … 15            16                      17 …
-                               as any step ──►   recorded, compared ──►  replayed, if that gave the same
-                                                 and timed               logits, and sooner
+                               computed    ──►   recorded, compared ──►  replayed, if that gave the same
+                               as usual          and timed               logits, and was faster
 
-What can not be recorded, or comes out otherwise, is computed as any other step from then on.
+Whatever cannot be recorded, or gives other logits, is computed as usual from then on.
 """
 
 from __future__ import annotations
@@ -26,89 +26,89 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor
 
-from llmlaunch.worker.engine import batching_support
-from llmlaunch.worker.engine.scheduler import Span
 from llmlaunch.worker.errors import reason
-from llmlaunch.worker.kv.cache import SlotCache
+from llmlaunch.worker.kv.cache import KVCache
+from llmlaunch.worker.kv.comparison import difference
 from llmlaunch.worker.kv.layout import Chunk, decode_mask
-from llmlaunch.worker.loading.placement import GRAPH_BYTES, token_bytes
+from llmlaunch.worker.kv.memory import GRAPH_BYTES, token_bytes
+from llmlaunch.worker.kv.types import Span
 
 log = logging.getLogger(__name__)
 
 USES = 16
-"""Steps of a shape before it is recorded: recording takes as long as some of them."""
+"""Steps of a shape before it is recorded: recording costs as much as several steps."""
 LEAST_COLUMNS = 256
 TIMED = 2
-"""Times that either way is measured; the best one counts."""
+"""Measurements of each variant; the best one counts."""
 EACH_BYTES = 8 << 20
-"""That the driver takes for a graph, about: some kilobytes for each of its hundreds of kernels."""
+"""Approximate memory that the driver takes for a graph: some kilobytes for each of its hundreds of kernels."""
 SPARE = 1
-"""Columns that the cache must have behind those that are read."""
+"""Columns that the cache must have beyond those that are read."""
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """``tokens`` of as many rows, of which ``columns`` are read."""
+class GraphShape:
+    """``tokens`` in as many rows, of which ``columns`` are read."""
 
     tokens: int
     columns: int
     in_order: bool
-    """Token and row have the same number: the store is read where it is, not copied first."""
+    """Whether token i is in row i: then the cache is read in place, not gathered first."""
 
 
-def shape_of(spans: Sequence[Span], rows: int, columns: int) -> Shape | None:
-    """Of a step in a cache of ``rows`` and ``columns``; None for one that does more than decode."""
+def shape_of(spans: Sequence[Span], rows: int, columns: int) -> GraphShape | None:
+    """The shape of a step in a cache of ``rows`` and ``columns``; None if it does more than decode."""
     if not all(len(span.tokens) == 1 and span.samples for span in spans):
         return None
     tokens = min(_power(len(spans), 1), rows)
     longest = max(span.start for span in spans) + 1
-    return Shape(
+    return GraphShape(
         tokens, min(_power(longest, LEAST_COLUMNS), columns), max(span.row for span in spans) < tokens
     )
 
 
 def _power(least: int, first: int) -> int:
-    """``first``, doubled until it is ``least`` or more."""
+    """``first``, doubled until it is at least ``least``."""
     while first < least:
         first *= 2
     return first
 
 
 class Recorder(Protocol):
-    """What a device can do beyond computing."""
+    """Records and times work on one device."""
 
     def record(self, compute: Callable[[], Tensor]) -> Callable[[], Tensor]:
-        """What does again what ``compute`` does now, on the same memory. It is called twice. Raises whatever stands in the way."""
+        """Return a function that replays ``compute`` on the same memory. Calls ``compute`` twice. Raises if it cannot be recorded."""
 
     def seconds(self, work: Callable[[], object]) -> float:
-        """From the start of ``work`` until the device has done it."""
+        """Run ``work``; return the seconds until the device has finished it."""
 
     def used(self) -> int:
-        """Bytes of the device's memory that PyTorch holds."""
+        """Bytes of device memory that PyTorch holds."""
 
     def begin(self) -> None:
-        """Nothing that was recorded before will be replayed."""
+        """Start afresh: nothing recorded before will be replayed."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
+class _ReplayCall:
     first: int
     last: int
     rows: slice | Tensor
     columns: int
 
 
-class _Layout:
-    """Of a pass whose places lie in tensors."""
+class _ReplayLayout:
+    """The layout of a recorded pass: rows, columns and lengths are tensors."""
 
     single = None
     chunks: tuple[Chunk, ...] = ()
 
     def __init__(
-        self, shape: Shape, rows: Tensor, places: Tensor, lengths: Tensor, dtype: torch.dtype
+        self, shape: GraphShape, rows: Tensor, places: Tensor, lengths: Tensor, dtype: torch.dtype
     ) -> None:
         read = slice(0, shape.tokens) if shape.in_order else rows
-        self.groups = (_Read(0, shape.tokens, read, shape.columns),)
+        self.groups = (_ReplayCall(0, shape.tokens, read, shape.columns),)
         self._columns = shape.columns
         self._rows = rows
         self._places = places
@@ -125,16 +125,16 @@ class _Layout:
         return self._masks[window]
 
     def chunk_mask(self, index: int, window: int | None, device: torch.device) -> Tensor | None:
-        raise AssertionError("a step that only decodes has no pieces of prompts")
+        raise AssertionError("a step that only decodes has no prompt chunks")
 
 
-class Steady:
-    """Steps of one shape, recorded."""
+class RecordedStep:
+    """A recorded step of one shape."""
 
     def __init__(
-        self, model: Any, cache: SlotCache, shape: Shape, recorder: Recorder, first: Sequence[Span]
+        self, model: Any, cache: KVCache, shape: GraphShape, recorder: Recorder, first: Sequence[Span]
     ) -> None:
-        """Records ``first``. Raises whatever stands in the way."""
+        """Record the step ``first``. Raises if it cannot be recorded."""
         self._model = model
         self._cache = cache
         self._shape = shape
@@ -149,9 +149,9 @@ class Steady:
         return self._replay()[wanted]
 
     def _fill(self, spans: Sequence[Span]) -> Tensor:
-        """Put the step in place; which of the tokens are those of ``spans``."""
+        """Write the step into the input tensor; return the indexes of the tokens of ``spans``."""
         order = self._shape.in_order
-        idle = self._cache.columns  # where tokens without a request write
+        idle = self._cache.columns  # the spare column, where padding tokens write
         table = [(0, 0, at if order else 0, idle, 1) for at in range(self._shape.tokens)]
         wanted = [span.row if order else at for at, span in enumerate(spans)]
         for at, span in zip(wanted, spans, strict=True):
@@ -160,34 +160,34 @@ class Steady:
         return torch.tensor(wanted, device=self._device)
 
     def _compute(self) -> Tensor:
-        """Logits ``[tokens, vocabulary]`` of what was put in place last."""
+        """Logits ``[tokens, vocabulary]`` of the current input tensor."""
         tokens, positions, rows, places, lengths = self._inputs
-        layout = _Layout(self._shape, rows, places, lengths, self._model.dtype)
+        layout = _ReplayLayout(self._shape, rows, places, lengths, self._model.dtype)
         return self._cache.compute(self._model, layout, tokens[None], positions[None], 0)
 
 
 class Graphs:
-    """Recorded steps of one cache, until :meth:`forget`."""
+    """The recorded steps of one cache, until :meth:`forget`."""
 
     def __init__(self, model: Any, recorder: Recorder) -> None:
         self._model = model
         self._recorder = recorder
         self._bytes_left = GRAPH_BYTES
         self._given_up = False
-        self._uses: dict[Shape, int] = {}
-        self._recorded: dict[Shape, Steady] = {}
+        self._uses: dict[GraphShape, int] = {}
+        self._recorded: dict[GraphShape, RecordedStep] = {}
         self.steps = 0
-        """That took another time than they would have taken otherwise."""
+        """Number of steps that were recorded or replayed, so their duration is not typical."""
 
     def forget(self) -> None:
-        """Another cache comes: what was recorded holds the memory of the last one."""
+        """The cache is replaced: recorded graphs refer to the old one's memory."""
         self._uses.clear()
         self._recorded.clear()
         self._recorder.begin()
         self._bytes_left = GRAPH_BYTES
 
-    def run(self, cache: SlotCache, spans: Sequence[Span]) -> Tensor | None:
-        """Logits ``[spans, vocabulary]``, by a replay; None where there is none to do it."""
+    def run(self, cache: KVCache, spans: Sequence[Span]) -> Tensor | None:
+        """Logits ``[spans, vocabulary]`` from a replay; None if there is no recording for this step."""
         shape = None if self._given_up else shape_of(spans, cache.rows, cache.columns)
         if shape is None:
             return None
@@ -200,60 +200,60 @@ class Graphs:
         self.steps += 1
         return steady.run(spans)
 
-    def _due(self, shape: Shape) -> bool:
-        """Count a step of ``shape``; whether to record it."""
+    def _due(self, shape: GraphShape) -> bool:
+        """Count a step of ``shape``; return whether to record it."""
         uses = self._uses[shape] = self._uses.get(shape, 0) + 1
-        # Copies are made once more before the recording, outside of its memory.
+        # The gathered copies are allocated once more before the recording, outside of its memory pool.
         return uses == USES and self._bytes_left > 0 and 2 * self._copied(shape) <= self._bytes_left
 
-    def _copied(self, shape: Shape) -> int:
-        """Bytes of keys and values that a layer copies together, where rows are not in order."""
+    def _copied(self, shape: GraphShape) -> int:
+        """Bytes of keys and values that a layer gathers, if rows are not in order."""
         if shape.in_order:
             return 0
         layers: int = self._model.config.get_text_config().num_hidden_layers
         return shape.tokens * shape.columns * token_bytes(self._model) // layers
 
-    def _record(self, cache: SlotCache, shape: Shape, spans: Sequence[Span]) -> None:
-        """Record the shape, if that is right and quicker. Computes ``spans`` some times over; each writes the same."""
+    def _record(self, cache: KVCache, shape: GraphShape, spans: Sequence[Span]) -> None:
+        """Record the shape if that is correct and faster. Computes ``spans`` several times; each time writes the same."""
         try:
             before = self._recorder.used()
             unlike = self._compare(cache, shape, spans)
-            # What lost is gone by now, and costs nothing.
+            # A recording that was slower has been freed by now.
             self._bytes_left -= max(0, self._recorder.used() - before) + EACH_BYTES * (
                 shape in self._recorded
             )
         except Exception as error:
             unlike = reason(error, 200)
         if unlike:
-            log.warning("no CUDA graphs: %s", unlike)
+            log.warning("CUDA graphs are off: %s", unlike)
             self._given_up = True
             self._recorded.clear()
 
-    def _compare(self, cache: SlotCache, shape: Shape, spans: Sequence[Span]) -> str:
-        """Keep a recording of ``shape`` if it is quicker. What is wrong with it, in words; empty when nothing is."""
+    def _compare(self, cache: KVCache, shape: GraphShape, spans: Sequence[Span]) -> str:
+        """Keep a recording of ``shape`` if it is faster. Returns what is wrong with it; empty if nothing is."""
         plain_s, expected = self._best(lambda: cache.run(self._model, spans))
-        steady = Steady(self._model, cache, shape, self._recorder, spans)
+        steady = RecordedStep(self._model, cache, shape, self._recorder, spans)
         replay_s, logits = self._best(lambda: steady.run(spans))
-        unlike = batching_support.difference(logits, expected)
+        unlike = difference(logits, expected)
         if unlike:
-            return f"a replay gave other logits ({unlike})"
-        words = "%d tokens over %d columns take %.1f ms replayed and %.1f ms otherwise"
+            return f"a replay gave different logits ({unlike})"
+        words = "%d tokens over %d columns take %.1f ms replayed, %.1f ms otherwise"
         log.info(words, shape.tokens, shape.columns, 1e3 * replay_s, 1e3 * plain_s)
         if replay_s < plain_s:
             self._recorded[shape] = steady
         return ""
 
     def _best(self, work: Callable[[], Tensor | None]) -> tuple[float, Tensor]:
-        """Seconds that ``work`` takes at best, and what it gives."""
+        """The shortest time of ``work`` in seconds, and its result."""
         found: list[Tensor | None] = []
         seconds = min(self._recorder.seconds(lambda: found.append(work())) for _ in range(TIMED))
-        return seconds, cast(Tensor, found[-1])  # all that decode are drawn from: there are logits
+        return seconds, cast(Tensor, found[-1])  # every decode is sampled from: there are logits
 
 
 class CudaRecorder:
-    """CUDA graphs on one device that share their memory.
+    """CUDA graphs on one device that share a memory pool.
 
-    As https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs has them made.
+    See https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -275,12 +275,12 @@ class CudaRecorder:
             with recording:
                 logits = compute()
         except BaseException:
-            # Some releases of PyTorch leave the allocator in the recording when its end raises; others refuse this.
+            # Some PyTorch releases leave the allocator in recording mode if the recording fails; others reject this call.
             with contextlib.suppress(Exception):
                 torch._C._cuda_endAllocateToPool(self._device.index, self._pool)
             raise
         finally:
-            torch.cuda.set_stream(usual)  # a recording that fails does not go back by itself
+            torch.cuda.set_stream(usual)  # a failed recording does not restore the stream
 
         def replay() -> Tensor:
             graph.replay()
@@ -289,7 +289,7 @@ class CudaRecorder:
         return replay
 
     def _try(self, compute: Callable[[], Tensor], usual: torch.cuda.Stream) -> None:
-        """Let libraries take what they need before the recording; and find out what would break it, when that is harmless."""
+        """Run once before the recording: libraries allocate what they need, and whatever cannot be recorded fails harmlessly."""
         mode = torch.cuda.get_sync_debug_mode()
         self._aside.wait_stream(usual)
         torch.cuda.set_sync_debug_mode("error")
@@ -308,12 +308,12 @@ class CudaRecorder:
         return time.perf_counter() - began
 
     def used(self) -> int:
-        torch.cuda.empty_cache()  # what is free and kept for later is not used
+        torch.cuda.empty_cache()  # cached free blocks are not in use
         return torch.cuda.memory_reserved(self._device)
 
 
 def recorder(model: Any) -> Recorder | None:
-    """For ``model``; None where nothing can be recorded: it lies on a CPU, or not on one device alone."""
+    """A recorder for ``model``; None if it is on a CPU or on more than one device."""
     devices = {weight.device for weight in model.parameters()}
     device = devices.pop()
     return CudaRecorder(device) if device.type == "cuda" and not devices else None

@@ -1,7 +1,7 @@
-"""What is whose in one pass: where each token's keys and values are written, and what it reads.
+"""The layout of one forward pass: where each token's keys and values are written, and what it reads.
 
-A step's tokens lie in one flat sequence, decodes and pieces of prompts side by side; ``slots`` computes attention over
-it in the calls that are arranged here.
+A step's tokens form one flat sequence, decodes and prompt chunks side by side. ``kv.cache`` computes attention over it
+in the calls that are arranged here.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from llmlaunch.worker.engine.scheduler import Span
+from llmlaunch.worker.kv.types import Span
 
 CALL_COST = 256
-"""Columns of keys and values that could be read in the time one more attention call takes."""
+"""Columns of keys and values that could be read in the time of one additional attention call."""
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class DecodeGroup:
     """Consecutive decoding tokens ``first``…``last`` of the flat sequence, in consecutive rows from ``row`` on."""
 
     first: int
@@ -36,7 +36,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Tokens ``first``…``last`` of the flat sequence: columns ``start``… of one row."""
+    """A prompt chunk: tokens ``first``…``last`` of the flat sequence, in columns ``start``… of one row."""
 
     first: int
     last: int
@@ -44,12 +44,12 @@ class Chunk:
     start: int
 
 
-def arrange(spans: Sequence[Span], call_cost: int = CALL_COST) -> tuple[list[Group], list[Chunk]]:
-    """How a step's attention is cut into calls. ``spans`` are in the order of their rows.
+def arrange(spans: Sequence[Span], call_cost: int = CALL_COST) -> tuple[list[DecodeGroup], list[Chunk]]:
+    """Split a step's attention into calls. ``spans`` are in the order of their rows.
 
-    Rows of one call all pay for the longest; a row of very different length is worth a call of its own.
+    All rows of a call cost as much as the longest, so a row of very different length gets its own call.
     """
-    groups: list[Group] = []
+    groups: list[DecodeGroup] = []
     chunks: list[Chunk] = []
     at = 0
     for span in spans:
@@ -58,24 +58,24 @@ def arrange(spans: Sequence[Span], call_cost: int = CALL_COST) -> tuple[list[Gro
             chunks.append(Chunk(at, at + size, span.row, span.start))
         elif groups and _joins(groups[-1], at, span.row, length, call_cost):
             last = groups[-1]
-            groups[-1] = Group(
+            groups[-1] = DecodeGroup(
                 last.first, at + 1, last.row, max(last.columns, length), (*last.lengths, length)
             )
         else:
-            groups.append(Group(at, at + 1, span.row, length, (length,)))
+            groups.append(DecodeGroup(at, at + 1, span.row, length, (length,)))
         at += size
     return groups, chunks
 
 
-def _joins(group: Group, at: int, row: int, length: int, call_cost: int) -> bool:
+def _joins(group: DecodeGroup, at: int, row: int, length: int, call_cost: int) -> bool:
     if group.last != at or group.row + len(group.lengths) != row:
         return False
     shorter = group.columns - length
     return (shorter if shorter >= 0 else -shorter * len(group.lengths)) <= call_cost
 
 
-class Reads(Protocol):
-    """One call of attention for decoding tokens ``first``…``last`` of the flat sequence."""
+class AttentionCall(Protocol):
+    """One attention call for decoding tokens ``first``…``last`` of the flat sequence."""
 
     @property
     def first(self) -> int: ...
@@ -85,22 +85,22 @@ class Reads(Protocol):
 
     @property
     def rows(self) -> slice | Tensor:
-        """A row for each of the tokens."""
+        """One row per token."""
 
     @property
     def columns(self) -> int:
-        """That are read of each row."""
+        """Number of columns read in each row."""
 
 
 class Layout(Protocol):
-    """Where the tokens of one pass are written, and what they read."""
+    """Where the tokens of one forward pass are written, and what they read."""
 
     @property
     def single(self) -> Span | None:
-        """The only span, where there is one: written as a piece."""
+        """The span, if there is only one: it is written as a slice."""
 
     @property
-    def groups(self) -> Sequence[Reads]: ...
+    def groups(self) -> Sequence[AttentionCall]: ...
 
     @property
     def chunks(self) -> Sequence[Chunk]: ...
@@ -109,19 +109,19 @@ class Layout(Protocol):
         """Row and column of every token, on ``device``."""
 
     def group_mask(self, index: int, window: int | None, device: torch.device) -> Tensor | None:
-        """Additive, ``[rows, 1, 1, columns]``; None when every row sees all columns."""
+        """Additive, ``[rows, 1, 1, columns]``; None if every row sees all columns."""
 
     def chunk_mask(self, index: int, window: int | None, device: torch.device) -> Tensor | None:
-        """Additive, ``[tokens, columns]``; None when plain causality from column 0 says it all."""
+        """Additive, ``[tokens, columns]``; None if a causal mask from column 0 is enough."""
 
 
 class SpanLayout:
-    """Any step, in tensors. Masks and indexes are made once for each device and window, and shared by the layers."""
+    """The layout of any step. Masks and indexes are computed once per device and window, and shared by the layers."""
 
     def __init__(
         self, spans: Sequence[Span], device: torch.device, dtype: torch.dtype, every: Collection[str] = ()
     ) -> None:
-        """``every``: requests of which the logits after each token are wanted, not only after a span's last one."""
+        """``every``: requests that want the logits after each token, not only after a span's last one."""
         self.single = spans[0] if len(spans) == 1 else None
         self.groups, self.chunks = arrange(spans)
         self._dtype = dtype
@@ -157,7 +157,7 @@ class SpanLayout:
             self._masks[key] = self._group_mask(group, window, device)
         return self._masks[key]
 
-    def _group_mask(self, group: Group, window: int | None, device: torch.device) -> Tensor | None:
+    def _group_mask(self, group: DecodeGroup, window: int | None, device: torch.device) -> Tensor | None:
         if all(length == group.columns for length in group.lengths) and not (
             window and group.columns > window
         ):
@@ -182,9 +182,9 @@ class SpanLayout:
 
 
 def decode_mask(lengths: Tensor, columns: int, window: int | None, dtype: torch.dtype) -> Tensor:
-    """Additive, ``[rows, 1, 1, columns]``, for rows that see their first ``lengths`` ``[rows]`` columns.
+    """Additive mask ``[rows, 1, 1, columns]`` for rows that see their first ``lengths`` ``[rows]`` columns.
 
-    ``window``: they see the last of these only.
+    ``window``: they see only the last ``window`` of these.
     """
     ends = lengths[:, None]
     places = torch.arange(columns, device=lengths.device)[None]

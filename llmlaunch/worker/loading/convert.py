@@ -1,8 +1,8 @@
-"""GGUF files as folders of safetensors: converted once, then loaded in a second instead of fifteen.
+"""GGUF files converted to safetensors: converted once, then loaded in a second instead of fifteen.
 
-The folder lies under ``paths.cache_root()/converted`` and is named by the file's path, size and time of change, so a
-file that changed is converted anew. It appears whole or not at all: it is written beside its place and renamed, under
-a lock that lets a second worker wait for the first one's work.
+The folder lies under ``paths.cache_root()/converted``. Its name is derived from the file's path, size and modification
+time, so a changed file is converted again. The conversion is atomic: it is written next to its final place and renamed,
+under a lock that makes a second worker wait for the first one.
 """
 
 from __future__ import annotations
@@ -13,33 +13,33 @@ import logging
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from llmlaunch import paths
 from llmlaunch.common import file_lock
-from llmlaunch.worker.errors import CanNotServe
+from llmlaunch.worker.errors import StartupError
+from llmlaunch.worker.loading.types import ReportProgress
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[int, int, str], None]
 FORMAT = 1
-"""Of the converted folder; a change makes all of them anew."""
+"""Version of the conversion; increasing it invalidates all earlier ones."""
 
 
 def place(file: Path) -> Path:
-    """Where the conversion of ``file`` is, or will be."""
+    """Where the conversion of ``file`` is or will be."""
     status = file.stat()
     key = f"{FORMAT}\0{file.resolve()}\0{status.st_size}\0{status.st_mtime_ns}"
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     return paths.cache_root() / "converted" / f"{file.stem}-{digest}"
 
 
-def safetensors(file: Path, progress: Progress) -> Path:
-    """The folder with ``file``'s model, tokenizer and chat template; converts when it is not there yet.
+def safetensors(file: Path, progress: ReportProgress) -> Path:
+    """Return the folder with ``file``'s model, tokenizer and chat template; convert if it does not exist yet.
 
-    Raises CanNotServe for a file that is no GGUF or of an architecture that transformers can not read.
+    Raises StartupError if the file is not a GGUF file, or transformers cannot read its architecture.
     """
     target = place(file)
     if (target / "config.json").exists():
@@ -47,13 +47,13 @@ def safetensors(file: Path, progress: Progress) -> Path:
     paths.private_dir(target.parent)
     with file_lock.held(
         target.with_suffix(".lock"),
-        waiting=lambda: progress(0, 0, "waiting for another worker's conversion"),
+        waiting=lambda: progress(0, 0, "waiting for another worker to convert the file"),
     ):
         if (target / "config.json").exists():
             return target
         building = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         try:
-            log.info("converting %s (this happens once)", file)
+            log.info("converting %s (only once)", file)
             _convert(file, building, progress)
             building.rename(target)
         finally:
@@ -61,12 +61,12 @@ def safetensors(file: Path, progress: Progress) -> Path:
     return target
 
 
-def _convert(file: Path, folder: Path, progress: Progress) -> None:
+def _convert(file: Path, folder: Path, progress: ReportProgress) -> None:
     with file.open("rb") as opened:
         if opened.read(4) != b"GGUF":
-            raise CanNotServe(f"{file} is not a GGUF file", hint="its first four bytes should be GGUF")
+            raise StartupError(f"{file} is not a GGUF file", hint="its first four bytes should be 'GGUF'")
     progress(0, 0, "converting the GGUF tokenizer")
-    # Imported before the heavy one: a broken file must not cost seconds.
+    # Only now: importing torch takes seconds, which a broken file should not cost.
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -81,14 +81,15 @@ def _convert(file: Path, folder: Path, progress: Progress) -> None:
         progress(0, 0, "writing the converted model")
         model.save_pretrained(str(folder))
     except (ValueError, KeyError, NotImplementedError, AttributeError, IndexError, TypeError) as error:
-        raise CanNotServe(
-            f"{file} can not be converted: {type(error).__name__}: {error}",
-            hint="the built-in engine reads the GGUF architectures that transformers knows; llama.cpp reads all: engine: llamacpp",
+        raise StartupError(
+            f"{file} cannot be converted: {type(error).__name__}: {error}",
+            hint="the built-in engine reads the GGUF architectures that transformers supports; "
+            "llama.cpp supports all of them (engine: llamacpp)",
         ) from error
 
 
 def _make_plain(model: Any, dtype: Any) -> None:
-    """Undo what a quantised load leaves behind and ``save_pretrained`` stumbles over."""
+    """Undo what a quantised load leaves behind and ``save_pretrained`` cannot handle."""
     model.to(dtype)
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
@@ -98,9 +99,9 @@ def _make_plain(model: Any, dtype: Any) -> None:
 
 
 @contextlib.contextmanager
-def _counted(file: Path, progress: Progress) -> Iterator[None]:
-    """Progress of a conversion, from the one thing that tells without touching the reader: what it has touched of the
-    file. The reader maps the file, so its resident pages are those it has been through."""
+def _counted(file: Path, progress: ReportProgress) -> Iterator[None]:
+    """Report the progress of a conversion without hooks into the reader: it maps the file, so the mapping's resident
+    pages are those it has already read."""
     total = file.stat().st_size
     over = threading.Event()
 
@@ -120,7 +121,7 @@ def _counted(file: Path, progress: Progress) -> Iterator[None]:
 
 
 def _resident_bytes(file: Path) -> int:
-    """Bytes of ``file`` mapped into this process and touched, from /proc/self/smaps; 0 where there is none."""
+    """Bytes of ``file`` that are mapped and resident in this process, from /proc/self/smaps; 0 if unavailable."""
     found, inside = 0, False
     try:
         with Path("/proc/self/smaps").open() as lines:

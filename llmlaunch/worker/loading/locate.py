@@ -1,24 +1,22 @@
-"""Where the model's files are, and what they are."""
+"""Finding a model's files, and what they contain."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from llmlaunch.errors import LlmlaunchError, ModelError
 from llmlaunch.manifest.types import Source
 from llmlaunch.models.facts import ModelFacts
 from llmlaunch.worker.config import WorkerConfig
-from llmlaunch.worker.errors import CanNotServe
+from llmlaunch.worker.errors import StartupError
+from llmlaunch.worker.loading.types import ReportProgress
 
-Progress = Callable[[int, int, str], None]
 
+def locate(config: WorkerConfig, progress: ReportProgress) -> tuple[ModelFacts, Path]:
+    """Find the model and download what is missing; return its facts and its folder (or GGUF file).
 
-def locate(config: WorkerConfig, progress: Progress) -> tuple[ModelFacts, Path]:
-    """Find the model, download what is missing, and return its facts and its folder (or GGUF file).
-
-    Raises CanNotServe when there is no such model, another LlmlaunchError when a retry may help (the network is down).
+    Raises StartupError if the model does not exist, another LlmlaunchError if a retry may help (a network failure).
     """
     from llmlaunch.models import inspect, source
     from llmlaunch.models.hub import UNREACHABLE
@@ -29,8 +27,8 @@ def locate(config: WorkerConfig, progress: Progress) -> tuple[ModelFacts, Path]:
         )
     except ModelError as error:
         if error.code == UNREACHABLE:
-            raise  # the hub may answer the next time
-        raise CanNotServe(error.message, hint=error.hint, code=error.code) from error
+            raise  # the hub may be reachable on the next attempt
+        raise StartupError(error.message, hint=error.hint, code=error.code) from error
     if facts.local:
         return facts, Path(facts.path)
     try:

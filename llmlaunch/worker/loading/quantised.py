@@ -1,7 +1,7 @@
-"""Models whose weights are packed: what loading them takes, told before a byte of them is read.
+"""Quantized models: what loading them requires, checked before any weights are read.
 
-Checked from the model's facts alone. What passes here is loaded by transformers, which knows the formats themselves.
-Plain weights can be packed while they are loaded (``--load-in``), by a package that can do it on the device.
+Checks use the model's facts alone. Transformers itself loads the formats that pass.
+Unquantised weights can be quantised while they are loaded (``--load-in``), by a package that supports the device.
 """
 
 from __future__ import annotations
@@ -14,52 +14,52 @@ from typing import Any
 
 from llmlaunch.models.facts import ModelFacts
 from llmlaunch.worker.config import WorkerConfig
-from llmlaunch.worker.errors import CanNotServe
+from llmlaunch.worker.errors import StartupError
 
 PACKERS = {
     ("8bit", "cuda"): "bitsandbytes",
     ("4bit", "cuda"): "bitsandbytes",
-    # On a CPU bitsandbytes rounds what goes into its 8-bit layers, too, and takes twice the time; torchao has no 4 bits.
+    # On a CPU bitsandbytes also rounds the inputs of its 8-bit layers and takes twice as long; torchao has no 4-bit mode.
     ("8bit", "cpu"): "torchao",
     ("4bit", "cpu"): "bitsandbytes",
 }
-"""Who packs plain weights while they are loaded; importable, and pip's, names."""
+"""The package that quantises weights while loading; its import name is also its name on PyPI."""
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
-    """``packages``: importable names, with what pip calls them."""
+class Requirements:
+    """``packages``: pairs of import name and PyPI name."""
 
     packages: tuple[tuple[str, str], ...] = ()
     cuda: bool = False
     note: str = ""
-    """What a person should know, where it runs without CUDA."""
+    """A warning for models that run without CUDA."""
 
 
 _GPTQMODEL = ("gptqmodel", "gptqmodel")
-NEEDS = {
-    "gptq": Need((("optimum", "optimum"), _GPTQMODEL)),
-    "awq": Need((_GPTQMODEL,)),
-    "auto-round": Need((("auto_round", "auto-round"),)),
-    "autoround": Need((("auto_round", "auto-round"),)),
-    "bitsandbytes": Need((("bitsandbytes", "bitsandbytes"),)),
-    "bitsandbytes-8bit": Need((("bitsandbytes", "bitsandbytes"),)),
-    "bitsandbytes-4bit": Need((("bitsandbytes", "bitsandbytes"),)),
-    "compressed-tensors": Need((("compressed_tensors", "compressed-tensors"),)),
-    "aqlm": Need((("aqlm", "aqlm"),)),
-    "hqq": Need((("hqq", "hqq"),)),
-    "quanto": Need((("optimum.quanto", "optimum-quanto"),)),
-    "quark": Need((("quark", "amd-quark"),)),
-    "spqr": Need((("spqr_quant", "spqr-quant"),), cuda=True),
-    "torchao": Need((("torchao", "torchao"),)),
-    "vptq": Need((("vptq", "vptq"),), cuda=True),
-    "eetq": Need((("kernels", "kernels"),), cuda=True),
-    "fbgemm_fp8": Need((("fbgemm_gpu", "fbgemm-gpu"),), cuda=True),
-    "bitnet": Need(),
-    "fp8": Need(note="its fp8 weights are unpacked while loading: they take twice the memory of the files"),
-    "mxfp4": Need(note="without kernels for it, its mxfp4 weights are unpacked: up to four times the files' size"),
+REQUIREMENTS = {
+    "gptq": Requirements((("optimum", "optimum"), _GPTQMODEL)),
+    "awq": Requirements((_GPTQMODEL,)),
+    "auto-round": Requirements((("auto_round", "auto-round"),)),
+    "autoround": Requirements((("auto_round", "auto-round"),)),
+    "bitsandbytes": Requirements((("bitsandbytes", "bitsandbytes"),)),
+    "bitsandbytes-8bit": Requirements((("bitsandbytes", "bitsandbytes"),)),
+    "bitsandbytes-4bit": Requirements((("bitsandbytes", "bitsandbytes"),)),
+    "compressed-tensors": Requirements((("compressed_tensors", "compressed-tensors"),)),
+    "aqlm": Requirements((("aqlm", "aqlm"),)),
+    "hqq": Requirements((("hqq", "hqq"),)),
+    "quanto": Requirements((("optimum.quanto", "optimum-quanto"),)),
+    "quark": Requirements((("quark", "amd-quark"),)),
+    "spqr": Requirements((("spqr_quant", "spqr-quant"),), cuda=True),
+    "torchao": Requirements((("torchao", "torchao"),)),
+    "vptq": Requirements((("vptq", "vptq"),), cuda=True),
+    "eetq": Requirements((("kernels", "kernels"),), cuda=True),
+    "fbgemm_fp8": Requirements((("fbgemm_gpu", "fbgemm-gpu"),), cuda=True),
+    "bitnet": Requirements(),
+    "fp8": Requirements(note="its fp8 weights are dequantised while loading: they take twice the size of the files"),
+    "mxfp4": Requirements(note="without an mxfp4 kernel its weights are dequantised: they take up to four times the files' size"),
 }  # fmt: skip
-"""By quant_method, as transformers' quantizers ask for them. fp8 and mxfp4 need no package."""
+"""By quant_method, as transformers' quantizers require them. fp8 and mxfp4 need no package."""
 
 
 def _installed(module: str) -> bool:
@@ -70,60 +70,60 @@ def _installed(module: str) -> bool:
 
 
 def check(facts: ModelFacts, device: str, installed: Callable[[str], bool] = _installed) -> str:
-    """What a person should know of how a packed model runs on ``device``; mostly nothing.
+    """Return a warning about how a quantised model runs on ``device``; usually empty.
 
-    Raises CanNotServe where a package or CUDA is missing, or the format is not known here.
+    Raises StartupError if a package or CUDA is missing, or the format is not supported.
     """
     method = facts.quantisation
     if not method or facts.format == "gguf":
         return ""
-    need = NEEDS.get(method)
+    required = REQUIREMENTS.get(method)
     elsewhere = "or serve the model with another engine (engine: vllm)"
-    if need is None:
-        raise CanNotServe(
-            f"{facts.source}: its weights are quantised with {method}, which the built-in engine does not read",
-            hint="serve the model with another engine (engine: vllm), or take its unquantised form",
+    if required is None:
+        raise StartupError(
+            f"{facts.source}: its weights are quantised with {method}, which the built-in engine does not support",
+            hint="serve the model with another engine (engine: vllm), or use an unquantised version",
         )
-    missing = [pip for module, pip in need.packages if not installed(module)]
+    missing = [pip for module, pip in required.packages if not installed(module)]
     if missing:
         plural = "s" if len(missing) > 1 else ""
-        raise CanNotServe(
-            f"{facts.source}: its weights are quantised with {method}; to read them the package{plural} "
-            f"{' and '.join(missing)} must be there",
+        raise StartupError(
+            f"{facts.source}: its weights are quantised with {method}, which requires the package{plural} "
+            f"{' and '.join(missing)}",
             hint=f"pip install {' '.join(missing)}, in the environment llmlaunch runs in; {elsewhere}",
         )
-    if need.cuda and device == "cpu":
-        raise CanNotServe(
-            f"{facts.source}: its weights are quantised with {method}, which runs on CUDA GPUs alone",
-            hint="give it a GPU (gpus: in the manifest), or take the model's unquantised form or a GGUF file",
+    if required.cuda and device == "cpu":
+        raise StartupError(
+            f"{facts.source}: its weights are quantised with {method}, which requires a CUDA GPU",
+            hint="give it a GPU (gpus: in the manifest), or use an unquantised version or a GGUF file",
         )
-    return need.note if device == "cpu" else ""
+    return required.note if device == "cpu" else ""
 
 
 def check_load_in(
     bits: str, facts: ModelFacts, device: str, installed: Callable[[str], bool] = _installed
 ) -> None:
-    """Raises CanNotServe where ``--load-in`` (8bit or 4bit) can not be done."""
+    """Raises StartupError if ``--load-in`` (8bit or 4bit) is not possible."""
     if facts.quantisation:
-        raise CanNotServe(
-            f"--load-in {bits}: the weights of {facts.source} are quantised already, with {facts.quantisation}",
-            hint="leave out --load-in (load_in in engine_args)",
+        raise StartupError(
+            f"--load-in {bits}: the weights of {facts.source} are already quantised with {facts.quantisation}",
+            hint="remove --load-in (load_in in engine_args)",
         )
     package = PACKERS[bits, device]
     if not installed(package):
         where = "CPU" if device == "cpu" else "GPU"
-        raise CanNotServe(
-            f"--load-in {bits} on a {where} needs the package {package}",
+        raise StartupError(
+            f"--load-in {bits} on a {where} requires the package {package}",
             hint=f"pip install {package}, in the environment llmlaunch runs in",
         )
 
 
 def packing(config: WorkerConfig, device: str) -> dict[str, Any]:
-    """Arguments for ``from_pretrained`` that pack the weights as ``--load-in`` asks; none where it does not."""
+    """Arguments for ``from_pretrained`` that quantise the weights as ``--load-in`` asks; empty if it does not."""
     if not config.load_in:
         return {}
     if PACKERS[config.load_in, device] == "torchao":
-        # It tells of every kernel for GPUs that it can not load.
+        # It warns about every GPU kernel that it cannot load.
         logging.getLogger("torchao").setLevel(logging.ERROR)
         from torchao.quantization import Int8WeightOnlyConfig
         from transformers import TorchAoConfig

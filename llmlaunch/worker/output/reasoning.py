@@ -1,7 +1,7 @@
-"""What a model thinks before it answers, told apart from the answer while it comes. Pure.
+"""Separates a model's reasoning from its answer while it is generated. Pure.
 
-Models of the DeepSeek-R1 kind write ``<think>…</think>`` and then the answer. Some chat templates open the block
-themselves, in the prompt; then the answer begins inside it. The names of the fields are DeepSeek's and vLLM's.
+Models like DeepSeek-R1 write ``<think>…</think>`` and then the answer. Some chat templates open the block themselves, in
+the prompt; then the answer begins inside it. The field names are DeepSeek's and vLLM's.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from llmlaunch.worker.output.stops import StopHolder
-from llmlaunch.worker.tokenization.tokenizer import Codec
 
 OPEN, CLOSE = "<think>", "</think>"
 MARKS = (OPEN, CLOSE)
@@ -18,72 +17,67 @@ MARKS = (OPEN, CLOSE)
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """What a piece of text is: ``thought`` first, then ``text``."""
+    """A piece of text, split into reasoning and the answer's text after it."""
 
     thought: str = ""
     text: str = ""
 
 
-def thinks(codec: Codec) -> bool:
-    """Whether the model was taught to: its template or its vocabulary knows the marks."""
-    return codec.knows(CLOSE)
-
-
 def opened(prompt: str) -> bool:
-    """Whether the answer to ``prompt`` begins inside a block of thoughts."""
+    """Whether the answer to ``prompt`` begins inside a reasoning block."""
     return prompt.rstrip().endswith(OPEN)
 
 
 def unclosed(text: str) -> bool:
-    """Whether an answer so far is still inside its thoughts."""
+    """Whether an unfinished answer is still inside its reasoning block."""
     return text.lstrip().startswith(OPEN) and CLOSE not in text
 
 
-class _Place(Enum):
+class _ThoughtState(Enum):
     BEFORE = auto()
-    """Nothing but blanks came, or the beginning of a mark."""
+    """Only whitespace so far, or the beginning of a tag."""
     INSIDE = auto()
     BETWEEN = auto()
-    """Blanks between thoughts and answer, which are nobody's."""
+    """Whitespace between reasoning and answer, which belongs to neither."""
     AFTER = auto()
 
 
 class ThoughtParser:
-    """Follows one answer. A block is one only at the answer's beginning: marks further on are text."""
+    """Follows one answer. Only a block at its beginning is reasoning: later tags are text."""
 
     def __init__(self, *, inside: bool = False) -> None:
-        self._place = _Place.INSIDE if inside else _Place.BEFORE
+        self._state = _ThoughtState.INSIDE if inside else _ThoughtState.BEFORE
         self._held = ""
         self._close = StopHolder((CLOSE,))
         self._begun = False
         self._tail = ""
-        """Newlines that are part of the thought only if it goes on."""
+        """Newlines that belong to the reasoning only if it goes on."""
 
     @property
     def inside(self) -> bool:
-        return self._place is _Place.INSIDE
+        return self._state is _ThoughtState.INSIDE
 
     def push(self, text: str) -> Split:
-        """What ``text`` makes certain."""
-        if self._place is _Place.BEFORE:
+        """What ``text`` completes."""
+        if self._state is _ThoughtState.BEFORE:
             self._held += text
             start = self._held.lstrip()
             if OPEN.startswith(start) and start != OPEN:
                 return Split()
             held, self._held = self._held, ""
             if not start.startswith(OPEN):
-                self._place = _Place.AFTER
+                self._state = _ThoughtState.AFTER
                 return Split(text=held)
-            self._place = _Place.INSIDE
+            self._state = _ThoughtState.INSIDE
             text = start.removeprefix(OPEN)
-        if self._place is _Place.INSIDE:
+        if self._state is _ThoughtState.INSIDE:
             return self._think(text)
         return Split(text=self._answer(text))
 
     def flush(self) -> Split:
         """What was held back, when no text follows."""
         held, self._held = self._held, ""
-        if self._place is _Place.INSIDE:
+        if self._state is _ThoughtState.INSIDE:
             return Split(thought=self._trimmed(self._close.flush_after("")) + self._tail)
         return Split(text=held)
 
@@ -91,11 +85,11 @@ class ThoughtParser:
         thought = self._trimmed(self._close.push(text))
         if self._close.hit is None:
             return Split(thought=thought)
-        self._place = _Place.BETWEEN
+        self._state = _ThoughtState.BETWEEN
         return Split(thought, self._answer(self._close.rest))
 
     def _trimmed(self, thought: str) -> str:
-        """Without the newlines that only stand between marks and thought."""
+        """Without the newlines next to the tags."""
         if not self._begun:
             thought = thought.lstrip("\n")
             self._begun = bool(thought)
@@ -105,8 +99,8 @@ class ThoughtParser:
         return shown
 
     def _answer(self, text: str) -> str:
-        if self._place is _Place.BETWEEN:
+        if self._state is _ThoughtState.BETWEEN:
             text = text.lstrip()
             if text:
-                self._place = _Place.AFTER
+                self._state = _ThoughtState.AFTER
         return text

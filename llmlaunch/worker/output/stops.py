@@ -1,4 +1,4 @@
-"""Text on its way out: whole characters only, and nothing that may still turn out to be a stop string. Pure."""
+"""Text as it is sent: whole characters only, and nothing that may still become a stop string. Pure."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Callable, Sequence
 
 REPLACEMENT = "\ufffd"
 HOPELESS = 6
-"""Tokens after which an unfinished character is no longer waited for: UTF-8 takes four bytes, a token at least one."""
+"""Tokens after which an incomplete character is given up: UTF-8 has at most four bytes, a token at least one."""
 
 
 class Detokenizer:
-    """Token by token to text, without ever showing half a character.
+    """Decodes token by token, without ever returning an incomplete character.
 
-    ``decode`` turns token ids into text, as the tokenizer does. Texts are compared from a little before the new
-    tokens on, since a decoder may treat the first token of a sequence otherwise (sentencepiece's leading blank); the
-    method is that of text-generation-inference and vLLM.
+    ``decode`` turns token ids into text. Decoding starts a few tokens before the new ones, because a decoder may treat
+    the first token of a sequence differently (sentencepiece strips its leading space). The method is that of
+    text-generation-inference and vLLM.
     """
 
     def __init__(self, decode: Callable[[Sequence[int]], str]) -> None:
@@ -24,7 +24,7 @@ class Detokenizer:
         self._shown = 0
 
     def push(self, token: int) -> str:
-        """The text that ``token`` completes; empty while a character is unfinished."""
+        """The text that ``token`` completes; empty while a character is incomplete."""
         self._ids.append(token)
         end = len(self._ids)
         text = self._text(end)
@@ -35,7 +35,7 @@ class Detokenizer:
         return self._show(end, text)
 
     def flush(self) -> str:
-        """What is left when no token follows."""
+        """The remaining text, when no token follows."""
         return self._show(len(self._ids), self._text(len(self._ids)))
 
     def _text(self, end: int) -> str:
@@ -43,7 +43,7 @@ class Detokenizer:
         return self._decode(self._ids[self._start : end])
 
     def _without_tail(self, end: int, text: str) -> tuple[int, str]:
-        """Cut off a tail that may still become a character, where that does not cut another one in two."""
+        """Cut off a tail that may still become a character, unless that splits another one."""
         for cut in (end - 3, end - 2, end - 1):
             before = self._text(cut)
             if text.startswith(before):
@@ -55,7 +55,7 @@ class Detokenizer:
         if len(text) <= len(before):
             return ""
         self._start, self._shown = self._shown, end
-        if self._start > 64:  # tokens before the window are never looked at again
+        if self._start > 64:  # tokens before the window are never decoded again
             del self._ids[: self._start]
             self._shown -= self._start
             self._start = 0
@@ -63,7 +63,7 @@ class Detokenizer:
 
 
 class StopHolder:
-    """Passes text on, and holds back an end that may be the beginning of a stop string."""
+    """Passes text through, but holds back an end that may be the beginning of a stop string."""
 
     def __init__(self, stops: Sequence[str], *, include: bool = False) -> None:
         self._stops = tuple(stop for stop in stops if stop)
@@ -71,10 +71,10 @@ class StopHolder:
         self._held = ""
         self.hit: str | None = None
         self.rest = ""
-        """What was pushed beyond the stop string that was hit."""
+        """Text after the stop string that was found."""
 
     def push(self, text: str) -> str:
-        """What may be shown now. Sets ``hit`` when a stop string is complete; then nothing more may be pushed."""
+        """The text that may be sent now. Sets ``hit`` when a stop string is complete; then push must not be called again."""
         if not self._stops:
             return text
         self._held += text
@@ -91,18 +91,18 @@ class StopHolder:
         return shown
 
     def flush_after(self, text: str) -> str:
-        """The last ``text`` and what was held back: no text follows. May still complete a stop string."""
+        """The held text and the final ``text``: no text follows. May still complete a stop string."""
         shown = self.push(text)
         held, self._held = self._held, ""
         return shown + held
 
     def _first(self) -> tuple[int, str] | None:
         found = [(at, stop) for stop in self._stops if (at := self._held.find(stop)) >= 0]
-        # Of two that begin at one place the shorter was complete first.
+        # Of two that begin at the same position the shorter was complete first.
         return min(found, key=lambda hit: (hit[0] + len(hit[1]), hit[0])) if found else None
 
     def _doubtful(self) -> int:
-        """Length of the longest end of the held text with which a stop string begins."""
+        """Length of the longest suffix of the held text that a stop string begins with."""
         longest = min(max(map(len, self._stops)) - 1, len(self._held))
         for size in range(longest, 0, -1):
             tail = self._held[-size:]

@@ -1,9 +1,9 @@
-"""Long texts in pieces that make the same tokens as the whole. Pure, apart from the tokenizer it is given.
+"""Splits long texts into chunks that give the same tokens as the whole. Pure, apart from the tokenizer it is given.
 
-A tokenizer takes about two hundred bytes for each byte of a text while it works, holds on to nothing it could give back
-before the end, and cannot be interrupted. In pieces it takes a few MiB, and can stop when enough is known. A text is
-cut between two words, and only where the text around makes the same tokens cut as uncut. Where no such place is found
-a piece is longer.
+While it works, a tokenizer takes about two hundred bytes per byte of text, and it can neither return early results nor
+be interrupted. With chunks it takes a few MiB, and can stop as soon as enough is known. A text is split between two
+words, and only where the surrounding text gives the same tokens with and without the split. If there is no such
+position, the chunk gets longer.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 
 Encode = Callable[[str], list[int]]
-"""Token ids of a text, without those that a model wants at the start and at the end."""
+"""Token ids of a text, without the special tokens at its start and end."""
 
 AROUND = 256
-"""Characters on each side that must make the same tokens."""
+"""Characters on each side that must give the same tokens."""
 TRIES = 8
-"""Places that are tried before a piece is made longer."""
+"""Positions that are tried before a chunk is made longer."""
 BETWEEN = re.compile(r"(?<=\S)\s+(?=\S)|(?<=[^\w\s])(?=\w)")
-"""Between words, or after a punctuation mark, which scripts without spaces have too."""
+"""Between words, or after punctuation, which scripts without spaces have, too."""
 
 
 def forward(text: str, size: int, encode: Encode) -> Iterator[tuple[str, int]]:
-    """``text`` in pieces of about ``size`` characters, from its start, and with each how many characters are read."""
+    """Yield ``text`` in chunks of about ``size`` characters, each with the number of characters read so far."""
     start = 0
     for low in _steps(len(text), size):
         if low - start < size or len(text) - low < size // 2:
@@ -36,7 +36,7 @@ def forward(text: str, size: int, encode: Encode) -> Iterator[tuple[str, int]]:
 
 
 def backward(text: str, size: int, encode: Encode) -> Iterator[str]:
-    """The same from its end."""
+    """The same, from the end of the text."""
     end = len(text)
     for low in _steps(len(text), size):
         high = len(text) - low
@@ -53,12 +53,12 @@ def _steps(length: int, size: int) -> range:
 
 
 def _cut(text: str, low: int, high: int, encode: Encode) -> tuple[int, int] | None:
-    """Where the piece before ends, and where the next one begins, with the cut at ``low`` to ``high``."""
+    """Where the chunk before ends and the next one begins, with a split between ``low`` and ``high``."""
     for place in islice(BETWEEN.finditer(text, low, high), TRIES):
         at = place.start()
         left, right = text[max(0, at - AROUND) : at], text[at : at + AROUND]
         whole = encode(left + right)
-        # Some tokenizers put a space before every text, so the one between two pieces must go.
+        # Some tokenizers put a space before every text, so the one between two chunks is dropped.
         for gap in (0, place.end() - at):
             if encode(left) + encode(right[gap:]) == whole:
                 return at, at + gap

@@ -1,9 +1,9 @@
-"""How few tokens a text can make, so that one that is too long is refused before it is tokenized.
+"""A lower bound for the number of tokens of a text, so that one that is too long is refused without tokenizing it.
 
-A text of ``b`` bytes makes at least ``b / longest`` tokens, where ``longest`` is the longest token of the vocabulary.
-That holds only where every byte of the text ends up in a token. Many tokenizers drop some (whitespace, accents, control
-characters) or take a run of unknown letters for one token; for these there is no bound, and None is the answer. So a
-component that is not known here means None, too: a text that would fit must never be refused.
+A text of ``b`` bytes has at least ``b / longest`` tokens, where ``longest`` is the longest token of the vocabulary.
+That only holds if every byte of the text ends up in a token. Many tokenizers drop some (whitespace, accents, control
+characters) or turn a run of unknown letters into one token; for these there is no bound (None). Unknown components also
+mean None: a text that would fit must never be refused.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 CANONICAL = 3
-"""Times that canonical normalization and lower case shrink UTF-8 at most: Hangul (9 bytes → 3), the Kelvin sign (3 → 1)."""
+"""How much canonical normalization and lower case shrink UTF-8 at most: Hangul (9 bytes → 3), the Kelvin sign (3 → 1)."""
 COMPATIBLE = 4
-"""The same of compatibility normalization: a letter of the mathematical alphabets (4 bytes → 1)."""
+"""The same for compatibility normalization: mathematical alphanumeric symbols (4 bytes → 1)."""
 SHRINKS = {
     "NFC": CANONICAL, "NFD": CANONICAL, "NFKC": COMPATIBLE, "NFKD": COMPATIBLE, "Lowercase": CANONICAL,
     "Prepend": 1, "ByteLevel": 1,
@@ -24,34 +24,34 @@ KEEPS_ALL = {"ByteLevel", "Metaspace", "Digits", "UnicodeScripts", "FixedLength"
 CUTS = {"Split", "Punctuation"}
 BYTES = {f"<0x{byte:02X}>" for byte in range(256)}
 NEVER = {0xC0, 0xC1, *range(0xF5, 0x100)}
-"""Bytes that UTF-8 does not have."""
+"""Bytes that never occur in UTF-8."""
 MOST_IGNORED = 32
-"""Bytes that are worth counting: most vocabularies lack some control characters."""
+"""Maximum number of ignored byte values worth counting: most vocabularies lack some control characters."""
 
 
 @dataclass(frozen=True, slots=True)
-class Bound:
-    """What is known of every text before it is tokenized."""
+class LengthBound:
+    """What is known about every text of a tokenizer."""
 
     longest: int
-    """Bytes of text that one token stands for at most."""
+    """Maximum number of bytes of text per token."""
     ignored: bytes = b""
-    """Bytes that no token stands for: they may be left out."""
+    """Bytes without a token: they may be dropped."""
 
     def least(self, text: str) -> int:
-        """So many tokens ``text`` makes at least."""
+        """Minimum number of tokens of ``text``."""
         data = text.encode("utf-8", "surrogatepass")
         size = len(data) - sum(data.count(byte) for byte in self.ignored)
         return -(-size // self.longest)
 
 
-def bound(tokenizer: Any, letters: dict[str, int]) -> Bound | None:
-    """What a ``tokenizers.Tokenizer`` lets one know of a text; None: nothing.
+def bound(tokenizer: Any, letters: dict[str, int]) -> LengthBound | None:
+    """The bound for a ``tokenizers.Tokenizer``; None if there is none.
 
-    ``letters``: those that byte-level tokenizers write bytes with.
+    ``letters``: those that byte-level tokenizers represent bytes with.
     """
     added = tokenizer.get_added_tokens_decoder().values()
-    if any(token.lstrip or token.rstrip for token in added):  # they swallow any whitespace beside them
+    if any(token.lstrip or token.rstrip for token in added):  # they swallow adjacent whitespace
         return None
     before, within = _state(tokenizer.normalizer), _state(tokenizer.pre_tokenizer)
     shrinks = _shrinks(before)
@@ -66,11 +66,11 @@ def bound(tokenizer: Any, letters: dict[str, int]) -> Bound | None:
     names = [token.content for token in added]
     if before is not None:
         names += [tokenizer.normalizer.normalize_str(name) for name in names]
-    return Bound(max([pieces, 4, *(len(name.encode()) for name in names)]) * shrinks, ignored)
+    return LengthBound(max([pieces, 4, *(len(name.encode()) for name in names)]) * shrinks, ignored)
 
 
 def _ignored(model: Any, vocabulary: dict[str, int], letters: dict[str, int] | None) -> bytes | None:
-    """Bytes that are left out of texts; None where whole runs of unknown letters may be."""
+    """Bytes that are dropped from texts; None if whole runs of unknown letters may be."""
     if type(model).__name__ != "BPE":
         return None
     if letters is not None:
@@ -90,7 +90,7 @@ def _parts(state: dict[str, Any], name: str) -> list[dict[str, Any]]:
 
 
 def _shrinks(normalizer: dict[str, Any] | None) -> int | None:
-    """How many bytes one byte may be left of at most."""
+    """By what factor the normalizer shrinks a text at most; None if unknown."""
     factor = 1
     for part in _parts(normalizer, "normalizers") if normalizer else []:
         own = _replaced(part) if part["type"] == "Replace" else SHRINKS.get(part["type"])
@@ -102,13 +102,13 @@ def _shrinks(normalizer: dict[str, Any] | None) -> int | None:
 
 def _replaced(part: dict[str, Any]) -> int | None:
     pattern, content = part["pattern"].get("String"), part["content"]
-    if not pattern or not content:  # a regular expression, or something is removed
+    if not pattern or not content:  # a regular expression, or a removal
         return None
     return max(1, -(-len(pattern.encode()) // len(content.encode())))
 
 
 def _keeps(pre_tokenizer: dict[str, Any] | None) -> bool:
-    """Whether cutting a text into words removes nothing of it."""
+    """Whether splitting a text into words removes nothing."""
     parts = _parts(pre_tokenizer, "pretokenizers") if pre_tokenizer else []
     return all(
         part["type"] in KEEPS_ALL or (part["type"] in CUTS and part["behavior"] != "Removed")
@@ -117,7 +117,7 @@ def _keeps(pre_tokenizer: dict[str, Any] | None) -> bool:
 
 
 def _has(state: dict[str, Any] | None, kind: str) -> bool:
-    """Whether a normalizer or pre-tokenizer is ``kind``, or has it among its parts."""
+    """Whether a normalizer or pre-tokenizer is of type ``kind``, or contains one."""
     if state is None:
         return False
     parts = state.get("normalizers") or state.get("pretokenizers") or [state]

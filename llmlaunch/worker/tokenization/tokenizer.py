@@ -1,4 +1,4 @@
-"""Between text and tokens: the model's own tokenizer and chat template, made safe for several threads."""
+"""Text to tokens and back: a thread-safe wrapper of the model's own tokenizer and chat template."""
 
 from __future__ import annotations
 
@@ -9,51 +9,51 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from llmlaunch.worker.background import check_abandoned
 from llmlaunch.worker.errors import BadRequest
 from llmlaunch.worker.tokenization import chunks
 from llmlaunch.worker.tokenization.length_bound import bound
-from llmlaunch.worker.tokenization.threads import go_on
 
 PIECE = 1 << 16
-"""Characters that are tokenized in one go: some 30 ms."""
+"""Characters that are tokenized at a time: about 30 ms."""
 LEAST_PIECE = 1 << 12
-"""The same for tokenizers written in Python, and where few tokens are wanted."""
+"""The same for tokenizers written in Python, and if few tokens are wanted."""
 SHORT = 8000
-"""Characters that are tokenized where the interpreter waits: the way around that costs more than they do."""
+"""Texts up to this many characters are tokenized while holding the GIL: releasing it would cost more."""
 NICENESS = 10
-"""Of the threads that tokenize: behind whoever computes, and with a tenth of what one of them gets at least."""
+"""Niceness of the tokenizing threads: they yield to the computing ones, but still get at least a tenth of a core's time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two texts as one sequence; ``types`` says of each token which text it is from, where the model wants that."""
+    """Two texts as one sequence; ``types`` assigns each token to its text, if the model uses that."""
 
     tokens: list[int]
     types: list[int]
 
 
 class TooLong(Exception):
-    """A text has more tokens than were asked for; ``tokens`` says how many, in words ("at least 1,234")."""
+    """A text has too many tokens; ``tokens`` is their number in words ("at least 1,234")."""
 
     def __init__(self, tokens: str) -> None:
         super().__init__(tokens)
         self.tokens = tokens
 
 
-class Codec:
-    """Wraps a transformers tokenizer. Every method may be called from any thread."""
+class Tokenizer:
+    """Wraps a transformers tokenizer. All methods are thread-safe."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        self._lock = threading.Lock()  # tokenizers written in Python keep state between calls
+        self._lock = threading.Lock()  # tokenizers written in Python have state
         self._fast = bool(getattr(tokenizer, "is_fast", False))
         if self._fast:
-            # Some tokenizer files cut and pad; here whole texts are counted, and padded where they are batched.
+            # Some tokenizer files truncate and pad; here texts are counted whole, and padded in batches.
             tokenizer._tokenizer.no_truncation()
             tokenizer._tokenizer.no_padding()
             _start_threads(tokenizer._tokenizer)
         self.making_room: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
-        """Around the reading of a long text, which takes a core of its own."""
+        """Wraps the tokenizing of a long text, which needs a core of its own."""
         self.vocabulary = len(tokenizer)
         self.special = frozenset(int(i) for i in tokenizer.all_special_ids)
         self._bound = bound(tokenizer._tokenizer, _BYTES) if self._fast else None
@@ -65,18 +65,18 @@ class Codec:
 
     @property
     def template_knows_tools(self) -> bool:
-        """Whether the chat template has words of its own for tools."""
+        """Whether the chat template supports tools."""
         template = getattr(self._tokenizer, "chat_template", None)
-        return "tools" in str(template)  # some models have several, by name: one of them is for tools
+        return "tools" in str(template)  # some models have several named templates, one of them for tools
 
     def knows(self, mark: str) -> bool:
-        """Whether the chat template writes ``mark``, or the vocabulary has it as a token of its own."""
+        """Whether ``mark`` occurs in the chat template, or is a token of the vocabulary."""
         template = getattr(self._tokenizer, "chat_template", None)
         added = getattr(self._tokenizer, "added_tokens_decoder", {})
         return mark in str(template or "") or any(token.content == mark for token in added.values())
 
     def hides(self, text: str) -> bool:
-        """Whether ``text`` is a special token, which decoding leaves out."""
+        """Whether ``text`` is a special token, which decoding skips."""
         added = getattr(self._tokenizer, "added_tokens_decoder", {})
         return any(token.special and token.content == text for token in added.values())
 
@@ -86,14 +86,14 @@ class Codec:
         return None if value is None else int(value)
 
     def least(self, text: str) -> int:
-        """So many tokens ``text`` makes at least: known by its length, without tokenizing it."""
+        """Minimum number of tokens of ``text``, from its length, without tokenizing it."""
         return 0 if self._bound is None else self._bound.least(text)
 
     def encode(self, text: str, *, special: bool = True, most: int | None = None) -> list[int]:
-        """Token ids of ``text``; with ``special`` those added at the start and end as the model was trained.
+        """Token ids of ``text``; with ``special`` including the special tokens at its start and end.
 
-        Raises TooLong where it is known early that there are more than ``most``. Where that is only known at the end,
-        they are returned.
+        Raises TooLong if it is known early that there are more than ``most``. If that only turns out at the end, they are
+        returned.
         """
         if most is not None and (least := self.least(text)) > most:
             raise TooLong(f"at least {least:,}")
@@ -105,7 +105,7 @@ class Codec:
         return found
 
     def encode_start(self, text: str, most: int) -> list[int]:
-        """The first ``most`` tokens, of which the last is the one that ends every text, where the model has such."""
+        """The first ``most`` tokens; the last of them is the model's closing special token, if it has one."""
         found: list[int] = []
         for tokens, _ in self._read(text, special=True, most=most):
             found += tokens
@@ -122,7 +122,7 @@ class Codec:
         before, after = self._around if special and self._around else ([], [])
         found = list(reversed(after))
         for piece in chunks.backward(text, self._size(most), self._plain):
-            go_on()
+            check_abandoned()
             found += reversed(self._plain(piece))
             if len(found) >= most:
                 break
@@ -131,10 +131,10 @@ class Codec:
         return found[:most][::-1]
 
     def start(self, text: str, most: int) -> str:
-        """The beginning of ``text`` that makes at least ``most`` tokens; all of it, where it has no more."""
+        """The shortest known beginning of ``text`` with at least ``most`` tokens; all of it if it has no more."""
         count = 0
         for piece, read in chunks.forward(text, self._size(most), self._plain):
-            go_on()
+            check_abandoned()
             if read == len(text):
                 break
             count += len(self._plain(piece))
@@ -143,20 +143,20 @@ class Codec:
         return text
 
     def pieces(self, text: str, *, special: bool = True) -> Iterator[list[int]]:
-        """Token ids of ``text``, as they are found."""
+        """Token ids of ``text``, chunk by chunk."""
         return (tokens for tokens, _ in self._read(text, special=special))
 
     def count(self, text: str) -> int:
-        """How many tokens :meth:`encode` would give."""
+        """Number of tokens that :meth:`encode` returns."""
         return sum(map(len, self.pieces(text)))
 
     @property
     def closing(self) -> list[int]:
-        """The token that ends every text, if there is one."""
+        """The special token at the end of every text, if there is one."""
         return self._around[1][-1:] if self._around else []
 
     def _read(self, text: str, *, special: bool, most: int | None = None) -> Iterator[tuple[list[int], int]]:
-        """The tokens of each piece of ``text``, and with them how many characters are read."""
+        """The tokens of each chunk of ``text``, with the number of characters read so far."""
         size = self._size(most)
         if len(text) <= size or (special and self._around is None):
             yield self._plain(text, special=special), len(text)
@@ -165,14 +165,14 @@ class Codec:
         ahead = list(before)
         with self.making_room():
             for piece, read in chunks.forward(text, size, self._plain):
-                go_on()
+                check_abandoned()
                 yield ahead + self._plain(piece), read
                 ahead = []
         if after:
             yield list(after), len(text)
 
     def _size(self, most: int | None) -> int:
-        """Characters of a piece, where ``most`` tokens are wanted."""
+        """Characters in a chunk, if ``most`` tokens are wanted."""
         if not self._fast:
             return LEAST_PIECE
         return PIECE if most is None else min(PIECE, max(LEAST_PIECE, 8 * most))
@@ -184,11 +184,11 @@ class Codec:
         tokenizer = self._tokenizer._tokenizer
         if len(text) <= SHORT:
             return list(tokenizer.encode(text, add_special_tokens=special).ids)
-        # A batch does not hold the interpreter, and with a second text it goes to the tokenizer's own threads.
+        # Encoding a batch releases the GIL, and with a second text it uses the tokenizer's own threads.
         return list(tokenizer.encode_batch_fast([text, ""], add_special_tokens=special)[0].ids)
 
     def _special_around(self) -> tuple[list[int], list[int]] | None:
-        """What is added before and after every text; None where that cannot be told."""
+        """The special tokens before and after every text; None if they cannot be determined."""
         plain, full = self._plain("a"), self._plain("a", special=True)
         if not plain:
             return None
@@ -198,8 +198,8 @@ class Codec:
         return None
 
     def encode_pair(self, left: str, right: str, longest: int | None = None) -> Pair:
-        """Both texts as the model was trained to compare them; cut to ``longest`` tokens, the longer text first."""
-        with self._lock:  # cutting is a setting of the tokenizer, not of the call
+        """Both texts as one sequence; truncated to ``longest`` tokens, the longer text first."""
+        with self._lock:  # truncation is a setting of the tokenizer, not of the call
             found = self._tokenizer(
                 left,
                 right,
@@ -212,7 +212,7 @@ class Codec:
         return Pair(list(found["input_ids"]), list(found.get("token_type_ids", ())))
 
     def decode(self, tokens: Sequence[int], *, skip_special: bool = True) -> str:
-        if self._fast and len(tokens) > SHORT:  # a batch does not hold the interpreter
+        if self._fast and len(tokens) > SHORT:  # decoding a batch releases the GIL
             batch = [list(tokens), []]
             return str(self._tokenizer._tokenizer.decode_batch(batch, skip_special_tokens=skip_special)[0])
         if self._fast:
@@ -224,11 +224,11 @@ class Codec:
         return str(text)
 
     def token_text(self, token: int) -> str:
-        """How one token reads on its own, special ones by their name."""
+        """The text of one token; special tokens by their name."""
         return self.decode([token], skip_special=False)
 
     def token_bytes(self, token: int) -> list[int] | None:
-        """The bytes that one token stands for; None when the tokenizer does not tell."""
+        """The bytes of one token; None if the tokenizer does not provide them."""
         text = self.token_text(token)
         if "\ufffd" not in text:
             return list(text.encode())
@@ -236,21 +236,21 @@ class Codec:
         return _byte_level(piece) if isinstance(piece, str) else None
 
     def guidance_tokenizer(self, ends: Sequence[int]) -> Any:
-        """The vocabulary as llguidance wants it. Takes up to a second. Raises BadRequest for Python tokenizers."""
+        """The vocabulary for llguidance. Takes up to a second. Raises BadRequest for tokenizers written in Python."""
         if not self._fast:
-            raise BadRequest("this model's tokenizer does not allow structured output", code="unsupported")
+            raise BadRequest("this model's tokenizer does not support structured output", code="unsupported")
         from llguidance.hf import from_tokenizer
 
         return from_tokenizer(self._tokenizer, eos_token=list(ends) or None)
 
     def render(self, messages: Sequence[dict[str, Any]], **arguments: Any) -> str:
-        """The conversation as the model's own chat template writes it.
+        """The conversation formatted by the model's chat template.
 
-        Raises BadRequest when the model has no template, or the template does not take these messages.
+        Raises BadRequest if the model has no template, or the template rejects these messages.
         """
         if not self.has_template:
             raise BadRequest(
-                "this model has no chat template, so it can not take messages; use /v1/completions",
+                "this model has no chat template and cannot take messages; use /v1/completions",
                 param="messages",
                 code="no_chat_template",
             )
@@ -262,20 +262,20 @@ class Codec:
             )
         except TemplateError as error:
             raise BadRequest(
-                f"the model's chat template refuses these messages: {error}", param="messages"
+                f"the model's chat template rejects these messages: {error}", param="messages"
             ) from error
-        except Exception as error:  # a template is a program, and the messages are its input
+        except Exception as error:  # a template is a program, and can fail in any way
             raise BadRequest(
-                f"the model's chat template can not write these messages: {type(error).__name__}: {error}",
+                f"the model's chat template failed on these messages: {type(error).__name__}: {error}",
                 param="messages",
             ) from error
         return str(text)
 
 
 def _start_threads(tokenizer: Any) -> None:
-    """Have the threads that tokenize batches started, behind the computing ones: they inherit it from their starter.
+    """Start the tokenizer's thread pool with a lower priority, which threads inherit from the one that starts them.
 
-    A thread that holds the interpreter must never wait for a core behind others; these never do.
+    A thread that holds the GIL must not wait for a core; these never hold it.
     """
 
     def start() -> None:
@@ -289,7 +289,7 @@ def _start_threads(tokenizer: Any) -> None:
 
 
 def _byte_level(piece: str) -> list[int] | None:
-    """Bytes behind the letters that byte-level BPE (GPT-2) writes them with; ``<0xE4>`` as sentencepiece does."""
+    """The bytes of a byte-level BPE token (GPT-2's letters), or of sentencepiece's ``<0xE4>``."""
     if piece.startswith("<0x") and piece.endswith(">") and len(piece) == 6:
         return [int(piece[3:5], 16)]
     try:

@@ -26,7 +26,7 @@ import torch
 from llmlaunch.cli import main
 from llmlaunch.worker.engine import batching
 
-whole = batching.Batching._pass
+whole = batching.ContinuousBatching._pass
 
 
 def passed(self, spans):
@@ -35,14 +35,14 @@ def passed(self, spans):
     return whole(self, spans)
 
 
-batching.Batching._pass = passed
+batching.ContinuousBatching._pass = passed
 main()
 """
 LOST_DEVICE = """
 from llmlaunch.cli import main
 from llmlaunch.worker.engine import batch_inference, batching
-from llmlaunch.worker.loading import placement
-from llmlaunch.worker.errors import CanNotGoOn
+from llmlaunch.worker.compute import device
+from llmlaunch.worker.errors import DeviceLostError
 
 
 def broken(*_):
@@ -50,13 +50,13 @@ def broken(*_):
 
 
 def lost(_):
-    raise CanNotGoOn(
-        "cpu computes no more: CUDA error: unspecified launch failure", hint="only a new process can use it"
+    raise DeviceLostError(
+        "cpu has failed: CUDA error: unspecified launch failure", hint="only a new process can use it"
     )
 
 
-batching.Batching._pass = batch_inference.Passes.through = broken
-placement.check_alive = lost
+batching.ContinuousBatching._pass = batch_inference.BatchRunner.through = broken
+device.check_alive = lost
 main()
 """
 
@@ -163,7 +163,7 @@ def test_a_worker_whose_device_is_lost_ends(model: Path, tmp_path: Path, kind: s
         assert (answer.status_code, answer.json()["error"]["code"]) == (500, "engine_error")
         assert worker.process.wait(30) == 1
         said = worker.log.read_text()
-        assert "cpu computes no more: CUDA error: unspecified launch failure" in said
+        assert "cpu has failed: CUDA error: unspecified launch failure" in said
         assert "only a new process can use it" in said
 
 

@@ -8,8 +8,8 @@ import runpy
 from pathlib import Path
 from typing import Any
 
-from llmlaunch.worker.engine.types import Load
-from llmlaunch.worker.metrics import Metrics
+from llmlaunch.worker.metrics import WorkerMetrics
+from llmlaunch.worker.types import EngineLoad
 from tests.integration.gateway.fakes import Bench, ask
 from tests.integration.gateway.test_process import bearer
 from tests.integration.gateway.test_seeing import logging_bench as logging_bench
@@ -66,7 +66,7 @@ def test_every_expression_asks_for_what_is_told(logging_bench: Bench) -> None:
     ask(bench.port, "POST", "/v1/chat/completions", {"model": "stream", "stream": True}, bearer("sk-alice"))
     page = ask(bench.port, "GET", "/metrics").body.decode()
     names = set(re.findall(r"^# TYPE ([\w:]+)", page, re.M))
-    series = told(page) | told(Metrics().text("m", Load()))
+    series = told(page) | told(WorkerMetrics().text("m", EngineLoad()))
     for expression in expressions():
         used = metrics_in(expression)
         assert used, expression

@@ -10,18 +10,19 @@ from typing import Any, cast
 import httpx
 import openai
 
-from llmlaunch.models.facts import ModelFacts, ModelKind
+from llmlaunch.models.facts import ModelFacts
 from llmlaunch.worker.api.inflight import hand_over
 from llmlaunch.worker.api.routes import application
-from llmlaunch.worker.api.service import Front
+from llmlaunch.worker.api.service import Service
 from llmlaunch.worker.config import WorkerConfig
-from llmlaunch.worker.engine.engine import Engine
-from llmlaunch.worker.engine.types import Load, Piece, TokenLogprob
+from llmlaunch.worker.engine.engine import GenerationEngine
+from llmlaunch.worker.engine.structured_output import GrammarCompiler
 from llmlaunch.worker.errors import EngineFault
-from llmlaunch.worker.loading.loader import Loaded
-from llmlaunch.worker.output.answer import Answer
-from llmlaunch.worker.state import State
-from llmlaunch.worker.tokenization.tokenizer import Codec
+from llmlaunch.worker.loading.types import LoadedGenerator
+from llmlaunch.worker.output.answer import AnswerBuilder
+from llmlaunch.worker.state import WorkerState
+from llmlaunch.worker.tokenization.tokenizer import Tokenizer
+from llmlaunch.worker.types import EngineLoad, Piece, TokenLogprob
 from tests.unit.worker import tiny
 
 FAULT = "\x00"
@@ -33,17 +34,17 @@ class Script:
 
     mode = "script"
 
-    def __init__(self, codec: Codec, texts: Sequence[str]) -> None:
-        self._codec = codec
+    def __init__(self, tokenizer: Tokenizer, texts: Sequence[str]) -> None:
+        self._codec = tokenizer
         self._texts = list(texts)
-        self._running: dict[str, tuple[Answer, list[int]]] = {}
+        self._running: dict[str, tuple[AnswerBuilder, list[int]]] = {}
         self.prompts: list[str] = []
 
     @property
     def busy(self) -> bool:
         return bool(self._running)
 
-    def add(self, answer: Answer) -> None:
+    def add(self, answer: AnswerBuilder) -> None:
         text = self._texts.pop(0) if len(self._texts) > 1 else self._texts[0]
         tokens = [-1 if letter == FAULT else self._codec.encode(letter, special=False) for letter in text]
         flat = [t for item in tokens for t in (item if isinstance(item, list) else [item])]
@@ -72,8 +73,8 @@ class Script:
     def recover(self) -> None:
         self._running.clear()
 
-    def load(self) -> Load:
-        return Load(running=len(self._running))
+    def load(self) -> EngineLoad:
+        return EngineLoad(running=len(self._running))
 
 
 class Served:
@@ -99,35 +100,36 @@ async def served(
     """A worker that serves the model "m", which answers with ``texts``. ``opening``: what its template ends with."""
     tokenizer = tiny.tokenizer()
     tokenizer.chat_template += opening
-    codec = Codec(tokenizer)
-    script = Script(codec, texts)
+    tokenizer = Tokenizer(tokenizer)
+    script = Script(tokenizer, texts)
     loop = asyncio.get_running_loop()
 
     def deliver(bundle: Any) -> None:
         loop.call_soon_threadsafe(hand_over, bundle)
 
-    engine = Engine(
+    engine = GenerationEngine(
         script,
-        decode=lambda tokens, skip: codec.decode(tokens, skip_special=skip),
+        decode=lambda tokens, skip: tokenizer.decode(tokens, skip_special=skip),
         ends=frozenset({tiny.END}),
         deliver=deliver,
         lost=tiny.never_lost,
     )
     engine.start()
-    front = Front(WorkerConfig(model="m", names=("m",)), State(needs_controller=False))
-    front.serve(
-        Loaded(
+    service = Service(WorkerConfig(model="m", names=("m",)), WorkerState(needs_controller=False))
+    service.serve(
+        LoadedGenerator(
             facts=ModelFacts(source="m", path="m", local=True, format="safetensors"),
-            kind=ModelKind.GENERATE,
-            codec=codec,
+            tokenizer=tokenizer,
             context=context,
             dtype="float32",
             device="cpu",
+            mode="scripted",
             engine=engine,
+            grammars=GrammarCompiler(tokenizer, frozenset({tiny.END})),
             reasoning=reasoning,
         )
     )
-    transport = httpx.ASGITransport(application(front))
+    transport = httpx.ASGITransport(application(service))
     try:
         async with httpx.AsyncClient(transport=transport, base_url="http://worker") as http:
             yield Served(script, http)

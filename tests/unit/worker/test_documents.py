@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from llmlaunch.cli.app import build
 from llmlaunch.worker.api import protocol
-from llmlaunch.worker.engine.types import Load
-from llmlaunch.worker.metrics import Metrics
+from llmlaunch.worker.metrics import WorkerMetrics
+from llmlaunch.worker.types import EngineLoad
 
 ROOT = Path(__file__).parents[3]
 
@@ -57,18 +57,18 @@ def test_every_field_of_every_body_is_in_it(page: str, maker: ModuleType) -> Non
 
 
 def test_every_metric_is_in_it_and_no_other(maker: ModuleType) -> None:
-    text = Metrics().text("m", Load())
+    text = WorkerMetrics().text("m", EngineLoad())
     assert set(re.findall(r"^# TYPE (\S+)", text, re.M)) == set(maker.METRICS)
 
 
 def test_every_address_is_in_it_and_no_other(page: str) -> None:
     from llmlaunch.worker.api.routes import application
-    from llmlaunch.worker.api.service import Front
+    from llmlaunch.worker.api.service import Service
     from llmlaunch.worker.config import WorkerConfig
-    from llmlaunch.worker.state import State
+    from llmlaunch.worker.state import WorkerState
 
-    front = Front(WorkerConfig(model="m", names=("m",)), State(needs_controller=False))
-    there = {getattr(route, "path", "").replace(":path", "") for route in application(front).routes}
+    service = Service(WorkerConfig(model="m", names=("m",)), WorkerState(needs_controller=False))
+    there = {getattr(route, "path", "").replace(":path", "") for route in application(service).routes}
     table = page.split("## Endpoints")[1].split("\n\n")[1]
     told = set()
     for cell in re.findall(r"^\| (.*?) \|", table, re.M)[1:]:

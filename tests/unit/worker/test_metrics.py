@@ -7,14 +7,14 @@ import sys
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from llmlaunch.worker.engine.types import Load
-from llmlaunch.worker.metrics import FIRST_TOKEN_S, Metrics
+from llmlaunch.worker.metrics import FIRST_TOKEN_S, WorkerMetrics
+from llmlaunch.worker.types import EngineLoad
 
 
-def samples(metrics: Metrics, model: str = "m") -> dict[tuple[str, str], float]:
+def samples(metrics: WorkerMetrics, model: str = "m") -> dict[tuple[str, str], float]:
     """(name, value of the label that is not the model's) → value."""
     found = {}
-    for family in text_string_to_metric_families(metrics.text(model, Load(1, 2, 0.25, 3))):
+    for family in text_string_to_metric_families(metrics.text(model, EngineLoad(1, 2, 0.25, 3))):
         for sample in family.samples:
             assert sample.labels.pop("model_name") == model
             found[sample.name, *sample.labels.values() or [""]] = sample.value
@@ -22,7 +22,7 @@ def samples(metrics: Metrics, model: str = "m") -> dict[tuple[str, str], float]:
 
 
 def test_counts_stand_under_their_names() -> None:
-    metrics = Metrics()
+    metrics = WorkerMetrics()
     metrics.prompt_tokens, metrics.generation_tokens, metrics.embedded_tokens = 7, 11, 13
     metrics.finished["stop"] += 2
     metrics.finished["abort"] += 1
@@ -39,7 +39,7 @@ def test_counts_stand_under_their_names() -> None:
 
 
 def test_a_histogram_counts_what_is_at_most_as_large() -> None:
-    metrics = Metrics()
+    metrics = WorkerMetrics()
     metrics.first_token.observe(FIRST_TOKEN_S[1])
     metrics.first_token.observe(1000.0)
     metrics.next_token.observe(0.004, 3)
@@ -52,7 +52,7 @@ def test_a_histogram_counts_what_is_at_most_as_large() -> None:
 
 def test_a_name_may_hold_any_character() -> None:
     name = 'a"b\\c\nd'
-    assert samples(Metrics(), name)["vllm:num_requests_running", ""] == 1
+    assert samples(WorkerMetrics(), name)["vllm:num_requests_running", ""] == 1
 
 
 def test_a_worker_that_nobody_watches_does_not_import_it() -> None:

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 import transformers
 
-from llmlaunch.worker.engine.batching import Batching
-from llmlaunch.worker.engine.scheduler import Capacity
-from llmlaunch.worker.engine.types import Ending, Finish, GenerationRequest, Piece, Sampling
-from llmlaunch.worker.errors import CanNotGoOn
+from llmlaunch.worker.engine.batching import ContinuousBatching
+from llmlaunch.worker.errors import DeviceLostError
 from llmlaunch.worker.kv.cache import ATTENTION
-from llmlaunch.worker.output.answer import Answer
+from llmlaunch.worker.kv.types import Capacity
+from llmlaunch.worker.output.answer import AnswerBuilder
+from llmlaunch.worker.types import Ending, FinishReason, GenerationRequest, Piece, Sampling
 
 VOCABULARY = 97
 END = 1
@@ -79,9 +79,9 @@ def reference(model: Any, prompt: Sequence[int], new: int) -> list[int]:
 
 def batching(
     model: Any, rows: int = 4, columns: int = 128, tokens: int | None = None, **arguments: Any
-) -> Batching:
+) -> ContinuousBatching:
     model.set_attn_implementation(ATTENTION)
-    return Batching(model, Capacity(rows, columns, tokens or rows * columns), **arguments)
+    return ContinuousBatching(model, Capacity(rows, columns, tokens or rows * columns), **arguments)
 
 
 def request(
@@ -92,15 +92,15 @@ def request(
     return GenerationRequest(name, tuple(prompt), rules, ending, after=after)
 
 
-def answer(asked: GenerationRequest) -> Answer:
-    return Answer(asked, decode, frozenset({END}))
+def answer(asked: GenerationRequest) -> AnswerBuilder:
+    return AnswerBuilder(asked, decode, frozenset({END}))
 
 
 def decode(tokens: Sequence[int]) -> str:
     return "".join(chr(48 + token) for token in tokens)
 
 
-def never_lost(error: CanNotGoOn) -> None:
+def never_lost(error: DeviceLostError) -> None:
     raise AssertionError(error.message)
 
 
@@ -118,7 +118,7 @@ class Run:
 
     def cancel(self, name: str) -> None:
         self.strategy.remove(name)
-        self.last[name] = Piece(finish=Finish.CANCELLED)
+        self.last[name] = Piece(finish=FinishReason.CANCELLED)
 
     def step(self) -> list[tuple[str, Piece]]:
         news: list[tuple[str, Piece]] = self.strategy.step()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmlaunch.worker.engine.scheduler import Capacity, Copy, Drop, Scheduler, Ticket
+from llmlaunch.worker.engine.scheduler import ScheduledRequest, Scheduler
+from llmlaunch.worker.kv.types import Capacity, CopyColumns, DropRow
 
 
 class World:
@@ -20,7 +21,7 @@ class World:
         self.rows: dict[int, list[int]] = {row: [] for row in range(capacity.rows)}
         self.held: dict[int, int] = dict.fromkeys(range(capacity.rows), 0)
         self.said: dict[str, list[int]] = {}
-        self.tickets: dict[str, Ticket] = {}
+        self.tickets: dict[str, ScheduledRequest] = {}
         self.order: list[str] = []
         """Names as their prompts began; those of one step by row."""
         self.began: dict[str, int] = {}
@@ -28,7 +29,7 @@ class World:
         self.steps = 0
 
     def add(self, name: str, prompt: list[int], max_new: int = 4, **fields: Any) -> None:
-        ticket = Ticket(name, tuple(prompt), max_new, **fields)
+        ticket = ScheduledRequest(name, tuple(prompt), max_new, **fields)
         self.scheduler.add(ticket)
         self.tickets[name] = ticket
         self.said[name] = []
@@ -38,10 +39,10 @@ class World:
         self.steps += 1
         step = self.scheduler.step(self.budget)
         for move in step.moves:
-            if isinstance(move, Copy):
+            if isinstance(move, CopyColumns):
                 self.rows[move.target] = self.rows[move.source][: move.columns]
                 assert len(self.rows[move.target]) == move.columns, "copied columns that were not there"
-            elif isinstance(move, Drop):
+            elif isinstance(move, DropRow):
                 self.rows[move.row] = []
                 self.held[move.row] = 0
         for row, held in self.rows.items():

@@ -1,4 +1,4 @@
-"""/v1/responses: OpenAI's second way to ask for an answer. It is chat in other words, and remembers what was said.
+"""/v1/responses: OpenAI's Responses API, on top of chat, with a memory of earlier responses.
 
 ::
 
@@ -6,7 +6,7 @@
                                                                                      └──► store, for the next turn
 """
 
-from llmlaunch.worker.api.responses.call import Call, events, prepare, whole
-from llmlaunch.worker.api.responses.store import Store, Turn
+from llmlaunch.worker.api.responses.call import ResponseCall, events, prepare, whole
+from llmlaunch.worker.api.responses.store import ResponseStore, StoredTurn
 
-__all__ = ["Call", "Store", "Turn", "events", "prepare", "whole"]
+__all__ = ["ResponseCall", "ResponseStore", "StoredTurn", "events", "prepare", "whole"]

@@ -9,33 +9,33 @@ from typing import Any
 
 from llmlaunch.worker.api import chat, prompts
 from llmlaunch.worker.api.http import encode
-from llmlaunch.worker.api.inflight import Flight
+from llmlaunch.worker.api.inflight import InflightRequests
 from llmlaunch.worker.api.protocol import ResponsesBody
 from llmlaunch.worker.api.responses import items
-from llmlaunch.worker.api.responses.store import Store, Turn
-from llmlaunch.worker.api.responses.writer import Writer
-from llmlaunch.worker.engine.types import Finish, GenerationRequest, Piece
+from llmlaunch.worker.api.responses.store import ResponseStore, StoredTurn
+from llmlaunch.worker.api.responses.writer import ItemWriter
+from llmlaunch.worker.background import check_abandoned
 from llmlaunch.worker.errors import ApiError, BadRequest, ContextOverflow
-from llmlaunch.worker.loading.loader import Loaded
-from llmlaunch.worker.tokenization.threads import go_on
+from llmlaunch.worker.loading.types import LoadedGenerator
+from llmlaunch.worker.types import FinishReason, GenerationRequest, Piece
 
 NAMES = {
     "messages": "input",
     "max_completion_tokens": "max_output_tokens",
     "response_format": "text.format",
 }
-"""What chat calls a parameter, and what it is called here."""
+"""Parameters whose names differ in chat: chat's name → the name here."""
 
 
 @dataclass(slots=True)
-class Call:
-    """One request for a response, checked and in tokens."""
+class ResponseCall:
+    """One request for a response, validated and tokenized."""
 
     body: ResponsesBody
-    chat: chat.Call
+    chat: chat.ChatCall
     messages: list[dict[str, Any]]
     """The conversation so far, without instructions."""
-    store: Store
+    store: ResponseStore
     id: str = field(init=False)
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -85,22 +85,26 @@ def _id(prefix: str) -> str:
 
 
 def _told(tool: dict[str, Any]) -> dict[str, Any]:
-    """A tool as it is shown in a response: with every field that OpenAI's own has."""
+    """A tool in a response, with all fields of OpenAI's own."""
     function = tool.get("function")
     flat = {"type": "function"} | function if isinstance(function, dict) else tool
     return {"parameters": None, "strict": None} | flat
 
 
-def prepare(body: ResponsesBody, loaded: Loaded, before: Turn | None, store: Store) -> Call:
-    """Check ``body``, which goes on from ``before``, and turn it into tokens. Raises ApiError."""
+def prepare(
+    body: ResponsesBody, loaded: LoadedGenerator, before: StoredTurn | None, store: ResponseStore
+) -> ResponseCall:
+    """Validate and tokenize ``body``, which continues ``before``. Raises ApiError."""
     items.refuse(body)
     fresh = items.messages(body.input)
     said = [*(before.messages if before else ()), *fresh]
 
-    def begun(at: int) -> Call:
-        go_on()
+    def begun(at: int) -> ResponseCall:
+        check_abandoned()
         try:
-            return Call(body, chat.prepare(items.chat_body(body, said[at:]), loaded), said[at:], store)
+            return ResponseCall(
+                body, chat.prepare(items.chat_body(body, said[at:]), loaded), said[at:], store
+            )
         except BadRequest as error:
             raise _renamed(error) from error
 
@@ -113,8 +117,8 @@ def prepare(body: ResponsesBody, loaded: Loaded, before: Turn | None, store: Sto
         return _earliest(starts, begun)
 
 
-def _earliest(starts: Sequence[int], begun: Callable[[int], Call]) -> Call:
-    """What ``begun`` makes of the first of ``starts`` that leaves out enough. Raises ContextOverflow if none does."""
+def _earliest(starts: Sequence[int], begun: Callable[[int], ResponseCall]) -> ResponseCall:
+    """The result of ``begun`` for the first of ``starts`` that fits the context. Raises ContextOverflow if none does."""
     low, high = 0, len(starts) - 1
     found = begun(starts[high])
     while low < high:
@@ -127,7 +131,7 @@ def _earliest(starts: Sequence[int], begun: Callable[[int], Call]) -> Call:
 
 
 def _starts(said: Sequence[dict[str, Any]]) -> list[int]:
-    """Where a conversation may begin other than at its start: an answer or a tool's result is no beginning."""
+    """Where a conversation may start when its beginning is dropped: not with an answer or a tool's result."""
     return [at for at in range(1, len(said)) if said[at]["role"] not in ("assistant", "tool")]
 
 
@@ -142,17 +146,19 @@ def _renamed(error: BadRequest) -> BadRequest:
     return made
 
 
-async def whole(call: Call, flight: Flight) -> dict[str, Any]:
-    """The response object, when the answer is complete."""
-    answer, writer = chat.Answer(call.chat), Writer(_id)
-    async for _, piece in flight.pieces():
+async def whole(call: ResponseCall, inflight: InflightRequests) -> dict[str, Any]:
+    """The response object, once the answer is complete."""
+    answer, writer = chat.ChatAnswer(call.chat), ItemWriter(_id)
+    async for _, piece in inflight.pieces():
         for _ in _news(call, answer, writer, piece):
             pass
     return _end(call, answer, writer)
 
 
-async def events(call: Call, flight: Flight, first: tuple[int, Piece] | None) -> AsyncIterator[bytes]:
-    """Server-sent events, named and numbered: created, what comes of each item, and the whole response at the end."""
+async def events(
+    call: ResponseCall, inflight: InflightRequests, first: tuple[int, Piece] | None
+) -> AsyncIterator[bytes]:
+    """Server-sent events, named and numbered: created, the events of each item, and the whole response at the end."""
     number = 0
 
     def told(event: dict[str, Any]) -> bytes:
@@ -162,7 +168,7 @@ async def events(call: Call, flight: Flight, first: tuple[int, Piece] | None) ->
         number += 1
         return b"event: " + name.encode() + b"\ndata: " + line + b"\n\n"
 
-    answer, writer = chat.Answer(call.chat), Writer(_id)
+    answer, writer = chat.ChatAnswer(call.chat), ItemWriter(_id)
     for name in ("created", "in_progress"):
         yield told({"type": f"response.{name}", "response": call.frame("in_progress")})
     item = first
@@ -170,7 +176,7 @@ async def events(call: Call, flight: Flight, first: tuple[int, Piece] | None) ->
         while item is not None:
             for event in _news(call, answer, writer, item[1]):
                 yield told(event)
-            item = await flight.next()
+            item = await inflight.next()
     except ApiError as error:
         failure = {"code": "server_error", "message": error.message}
         failed = call.frame("failed", writer.items, error=failure)
@@ -180,7 +186,9 @@ async def events(call: Call, flight: Flight, first: tuple[int, Piece] | None) ->
     yield told({"type": f"response.{response['status']}", "response": response})
 
 
-def _news(call: Call, answer: chat.Answer, writer: Writer, piece: Piece) -> list[dict[str, Any]]:
+def _news(
+    call: ResponseCall, answer: chat.ChatAnswer, writer: ItemWriter, piece: Piece
+) -> list[dict[str, Any]]:
     call.chat.usage.take(0, 0, piece)
     delta = answer.take(piece)
     told = chat.logprobs_of(call.chat, piece.logprobs)
@@ -188,13 +196,13 @@ def _news(call: Call, answer: chat.Answer, writer: Writer, piece: Piece) -> list
     return events + (list(writer.end(_status(answer))) if piece.last else [])
 
 
-def _status(answer: chat.Answer) -> str:
-    over = answer.last is not None and answer.last.finish is Finish.STOP
+def _status(answer: chat.ChatAnswer) -> str:
+    over = answer.last is not None and answer.last.finish is FinishReason.STOP
     return "completed" if over else "incomplete"
 
 
-def _end(call: Call, answer: chat.Answer, writer: Writer) -> dict[str, Any]:
-    """The whole response; kept for the next turn, unless that is not wanted."""
+def _end(call: ResponseCall, answer: chat.ChatAnswer, writer: ItemWriter) -> dict[str, Any]:
+    """The whole response; stored for the next turn, unless the request disables that."""
     usage = call.chat.usage
     status = _status(answer)
     cut = {"incomplete_details": {"reason": "max_output_tokens"}} if status == "incomplete" else {}
@@ -209,5 +217,5 @@ def _end(call: Call, answer: chat.Answer, writer: Writer) -> dict[str, Any]:
     if call.body.store is not False:
         message = {"role": "assistant", "content": answer.text}
         calls = {"tool_calls": answer.calls} if answer.calls else {}
-        call.store.put(Turn((*call.messages, message | calls), response))
+        call.store.put(StoredTurn((*call.messages, message | calls), response))
     return response

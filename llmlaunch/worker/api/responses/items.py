@@ -1,4 +1,4 @@
-"""From a body for /v1/responses to one for chat: items become messages. Every refusal names its parameter."""
+"""Translates a Responses body into a chat body: items become messages. Errors name the parameter."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOGPROBS = "message.output_text.logprobs"
 
 
 def chat_body(body: ResponsesBody, messages: Sequence[dict[str, Any]]) -> ChatBody:
-    """``body`` in chat's words, saying ``messages``. Raises BadRequest."""
+    """``body`` as a chat body with ``messages``. Raises BadRequest."""
     shared = {name: getattr(body, name) for name in GenerationBody.model_fields}
     instructions = [{"role": "system", "content": body.instructions}] if body.instructions else []
     reasoning = body.reasoning or {}
@@ -40,16 +40,16 @@ def wants_logprobs(body: ResponsesBody) -> bool:
 
 
 def refuse(body: ResponsesBody) -> None:
-    """Raises BadRequest for what this engine has not."""
+    """Raises BadRequest for unsupported parameters."""
     for name in ("background", "conversation", "prompt"):
         if getattr(body, name):
             raise BadRequest(f"{name} is not supported by this engine", param=name, code="unsupported")
     if (body.n or 1) > 1:
-        raise BadRequest("n: a response is one answer; use /v1/chat/completions for several", param="n")
+        raise BadRequest("n must be 1 in a response; use /v1/chat/completions for several answers", param="n")
 
 
 def messages(given: str | Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """``input`` as messages. Raises BadRequest for items that a text model can not take."""
+    """``input`` as messages. Raises BadRequest for items that a text model does not support."""
     if isinstance(given, str):
         if not given:
             raise BadRequest("input is empty", param="input")
@@ -60,7 +60,7 @@ def messages(given: str | Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for at, item in enumerate(given):
         _add(found, item, f"input[{at}]")
     if not found:
-        raise BadRequest("input has nothing to answer to", param="input")
+        raise BadRequest("input contains no messages", param="input")
     return found
 
 
@@ -75,7 +75,7 @@ def _add(found: list[dict[str, Any]], item: dict[str, Any], where: str) -> None:
         names = ("call_id", "name", "arguments")
         call_id, name, arguments = (_string(item, field, where) for field in names)
         call = {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
-        # Calls of one turn are items of their own here, and one message in chat.
+        # Calls of one turn are separate items here, but one message in chat.
         if found and found[-1]["role"] == "assistant":
             found[-1] = found[-1] | {"tool_calls": [*found[-1].get("tool_calls", ()), call]}
         else:
@@ -83,7 +83,7 @@ def _add(found: list[dict[str, Any]], item: dict[str, Any], where: str) -> None:
     elif kind == "function_call_output":
         content = _text(item.get("output"), f"{where}.output")
         found.append({"role": "tool", "tool_call_id": _string(item, "call_id", where), "content": content})
-    elif kind != "reasoning":  # thoughts of earlier turns are not read again, as templates have it
+    elif kind != "reasoning":  # reasoning of earlier turns is dropped, as chat templates do
         raise BadRequest(f"{where}: items of type {kind!r} are not supported by this engine", param="input")
 
 
@@ -98,12 +98,12 @@ def _text(content: Any, where: str) -> str:
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
-        raise BadRequest(f"{where} should be a string or a list of parts", param="input")
+        raise BadRequest(f"{where} must be a string or a list of parts", param="input")
     texts = []
     for at, part in enumerate(content):
         kind = part.get("type") if isinstance(part, dict) else None
         if kind not in TEXTS:
-            raise BadRequest(f"{where}[{at}]: this model takes text alone, not {kind!r}", param="input")
+            raise BadRequest(f"{where}[{at}]: this model only supports text, not {kind!r}", param="input")
         text = part.get("refusal" if kind == "refusal" else "text")
         if not isinstance(text, str):
             raise BadRequest(f"{where}[{at}].text must be a string", param="input")
@@ -117,7 +117,7 @@ def response_format(body: ResponsesBody) -> dict[str, Any] | None:
     if given is None:
         return body.response_format
     if not isinstance(given, dict):
-        raise BadRequest("text.format should be an object with a type", param="text.format")
+        raise BadRequest("text.format must be an object with a type", param="text.format")
     if given.get("type") != "json_schema":
         return given
     return {"type": "json_schema", "json_schema": {k: v for k, v in given.items() if k != "type"}}
@@ -127,11 +127,11 @@ def _tool(tool: dict[str, Any], at: int) -> dict[str, Any]:
     if tool.get("type") != "function":
         kind = tool.get("type")
         raise BadRequest(
-            f"tools[{at}]: {kind!r} is not supported by this engine, functions are",
+            f"tools[{at}]: {kind!r} is not supported by this engine, only functions are",
             param="tools",
             code="unsupported",
         )
-    if isinstance(tool.get("function"), dict):  # chat's form, which many clients send here, too
+    if isinstance(tool.get("function"), dict):  # chat's format, which many clients send here, too
         return tool
     return {"type": "function", "function": {k: v for k, v in tool.items() if k != "type" and v is not None}}
 

@@ -1,4 +1,4 @@
-"""What was said in earlier responses, as long as there is room for it. In memory: it ends with the worker."""
+"""Earlier responses, up to a size limit. In memory: they are lost when the worker ends."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ MOST_CHARACTERS = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class StoredTurn:
     """One response with the conversation that led to it."""
 
     messages: tuple[dict[str, Any], ...]
-    """As chat has them, the answer included, instructions not: those count for one response."""
+    """In chat's format, including the answer but not the instructions: those apply to one response only."""
     response: dict[str, Any]
 
 
-class Store:
-    """The newest and most used turns by the id of their response. Used in the event loop alone."""
+class ResponseStore:
+    """The most recently used turns, by response id. Used in the event loop alone."""
 
     def __init__(
         self, worker_name: str = "", most_turns: int = MOST_TURNS, most_characters: int = MOST_CHARACTERS
@@ -32,18 +32,18 @@ class Store:
         self._worker_name = worker_name
         self._most_turns = most_turns
         self._most_characters = most_characters
-        self._turns: OrderedDict[str, tuple[Turn, int]] = OrderedDict()
+        self._turns: OrderedDict[str, tuple[StoredTurn, int]] = OrderedDict()
         self._characters = 0
 
     def __len__(self) -> int:
         return len(self._turns)
 
     def new_id(self) -> str:
-        """An id that leads others to this worker, who has what belongs to it."""
+        """A new id from which a gateway can tell that this worker has the response."""
         return response_id(self._worker_name, secrets.token_bytes(20))
 
-    def put(self, turn: Turn) -> None:
-        """Keep ``turn``; forget the longest unused ones where it is too much."""
+    def put(self, turn: StoredTurn) -> None:
+        """Store ``turn``; drop the least recently used ones if it is too much."""
         name = turn.response["id"]
         self.remove(name)
         size = len(json.dumps((turn.messages, turn.response)))
@@ -52,7 +52,7 @@ class Store:
         while len(self._turns) > self._most_turns or self._characters > self._most_characters:
             self.remove(next(iter(self._turns)))
 
-    def get(self, name: str) -> Turn | None:
+    def get(self, name: str) -> StoredTurn | None:
         found = self._turns.get(name)
         if found is None:
             return None
@@ -60,7 +60,7 @@ class Store:
         return found[0]
 
     def remove(self, name: str) -> bool:
-        """False: it was not there."""
+        """Returns whether it was there."""
         found = self._turns.pop(name, None)
         if found is None:
             return False

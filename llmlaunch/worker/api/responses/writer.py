@@ -1,6 +1,6 @@
-"""What an answer's deltas become: output items, and the events that tell of them. Pure apart from the ids.
+"""Turns an answer's deltas into output items and events. Pure apart from the ids.
 
-Every item runs ``added → (part added →) deltas → done``, and one is done before the next begins.
+Every item goes through ``added → (part added →) deltas → done``, and is done before the next begins.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from typing import Any
 Event = dict[str, Any]
 
 
-class Writer:
-    """Follows one answer. ``new_id`` makes an id with the prefix it is given."""
+class ItemWriter:
+    """Follows one answer. ``new_id`` makes an id with the given prefix."""
 
     def __init__(self, new_id: Callable[[str], str]) -> None:
         self._new_id = new_id
         self.items: list[dict[str, Any]] = []
         self._kind = ""
         self._blank = ""
-        """Blanks before the first word: part of the message only if one comes."""
+        """Whitespace before the first word: part of the message only if a word follows."""
 
     def take(self, delta: dict[str, Any], logprobs: list[dict[str, Any]]) -> Iterator[Event]:
-        """The events of a chat delta: ``reasoning_content``, ``content``, ``tool_calls``."""
+        """Yield the events of a chat delta: ``reasoning_content``, ``content``, ``tool_calls``."""
         if thought := delta.get("reasoning_content"):
             yield from self._begin("reasoning")
             yield self._grow(thought)
@@ -35,9 +35,9 @@ class Writer:
                 yield self._call(arguments)
 
     def end(self, status: str) -> Iterator[Event]:
-        """The answer is over. ``status``: completed or incomplete, of its last item."""
+        """The answer has ended. ``status`` of its last item: completed or incomplete."""
         if not self.items or (self._kind == "reasoning" and status == "completed"):
-            yield from self._begin("message")  # clients look for a message, also an empty one
+            yield from self._begin("message")  # clients expect a message, even an empty one
         yield from self._finish(status)
 
     def _write(self, text: str, logprobs: list[dict[str, Any]]) -> Iterator[Event]:
@@ -116,7 +116,7 @@ class Writer:
 
 
 def _copy(value: dict[str, Any]) -> dict[str, Any]:
-    """As it is now: the original grows."""
+    """A snapshot: the original grows."""
     return {
         name: [dict(part) for part in field] if name == "content" else field for name, field in value.items()
     }

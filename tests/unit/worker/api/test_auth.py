@@ -7,11 +7,11 @@ import asyncio
 import httpx
 import pytest
 
-from llmlaunch.worker.api.auth import Keyed
+from llmlaunch.worker.api.auth import RequireKey
 from llmlaunch.worker.api.routes import application
-from llmlaunch.worker.api.service import Front
+from llmlaunch.worker.api.service import Service
 from llmlaunch.worker.config import WorkerConfig
-from llmlaunch.worker.state import State
+from llmlaunch.worker.state import WorkerState
 
 PATHS = [
     "/v1/models",
@@ -25,10 +25,10 @@ PATHS = [
 
 
 def status(path: str, headers: dict[str, str] | None = None) -> httpx.Response:
-    front = Front(WorkerConfig(model="m", names=("m",)), State(needs_controller=False))
+    service = Service(WorkerConfig(model="m", names=("m",)), WorkerState(needs_controller=False))
 
     async def get() -> httpx.Response:
-        transport = httpx.ASGITransport(Keyed(application(front), "the-key"))
+        transport = httpx.ASGITransport(RequireKey(application(service), "the-key"))
         async with httpx.AsyncClient(transport=transport, base_url="http://worker") as client:
             return await client.post(path, headers=headers, json={"model": "m"})
 

@@ -13,21 +13,21 @@ import httpx
 import jsonschema
 import pytest
 
-from llmlaunch.worker.api.routes import Routes, application
-from llmlaunch.worker.api.service import Front
+from llmlaunch.worker.api.routes import WorkerRoutes, application
+from llmlaunch.worker.api.service import Service
 from llmlaunch.worker.config import WorkerConfig
-from llmlaunch.worker.state import State
+from llmlaunch.worker.state import WorkerState
 
 
 @pytest.fixture(scope="module")
-def front() -> Front:
-    return Front(WorkerConfig(model="m", names=("m",)), State(needs_controller=False))
+def service() -> Service:
+    return Service(WorkerConfig(model="m", names=("m",)), WorkerState(needs_controller=False))
 
 
 @pytest.fixture(scope="module")
-def document(front: Front) -> dict[str, Any]:
+def document(service: Service) -> dict[str, Any]:
     async def get() -> dict[str, Any]:
-        transport = httpx.ASGITransport(application(front))
+        transport = httpx.ASGITransport(application(service))
         async with httpx.AsyncClient(transport=transport, base_url="http://worker") as client:
             first, again = await client.get("/openapi.json"), await client.get("/openapi.json")
             assert first.status_code == 200
@@ -38,8 +38,8 @@ def document(front: Front) -> dict[str, Any]:
     return asyncio.run(get())
 
 
-def test_every_address_is_described_with_its_body(front: Front, document: dict[str, Any]) -> None:
-    for method, path, _handler, body in Routes(front).table():
+def test_every_address_is_described_with_its_body(service: Service, document: dict[str, Any]) -> None:
+    for method, path, _handler, body in WorkerRoutes(service).table():
         described = document["paths"][path.replace(":path", "")][method.lower()]
         names = {parameter["name"] for parameter in described.get("parameters", ())}
         assert names == set(re.findall(r"{(\w+)", path))

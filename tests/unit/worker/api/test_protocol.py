@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from llmlaunch.worker.output.reasoning import thinks
-from llmlaunch.worker.tokenization.tokenizer import Codec
+from llmlaunch.worker.output.reasoning import CLOSE
+from llmlaunch.worker.tokenization.tokenizer import Tokenizer
 from tests.unit.worker import tiny
 from tests.unit.worker.scripted import Served, served
 
@@ -103,12 +103,12 @@ def test_a_template_that_opens_the_thoughts() -> None:
 
 def test_models_that_know_the_marks_think() -> None:
     tokenizer = tiny.tokenizer()
-    assert not thinks(Codec(tokenizer))
+    assert not Tokenizer(tokenizer).knows(CLOSE)
     tokenizer.add_tokens(["<think>", "</think>"])
-    assert thinks(Codec(tokenizer))
+    assert Tokenizer(tokenizer).knows(CLOSE)
     other = tiny.tokenizer()
     other.chat_template += "{{ content.split('</think>')[-1] }}"
-    assert thinks(Codec(other))
+    assert Tokenizer(other).knows(CLOSE)
 
 
 def test_fastchats_token_check() -> None:
@@ -152,7 +152,7 @@ def test_a_bad_token_check_names_its_parameter(prompts: Any, status: int, param:
 
 def test_the_old_address_of_embeddings_names_the_model() -> None:
     async def work(made: Served) -> None:
-        for name, status, words in (("m", 400, "does not make embeddings"), ("org/other", 404, "org/other")):
+        for name, status, words in (("m", 400, "cannot make embeddings"), ("org/other", 404, "org/other")):
             answer = await made.http.post(f"/v1/engines/{name}/embeddings", json={"input": "x"})
             assert answer.status_code == status
             assert words in answer.json()["error"]["message"]

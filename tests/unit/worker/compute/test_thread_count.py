@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from llmlaunch.worker.compute.thread_count import Share, Use, fitting, idle_s
+from llmlaunch.worker.compute.thread_count import CpuTime, ThreadAdjuster, fitting, idle_s
 from tests.support.waiting import wait_until
 
 STAT = """cpu  900 0 300 2000 40 0 0 0 0 0
@@ -32,11 +32,11 @@ intr 1 2 3
     ],
 )
 def test_as_many_threads_as_cores_that_are_left(own: float, idle: float, most: int, threads: int) -> None:
-    assert fitting(Use(10, 3, 5), Use(11, 3 + own, 5 + idle), most) == threads
+    assert fitting(CpuTime(10, 3, 5), CpuTime(11, 3 + own, 5 + idle), most) == threads
 
 
 def test_two_looks_at_the_same_time_tell_nothing() -> None:
-    assert fitting(Use(10, 1, 1), Use(10, 1, 1), 4) == 4
+    assert fitting(CpuTime(10, 1, 1), CpuTime(10, 1, 1), 4) == 4
 
 
 def test_idle_time_is_that_of_the_given_cores_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,29 +49,32 @@ def test_idle_time_is_that_of_the_given_cores_alone(monkeypatch: pytest.MonkeyPa
 class Machine:
     """Looks that were written down, at a time that the test sets."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, looks: list[Use]) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, looks: list[CpuTime]) -> None:
         self.now = 100.0
         self.looks = looks
         self.asked = 0
         self.set: list[int] = []
         monkeypatch.setattr("llmlaunch.worker.compute.thread_count.time.monotonic", lambda: self.now)
 
-    def look(self) -> Use:
+    def look(self) -> CpuTime:
         self.asked += 1
         return self.looks.pop(0)
 
-    def share(self, most: int) -> Share:
-        return Share(most, self.look, self.set.append)
+    def adjuster(self, most: int) -> ThreadAdjuster:
+        return ThreadAdjuster(most, self.look, self.set.append)
 
 
 def test_threads_follow_the_machine_and_are_set_only_when_they_change(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    machine = Machine(monkeypatch, [Use(0, 0, 0), Use(1, 2, 0), Use(2, 3, 0), Use(3, 4, 0), Use(4, 4.5, 1.5)])
-    share = machine.share(2)
+    machine = Machine(
+        monkeypatch,
+        [CpuTime(0, 0, 0), CpuTime(1, 2, 0), CpuTime(2, 3, 0), CpuTime(3, 4, 0), CpuTime(4, 4.5, 1.5)],
+    )
+    adjuster = machine.adjuster(2)
     for _ in range(5):
-        share.adjust()
-        share.adjust()
+        adjuster.adjust()
+        adjuster.adjust()
         machine.now += 1
     assert machine.asked == 5
     assert machine.set == [2, 1, 2]
@@ -79,21 +82,21 @@ def test_threads_follow_the_machine_and_are_set_only_when_they_change(
 
 def test_one_thread_needs_no_look(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(monkeypatch, [])
-    machine.share(1).adjust()
+    machine.adjuster(1).adjust()
     assert machine.asked == 0
 
 
 def test_a_machine_that_tells_nothing_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def look() -> Use:
+    def look() -> CpuTime:
         asked.append(1)
         raise FileNotFoundError("/proc/stat")
 
     machine = Machine(monkeypatch, [])
-    share = Share(4, look, machine.set.append)
+    adjuster = ThreadAdjuster(4, look, machine.set.append)
     for _ in range(3):
-        share.adjust()
+        adjuster.adjust()
         machine.now += 10
     assert (len(asked), machine.set) == (1, [4])
 
@@ -101,20 +104,20 @@ def test_a_machine_that_tells_nothing_is_asked_once(monkeypatch: pytest.MonkeyPa
 def test_work_beside_the_steps_has_a_core_of_its_own() -> None:
     threads: list[int] = []
 
-    def look() -> Use:
+    def look() -> CpuTime:
         raise FileNotFoundError("/proc/stat")
 
-    share, over = Share(2, look, threads.append), threading.Event()
+    adjuster, over = ThreadAdjuster(2, look, threads.append), threading.Event()
 
     def steps() -> None:
         while not over.wait(0.001):
-            share.adjust()
+            adjuster.adjust()
 
     engine = threading.Thread(target=steps)
     engine.start()
     try:
         wait_until(lambda: threads == [2])
-        with share.making_room():
+        with adjuster.making_room():
             wait_until(lambda: threads == [2, 1])
         wait_until(lambda: threads == [2, 1, 2])
     finally:
@@ -124,6 +127,6 @@ def test_work_beside_the_steps_has_a_core_of_its_own() -> None:
 
 def test_where_nothing_is_computed_nobody_waits_for_room(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(monkeypatch, [])  # its clock stands still: whoever waits does so for ever
-    with machine.share(2).making_room():
+    with machine.adjuster(2).making_room():
         pass
     assert machine.set == []

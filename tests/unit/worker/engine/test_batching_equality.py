@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from llmlaunch.worker.engine import batching_support
-from llmlaunch.worker.engine.types import Piece
+from llmlaunch.worker.types import Piece
 from tests.unit.worker import tiny
 
 KINDS = sorted(tiny.SETTINGS)
@@ -50,7 +50,7 @@ def test_greedy_answers_equal_generate_with_staggered_joins(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_architecture_here_is_fit_for_slots(kind: str) -> None:
     model = tiny.model(kind)
-    assert batching_support.why_not_slots(model) == ""
+    assert batching_support.why_unsupported(model) == ""
     assert batching_support.trial(model) == ""
 
 

@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from llmlaunch.worker.engine import batching, scheduler
-from llmlaunch.worker.engine.batching import Pacer
-from llmlaunch.worker.engine.sequential import OneAtATime
+from llmlaunch.worker.engine.pacer import Pacer
+from llmlaunch.worker.engine.sequential import SequentialGeneration
 from tests.unit.worker import tiny
 from tests.unit.worker.engine.test_sequential import unfit
 
@@ -80,7 +80,7 @@ class Paced:
         self._at += 1
         return self._budgets[self._at % len(self._budgets)]
 
-    def burst(self, _: int, prompts: Sequence[scheduler.Unread]) -> int:
+    def burst(self, _: int, prompts: Sequence[scheduler.PendingPrompt]) -> int:
         return sum(prompt.tokens for prompt in prompts) if self._at % 3 == 0 else 0
 
     def learn(self, *_: object) -> None: ...
@@ -205,7 +205,7 @@ class Play:
         strategy = self.run.strategy
         assert set(self.run.last) == set(self.run.tokens)
         assert not strategy._answers
-        assert not strategy._voices
+        assert not strategy._states
         assert not strategy._reading
         assert strategy.load().running == strategy.load().waiting == strategy.load().kv_used == 0
 
@@ -276,7 +276,7 @@ def test_any_history_of_the_slower_path_answers_as_generate_does(
     kind: str, actions: list[tuple[str, int, Any]]
 ) -> None:
     model, known = unfit_pool(kind)
-    run = tiny.Run(OneAtATime(model))
+    run = tiny.Run(SequentialGeneration(model))
     expected: dict[str, tuple[int, ...]] = {}
     for action, value, new in actions:
         if action == "join":

@@ -10,16 +10,16 @@ import pytest
 import torch
 
 from llmlaunch.worker.engine import batching, scheduler
-from llmlaunch.worker.engine.batching import Batching
-from llmlaunch.worker.engine.scheduler import Capacity
-from llmlaunch.worker.engine.types import GenerationRequest, Piece
+from llmlaunch.worker.engine.batching import ContinuousBatching
 from llmlaunch.worker.kv.cache import ATTENTION
+from llmlaunch.worker.kv.types import Capacity
+from llmlaunch.worker.types import GenerationRequest, Piece
 from tests.unit.worker import tiny
 
 RULES: dict[str, Any] = {"temperature": 1.0, "top_p": 0.9, "seed": 11, "logprobs": 2}
 
 
-def _told(strategy: Batching, asked: GenerationRequest, crowd: int) -> list[tuple[int, float]]:
+def _told(strategy: ContinuousBatching, asked: GenerationRequest, crowd: int) -> list[tuple[int, float]]:
     """Tokens of the answer with their logprobs, while ``crowd`` others come and go."""
     chance = random.Random(crowd)
     run = tiny.Run(strategy)
@@ -86,12 +86,12 @@ def test_answers_that_made_room_are_those_of_generate(seed: int, monkeypatch: py
     prompts = [[chance.randrange(3, tiny.VOCABULARY) for _ in range(chance.randint(2, 20))] for _ in range(6)]
     expected = {f"r{at}": tiny.reference(model, prompt, 40) for at, prompt in enumerate(prompts)}
     model.set_attn_implementation(ATTENTION)
-    run = tiny.Run(Batching(model, Capacity(rows=4, columns=64, tokens=100)))
+    run = tiny.Run(ContinuousBatching(model, Capacity(rows=4, columns=64, tokens=100)))
     for at, prompt in enumerate(prompts):
         run.add(_open(tiny.request(f"r{at}", prompt, 40)))
     run.finish()
     assert run.tokens == expected
-    assert run.strategy.load().sent_back > 0
+    assert run.strategy.load().preempted > 0
 
 
 def test_prompts_that_are_read_are_read_once_even_where_room_is_short(
@@ -101,7 +101,7 @@ def test_prompts_that_are_read_are_read_once_even_where_room_is_short(
     monkeypatch.setattr(batching, "EXPECTED_TOKENS", 3)
     model = tiny.model("Llama")
     model.set_attn_implementation(ATTENTION)
-    run = tiny.Run(Batching(model, Capacity(rows=4, columns=64, tokens=100)))
+    run = tiny.Run(ContinuousBatching(model, Capacity(rows=4, columns=64, tokens=100)))
     first: dict[str, Piece] = {}
     for at in range(5):
         asked = _open(tiny.request(f"r{at}", [at + 3] * 8, 40))

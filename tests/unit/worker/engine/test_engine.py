@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from llmlaunch.worker.engine.engine import Engine
-from llmlaunch.worker.engine.types import Load, Piece, Sink
-from llmlaunch.worker.errors import ApiError, CanNotGoOn, EngineFault, Lost, QueueFull, Unavailable
-from llmlaunch.worker.output.answer import Answer
+from llmlaunch.worker.engine.engine import GenerationEngine
+from llmlaunch.worker.errors import ApiError, DeviceLostError, EngineFault, Lost, QueueFull, Unavailable
+from llmlaunch.worker.output.answer import AnswerBuilder
+from llmlaunch.worker.types import EngineLoad, Piece, Sink
 from tests.support.waiting import wait_until
 from tests.unit.worker import tiny
 
@@ -21,7 +21,7 @@ class Counting:
     mode = "counting"
 
     def __init__(self) -> None:
-        self.answers: dict[str, Answer] = {}
+        self.answers: dict[str, AnswerBuilder] = {}
         self.fault: Exception | None = None
         self.recovered = 0
         self.refusal: Exception | None = None
@@ -30,7 +30,7 @@ class Counting:
     def busy(self) -> bool:
         return bool(self.answers)
 
-    def add(self, answer: Answer) -> None:
+    def add(self, answer: AnswerBuilder) -> None:
         if answer.request.prompt == (0,):
             raise ValueError("not this one")
         self.answers[answer.request.request_id] = answer
@@ -57,8 +57,8 @@ class Counting:
             raise self.refusal
         self.recovered += 1
 
-    def load(self) -> Load:
-        return Load(running=len(self.answers))
+    def load(self) -> EngineLoad:
+        return EngineLoad(running=len(self.answers))
 
 
 class Heard:
@@ -90,8 +90,8 @@ def heard() -> Heard:
     return Heard()
 
 
-def started(strategy: Counting, lost: Lost) -> Engine:
-    made = Engine(
+def started(strategy: Counting, lost: Lost) -> GenerationEngine:
+    made = GenerationEngine(
         strategy,
         decode=lambda tokens, _: tiny.decode(tokens),
         ends=frozenset(),
@@ -104,7 +104,7 @@ def started(strategy: Counting, lost: Lost) -> Engine:
 
 
 @pytest.fixture
-def engine(strategy: Counting) -> Iterator[Engine]:
+def engine(strategy: Counting) -> Iterator[GenerationEngine]:
     made = started(strategy, tiny.never_lost)
     yield made
     made.stop()
@@ -115,18 +115,20 @@ def hand_over(bundle: list[tuple[Sink, Piece]]) -> None:
         sink(piece)
 
 
-def submit(engine: Engine, heard: Heard, name: str, new: int = 3, prompt: tuple[int, ...] = (5,)) -> None:
+def submit(
+    engine: GenerationEngine, heard: Heard, name: str, new: int = 3, prompt: tuple[int, ...] = (5,)
+) -> None:
     engine.submit(tiny.request(name, prompt, new), heard.sink(name))
 
 
-def test_an_answer_comes_whole(engine: Engine, heard: Heard) -> None:
+def test_an_answer_comes_whole(engine: GenerationEngine, heard: Heard) -> None:
     submit(engine, heard, "a", 4)
     assert heard.end("a").completion_tokens == 4
     assert "".join(piece.text for piece in heard.pieces["a"]) == "5555"
     assert engine.pending == 0
 
 
-def test_a_cancelled_request_ends_at_once(engine: Engine, heard: Heard) -> None:
+def test_a_cancelled_request_ends_at_once(engine: GenerationEngine, heard: Heard) -> None:
     submit(engine, heard, "a", 10**9)
     wait_until(lambda: heard.pieces["a"], 10)
     engine.cancel("a")
@@ -147,7 +149,12 @@ def test_a_cancelled_request_ends_at_once(engine: Engine, heard: Heard) -> None:
     ids=str,
 )
 def test_a_fault_fails_those_it_hit_and_nobody_else(
-    engine: Engine, strategy: Counting, heard: Heard, fault: Exception, kind: type[ApiError], status: int
+    engine: GenerationEngine,
+    strategy: Counting,
+    heard: Heard,
+    fault: Exception,
+    kind: type[ApiError],
+    status: int,
 ) -> None:
     submit(engine, heard, "a", 10**9)
     submit(engine, heard, "b", 10**9)
@@ -163,14 +170,14 @@ def test_a_fault_fails_those_it_hit_and_nobody_else(
     assert engine.pending == 0
 
 
-def test_one_that_can_not_be_taken_fails_alone(engine: Engine, heard: Heard) -> None:
+def test_one_that_cannot_be_taken_fails_alone(engine: GenerationEngine, heard: Heard) -> None:
     submit(engine, heard, "bad", prompt=(0,))
     submit(engine, heard, "good")
     assert isinstance(heard.end("bad").error, EngineFault)
     assert heard.end("good").error is None
 
 
-def test_too_many_are_refused_and_leave_nothing(engine: Engine, heard: Heard) -> None:
+def test_too_many_are_refused_and_leave_nothing(engine: GenerationEngine, heard: Heard) -> None:
     for at in range(50):
         submit(engine, heard, f"r{at}", 10**9)
     with pytest.raises(QueueFull):
@@ -182,7 +189,7 @@ def test_too_many_are_refused_and_leave_nothing(engine: Engine, heard: Heard) ->
 
 
 def test_at_the_end_all_are_told(strategy: Counting, heard: Heard) -> None:
-    engine = Engine(
+    engine = GenerationEngine(
         strategy, decode=lambda tokens, _: "", ends=frozenset(), deliver=hand_over, lost=tiny.never_lost
     )
     engine.start()
@@ -198,7 +205,7 @@ def test_at_the_end_all_are_told(strategy: Counting, heard: Heard) -> None:
 @pytest.mark.parametrize(
     ("refusal", "message"),
     [
-        (CanNotGoOn("cuda:0 computes no more"), "cuda:0 computes no more"),
+        (DeviceLostError("cuda:0 has failed"), "cuda:0 has failed"),
         (ValueError("odd"), "ValueError: odd"),
     ],
     ids=["lost", "odd"],
@@ -206,7 +213,7 @@ def test_at_the_end_all_are_told(strategy: Counting, heard: Heard) -> None:
 def test_where_nothing_can_be_computed_any_more_all_are_told_and_the_engine_ends(
     strategy: Counting, heard: Heard, refusal: Exception, message: str
 ) -> None:
-    told: list[CanNotGoOn] = []
+    told: list[DeviceLostError] = []
     engine = started(strategy, told.append)
     for name in "ab":
         submit(engine, heard, name, 10**9)
@@ -223,7 +230,9 @@ def test_where_nothing_can_be_computed_any_more_all_are_told_and_the_engine_ends
     assert engine.pending == 0
 
 
-def test_any_history_ends_every_request_once(engine: Engine, strategy: Counting, heard: Heard) -> None:
+def test_any_history_ends_every_request_once(
+    engine: GenerationEngine, strategy: Counting, heard: Heard
+) -> None:
     chance = random.Random(4)
     actions: list[Callable[[str], None]] = [
         lambda name: submit(engine, heard, name, chance.randint(1, 50)),

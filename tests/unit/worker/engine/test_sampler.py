@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from llmlaunch.worker.engine.sampler import (
     CANDIDATES,
     FEW_CANDIDATES,
-    Voice,
+    SamplingState,
     likeliest,
     likeliest_one,
     sample,
 )
-from llmlaunch.worker.engine.types import Sampling
+from llmlaunch.worker.types import Sampling
 
 
 def draw(
@@ -29,10 +29,10 @@ def draw(
     """How often each token is drawn in ``times`` independent rows."""
     row = torch.as_tensor(logits, dtype=torch.float32)
     chance = random.Random(1)
-    voices = [Voice.of(Sampling(**rules), prompt) for _ in range(times)]
-    for voice in voices:
-        voice.chance = random.Random(chance.random())
-    tokens, _ = sample(row.expand(times, -1), voices)
+    states = [SamplingState.of(Sampling(**rules), prompt) for _ in range(times)]
+    for state in states:
+        state.chance = random.Random(chance.random())
+    tokens, _ = sample(row.expand(times, -1), states)
     return Counter(tokens)
 
 
@@ -86,40 +86,40 @@ def test_a_nucleus_larger_than_the_candidates_is_exact() -> None:
 
 def test_rows_of_one_step_keep_their_own_rules() -> None:
     rows = torch.tensor([LOGITS] * 4)
-    voices = [
-        Voice.of(Sampling(temperature=0.0), ()),
-        Voice.of(Sampling(top_k=1), ()),
-        Voice.of(Sampling(seed=5), ()),
-        Voice.of(Sampling(logit_bias=((4, 100.0),), temperature=0.0), ()),
+    states = [
+        SamplingState.of(Sampling(temperature=0.0), ()),
+        SamplingState.of(Sampling(top_k=1), ()),
+        SamplingState.of(Sampling(seed=5), ()),
+        SamplingState.of(Sampling(logit_bias=((4, 100.0),), temperature=0.0), ()),
     ]
-    tokens, _ = sample(rows, voices)
+    tokens, _ = sample(rows, states)
     assert tokens[0] == tokens[1] == 0
     assert tokens[3] == 4
-    again, _ = sample(rows[2:3], [Voice.of(Sampling(seed=5), ())])
+    again, _ = sample(rows[2:3], [SamplingState.of(Sampling(seed=5), ())])
     assert again[0] == tokens[2]
 
 
 def test_a_ban_holds() -> None:
-    voice = Voice.of(Sampling(temperature=0.0), ())
-    voice.banned = (0, 1)
-    assert sample(torch.tensor([LOGITS]), [voice])[0] == [2]
+    state = SamplingState.of(Sampling(temperature=0.0), ())
+    state.banned = (0, 1)
+    assert sample(torch.tensor([LOGITS]), [state])[0] == [2]
 
 
 def test_penalties_follow_their_definitions() -> None:
     logits = torch.tensor([[2.0, 1.9, -1.0]])
-    voice = Voice.of(Sampling(temperature=0.0, presence_penalty=0.2), ())
-    assert [sample(logits, [voice])[0][0] for _ in range(2)] == [0, 1]
-    voice = Voice.of(Sampling(temperature=0.0, frequency_penalty=0.06), ())
-    assert [sample(logits, [voice])[0][0] for _ in range(5)] == [0, 0, 1, 0, 1]
-    voice = Voice.of(Sampling(temperature=0.0, repetition_penalty=1.2), prompt=(0,))
-    assert sample(logits, [voice])[0][0] == 1
-    negative = Voice.of(Sampling(temperature=0.0, repetition_penalty=2.0), prompt=(0, 1))
+    state = SamplingState.of(Sampling(temperature=0.0, presence_penalty=0.2), ())
+    assert [sample(logits, [state])[0][0] for _ in range(2)] == [0, 1]
+    state = SamplingState.of(Sampling(temperature=0.0, frequency_penalty=0.06), ())
+    assert [sample(logits, [state])[0][0] for _ in range(5)] == [0, 0, 1, 0, 1]
+    state = SamplingState.of(Sampling(temperature=0.0, repetition_penalty=1.2), prompt=(0,))
+    assert sample(logits, [state])[0][0] == 1
+    negative = SamplingState.of(Sampling(temperature=0.0, repetition_penalty=2.0), prompt=(0, 1))
     assert sample(torch.tensor([[-1.0, -1.1, -1.5]]), [negative])[0][0] == 2
 
 
 def test_logprobs_are_the_models_own() -> None:
-    voice = Voice.of(Sampling(temperature=0.3, logprobs=2, logit_bias=((1, 50.0),)), ())
-    tokens, (logprob,) = sample(torch.tensor([LOGITS]), [voice])
+    state = SamplingState.of(Sampling(temperature=0.3, logprobs=2, logit_bias=((1, 50.0),)), ())
+    tokens, (logprob,) = sample(torch.tensor([LOGITS]), [state])
     assert tokens == [1]
     assert logprob is not None
     assert logprob.logprob == pytest.approx(math.log(0.25), abs=1e-5)
@@ -136,12 +136,12 @@ def test_any_rules_draw_a_token_that_they_allow(
     logits: list[float], temperature: float, top_p: float, top_k: int, min_p: float, seed: int
 ) -> None:
     rules = Sampling(temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p, seed=seed)
-    (token,), _ = sample(torch.tensor([logits]), [Voice.of(rules, ())])
+    (token,), _ = sample(torch.tensor([logits]), [SamplingState.of(rules, ())])
     assert 0 <= token < len(logits)
     if top_k:
         rounded = torch.tensor(logits).tolist()
         assert sum(value > rounded[token] for value in rounded) < top_k
-    (again,), _ = sample(torch.tensor([logits]), [Voice.of(rules, ())])
+    (again,), _ = sample(torch.tensor([logits]), [SamplingState.of(rules, ())])
     assert again == token
 
 
@@ -176,11 +176,11 @@ def test_the_most_extreme_rules_that_a_request_may_have_draw_a_token_that_is_not
     torch.manual_seed(5)
     logits = torch.randn(len(rows), 20).abs() * scale
     logits[:, 7:9] *= -1
-    voices = [Voice.of(rules, (1, 2, 19)) for rules, _ in rows]
-    for voice, (_, banned) in zip(voices, rows, strict=True):
-        voice.banned = banned
+    states = [SamplingState.of(rules, (1, 2, 19)) for rules, _ in rows]
+    for state, (_, banned) in zip(states, rows, strict=True):
+        state.banned = banned
     for _ in range(3):
-        tokens, told = sample(logits, voices)
+        tokens, told = sample(logits, states)
         for token, logprob, (rules, banned) in zip(tokens, told, rows, strict=True):
             assert 0 <= token < 20
             assert token not in banned or len(banned) == 20
@@ -190,9 +190,9 @@ def test_the_most_extreme_rules_that_a_request_may_have_draw_a_token_that_is_not
 @pytest.mark.parametrize("penalty", [5e-324, 1e-308, 1e-39])
 @pytest.mark.parametrize("top_p", [0.5, 1.0])
 def test_a_penalty_beyond_all_measure_still_draws_what_it_favours(penalty: float, top_p: float) -> None:
-    voice = Voice.of(Sampling(repetition_penalty=penalty, top_p=top_p, seed=1), (1,))
-    voice.banned = (4,)
-    assert sample(torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0]]), [voice])[0] == [1]
+    state = SamplingState.of(Sampling(repetition_penalty=penalty, top_p=top_p, seed=1), (1,))
+    state.banned = (4,)
+    assert sample(torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0]]), [state])[0] == [1]
 
 
 @pytest.mark.parametrize("vocabulary", [40, 4099, 64 * 32, 4 * 64 * 32, 49152])
@@ -217,6 +217,6 @@ def test_a_seed_means_the_same_whatever_others_ask_for() -> None:
     wide = Sampling(top_p=0.999, temperature=2.0)
     for seed in range(100):
         mine = Sampling(top_k=40, top_p=0.9, seed=seed)
-        alone, _ = sample(logits[:1], [Voice.of(mine, ())])
-        together, _ = sample(logits, [Voice.of(mine, ()), Voice.of(wide, ())])
+        alone, _ = sample(logits[:1], [SamplingState.of(mine, ())])
+        together, _ = sample(logits, [SamplingState.of(mine, ()), SamplingState.of(wide, ())])
         assert together[0] == alone[0]

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlaunch.worker.engine.scheduler import Capacity, Drop, Scheduler, Ticket, common_prefix
+from llmlaunch.worker.engine.scheduler import ScheduledRequest, Scheduler, common_prefix
+from llmlaunch.worker.kv.types import Capacity, DropRow
 from tests.unit.worker.world import World
 
 
@@ -72,12 +73,12 @@ def test_one_that_does_not_fit_now_makes_later_ones_wait() -> None:
 def test_one_that_can_never_fit_is_refused_at_once() -> None:
     scheduler = Scheduler(Capacity(rows=2, columns=50, tokens=80))
     with pytest.raises(ValueError, match="needs more"):
-        scheduler.add(Ticket("x", tuple(range(30)), max_new=21))
+        scheduler.add(ScheduledRequest("x", tuple(range(30)), max_new=21))
     with pytest.raises(ValueError, match="needs more"):
-        scheduler.add(Ticket("x", (), max_new=1))
-    scheduler.add(Ticket("x", tuple(range(30)), max_new=20))
+        scheduler.add(ScheduledRequest("x", (), max_new=1))
+    scheduler.add(ScheduledRequest("x", tuple(range(30)), max_new=20))
     with pytest.raises(ValueError, match="already"):
-        scheduler.add(Ticket("x", (1,), max_new=1))
+        scheduler.add(ScheduledRequest("x", (1,), max_new=1))
 
 
 def test_decodes_go_on_while_a_long_prompt_is_computed() -> None:
@@ -124,7 +125,7 @@ def test_idle_rows_give_up_their_memory_for_requests() -> None:
         world.finish()
     world.add("c", [3] * 70, max_new=5)
     step = world.scheduler.step(1000)
-    assert [move for move in step.moves if isinstance(move, Drop)]
+    assert [move for move in step.moves if isinstance(move, DropRow)]
 
 
 @given(st.lists(st.integers(0, 2), max_size=40), st.lists(st.integers(0, 2), max_size=40), st.integers(0, 50))

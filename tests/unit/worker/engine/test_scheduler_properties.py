@@ -8,7 +8,8 @@ from typing import Any
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from llmlaunch.worker.engine.scheduler import Capacity, Ticket
+from llmlaunch.worker.engine.scheduler import ScheduledRequest
+from llmlaunch.worker.kv.types import Capacity
 from tests.unit.worker.world import World
 
 SHARED = [list(range(first, first + 40)) for first in (0, 0, 100)]
@@ -90,7 +91,7 @@ def test_nothing_is_lost_in_any_history(
     # Every row is free again: as many requests as there are rows run side by side.
     new = min(5, capacity.tokens // capacity.rows - 1)
     for row in range(capacity.rows):
-        world.scheduler.add(Ticket(f"after {row}", (900 + row,), new))
+        world.scheduler.add(ScheduledRequest(f"after {row}", (900 + row,), new))
     world.scheduler.step(1000)
     assert world.scheduler.running == capacity.rows
 

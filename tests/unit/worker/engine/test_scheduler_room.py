@@ -7,7 +7,8 @@ import random
 import pytest
 
 from llmlaunch.worker.engine import scheduler
-from llmlaunch.worker.engine.scheduler import EVEN_CHUNK, MOST_OVERTAKES, Capacity, Scheduler, Ticket
+from llmlaunch.worker.engine.scheduler import EVEN_CHUNK, MOST_OVERTAKES, ScheduledRequest, Scheduler
+from llmlaunch.worker.kv.types import Capacity
 from tests.unit.worker.world import World
 
 
@@ -51,7 +52,7 @@ def test_requests_without_a_limit_run_side_by_side_where_full_reservations_would
     world.step()
     assert world.scheduler.running == 4
     world.finish()
-    assert world.scheduler.sent_back > 0
+    assert world.scheduler.preempted > 0
     assert all(len(said) == 90 for said in world.said.values())
     assert list(world.said) == world.order
 
@@ -85,7 +86,7 @@ def test_what_a_request_found_computed_is_not_told_anew_when_it_comes_back(
         world.step()
         if "second" in world.scheduler._running:
             seen.add(world.scheduler.cached("second"))
-    assert world.scheduler.sent_back
+    assert world.scheduler.preempted
     assert seen == {0}
 
 
@@ -128,8 +129,8 @@ def test_even_prompts_are_cut_at_the_same_places_whatever_runs_beside_them() -> 
     def cuts(budget: int, *, crowd: bool) -> list[tuple[int, int]]:
         made = Scheduler(Capacity(rows=3, columns=1000, tokens=3000))
         if crowd:
-            made.add(Ticket("other", tuple(range(500, 900)), max_new=5))
-        made.add(Ticket("even", tuple(range(300)), max_new=5, even=True, reuse=False))
+            made.add(ScheduledRequest("other", tuple(range(500, 900)), max_new=5))
+        made.add(ScheduledRequest("even", tuple(range(300)), max_new=5, even=True, reuse=False))
         found = []
         for _ in range(200):
             for span in made.step(budget).spans:

@@ -1,4 +1,4 @@
-"""Models that can not share a cache are answered one at a time, by the same rules."""
+"""Models that cannot share a cache are answered one at a time, by the same rules."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 import transformers
 
 from llmlaunch.worker.engine import batching_support
-from llmlaunch.worker.engine.sequential import OneAtATime
+from llmlaunch.worker.engine.sequential import SequentialGeneration
 from tests.unit.worker import tiny
 
 T5 = {
@@ -38,13 +38,13 @@ def unfit(kind: str, **settings: Any) -> Any:
 
 @pytest.mark.parametrize("kind", sorted(UNFIT))
 def test_it_is_seen_from_the_configuration(kind: str) -> None:
-    assert batching_support.why_not_slots(unfit(kind))
+    assert batching_support.why_unsupported(unfit(kind))
 
 
 @pytest.mark.parametrize("kind", sorted(UNFIT))
 def test_greedy_answers_equal_generate(kind: str) -> None:
     model = unfit(kind)
-    run = tiny.Run(OneAtATime(model))
+    run = tiny.Run(SequentialGeneration(model))
     asked = {"a": [5, 6, 7], "b": [8, 9, 10, 11], "c": [12]}
     for name, prompt in asked.items():
         run.add(tiny.request(name, prompt, 6))
@@ -61,7 +61,7 @@ def test_greedy_answers_equal_generate(kind: str) -> None:
 
 
 def test_one_that_is_cancelled_makes_room_for_the_next() -> None:
-    run = tiny.Run(OneAtATime(unfit("Mamba")))
+    run = tiny.Run(SequentialGeneration(unfit("Mamba")))
     run.add(tiny.request("a", [5, 6, 7], 500))
     run.add(tiny.request("b", [5, 6, 7], 500))
     run.add(tiny.request("c", [5, 6, 7], 3))
@@ -75,7 +75,7 @@ def test_one_that_is_cancelled_makes_room_for_the_next() -> None:
 
 def test_a_fault_in_the_model_comes_out_and_the_next_request_is_answered() -> None:
     model = unfit("Mamba")
-    strategy = OneAtATime(model)
+    strategy = SequentialGeneration(model)
     run = tiny.Run(strategy)
     run.add(tiny.request("bad", [tiny.VOCABULARY + 5], 3))
     with pytest.raises(IndexError):

@@ -11,10 +11,11 @@ import pytest
 from transformers import AutoTokenizer
 
 from llmlaunch.worker.api.protocol import ChatBody
-from llmlaunch.worker.engine.structured_output import Guides, asked
-from llmlaunch.worker.engine.types import Ending, GenerationRequest, Sampling
+from llmlaunch.worker.api.response_format import asked, wanted
+from llmlaunch.worker.engine.structured_output import GrammarCompiler, GrammarMatcher
 from llmlaunch.worker.errors import BadRequest
-from llmlaunch.worker.tokenization.tokenizer import Codec
+from llmlaunch.worker.tokenization.tokenizer import Tokenizer
+from llmlaunch.worker.types import Ending, GenerationRequest, Sampling
 from tests.unit.worker import tiny
 
 PERSON = {
@@ -29,14 +30,14 @@ PERSON = {
 
 
 @pytest.fixture(scope="module")
-def codec(tmp_path_factory: pytest.TempPathFactory) -> Codec:
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     folder: Path = tiny.save(tiny.fresh("Llama", vocab_size=259), tmp_path_factory.mktemp("tiny"))
-    return Codec(AutoTokenizer.from_pretrained(folder))
+    return Tokenizer(AutoTokenizer.from_pretrained(folder))
 
 
 @pytest.fixture(scope="module")
-def guides(codec: Codec) -> Guides:
-    return Guides(codec, frozenset({tiny.END}))
+def grammars(tokenizer: Tokenizer) -> GrammarCompiler:
+    return GrammarCompiler(tokenizer, frozenset({tiny.END}))
 
 
 def body(**fields: Any) -> ChatBody:
@@ -57,35 +58,42 @@ FORMS: list[tuple[dict[str, Any], Any]] = [
 ]
 
 
+def made(grammars: GrammarCompiler, asked_for: ChatBody) -> GrammarMatcher | None:
+    found = wanted(asked_for)
+    return grammars.of(found) if found is not None else None
+
+
 @pytest.mark.parametrize(
     ("fields", "holds"), FORMS, ids=lambda value: next(iter(value)) if isinstance(value, dict) else ""
 )
-def test_answers_have_the_form(guides: Guides, codec: Codec, fields: dict[str, Any], holds: Any) -> None:
+def test_answers_have_the_form(
+    grammars: GrammarCompiler, tokenizer: Tokenizer, fields: dict[str, Any], holds: Any
+) -> None:
     asked_for = body(**fields)
     assert asked(asked_for)
     run = tiny.Run(tiny.batching(tiny.fresh("Llama", vocab_size=259), rows=4, columns=256))
     for seed in range(6):
-        guide = guides.of(asked_for)
+        constraint = made(grammars, asked_for)
         rules = Sampling(temperature=1.5, seed=seed)
         # Beside one that has no form, and with endings that must not break the form.
         run.add(GenerationRequest(f"free{seed}", (5, 6), Sampling(seed=seed), Ending(20, ignore_eos=True)))
         ending = Ending(200, min_tokens=50, ignore_eos=True)
-        run.add(GenerationRequest(f"bound{seed}", (5, 6), rules, ending, guide=guide))
+        run.add(GenerationRequest(f"bound{seed}", (5, 6), rules, ending, constraint=constraint))
     run.finish()
     for seed in range(6):
-        text = codec.decode(run.tokens[f"bound{seed}"])
+        text = tokenizer.decode(run.tokens[f"bound{seed}"])
         assert run.last[f"bound{seed}"].finish == "stop", text
         assert holds(text), text
         assert len(run.tokens[f"free{seed}"]) == 20
 
 
-def test_json_objects_are_objects(guides: Guides, codec: Codec) -> None:
+def test_json_objects_are_objects(grammars: GrammarCompiler, tokenizer: Tokenizer) -> None:
     """They may be long; so far as they went they are the beginning of one."""
     run = tiny.Run(tiny.batching(tiny.fresh("Llama", vocab_size=259), rows=2, columns=256))
-    guide = guides.of(body(response_format={"type": "json_object"}))
-    run.add(GenerationRequest("a", (5,), Sampling(seed=1), Ending(200), guide=guide))
+    constraint = made(grammars, body(response_format={"type": "json_object"}))
+    run.add(GenerationRequest("a", (5,), Sampling(seed=1), Ending(200), constraint=constraint))
     run.finish()
-    text = codec.decode(run.tokens["a"])
+    text = tokenizer.decode(run.tokens["a"])
     assert text.lstrip().startswith("{")
     if run.last["a"].finish == "stop":
         assert isinstance(json.loads(text), dict)
@@ -94,8 +102,8 @@ def test_json_objects_are_objects(guides: Guides, codec: Codec) -> None:
 @pytest.mark.parametrize(
     "fields", [{}, {"response_format": {"type": "text"}}, {"response_format": {}}], ids=str
 )
-def test_without_a_form_there_is_no_guide(guides: Guides, fields: dict[str, Any]) -> None:
-    assert guides.of(body(**fields)) is None
+def test_without_a_form_there_is_no_guide(grammars: GrammarCompiler, fields: dict[str, Any]) -> None:
+    assert made(grammars, body(**fields)) is None
     assert not asked(body(**fields))
 
 
@@ -118,10 +126,10 @@ def test_without_a_form_there_is_no_guide(guides: Guides, fields: dict[str, Any]
     ],
     ids=str,
 )
-def test_a_form_that_can_not_be_is_refused_by_its_parameter(
-    guides: Guides, fields: dict[str, Any], param: str
+def test_a_form_that_cannot_be_is_refused_by_its_parameter(
+    grammars: GrammarCompiler, fields: dict[str, Any], param: str
 ) -> None:
     with pytest.raises(BadRequest) as caught:
-        guides.of(body(**fields))
+        made(grammars, body(**fields))
     assert caught.value.param == param
     assert len(caught.value.message) < 500

@@ -17,10 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from llmlaunch.worker.engine.scheduler import Span
-from llmlaunch.worker.kv import graphs
-from llmlaunch.worker.kv.graphs import Shape, shape_of
-from llmlaunch.worker.loading import placement
+from llmlaunch.worker.kv import graphs, memory
+from llmlaunch.worker.kv.graphs import GraphShape, shape_of
+from llmlaunch.worker.kv.types import Span
 from tests.unit.worker import tiny
 from tests.unit.worker.engine.test_batching_histories import HISTORIES, KINDS, QUICK, Play, pool
 from tests.unit.worker.tape import TapeRecorder
@@ -114,7 +113,7 @@ def test_rows_that_nobody_decodes_in_keep_their_columns() -> None:
 
 def test_a_replay_that_is_not_quicker_is_not_used() -> None:
     """It is tried once, and what it took is free again."""
-    recorder = TapeRecorder(gain=0.9, growth=placement.GRAPH_BYTES)
+    recorder = TapeRecorder(gain=0.9, growth=memory.GRAPH_BYTES)
     model = tiny.model("Llama")
     run = answered(model, recorder)
     assert run.tokens == expected(model)
@@ -163,21 +162,21 @@ class LateRow(TapeRecorder):
     ("recorder", "why"),
     [
         (Refusing(), "RuntimeError: CUDA error: operation not permitted when stream is capturing"),
-        (Stale(), "a replay gave other logits (by "),
+        (Stale(), "a replay gave different logits (by "),
     ],
-    ids=["can not", "is wrong"],
+    ids=["cannot", "is wrong"],
 )
-def test_what_can_not_be_replayed_is_computed_as_ever(
+def test_what_cannot_be_replayed_is_computed_as_ever(
     recorder: TapeRecorder, why: str, warnings: list[str]
 ) -> None:
-    warnings.append("no CUDA graphs: " + why)
+    warnings.append("CUDA graphs are off: " + why)
     model = tiny.model("Llama")
     assert answered(model, recorder).tokens == expected(model)
     assert recorder.recordings == 1
 
 
 def test_one_shape_that_comes_out_otherwise_ends_all(warnings: list[str]) -> None:
-    warnings.append("no CUDA graphs: a replay gave other logits (by ")
+    warnings.append("CUDA graphs are off: a replay gave different logits (by ")
     model = tiny.model("Llama")
     recorder = LateRow()
     wanted = expected(model)
@@ -216,7 +215,7 @@ def test_rows_are_not_copied_together_where_that_takes_too_much_memory(
 
 
 def test_numbers_of_python_are_found_by_the_tape() -> None:
-    """The tape would be no check if it took what a CUDA graph can not."""
+    """The tape would be no check if it took what a CUDA graph cannot."""
     held = torch.zeros(2)
     with pytest.raises(RuntimeError, match="capturing"):
         TapeRecorder().record(lambda: held + torch.tensor([1.0, 2.0]))
@@ -230,7 +229,7 @@ def test_numbers_of_python_are_found_by_the_tape() -> None:
 
 
 def test_recording_ends_when_its_memory_is_used_up() -> None:
-    recorder = TapeRecorder(growth=placement.GRAPH_BYTES // 2)
+    recorder = TapeRecorder(growth=memory.GRAPH_BYTES // 2)
     model = tiny.model("Llama")
     assert answered(model, recorder).tokens == expected(model)
     assert recorder.recordings == 2
@@ -391,7 +390,7 @@ def decodes(chance: random.Random, rows: int, columns: int) -> Iterator[Span]:
 @given(seed=st.integers(), rows=st.integers(1, 70), columns=st.integers(1, 5000))
 def test_shapes_hold_their_steps_and_are_few(seed: int, rows: int, columns: int) -> None:
     chance = random.Random(seed)
-    found: set[Shape] = set()
+    found: set[GraphShape] = set()
     for _ in range(20):
         spans = list(decodes(chance, rows, columns))
         shape = shape_of(spans, rows, columns)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from llmlaunch.worker.errors import CanNotServe
+from llmlaunch.worker.errors import StartupError
 from llmlaunch.worker.loading import convert
+from llmlaunch.worker.loading.types import ReportProgress
 from tests.support.waiting import wait_until
 
 
@@ -29,7 +30,7 @@ def conversions(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Stands in for the work itself; the end-to-end tests do it for real."""
     made: list[Path] = []
 
-    def work(file: Path, folder: Path, progress: convert.Progress) -> None:
+    def work(file: Path, folder: Path, progress: ReportProgress) -> None:
         (folder / "config.json").write_text("{}")
         made.append(file)
 
@@ -55,12 +56,12 @@ def test_a_file_that_changed_is_converted_anew(file: Path, conversions: list[Pat
 def test_a_second_worker_waits_for_the_first(
     file: Path, conversions: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    began, go_on = threading.Event(), threading.Event()
+    began, check_abandoned = threading.Event(), threading.Event()
     work = convert._convert
 
-    def slow(file: Path, folder: Path, progress: convert.Progress) -> None:
+    def slow(file: Path, folder: Path, progress: ReportProgress) -> None:
         began.set()
-        assert go_on.wait(30)
+        assert check_abandoned.wait(30)
         work(file, folder, progress)
 
     monkeypatch.setattr(convert, "_convert", slow)
@@ -73,15 +74,15 @@ def test_a_second_worker_waits_for_the_first(
         thread.start()
     assert began.wait(30)
     wait_until(lambda: len(said) == 2, 30, "two wait")
-    go_on.set()
+    check_abandoned.set()
     for thread in threads:
         thread.join(30)
     assert len(conversions) == 1
-    assert set(said) == {"waiting for another worker's conversion"}
+    assert set(said) == {"waiting for another worker to convert the file"}
 
 
 def test_what_failed_leaves_nothing_behind(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(file: Path, folder: Path, progress: convert.Progress) -> None:
+    def fail(file: Path, folder: Path, progress: ReportProgress) -> None:
         (folder / "half").write_text("x")
         raise OSError("disk full")
 
@@ -94,5 +95,5 @@ def test_what_failed_leaves_nothing_behind(file: Path, monkeypatch: pytest.Monke
 def test_what_is_no_gguf_is_refused(home: Path) -> None:
     path = home / "x.gguf"
     path.write_bytes(b"PK\3\4")
-    with pytest.raises(CanNotServe, match="not a GGUF file"):
+    with pytest.raises(StartupError, match="not a GGUF file"):
         convert._convert(path, home, quiet)

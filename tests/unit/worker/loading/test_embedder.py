@@ -12,7 +12,7 @@ import transformers
 
 from llmlaunch.worker.engine import pooling
 from llmlaunch.worker.engine.batch_inference import batches
-from llmlaunch.worker.errors import CanNotServe
+from llmlaunch.worker.errors import StartupError
 from tests.unit.worker import tiny
 
 STATES = torch.tensor([[[1.0, -2.0], [3.0, 4.0], [9.0, 9.0]], [[1.0, 1.0], [2.0, 0.0], [6.0, 5.0]]])
@@ -31,18 +31,18 @@ MASK = torch.tensor([[1, 1, 0], [1, 1, 1]])
     ],
 )
 def test_pooling(mode: str, expected: list[list[float]]) -> None:
-    assert torch.allclose(pooling.pool(STATES, MASK, pooling.Recipe((mode,))), torch.tensor(expected))
+    assert torch.allclose(pooling.pool(STATES, MASK, pooling.PoolingRecipe((mode,))), torch.tensor(expected))
 
 
 def test_modes_are_put_side_by_side_and_normalized() -> None:
-    out = pooling.pool(STATES, MASK, pooling.Recipe(("cls", "max"), normalize=True))
+    out = pooling.pool(STATES, MASK, pooling.PoolingRecipe(("cls", "max"), normalize=True))
     assert out.shape == (2, 4)
     assert torch.allclose(out.norm(dim=-1), torch.ones(2))
 
 
 def test_padding_on_the_left_is_seen() -> None:
     left = torch.tensor([[0, 1, 1]])
-    assert pooling.pool(STATES[:1], left, pooling.Recipe(("cls",))).tolist() == [[3.0, 4.0]]
+    assert pooling.pool(STATES[:1], left, pooling.PoolingRecipe(("cls",))).tolist() == [[3.0, 4.0]]
 
 
 def write(folder: Path, modules: list[tuple[str, str, dict[str, Any]]]) -> None:
@@ -77,7 +77,7 @@ def test_the_recipe_is_read_from_the_models_files(tmp_path: Path) -> None:
 
 
 def test_without_files_the_mean_is_taken(tmp_path: Path) -> None:
-    assert pooling.read(tmp_path) == pooling.Recipe()
+    assert pooling.read(tmp_path) == pooling.PoolingRecipe()
 
 
 def test_a_dense_step_is_applied(tmp_path: Path) -> None:
@@ -102,13 +102,13 @@ def test_a_dense_step_is_applied(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["WeirdStep", "LSTM"])
 def test_a_step_that_is_not_known_is_refused(tmp_path: Path, kind: str) -> None:
     write(tmp_path, [("Transformer", "", {}), (kind, "1_X", {})])
-    with pytest.raises(CanNotServe, match=kind):
+    with pytest.raises(StartupError, match=kind):
         pooling.read(tmp_path)
 
 
 def test_broken_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "modules.json").write_text("{")
-    with pytest.raises(CanNotServe, match=r"modules\.json"):
+    with pytest.raises(StartupError, match=r"modules\.json"):
         pooling.read(tmp_path)
 
 
@@ -120,14 +120,14 @@ def test_batches_are_of_similar_length_and_lose_nothing() -> None:
 
 
 def test_a_batch_gives_what_each_text_gives_alone() -> None:
-    from llmlaunch.worker.loading.embedder import Embedder
+    from llmlaunch.worker.engine.embedder import Embedder
 
     config = transformers.BertConfig(
         vocab_size=50, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4
     )
     torch.manual_seed(0)
     model = transformers.BertModel(config).eval()
-    embedder = Embedder(model, pooling.Recipe(normalize=True), tiny.never_lost)
+    embedder = Embedder(model, pooling.PoolingRecipe(normalize=True), tiny.never_lost)
     texts = [[1, 2, 3], [4], [5, 6, 7, 8, 9, 10, 11], [12, 13]]
     together = torch.tensor(embedder.embed(texts))
     with torch.inference_mode():

@@ -9,7 +9,7 @@ import pytest
 
 from llmlaunch.errors import LlmlaunchError, ModelError
 from llmlaunch.worker.config import WorkerConfig
-from llmlaunch.worker.errors import CanNotServe
+from llmlaunch.worker.errors import StartupError
 from llmlaunch.worker.loading.locate import locate
 from tests.support.ports import free_port
 
@@ -21,7 +21,7 @@ def failure(model: str) -> LlmlaunchError:
     return caught.value
 
 
-def test_a_hub_that_can_not_be_reached_may_answer_the_next_time(
+def test_a_hub_that_cannot_be_reached_may_answer_the_next_time(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     hub: dict[str, Any] = {
@@ -38,5 +38,5 @@ def test_a_hub_that_can_not_be_reached_may_answer_the_next_time(
 
 def test_a_model_that_is_not_there_is_the_end(tmp_path: Path) -> None:
     error = failure(str(tmp_path / "nothing"))
-    assert isinstance(error, CanNotServe)
+    assert isinstance(error, StartupError)
     assert error.exit_code == 2

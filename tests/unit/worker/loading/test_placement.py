@@ -1,166 +1,39 @@
-"""How much memory a worker may take for keys and values: arithmetic, without a GPU."""
+"""Where the weights go, on GPUs that are not there."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from llmlaunch.engines.transformers import Transformers
-from llmlaunch.worker.config import WorkerConfig
-from llmlaunch.worker.errors import CanNotGoOn, CanNotServe
+from llmlaunch.worker.config import WorkerConfig, check
+from llmlaunch.worker.errors import StartupError
 from llmlaunch.worker.loading import placement
-from tests.unit.worker import tiny
 
-GIB = 1 << 30
 CONFIG = WorkerConfig(model="m", names=("m",))
-LLAMA_8B = 128 << 10
-"""Bytes of keys and values per token."""
 
 
-def llama_8b(context: int = 131072) -> Any:
-    text = SimpleNamespace(
-        num_hidden_layers=32, num_attention_heads=32, num_key_value_heads=8, head_dim=128, hidden_size=4096,
-        intermediate_size=14336, vocab_size=128256, max_position_embeddings=context,
-    )  # fmt: skip
-    text.get_text_config = lambda: text
-    return SimpleNamespace(config=text, dtype=torch.bfloat16)
+def test_settings_of_gpus_need_one() -> None:
+    for change in ({"max_gpu_memory": 1 << 30}, {"cpu_offload": True}):
+        with pytest.raises(StartupError, match="applies to GPUs"):
+            placement.device_map("cpu", replace(CONFIG, **change))
+    assert placement.device_map("cpu", CONFIG) == {}
+    check(replace(CONFIG, load_in="4bit"))
 
 
-def test_a_tokens_size_is_that_of_its_heads_in_all_layers() -> None:
-    assert placement.token_bytes(llama_8b()) == LLAMA_8B
-
-
-def test_within_a_claim_room_is_what_weights_context_and_a_step_leave() -> None:
-    assert placement.room_within(60 * GIB, 15 * GIB, 20 * GIB, GIB) == 4 * GIB - placement.GPU_RESERVE
-    assert placement.room_within(2 * GIB, 15 * GIB, 20 * GIB, GIB) == GIB, "no more than is free"
-    assert placement.room_within(60 * GIB, 20 * GIB, 20 * GIB, GIB) == 0
-
-
-def test_without_a_claim_a_share_of_what_is_free_is_left_to_others() -> None:
-    assert placement.room_within(60 * GIB, 15 * GIB, None, GIB) == int(59 * GIB * placement.GPU_SHARE)
-    assert placement.room_within(GIB // 2, 0, None, GIB) == 0
-
-
-@given(
-    st.integers(0, 200 * GIB), st.integers(0, 200 * GIB), st.none() | st.integers(0, 200 * GIB), st.integers(0, 9 * GIB)
-)  # fmt: skip
-def test_room_is_never_more_than_is_free_or_claimed(
-    free: int, taken: int, claim: int | None, working: int
-) -> None:
-    room = placement.room_within(free, taken, claim, working)
-    assert 0 <= room <= free
-    if room and claim is not None:
-        assert taken + room + working <= claim
-
-
-def test_what_the_plan_counts_with_where_nobody_says_is_what_the_worker_makes_of_it() -> None:
-    rule = Transformers.memory
-    assert (rule.default_sequences, rule.default_context) == (
-        placement.SHARING_ROWS,
-        placement.SHARING_COLUMNS,
-    )
-    assert (rule.batch_tokens, rule.graph_bytes) == (placement.PROMPT_TOKENS, placement.GRAPH_BYTES)
-    assert rule.context_bytes == placement.GPU_RESERVE
-    planned = rule.default_sequences * rule.default_context * LLAMA_8B
-    room, _ = placement.capacity(llama_8b(), replace(CONFIG, kv_cache_bytes=planned), "cuda", 131072)
-    assert (room.rows, room.columns) == (rule.default_sequences, rule.default_context)
-
-
-def on_cuda() -> Any:
-    weight = SimpleNamespace(device=torch.device("cuda", 0))
-    return SimpleNamespace(get_input_embeddings=lambda: SimpleNamespace(weight=weight))
-
-
-@pytest.mark.parametrize(
-    ("fault", "lost"),
-    [
-        (RuntimeError("CUDA error: an illegal memory access was encountered\nand so on"), True),
-        (torch.OutOfMemoryError("CUDA out of memory"), False),
-        (None, False),
-    ],
-    ids=str,
-)
-def test_a_device_that_computes_no_more_is_told_from_one_that_is_full(
-    monkeypatch: pytest.MonkeyPatch, fault: Exception | None, lost: bool
-) -> None:
-    def zeros(*_: object, device: torch.device) -> torch.Tensor:
-        assert device.type == "cuda"
-        if fault is not None:
-            raise fault
-        return torch.ones(1)
-
-    monkeypatch.setattr(torch, "zeros", zeros)
-    if lost:
-        with pytest.raises(
-            CanNotGoOn, match=r"cuda:0 computes no more: CUDA error: an illegal .* encountered$"
-        ):
-            placement.check_alive(on_cuda())
-    else:
-        placement.check_alive(on_cuda())
-
-
-@pytest.mark.parametrize(
-    ("tokens", "asked", "concurrency", "rows", "columns"),
-    [
-        (400_000, None, 32, 8, 50_000),
-        (2_000_000, None, 32, 15, 131_072),
-        (20_000_000, None, 32, 32, 131_072),
-        (10_000, None, 32, 2, 4096),
-        (3000, None, 32, 1, 3000),
-        (400_000, None, 2, 2, 131_072),
-        (400_000, 100_000, 32, 4, 100_000),
-        (400_000, 2048, 32, 32, 2048),
-        (30_000, 100_000, 32, 1, 30_000),
-    ],
-)
-def test_rows_on_a_gpu(tokens: int, asked: int | None, concurrency: int, rows: int, columns: int) -> None:
-    config = replace(
-        CONFIG, kv_cache_bytes=tokens * LLAMA_8B, max_model_len=asked, max_concurrency=concurrency
-    )
-    context = min(asked or 131_072, 131_072)
-    room, words = placement.capacity(llama_8b(), config, "cuda", context)
-    assert (room.rows, room.columns, room.tokens) == (rows, columns, rows * columns)
-    assert str(columns) in words
-    assert ("--max-model-len" in words) == (columns < context)
-
-
-def test_on_a_cpu_rows_cost_nothing_until_they_are_used() -> None:
-    room, _ = placement.capacity(
-        llama_8b(), replace(CONFIG, kv_cache_bytes=400_000 * LLAMA_8B), "cpu", 131_072
-    )
-    assert (room.rows, room.columns, room.tokens) == (32, 131_072, 400_000)
-
-
-def test_no_room_at_all_is_told_with_the_numbers() -> None:
-    with pytest.raises(CanNotServe, match="0 MiB, one token takes 131072 bytes"):
-        placement.capacity(llama_8b(), replace(CONFIG, kv_cache_bytes=100), "cuda", 4096)
-
-
-def test_pieces_of_prompts_are_smaller_where_their_masks_would_be_huge() -> None:
-    assert placement.prompt_tokens("cuda", 8192) == placement.PROMPT_TOKENS
-    assert placement.prompt_tokens("cuda", 131_072) == 512
-    assert placement.prompt_tokens("cuda", 10_000_000) == 128
-    assert placement.prompt_tokens("cpu", 131_072) == placement.PROMPT_TOKENS
-    large = placement.working_bytes(llama_8b(), 32, 2048, 8192)
-    assert 250 << 20 < large < 700 << 20
-    assert placement.working_bytes(llama_8b(), 32, 512, 131_072) < large
-
-
-def test_memory_that_is_reserved_at_the_start_is_there_and_says_nothing() -> None:
-    model = tiny.model("Llama")
-    expected = tiny.reference(model, [5, 6, 7], 8)
-    batching = tiny.batching(model, rows=2, columns=32)
-    batching.reserve()
-    for layer in batching._cache.layers:
-        assert layer.keys.shape == layer.values.shape == (2, 2, 32, 8)
-    assert not batching.busy
-    run = tiny.Run(batching)
-    run.add(tiny.request("a", [5, 6, 7]))
-    run.finish()
-    assert run.tokens["a"] == expected
+def test_layers_are_shared_within_the_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    gib = 1 << 30
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (40 * gib, 48 * gib))
+    limited = replace(CONFIG, max_gpu_memory=10 * gib)
+    assert placement.device_map("cuda", limited)["max_memory"] == {0: 10 * gib, 1: 10 * gib}
+    with pytest.raises(StartupError, match=r"30\.0 GiB.*10\.0 GiB on each of 2 GPUs"):
+        placement.check_limit(30 * gib, limited)
+    placement.check_limit(20 * gib, limited)
+    placement.check_limit(30 * gib, replace(limited, cpu_offload=True))
+    placement.check_limit(None, limited)
+    spread = placement.device_map("cuda", replace(CONFIG, cpu_offload=True, vram_bytes=40 * gib))
+    assert spread["device_map"] == "auto"
+    assert spread["max_memory"].keys() == {0, 1, "cpu"}
+    assert 0 < spread["max_memory"][0] < 20 * gib

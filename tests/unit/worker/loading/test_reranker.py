@@ -10,9 +10,9 @@ import torch
 import transformers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from llmlaunch.worker.errors import CanNotServe
-from llmlaunch.worker.loading.reranker import Reranker
-from llmlaunch.worker.tokenization.tokenizer import Codec, Pair
+from llmlaunch.worker.engine.reranker import Reranker
+from llmlaunch.worker.errors import StartupError
+from llmlaunch.worker.tokenization.tokenizer import Pair, Tokenizer
 from tests.unit.worker import tiny
 
 
@@ -50,7 +50,7 @@ def test_scores_are_the_models(settings: dict[str, Any], activation: Any) -> Non
 
 
 def test_an_activation_that_is_not_known_is_refused() -> None:
-    with pytest.raises(CanNotServe, match="Swish"):
+    with pytest.raises(StartupError, match="Swish"):
         Reranker(model(sentence_transformers={"activation_fn": "Swish"}), tiny.never_lost)
 
 
@@ -78,13 +78,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_pairs_are_marked_and_cut_where_asked(folder: Path) -> None:
-    codec = Codec(AutoTokenizer.from_pretrained(folder))
-    pair = codec.encode_pair("what is paris", "a city")
+    tokenizer = Tokenizer(AutoTokenizer.from_pretrained(folder))
+    pair = tokenizer.encode_pair("what is paris", "a city")
     assert pair == Pair([2, 4, 5, 6, 3, 7, 8, 3], [0, 0, 0, 0, 0, 1, 1, 1])
-    cut = codec.encode_pair("what", "city " * 50, 10)
+    cut = tokenizer.encode_pair("what", "city " * 50, 10)
     assert len(cut.tokens) == len(cut.types) == 10
-    assert len(codec.encode_pair("what", "city " * 50).tokens) == 54
-    assert len(codec.encode("city " * 50)) == 52
+    assert len(tokenizer.encode_pair("what", "city " * 50).tokens) == 54
+    assert len(tokenizer.encode("city " * 50)) == 52
 
 
 def test_a_worker_reranks(folder: Path) -> None:

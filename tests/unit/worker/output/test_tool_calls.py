@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlaunch.worker.output.tool_calls import CallParser, Delta
+from llmlaunch.worker.output.tool_calls import CallDelta, CallParser
 
 CALL = '{"name": "weather", "arguments": {"city": "Pa\\"ris}", "days": [1, {"x": "]"}]}}'
 BARE = CALL.partition('"arguments": ')[2][:-1]
@@ -41,7 +41,7 @@ WRITTEN: list[tuple[str, str, list[tuple[str, Any]]]] = [
 ]  # fmt: skip
 
 
-def read(deltas: list[Delta]) -> tuple[str, list[tuple[str, str]]]:
+def read(deltas: list[CallDelta]) -> tuple[str, list[tuple[str, str]]]:
     text = ""
     calls: list[tuple[str, str]] = []
     for delta in deltas:
@@ -57,7 +57,7 @@ def read(deltas: list[Delta]) -> tuple[str, list[tuple[str, str]]]:
 
 def check(written: str, text: str, calls: list[tuple[str, Any]], sizes: list[int]) -> None:
     parser = CallParser()
-    deltas: list[Delta] = []
+    deltas: list[CallDelta] = []
     rest = written
     for size in sizes:
         deltas += parser.push(rest[:size])
@@ -87,9 +87,9 @@ def test_however_it_is_cut(case: tuple[str, str, list[tuple[str, Any]]], sizes: 
 def test_arguments_come_as_they_are_written() -> None:
     parser = CallParser()
     first = parser.push('<tool_call>{"name": "f", "arguments": {"text": "once ')
-    assert first == [Delta(index=0, name="f"), Delta(index=0, arguments='{"text": "once ')]
-    assert parser.push("upon") == [Delta(index=0, arguments="upon")]
-    assert parser.push('"}}</tool_call>') == [Delta(index=0, arguments='"}')]
+    assert first == [CallDelta(index=0, name="f"), CallDelta(index=0, arguments='{"text": "once ')]
+    assert parser.push("upon") == [CallDelta(index=0, arguments="upon")]
+    assert parser.push('"}}</tool_call>') == [CallDelta(index=0, arguments='"}')]
 
 
 def test_an_imposed_form_needs_no_mark() -> None:
@@ -116,7 +116,7 @@ def test_whatever_a_model_writes_is_read_alike_however_it_is_cut(
     parser = CallParser(marked=marked)
     whole = read(parser.push(written) + parser.flush())
     parser = CallParser(marked=marked)
-    deltas: list[Delta] = []
+    deltas: list[CallDelta] = []
     rest = written
     for size in sizes:
         deltas += parser.push(rest[:size])

@@ -47,7 +47,7 @@ def test_pieces_are_about_as_long_as_asked(name: str) -> None:
     assert max(map(len, chunks.backward(text, 500, encode))) < 1000
 
 
-def test_a_text_that_can_not_be_cut_stays_whole() -> None:
+def test_a_text_that_cannot_be_cut_stays_whole() -> None:
     text = "x" * 5000
     assert list(chunks.forward(text, 500, encoder(byte_level()))) == [(text, 5000)]
 

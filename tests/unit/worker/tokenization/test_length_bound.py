@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 
-from llmlaunch.worker.tokenization.length_bound import Bound, bound
+from llmlaunch.worker.tokenization.length_bound import LengthBound, bound
 from llmlaunch.worker.tokenization.tokenizer import _BYTES
 
 WORDS = ["hello", " world", "            ", "Kelvin"]
@@ -111,12 +111,12 @@ def test_where_a_text_may_vanish_nothing_is_said(made: Tokenizer) -> None:
 
 
 def test_the_bound_is_the_longest_token_in_bytes() -> None:
-    assert bound(byte_level(["hello world"]), _BYTES) == Bound(longest=11)
-    assert bound(with_token(), _BYTES) == Bound(longest=21)
-    assert bound(byte_level(without=b"\x04\xff"), _BYTES) == Bound(longest=12, ignored=b"\x04")
-    assert Bound(longest=11).least("x" * 111) == 11
-    assert Bound(longest=11).least("") == 0
-    assert Bound(longest=11, ignored=b"\x04").least("\x04" * 1000) == 0
+    assert bound(byte_level(["hello world"]), _BYTES) == LengthBound(longest=11)
+    assert bound(with_token(), _BYTES) == LengthBound(longest=21)
+    assert bound(byte_level(without=b"\x04\xff"), _BYTES) == LengthBound(longest=12, ignored=b"\x04")
+    assert LengthBound(longest=11).least("x" * 111) == 11
+    assert LengthBound(longest=11).least("") == 0
+    assert LengthBound(longest=11, ignored=b"\x04").least("\x04" * 1000) == 0
 
 
 def test_a_component_that_is_not_known_bounds_nothing() -> None:

@@ -12,10 +12,10 @@ import pytest
 
 from llmlaunch.worker.api import embeddings, json_shape, rerank
 from llmlaunch.worker.api.protocol import EmbeddingBody
+from llmlaunch.worker.background import AbandonedError
 from llmlaunch.worker.errors import ContextOverflow
 from llmlaunch.worker.tokenization import tokenizer as codecs
-from llmlaunch.worker.tokenization.threads import Left
-from llmlaunch.worker.tokenization.tokenizer import PIECE, SHORT, Codec, TooLong
+from llmlaunch.worker.tokenization.tokenizer import PIECE, SHORT, Tokenizer, TooLong
 from tests.support.waiting import wait_until
 from tests.unit.worker import tiny
 from tests.unit.worker.scripted import served
@@ -32,21 +32,21 @@ class Fake:
     prefix = ""
     lower_case = False
 
-    def __init__(self, codec: Codec, context: int) -> None:
-        self.codec, self.context, self.embedder = codec, context, self
+    def __init__(self, tokenizer: Tokenizer, context: int) -> None:
+        self.tokenizer, self.context, self.embedder = tokenizer, context, self
 
 
 @pytest.fixture
 def tokenized(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bool]]:
     """Of each text that was tokenized: its characters, and whether that was in the event loop's thread."""
     seen: list[tuple[int, bool]] = []
-    plain = Codec._plain
+    plain = Tokenizer._plain
 
-    def watched(self: Codec, text: str, *, special: bool = False) -> list[int]:
+    def watched(self: Tokenizer, text: str, *, special: bool = False) -> list[int]:
         seen.append((len(text), threading.current_thread() is threading.main_thread()))
         return plain(self, text, special=special)
 
-    monkeypatch.setattr(Codec, "_plain", watched)
+    monkeypatch.setattr(Tokenizer, "_plain", watched)
     return seen
 
 
@@ -69,7 +69,7 @@ GENERATING = [
 
 
 @pytest.mark.parametrize(("path", "body"), GENERATING)
-def test_a_prompt_that_can_not_fit_is_refused_untokenized(
+def test_a_prompt_that_cannot_fit_is_refused_untokenized(
     path: str, body: dict[str, Any], tokenized: list[tuple[int, bool]]
 ) -> None:
     async def main() -> dict[str, Any]:
@@ -119,7 +119,7 @@ def test_a_long_text_has_the_tokens_of_a_short_one() -> None:
 
     report = asyncio.run(main())
     assert report == {
-        "count": len(WORDS), "max_model_len": CONTEXT, "tokens": Codec(tiny.tokenizer()).encode(WORDS)
+        "count": len(WORDS), "max_model_len": CONTEXT, "tokens": Tokenizer(tiny.tokenizer()).encode(WORDS)
     }  # fmt: skip
 
 
@@ -132,18 +132,18 @@ def test_a_body_of_brackets_is_refused_unparsed() -> None:
 
     response = asyncio.run(main())
     assert response.status_code == 400
-    assert "objects and lists" in response.json()["error"]["message"]
+    assert "objects and arrays" in response.json()["error"]["message"]
 
 
 def test_the_oldest_turns_are_left_out_in_few_tries(monkeypatch: pytest.MonkeyPatch) -> None:
     tries = []
-    render = Codec.render
+    render = Tokenizer.render
 
-    def counting(self: Codec, *args: Any, **more: Any) -> str:
+    def counting(self: Tokenizer, *args: Any, **more: Any) -> str:
         tries.append(1)
         return render(self, *args, **more)
 
-    monkeypatch.setattr(Codec, "render", counting)
+    monkeypatch.setattr(Tokenizer, "render", counting)
     said = [{"role": "user", "content": f"turn {at} "} for at in range(800)]
 
     async def main() -> dict[str, Any]:
@@ -157,8 +157,8 @@ def test_the_oldest_turns_are_left_out_in_few_tries(monkeypatch: pytest.MonkeyPa
 
 
 def test_texts_are_tokenized_by_threads_that_computing_ones_come_before() -> None:
-    codec = Codec(tiny.tokenizer())
-    codec.encode("x" * (SHORT + 1))
+    tokenizer = Tokenizer(tiny.tokenizer())
+    tokenizer.encode("x" * (SHORT + 1))
 
     def niceness(task: Path) -> int:
         return int((task / "stat").read_text().rsplit(")", 1)[1].split()[16])  # proc_pid_stat(5)
@@ -170,7 +170,7 @@ def test_texts_are_tokenized_by_threads_that_computing_ones_come_before() -> Non
     )
 
 
-# -- the codec -------------------------------------------------------------------------------------------------------
+# -- the tokenizer -------------------------------------------------------------------------------------------------------
 
 
 def wrapped(made: Any, *, special: bool) -> Any:
@@ -188,58 +188,62 @@ def wrapped(made: Any, *, special: bool) -> Any:
 
 
 @pytest.fixture(params=["byte level", "sentencepiece", "with special tokens"])
-def codec(request: pytest.FixtureRequest) -> Codec:
+def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
     made = sentencepiece() if request.param == "sentencepiece" else byte_level()
-    return Codec(wrapped(made, special=request.param == "with special tokens"))
+    return Tokenizer(wrapped(made, special=request.param == "with special tokens"))
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 @pytest.mark.parametrize("special", [True, False])
 def test_parts_of_a_long_text_are_parts_of_its_tokens(
-    codec: Codec, text: str, special: bool, monkeypatch: pytest.MonkeyPatch
+    tokenizer: Tokenizer, text: str, special: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = codec.encode(text, special=special)
+    whole = tokenizer.encode(text, special=special)
     monkeypatch.setattr(codecs, "LEAST_PIECE", 400)
     monkeypatch.setattr(codecs, "PIECE", 700)
-    assert codec.encode(text, special=special) == whole
-    assert [token for piece in codec.pieces(text, special=special) for token in piece] == whole
+    assert tokenizer.encode(text, special=special) == whole
+    assert [token for piece in tokenizer.pieces(text, special=special) for token in piece] == whole
     for most in (1, 2, 50, 100_000):
-        assert codec.encode_end(text, most, special=special) == whole[-most:]
+        assert tokenizer.encode_end(text, most, special=special) == whole[-most:]
         if special:
-            start = codec.encode_start(text, most)
+            start = tokenizer.encode_start(text, most)
             assert len(start) == min(most, len(whole))
             assert start[:-1] == whole[:most][:-1]
-        begun = codec.start(text, most)
+        begun = tokenizer.start(text, most)
         assert text.startswith(begun)
-        assert begun == text or len(codec.encode(begun, special=False)) >= most
+        assert begun == text or len(tokenizer.encode(begun, special=False)) >= most
 
 
-def test_reading_stops_once_there_are_too_many(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_stops_once_there_are_too_many(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(codecs, "LEAST_PIECE", 400)
     read: list[int] = []
-    plain = Codec._plain
+    plain = Tokenizer._plain
 
-    def measuring(self: Codec, text: str, **more: Any) -> Any:
+    def measuring(self: Tokenizer, text: str, **more: Any) -> Any:
         read.append(len(text))
         return plain(self, text, **more)
 
-    monkeypatch.setattr(Codec, "_plain", measuring)
-    codec._bound = None
+    monkeypatch.setattr(Tokenizer, "_plain", measuring)
+    tokenizer._bound = None
     text = "hello world " * 10_000
     with pytest.raises(TooLong, match="about"):
-        codec.encode(text, most=50)
+        tokenizer.encode(text, most=50)
     assert sum(read) < len(text) / 10
 
 
 def test_a_text_of_which_nobody_waits_for_the_tokens_is_read_no_further(
-    codec: Codec, monkeypatch: pytest.MonkeyPatch
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def left() -> None:
-        raise Left
+        raise AbandonedError
 
-    monkeypatch.setattr(codecs, "go_on", left)
-    for read in (codec.count, lambda text: codec.encode_end(text, 10), lambda text: codec.start(text, 10)):
-        with pytest.raises(Left):
+    monkeypatch.setattr(codecs, "check_abandoned", left)
+    for read in (
+        tokenizer.count,
+        lambda text: tokenizer.encode_end(text, 10),
+        lambda text: tokenizer.start(text, 10),
+    ):
+        with pytest.raises(AbandonedError):
             read("hello world " * 10_000)
 
 
@@ -250,23 +254,25 @@ def embedding_body(given: str | list[str], **more: object) -> EmbeddingBody:
     return EmbeddingBody.model_validate({"model": "m", "input": given, **more})
 
 
-def test_an_input_that_is_too_long_is_refused_or_cut(codec: Codec) -> None:
-    loaded: Any = Fake(codec, 20)
+def test_an_input_that_is_too_long_is_refused_or_cut(tokenizer: Tokenizer) -> None:
+    loaded: Any = Fake(tokenizer, 20)
     text = "hello world " * 50_000
     with pytest.raises(ContextOverflow, match=r"input\[1\]") as caught:
         embeddings.inputs(embedding_body(["hello", text]), loaded)
     assert caught.value.param == "input"
     (cut,) = embeddings.inputs(embedding_body(text, truncate=True), loaded)
-    assert cut == codec.encode_start(text, 20)
+    assert cut == tokenizer.encode_start(text, 20)
     assert len(cut) == 20
 
 
-def test_a_pair_that_is_too_long_is_refused_or_cut(codec: Codec, tokenized: list[tuple[int, bool]]) -> None:
-    loaded: Any = Fake(codec, 20)
+def test_a_pair_that_is_too_long_is_refused_or_cut(
+    tokenizer: Tokenizer, tokenized: list[tuple[int, bool]]
+) -> None:
+    loaded: Any = Fake(tokenizer, 20)
     text = "hello world " * 50_000
-    asked = rerank.Asked([("hello", text), ("hello", text)], 20, "documents", 0)
+    asked = rerank.TextPairs([("hello", text), ("hello", text)], 20, "documents", 0)
     pairs = rerank.tokenized(asked, loaded)
     assert [len(pair.tokens) for pair in pairs] == [20, 20]
     assert sum(size for size, _ in tokenized) < len(text) / 10
     with pytest.raises(ContextOverflow, match="more than"):
-        rerank.tokenized(rerank.Asked(asked.texts, None, "documents", 0), loaded)
+        rerank.tokenized(rerank.TextPairs(asked.texts, None, "documents", 0), loaded)

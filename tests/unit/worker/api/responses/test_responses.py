@@ -11,7 +11,7 @@ import openai
 import pytest
 
 from llmlaunch.controller.response_ids import is_marked
-from llmlaunch.worker.api.responses import Store, Turn
+from llmlaunch.worker.api.responses import ResponseStore, StoredTurn
 from tests.unit.worker.scripted import FAULT, Served, served
 
 CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Rome"}}\n</tool_call>'
@@ -247,7 +247,7 @@ IMAGE = [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]
         ({"input": "x", "background": True}, "background", "not supported"),
         ({"input": "x", "conversation": "c"}, "conversation", "not supported"),
         ({"input": "x", "prompt": {"id": "p"}}, "prompt", "not supported"),
-        ({"input": "x", "n": 2}, "n", "one answer"),
+        ({"input": "x", "n": 2}, "n", "must be 1"),
         ({"input": "x", "tools": [{"type": "web_search"}]}, "tools", "web_search"),
         ({"input": "x", "tool_choice": {"type": "web_search"}}, "tool_choice", "web_search"),
         ({"input": "x", "tool_choice": "required"}, "tool_choice", "needs tools"),
@@ -269,10 +269,10 @@ def test_bad_values_name_their_parameter(body: dict[str, Any], param: str, words
 
 
 def test_the_store_is_bounded() -> None:
-    def turn(name: str, size: int = 1) -> Turn:
-        return Turn(({"role": "user", "content": "x" * size},), {"id": name})
+    def turn(name: str, size: int = 1) -> StoredTurn:
+        return StoredTurn(({"role": "user", "content": "x" * size},), {"id": name})
 
-    store = Store(most_turns=3, most_characters=1000)
+    store = ResponseStore(most_turns=3, most_characters=1000)
     for name in "abcd":
         store.put(turn(name))
     assert store.get("a") is None

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from llmlaunch.worker.engine.batching import MOST_BURST_S, Pacer
-from llmlaunch.worker.engine.scheduler import Capacity, Scheduler, Ticket, Unread
+from llmlaunch.worker.engine.pacer import MOST_BURST_S, Pacer
+from llmlaunch.worker.engine.scheduler import PendingPrompt, ScheduledRequest, Scheduler
+from llmlaunch.worker.kv.types import Capacity
 
 DECODE_S = 0.03
 TOKEN_S = 0.001
@@ -40,19 +41,21 @@ def pacer() -> Pacer:
     ],
 )
 def test_a_burst_buys_first_tokens(pacer: Pacer, decoding: int, left: list[int], tokens: int) -> None:
-    assert pacer.burst(decoding, [Unread(tokens) for tokens in left]) == tokens
+    assert pacer.burst(decoding, [PendingPrompt(tokens) for tokens in left]) == tokens
     assert tokens * TOKEN_S <= MOST_BURST_S
 
 
 def test_the_last_piece_of_a_long_prompt_buys_nothing(pacer: Pacer) -> None:
-    tail = Unread(60, begun=True)
+    tail = PendingPrompt(60, begun=True)
     assert pacer.burst(1, [tail]) == 0
-    assert pacer.burst(1, [tail, Unread(20)]) == 0
-    assert pacer.burst(1, [tail, Unread(20), Unread(20)]) == 100, "but it is read where others pay"
+    assert pacer.burst(1, [tail, PendingPrompt(20)]) == 0
+    assert pacer.burst(1, [tail, PendingPrompt(20), PendingPrompt(20)]) == 100, (
+        "but it is read where others pay"
+    )
 
 
 def test_nothing_is_bought_before_the_price_is_known() -> None:
-    assert Pacer(2048).burst(1, [Unread(20)] * 8) == 0
+    assert Pacer(2048).burst(1, [PendingPrompt(20)] * 8) == 0
 
 
 def test_the_price_is_right_as_soon_as_a_decode_was_seen() -> None:
@@ -60,7 +63,7 @@ def test_the_price_is_right_as_soon_as_a_decode_was_seen() -> None:
     pacer = Pacer(2048)
     pacer.learn(decoded=0, prompt=50, seconds=DECODE_S + 50 * TOKEN_S)
     pacer.learn(decoded=1, prompt=1, seconds=DECODE_S)
-    assert pacer.burst(1, [Unread(20)] * 8) == 160
+    assert pacer.burst(1, [PendingPrompt(20)] * 8) == 160
     assert pacer.budget(1) == 30
 
 
@@ -68,21 +71,21 @@ def test_a_burst_keeps_to_the_longest_step() -> None:
     pacer = Pacer(64)
     pacer.learn(decoded=1, prompt=0, seconds=DECODE_S)
     pacer.learn(decoded=0, prompt=100, seconds=DECODE_S + 1e-6)
-    assert pacer.burst(1, [Unread(20)] * 8) == 60
+    assert pacer.burst(1, [PendingPrompt(20)] * 8) == 60
 
 
 def test_the_scheduler_tells_what_is_left_and_takes_the_larger_budget() -> None:
     scheduler = Scheduler(Capacity(rows=4, columns=64, tokens=256))
     for at in range(3):
-        scheduler.add(Ticket(f"r{at}", tuple(range(at * 20, at * 20 + 10 + at)), 4))
-    told: list[list[Unread]] = []
+        scheduler.add(ScheduledRequest(f"r{at}", tuple(range(at * 20, at * 20 + 10 + at)), 4))
+    told: list[list[PendingPrompt]] = []
 
-    def burst(prompts: Sequence[Unread]) -> int:
+    def burst(prompts: Sequence[PendingPrompt]) -> int:
         told.append(list(prompts))
         return 21
 
     step = scheduler.step(4, burst)
-    assert told == [[Unread(10), Unread(11), Unread(12)]]
+    assert told == [[PendingPrompt(10), PendingPrompt(11), PendingPrompt(12)]]
     assert [(span.request_id, len(span.tokens), span.samples) for span in step.spans] == [
         ("r0", 10, True),
         ("r1", 11, True),

@@ -9,12 +9,12 @@ import pytest
 
 from llmlaunch.worker.api.prompts import sampling
 from llmlaunch.worker.api.protocol import CompletionBody
-from llmlaunch.worker.loading.loader import default_sampling
+from llmlaunch.worker.loading.generation_config import default_sampling
 
 
 def temperature(generation_config: dict[str, Any], **request: Any) -> float:
     model = SimpleNamespace(generation_config=SimpleNamespace(**generation_config))
-    loaded: Any = SimpleNamespace(defaults=default_sampling(model, None), codec=None)
+    loaded: Any = SimpleNamespace(defaults=default_sampling(model, None), tokenizer=None)
     return sampling(CompletionBody(model="m", prompt="x", **request), loaded, logprobs=None).temperature
 
 

@@ -1,4 +1,4 @@
-"""Work on long requests beside the event loop: in few threads, bounded, and given up when nobody waits for it any more."""
+"""Long work outside the event loop: a few threads, a bounded queue, and work that stops when its client has left."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from typing import Any, TypeVar
 from llmlaunch.worker.errors import QueueFull
 
 MOST_BYTES = 96 << 20
-"""Of requests that are worked on or wait for it: three of the largest. A single one is always taken."""
+"""Total size of requests in progress or waiting: three of the largest. A single one is always accepted."""
 MOST_WAITING = 1024
-"""Requests that are worked on or wait for it."""
+"""Number of requests in progress or waiting."""
 
 Value = TypeVar("Value")
 
 
-class Left(Exception):
+class AbandonedError(Exception):
     """Nobody waits for the result any more."""
 
 
 _here = threading.local()
 
 
-def go_on() -> None:
-    """Called between two pieces of long work. Raises Left when nobody waits for it any more."""
+def check_abandoned() -> None:
+    """Call between two parts of long work. Raises AbandonedError if nobody waits for the result any more."""
     left: Callable[[], bool] | None = getattr(_here, "left", None)
     if left is not None and left():
-        raise Left
+        raise AbandonedError
 
 
-class Apart:
-    """Threads for long work. Everything but the work itself happens in the event loop."""
+class BackgroundThreads:
+    """Threads for long work. Only the work itself happens in them, everything else in the event loop."""
 
     def __init__(self, threads: int, name: str, *, most_bytes: int = MOST_BYTES) -> None:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
@@ -44,13 +44,13 @@ class Apart:
         self._closed = threading.Event()
 
     async def run(self, size: int, work: Callable[..., Value], *arguments: Any) -> Value:
-        """``work(*arguments)`` on a request of ``size`` bytes, in a thread. Cancelled, the work ends at its next piece.
+        """Run ``work(*arguments)`` for a request of ``size`` bytes in a thread. If cancelled, it stops at its next check.
 
-        Raises QueueFull when too much waits already.
+        Raises QueueFull if too much is waiting already.
         """
         if self._jobs and (self._bytes + size > self._most_bytes or self._jobs >= MOST_WAITING):
             raise QueueFull(
-                f"{self._jobs} long requests with {self._bytes >> 20} MiB are being read or wait for it; try again later"
+                f"{self._jobs} long requests ({self._bytes >> 20} MiB) are in progress or waiting; try again later"
             )
         left = threading.Event()
         self._bytes += size
@@ -69,7 +69,7 @@ class Apart:
             left.set()
 
     def close(self) -> None:
-        """Give up everything that runs or waits."""
+        """Abandon everything in progress or waiting."""
         self._closed.set()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
@@ -80,7 +80,7 @@ class Apart:
     def _watched(self, left: threading.Event, work: Callable[..., Value], *arguments: Any) -> Value:
         _here.left = lambda: left.is_set() or self._closed.is_set()
         try:
-            go_on()
+            check_abandoned()
             return work(*arguments)
         finally:
             _here.left = None

@@ -1,37 +1,40 @@
-"""One generation request and what comes back of it: plain values, shared by the front and the engines."""
+"""A generation request and its output: plain values shared by the API and the engine."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Protocol
 
 from llmlaunch.worker.errors import ApiError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 COLDEST = 1e-5
-"""A lower temperature means the likeliest token: dividing by it would leave the range of floats."""
+"""Lower temperatures mean greedy decoding: dividing by them would overflow."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the next token is drawn. Defaults are OpenAI's, those beyond OpenAI are vLLM's names and meanings."""
+    """Sampling parameters. Defaults are OpenAI's; parameters beyond OpenAI's have vLLM's names and meanings."""
 
     temperature: float = 1.0
-    """0: the likeliest token."""
+    """0: greedy."""
     top_p: float = 1.0
     top_k: int = 0
     """0: no limit."""
     min_p: float = 0.0
     repetition_penalty: float = 1.0
-    """Over prompt and answer, as CTRL (arXiv:1909.05858) defines it."""
+    """Over prompt and answer, as defined by CTRL (arXiv:1909.05858)."""
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
-    """Both over the answer alone, as OpenAI defines them."""
+    """Both over the answer alone, as defined by OpenAI."""
     logit_bias: tuple[tuple[int, float], ...] = ()
     seed: int | None = None
     logprobs: int | None = None
-    """None: none. n: the token's own, and of the n likeliest."""
+    """None: none. n: of the sampled token and of the n likeliest."""
 
     @property
     def greedy(self) -> bool:
@@ -39,7 +42,7 @@ class Sampling:
 
     @property
     def reshapes(self) -> bool:
-        """Whether logits change before they are drawn from."""
+        """Whether logits are changed before sampling."""
         return bool(
             self.logit_bias
             or self.presence_penalty
@@ -50,24 +53,34 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """When an answer is over. Counts in tokens."""
+    """When an answer ends. Counts in tokens."""
 
     max_tokens: int
     """0: only the prompt is computed."""
     open: bool = False
-    """Nobody asked for ``max_tokens``: it is what the context leaves, and hardly ever needed."""
+    """Whether ``max_tokens`` was not requested: it is the rest of the context, and rarely needed."""
     min_tokens: int = 0
     stop: tuple[str, ...] = ()
     stop_token_ids: frozenset[int] = frozenset()
-    """Beside the model's own end tokens."""
+    """In addition to the model's own end tokens."""
     ignore_eos: bool = False
     include_stop: bool = False
     """Whether the stop string stays in the text."""
 
 
+class DecodingConstraint(Protocol):
+    """Which tokens may come next in one answer (``engine.structured_output`` makes them)."""
+
+    def restrict(self, logits: Tensor) -> None:
+        """Set the ``logits`` ``[vocabulary]`` of disallowed tokens to -inf."""
+
+    def take(self, token: int) -> None:
+        """Advance by ``token``, which was sampled."""
+
+
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """``prompt`` and the answer together are checked against the context before this exists."""
+    """Prompt and answer are known to fit the context when this exists."""
 
     request_id: str
     prompt: tuple[int, ...]
@@ -77,14 +90,14 @@ class GenerationRequest:
     priority: int = 0
     """Lower runs earlier."""
     after: str = ""
-    """A request with the same prompt: waiting for it saves the prefill."""
+    """The id of a request with the same prompt: waiting for it saves the prefill."""
     prompt_logprobs: int | None = None
-    """None: none. n: of every token of the prompt but the first, and of the n likeliest in its place."""
-    guide: Any = None
-    """What the answer's form allows next (``guide.Guide``); its own, as it moves on with the answer."""
+    """None: none. n: of every prompt token but the first, and of the n likeliest in its place."""
+    constraint: DecodingConstraint | None = None
+    """Constrains the answer (``engine.structured_output``). Not shared: it advances with the answer."""
 
 
-class Finish(StrEnum):
+class FinishReason(StrEnum):
     STOP = "stop"
     LENGTH = "length"
     CANCELLED = "cancelled"
@@ -100,21 +113,21 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """News of one request: text that is certain, the tokens behind it, and the end when it is there."""
+    """New output of one request: text, the tokens behind it, and in the last piece the finish reason."""
 
     text: str = ""
     tokens: tuple[int, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
     prompt_logprobs: tuple[TokenLogprob, ...] = ()
-    """In the first piece, where asked for: of the prompt from its second token on."""
-    finish: Finish | None = None
+    """In the first piece, if requested: from the prompt's second token on."""
+    finish: FinishReason | None = None
     stop_reason: str | int | None = None
     """The stop string or token that ended it."""
     error: ApiError | None = None
     completion_tokens: int = 0
-    """All so far."""
+    """Total so far."""
     cached_tokens: int = 0
-    """Of the prompt, those that were not computed again."""
+    """Prompt tokens that were not computed again."""
 
     @property
     def last(self) -> bool:
@@ -122,17 +135,17 @@ class Piece:
 
 
 Sink = Callable[[Piece], None]
-"""Takes the pieces of one request. Called in the engine's thread: must only hand over."""
+"""Receives the pieces of one request. Called in the engine's thread, so it must only hand them over."""
 
 
 @dataclass(slots=True)
-class Load:
+class EngineLoad:
     """How busy an engine is."""
 
     running: int = 0
     waiting: int = 0
     kv_used: float = 0.0
     """0 to 1."""
-    sent_back: int = 0
-    """Requests that had to make room and wait again, so far."""
+    preempted: int = 0
+    """Preemptions so far."""
     extra: dict[str, float] = field(default_factory=dict)

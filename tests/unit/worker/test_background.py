@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
+from llmlaunch.worker.background import AbandonedError, BackgroundThreads, check_abandoned
 from llmlaunch.worker.errors import QueueFull
-from llmlaunch.worker.tokenization.threads import Apart, Left, go_on
 
 LIMIT_S = 10
 
@@ -23,8 +23,8 @@ class Work:
         self.begun.set()
         while not self.end.wait(0.001):
             try:
-                go_on()
-            except Left:
+                check_abandoned()
+            except AbandonedError:
                 self.left.set()
                 raise
         return "done"
@@ -36,14 +36,14 @@ async def wait(event: threading.Event) -> None:
 
 def test_work_is_done_in_a_thread_of_its_own() -> None:
     async def main() -> str:
-        return await Apart(1, "test").run(1, lambda: threading.current_thread().name)
+        return await BackgroundThreads(1, "test").run(1, lambda: threading.current_thread().name)
 
     assert asyncio.run(main()).startswith("test")
 
 
 def test_what_nobody_waits_for_ends_and_what_has_not_begun_never_does() -> None:
     async def main() -> None:
-        apart, running, waiting = Apart(1, "test"), Work(), Work()
+        apart, running, waiting = BackgroundThreads(1, "test"), Work(), Work()
         first = asyncio.ensure_future(apart.run(1, running))
         await wait(running.begun)
         second = asyncio.ensure_future(apart.run(1, waiting))
@@ -59,7 +59,7 @@ def test_what_nobody_waits_for_ends_and_what_has_not_begun_never_does() -> None:
 
 def test_beyond_its_bytes_it_takes_nothing_until_something_is_over() -> None:
     async def main() -> None:
-        apart, work = Apart(1, "test", most_bytes=100), Work()
+        apart, work = BackgroundThreads(1, "test", most_bytes=100), Work()
         first = asyncio.ensure_future(apart.run(500, work))  # a single one is always taken
         await wait(work.begun)
         with pytest.raises(QueueFull):
@@ -74,15 +74,15 @@ def test_beyond_its_bytes_it_takes_nothing_until_something_is_over() -> None:
 
 def test_at_the_end_everything_is_given_up() -> None:
     async def main() -> None:
-        apart, work = Apart(1, "test"), Work()
+        apart, work = BackgroundThreads(1, "test"), Work()
         task = asyncio.ensure_future(apart.run(1, work))
         await wait(work.begun)
         apart.close()
-        with pytest.raises(Left):
+        with pytest.raises(AbandonedError):
             await task
 
     asyncio.run(main())
 
 
 def test_outside_of_such_work_nothing_is_ever_left() -> None:
-    go_on()
+    check_abandoned()

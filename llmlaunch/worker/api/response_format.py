@@ -1,0 +1,45 @@
+"""Which structured output a request asks for: response_format, structured_outputs or one of the guided_* fields."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmlaunch.worker.api.protocol import GenerationBody
+from llmlaunch.worker.engine.structured_output import StructuredOutputRequest
+from llmlaunch.worker.errors import BadRequest
+
+
+def asked(body: GenerationBody) -> bool:
+    """Whether ``body`` asks for structured output at all."""
+    return bool(_fields(body)) or _format(body) not in (None, "text") or bool(getattr(body, "tools", None))
+
+
+def _format(body: GenerationBody) -> str | None:
+    return None if body.response_format is None else str(body.response_format.get("type", "text"))
+
+
+def _fields(body: GenerationBody) -> dict[str, tuple[str, Any]]:
+    """vLLM's parameters: kind → (parameter, value)."""
+    found: dict[str, tuple[str, Any]] = {}
+    for kind in ("json", "regex", "choice", "grammar"):
+        value = getattr(body, f"guided_{kind}")
+        if value is not None:
+            found[kind] = (f"guided_{kind}", value)
+    for kind, value in (body.structured_outputs or {}).items():
+        if value is not None and value is not False:
+            found[kind] = ("structured_outputs", value)
+    return found
+
+
+def wanted(body: GenerationBody) -> StructuredOutputRequest | None:
+    """The structured output that ``body`` asks for, or None. Raises BadRequest if there are several."""
+    found = _fields(body)
+    kind = _format(body)
+    if kind not in (None, "text"):
+        found[f"response_format {kind}"] = ("response_format", body.response_format)
+    if len(found) > 1:
+        names = ", ".join(sorted({param for param, _ in found.values()}))
+        raise BadRequest(f"only one of {names} can constrain an answer", param=names.split(",")[0])
+    for kind, (param, value) in found.items():
+        return StructuredOutputRequest(kind, param, value)
+    return None
