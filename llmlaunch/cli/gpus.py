@@ -52,7 +52,7 @@ def _owners(inventory: Inventory) -> dict[int, str]:
 
 
 def _print_json(inventory: Inventory, owners: dict[int, str]) -> None:
-    from llmlaunch.cli.display.render import as_json
+    from llmlaunch.cli.display.stdout import as_json
     from llmlaunch.hardware.simulated import to_json
 
     content: dict[str, Any] = to_json(inventory)
@@ -63,13 +63,13 @@ def _print_json(inventory: Inventory, owners: dict[int, str]) -> None:
 
 
 def _print_tables(inventory: Inventory, owners: dict[int, str]) -> None:
-    from llmlaunch.cli.display import render
+    from llmlaunch.cli.display import render, stdout
 
     if not inventory.gpus:
         print(f"no GPU: {inventory.note}")
         return
     tables: list[Shown] = [(GPU_HEADER, _gpu_rows(inventory))]
-    if render.on_terminal():
+    if stdout.on_terminal():
         tables = _narrow(*tables[0])
     processes = _process_rows(inventory, owners)
     if processes:
@@ -79,7 +79,7 @@ def _print_tables(inventory: Inventory, owners: dict[int, str]) -> None:
     print(f"driver {inventory.driver or 'unknown'}, CUDA {inventory.cuda or 'unknown'}")
     for header, rows in tables:
         print()
-        if render.on_terminal():
+        if stdout.on_terminal():
             _rich(header, rows)
         else:
             print("\n".join(render.columns([header, *rows])))

@@ -70,13 +70,13 @@ def _deployed(name: str, file: str) -> Deployed:
 
 
 def _show(made: Plan, *, as_json: bool) -> None:
-    from llmlaunch.cli.display import render
+    from llmlaunch.cli.display import stdout
 
     if as_json:
         from llmlaunch.planning.codec import plan_report
 
-        print(render.as_json(plan_report(made)))
-    elif render.on_terminal():
+        print(stdout.as_json(plan_report(made)))
+    elif stdout.on_terminal():
         from llmlaunch.cli.display.tables import console
 
         console().print(_tables(made))

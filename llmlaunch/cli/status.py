@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from llmlaunch.cli.deploy.select import FILE, NAME, deployment
-from llmlaunch.cli.display import render
+from llmlaunch.cli.display import render, stdout
 from llmlaunch.errors import NotRunningError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def show(*, file: str | None, name: str | None, as_json: bool, watch: bool) -> N
     from llmlaunch.control.client import ControlClient
 
     client = ControlClient.connect(deployment(file, name))
-    if watch and not as_json and render.on_terminal():
+    if watch and not as_json and stdout.on_terminal():
         _watch_terminal(client)
     else:
         _print(client, as_json, compact=watch)
@@ -50,8 +50,8 @@ def show(*, file: str | None, name: str | None, as_json: bool, watch: bool) -> N
 
 def _print(client: ControlClient, as_json: bool, *, compact: bool) -> None:
     if as_json:
-        typer.echo(render.as_json(client.status_json(), None if compact else 2))
-    elif render.on_terminal():
+        typer.echo(stdout.as_json(client.status_json(), None if compact else 2))
+    elif stdout.on_terminal():
         from llmlaunch.cli.display import tables
 
         tables.console().print(tables.status(client.status(), time.time()))

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from llmlaunch.cli.display import render
+from llmlaunch.cli.display import render, stdout
 from llmlaunch.common.terminal_text import visible
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def let_go_of_terminal() -> None:
 
 def view() -> PlainView | TerminalView:
     """The one that fits stdout."""
-    return TerminalView() if render.on_terminal() else PlainView(_echo)
+    return TerminalView() if stdout.on_terminal() else PlainView(_echo)
 
 
 def _echo(line: str) -> None:

@@ -5,8 +5,6 @@ Rich is imported by ``tables`` alone, and only for a terminal.
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -28,11 +26,6 @@ PHASE_STYLE = {
 
 COMPONENT_HEADER = ("NAME", "PHASE", "PID", "ADDRESS", "GPU", "VRAM", "RESTARTS", "SINCE", "WHY")
 GPU_HEADER = ("GPU", "NAME", "TOTAL", "USED", "FREE", "PLANNED")
-
-
-def on_terminal() -> bool:
-    """Whether stdout shows colours and moving things."""
-    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def size(count: int) -> str:
@@ -71,14 +64,6 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     ]
-
-
-def as_json(value: object, indent: int | None = 2) -> str:
-    """``value`` for stdout: letters as they are where its encoding has them all, else as escapes."""
-    import json
-
-    plain = (getattr(sys.stdout, "encoding", None) or "ascii").lower().replace("_", "-") in ("utf-8", "utf8")
-    return json.dumps(value, indent=indent, ensure_ascii=not plain)
 
 
 def devices(component: ComponentStatus, gpus: Sequence[GpuStatus]) -> str:

@@ -1,17 +1,13 @@
 from __future__ import annotations
 
-import io
 import json
-import os
 import shlex
-import sys
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlaunch import cli
 from llmlaunch.cli.display import render
 from llmlaunch.common.terminal_text import visible
 from llmlaunch.control.types import LastFailure
@@ -156,23 +152,3 @@ def test_what_a_model_says_cannot_take_over_the_terminal(text: str) -> None:
 @pytest.mark.parametrize("url", ["http://h:1", "http://h:1/", "http://h:1/v1", "http://h:1/v1/"])
 def test_endpoint_is_the_base_that_clients_take(url: str) -> None:
     assert render.endpoint(url) == "http://h:1/v1"
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
-def test_json_is_valid_in_every_encoding_and_keeps_every_byte_of_a_path(
-    encoding: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    printed = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding))
-    cli._take_any_text()
-    value = {"é": "中 🙂", "path": os.fsdecode(b"m\xd0\xcd")}
-    print(render.as_json(value), flush=True)
-    assert json.loads(printed.getvalue().decode(encoding)) == value
-
-
-def test_what_an_encoding_lacks_is_shown_as_its_escape(monkeypatch: pytest.MonkeyPatch) -> None:
-    printed = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, "ascii"))
-    cli._take_any_text()
-    print("a → b", os.fsdecode(b"m\xd0"), flush=True)
-    assert printed.getvalue() == b"a \\u2192 b m\\udcd0\n"
