@@ -1,0 +1,108 @@
+"""Which room may import which. ``tests/unit/test_walls.py`` compares this table with the source, both ways.
+
+A room that is new gets a line here; an import between two rooms that is not here fails, and so does a word that no
+import needs any more. Before a word is added: could what is needed come in as an argument, or move to where both see it?
+"""
+
+from __future__ import annotations
+
+MAY_IMPORT: dict[str, str] = {
+    # Leaves: small rules, values and names.
+    "llmlaunch": "",
+    "errors": "",
+    "extras": "",
+    "common": "",
+    "paths": "common errors",
+    # What the user wants, what the machine has, what a model needs.
+    "manifest": "common errors",
+    "hardware": "common errors",
+    "models": "common errors extras manifest",
+    # The plan.
+    "engines": "common manifest models",
+    "planning": "common engines errors hardware manifest models",
+    # HTTP of our own processes, on uvicorn.
+    "http_server": "common errors hardware",
+    # Processes.
+    "control": "common errors llmlaunch paths planning",
+    "supervision/core": "common planning",
+    "supervision/gpu": "common hardware paths",
+    "supervision/health": "common planning supervision supervision/core supervision/logs",
+    "supervision/logs": "common paths supervision/processes",
+    "supervision/processes": "common control errors hardware paths supervision supervision/logs",
+    "supervision": """
+        common control controller errors hardware http_server llmlaunch manifest paths planning
+        supervision/core supervision/gpu supervision/health supervision/logs supervision/processes
+    """,
+    "other_deployments": "control errors hardware planning",
+    "assemble": "control errors extras hardware manifest models other_deployments planning supervision/gpu",
+    # Requests: who serves what, and the one endpoint.
+    "controller": "common errors http_server",
+    "gateway/multiprocess": "common errors http_server",
+    "gateway/http1": "common errors gateway http_server",
+    "gateway/payload": "gateway/http1",
+    "gateway/limits": "errors gateway",
+    "gateway/routing": "common controller errors gateway gateway/http1 gateway/multiprocess gateway/payload paths",
+    "gateway/fastchat": "gateway gateway/http1 gateway/payload",
+    "gateway/observe": "extras gateway gateway/multiprocess llmlaunch",
+    "gateway": """
+        common controller errors gateway/fastchat gateway/http1 gateway/limits gateway/multiprocess gateway/observe
+        gateway/payload gateway/routing http_server
+    """,
+    # The built-in engine.
+    "worker/tokenization": "worker",
+    "worker/output": "worker",
+    "worker/kv": "worker",
+    "worker/compute": "worker worker/kv",
+    "worker/engine": "worker worker/compute worker/kv worker/output worker/tokenization",
+    "worker/loading": """
+        common errors manifest models paths worker worker/compute worker/engine worker/kv worker/output
+        worker/tokenization
+    """,
+    "worker/api/responses": "controller worker worker/api worker/loading",
+    "worker/api": """
+        llmlaunch models worker worker/api/responses worker/engine worker/loading worker/output worker/tokenization
+    """,
+    "worker": "common controller errors http_server manifest worker/api worker/loading",
+    # The command line.
+    "cli/display": "cli cli/deploy common control errors paths supervision/logs",
+    "cli/talk": "cli cli/deploy cli/display common control errors gateway gateway/limits hardware planning",
+    "cli/deploy": """
+        assemble cli/display cli/talk common control errors gateway/http1 gateway/limits manifest paths planning
+        supervision/processes
+    """,
+    "cli": """
+        assemble cli/deploy cli/display cli/talk common control controller errors extras gateway gateway/http1
+        gateway/limits gateway/routing hardware http_server llmlaunch manifest planning worker worker/compute
+        worker/loading
+    """,
+    "__main__": "cli",
+}
+
+PURE_ROOMS = ("engines", "planning", "supervision/core", "worker/output")
+"""Rooms of which every module is pure. Elsewhere a module says so in its docstring: "Pure."."""
+
+IMPURE = {
+    "asyncio", "concurrent", "fastapi", "filelock", "http", "httptools", "httpx", "logging", "multiprocessing", "os",
+    "psutil", "pynvml", "random", "requests", "rich", "secrets", "selectors", "shutil", "signal", "socket", "starlette",
+    "subprocess", "sys", "tempfile", "threading", "time", "torch", "transformers", "typer", "urllib.request", "uvicorn",
+    "yaml",
+}  # fmt: skip
+"""What reads a clock, draws lots, speaks to the system or takes long. Time, chance and I/O come in as arguments."""
+HARMLESS = {"http.HTTPStatus"}
+"""Names in those libraries that are values alone."""
+EFFECTS = {"open", "input", "print", "exit", "quit"}
+"""Builtins that no pure module calls."""
+
+ONE_HOME = {
+    "torch": "worker/",
+    "transformers": "worker/",
+    "pynvml": "hardware/nvml.py",
+    "rich": "cli/",
+    "typer": "cli/",
+}
+"""Libraries that one room or module alone imports."""
+
+
+def may_import(room: str) -> tuple[str, ...]:
+    """The rooms that ``room`` may import, beside itself."""
+    return tuple(MAY_IMPORT[room].split())
