@@ -9,7 +9,6 @@ import unicodedata
 from pathlib import Path
 
 from llmlaunch.common.deployment_name import LONGEST, is_deployment_name
-from llmlaunch.manifest.values import is_served_name
 
 DEFAULT_NAME = "deploy"
 EVERYBODYS_FILES = ("deploy.yaml", "deploy.yml", "llmlaunch.yaml", "llmlaunch.yml")
@@ -28,6 +27,11 @@ def default_name(model: str) -> str:
         last = _QUANTISATION.sub("", _SHARD.sub("", last[: -len(".gguf")]))
     last = last.replace(",", "-").strip()
     return last if is_served_name(last) else ""
+
+
+def is_served_name(text: str) -> bool:
+    """Whether clients can ask for ``text``: commas separate names on command lines, and logs have one line a request."""
+    return bool(text.strip()) and text == text.strip() and "," not in text and text.isprintable()
 
 
 def deployment_name(path: str | None) -> str:

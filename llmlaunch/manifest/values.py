@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from llmlaunch.common.deployment_name import PATTERN, RULE, is_deployment_name
-from llmlaunch.manifest import devices, sizes
+from llmlaunch.manifest import devices, resolve, sizes
 from llmlaunch.manifest.types import Restarts
 from llmlaunch.manifest.yaml_tree import Filled, typed
 
@@ -149,14 +149,9 @@ def _known_host(value: object) -> object:
 
 
 def _served(value: object) -> object:
-    if isinstance(value, str) and not is_served_name(value):
+    if isinstance(value, str) and not resolve.is_served_name(value):
         raise wrong("is not a valid model name", "text without commas or line breaks, not empty")
     return value
-
-
-def is_served_name(text: str) -> bool:
-    """Whether clients can ask for ``text``: commas separate names on command lines, and logs have one line a request."""
-    return bool(text.strip()) and text == text.strip() and "," not in text and text.isprintable()
 
 
 def _deployment(value: object) -> object:

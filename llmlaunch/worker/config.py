@@ -9,7 +9,6 @@ from llmlaunch.common.addresses import local_url
 from llmlaunch.errors import UsageError
 from llmlaunch.manifest import resolve
 from llmlaunch.manifest.types import Source
-from llmlaunch.manifest.values import is_served_name
 
 DEVICES = ("auto", "cpu", "cuda")
 LOAD_IN = ("", "8bit", "4bit")
@@ -82,7 +81,7 @@ def served_names(model: str, given: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in given.split(","))
     if not all(names):
         raise UsageError(f"--model-names {given!r} has an empty name", hint="write it like --model-names a,b")
-    if not all(map(is_served_name, names)):
+    if not all(map(resolve.is_served_name, names)):
         raise UsageError(f"--model-names {given!r} contains characters that a model name cannot have")
     if len(set(names)) != len(names):
         raise UsageError(f"--model-names {given!r} names one model twice")

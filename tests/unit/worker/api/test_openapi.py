@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import subprocess
-import sys
 from typing import Any
 
 import httpx
@@ -74,8 +72,3 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
 def test_it_takes_what_is_served(document: dict[str, Any], name: str, body: Any, holds: bool) -> None:
     schema = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
     assert jsonschema.Draft202012Validator(schema).is_valid(body) == holds
-
-
-def test_a_start_does_not_pay_for_it() -> None:
-    code = "import sys, llmlaunch.worker.server; sys.exit('fastapi' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
