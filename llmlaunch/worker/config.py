@@ -1,4 +1,4 @@
-"""What a worker was told on its command line, checked before anything heavy is imported."""
+"""The worker's command line as values, checked before anything heavy is imported."""
 
 from __future__ import annotations
 
@@ -23,49 +23,49 @@ class WorkerConfig:
     model: str
     """A folder, a GGUF file, package://MODULE, or a hub id."""
     names: tuple[str, ...]
-    """The names that requests may use; the first one is the worker's own."""
+    """Served model names; the first one is the worker's own."""
     host: str = "127.0.0.1"
     port: int = 21002
     worker_address: str = ""
-    """What the controller and the gateways are told; empty: from host and port."""
+    """The address given to the controller and gateways; empty: from host and port."""
     controller_address: str = ""
-    """Empty: the worker registers nowhere."""
+    """Empty: the worker does not register."""
     component: str = ""
     device: str = "auto"
     dtype: str = "auto"
     max_concurrency: int = 32
-    """Requests that run at once; others wait."""
+    """Maximum number of requests that run at once; others wait."""
     max_queue: int = 1024
-    """Requests that may wait; beyond, 429."""
+    """Maximum number of waiting requests; further ones get a 429."""
     max_model_len: int | None = None
     revision: str | None = None
     source: str = "auto"
     trust_remote_code: bool = False
     vram_bytes: int | None = None
-    """What the plan gives this worker on all its devices together."""
+    """The plan's claim for this worker, over all its devices."""
     max_gpu_memory: int | None = None
-    """Bytes of weights on each GPU, at most."""
+    """Maximum bytes of weights on each GPU."""
     cpu_offload: bool = False
     """Whether layers that do not fit the GPUs may stay in main memory."""
     load_in: str = ""
-    """8bit or 4bit: pack the weights while loading. Empty: as stored."""
+    """8bit or 4bit: quantise the weights while loading. Empty: as stored."""
     kv_cache_bytes: int | None = None
     threads: int | None = None
     seed: int | None = None
     stop_grace_s: float = 30.0
     request_timeout_s: float | None = None
-    """For how long gateways bear its silence while it has requests; None: as they decide."""
+    """Silence that gateways accept while it has requests; None: they decide."""
     prefix_reuse: bool = True
     reasoning: str = "auto"
-    """auto: thoughts of models that mark them come in a field of their own. off: as they are written."""
+    """auto: return the reasoning of models that mark it in a separate field. off: as part of the answer."""
     strict_seeds: bool = False
-    """Requests with a seed share no pass with others."""
+    """Requests with a seed share no forward pass with others."""
     cuda_graphs: bool = True
     """Whether steps that only decode may be replayed as CUDA graphs."""
 
     @property
     def address(self) -> str:
-        """Where others reach this worker. A wildcard host is no address: it becomes loopback."""
+        """Where others reach this worker. A wildcard host becomes loopback."""
         if self.worker_address:
             return self.worker_address.rstrip("/")
         return local_url(self.host, self.port)
@@ -102,7 +102,7 @@ def _default_name(model: str) -> str:
 
 
 def check(config: WorkerConfig) -> None:
-    """Refuse what can never work. Raises UsageError naming the flag."""
+    """Raises UsageError naming the flag if a value can never work."""
     problems = [
         (not config.model, "--model-path is empty"),
         (config.device not in DEVICES, f"--device {config.device!r} is not one of {', '.join(DEVICES)}"),
@@ -139,4 +139,4 @@ def check(config: WorkerConfig) -> None:
         ("--controller-address", config.controller_address),
     ):
         if value and not value.startswith(("http://", "https://")):
-            raise UsageError(f"{flag} {value!r} is no URL", hint="write it like http://127.0.0.1:21002")
+            raise UsageError(f"{flag} {value!r} is not a URL", hint="write it like http://127.0.0.1:21002")

@@ -1,11 +1,11 @@
-"""Importing torch and transformers for a worker, without what a worker does not use.
+"""Imports torch and transformers without the parts that a worker does not use.
 
-Half of the time that this takes goes into four things: the collector of cycles, which looks again and again at objects
-that stay; ``torch.distributed.tensor`` with sympy, for models spread over processes; ``torch._dynamo``, the compiler,
-for a few decorators; and transformers' list of its models, which it reads from their sources, twice. So the collector
-waits, transformers is told that nothing is distributed, the compiler is loaded when somebody compiles, and the list is
-made once. Except for the collector, this reaches into modules of both libraries, so it is done for versions alone that
-it was tested with (:data:`TESTED`): with any other a worker starts a second or two later, and as their authors meant it.
+Half of the import time goes into four things: the garbage collector, which scans objects that stay alive anyway;
+``torch.distributed.tensor`` with sympy, for models spread over processes; ``torch._dynamo``, the compiler, for a few
+decorators; and transformers' list of models, which it reads from their sources, twice. So the collector is off meanwhile,
+transformers sees no distributed support, the compiler is loaded when something is compiled, and the list is built once.
+Apart from the collector this modifies modules of both libraries, so it is only done for versions that it was tested with
+(:data:`TESTED`); with any other version a worker starts a second or two later, with unmodified libraries.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ TESTED: dict[str, frozenset[tuple[int, int]]] = {
 """Versions (major and minor) that tests/unit/worker/compute/test_lean_imports.py passed with. To add one: install it, run the file."""
 COMPILER = "torch._dynamo"
 TRACED = "torch._dynamo._trace_wrapped_higher_order_op"
-"""Its module that transformers takes something from for other purposes; it needs none of the others."""
+"""The one module of it that transformers uses otherwise; it does not need the rest."""
 LIST = "transformers.utils.import_utils"
 
 
 def begin() -> None:
-    """Call before torch or transformers are imported, and :func:`done` after."""
+    """Call before torch or transformers are imported, and :func:`done` afterwards."""
     gc.disable()
     other = untested(metadata.version)
     if other:
@@ -48,7 +48,7 @@ def begin() -> None:
 
 
 def done() -> None:
-    """What is there now stays: the collector runs again, and does not look at it. Does nothing without a beginning."""
+    """Turn the garbage collector on again; it ignores the objects that exist now. Does nothing without :func:`begin`."""
     if not gc.isenabled():
         gc.freeze()
         gc.enable()
@@ -72,7 +72,7 @@ def untested(version_of: Callable[[str], str]) -> str:
 
 
 class _Finder(MetaPathFinder):
-    """Finds the two modules that are changed, and nothing else."""
+    """Finds the modules that are modified, and no others."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -92,14 +92,14 @@ class _Finder(MetaPathFinder):
 
 
 class _Later(SourceFileLoader):
-    """Leaves a package empty until something in it is asked for."""
+    """Leaves a package empty until one of its attributes is used."""
 
     def exec_module(self, module: ModuleType) -> None:
         module.__class__ = _Unloaded
 
 
 class _There(Loader):
-    """Of a module that is imported already."""
+    """Loader of a module that is already imported."""
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         return sys.modules[spec.name]
@@ -108,7 +108,7 @@ class _There(Loader):
 
 
 def _inside(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
-    """Finds a module of the package, which is loaded first: its modules need each other in the package's order."""
+    """Finds a module of the package. The package is loaded first, because its modules depend on its import order."""
     package = sys.modules.get(COMPILER)
     if isinstance(package, _Unloaded) and not package._loading_here():
         package._load()
@@ -118,14 +118,14 @@ def _inside(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
 
 
 class _Unloaded(ModuleType):
-    """``torch._dynamo`` as long as nobody compiles: its marks can be given, and are made up for."""
+    """Stands for ``torch._dynamo`` until something is compiled: its decorators are recorded, and applied later."""
 
     _lock = threading.RLock()
     _loading = False
     _marked: list[tuple[str, Any]] = []  # noqa: RUF012 - of the only one there is
 
     def __getattribute__(self, name: str) -> Any:
-        # What another thread is loading is not to be seen half done.
+        # Wait while another thread loads the module: it must not be seen half loaded.
         if _Unloaded._loading and not object.__getattribute__(self, "_loading_here")():
             with _Unloaded._lock:
                 pass
@@ -147,12 +147,12 @@ class _Unloaded(ModuleType):
         return _Unloaded._loading and _Unloaded._lock._is_owned()  # type: ignore[attr-defined]
 
     def _mark(self, name: str, function: Any) -> Any:
-        """What marks say is for the compiler alone: it hears of them when it is loaded."""
+        """Record a decorator that only concerns the compiler; it is applied when that is loaded."""
         self._marked.append((name, function))
         return function
 
     def _disable(self, fn: Any = None, recursive: bool = True, **others: Any) -> Any:
-        """As torch.compiler.disable: ``fn``, which the compiler will not look into."""
+        """Like torch.compiler.disable: ``fn``, which the compiler does not trace."""
         if fn is None:
             return functools.partial(self._disable, recursive=recursive, **others)
         if not isinstance(fn, FunctionType):
@@ -162,7 +162,7 @@ class _Unloaded(ModuleType):
 
         @functools.wraps(fn)
         def either(*arguments: Any, **keywords: Any) -> Any:
-            if type(self) is _Unloaded:  # so nothing is being compiled
+            if type(self) is _Unloaded:  # nothing is being compiled
                 return fn(*arguments, **keywords)
             if not disabled:
                 disabled.append(self.disable(fn, recursive, **others))
@@ -171,7 +171,7 @@ class _Unloaded(ModuleType):
         return either
 
     def _load(self) -> None:
-        """Make this the module that it stands for. Other threads wait."""
+        """Turn this into the real module. Other threads wait."""
         with self._lock:
             spec = self.__spec__
             if type(self) is not _Unloaded or spec is None or not isinstance(spec.loader, _Later):
@@ -191,7 +191,7 @@ class _Unloaded(ModuleType):
 
 
 class _Shorter(SourceFileLoader):
-    """Runs the module, and replaces what takes long."""
+    """Runs the module, then replaces its slow parts."""
 
     def exec_module(self, module: ModuleType) -> None:
         super().exec_module(module)
@@ -199,7 +199,7 @@ class _Shorter(SourceFileLoader):
 
 
 def shorten(module: Any) -> None:
-    """Make ``transformers.utils.import_utils`` read the sources of a folder once, and hold nothing to be distributed."""
+    """Make ``transformers.utils.import_utils`` read the sources of a folder only once, and report no distributed support."""
     if hasattr(module, "is_torch_distributed_available"):  # as in a torch that is built without
         module.is_torch_distributed_available = lambda: False
     if hasattr(module, "create_import_structure_from_path"):
@@ -209,7 +209,7 @@ def shorten(module: Any) -> None:
 
 
 def _once(structure: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """``structure``, which reads all sources in a folder (or beside a file), with a memory."""
+    """``structure``, which reads all sources in a folder (or next to a file), with a cache."""
     known: dict[Path, Any] = {}
 
     def of(path: Any) -> Any:
@@ -227,7 +227,7 @@ def _copy(value: Any) -> Any:
 
 
 def _from_the_last(fetch: Callable[[str], list[str]]) -> Callable[[str], list[str]]:
-    """``fetch``, which goes through all lines of a source for the last that begins with ``__all__``, from there on."""
+    """``fetch``, which scans a source for the last line that begins with ``__all__``, started at that line."""
 
     def names(source: str) -> list[str]:
         at = source.rfind("\n__all__")
