@@ -238,7 +238,7 @@ class Gateway:
             self._publish()
         if self.group.own.full and not self._told_full:
             self._told_full = True
-            log.warning("there is no room for more figures: new names and replicas are not counted")
+            log.warning("the table of metrics is full: new names and replicas are not counted")
         if self._access.refresh():
             self.rules.seen.forget()
 

@@ -62,12 +62,12 @@ def body_too_large(limit: int) -> Reply:
 
 
 def bodies_full() -> Reply:
-    message = "The gateway holds as many bytes of request bodies as it may. Try again soon."
+    message = "The gateway's memory for request bodies is full. Try again soon."
     return error(503, message, kind=SERVER, code="bodies_full", fields=_retry(2))
 
 
 def transfer_coding() -> Reply:
-    return error(501, "The only Transfer-Encoding understood is chunked.", code="transfer_encoding")
+    return error(501, "The only supported Transfer-Encoding is chunked.", code="transfer_encoding")
 
 
 def wrong_version() -> Reply:
@@ -75,16 +75,16 @@ def wrong_version() -> Reply:
 
 
 def request_timeout() -> Reply:
-    return error(408, "The request did not arrive in time.", code="request_timeout")
+    return error(408, "The request timed out before it was complete.", code="request_timeout")
 
 
 def unknown_path(path: str) -> Reply:
-    return error(404, f"There is no {path} here.", code="unknown_url")
+    return error(404, f"Unknown path: {path}.", code="unknown_url")
 
 
 def wrong_method(method: str, path: str, allowed: str) -> Reply:
     fields = b"allow: %b\r\n" % allowed.encode()
-    message = f"{path} does not take {method}; it takes {allowed}."
+    message = f"{path} does not allow {method}; allowed: {allowed}."
     return error(405, message, code="method_not_allowed", fields=fields)
 
 
@@ -92,7 +92,7 @@ def wrong_key(missing: bool) -> Reply:
     message = (
         "You did not provide an API key. Send it as a header: Authorization: Bearer YOUR_KEY."
         if missing
-        else "The API key is not known here."
+        else "Invalid API key."
     )
     return error(401, message, code="invalid_api_key", fields=b"www-authenticate: Bearer\r\n")
 
@@ -106,7 +106,9 @@ def unknown_model(name: str) -> Reply:
 
 
 def unknown_response(identity: str) -> Reply:
-    message = f"There is no response `{identity}` here: its worker is gone, or does not say in its ids who keeps them."
+    message = (
+        f"Response `{identity}` not found: its worker is gone, or its id does not say which worker keeps it."
+    )
     return error(404, message, code="response_not_found")
 
 
@@ -115,7 +117,7 @@ def _retry(seconds: int) -> bytes:
 
 
 def model_not_ready(name: str) -> Reply:
-    message = f"The model `{name}` is not ready: no replica serves it now. Try again soon."
+    message = f"The model `{name}` is not ready: no replica is serving it. Try again soon."
     return error(503, message, kind=SERVER, param="model", code="model_not_ready", fields=_retry(5))
 
 
@@ -135,12 +137,12 @@ def breaks_replicas(name: str, seconds: float) -> Reply:
 
 
 def bad_answer(name: str, why: str) -> Reply:
-    message = f"A replica of the model `{name}` sent what is no valid answer: {why}."
+    message = f"A replica of the model `{name}` sent an invalid response: {why}."
     return error(502, message, kind=SERVER, code="bad_answer")
 
 
 def too_many(name: str, waiting: int) -> Reply:
-    message = f"All replicas of the model `{name}` are busy and {waiting} requests wait already."
+    message = f"All replicas of the model `{name}` are busy, and {waiting} requests are already waiting."
     return error(429, message, kind="rate_limit_error", code="queue_full", fields=_retry(2))
 
 
@@ -172,7 +174,7 @@ def limited(what: str, limit: int | None, wait_s: int) -> Reply:
 
 def crowded_out(name: str) -> Reply:
     message = (
-        f"All replicas of the model `{name}` are busy, and your other requests hold your share of the queue."
+        f"All replicas of the model `{name}` are busy, and your other requests fill your share of the queue."
     )
     return error(429, message, kind="rate_limit_error", code="queue_full", fields=_retry(2))
 
@@ -183,7 +185,7 @@ def not_started() -> Reply:
 
 
 def out_of_files() -> Reply:
-    message = "The gateway holds as many connections as it may (its limit of open files). Try again soon."
+    message = "The gateway has reached its limit of open files and takes no more connections. Try again soon."
     return error(503, message, kind=SERVER, code="too_many_connections", fields=_retry(1))
 
 

@@ -118,12 +118,12 @@ async def _serve(
     )  # in this process: the SDK has a thread, which no fork takes along
     gateway = Gateway(service.options, service.keys, group, spans, service.worker_keys)
     if service.saved_table is not None and (last := service.saved_table.load(group.size)) is not None:
-        log.info("serving by the last routes until the controller answers")
+        log.info("serving with the saved routes until the controller answers")
         gateway.router.recall(last)
     saved = service.saved_table if group.index == 0 else None
     sync = ControllerSync(gateway.router, gateway.identity, service.controller_url, service.token, saved)
     if service.keys is None and not is_loopback(str(sock.getsockname()[0])):
-        gateway.endpoints.warning = "anybody who can reach this machine can use it: it asks for no key"
+        gateway.endpoints.warning = "anybody who can reach this machine can use it: no API key is required"
     signalled: asyncio.Future[int] = loop.create_future()
     _listen_for_signals(loop, signalled)
     tls = service.tls
@@ -183,7 +183,9 @@ def _listen_for_signals(loop: asyncio.AbstractEventLoop, signalled: asyncio.Futu
 async def _drain(gateway: Gateway, grace_s: float) -> None:
     gateway.stop()
     if not await _emptied(gateway, grace_s):
-        log.warning("the grace of %g s is over: ending %d connections", grace_s, len(gateway.connections))
+        log.warning(
+            "the grace period of %g s is over: closing %d connections", grace_s, len(gateway.connections)
+        )
     gateway.shut_down()
     await _emptied(gateway, _LAST_WRITES_S)
     for connection in list(gateway.connections):

@@ -111,7 +111,7 @@ _STYLES = {
 
 
 def parse(conv: object) -> ConversationTemplate:
-    """A worker's answer, its field ``conv``. Raises ValueError with the reason when it can not be used."""
+    """A worker's answer, its field ``conv``. Raises ValueError with the reason when it cannot be used."""
     if not isinstance(conv, dict):
         raise ValueError("it has no conversation template")
     styles = _UNRELEASED if any(name in conv for name in _ONLY_UNRELEASED) else _RELEASED
@@ -136,14 +136,14 @@ def parse(conv: object) -> ConversationTemplate:
 def _role(conv: dict[str, Any], which: int) -> str:
     roles = conv.get("roles")
     if not isinstance(roles, list) or len(roles) < 2:
-        raise ValueError("its template names no two roles")
+        raise ValueError("its template does not name two roles")
     return _text(roles[which])
 
 
 def _pairs(messages: object) -> Sequence[tuple[object, object]]:
     rows = _list(messages)
     if not all(isinstance(row, list) and len(row) == 2 for row in rows):
-        raise ValueError("its template has messages that are no pairs")
+        raise ValueError("its template has messages that are not pairs")
     return [(row[0], row[1]) for row in rows]
 
 

@@ -1,6 +1,6 @@
 """OpenAI's requests, read for a FastChat worker. Pure.
 
-Nothing reaches the worker that it can not take: an exception that its code does not expect costs it one of its slots
+Nothing reaches the worker that it cannot take: an exception that its code does not expect costs it one of its slots
 for good (``docs/explanation/fastchat.md``). What it would ignore although the answer depends on it is refused, not dropped.
 """
 
@@ -21,7 +21,7 @@ COMPLETION_TOKENS = 16
 
 
 class UnsupportedRequest(Exception):
-    """The request can not be answered like this; the client gets ``status`` and the rest in OpenAI's envelope."""
+    """The request cannot be answered like this; the client gets ``status`` and the rest in OpenAI's envelope."""
 
     def __init__(
         self, message: str, param: str | None = None, *, code: str | None = None, status: int = 400

@@ -18,7 +18,7 @@ UNFINISHED = "\ufffd"
 _OUT_OF_MEMORY = 50002
 _FLOAT32_MOST = (2 - 2**-23) * 2.0**127
 _IMPOSSIBLE = -9999.0
-"""The logprob of what can not be, for which JSON has no number; vLLM's."""
+"""The logprob of what cannot be, for which JSON has no number; vLLM's."""
 _NOISE = "**NETWORK ERROR DUE TO HIGH TRAFFIC. PLEASE REGENERATE OR REFRESH THIS PAGE.**"
 """FastChat puts this in front of every error, whatever it is."""
 
@@ -37,7 +37,7 @@ def check(piece: object) -> dict[str, Any]:
     FastChat's codes (``fastchat/constants.py``) begin with an HTTP status, not always the one that fits.
     """
     if not isinstance(piece, dict):
-        raise WorkerError(502, "FastChat's worker sent what is no object", "bad_answer")
+        raise WorkerError(502, "FastChat's worker did not send a JSON object", "bad_answer")
     number = piece.get("error_code", 0)
     if not number:
         return piece
@@ -224,7 +224,7 @@ def vectors(answer: dict[str, Any]) -> tuple[list[list[float]], int]:
         or not isinstance(tokens, int)
         or not all(isinstance(row, list) and all(map(_is_float32, row)) for row in rows)
     ):
-        raise WorkerError(502, "FastChat's worker sent what are no embeddings", "bad_answer")
+        raise WorkerError(502, "FastChat's worker sent invalid embeddings", "bad_answer")
     return rows, tokens
 
 

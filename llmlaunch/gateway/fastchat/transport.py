@@ -116,16 +116,16 @@ class Translation(asyncio.Transport):
         except WorkerError as error:
             self._refuse(error.status, f"{error.message}.", None, error.code)
         except InvalidResponse as error:
-            self._refuse(502, f"FastChat's worker sent what is no valid answer: {error}.", None, "bad_answer")
+            self._refuse(502, f"FastChat's worker sent an invalid response: {error}.", None, "bad_answer")
         except TimeoutError:
-            self._lose(TimeoutError("it did not answer in time"))
+            self._lose(TimeoutError("it timed out"))
         except OSError as error:
             self._lose(error)
         except Exception:
             log.exception(
                 "an answer of FastChat's worker at %s could not be translated", self._connection.key
             )
-            self._refuse(500, "A fault of the gateway's own; its log says more.", None, None)
+            self._refuse(500, "Internal error of the gateway; see its log.", None, None)
 
     async def _answer(self, path: bytes, content: bytes) -> None:
         reader = _READERS.get(path)
@@ -152,7 +152,7 @@ class Translation(asyncio.Transport):
             rows += found
             tokens += took
         if len(rows) != len(asked.inputs):
-            raise InvalidResponse("it has not one vector for each input")
+            raise InvalidResponse("it does not have one vector for each input")
         self.reply(response_translation.embeddings(asked.model, rows, tokens, in_base64=asked.base64))
 
     async def _check(self, asked: TokenCheckRequest) -> None:
@@ -244,7 +244,7 @@ class _Answer:
                 begun = True
                 await self._tell(choice, delta)
         if not begun:
-            raise EmptyResponse("FastChat's worker gave an empty answer")
+            raise EmptyResponse("FastChat's worker sent an empty response")
         await self._tell(choice, choice.end())
 
     async def _tell(self, choice: ChoiceState, delta: ChoiceDelta) -> None:

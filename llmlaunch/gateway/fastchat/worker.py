@@ -57,11 +57,11 @@ class FastChatWorker:
         )
         context = size.get("context_length")
         if not isinstance(context, int):
-            raise InvalidResponse("FastChat's worker does not tell its context length")
+            raise InvalidResponse("FastChat's worker does not report its context length")
         try:
             details = ModelDetails(conversation.parse(conv.get("conv")), context)
         except ValueError as error:
-            raise WorkerError(501, f"FastChat's worker can not be used: {error}", "template") from None
+            raise WorkerError(501, f"FastChat's worker cannot be used: {error}", "template") from None
         self._known[model] = (time.monotonic(), details)
         return details
 
@@ -98,10 +98,10 @@ class FastChatWorker:
             while not body.done:
                 data = await _within_silence(reader.read(1 << 16))
                 if not data:
-                    raise ConnectionResetError("FastChat's worker broke off its answer")
+                    raise ConnectionResetError("FastChat's worker broke off its response")
                 *pieces, rest = (rest + body.decode(data)).split(b"\0")
                 if len(rest) > PIECE_LIMIT:
-                    raise InvalidResponse("a piece of its answer is too large")
+                    raise InvalidResponse("a part of its response is too large")
                 for piece in filter(None, pieces):
                     yield check(_json(piece))
         except asyncio.IncompleteReadError:
@@ -138,4 +138,4 @@ def _json(piece: bytes) -> object:
     try:
         return json.loads(piece)
     except ValueError:
-        raise InvalidResponse("a piece of its answer is no JSON") from None
+        raise InvalidResponse("a part of its response is not JSON") from None

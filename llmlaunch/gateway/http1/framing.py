@@ -77,7 +77,7 @@ def parse_head(data: bytes) -> ResponseHead:
     """``data`` ends with the empty line. Raises BadAnswer."""
     start = _STATUS.match(data)
     if start is None:
-        raise InvalidResponse("no HTTP/1.x status line")
+        raise InvalidResponse("it does not begin with an HTTP/1.x status line")
     fields = []
     at, end = start.end(), len(data) - 2
     length: int | None = None
@@ -85,7 +85,7 @@ def parse_head(data: bytes) -> ResponseHead:
     while at < end:
         line = _FIELD.match(data, at)
         if line is None:
-            raise InvalidResponse("a header field that is none")
+            raise InvalidResponse("malformed header field")
         at = line.end()
         name, value = line[1].lower(), line[2].strip(b" \t")
         fields.append((name, value))
@@ -97,7 +97,7 @@ def parse_head(data: bytes) -> ResponseHead:
             connection += b"," + value.lower()
     status = int(start[2])
     if codings and (codings != b"chunked" or length is not None):
-        raise InvalidResponse("a Transfer-Encoding that is not understood, or not alone")
+        raise InvalidResponse("its Transfer-Encoding is not supported, or comes with a Content-Length")
     bodiless = status < 200 or status in _BODILESS
     keep_alive = (
         b"close" not in connection if start[1] == b"1" else b"keep-alive" in connection and not codings
@@ -115,7 +115,7 @@ def parse_head(data: bytes) -> ResponseHead:
 
 def _length(value: bytes, before: int | None) -> int:
     if not value.isdigit() or len(value) > 18 or (before is not None and before != int(value)):
-        raise InvalidResponse("a Content-Length that is no length")
+        raise InvalidResponse("invalid Content-Length")
     return int(value)
 
 
@@ -236,7 +236,7 @@ class BodyFraming:
             first = max(at, at + self._left - 2)
             expected = b"\r\n"[2 - min(self._left, 2) : 2 - left]
             if data[first : at + step] != expected:
-                raise InvalidResponse("a chunk longer than it said")
+                raise InvalidResponse("a chunk is longer than its size")
         self._left = left
         return at + step
 
@@ -244,7 +244,7 @@ class BodyFraming:
         line = _CHUNK.match(data, at)
         if line is None:
             if data.find(b"\n", at) >= 0 or len(data) - at > _CHUNK_HEAD_LIMIT:
-                raise InvalidResponse("a chunk without its size")
+                raise InvalidResponse("a chunk has no size")
             self._line = data[at:]
             return len(data)
         size = int(line[1], 16)
@@ -261,7 +261,7 @@ class BodyFraming:
         line = _FIELD.match(data, at)
         if line is None:
             if data.find(b"\n", at) >= 0 or len(data) - at > HEAD_LIMIT:
-                raise InvalidResponse("a broken trailer")
+                raise InvalidResponse("malformed trailer")
             self._line = data[at:]
             return len(data)
         return line.end()

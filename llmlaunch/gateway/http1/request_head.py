@@ -42,7 +42,7 @@ def host_fault(noted: dict[bytes, bytes], doubled: bytes, http11: bool, known_ho
     if host is None:
         return errors.bad_http("an HTTP/1.1 request needs a Host") if http11 else None
     if host != known_host and _HOST.fullmatch(host) is None:
-        return errors.bad_http("its Host is no host")
+        return errors.bad_http("its Host is not valid")
     return None
 
 

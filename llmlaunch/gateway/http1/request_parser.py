@@ -106,7 +106,7 @@ class RequestParser:
         return self.in_head or self._request is not None
 
     def feed(self, data: bytes) -> None:
-        """Never raises: what can not be understood becomes a request whose reply says so."""
+        """Never raises: what cannot be understood becomes a request whose reply says so."""
         self.unread = self.unread + data if self.unread else data
         self.go_on()
 
@@ -395,4 +395,4 @@ class RequestParser:
         cause = error.__context__
         if isinstance(error, httptools.HttpParserCallbackError) and cause is not None:
             log.error("a parser callback failed", exc_info=cause)
-        self.refuse_rest(errors.bad_http(str(error) or "it can not be parsed"))
+        self.refuse_rest(errors.bad_http(str(error) or "it cannot be parsed"))

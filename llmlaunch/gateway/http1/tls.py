@@ -24,7 +24,7 @@ class Certificate:
     """``context`` serves the certificate chain of ``cert`` with the private key of ``key`` (both PEM)."""
 
     def __init__(self, cert: Path, key: Path) -> None:
-        """Raises UsageError when the files can not be used."""
+        """Raises UsageError when the files cannot be used."""
         self._cert = cert
         self._key = key
         self._seen = self._stamps()
@@ -45,9 +45,9 @@ class Certificate:
             _load(_context(), self._cert, self._key)
             _load(self.context, self._cert, self._key)
         except UsageError as error:
-            log.warning("the certificate stays as it was: %s", error.message)
+            log.warning("the certificate is unchanged: %s", error.message)
         else:
-            log.info("certificate read again: %s", self._cert)
+            log.info("reloaded the certificate: %s", self._cert)
 
     def _stamps(self) -> list[tuple[int, ...]]:
         found: list[tuple[int, ...]] = []
@@ -88,11 +88,14 @@ def _load(context: ssl.SSLContext, cert: Path, key: Path) -> None:
             )
         elif getattr(error, "reason", "") == "KEY_VALUES_MISMATCH":
             reason, hint = (
-                "the key is not that of the certificate",
+                "the key does not belong to the certificate",
                 "name the two files that were made together",
             )
         else:
-            reason, hint = "no PEM of a certificate and its private key", "both files begin with -----BEGIN"
+            reason, hint = (
+                "not a certificate and its private key in PEM format",
+                "both files begin with -----BEGIN",
+            )
             for file, start in zip((cert, key), starts, strict=True):
                 if start.startswith(_MARKS):
                     reason = f"{file.name} begins with a byte order mark, which PEM does not have"
@@ -117,7 +120,7 @@ def _start(file: Path) -> bytes:
 
 
 def certificate(cert: Path | None, key: Path | None) -> Certificate | None:
-    """None when neither is named. Raises UsageError when one is, or when they can not be used."""
+    """None when neither is named. Raises UsageError when one is, or when they cannot be used."""
     if cert is None and key is None:
         return None
     if cert is None or key is None:

@@ -76,7 +76,7 @@ class FailedKeys:
         due = [(name, s) for name, s in self._sources.items() if s.more and now - s.told_at >= TELL_S]
         due.sort(key=lambda pair: -pair[1].more)
         for name, source in due[:LINES]:
-            yield f"{source.more} wrong API keys from {name}: its further ones are held back, and not logged one by one"
+            yield f"{source.more} wrong API keys from {name}: further refusals are delayed and not logged one by one"
         if rest := due[LINES:]:
             yield f"{sum(s.more for _, s in rest)} wrong API keys from {len(rest)} further addresses"
         for _, source in due:

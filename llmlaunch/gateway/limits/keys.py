@@ -76,7 +76,7 @@ class KeyRing:
         return self._grants.get(self._hash(key.strip()))
 
     def load(self) -> None:
-        """Read the file the first time. Raises UsageError when it can not be used."""
+        """Read the file the first time. Raises UsageError when it cannot be used."""
         if self._file is None:
             return
         try:
@@ -85,12 +85,12 @@ class KeyRing:
             raise UsageError(_words(self._file, error)) from error
         if not self._grants:
             raise UsageError(
-                f"API keys file {self._file} holds no key: nobody could ask anything",
+                f"API keys file {self._file} contains no keys: every request would be refused",
                 hint="put one key a line into it, or leave --api-keys-file out to serve without keys",
             )
 
     def refresh(self) -> bool:
-        """Read the file again if it changed; True when it did. A file that can not be read leaves the keys as they were."""
+        """Read the file again if it changed; True when it did. A file that cannot be read leaves the keys as they were."""
         if self._file is None:
             return False
         try:
@@ -101,12 +101,12 @@ class KeyRing:
         except (OSError, UnicodeDecodeError, UsageError) as error:
             now = (0,)
             if self._seen != now:
-                log.warning("API keys stay as they were: %s", _words(self._file, error))
+                log.warning("API keys are unchanged: %s", _words(self._file, error))
             self._seen = now
             return False
-        log.info("API keys read again: %d", len(self._grants))
+        log.info("reloaded API keys: %d", len(self._grants))
         if not self._grants:
-            log.warning("API keys file %s holds no key any more: every request is refused", self._file)
+            log.warning("API keys file %s contains no keys any more: every request is refused", self._file)
         return True
 
     def _read(self, file: Path) -> None:
@@ -114,7 +114,7 @@ class KeyRing:
             about = os.fstat(stream.fileno())
             keys = parse(stream, str(file))
         if about.st_mode & (stat.S_IROTH | stat.S_IWOTH):
-            log.warning("API keys file %s can be read or written by everybody; chmod 600 it", file)
+            log.warning("API keys file %s is readable or writable by every user; run chmod 600 on it", file)
         self._seen = self._stamp(about)
         self._grants = self._fixed | self._hashed(keys)
 
@@ -148,13 +148,13 @@ def parse(lines: Iterable[str], source: str) -> dict[str, KeyEntry]:
         match = _LINE.fullmatch(text)
         if match is None:
             # Never the line itself: it may be a key.
-            raise UsageError(f"{source}:{number}: {_odd_letter(whole) or 'this is no key'}", hint=_SYNTAX)
+            raise UsageError(f"{source}:{number}: {_odd_letter(whole) or 'invalid key'}", hint=_SYNTAX)
         name = match["name"] or f"key-{number}"
         if name in found:
-            raise UsageError(f"{source}:{number}: the name {name!r} is given twice")
+            raise UsageError(f"{source}:{number}: duplicate name {name!r}")
         if (first := seen.setdefault(match["key"], number)) != number:
             raise UsageError(
-                f"{source}:{number}: this key stands in line {first} already",
+                f"{source}:{number}: duplicate key: the same as in line {first}",
                 hint="give everybody a key of their own: its name and its limits could be either line's",
             )
         found[name] = KeyEntry(match["key"], _limits(match["limits"], f"{source}:{number}"))
@@ -164,12 +164,12 @@ def parse(lines: Iterable[str], source: str) -> dict[str, KeyEntry]:
 def _no_other_format(text: str, where: str) -> None:
     """Raise UsageError for what other programs write into such a file: taken literally, it would be a key nobody has."""
     if _ASSIGNED.fullmatch(text):
-        raise UsageError(f"{where}: NAME=KEY is not the form of a line here", hint=_SYNTAX)
+        raise UsageError(f"{where}: NAME=KEY is not a valid line", hint=_SYNTAX)
     if _JOINED.match(text):
-        raise UsageError(f"{where}: there is more than a key in one word", hint=_SYNTAX)
+        raise UsageError(f"{where}: more than one key without a space between them", hint=_SYNTAX)
     if _UNFILLED.fullmatch(text):
         raise UsageError(
-            f"{where}: this is a variable's name, and variables are not filled in here",
+            f"{where}: this is the name of a variable; variables are not expanded",
             hint="write the key itself, or name its variable with api_keys_env",
         )
     words = [word.strip(_AROUND_QUOTES) for word in text.split()]
@@ -205,7 +205,7 @@ def _opened(file: Path) -> TextIO:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
         if stat.S_ISFIFO(mode):
             if not select.select([descriptor], [], [], _PIPE_S)[0]:
-                raise UsageError(f"API keys file {file}: it is a pipe, and nobody writes to it")
+                raise UsageError(f"API keys file {file}: it is a pipe that nobody writes to")
             os.set_blocking(descriptor, True)
         elif not stat.S_ISREG(mode):
             raise UsageError(f"API keys file {file}: it is not a file")
@@ -232,23 +232,23 @@ def _limits(text: str, where: str) -> Limits:
     for word in text.split():
         name, _, value = word.partition("=")
         if name not in (*_NUMBERS, "models", "priority"):
-            raise UsageError(f"{where}: what follows the key is no limit that is known", hint=_SYNTAX)
+            raise UsageError(f"{where}: unknown limit after the key", hint=_SYNTAX)
         if name in given:
-            raise UsageError(f"{where}: {name}= is given twice")
+            raise UsageError(f"{where}: duplicate limit {name}=")
         given[name] = value
     numbers = {name: _number(given[name], 1, f"{where}: {name}=") for name in _NUMBERS if name in given}
     models = None
     if "models" in given:
         models = frozenset(given["models"].split(","))
         if "" in models:
-            raise UsageError(f"{where}: models= needs names with commas between", hint="models=llama,qwen")
+            raise UsageError(f"{where}: models= must be names separated by commas", hint="models=llama,qwen")
     priority = _number(given["priority"], -100, f"{where}: priority=") if "priority" in given else 0
     return Limits(**numbers, models=models, priority=priority)
 
 
 def _number(text: str, least: int, what: str) -> int:
     if re.fullmatch(r"-?[0-9]{1,9}", text) is None or int(text) < least:
-        raise UsageError(f"{what} needs a whole number from {least} on")
+        raise UsageError(f"{what} must be a whole number of at least {least}")
     return int(text)
 
 
@@ -262,8 +262,8 @@ def ring(file: Path | None, variable: str | None, processes: int = 1) -> KeyRing
         values = [part.strip() for part in os.environ.get(variable, "").split(",") if part.strip()]
         if not values:
             raise UsageError(
-                f"--api-keys-env: the environment variable {variable} holds no key",
-                hint=f"set it to one key, or several with commas between: {variable}=key1,key2",
+                f"--api-keys-env: the environment variable {variable} contains no keys",
+                hint=f"set it to one key, or to several separated by commas: {variable}=key1,key2",
             )
         keys = parse(values, f"${variable}")
     if file is None and not variable:

@@ -96,7 +96,7 @@ class ParentWatch:
 
 
 def listeners(first: socket.socket, count: int) -> list[socket.socket]:
-    """``first`` and others that listen on its address, ``count`` in all. Raises UsageError where that can not be.
+    """``first`` and others that listen on its address, ``count`` in all. Raises UsageError where that cannot be.
 
     ``first`` was bound without SO_REUSEPORT, which is how it is known that nobody else has the port: with the option
     two gateways would share it without a word.
@@ -122,7 +122,7 @@ def listeners(first: socket.socket, count: int) -> list[socket.socket]:
         for sock in found[1:]:
             sock.close()
         raise UsageError(
-            f"{count} processes can not share port {first.getsockname()[1]}: {error.strerror}",
+            f"{count} processes cannot share port {first.getsockname()[1]}: {error.strerror}",
             hint="run one: leave --processes out",
         ) from error
     return found
@@ -335,7 +335,7 @@ class ParentProcess:
         member.again_at = now + pause
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         if self._served is not None and member.index not in self._served and member.failures >= START_TRIES:
-            log.error("process %d of the gateway (pid %d) can not start: %s", member.index, pid, how)
+            log.error("process %d of the gateway (pid %d) cannot start: %s", member.index, pid, how)
             self._end(1)
             return
         log.warning(

@@ -134,11 +134,11 @@ class AccessLog:
         room = WAITING_MOST // 2 if self._lost else WAITING_MOST
         if self._handed + size - self._writer.done > room:
             if not self._lost:
-                log.warning("nobody reads the access log: its lines are lost from here on")
+                log.warning("nobody reads the access log: lines are dropped from here on")
             self._lost += len(lines)
             return
         if self._lost:
-            log.warning("%d lines of the access log were lost", self._lost)
+            log.warning("%d lines of the access log were dropped", self._lost)
             self._lost = 0
         self._handed += size
         self._writer.give(lines)
@@ -171,7 +171,7 @@ class _Writer:
             self._waiting.put(None)
             self._thread.join(seconds)
             if self._thread.is_alive():
-                log.warning("nobody reads the access log: its last lines are lost")
+                log.warning("nobody reads the access log: its last lines are dropped")
 
     def _run(self) -> None:
         while (lines := self._waiting.get()) is not None:
@@ -187,7 +187,7 @@ class _Writer:
                 rest = rest[os.write(self._descriptor, rest) :]
         except OSError as error:
             if not self._broken:
-                log.warning("the access log can not be written: %s", error.strerror)
+                log.warning("cannot write the access log: %s", error.strerror)
             self._broken = True
 
 

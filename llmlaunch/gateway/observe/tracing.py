@@ -123,11 +123,11 @@ def from_environment(environ: Mapping[str, str]) -> Tracing | None:
         return None
     exporter = environ.get("OTEL_TRACES_EXPORTER", "") or "otlp"
     if exporter != "otlp":
-        log.warning("no spans: OTEL_TRACES_EXPORTER=%s is not known here; it can be otlp or none", exporter)
+        log.warning("no spans: OTEL_TRACES_EXPORTER=%s is not supported; use otlp or none", exporter)
         return None
     protocol = next((environ[name] for name in _PROTOCOLS if environ.get(name)), _SPOKEN)
     if protocol != _SPOKEN:
-        log.warning("no spans: the protocol %s of OTEL_* is not known here; it can be %s", protocol, _SPOKEN)
+        log.warning("no spans: the OTEL_* protocol %s is not supported; use %s", protocol, _SPOKEN)
         return None
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -146,7 +146,7 @@ def from_environment(environ: Mapping[str, str]) -> Tracing | None:
         provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     except ValueError as error:
-        log.warning("no spans: the OTEL_* variables can not be used: %s", error)
+        log.warning("no spans: the OTEL_* variables are not valid: %s", error)
         return None
     log.info("spans go to %s", next(environ[name] for name in extras.TRACE_ENDPOINTS if environ.get(name)))
     return Tracing(provider)

@@ -72,7 +72,7 @@ def model_of_prompts(body: bytes) -> str:
     """The one ``model`` of all ``prompts``, as FastChat's token_check has them. Raises BadBody."""
     prompts = parse(body).get("prompts")
     if not isinstance(prompts, list) or not prompts or not all(isinstance(item, dict) for item in prompts):
-        raise InvalidBody("prompts must be a list of objects, with at least one.", "prompts")
+        raise InvalidBody("prompts must be a non-empty list of objects.", "prompts")
     names = {_name(item) for item in prompts}
     if len(names) > 1:
         raise InvalidBody("All prompts must name the same model; send one request for each.", "prompts")
@@ -87,14 +87,14 @@ def parse(body: bytes) -> dict[str, object]:
         # json.loads would guess UTF-16 and UTF-32 too, which no engine behind us reads.
         value = _loads(body.decode())
     except UnicodeDecodeError as error:
-        raise InvalidBody(f"The body is not UTF-8: byte {error.start} does not belong there.") from None
+        raise InvalidBody(f"The body is not UTF-8: byte {error.start} is not valid.") from None
     except json.JSONDecodeError as error:
         where = f"line {error.lineno} column {error.colno}"
         raise InvalidBody(f"The body is not valid JSON: {error.msg} at {where}.") from None
     except RecursionError:
         raise InvalidBody("The body is nested too deeply.") from None
     except ValueError as error:  # an integer of thousands of digits
-        raise InvalidBody(f"The body can not be read: {error}.") from None
+        raise InvalidBody(f"The body cannot be read: {error}.") from None
     if not isinstance(value, dict):
         raise InvalidBody("The body must be a JSON object.")
     return value
@@ -117,7 +117,7 @@ def renamed(body: bytes, model: str) -> bytes:
 
 
 def dump(value: object) -> bytes:
-    """Compact UTF-8. A lone surrogate, which JSON can spell and UTF-8 can not, stays an escape."""
+    """Compact UTF-8. A lone surrogate, which JSON can spell and UTF-8 cannot, stays an escape."""
     try:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
     except UnicodeEncodeError:

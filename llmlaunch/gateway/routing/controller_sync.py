@@ -104,7 +104,7 @@ class ControllerSync:
                 news = await self._routes(wait_s=0.0 if failures or not self._router.heard else WAIT_S)
             except (OSError, InvalidResponse, ValueError, ControllerRefused) as error:
                 failures += 1
-                self._tell(f"the controller at {self._url} is not usable: {error or type(error).__name__}")
+                self._tell(f"the controller at {self._url} cannot be used: {error or type(error).__name__}")
                 self._router.controller_up = False
                 most = RETRY_MOST_S if self._router.heard else RETRY_EARLY_S
                 pause = backoff.delay(failures, RETRY_FIRST_S, most)
@@ -169,5 +169,5 @@ class ControllerSync:
     def _tell(self, trouble: str) -> None:
         """Once per change: a controller that is away for an hour is one line."""
         if trouble and trouble != self._told:
-            log.warning("%s; serving goes on with the routes known so far", trouble)
+            log.warning("%s; serving continues with the routes known so far", trouble)
         self._told = trouble or "well"

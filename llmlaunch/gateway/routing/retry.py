@@ -45,7 +45,7 @@ def tried_after(tried: tuple[str, ...], failed: str, serving: tuple[str, ...]) -
 
 @dataclass(slots=True)
 class RetryBudget:
-    """Retries are a part of the requests, so that they can not double the load on replicas that are failing already.
+    """Retries are a part of the requests, so that they cannot double the load on replicas that are failing already.
 
     Every request adds SHARE of a retry. Beside that some come with time, so that a quiet gateway can retry too.
     """

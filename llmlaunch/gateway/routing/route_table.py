@@ -116,7 +116,7 @@ def parse(answer: object, processes: int = 1) -> tuple[RouteTable, list[str]]:
 
     ``processes`` share what a replica can do at a time.
     Returns the table to :func:`merge`, and a sentence for each replica that had to be left out. Raises ValueError
-    when the answer as a whole can not be understood: the caller then keeps the table it has.
+    when the answer as a whole cannot be understood: the caller then keeps the table it has.
     """
     if not isinstance(answer, dict):
         raise ValueError(f"expected an object, got {type(answer).__name__}")
@@ -144,7 +144,7 @@ def parse(answer: object, processes: int = 1) -> tuple[RouteTable, list[str]]:
 
 def _replica(row: object, processes: int) -> RoutedReplica:
     if not isinstance(row, dict):
-        raise ValueError("it is no object")
+        raise ValueError("not an object")
     key = _field(row, "worker_name", str)
     host, port, prefix = address(key)
     speed = _field(row, "speed", (int, float), 1.0)
@@ -176,7 +176,7 @@ def _replica(row: object, processes: int) -> RoutedReplica:
 def address(url: str) -> tuple[str, int, bytes]:
     """Host, port and path prefix of ``http://host[:port][/prefix]``. Raises ValueError for anything else."""
     if not url.isascii() or not url.isprintable() or " " in url:
-        raise ValueError(f"address {url!r} holds characters that no URL may hold")
+        raise ValueError(f"address {url!r} contains characters that are not valid in a URL")
     parts = urlsplit(url)
     if parts.scheme != "http":
         raise ValueError(f"address {url!r} is not http://")
@@ -226,5 +226,5 @@ def _field(row: Mapping[str, Any], name: str, kind: type | tuple[type, ...], def
 def _strings(values: Iterable[object], name: str) -> list[str]:
     found = [value for value in values if isinstance(value, str) and value]
     if len(found) != len(list(values)):
-        raise ValueError(f"{name} holds something that is no name")
+        raise ValueError(f"{name} must be a list of non-empty names")
     return found

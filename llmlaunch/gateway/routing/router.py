@@ -99,7 +99,7 @@ class Router:
             replicas = self._able(routed)
         if not replicas:
             if routed.request.holder:
-                why = "the one that holds the response is gone"
+                why = "the replica that holds the response is gone"
             return errors.no_answer(model, why) if why else self.absent(model)
         routed.sent_at = now = self._now()
         tried = routed.tried
@@ -114,7 +114,7 @@ class Router:
         try:
             replica = self._pick(routed, replicas, tried, now)
         except LookupError:
-            return errors.no_answer(model, why or "every one was tried")
+            return errors.no_answer(model, why or "every replica was tried")
         if replica is None:
             return self._enqueue(routed, replicas, now)
         routed.attempts += 1
@@ -169,7 +169,7 @@ class Router:
             return errors.no_answer(model, why)
         if step is NextStep.TRY_ANOTHER:
             if not self.retries.take(self._now()):
-                return errors.no_answer(model, f"{why}, and too many requests are retried already")
+                return errors.no_answer(model, f"{why}, and too many requests are being retried already")
             self._on_retry(kind)
         return self.choose(routed, why)
 

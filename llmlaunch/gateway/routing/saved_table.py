@@ -67,7 +67,7 @@ class SavedTable:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            log.info("the last routes (%s) are not used: %s", self._path, error or type(error).__name__)
+            log.info("the saved routes (%s) are not used: %s", self._path, error or type(error).__name__)
             return None
         return route_table.merge(RouteTable(), found)
 
@@ -81,7 +81,7 @@ class SavedTable:
             files.write(self._path, json.dumps(data))
         except OSError as error:
             if not self._told:
-                log.warning("the routes cannot be written down: %s: %s", self._path, error.strerror)
+                log.warning("cannot save the routes: %s: %s", self._path, error.strerror)
             self._told = True
         else:
             self._told = False
@@ -91,9 +91,9 @@ class SavedTable:
         if not isinstance(data, dict) or data.get("version") != _VERSION:
             raise ValueError("another version wrote them")
         if data.get("deployment") != self._marks.deployment or data.get("run") != self._marks.run:
-            raise ValueError("they are of another run")
+            raise ValueError("they are from another run")
         if data.get("controller") != self._marks.controller:
-            raise ValueError("they are of another controller")
+            raise ValueError("they are from another controller")
         at = data.get("saved_at")
         if not isinstance(at, int | float) or isinstance(at, bool) or abs(time.time() - at) > FRESH_S:
-            raise ValueError("they are not of the last minutes")
+            raise ValueError("they are too old")

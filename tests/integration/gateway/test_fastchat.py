@@ -245,7 +245,7 @@ def test_a_silent_cut_is_told(bench: Bench, workers: Workers, openai: OpenAI) ->
         list(openai.chat.completions.create(**CHAT, max_tokens=9, stream=True))
     answer = chat(bench, max_tokens=9)
     assert (answer.status, answer.error["code"]) == (503, "replica_unavailable")
-    assert worker.active == 2  # the slots it lost; it can not be helped from here
+    assert worker.active == 2  # the slots it lost; it cannot be helped from here
 
 
 def test_another_worker_answers_for_one_that_fails_before_the_first_byte(

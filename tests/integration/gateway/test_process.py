@@ -135,7 +135,7 @@ def test_wrong_command_lines_are_one_message(tmp_path: Path) -> None:
         (["--controller-address", "nonsense"], "http://host:port", 2),
         (["--controller-address", "http://x:99999"], "http://host:port", 2),
         (["--api-keys-file", str(tmp_path / "missing")], "No such file", 2),
-        (["--api-keys-file", str(empty)], "holds no key", 2),
+        (["--api-keys-file", str(empty)], "contains no keys", 2),
         (["--api-keys-file", str(spaced)], f"{spaced}:2", 2),
         (["--api-keys-env", "SURELY_NOT_SET_HERE"], "SURELY_NOT_SET_HERE", 2),
         (["--log-level", "loud"], "loud", 2),

@@ -279,7 +279,7 @@ def test_a_renewed_certificate_is_used_and_a_broken_one_is_not(bench: Bench, fol
 
     with Secure(bench.port, FIRST) as before:
         shutil.copy(CERTIFICATES / "second.pem", folder / "cert.pem")  # and not yet its key
-        wait_until(lambda: "stays as it was" in bench.gateway.log)
+        wait_until(lambda: "the certificate is unchanged" in bench.gateway.log)
         assert accepts(FIRST)
         install(folder, "second")
         wait_until(lambda: accepts(SECOND))
@@ -288,7 +288,7 @@ def test_a_renewed_certificate_is_used_and_a_broken_one_is_not(bench: Bench, fol
         answer: Answer = before.answer()
         assert answer.status == 200
         (folder / "key.pem").write_text("nonsense")
-        wait_until(lambda: bench.gateway.log.count("stays as it was") == 2)
+        wait_until(lambda: bench.gateway.log.count("the certificate is unchanged") == 2)
         assert accepts(SECOND)
 
 

@@ -64,7 +64,7 @@ def test_a_keys_file_that_cannot_serve_is_told_by_the_plan(home: Path, tmp_path:
     with pytest.raises(PlanError, match=f"API keys file {file}: No such file"):
         assemble.replan(wanted, env=os.environ, check=check_gateway_files)
     file.write_text("# none yet\n")
-    with pytest.raises(PlanError, match="holds no key"):
+    with pytest.raises(PlanError, match="contains no keys"):
         assemble.replan(wanted, env=os.environ, check=check_gateway_files)
     file.write_text("alice: secret\n")
     _, made = assemble.replan(wanted, env=os.environ, check=check_gateway_files)

@@ -36,13 +36,13 @@ def test_a_template_is_text_and_no_format_that_could_ask_for_a_terabyte() -> Non
     ("conv", "reason"),
     [
         (None, "no conversation template"),
-        ({"sep_style": 1}, "no two roles"),
-        (GOOD | {"roles": ["U"]}, "no two roles"),
+        ({"sep_style": 1}, "not name two roles"),
+        (GOOD | {"roles": ["U"]}, "not name two roles"),
         (GOOD | {"sep_style": 20}, "style 20"),
         (GOOD | {"sep_style": 0}, "style 0"),
         (GOOD | {"sep_style": "CHATML"}, "style 'CHATML'"),
         (GOOD | {"sep": 5}, "where a text belongs"),
-        (GOOD | {"messages": ["hi"]}, "no pairs"),
+        (GOOD | {"messages": ["hi"]}, "not pairs"),
     ],
 )
 def test_a_template_that_can_not_be_used_says_why(conv: object, reason: str) -> None:

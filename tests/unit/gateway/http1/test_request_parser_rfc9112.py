@@ -196,7 +196,7 @@ CASES = {
     "a size with white space behind": Case("7.1", chunked(b"3 \r\nabc\r\n0\r\n\r\n"), [400]),
     "a size beyond 64 bits": Case("7.1", chunked(b"10000000000000003\r\nabc\r\n0\r\n\r\n"), [400]),
     "a size that is no number": Case("7.1", chunked(b"x\r\nabc\r\n0\r\n\r\n"), [400]),
-    "a chunk longer than it said": Case("7.1", chunked(b"2\r\nabc\r\n0\r\n\r\n"), [400]),
+    "a chunk is longer than its size": Case("7.1", chunked(b"2\r\nabc\r\n0\r\n\r\n"), [400]),
     "a chunk shorter than it said": Case("7.1", chunked(b"4\r\nabc\r\n0\r\n\r\n"), [400]),
     "bare LF behind a size": Case("7.1", chunked(b"3\nabc\r\n0\r\n\r\n"), [400]),
     "bare LF behind a chunk": Case("7.1", chunked(b"3\r\nabc\n0\r\n\r\n"), [400]),

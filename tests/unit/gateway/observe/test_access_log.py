@@ -109,10 +109,10 @@ def test_a_pipe_that_nobody_reads_holds_up_nobody(
     for n in range(count):
         log.add(f"{n:06d} {text}")
     log.flush()
-    assert caplog.text.count("lines are lost from here on") == 1
+    assert caplog.text.count("lines are dropped from here on") == 1
     log.add("a last one")  # nothing is taken on before what waits has gone
     log.close(0.01)
-    assert "its last lines are lost" in caplog.text
+    assert "its last lines are dropped" in caplog.text
     numbers = [int(part[:6]) for part in os.read(pipe[0], 1 << 20).splitlines()[:-1]]
     assert numbers == list(range(len(numbers)))
     os.close(pipe[0])
@@ -124,7 +124,7 @@ def test_every_line_is_written_or_counted_as_lost(
 ) -> None:
     log = AccessLog(pipe[1], never)
     text, added = "x" * 9999, 0
-    while "lost from here on" not in caplog.text:
+    while "dropped from here on" not in caplog.text:
         log.add(text)
         added += 1
     got: list[bytes] = []
@@ -136,7 +136,7 @@ def test_every_line_is_written_or_counted_as_lost(
         log.add(text)
         added += 1
         log.flush()
-        return "lines of the access log were lost" in caplog.text
+        return "lines of the access log were dropped" in caplog.text
 
     wait_until(taken_on)
     log.close(10)
@@ -156,7 +156,7 @@ def test_a_reader_that_is_gone_is_told_once(pipe: tuple[int, int], caplog: pytes
             log.add("x")
             log.flush()
         log.close(5)
-    assert caplog.text.count("can not be written") == 1
+    assert caplog.text.count("cannot write the access log") == 1
 
 
 def test_a_file_gets_everything(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_damage_to_a_long_body_never_crashes(data: bytes, at: int) -> None:
         (b"{}", "must provide a model", "model"), (b'{"model":null}', "not null", "model"),
         (b'{"model":true}', "a boolean", "model"), (b'{"model":1.5}', "a number", "model"),
         (b'{"model":[]}', "an array", "model"), (b'{"model":{}}', "an object", "model"), (b'{"model":""}', "empty", "model"),
-        (b'{"a":' * 100_000, "nested too deeply", None), (b"9" * 5000, "can not be read", None),
+        (b'{"a":' * 100_000, "nested too deeply", None), (b"9" * 5000, "cannot be read", None),
     ],
 )  # fmt: skip
 def test_messages_say_what_is_wrong(text: bytes, message: str, param: str | None) -> None:

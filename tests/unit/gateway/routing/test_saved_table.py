@@ -140,4 +140,4 @@ def test_a_folder_that_takes_no_file_costs_a_line(tmp_path: Path, caplog: pytest
     kept = SavedTable(tmp_path / "gone" / "routes.json", MARKS)
     for _ in range(3):
         kept.save(table(), 1)
-    assert caplog.text.count("cannot be written down") == 1
+    assert caplog.text.count("cannot save the routes") == 1
