@@ -188,7 +188,7 @@ class Gateway:
 
     def _metrics_page(self) -> bytes:
         self._publish()
-        return metrics.render(self.group.boards)
+        return metrics.render(self.group.counters)
 
     def _publish(self) -> None:
         """Tell the other processes, and whoever asks one of them, how it is here."""

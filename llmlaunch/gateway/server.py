@@ -214,7 +214,7 @@ async def _sweep(gateway: Gateway, tls: Certificate | None) -> None:
 
 
 async def _beat(gateway: Gateway, group: ProcessGroup) -> None:
-    """Show that the loop turns; see ``group``."""
+    """Show that the loop turns; see ``multiprocess.loop_liveness``."""
     watch = parent.ParentWatch(group) if group.size > 1 else None
     look_at = 0.0
     while True:

@@ -1,4 +1,4 @@
-"""Whether a process still turns its loop, as one tells who looks about once a second. Pure: time and sights come in.
+"""Whether a process still turns its loop, as one tells who looks about once a second. Pure: time and samples come in.
 
 A beat that stands still says only that the loop does not turn. Under load that may be nobody's fault: such a process is
 runnable, waits for a disk, or works. One that does none of these at any look will not come back by itself.
@@ -45,18 +45,18 @@ class LoopLiveness:
     _quiet_since: float = 0.0
     _still_since: float = 0.0
 
-    def look(self, beat: float, sight: ProcessSample | None, now: float) -> str:
-        """Why it is taken to hang; empty: it is not. ``sight``: None when nothing could be seen."""
+    def look(self, beat: float, sample: ProcessSample | None, now: float) -> str:
+        """Why it is taken to hang; empty: it is not. ``sample``: None when nothing could be seen."""
         first, late = math.isnan(self._beat), now - self._looked_at > LATE_S
         if beat != self._beat or late:
             self._began = self._began or (beat != self._beat and not first)
             self._quiet_since = self._still_since = now
-        elif sight is None or sight.state not in _ASLEEP or sight.cpu_s != self._cpu_s:
+        elif sample is None or sample.state not in _ASLEEP or sample.cpu_s != self._cpu_s:
             self._still_since = now
         self._beat, self._looked_at = beat, now
-        self._cpu_s = math.nan if sight is None else sight.cpu_s
-        stopped = sight is not None and sight.state in STOPPED
-        if (stopped or (sight is not None and self._began)) and now - self._still_since >= STILL_S:
+        self._cpu_s = math.nan if sample is None else sample.cpu_s
+        stopped = sample is not None and sample.state in STOPPED
+        if (stopped or (sample is not None and self._began)) and now - self._still_since >= STILL_S:
             how = "was stopped by a signal" if stopped else "stands still"
             return f"it {how}, for {now - self._quiet_since:.0f} s"
         if now - self._quiet_since >= BUSY_S:

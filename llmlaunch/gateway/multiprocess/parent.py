@@ -3,11 +3,11 @@ together.
 
 Each process has a listening socket of its own, and the kernel spreads connections over them (SO_REUSEPORT, man 7
 socket). The parent keeps the sockets too, so connections to a process that died wait for the next one instead of being
-reset. They share memory for what they count (``board``) and nothing else: each follows the controller itself.
+reset. They share memory for what they count (``shared_counters``) and nothing else: each follows the controller itself.
 
 A process that hangs would keep its share of new connections waiting, unseen by whoever probes the port and meets another.
-So each counts the turns of its loop on its board, and the parent kills one whose count stands still (``pulse``). The
-processes watch the parent in the same way (``Watch``): they serve without it, but nobody would be replaced or ended.
+So each counts the turns of its loop in its counters, and the parent kills one whose count stands still (``loop_liveness``). The
+processes watch the parent in the same way (``ParentWatch``): they serve without it, but nobody would be replaced or ended.
 
 Forked rather than started anew: they share what was imported, start in some 20 ms, and everything that can be wrong
 with the options or the port was said before, once. The parent has no thread and no event loop that a fork could break.
@@ -53,7 +53,7 @@ Serve = Callable[[socket.socket, ProcessGroup, Callable[[], None]], int]
 """Serves on the socket as one of a group, in a new process; calls the last argument once it does; returns its exit code."""
 
 
-def sight_of(pid: int) -> ProcessSample | None:
+def sample_of(pid: int) -> ProcessSample | None:
     """What the kernel says of a process; None when it says nothing."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123  # a file of the kernel's, read once a second
@@ -66,9 +66,9 @@ class ParentWatch:
     """The parent, as one of its processes sees it."""
 
     def __init__(self, group: ProcessGroup) -> None:
-        self._crew = group
+        self._group = group
         self._parent = os.getppid()
-        self._pulse = LoopLiveness()
+        self._liveness = LoopLiveness()
         self._others = {index: LoopLiveness() for index in range(group.size) if index != group.index}
         self._told = False
 
@@ -77,9 +77,12 @@ class ParentWatch:
 
         A parent that was stopped is continued: everything that it has to do waits for it.
         """
-        sight = sight_of(self._parent)
-        why = self._pulse.look(self._crew.own.parent_beat, sight, now)
-        lost = [pulse.look(self._crew.boards[index].beat, None, now) for index, pulse in self._others.items()]
+        sample = sample_of(self._parent)
+        why = self._liveness.look(self._group.own.parent_beat, sample, now)
+        lost = [
+            liveness.look(self._group.counters[index].beat, None, now)
+            for index, liveness in self._others.items()
+        ]
         if why and not self._told:
             log.error(
                 "the parent of the gateway's processes (pid %d) hangs: %s; nobody is replaced",
@@ -89,7 +92,7 @@ class ParentWatch:
         elif self._told and not why:
             log.info("the parent of the gateway's processes is back")
         self._told = bool(why)
-        if why and sight is not None and sight.state in STOPPED:
+        if why and sample is not None and sample.state in STOPPED:
             with contextlib.suppress(OSError):
                 os.kill(self._parent, signal.SIGCONT)
         return bool(why) and any(lost)
@@ -140,7 +143,7 @@ class ChildProcess:
     """When to start it, if none runs (seconds)."""
     failures: int = 0
     """Short lives in a row."""
-    pulse: LoopLiveness = field(default_factory=LoopLiveness)
+    liveness: LoopLiveness = field(default_factory=LoopLiveness)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,9 +175,9 @@ class ParentProcess:
         self._serve = serve
         self._grace_s = grace_s
         self._on_started = on_started
-        self._boards = tuple(SharedCounters() for _ in sockets)
+        self._counters = tuple(SharedCounters() for _ in sockets)
         self._ledger = DeathLedger(len(sockets))
-        self._members = [ChildProcess(index) for index in range(len(sockets))]
+        self._children = [ChildProcess(index) for index in range(len(sockets))]
         self._served: set[int] | None = set()
         """Who has served so far; None once all have."""
         self._code: int | None = None
@@ -191,7 +194,7 @@ class ParentProcess:
         signal.set_wakeup_fd(self._wake)
         for number in self._handled:
             signal.signal(number, lambda *_: None)  # the wakeup descriptor tells
-        while self._code is None or any(member.pid for member in self._members):
+        while self._code is None or any(child.pid for child in self._children):
             now = time.monotonic()
             self._start_due(now)
             ready, _, _ = select.select((self._woken, self._told), (), (), self._patience(now))
@@ -211,34 +214,34 @@ class ParentProcess:
         if self._code is not None:
             due.append(max(self._kill_at, now + 0.05))
         else:
-            due += [member.again_at for member in self._members if not member.pid]
+            due += [child.again_at for child in self._children if not child.pid]
         return max(0.0, min(due) - now)
 
     def _start_due(self, now: float) -> None:
-        for member in self._members:
-            if self._code is None and not member.pid and member.again_at <= now:
-                self._start(member, now)
+        for child in self._children:
+            if self._code is None and not child.pid and child.again_at <= now:
+                self._start(child, now)
 
-    def _start(self, member: ChildProcess, now: float) -> None:
+    def _start(self, child: ChildProcess, now: float) -> None:
         parent = os.getpid()
         # A signal that comes before the child has its own handlers must wait for them.
         signal.pthread_sigmask(signal.SIG_BLOCK, self._handled)
         try:
-            member.pid = os.fork()
+            child.pid = os.fork()
         except OSError as error:
             log.error("a process could not be started: %s", error.strerror)
-            member.again_at = now + AGAIN_MOST_S
+            child.again_at = now + AGAIN_MOST_S
             return
         finally:
-            if member.pid or os.getpid() == parent:
+            if child.pid or os.getpid() == parent:
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, self._handled)
-        if member.pid == 0:
-            self._be(member.index, parent)
-        member.since = now
-        member.pulse = LoopLiveness()
+        if child.pid == 0:
+            self._be(child.index, parent)
+        child.since = now
+        child.liveness = LoopLiveness()
 
     def _be(self, index: int, parent: int) -> NoReturn:
-        """Be a member: in the new process."""
+        """Be a child: in the new process."""
         code = 1
         try:
             die_with_parent()
@@ -253,7 +256,7 @@ class ParentProcess:
             for other, sock in enumerate(self._sockets):
                 if other != index:
                     sock.close()
-            group = ProcessGroup(self._boards, index, self._ledger.seen_by(index))
+            group = ProcessGroup(self._counters, index, self._ledger.seen_by(index))
             code = self._serve(self._sockets[index], group, lambda: self._started(index))
         except BaseException:
             log.exception("a process of the gateway failed")
@@ -272,7 +275,7 @@ class ParentProcess:
         if self._served is None:
             return
         self._served.update(indexes)
-        if len(self._served) == len(self._members):
+        if len(self._served) == len(self._children):
             self._served = None
             self._on_started()
 
@@ -293,9 +296,9 @@ class ParentProcess:
         self._send(STOP)
 
     def _send(self, number: int) -> None:
-        for member in self._members:
-            if member.pid:
-                os.kill(member.pid, number)  # it is our child and not reaped: nobody else has its pid
+        for child in self._children:
+            if child.pid:
+                os.kill(child.pid, number)  # it is our child and not reaped: nobody else has its pid
 
     def _look(self) -> None:
         """About once a second: who hangs is killed, and followed by another."""
@@ -303,41 +306,41 @@ class ParentProcess:
         if now < self._look_at:
             return
         self._look_at = now + LOOK_S
-        for member in self._members:
-            board = self._boards[member.index]
-            board.parent_beat += 1.0
-            if not member.pid or not (why := member.pulse.look(board.beat, sight_of(member.pid), now)):
+        for child in self._children:
+            counters = self._counters[child.index]
+            counters.parent_beat += 1.0
+            if not child.pid or not (why := child.liveness.look(counters.beat, sample_of(child.pid), now)):
                 continue
             log.error(
-                "process %d of the gateway (pid %d) hangs: %s; it is killed", member.index, member.pid, why
+                "process %d of the gateway (pid %d) hangs: %s; it is killed", child.index, child.pid, why
             )
-            self._notices.hung(board)
-            member.pulse = LoopLiveness()
-            os.kill(member.pid, signal.SIGKILL)
+            self._notices.hung(counters)
+            child.liveness = LoopLiveness()
+            os.kill(child.pid, signal.SIGKILL)
 
     def _reap(self) -> None:
-        for member in self._members:
-            if not member.pid:
+        for child in self._children:
+            if not child.pid:
                 continue
-            pid, status = os.waitpid(member.pid, os.WNOHANG)
+            pid, status = os.waitpid(child.pid, os.WNOHANG)
             if pid:
-                member.pid = 0
-                self._ended(member, pid, os.waitstatus_to_exitcode(status))
+                child.pid = 0
+                self._ended(child, pid, os.waitstatus_to_exitcode(status))
 
-    def _ended(self, member: ChildProcess, pid: int, code: int) -> None:
+    def _ended(self, child: ChildProcess, pid: int, code: int) -> None:
         if self._code is not None:
-            self._notices.ended(self._boards[member.index])
+            self._notices.ended(self._counters[child.index])
             return
-        self._notices.exited(self._boards[member.index])
+        self._notices.exited(self._counters[child.index])
         now = time.monotonic()
-        member.failures = member.failures + 1 if now - member.since < STEADY_S else 0
-        pause = backoff.delay(member.failures, AGAIN_FIRST_S, AGAIN_MOST_S) if member.failures else 0.0
-        member.again_at = now + pause
+        child.failures = child.failures + 1 if now - child.since < STEADY_S else 0
+        pause = backoff.delay(child.failures, AGAIN_FIRST_S, AGAIN_MOST_S) if child.failures else 0.0
+        child.again_at = now + pause
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        if self._served is not None and member.index not in self._served and member.failures >= START_TRIES:
-            log.error("process %d of the gateway (pid %d) cannot start: %s", member.index, pid, how)
+        if self._served is not None and child.index not in self._served and child.failures >= START_TRIES:
+            log.error("process %d of the gateway (pid %d) cannot start: %s", child.index, pid, how)
             self._end(1)
             return
         log.warning(
-            "process %d of the gateway (pid %d) ended with %s: another one follows", member.index, pid, how
+            "process %d of the gateway (pid %d) ended with %s: another one follows", child.index, pid, how
         )

@@ -1,7 +1,8 @@
-"""Numbers in memory that the processes of one gateway share. Each writes a board of its own, and all read every board.
+"""Numbers in memory that the processes of one gateway share. Each writes counters of its own, and all read
+everybody's.
 
 So an answer to /metrics is the sum over all processes without asking any, and what a process counted outlives it: the
-next one with its board goes on from there. A board is two beats and a row of records that only grows, in words of eight
+next one in its place goes on from there. They are two beats and a row of records that only grows, in words of eight
 bytes::
 
     words in use │ beat │ parent's beat │ words of the name · values · name (JSON, padded) · value · value … │ next record …
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from llmlaunch.gateway.multiprocess.death_ledger import DeathLedger
 
 SIZE = 4 << 20
-"""Bytes of a board. Pages that hold nothing cost nothing."""
+"""Bytes of one process's counters. Pages that hold nothing cost nothing."""
 _WORD = 8
 _BEAT, _PARENT, _FIRST = 1, 2, 3
 _SPARE = 64
@@ -48,7 +49,7 @@ class SharedCounters:
 
     @property
     def beat(self) -> float:
-        """Turns of the writer's loop; see ``pulse``."""
+        """Turns of the writer's loop; see ``loop_liveness``."""
         return self.values[_BEAT]
 
     @beat.setter
@@ -104,7 +105,7 @@ class SharedCounters:
 class ProcessGroup:
     """The processes that serve as one gateway, as one of them sees it. What is limited is shared out evenly."""
 
-    boards: tuple[SharedCounters, ...]
+    counters: tuple[SharedCounters, ...]
     """One for each process."""
     index: int = 0
     """Which one is this process."""
@@ -113,11 +114,11 @@ class ProcessGroup:
 
     @property
     def size(self) -> int:
-        return len(self.boards)
+        return len(self.counters)
 
     @property
     def own(self) -> SharedCounters:
-        return self.boards[self.index]
+        return self.counters[self.index]
 
 
 def alone() -> ProcessGroup:

@@ -93,11 +93,11 @@ class Gauges:
 
 
 class GatewayMetrics:
-    """What one process counts, on its board."""
+    """What one process counts."""
 
-    def __init__(self, board: SharedCounters) -> None:
-        self._board = board
-        self._values = board.values
+    def __init__(self, counters: SharedCounters) -> None:
+        self._counters = counters
+        self._values = counters.values
         self._requests: dict[tuple[str, str, str, str, int], int] = {}
         self._durations: dict[tuple[str, str], int] = {}
         self._first_bytes: dict[tuple[str, str], int] = {}
@@ -107,7 +107,7 @@ class GatewayMetrics:
         """Places by family and labels."""
         for family in ("process_exits_total", "process_hangs_total"):
             self._place(PREFIX + family, ())
-        # A process before this one may have had the board.
+        # A process before this one may have had the counters.
         self._cpu_before = self._values[self._place("process_cpu_seconds_total", ())]
 
     def ended(self, outcome: RequestOutcome) -> None:
@@ -177,7 +177,7 @@ class GatewayMetrics:
             ("breaker_state", gauges.breakers),
         ):
             now.update(((PREFIX + name, label), value) for label, value in values.items())
-        withdraw(self._board, keep=now)
+        withdraw(self._counters, keep=now)
         for (family, *labels), value in now.items():
             self._values[self._place(family, tuple(labels))] = value
         self._values[self._place("process_cpu_seconds_total", ())] = self._cpu_before + gauges.cpu_seconds
@@ -195,34 +195,34 @@ class GatewayMetrics:
         return at
 
     def _place(self, family: str, labels: tuple[str, ...], size: int = 1) -> int:
-        return self._board.place((family, *labels), size)
+        return self._counters.place((family, *labels), size)
 
 
-def withdraw(board: SharedCounters, keep: Iterable[Name] = ()) -> None:
+def withdraw(counters: SharedCounters, keep: Iterable[Name] = ()) -> None:
     """Take back the gauges that are not in ``keep``: all of them when their process has ended."""
     kept = set(keep)
-    for name, (at, _) in board.places().items():
+    for name, (at, _) in counters.places().items():
         if name not in kept and _BY_NAME[name[0]].kind is MetricKind.GAUGE:
-            board.values[at] = _ABSENT
+            counters.values[at] = _ABSENT
 
 
-def exited(board: SharedCounters) -> None:
-    """The process of ``board`` has ended without being asked to."""
-    withdraw(board)
-    board.values[board.place((PREFIX + "process_exits_total",))] += 1.0
+def exited(counters: SharedCounters) -> None:
+    """The process of ``counters`` has ended without being asked to."""
+    withdraw(counters)
+    counters.values[counters.place((PREFIX + "process_exits_total",))] += 1.0
 
 
-def hung(board: SharedCounters) -> None:
-    """The process of ``board`` hung, and is killed for it."""
-    board.values[board.place((PREFIX + "process_hangs_total",))] += 1.0
+def hung(counters: SharedCounters) -> None:
+    """The process of ``counters`` hung, and is killed for it."""
+    counters.values[counters.place((PREFIX + "process_hangs_total",))] += 1.0
 
 
-def render(boards: Sequence[SharedCounters]) -> bytes:
-    """The whole page: every number over all ``boards``."""
+def render(processes: Sequence[SharedCounters]) -> bytes:
+    """The whole page: every number over all ``processes``."""
     found: dict[str, dict[Name, list[Sequence[float]]]] = {family.name: {} for family in FAMILIES}
-    for board in boards:
-        for (name, *labels), (at, size) in board.places().items():
-            values = board.values[at : at + size].tolist()
+    for counters in processes:
+        for (name, *labels), (at, size) in counters.places().items():
+            values = counters.values[at : at + size].tolist()
             if not math.isnan(values[0]):
                 found[name].setdefault(tuple(labels), []).append(values)
     lines: list[str] = []

@@ -21,7 +21,7 @@ IDLE = ReplicaHealth()
 
 def pick(
     replicas: Sequence[RoutedReplica],
-    loads: Mapping[str, ReplicaHealth],
+    health_of: Mapping[str, ReplicaHealth],
     tried: Collection[str],
     dispatch: DispatchMethod,
     now: float,
@@ -39,18 +39,18 @@ def pick(
         replicas = [r for r in replicas if r.key not in tried]
     if len(replicas) == 1:  # the usual case, and worth its lines: nothing is built for it
         only = replicas[0]
-        return only if _has_slot(only, loads) else None
+        return only if _has_slot(only, health_of) else None
     if not replicas:
         raise LookupError("no replica is left")
-    awake = [r for r in replicas if loads.get(r.key, IDLE).takes(now)]
+    awake = [r for r in replicas if health_of.get(r.key, IDLE).takes(now)]
     if not awake:  # one that refuses costs nothing, and one that is silent a long wait
-        awake = [r for r in replicas if not loads.get(r.key, IDLE).doubted]
+        awake = [r for r in replicas if not health_of.get(r.key, IDLE).doubted]
     candidates = []
     for replica in awake or replicas:
-        if _has_slot(replica, loads):
-            load = loads.get(replica.key, IDLE)
-            speed = replica.speed if load.since is None else replica.speed * load.warmth(now)
-            candidates.append(Candidate(replica.key, speed, load.in_flight + load.others))
+        if _has_slot(replica, health_of):
+            health = health_of.get(replica.key, IDLE)
+            speed = replica.speed if health.since is None else replica.speed * health.warmth(now)
+            candidates.append(Candidate(replica.key, speed, health.in_flight + health.others))
     if not candidates:
         return None
     key = candidates[0].key if len(candidates) == 1 else choose(dispatch, candidates, draw, turn, prefix).key
@@ -58,17 +58,20 @@ def pick(
 
 
 def is_full(
-    replicas: Sequence[RoutedReplica], loads: Mapping[str, ReplicaHealth], tried: Collection[str], now: float
+    replicas: Sequence[RoutedReplica],
+    health_of: Mapping[str, ReplicaHealth],
+    tried: Collection[str],
+    now: float,
 ) -> bool:
     """Whether :func:`pick` would say "wait". False as well when it would find nobody to ask."""
     try:
-        return pick(replicas, loads, tried, "shortest_queue", now, 0.0) is None
+        return pick(replicas, health_of, tried, "shortest_queue", now, 0.0) is None
     except LookupError:
         return False
 
 
-def _has_slot(replica: RoutedReplica, loads: Mapping[str, ReplicaHealth]) -> bool:
-    return loads.get(replica.key, IDLE).in_flight < (replica.max_concurrency or UNCAPPED_MOST)
+def _has_slot(replica: RoutedReplica, health_of: Mapping[str, ReplicaHealth]) -> bool:
+    return health_of.get(replica.key, IDLE).in_flight < (replica.max_concurrency or UNCAPPED_MOST)
 
 
 def places_to_wait(replicas: Iterable[RoutedReplica], processes: int = 1) -> int:
