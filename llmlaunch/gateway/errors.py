@@ -165,7 +165,7 @@ _LIMITS = {
 
 
 def limited(what: str, limit: int | None, wait_s: int) -> Reply:
-    """``what``: see ``limits.Refusal``."""
+    """``what``: see ``rates.LimitExceeded``."""
     text, code = _LIMITS[what]
     message = f"Your API key is limited to {text.format(limit)}. Try again in {wait_s} s."
     kind = "tokens" if what == "tokens" else "requests"

@@ -37,7 +37,7 @@ class ModelDetails:
 
 
 class FastChatWorker:
-    """One worker. All methods raise OSError when it is not reached, BadAnswer when it does not speak its protocol,
+    """One worker. All methods raise OSError when it is not reached, InvalidResponse when it does not speak its protocol,
     WorkerError when it says no."""
 
     def __init__(self, host: str, port: int) -> None:

@@ -19,7 +19,7 @@ async def call(
 ) -> tuple[int, Any]:
     """The status and the JSON value of the answer (None when it is no JSON).
 
-    Raises OSError when nobody answers within ``timeout_s`` seconds, BadAnswer when what comes is no HTTP.
+    Raises OSError when nobody answers within ``timeout_s`` seconds, InvalidResponse when what comes is no HTTP.
     """
     async with asyncio.timeout(timeout_s):
         reader, writer = await asyncio.open_connection(host, port, limit=HEAD_LIMIT)

@@ -55,7 +55,7 @@ class ResponseHead(NamedTuple):
 
 
 def read_head(data: bytes, end: int, seen: HeadCache[ResponseHead]) -> ResponseHead:
-    """The head in front of the empty line at ``end``, by what is known of heads like it. Raises BadAnswer."""
+    """The head in front of the empty line at ``end``, by what is known of heads like it. Raises InvalidResponse."""
     found = key_of(data, end)
     if found is None:
         return parse_head(data[: end + 4])
@@ -74,7 +74,7 @@ def read_head(data: bytes, end: int, seen: HeadCache[ResponseHead]) -> ResponseH
 
 
 def parse_head(data: bytes) -> ResponseHead:
-    """``data`` ends with the empty line. Raises BadAnswer."""
+    """``data`` ends with the empty line. Raises InvalidResponse."""
     start = _STATUS.match(data)
     if start is None:
         raise InvalidResponse("it does not begin with an HTTP/1.x status line")
@@ -137,7 +137,7 @@ class BodyFraming:
         self.done = not self.chunked and not self.until_close and self._left == 0
 
     def feed(self, data: bytes) -> None:
-        """Take note of ``data``. Raises BadAnswer for broken chunks and for bytes behind the end.
+        """Take note of ``data``. Raises InvalidResponse for broken chunks and for bytes behind the end.
 
         After that all is as if ``data`` had not come: nobody passes it on.
         """

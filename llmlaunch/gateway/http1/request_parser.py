@@ -7,7 +7,7 @@ it stands in line with its reply settled, and nothing behind it is read.
 
 A body is taken in whole before its request goes on, so that it can be sent again to another replica.
 
-A head that was parsed and found good once is not parsed again (``seen``): clients say the same one over and over.
+A head that was parsed and found good once is not parsed again (``head_cache``): clients say the same one over and over.
 Then only the length is read, and the parser does not see that message at all.
 """
 

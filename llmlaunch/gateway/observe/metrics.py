@@ -81,7 +81,7 @@ class Gauges:
     waiting: Mapping[str, int]
     """By model."""
     breakers: Mapping[str, int]
-    """By replica: ``load.Breaker``."""
+    """By replica: ``replica_health.Breaker``."""
     retries_left: float
     connections: int
     controller_up: bool

@@ -31,7 +31,7 @@ class InvalidBody(ValueError):
 
 
 def model_of(body: bytes) -> str:
-    """The top-level ``model`` of a JSON object. Raises BadBody when there is none, or no JSON."""
+    """The top-level ``model`` of a JSON object. Raises InvalidBody when there is none, or no JSON."""
     if len(body) > SHORT:
         found = _short_way(body)
         if found is not None:
@@ -69,7 +69,7 @@ def asks_for_stream(body: bytes) -> bool:
 
 
 def model_of_prompts(body: bytes) -> str:
-    """The one ``model`` of all ``prompts``, as FastChat's token_check has them. Raises BadBody."""
+    """The one ``model`` of all ``prompts``, as FastChat's token_check has them. Raises InvalidBody."""
     prompts = parse(body).get("prompts")
     if not isinstance(prompts, list) or not prompts or not all(isinstance(item, dict) for item in prompts):
         raise InvalidBody("prompts must be a non-empty list of objects.", "prompts")
@@ -80,7 +80,7 @@ def model_of_prompts(body: bytes) -> str:
 
 
 def parse(body: bytes) -> dict[str, object]:
-    """``body`` as a JSON object. Raises BadBody."""
+    """``body`` as a JSON object. Raises InvalidBody."""
     if not body:
         raise InvalidBody("The request has no body; a JSON object was expected.")
     try:
@@ -110,7 +110,7 @@ def _loads(text: str) -> Any:
 
 
 def renamed(body: bytes, model: str) -> bytes:
-    """``body`` with its top-level ``model`` set to ``model``. Raises BadBody."""
+    """``body`` with its top-level ``model`` set to ``model``. Raises InvalidBody."""
     value = parse(body)
     value["model"] = model
     return dump(value)

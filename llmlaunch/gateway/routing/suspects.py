@@ -25,7 +25,7 @@ it: no third replica is put at risk for them.
 requests may be equal too (benchmarks, checks by machines): one whole answer clears the bytes, and a death counts once
 however many of them it hit. A refused connection or a drain is no death.
 
-The processes of one gateway tell each other of deaths and of answers (``ledger``). Each tries its own suspects one at a
+The processes of one gateway tell each other of deaths and of answers (``death_ledger``). Each tries its own suspects one at a
 time; two processes may do so at the same replica.
 """
 

@@ -15,7 +15,7 @@ _CHECK, _RESPONSE = EndpointKind.CHECK, EndpointKind.RESPONSE  # every request i
 def target(asked: ClientRequest, table: RouteTable) -> str | None:
     """The model whose replicas answer ``asked``; None when nobody has what it is about. Sets ``asked.holder``.
 
-    Raises BadBody.
+    Raises InvalidBody.
     """
     found = asked.endpoint
     if found.kind is _CHECK:
