@@ -369,7 +369,7 @@ def test_a_dead_controller_freezes_membership_not_serving(bench: Bench) -> None:
         wait_until(lambda: own.metric("controller_up") == 0)
         for _ in range(5):
             assert chat(own.port, "m").status == 200
-        assert "serving goes on" in own.gateway.log
+        assert "serving continues" in own.gateway.log
 
 
 def test_a_new_controller_that_is_not_settled_takes_nothing_away(bench: Bench) -> None:

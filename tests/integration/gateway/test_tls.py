@@ -302,10 +302,10 @@ def test_files_that_can_not_serve_are_one_message(folder: Path) -> None:
         (["--tls-cert", cert], "--tls-key"),
         (["--tls-key", key], "--tls-cert"),
         (["--tls-cert", str(folder / "gone"), "--tls-key", key], "No such file"),
-        (["--tls-cert", cert, "--tls-key", other], "not that of the certificate"),
+        (["--tls-cert", cert, "--tls-key", other], "does not belong to the certificate"),
         (["--tls-cert", cert, "--tls-key", encrypted], "encrypted"),
-        (["--tls-cert", str(nothing), "--tls-key", key], "no PEM"),
-        (["--tls-cert", key, "--tls-key", key], "no PEM"),
+        (["--tls-cert", str(nothing), "--tls-key", key], "not a certificate"),
+        (["--tls-cert", key, "--tls-key", key], "not a certificate"),
     ):
         done = run_api("--port", "0", *options)
         assert (done.returncode, expected in done.stderr) == (2, True), (options, done.stderr)
@@ -324,5 +324,5 @@ def test_a_deployment_serves_https(folder: Path) -> None:
         (lab.cwd / "key.pem").write_text("nonsense")
         done = lab.run("up", "-d")
         assert done.returncode != 0
-        assert "no PEM" in done.stderr
+        assert "not a certificate" in done.stderr
         assert lab.processes() == []
