@@ -8,7 +8,6 @@ which models it serves before anybody believes it. No redirect is followed, an a
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import ssl
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
+from llmlaunch.common import http_client
 from llmlaunch.common.addresses import is_loopback, parse
 from llmlaunch.controller.grants import worker_key
 from llmlaunch.controller.wire import WorkerStatus
@@ -24,6 +24,7 @@ ASK_S = 3.0
 """Seconds a worker has to say what it serves."""
 ASKS_AT_ONCE = 64
 ANSWER_BYTES = 256 << 10
+_HEAD_BYTES = 32 << 10
 
 
 class BadAddressError(ValueError):
@@ -101,19 +102,17 @@ class Asker:
         """What POST ``address``/worker_get_status says; ``keyed``: it asks for its key. Raises NoStatusError."""
         key = self._key(address, keyed)
         try:
-            async with asyncio.timeout(2 * self._seconds), self._turns, asyncio.timeout(self._seconds):
-                status, body = await _post(address, "/worker_get_status", key=key)
-        except _Unconnected as error:
-            raise NobodyThereError(f"{address} could not be asked for its status: {error}") from error
+            async with asyncio.timeout(2 * self._seconds), self._turns:
+                answer = await _ask(address, "POST", "/worker_get_status", self._seconds, b"{}", key)
         except TimeoutError:
             raise NoStatusError(f"{address} did not answer within {self._seconds:g} s") from None
-        except (OSError, ValueError, EOFError, asyncio.LimitOverrunError) as error:
-            reason = str(error) or type(error).__name__
-            raise NoStatusError(f"{address} could not be asked for its status: {reason}") from error
-        if status != 200:
-            raise NoStatusError(f"{address}/worker_get_status answered {status}, not 200")
+        except http_client.HttpError as error:
+            kind = NobodyThereError if _nobody(error) else NoStatusError
+            raise kind(f"{address} could not be asked for its status: {error}") from error
+        if answer.status != 200:
+            raise NoStatusError(f"{address}/worker_get_status answered {answer.status}, not 200")
         try:
-            return WorkerStatus.model_validate_json(body)
+            return WorkerStatus.model_validate_json(answer.body)
         except ValidationError:
             raise NoStatusError(f"{address}/worker_get_status is not a worker's") from None
 
@@ -123,105 +122,52 @@ class Asker:
         Raises NobodyThereError when nobody listens, else NoStatusError.
         """
         try:
-            async with asyncio.timeout(self._seconds + seconds), self._turns, asyncio.timeout(seconds):
-                key = self._key(address, keyed)
-                status = (
-                    (await _exchange(address, "GET", path, key=key))[0] if path else await _knock(address)
-                )
-        except _Unconnected as error:
-            raise NobodyThereError(f"nothing listens at {address}: {error}") from error
+            async with asyncio.timeout(self._seconds + seconds), self._turns:
+                if not path:
+                    await http_client.knock(address.host, address.port, timeout_s=seconds, tls=_tls(address))
+                    return
+                answer = await _ask(address, "GET", path, seconds, key=self._key(address, keyed))
         except TimeoutError:
             raise NoStatusError(f"{address}{path} did not answer within {seconds:g} s") from None
-        except (OSError, ValueError, EOFError, asyncio.LimitOverrunError) as error:
-            reason = str(error) or type(error).__name__
-            raise NoStatusError(f"{address}{path} could not be asked: {reason}") from error
-        if not 200 <= status < 300:
-            raise NoStatusError(f"{address}{path} answered {status}")
+        except http_client.HttpError as error:
+            if _nobody(error):
+                raise NobodyThereError(f"nothing listens at {address}: {error}") from error
+            raise NoStatusError(f"{address}{path} could not be asked: {error}") from error
+        if not answer.ok:
+            raise NoStatusError(f"{address}{path} answered {answer.status}")
 
     async def has_template(self, address: WorkerAddress, model: str) -> bool:
         """Whether POST ``address``/worker_get_conv_template answers for ``model`` as FastChat's workers do."""
         question = json.dumps({"model": model}).encode()
         try:
-            async with asyncio.timeout(2 * self._seconds), self._turns, asyncio.timeout(self._seconds):
-                status, body = await _post(address, "/worker_get_conv_template", question)
-            answer = json.loads(body)
-        except (OSError, ValueError, EOFError, RecursionError, asyncio.LimitOverrunError):
+            async with asyncio.timeout(2 * self._seconds), self._turns:
+                answer = await _ask(address, "POST", "/worker_get_conv_template", self._seconds, question)
+        except (http_client.HttpError, TimeoutError):
             return False
-        return status == 200 and isinstance(answer, dict) and isinstance(answer.get("conv"), dict)
+        told = answer.json()
+        return answer.status == 200 and isinstance(told, dict) and isinstance(told.get("conv"), dict)
 
 
-class _Unconnected(OSError):
-    """No connection was made. Of a name with several addresses, at none of them."""
+def _nobody(error: http_client.HttpError) -> bool:
+    return isinstance(error, http_client.CannotConnect) and not isinstance(error, http_client.TlsFailed)
 
 
-async def _post(address: WorkerAddress, path: str, body: bytes = b"{}", key: str = "") -> tuple[int, bytes]:
-    return await _exchange(address, "POST", path, body, key)
+async def _ask(
+    address: WorkerAddress, method: str, path: str, seconds: float, content: bytes = b"", key: str = ""
+) -> http_client.Response:
+    return await http_client.ask(
+        address.host,
+        address.port,
+        method,
+        path,
+        timeout_s=seconds,
+        head_limit=_HEAD_BYTES,
+        body_limit=ANSWER_BYTES,
+        content=content,
+        token=key,
+        tls=_tls(address),
+    )
 
 
-async def _knock(address: WorkerAddress) -> int:
-    """Connect and leave: 200 for want of an answer."""
-    _, writer = await _connected(address)
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
-    return 200
-
-
-async def _connected(address: WorkerAddress) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    context = ssl.create_default_context() if address.scheme == "https" else None
-    try:
-        return await asyncio.open_connection(address.host, address.port, ssl=context, limit=32 << 10)
-    except (TimeoutError, ssl.SSLError):
-        raise
-    except OSError as error:
-        raise _Unconnected(str(error)) from error
-
-
-async def _exchange(
-    address: WorkerAddress, method: str, path: str, body: bytes = b"", key: str = ""
-) -> tuple[int, bytes]:
-    """One HTTP/1.1 exchange: status and body. A client library would be a tenth of the controller's memory."""
-    reader, writer = await _connected(address)
-    try:
-        authority = str(address).partition("://")[2]
-        shown = f"Authorization: Bearer {key}\r\n" if key else ""
-        content = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n" if body else ""
-        writer.write(
-            f"{method} {path} HTTP/1.1\r\nHost: {authority}\r\n{shown}{content}"
-            "Accept: application/json\r\nConnection: close\r\n\r\n".encode()
-            + body
-        )
-        await writer.drain()
-        head = await reader.readuntil(b"\r\n\r\n")
-        lines = head.decode("latin-1").split("\r\n")
-        version, _, rest = lines[0].partition(" ")
-        if not version.startswith("HTTP/1."):
-            raise ValueError("its answer is not HTTP")
-        fields = {k.strip().lower(): v.strip() for k, _, v in (line.partition(":") for line in lines[1:])}
-        return int(rest[:3]), await _body(reader, fields)
-    finally:
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
-
-
-async def _body(reader: asyncio.StreamReader, fields: dict[str, str]) -> bytes:
-    if "chunked" in fields.get("transfer-encoding", "").lower():
-        body = b""
-        while size := int((await reader.readuntil(b"\r\n")).split(b";")[0], 16):
-            _bounded(len(body) + size)
-            body += (await reader.readexactly(size + 2))[:-2]
-        return body
-    if "content-length" in fields:
-        return await reader.readexactly(_bounded(int(fields["content-length"])))
-    body = b""
-    while piece := await reader.read(64 << 10):
-        body += piece
-        _bounded(len(body))
-    return body
-
-
-def _bounded(size: int) -> int:
-    if not 0 <= size <= ANSWER_BYTES:
-        raise ValueError(f"its answer is larger than {ANSWER_BYTES} bytes")
-    return size
+def _tls(address: WorkerAddress) -> ssl.SSLContext | None:
+    return ssl.create_default_context() if address.scheme == "https" else None

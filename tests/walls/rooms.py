@@ -42,7 +42,7 @@ MAY_IMPORT: dict[str, str] = {
     "gateway/payload": "gateway/http1",
     "gateway/limits": "errors gateway",
     "gateway/routing": "common controller errors gateway gateway/http1 gateway/multiprocess gateway/payload paths",
-    "gateway/fastchat": "gateway gateway/http1 gateway/payload",
+    "gateway/fastchat": "common gateway gateway/http1 gateway/payload",
     "gateway/observe": "extras gateway gateway/multiprocess llmlaunch",
     "gateway": """
         common controller errors gateway/fastchat gateway/http1 gateway/limits gateway/multiprocess gateway/observe

@@ -8,15 +8,16 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
+from llmlaunch.common import http_client
 from llmlaunch.gateway.fastchat import conversation
 from llmlaunch.gateway.fastchat.conversation import ConversationTemplate
 from llmlaunch.gateway.fastchat.response_translation import WorkerError, check
 from llmlaunch.gateway.http1.fetch import call
-from llmlaunch.gateway.http1.framing import HEAD_LIMIT, BodyFraming, InvalidResponse, parse_head
+from llmlaunch.gateway.http1.framing import InvalidResponse
 from llmlaunch.gateway.payload.model_field import dump
 
 CONNECT_S = 3.0
@@ -87,42 +88,32 @@ class FastChatWorker:
 
         Leaving the iterator closes the connection, which ends the worker's work.
         """
-        path = "/worker_generate_stream"
-        async with asyncio.timeout(CONNECT_S):
-            reader, writer = await asyncio.open_connection(self.host, self.port, limit=HEAD_LIMIT)
+        path, rest = "/worker_generate_stream", b""
         try:
-            writer.write(self._request(path, dump(parameters)))
-            head = parse_head(await _within_silence(reader.readuntil(b"\r\n\r\n")))
-            _good(head.status, path)
-            body, rest = BodyFraming(head), b""
-            while not body.done:
-                data = await _within_silence(reader.read(1 << 16))
-                if not data:
+            async with http_client.exchange(
+                self.host,
+                self.port,
+                "POST",
+                path,
+                connect_s=CONNECT_S,
+                read_s=SILENCE_S,
+                content=dump(parameters),
+            ) as answer:
+                _good(answer.status, path)
+                while data := await answer.piece():
+                    *pieces, rest = (rest + data).split(b"\0")
+                    if len(rest) > PIECE_LIMIT:
+                        raise InvalidResponse("a part of its response is too large")
+                    for piece in filter(None, pieces):
+                        yield check(_json(piece))
+                if answer.until_close:
                     raise ConnectionResetError("FastChat's worker broke off its response")
-                *pieces, rest = (rest + body.decode(data)).split(b"\0")
-                if len(rest) > PIECE_LIMIT:
-                    raise InvalidResponse("a part of its response is too large")
-                for piece in filter(None, pieces):
-                    yield check(_json(piece))
-        except asyncio.IncompleteReadError:
-            raise ConnectionResetError("FastChat's worker closed its connection") from None
-        except asyncio.LimitOverrunError:
-            raise InvalidResponse("its head is too large") from None
-        finally:
-            writer.transport.abort()
-
-    def _request(self, path: str, content: bytes) -> bytes:
-        authority = f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-        head = (
-            f"POST {path} HTTP/1.1\r\nhost: {authority}\r\nconnection: close\r\n"
-            f"content-type: application/json\r\ncontent-length: {len(content)}\r\n\r\n"
-        )
-        return head.encode() + content
-
-
-async def _within_silence(reading: Awaitable[bytes]) -> bytes:
-    async with asyncio.timeout(SILENCE_S):
-        return await reading
+        except http_client.CannotConnect as error:
+            raise error.cause from None
+        except http_client.ConnectionBroke:
+            raise ConnectionResetError("FastChat's worker broke off its response") from None
+        except http_client.InvalidAnswer as error:
+            raise InvalidResponse(str(error)) from None
 
 
 def _good(status: int, path: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import re
 import threading
 from collections.abc import Awaitable, Callable
@@ -13,7 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from llmlaunch.common import files
+from llmlaunch.common import files, http_client
+from llmlaunch.common.http_client import Response
 from llmlaunch.common.terminal_text import one_line
 from llmlaunch.planning.types import Component, ProcessSpec
 from llmlaunch.supervision.core.liveness import Patience
@@ -21,7 +21,7 @@ from llmlaunch.supervision.core.restart import Policy
 from llmlaunch.supervision.core.types import Probed, Progressed
 from llmlaunch.supervision.file_threads import FileThreads
 from llmlaunch.supervision.logs.log_stream import LogStream
-from llmlaunch.supervision.request import NoAnswer, RequestFailed, Response, request
+from llmlaunch.supervision.request import NoAnswer, RequestFailed, request
 
 _LEAST_S, _MOST_S, _SHARE = 0.05, 0.5, 0.03
 """Seconds between two readiness probes, and their share in what the start has taken so far: a start is known to be over
@@ -163,19 +163,12 @@ class ProcessProbe:
     async def _connect(self, timeout_s: float) -> _ProbeResult:
         """Whether its port takes connections: all there is to see of a server without a probe."""
         try:
-            async with asyncio.timeout(timeout_s):
-                _, writer = await asyncio.open_connection(
-                    urlsplit(self._spec.address).hostname, self._spec.port
-                )
-        except TimeoutError:
+            host = urlsplit(self._spec.address).hostname or ""
+            await http_client.knock(host, self._spec.port, timeout_s=timeout_s)
+        except http_client.TimedOut:
             return _ProbeResult(False, f"no connection within {timeout_s:g} s")
-        except OSError as error:
-            return _ProbeResult(
-                False, "connection refused" if error.errno == errno.ECONNREFUSED else str(error)
-            )
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
+        except http_client.CannotConnect as error:
+            return _ProbeResult(False, "connection refused" if error.refused else str(error))
         return _ProbeResult(True)
 
 
