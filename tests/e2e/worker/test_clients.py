@@ -256,12 +256,12 @@ def test_responses_are_told_streamed_parsed_and_continued(client: openai.OpenAI,
         ({"suffix": " end"}, "suffix", "not supported"),
         ({"n": 3, "best_of": 2}, "best_of", "less than n"),
         ({"best_of": 2, "stream": True}, "best_of", "streamed"),
-        ({"prompt": [1, 10**6]}, "prompt", "no token"),
+        ({"prompt": [1, 10**6]}, "prompt", "not a token"),
         ({"prompt": ["x"] * 65, "n": 2}, "prompt", "130|65 prompts"),
         ({"max_tokens": 0}, "max_tokens", "echo"),
         ({"prompt": [5] * 2000, "max_tokens": 100}, "prompt", "2100.*2000 in the prompt and 100"),
     ],
-    ids=["suffix", "best_of below n", "best_of streamed", "no token", "many", "nothing", "context"],
+    ids=["suffix", "best_of below n", "best_of streamed", "not a token", "many", "nothing", "context"],
 )
 def test_completions_that_cannot_be_are_refused_by_their_parameter(
     writer: Worker, body: dict[str, Any], param: str, words: str
