@@ -225,7 +225,7 @@ def test_trust_remote_code_is_always_on(folder: Path, tmp_path: Path) -> None:
     ) as trusted:
         assert ran.exists()
         assert trusted.get("/health").json()["mode"] == "one request at a time"
-        assert "code of its own" in trusted.get("/health").json()["detail"]
+        assert "custom code" in trusted.get("/health").json()["detail"]
         assert trusted.chat(max_tokens=3, ignore_eos=True).json()["usage"]["completion_tokens"] == 3
 
 
