@@ -269,7 +269,7 @@ def _texts(given: object, name: str) -> tuple[str, ...]:
         raise UnsupportedRequest(f"{name} must be a string or a list of strings.", name)
     if not all(isinstance(text, str) for text in texts):
         raise UnsupportedRequest(
-            f"{name} must be text: this model's worker (FastChat's) takes no token ids.", name
+            f"{name} must be text: this model's worker (FastChat's) does not take token ids.", name
         )
     if not all(texts):
         raise UnsupportedRequest(f"{name} must not be empty.", name)
@@ -304,7 +304,7 @@ def _sound(text: str, name: str) -> str:
         text.encode()
     except UnicodeEncodeError:
         raise UnsupportedRequest(
-            f"{name} holds half of a surrogate pair, which is no character.", name
+            f"{name} contains half of a surrogate pair, which is not a character.", name
         ) from None
     return text
 
