@@ -72,6 +72,7 @@ class VerbCommand(typer.core.TyperCommand):
     """A command whose usage line reads like other programs': typer writes ``{MODEL}`` for what must be given."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The pieces of the usage line, without braces."""
         return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]
 
 

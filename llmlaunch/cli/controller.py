@@ -10,6 +10,8 @@ from llmlaunch.common.dispatch_methods import DEFAULT, DispatchMethod
 
 
 class LogLevel(StrEnum):
+    """How much the controller prints to stderr."""
+
     debug = "debug"
     info = "info"
     warning = "warning"

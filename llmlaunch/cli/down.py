@@ -21,6 +21,8 @@ FORCE = "`llmlaunch down --force` kills what is left"
 
 
 class Part(StrEnum):
+    """What ``--component`` may name."""
+
     CONTROLLER = "controller"
     WORKER = "worker"
     API = "api"

@@ -13,6 +13,8 @@ from typing import TypedDict
 
 
 class StatusOptions(TypedDict):
+    """What the command line of ``status`` says."""
+
     file: str | None
     name: str | None
     as_json: bool

@@ -92,6 +92,7 @@ class ControlClient:
         return dict(self._call("GET", "/status"))
 
     def status(self) -> StatusReport:
+        """What runs, and how it is."""
         return codec.status_from_json(self.status_json())
 
     def specs(self) -> tuple[ProcessSpec, ...]:

@@ -42,26 +42,32 @@ def status_from_json(data: Any) -> StatusReport:
 
 
 def about_to_json(about: About) -> dict[str, Any]:
+    """As the supervisor sends it."""
     return asdict(about)
 
 
 def about_from_json(data: Any) -> About:
+    """As a client reads it. Raises TypeError when something is missing."""
     return _make(About, data)
 
 
 def apply_result_to_json(result: ApplyResult) -> dict[str, Any]:
+    """As the supervisor sends it."""
     return asdict(result)
 
 
 def apply_result_from_json(data: Any) -> ApplyResult:
+    """As a client reads it. Raises TypeError when something is missing."""
     return _make(ApplyResult, {key: tuple(value) for key, value in _known(ApplyResult, data).items()})
 
 
 def event_to_json(event: ProgressEvent) -> dict[str, Any]:
+    """As a line of the progress stream."""
     return asdict(event)
 
 
 def event_from_json(data: Any) -> ProgressEvent:
+    """From a line of the progress stream. Raises TypeError when something is missing."""
     given = _known(ProgressEvent, data)
     return _make(
         ProgressEvent,

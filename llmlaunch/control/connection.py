@@ -43,6 +43,7 @@ class UnixConnection(http.client.HTTPConnection):
         self._timeout_s = timeout_s
 
     def connect(self) -> None:
+        """Connect to the supervisor's socket."""
         self.sock = open_socket(self._name, self._pid, self._timeout_s)
 
     def await_answer(self) -> None:

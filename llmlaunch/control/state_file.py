@@ -29,6 +29,8 @@ class SupervisedProcess:
 
 @dataclass(frozen=True, slots=True)
 class SupervisorState:
+    """Who supervises a deployment, and which processes it has."""
+
     run: str
     """Random for each start of a supervisor, and found again in its processes' environments."""
     supervisor: ProcessId
@@ -40,6 +42,7 @@ class SupervisorState:
 
 
 def write_state(where: paths.DeploymentPaths, state: SupervisorState) -> None:
+    """Replace the state file, atomically. Raises OSError."""
     paths.private_dir(where.state)
     files.write(where.state_file, json.dumps(asdict(state), indent=1))
 

@@ -54,6 +54,8 @@ class LastFailure:
 
 @dataclass(frozen=True, slots=True)
 class ComponentStatus:
+    """One component as ``status`` shows it."""
+
     name: str
     component: str
     model: str
@@ -104,6 +106,8 @@ class Deployed:
 
 @dataclass(frozen=True, slots=True)
 class SupervisorStatus:
+    """The supervisor's own process; ``started_at`` is seconds since the epoch."""
+
     pid: int
     started_at: float
     version: str = ""
@@ -123,11 +127,15 @@ class About:
 
 @dataclass(frozen=True, slots=True)
 class ApiStatus:
+    """Where the endpoint is."""
+
     url: str
 
 
 @dataclass(frozen=True, slots=True)
 class GpuStatus:
+    """One GPU's memory in bytes: what the driver says, and what the plan has given away."""
+
     index: int
     uuid: str
     name: str
@@ -141,6 +149,8 @@ class GpuStatus:
 
 @dataclass(frozen=True, slots=True)
 class StatusReport:
+    """All of a deployment at one moment."""
+
     deployment: str
     supervisor: SupervisorStatus
     api: ApiStatus

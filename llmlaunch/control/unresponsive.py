@@ -26,6 +26,7 @@ def record_hang(where: paths.DeploymentPaths, since: float) -> None:
 
 
 def clear_hang(where: paths.DeploymentPaths) -> None:
+    """Take back what :func:`record_hang` noted."""
     where.hang_note.unlink(missing_ok=True)
 
 

@@ -50,6 +50,7 @@ class Launched:
 
     @property
     def deadline(self) -> float | None:
+        """When ``--timeout`` is up, on the monotonic clock; None without one."""
         return None if self.options.timeout_s is None else self.began + self.options.timeout_s
 
     @property

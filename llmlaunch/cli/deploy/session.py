@@ -51,7 +51,8 @@ class _Ended:
 class View(Protocol):
     """Where changes are shown."""
 
-    def change(self, event: ProgressEvent) -> None: ...
+    def change(self, event: ProgressEvent) -> None:
+        """Show one change of a component."""
 
 
 class Session:

@@ -47,13 +47,16 @@ class PlainView:
 
     @contextlib.contextmanager
     def moving(self, board: StartProgress) -> Iterator[None]:
+        """Nothing moves in a pipe."""
         yield
 
     def say(self, text: str = "", style: str = "") -> None:
+        """Print ``text``, line by line."""
         for line in text.split("\n"):
             self.out(line)
 
     def change(self, event: ProgressEvent) -> None:
+        """Tell one change of a component."""
         component, line = event.component, render.change_line(event.component)
         now = self._clock()
         last = self._last.get(component.name)
@@ -81,6 +84,7 @@ class TerminalView:
 
     @contextlib.contextmanager
     def moving(self, board: StartProgress) -> Iterator[None]:
+        """Keep a board of all components below the printed lines as long as the block runs."""
         from rich.live import Live
 
         from llmlaunch.cli.display import tables
@@ -96,12 +100,14 @@ class TerminalView:
                 self._live = None
 
     def say(self, text: str = "", style: str = "") -> None:
+        """Print a line above the board."""
         from rich.text import Text
 
         # Not print(style=…): that would colour the board below as well.
         self._console.print(Text(text, style=style), soft_wrap=True)
 
     def change(self, event: ProgressEvent) -> None:
+        """Tell one change of a component."""
         component = event.component
         style = render.PHASE_STYLE.get(component.phase, "")
         line = render.change_line(component)

@@ -161,6 +161,7 @@ class Tail:
                 yield from self._read()
 
     def close(self) -> None:
+        """Close the file that is being read."""
         if self._stream:
             self._stream.close()
 

@@ -54,6 +54,7 @@ def age(seconds: float) -> str:
 
 
 def plural(count: int, word: str) -> str:
+    """``1 replica``, ``2 replicas``."""
     ending = "es" if word.endswith("s") else "s"
     return f"{count} {word}" if count == 1 else f"{count} {word}{ending}"
 
@@ -117,6 +118,7 @@ def story(component: ComponentStatus, now: float) -> str:
 
 
 def component_row(component: ComponentStatus, gpus: Sequence[GpuStatus], now: float) -> tuple[str, ...]:
+    """A component's row in the table of ``status``; ``now`` is seconds since the epoch."""
     return (
         component.name,
         component.phase,
@@ -131,6 +133,7 @@ def component_row(component: ComponentStatus, gpus: Sequence[GpuStatus], now: fl
 
 
 def gpu_row(gpu: GpuStatus) -> tuple[str, ...]:
+    """A GPU's row in the table of ``status``: name, total, used, free and planned memory."""
     sizes = (gpu.total_bytes, gpu.used_bytes, gpu.free_bytes, gpu.planned_bytes)
     if gpu.lost:
         return (_number(gpu), f"{gpu.name}: {one_line(gpu.lost)}", "-", "-", "-", size(gpu.planned_bytes))

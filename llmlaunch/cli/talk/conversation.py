@@ -67,12 +67,15 @@ class Conversation:
         self.reset()
 
     def reset(self) -> None:
+        """Start again with nothing but the system message."""
         self.messages = [{"role": "system", "content": self.system}] if self.system else []
 
     def say(self, text: str) -> None:
+        """Add a message of the user."""
         self.messages.append({"role": "user", "content": text})
 
     def answered(self, text: str) -> None:
+        """Add the model's answer."""
         self.messages.append({"role": "assistant", "content": text})
 
     def take_back(self) -> str | None:
