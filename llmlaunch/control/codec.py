@@ -47,7 +47,7 @@ def about_to_json(about: About) -> dict[str, Any]:
 
 
 def about_from_json(data: Any) -> About:
-    """As a client reads it. Raises TypeError when something is missing."""
+    """As a client reads it. Raises ControlError when something is missing."""
     return _make(About, data)
 
 
@@ -57,7 +57,7 @@ def apply_result_to_json(result: ApplyResult) -> dict[str, Any]:
 
 
 def apply_result_from_json(data: Any) -> ApplyResult:
-    """As a client reads it. Raises TypeError when something is missing."""
+    """As a client reads it. Raises ControlError when something is missing."""
     return _make(ApplyResult, {key: tuple(value) for key, value in _known(ApplyResult, data).items()})
 
 
@@ -67,7 +67,7 @@ def event_to_json(event: ProgressEvent) -> dict[str, Any]:
 
 
 def event_from_json(data: Any) -> ProgressEvent:
-    """From a line of the progress stream. Raises TypeError when something is missing."""
+    """From a line of the progress stream. Raises ControlError when something is missing."""
     given = _known(ProgressEvent, data)
     return _make(
         ProgressEvent,
