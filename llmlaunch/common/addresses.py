@@ -19,6 +19,11 @@ def without_brackets(host: str) -> str:
     return host[1:-1] if host.startswith("[") and host.endswith("]") else host
 
 
+def bracketed(host: str) -> str:
+    """``::1`` → ``[::1]``, as a port behind it needs (RFC 3986, 3.2.2); any other host as it is."""
+    return f"[{host}]" if ":" in host else host
+
+
 def parse(host: str) -> IPAddress | None:
     """The IP address that ``host`` is, brackets allowed; None for a name. An IPv6 address keeps its zone."""
     try:

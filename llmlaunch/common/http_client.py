@@ -14,6 +14,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
+from llmlaunch.common.addresses import bracketed
+
 HEAD_LIMIT = 64 << 10
 """Bytes of a head, of a chunk's size line, and of all trailers together."""
 _READ_BYTES = 64 << 10
@@ -239,10 +241,9 @@ async def _leave(writer: asyncio.StreamWriter) -> None:
 
 
 def _request(host: str, port: int, method: str, path: str, content: bytes, token: str) -> bytes:
-    authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     lines = [
         f"{method} {path} HTTP/1.1",
-        f"Host: {authority}",
+        f"Host: {bracketed(host)}:{port}",
         "Connection: close",
         "Accept: application/json",
     ]

@@ -36,15 +36,6 @@ def boot_id() -> str:
         return ""
 
 
-def command_line(pid: int) -> list[str]:
-    """The command line of ``pid``; empty when it is gone, or a zombie."""
-    try:
-        raw = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return []
-    return raw.decode(errors="replace").split("\0")[:-1]
-
-
 def stat_fields(pid: int) -> list[bytes] | None:
     """The fields after the command's name, the state first and then the parent; None for a process that is gone."""
     try:

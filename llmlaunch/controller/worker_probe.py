@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 
 from llmlaunch.common import http_client
-from llmlaunch.common.addresses import is_loopback, parse
+from llmlaunch.common.addresses import bracketed, is_loopback, parse
 from llmlaunch.controller.grants import worker_key
 from llmlaunch.controller.wire import WorkerStatus
 
@@ -47,8 +47,7 @@ class WorkerAddress:
     port: int
 
     def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}"
+        return f"{self.scheme}://{bracketed(self.host)}:{self.port}"
 
 
 def parse_address(text: str) -> WorkerAddress:

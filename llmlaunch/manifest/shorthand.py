@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from llmlaunch.common.addresses import bracketed
+
 GRAMMAR = "model[@host[@port[@gpus]]]"
 _LONG = "a path that contains @ needs the long form (model: PATH)"
 
@@ -40,7 +42,7 @@ def parse(text: str) -> Short:
 
 def render(short: Short) -> str:
     """The text that :func:`parse` reads as ``short``."""
-    host = f"[{short.host}]" if short.host and ":" in short.host else short.host or ""
+    host = bracketed(short.host or "")
     port = "" if short.port is None else str(short.port)
     parts = [short.model, host, port, short.gpus or ""]
     while len(parts) > 1 and not parts[-1]:

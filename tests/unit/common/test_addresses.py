@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from llmlaunch.common.addresses import is_loopback, is_wildcard, local_url, overlap, parse, url
+from llmlaunch.common.addresses import bracketed, is_loopback, is_wildcard, local_url, overlap, parse, url
 
 
 @pytest.mark.parametrize(
@@ -101,3 +101,10 @@ def test_hosts_that_overlap(a: str, b: str, expected: bool) -> None:
 def test_parsed_addresses_overlap_as_hosts_do() -> None:
     assert overlap(ip_address("::"), "10.0.0.5")
     assert not overlap(ip_address("10.0.0.6"), ip_address("10.0.0.5"))
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"), [("::1", "[::1]"), ("10.0.0.5", "10.0.0.5"), ("gpu-box", "gpu-box"), ("", "")]
+)
+def test_a_port_can_stand_behind_it(host: str, shown: str) -> None:
+    assert bracketed(host) == shown
