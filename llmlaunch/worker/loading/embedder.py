@@ -5,21 +5,16 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
-from typing import Any
 
-import torch
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel
 
 from llmlaunch.models.facts import ModelFacts
-from llmlaunch.worker.compute import onednn_weights
 from llmlaunch.worker.config import WorkerConfig
 from llmlaunch.worker.engine import pooling
 from llmlaunch.worker.engine.embedder import Embedder
 from llmlaunch.worker.errors import Lost
-from llmlaunch.worker.loading import placement, quantised
 from llmlaunch.worker.loading.types import LoadedEmbedder, ReportProgress
-from llmlaunch.worker.loading.weights import DEFAULT_CONTEXT, counted, dtype_name
-from llmlaunch.worker.tokenization.tokenizer import Tokenizer
+from llmlaunch.worker.loading.weights import DEFAULT_CONTEXT, dtype_name, load_encoder
 
 log = logging.getLogger(__name__)
 
@@ -31,18 +26,7 @@ def load(
     began = time.perf_counter()
     recipe = pooling.read(path)
     folder = path / recipe.transformer
-    tokenizer = Tokenizer(AutoTokenizer.from_pretrained(folder, trust_remote_code=config.trust_remote_code))
-    dtype: Any = "auto" if config.dtype == "auto" else getattr(torch, config.dtype)
-    with counted(folder, progress):
-        model = AutoModel.from_pretrained(
-            folder,
-            dtype=dtype,
-            trust_remote_code=config.trust_remote_code,
-            **placement.device_map(device, config),
-            **quantised.packing(config, device),
-        ).eval()
-    if onednn_weights.pays(model, last_bits=False):
-        onednn_weights.pack(model, model.dtype)
+    tokenizer, model = load_encoder(AutoModel, folder, config, device, progress)
     text = model.config.get_text_config()
     own = getattr(text, "max_position_embeddings", None) or DEFAULT_CONTEXT
     context = min(value for value in (own, recipe.longest, config.max_model_len) if value)

@@ -5,20 +5,15 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
-from typing import Any
 
-import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification
 
 from llmlaunch.models.facts import ModelFacts
-from llmlaunch.worker.compute import onednn_weights
 from llmlaunch.worker.config import WorkerConfig
 from llmlaunch.worker.engine.reranker import Reranker
 from llmlaunch.worker.errors import Lost, StartupError
-from llmlaunch.worker.loading import placement, quantised
 from llmlaunch.worker.loading.types import LoadedReranker, ReportProgress
-from llmlaunch.worker.loading.weights import DEFAULT_CONTEXT, counted, dtype_name
-from llmlaunch.worker.tokenization.tokenizer import Tokenizer
+from llmlaunch.worker.loading.weights import DEFAULT_CONTEXT, dtype_name, load_encoder
 
 log = logging.getLogger(__name__)
 
@@ -28,18 +23,7 @@ def load(
 ) -> LoadedReranker:
     """Load the cross-encoder in ``path`` onto ``device``. Raises StartupError if it has more than one label."""
     began = time.perf_counter()
-    tokenizer = Tokenizer(AutoTokenizer.from_pretrained(path, trust_remote_code=config.trust_remote_code))
-    dtype: Any = "auto" if config.dtype == "auto" else getattr(torch, config.dtype)
-    with counted(path, progress):
-        model = AutoModelForSequenceClassification.from_pretrained(
-            path,
-            dtype=dtype,
-            trust_remote_code=config.trust_remote_code,
-            **placement.device_map(device, config),
-            **quantised.packing(config, device),
-        ).eval()
-    if onednn_weights.pays(model, last_bits=False):
-        onednn_weights.pack(model, model.dtype)
+    tokenizer, model = load_encoder(AutoModelForSequenceClassification, path, config, device, progress)
     if model.config.num_labels != 1:
         raise StartupError(
             f"{config.model} has {model.config.num_labels} labels; a reranker must have exactly one",

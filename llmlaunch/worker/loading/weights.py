@@ -8,12 +8,36 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import AutoTokenizer
 from transformers.utils import logging as hf_logging
 
+from llmlaunch.worker.compute import onednn_weights
+from llmlaunch.worker.config import WorkerConfig
+from llmlaunch.worker.loading import placement, quantised
 from llmlaunch.worker.loading.types import ReportProgress
+from llmlaunch.worker.tokenization.tokenizer import Tokenizer
 
 DEFAULT_CONTEXT = 2048
 """Tokens, for models whose configuration does not say."""
+
+
+def load_encoder(
+    kind: Any, folder: Path, config: WorkerConfig, device: str, progress: ReportProgress
+) -> tuple[Tokenizer, Any]:
+    """The tokenizer and the model of a folder, as transformers' class ``kind`` loads a model that answers in one pass."""
+    tokenizer = Tokenizer(AutoTokenizer.from_pretrained(folder, trust_remote_code=config.trust_remote_code))
+    dtype: Any = "auto" if config.dtype == "auto" else getattr(torch, config.dtype)
+    with counted(folder, progress):
+        model = kind.from_pretrained(
+            folder,
+            dtype=dtype,
+            trust_remote_code=config.trust_remote_code,
+            **placement.device_map(device, config),
+            **quantised.packing(config, device),
+        ).eval()
+    if onednn_weights.pays(model, last_bits=False):
+        onednn_weights.pack(model, model.dtype)
+    return tokenizer, model
 
 
 @contextlib.contextmanager
