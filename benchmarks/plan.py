@@ -10,34 +10,19 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from benchmarks.report import record, table
 from llmlaunch.hardware.types import Gpu, Inventory, Link, LinkKind
 from llmlaunch.manifest.types import EngineName, GpuAuto, Manifest, ModelSpec
-from llmlaunch.models.facts import ModelFacts
 from llmlaunch.planning.plan import plan
 from llmlaunch.planning.types import Plan, PlanningContext
+from tests.unit.planning.builders import LLAMA
 
 GiB = 1 << 30
 AIM_S = 0.5
 SIZES = ((1, 1), (4, 8), (8, 32), (16, 64), (32, 128), (64, 256))
-FACTS = ModelFacts(
-    source="org/llama-3-8b",
-    path="/models/llama-3-8b",
-    local=True,
-    format="safetensors",
-    parameters=8_030_261_248,
-    weight_bytes=16_060_522_496,
-    dtype="bfloat16",
-    layers=32,
-    hidden_size=4096,
-    intermediate_size=14336,
-    attention_heads=32,
-    kv_heads=8,
-    head_dim=128,
-    vocab_size=128_256,
-    context_length=8192,
-)
+FACTS = replace(LLAMA, source="org/llama-3-8b")
 
 
 def box(count: int) -> Inventory:

@@ -17,6 +17,7 @@ from llmlaunch.gateway.http1.head_cache import HeadCache
 from llmlaunch.gateway.http1.request_parser import AHEAD_LIMIT, PIECE, ParserRules, RequestParser
 from llmlaunch.gateway.paths import endpoint
 from llmlaunch.gateway.request import ClientRequest
+from tests.support.h11_requests import by_h11
 
 MOST_BODY = 4096
 Told = tuple[object, ...]
@@ -85,30 +86,6 @@ def _only_refused_earlier(cut: list[Told], first: list[Told]) -> bool:
     accepted = [told for told in cut if told[-1] is None]
     both = [told for told in first if told[-1] is None]
     return accepted == both[: len(accepted)] and len(accepted) in (len(cut) - 1, len(both))
-
-
-def by_h11(data: bytes) -> list[list[bytes]] | None:
-    """Method, target and body of each request, the last one maybe incomplete; None when h11 refuses."""
-    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 20)
-    found: list[list[bytes]] = []
-    try:
-        connection.receive_data(data)
-        while True:
-            event = connection.next_event()
-            if isinstance(event, h11.Request):
-                found.append([event.method, event.target, b""])
-            elif isinstance(event, h11.Data):
-                found[-1][2] += bytes(event.data)
-            elif isinstance(event, h11.EndOfMessage):
-                connection.send(h11.Response(status_code=200, headers=[(b"content-length", b"0")]))
-                connection.send(h11.EndOfMessage())
-                if connection.our_state is not h11.DONE:
-                    return found
-                connection.start_next_cycle()
-            else:
-                return found
-    except h11.RemoteProtocolError:
-        return None
 
 
 # -- answers

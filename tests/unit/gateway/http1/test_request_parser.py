@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import random
 
-import h11
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -15,6 +14,7 @@ from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.http1.request_parser import AHEAD_LIMIT, HEAD_LIMIT, PIECE, ParserRules, RequestParser
 from llmlaunch.gateway.paths import endpoint
 from llmlaunch.gateway.request import ClientRequest
+from tests.support.h11_requests import by_h11
 
 
 def screen(request: ClientRequest) -> Reply | None:
@@ -70,30 +70,6 @@ def test_cuts_between_reads_do_not_matter(requests: list[bytes], at: list[int]) 
     assert all(entry[-1] is None for entry in whole)
 
 
-def by_h11(data: bytes) -> list[list[bytes]] | None:
-    """(method, target, body) of each request by another parser; None when it refuses."""
-    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=10_000)
-    found: list[list[bytes]] = []
-    try:
-        connection.receive_data(data)
-        while True:
-            event = connection.next_event()
-            if isinstance(event, h11.Request):
-                found.append([event.method, event.target, b""])
-            elif isinstance(event, h11.Data):
-                found[-1][2] += bytes(event.data)
-            elif isinstance(event, h11.EndOfMessage):
-                connection.send(h11.Response(status_code=200, headers=[(b"content-length", b"0")]))
-                connection.send(h11.EndOfMessage())
-                if connection.our_state is h11.MUST_CLOSE:
-                    return found
-                connection.start_next_cycle()
-            elif event in (h11.NEED_DATA, h11.PAUSED) or isinstance(event, h11.ConnectionClosed):
-                return found
-    except h11.RemoteProtocolError:
-        return None
-
-
 damage = st.lists(
     st.tuples(
         st.integers(0, 400),
@@ -117,7 +93,7 @@ def test_what_is_accepted_has_the_same_borders_for_another_parser(
         at %= len(data) + 1
         data = data[:at] + blow + data[at + length :]
     ours = [entry for entry in received(data, []) if entry[-1] is None]
-    theirs = by_h11(data)
+    theirs = by_h11(data, 10_000)
     if theirs is None or not ours:
         return  # one of both refuses: nothing can be smuggled
     for mine, other in zip(ours, theirs, strict=False):
