@@ -41,7 +41,7 @@ MAY_IMPORT: dict[str, str] = {
     "gateway/http1": "common errors gateway http_server",
     "gateway/payload": "gateway/http1",
     "gateway/limits": "errors gateway",
-    "gateway/routing": "common controller errors gateway gateway/http1 gateway/multiprocess gateway/payload paths",
+    "gateway/routing": "common controller errors gateway gateway/multiprocess gateway/payload paths",
     "gateway/fastchat": "common gateway gateway/http1 gateway/payload",
     "gateway/observe": "extras gateway gateway/multiprocess llmlaunch",
     "gateway": """

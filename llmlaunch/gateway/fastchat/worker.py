@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,6 @@ from llmlaunch.common import http_client
 from llmlaunch.gateway.fastchat import conversation
 from llmlaunch.gateway.fastchat.conversation import ConversationTemplate
 from llmlaunch.gateway.fastchat.response_translation import WorkerError, check
-from llmlaunch.gateway.http1.fetch import call
 from llmlaunch.gateway.http1.framing import InvalidResponse
 from llmlaunch.gateway.payload.model_field import dump
 
@@ -28,6 +28,7 @@ SILENCE_S = 600.0
 KNOWN_S = 30.0
 """Seconds for which a worker's template and context are taken for known."""
 PIECE_LIMIT = 64 << 20
+"""Bytes of one part of a stream, and of a small question's answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +78,18 @@ class FastChatWorker:
         return await self._call("/worker_get_embeddings", {"model": model, "input": [text]}, SILENCE_S)
 
     async def _call(self, path: str, body: dict[str, Any], timeout_s: float = CALL_S) -> dict[str, Any]:
-        status, value = await call(
-            self.host, self.port, "POST", path, token="", body=body, timeout_s=timeout_s
-        )
-        _good(status, path)
-        return check(value)
+        with _as_upstream_errors():
+            answer = await http_client.ask(
+                self.host,
+                self.port,
+                "POST",
+                path,
+                timeout_s=timeout_s,
+                body_limit=PIECE_LIMIT,
+                content=dump(body),
+            )
+        _good(answer.status, path)
+        return check(answer.json())
 
     async def generate(self, parameters: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         """Pieces of one answer as they come. An answer that is cut raises ConnectionResetError.
@@ -90,30 +98,38 @@ class FastChatWorker:
         """
         path, rest = "/worker_generate_stream", b""
         try:
-            async with http_client.exchange(
-                self.host,
-                self.port,
-                "POST",
-                path,
-                connect_s=CONNECT_S,
-                read_s=SILENCE_S,
-                content=dump(parameters),
-            ) as answer:
-                _good(answer.status, path)
-                while data := await answer.piece():
-                    *pieces, rest = (rest + data).split(b"\0")
-                    if len(rest) > PIECE_LIMIT:
-                        raise InvalidResponse("a part of its response is too large")
-                    for piece in filter(None, pieces):
-                        yield check(_json(piece))
-                if answer.until_close:
-                    raise ConnectionResetError("FastChat's worker broke off its response")
-        except http_client.CannotConnect as error:
-            raise error.cause from None
+            with _as_upstream_errors():
+                async with http_client.exchange(
+                    self.host,
+                    self.port,
+                    "POST",
+                    path,
+                    connect_s=CONNECT_S,
+                    read_s=SILENCE_S,
+                    content=dump(parameters),
+                ) as answer:
+                    _good(answer.status, path)
+                    while data := await answer.piece():
+                        *pieces, rest = (rest + data).split(b"\0")
+                        if len(rest) > PIECE_LIMIT:
+                            raise InvalidResponse("a part of its response is too large")
+                        for piece in filter(None, pieces):
+                            yield check(_json(piece))
+                    if answer.until_close:
+                        raise ConnectionResetError("FastChat's worker broke off its response")
         except http_client.ConnectionBroke:
             raise ConnectionResetError("FastChat's worker broke off its response") from None
-        except http_client.InvalidAnswer as error:
-            raise InvalidResponse(str(error)) from None
+
+
+@contextmanager
+def _as_upstream_errors() -> Iterator[None]:
+    """Raise what the client raises as the gateway's connections to replicas would."""
+    try:
+        yield
+    except http_client.CannotConnect as error:
+        raise error.cause from None  # where nobody listens, no replica died of a request
+    except http_client.InvalidAnswer as error:
+        raise InvalidResponse(str(error)) from None
 
 
 def _good(status: int, path: str) -> None:

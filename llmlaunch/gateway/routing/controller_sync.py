@@ -7,17 +7,16 @@ we start leaves us with the last table on disk (``saved_table``).
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import random
 import time
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from llmlaunch.common import backoff
+from llmlaunch.common import backoff, http_client
 from llmlaunch.common.heartbeat import REPORT_AGAIN_S
 from llmlaunch.errors import UsageError
-from llmlaunch.gateway.http1.fetch import call
-from llmlaunch.gateway.http1.framing import InvalidResponse
 from llmlaunch.gateway.routing import route_table
 from llmlaunch.gateway.routing.route_table import RouteTable
 from llmlaunch.gateway.routing.router import Router
@@ -28,6 +27,8 @@ log = logging.getLogger(__name__)
 WAIT_S = 30.0
 """Seconds one long poll is held by the controller."""
 ANSWER_S = 5.0
+ANSWER_LIMIT = 64 << 20
+"""Bytes of an answer of the controller."""
 RETRY_FIRST_S, RETRY_MOST_S = 0.2, 2.0
 RETRY_EARLY_S = 0.25
 """At most, until the first table came: requests may wait for it."""
@@ -102,7 +103,7 @@ class ControllerSync:
             began = time.monotonic()
             try:
                 news = await self._routes(wait_s=0.0 if failures or not self._router.heard else WAIT_S)
-            except (OSError, InvalidResponse, ValueError, ControllerRefused) as error:
+            except (http_client.HttpError, ValueError, ControllerRefused) as error:
                 failures += 1
                 self._tell(f"the controller at {self._url} cannot be used: {error or type(error).__name__}")
                 self._router.controller_up = False
@@ -149,21 +150,29 @@ class ControllerSync:
             try:
                 report = {"gateway": self._identity, "in_flight": counts}
                 await self._call("POST", "/gateway_report", report, ANSWER_S)
-            except (OSError, InvalidResponse, ControllerRefused) as error:
+            except (http_client.HttpError, ControllerRefused) as error:
                 log.debug("report not delivered: %s", error)
             else:
                 sent, sent_at = counts, now
 
     async def _call(self, method: str, path: str, body: object, timeout_s: float) -> Any:
-        status, value = await call(
-            self._host, self._port, method, path, token=self._token, body=body, timeout_s=timeout_s
+        answer = await http_client.ask(
+            self._host,
+            self._port,
+            method,
+            path,
+            timeout_s=timeout_s,
+            body_limit=ANSWER_LIMIT,
+            content=b"" if body is None else json.dumps(body).encode(),
+            token=self._token,
         )
-        if status == 200:
+        value = answer.json()
+        if answer.status == 200:
             return value
         detail = value.get("error") if isinstance(value, dict) else None
         reason = detail.get("message") if isinstance(detail, dict) else ""
         raise ControllerRefused(
-            f"it refused {path.partition('?')[0]} with status {status}{f': {reason}' * bool(reason)}"
+            f"it refused {path.partition('?')[0]} with status {answer.status}{f': {reason}' * bool(reason)}"
         )
 
     def _tell(self, trouble: str) -> None:
