@@ -39,6 +39,6 @@ def controller(
     http_server.configure_logging(log_level.value)
     sock = http_server.bind(host, port)  # before the imports below: a taken port is told at once
 
-    from llmlaunch.controller.app import run
+    from llmlaunch.controller.server import run
 
     raise typer.Exit(run(sock, dispatch_method, open_registration=open_registration, name=host))

@@ -3,9 +3,8 @@
 Starlette rather than FastAPI: bodies are read into the wire's own models here, so that every error is an envelope of
 ours, and the process starts in half the time and memory.
 
-One event loop owns the table, so no lock guards it: a handler computes the next table from the current one in one
-step, after whatever it had to wait for. Nothing that waits (a worker that is asked, a gateway that polls) is held
-while another is answered.
+A handler takes the current table after whatever it had to await, and computes the next one in one step (``live_table.py``).
+Nothing that waits (a worker that is asked, a gateway that polls) is held while another is answered.
 """
 
 from __future__ import annotations
@@ -13,10 +12,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import random
 import secrets
-import socket
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 
@@ -26,18 +23,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from llmlaunch import http_server
-from llmlaunch.common import variables
-from llmlaunch.common.addresses import url
-from llmlaunch.common.browser_guard import door
 from llmlaunch.common.dispatch_methods import DEFAULT, DispatchMethod
-from llmlaunch.controller import registry
+from llmlaunch.controller import lookup, registry
 from llmlaunch.controller.auth import Caller, Callers, address_for, names_for
 from llmlaunch.controller.fastchat import FastChatWorkers, accepted, is_form, recognised
 from llmlaunch.controller.grants import Role, key_seed
 from llmlaunch.controller.late_heartbeats import LateWorkers
-from llmlaunch.controller.registry import OPEN_SETTLE_S, SETTLE_S, Table
+from llmlaunch.controller.live_table import LiveTable
 from llmlaunch.controller.request_bodies import EXCEPTION_HANDLERS, RefusedBody, number, read
+from llmlaunch.controller.table import OPEN_SETTLE_S, SETTLE_S, empty, worker_from
 from llmlaunch.controller.wire import (
     FASTCHAT,
     Expected,
@@ -56,10 +50,7 @@ from llmlaunch.controller.worker_probe import (
     parse_address,
 )
 
-TICK_S = 0.5
 LONGEST_WAIT_S = 60.0
-GRACE_S = 1.0
-"""Seconds for requests in flight at the end: only a worker that is being asked can take so long."""
 
 log = logging.getLogger(__name__)
 
@@ -91,18 +82,16 @@ class Controller:
         self._dispatch: DispatchMethod = dispatch
         self._assigned = 0
         self._callers = Callers(token, open_registration=open_registration)
-        self._clock = clock
-        self._table = registry.empty(
+        first = empty(
             clock(),
             OPEN_SETTLE_S if open_registration else SETTLE_S,
             guarded=bool(token),
             names_known=not (token and supervised),
         )
-        self._changed = asyncio.Event()
-        self._stopping = False
+        self._table = LiveTable(first, clock)
         self._asker = Asker(ask_s, key_seed(token) if token else "")
-        self._fastchat = FastChatWorkers(self._asker, clock, lambda: self._table, self._update)
-        self._late = LateWorkers(self._asker, clock, lambda: self._table, self._update)
+        self._fastchat = FastChatWorkers(self._asker, self._table)
+        self._late = LateWorkers(self._asker, self._table)
         self._routes_json: tuple[int, bytes] = (-1, b"")
 
     def app(self) -> Starlette:
@@ -137,34 +126,16 @@ class Controller:
 
     def stop(self) -> None:
         """Let go of everybody who polls, so that the server can end at once."""
-        self._stopping = True
-        self._changed.set()
-
-    # -- the table ---------------------------------------------------------------------------------------------------
-
-    def _update(self, table: Table) -> None:
-        changed = table.rev != self._table.rev
-        self._table = table
-        if changed:
-            waiting, self._changed = self._changed, asyncio.Event()
-            waiting.set()
+        self._table.stop()
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
-        work = (self._tick_for_ever(), self._fastchat.run(), self._late.run())
+        work = (self._table.expire_leases(), self._fastchat.run(), self._late.run())
         tasks = [asyncio.create_task(part) for part in work]
         yield
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _tick_for_ever(self) -> None:
-        while True:
-            await asyncio.sleep(TICK_S)
-            before = self._table.workers.keys()
-            self._update(registry.tick(self._table, self._clock()))
-            for name in before - self._table.workers.keys():
-                log.warning("removed %s: its heartbeats stopped", name)
 
     # -- what workers say --------------------------------------------------------------------------------------------
 
@@ -194,8 +165,8 @@ class Controller:
                 return Response(status_code=499)
         self._guard(caller, str(address), status.model_names)
         granted = None if caller.is_owner or caller.grant is None else caller.grant.names
-        worker = registry.worker_from(body, status, self._clock(), trusted=caller.trusted, granted=granted)
-        self._update(registry.register(self._table, worker))
+        worker = worker_from(body, status, self._table.clock(), trusted=caller.trusted, granted=granted)
+        self._table.update(registry.register(self._table.current, worker))
         self._fastchat.arrived(worker.name)
         log.info("%s serves %s", worker.name, ", ".join(worker.model_names))
         return JSONResponse(None)
@@ -207,15 +178,15 @@ class Controller:
         caller = self._callers.caller(request, Role.REPLICA)
         body = await read(request, HeartBeat)
         name = self._own_name(caller, body.worker_name)
-        table, exist = registry.heartbeat(self._table, name, body.queue_length, self._clock())
-        self._update(table)
+        table, exist = registry.heartbeat(self._table.current, name, body.queue_length, self._table.clock())
+        self._table.update(table)
         return JSONResponse({"exist": exist or self._fastchat.awaits(name)})
 
     async def unregister_worker(self, request: Request) -> Response:
         caller = self._callers.caller(request, Role.REPLICA)
         name = self._own_name(caller, (await read(request, WorkerName)).worker_name)
-        table, exist = registry.unregister(self._table, name)
-        self._update(table)
+        table, exist = registry.unregister(self._table.current, name)
+        self._table.update(table)
         self._fastchat.arrived(name)
         if exist:
             log.info("%s unregistered", name)
@@ -224,18 +195,18 @@ class Controller:
     async def drain_worker(self, request: Request) -> Response:
         caller = self._callers.caller(request, Role.REPLICA)
         name = self._own_name(caller, (await read(request, WorkerName)).worker_name)
-        now = self._clock()
-        table, exist = registry.drain(self._table, name, now)
-        self._update(table)
-        return JSONResponse({"exist": exist, "in_flight": registry.in_flight(table, name, now)})
+        now = self._table.clock()
+        table, exist = registry.drain(self._table.current, name, now)
+        self._table.update(table)
+        return JSONResponse({"exist": exist, "in_flight": lookup.in_flight(table, name, now)})
 
     async def refresh_all_workers(self, request: Request) -> Response:
         self._callers.caller(request)
-        asked = [w for w in self._table.workers.values() if not w.verified]
+        asked = [w for w in self._table.current.workers.values() if not w.verified]
         answers = await asyncio.gather(
             *(self._asker.status(parse_address(w.name), w.keyed) for w in asked), return_exceptions=True
         )
-        table = self._table
+        table = self._table.current
         for worker, answer in zip(asked, answers, strict=True):
             if isinstance(answer, WorkerStatus):
                 table = registry.refresh(table, worker.name, answer)
@@ -245,20 +216,22 @@ class Controller:
                 log.warning("%s", answer)
                 if not worker.check_heart_beat:  # no lease will run out for it
                     table, _ = registry.unregister(table, worker.name)
-        self._update(table)
+        self._table.update(table)
         return JSONResponse(None)
 
     # -- what the supervisor and gateways say and ask ------------------------------------------------------------------
 
     async def set_expected(self, request: Request) -> Response:
         self._callers.own(request)
-        self._update(registry.expect(self._table, (await read(request, Expected)).names))
+        self._table.update(registry.expect(self._table.current, (await read(request, Expected)).names))
         return JSONResponse(None)
 
     async def gateway_report(self, request: Request) -> Response:
         self._callers.own(request, Role.GATEWAY)
         body = await read(request, GatewayReport)
-        self._update(registry.report(self._table, body.gateway, body.in_flight, self._clock()))
+        self._table.update(
+            registry.report(self._table.current, body.gateway, body.in_flight, self._table.clock())
+        )
         return JSONResponse(None)
 
     async def routes(self, request: Request) -> Response:
@@ -266,49 +239,43 @@ class Controller:
         since = number(request, "since", -1, int)
         wait_s = min(number(request, "wait", 0.0, float), LONGEST_WAIT_S)
         if request.query_params.get("epoch", "") == self.epoch:
-            await self._newer_than(since, wait_s)
-        if self._routes_json[0] != self._table.rev:
-            body = registry.routes(self._table, self.epoch, self._dispatch).model_dump_json().encode()
-            self._routes_json = (self._table.rev, body)
+            await self._table.wait_for_newer(since, wait_s)
+        if self._routes_json[0] != self._table.current.rev:
+            body = lookup.routes(self._table.current, self.epoch, self._dispatch).model_dump_json().encode()
+            self._routes_json = (self._table.current.rev, body)
         return Response(self._routes_json[1], media_type="application/json")
-
-    async def _newer_than(self, rev: int, wait_s: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(wait_s):
-                while self._table.rev <= rev and not self._stopping:
-                    await self._changed.wait()
 
     # -- what FastChat's clients ask -----------------------------------------------------------------------------------
 
     async def list_models(self, request: Request) -> Response:
         self._callers.reader(request)
-        return JSONResponse({"models": registry.models(self._table)})
+        return JSONResponse({"models": lookup.models(self._table.current)})
 
     async def list_language_models(self, request: Request) -> Response:
         self._callers.reader(request)
-        return JSONResponse({"models": registry.models(self._table, multimodal=False)})
+        return JSONResponse({"models": lookup.models(self._table.current, multimodal=False)})
 
     async def list_multimodal_models(self, request: Request) -> Response:
         self._callers.reader(request)
-        return JSONResponse({"models": registry.models(self._table, multimodal=True)})
+        return JSONResponse({"models": lookup.models(self._table.current, multimodal=True)})
 
     async def get_worker_address(self, request: Request) -> Response:
         self._callers.reader(request)
         model = (await read(request, ModelQuery)).model
-        now = self._clock()
-        table, address = registry.assign(
-            self._table, model, self._dispatch, random.random(), now, self._assigned
+        now = self._table.clock()
+        table, address = lookup.assign(
+            self._table.current, model, self._dispatch, random.random(), now, self._assigned
         )
         self._assigned += 1
-        self._update(table)
+        self._table.update(table)
         return JSONResponse({"address": address})
 
     async def worker_get_status(self, request: Request) -> Response:
         self._callers.reader(request)
-        workers = self._table.workers.values()
+        workers = self._table.current.workers.values()
         return JSONResponse(
             {
-                "model_names": registry.models(self._table),
+                "model_names": lookup.models(self._table.current),
                 "speed": sum(w.speed for w in workers),
                 "queue_length": sum(w.queue_length for w in workers),
             }
@@ -318,12 +285,12 @@ class Controller:
         return JSONResponse("success")
 
     async def health(self, _: Request) -> Response:
-        table = self._table
+        table = self._table.current
         return JSONResponse(
             {
                 "status": "ok",
                 "workers": len(table.workers),
-                "models": len(registry.models(table)),
+                "models": len(lookup.models(table)),
                 "expected": len(table.expected),
                 "settled": table.settled,
                 "rev": table.rev,
@@ -334,7 +301,7 @@ class Controller:
 
     def _guard(self, caller: Caller, name: str, model_names: Sequence[str] = ()) -> None:
         names_for(caller, model_names)
-        why = registry.refusal(self._table, name, model_names, trusted=caller.trusted)
+        why = registry.refusal(self._table.current, name, model_names, trusted=caller.trusted)
         if why:
             raise RefusedBody(403, why, code="forbidden")
 
@@ -365,38 +332,3 @@ def _believable(address: WorkerAddress, body: RegisterWorker, own: WorkerStatus)
 
 def _words(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names[:8])) + (" …" if len(names) > 8 else "")
-
-
-def run(sock: socket.socket, dispatch: DispatchMethod, *, open_registration: bool, name: str = "") -> int:
-    """Serve a controller on the listening ``sock``, which is also called ``name``, until a signal ends it; return the process's exit code.
-
-    The token is the value of the environment variable LLMLAUNCH_TOKEN; unset or empty means that there is none.
-    """
-    token = os.environ.get(variables.TOKEN, "")
-    controller = Controller(
-        dispatch,
-        token=token,
-        open_registration=open_registration,
-        supervised=variables.DEPLOYMENT in os.environ,
-    )
-    host, port, *_ = sock.getsockname()
-    if open_registration:
-        who = "workers on any machine may register"
-    elif token:
-        who = "workers need the token to register"
-    else:
-        who = f"no {variables.TOKEN}: only workers on this machine may register"
-
-    def started() -> None:
-        log.info("controller on %s, dispatch %s; %s", url(host, port), dispatch, who)
-
-    # Plain asyncio: some hundred small requests a second at most, and a tenth less memory than with uvloop.
-    return http_server.run_app(
-        controller.app(),
-        sock,
-        on_started=started,
-        on_stopping=controller.stop,
-        grace_s=GRACE_S,
-        loop="asyncio",
-        door=door(host, names=[name]),
-    )

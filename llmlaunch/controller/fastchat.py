@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from llmlaunch.controller import registry
-from llmlaunch.controller.registry import RegisteredWorker, Table
+from llmlaunch.controller.live_table import LiveTable
+from llmlaunch.controller.probe_tasks import ProbeTasks
+from llmlaunch.controller.table import RegisteredWorker, worker_from
 from llmlaunch.controller.wire import FASTCHAT, RegisterWorker, WorkerStatus
 from llmlaunch.controller.worker_probe import Asker, NobodyThereError, NoStatusError, parse_address
 
@@ -65,14 +67,8 @@ class _Awaited:
 class FastChatWorkers:
     """Those that are awaited, and the loop that asks them and the listed ones."""
 
-    def __init__(
-        self,
-        asker: Asker,
-        clock: Callable[[], float],
-        table: Callable[[], Table],
-        update: Callable[[Table], None],
-    ) -> None:
-        self._asker, self._clock, self._table, self._update = asker, clock, table, update
+    def __init__(self, asker: Asker, table: LiveTable) -> None:
+        self._asker, self._table = asker, table
         self._awaited: dict[str, _Awaited] = {}
         self._absences: dict[str, int] = {}
         """Listed workers at whose address nobody listened, and how often in a row."""
@@ -86,7 +82,7 @@ class FastChatWorkers:
             return False
         if name not in self._awaited:
             log.info("%s registered but does not listen yet; it is listed as soon as it does", name)
-        self._awaited[name] = _Awaited(request, trusted, granted, self._clock() + AWAIT_S)
+        self._awaited[name] = _Awaited(request, trusted, granted, self._table.clock() + AWAIT_S)
         return True
 
     def awaits(self, name: str) -> bool:
@@ -99,12 +95,11 @@ class FastChatWorkers:
     async def run(self) -> None:
         """Ask for ever. A worker that is slow to answer holds up nobody else's turn."""
         asked: dict[str, float] = {}
-        asking: dict[str, asyncio.Task[None]] = {}
-        try:
+        with ProbeTasks() as asking:
             while True:
                 await asyncio.sleep(TURN_S)
-                now = self._clock()
-                listed = {n: w for n, w in self._table().workers.items() if w.engine == FASTCHAT}
+                now = self._table.clock()
+                listed = {n: w for n, w in self._table.current.workers.items() if w.engine == FASTCHAT}
                 self._absences = {n: count for n, count in self._absences.items() if n in listed}
                 asked = {n: at for n, at in asked.items() if n in listed}
                 for name in listed.keys() | self._awaited.keys():
@@ -112,11 +107,7 @@ class FastChatWorkers:
                         continue
                     if name in listed:
                         asked[name] = now
-                    task = asking[name] = asyncio.create_task(self._turn(name, listed))
-                    task.add_done_callback(lambda _, name=name: asking.pop(name, None))  # type: ignore[misc]
-        finally:
-            for task in list(asking.values()):
-                task.cancel()
+                    asking.start(name, self._turn(name, listed))
 
     async def _turn(self, name: str, listed: Mapping[str, RegisteredWorker]) -> None:
         try:
@@ -134,7 +125,7 @@ class FastChatWorkers:
         try:
             own = await self._asker.status(parse_address(name))
         except NobodyThereError:
-            if self._clock() > found.until:
+            if self._table.clock() > found.until:
                 self.arrived(name)
                 log.warning("removed %s: it registered %g s ago and never listened", name, AWAIT_S)
             return
@@ -145,13 +136,11 @@ class FastChatWorkers:
             self._forget(name, "it serves other models than it registered")
             return
         request = await recognised(self._asker, found.request, own)
-        present = self._table().workers.get(name)
+        present = self._table.current.workers.get(name)
         if self._awaited.pop(name, None) is None or (present and present.trusted and not found.trusted):
             return
-        worker = registry.worker_from(
-            request, own, self._clock(), trusted=found.trusted, granted=found.granted
-        )
-        self._update(registry.register(self._table(), worker))
+        worker = worker_from(request, own, self._table.clock(), trusted=found.trusted, granted=found.granted)
+        self._table.update(registry.register(self._table.current, worker))
         log.info("%s serves %s", name, ", ".join(worker.model_names))
 
     def _forget(self, name: str, why: str) -> None:
@@ -164,7 +153,7 @@ class FastChatWorkers:
         except NobodyThereError:
             self._absences[name] = self._absences.get(name, 0) + 1
             if self._absences[name] >= ABSENCES:
-                self._update(registry.unregister(self._table(), name)[0])
+                self._table.update(registry.unregister(self._table.current, name)[0])
                 log.warning("removed %s: nothing listens there", name)
             return
         except NoStatusError as error:
@@ -172,10 +161,10 @@ class FastChatWorkers:
             return
         self._absences.pop(name, None)
         self.arrived(name)
-        table = self._table()
+        table = self._table.current
         worker = table.workers.get(name)
         if worker is None:
             return
         if tuple(dict.fromkeys(own.model_names)) != worker.model_names:
             table = registry.refresh(table, name, own)
-        self._update(registry.heartbeat(table, name, own.queue_length, self._clock())[0])
+        self._table.update(registry.heartbeat(table, name, own.queue_length, self._table.clock())[0])

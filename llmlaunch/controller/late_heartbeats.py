@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 
 from llmlaunch.common.process_identity import ProcessId
 from llmlaunch.controller import registry
-from llmlaunch.controller.registry import RegisteredWorker, Table
+from llmlaunch.controller.live_table import LiveTable
+from llmlaunch.controller.probe_tasks import ProbeTasks
+from llmlaunch.controller.table import RegisteredWorker
 from llmlaunch.controller.worker_probe import Asker, NobodyThereError, NoStatusError, parse_address
 
 TURN_S = 2.0
@@ -21,36 +22,23 @@ log = logging.getLogger(__name__)
 
 
 class LateWorkers:
-    """The loop that asks them. ``table`` gives the table as it is now, ``update`` takes the next."""
+    """The loop that asks them, each of them every ``turn_s`` seconds."""
 
-    def __init__(
-        self,
-        asker: Asker,
-        clock: Callable[[], float],
-        table: Callable[[], Table],
-        update: Callable[[Table], None],
-        turn_s: float = TURN_S,
-    ) -> None:
-        self._asker, self._clock, self._table, self._update = asker, clock, table, update
-        self._turn_s = turn_s
+    def __init__(self, asker: Asker, table: LiveTable, turn_s: float = TURN_S) -> None:
+        self._asker, self._table, self._turn_s = asker, table, turn_s
         self._kept: set[str] = set()
         """Those of whom it was said that they are kept."""
 
     async def run(self) -> None:
         """Ask for ever. A worker that is slow to answer holds up nobody else's turn."""
-        asking: dict[str, asyncio.Task[None]] = {}
-        try:
+        with ProbeTasks() as asking:
             while True:
                 await asyncio.sleep(self._turn_s)
-                late = registry.late(self._table(), self._clock())
+                late = registry.late(self._table.current, self._table.clock())
                 self._kept &= {worker.name for worker in late}
                 for worker in late:
                     if worker.name not in asking:
-                        task = asking[worker.name] = asyncio.create_task(self._ask(worker))
-                        task.add_done_callback(lambda _, name=worker.name: asking.pop(name, None))  # type: ignore[misc]
-        finally:
-            for task in list(asking.values()):
-                task.cancel()
+                        asking.start(worker.name, self._ask(worker))
 
     async def _ask(self, worker: RegisteredWorker) -> None:
         why, gone = "", False
@@ -63,7 +51,7 @@ class LateWorkers:
         except NoStatusError as error:
             why, gone = str(error), isinstance(error, NobodyThereError)
         if not why:
-            self._update(registry.answered(self._table(), worker))
+            self._table.update(registry.answered(self._table.current, worker))
             if worker.name not in self._kept:
                 self._kept.add(worker.name)
                 log.warning(
@@ -71,6 +59,6 @@ class LateWorkers:
                     worker.name,
                 )
             return
-        self._update(registry.unanswered(self._table(), worker, gone=gone))
-        if worker.name not in self._table().workers:
+        self._table.update(registry.unanswered(self._table.current, worker, gone=gone))
+        if worker.name not in self._table.current.workers:
             log.warning("removed %s: no heartbeat, and %s", worker.name, why)

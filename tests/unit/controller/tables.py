@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llmlaunch.controller import registry
-from llmlaunch.controller.registry import RegisteredWorker, Table
+from llmlaunch.controller.table import RegisteredWorker, Table, empty
 
 A = "http://10.0.0.1:21002"
 
@@ -23,7 +23,7 @@ def worker(
 
 
 def table(*workers: RegisteredWorker, now: float = 0.0) -> Table:
-    result = registry.empty(now)
+    result = empty(now)
     for item in workers:
         result = registry.register(result, item)
     return result

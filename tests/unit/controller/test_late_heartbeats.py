@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import cast
 
 import pytest
@@ -13,7 +13,9 @@ import pytest
 from llmlaunch.common import process_identity
 from llmlaunch.controller import registry
 from llmlaunch.controller.late_heartbeats import LateWorkers
-from llmlaunch.controller.registry import FAILED_ASKS, RegisteredWorker, Table
+from llmlaunch.controller.live_table import LiveTable
+from llmlaunch.controller.registry import FAILED_ASKS
+from llmlaunch.controller.table import RegisteredWorker, empty
 from llmlaunch.controller.worker_probe import Asker, NobodyThereError, NoStatusError, WorkerAddress
 
 A = "http://127.0.0.1:21002"
@@ -38,16 +40,18 @@ class Room:
     """A table in which every lease is over."""
 
     def __init__(self, *workers: RegisteredWorker) -> None:
-        self.table = registry.empty(0.0)
+        table = empty(0.0)
         for worker in workers:
-            self.table = registry.register(self.table, worker)
+            table = registry.register(table, worker)
+        self.live = LiveTable(table, lambda: LATER)
 
-    def take(self, table: Table) -> None:
-        self.table = table
+    @property
+    def workers(self) -> Mapping[str, RegisteredWorker]:
+        return self.live.current.workers
 
     async def until(self, asker: FakeAsker, condition: Callable[[], bool]) -> None:
         asks = cast("Asker", asker)
-        loop = LateWorkers(asks, lambda: LATER, lambda: self.table, self.take, turn_s=0.001)
+        loop = LateWorkers(asks, self.live, turn_s=0.001)
         task = asyncio.create_task(loop.run())
         try:
             end = time.monotonic() + 10
@@ -68,7 +72,7 @@ def test_who_answers_stays_however_long(caplog: pytest.LogCaptureFixture) -> Non
     asker = FakeAsker(lambda name: None)
     room = Room(worker())
     asyncio.run(room.until(asker, lambda: len(asker.asked) > 20))
-    assert list(room.table.workers) == [A]
+    assert list(room.workers) == [A]
     assert set(asker.asked) == {(A, "/live", 7.0)}
     assert [r.message for r in caplog.records] == [
         f"{A} sends no heartbeats but answers: it stays listed; is its supervisor hung?"
@@ -78,7 +82,7 @@ def test_who_answers_stays_however_long(caplog: pytest.LogCaptureFixture) -> Non
 def test_who_refuses_connections_goes_at_once(caplog: pytest.LogCaptureFixture) -> None:
     asker = FakeAsker(lambda name: NobodyThereError("nobody listens there"))
     room = Room(worker())
-    asyncio.run(room.until(asker, lambda: not room.table.workers))
+    asyncio.run(room.until(asker, lambda: not room.workers))
     assert len(asker.asked) == 1
     assert "no heartbeat, and nobody listens there" in caplog.text
 
@@ -86,15 +90,15 @@ def test_who_refuses_connections_goes_at_once(caplog: pytest.LogCaptureFixture) 
 def test_who_is_slow_has_several_tries() -> None:
     asker = FakeAsker(lambda name: NoStatusError("did not answer within 7 s"))
     room = Room(worker())
-    asyncio.run(room.until(asker, lambda: not room.table.workers))
+    asyncio.run(room.until(asker, lambda: not room.workers))
     assert len(asker.asked) == FAILED_ASKS
 
 
 def test_one_that_hangs_holds_up_nobody_else() -> None:
     asker = FakeAsker(lambda name: NobodyThereError("nobody listens there"))
     room = Room(worker(B), worker(A))
-    asyncio.run(room.until(asker, lambda: A not in room.table.workers))
-    assert B in room.table.workers
+    asyncio.run(room.until(asker, lambda: A not in room.workers))
+    assert B in room.workers
 
 
 def test_a_stranger_at_its_address_is_not_taken_for_it(caplog: pytest.LogCaptureFixture) -> None:
@@ -102,9 +106,9 @@ def test_a_stranger_at_its_address_is_not_taken_for_it(caplog: pytest.LogCapture
     assert me is not None
     asker = FakeAsker(lambda name: None)
     room = Room(worker(pid=me.pid, pid_started=me.started + 1))
-    asyncio.run(room.until(asker, lambda: not room.table.workers))
+    asyncio.run(room.until(asker, lambda: not room.workers))
     assert asker.asked == []
     assert f"its process {me.pid} has ended" in caplog.text
     room = Room(worker(pid=me.pid, pid_started=me.started))
     asyncio.run(room.until(asker, lambda: len(asker.asked) > 1))
-    assert list(room.table.workers) == [A]
+    assert list(room.workers) == [A]

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlaunch.common.heartbeat import FASTCHAT_LEASE_S, HEARTBEAT_S, LEASE_S, REPORT_LEASE_S
-from llmlaunch.controller import registry
-from llmlaunch.controller.registry import DRAIN_NEWS_S, OPEN_SETTLE_S, SETTLE_S, Table
+from llmlaunch.common.heartbeat import FASTCHAT_LEASE_S, HEARTBEAT_S, LEASE_S
+from llmlaunch.controller import lookup, registry
+from llmlaunch.controller.table import OPEN_SETTLE_S, SETTLE_S, Table, empty, worker_from
 from llmlaunch.controller.wire import (
     FASTCHAT,
     RegisterWorker,
@@ -32,8 +32,8 @@ def test_a_registered_worker_is_in_the_routes_with_all_it_said() -> None:
         multimodal=True,
     )
     status = WorkerStatus(model_names=["m", "n", "m"], speed=2.0, queue_length=3)
-    t = registry.register(registry.empty(0), registry.worker_from(request, status, 5.0, trusted=True))
-    (row,) = registry.routes(t, "e", "lottery").replicas
+    t = registry.register(empty(0), worker_from(request, status, 5.0, trusted=True))
+    (row,) = lookup.routes(t, "e", "lottery").replicas
     assert row.model_dump() == {
         "worker_name": A,
         "model_names": ["m", "n"],
@@ -48,27 +48,21 @@ def test_a_registered_worker_is_in_the_routes_with_all_it_said() -> None:
         "request_timeout_s": 90.0,
         "keyed": False,
     }
-    assert registry.models(t) == ["m", "n"]
-    assert registry.models(t, multimodal=True) == ["m", "n"]
-    assert registry.models(t, multimodal=False) == []
+    assert lookup.models(t) == ["m", "n"]
+    assert lookup.models(t, multimodal=True) == ["m", "n"]
+    assert lookup.models(t, multimodal=False) == []
 
 
 def test_only_the_trusted_are_believed_without_proof() -> None:
     request = RegisterWorker(worker_name=A, verified=True)
     status = WorkerStatus(model_names=["m"])
-    assert registry.worker_from(request, status, 0, trusted=True).verified
-    assert not registry.worker_from(request, status, 0, trusted=False).verified
-
-
-def test_the_same_model_on_two_workers_is_normal() -> None:
-    t = table(worker(A), worker(B))
-    assert registry.models(t) == ["m"]
-    assert [r.worker_name for r in registry.routes(t, "e", "lottery").replicas] == [A, B]
+    assert worker_from(request, status, 0, trusted=True).verified
+    assert not worker_from(request, status, 0, trusted=False).verified
 
 
 def test_registering_the_same_address_again_replaces() -> None:
     t = table(worker(A, models=("old",)), worker(A, models=("new",)))
-    assert registry.models(t) == ["new"]
+    assert lookup.models(t) == ["new"]
     assert len(t.workers) == 1
 
 
@@ -120,47 +114,20 @@ def test_unregistering_takes_effect_at_once() -> None:
 def test_a_draining_worker_is_shown_but_gets_nothing_new() -> None:
     t, exist = registry.drain(table(worker(A)), A, 1.0)
     assert exist
-    assert registry.routes(t, "e", "lottery").replicas[0].draining
-    assert registry.models(t) == []
-    assert registry.assign(t, "m", "shortest_queue", 0.0, 1.0)[1] == ""
+    assert lookup.routes(t, "e", "lottery").replicas[0].draining
+    assert lookup.models(t) == []
+    assert lookup.assign(t, "m", "shortest_queue", 0.0, 1.0)[1] == ""
     assert registry.drain(t, A, 2.0) == (t, True)  # again: nothing new
     assert registry.drain(t, B, 2.0) == (t, False)
 
 
 def test_a_new_life_at_a_drained_address_serves() -> None:
     t, _ = registry.drain(table(worker(A)), A, 1.0)
-    assert registry.models(registry.register(t, worker(A, now=2.0))) == ["m"]
-
-
-def test_in_flight_is_the_sum_of_what_gateways_said_last() -> None:
-    t = registry.report(table(worker(A)), "g1", {A: 9, B: 1}, 0.0)
-    t = registry.report(t, "g1", {A: 2}, 1.0)
-    t = registry.report(t, "g2", {A: 3}, 2.0)
-    assert registry.in_flight(t, A, 2.0) == 5
-    assert registry.in_flight(t, B, 2.0) == 0
-    assert registry.in_flight(t, A, 1.0 + REPORT_LEASE_S + 0.1) == 3  # g1 is silent, maybe dead
-    assert registry.in_flight(t, A, 99.0) == 0
-    assert registry.tick(t, 99.0).reports == {}
-
-
-def test_a_drain_waits_for_the_word_of_busy_gateways() -> None:
-    t = registry.report(table(worker(A), worker(B)), "g1", {B: 1}, 0.0)
-    t = registry.report(t, "idle", {}, 0.0)
-    t, _ = registry.drain(t, A, 0.5)
-    assert registry.in_flight(t, A, 0.6) == 1  # g1 may have sent one meanwhile
-    assert registry.in_flight(t, A, 0.5 + DRAIN_NEWS_S) == 0  # it would have told by now
-    told = registry.report(t, "g1", {B: 1}, 0.7)
-    assert registry.in_flight(told, A, 0.8) == 0
-    assert registry.in_flight(registry.report(t, "g1", {A: 2}, 0.7), A, 0.8) == 2
-
-
-def test_a_drain_of_an_idle_system_is_over_at_once() -> None:
-    t, _ = registry.drain(table(worker(A)), A, 0.0)
-    assert registry.in_flight(t, A, 0.0) == 0
+    assert lookup.models(registry.register(t, worker(A, now=2.0))) == ["m"]
 
 
 def test_the_table_settles_when_every_worker_had_time_to_come_back() -> None:
-    t = run(registry.empty(100.0), SETTLE_S - 0.5)
+    t = run(empty(100.0), SETTLE_S - 0.5)
     assert not t.settled
     rev = t.rev
     t = run(t, 1.0)
@@ -170,7 +137,7 @@ def test_the_table_settles_when_every_worker_had_time_to_come_back() -> None:
 
 
 def test_expected_names_make_a_revision_when_they_change() -> None:
-    t = registry.expect(registry.empty(0), ["a", "b", "a"])
+    t = registry.expect(empty(0), ["a", "b", "a"])
     assert t.expected == ("a", "b")
     assert registry.expect(t, ["a", "b"]).rev == t.rev
     assert registry.expect(t, ["a"]).rev == t.rev + 1
@@ -184,26 +151,8 @@ def test_queue_lengths_are_published_with_the_next_tick_not_with_every_heartbeat
     assert t.rev == rev
     t = registry.tick(t, 0.5)
     assert t.rev == rev + 1
-    assert [r.queue_length for r in registry.routes(t, "e", "lottery").replicas] == [4, 5]
+    assert [r.queue_length for r in lookup.routes(t, "e", "lottery").replicas] == [4, 5]
     assert registry.tick(t, 1.0).rev == t.rev
-
-
-def test_a_burst_between_two_heartbeats_is_spread() -> None:
-    t = table(worker(A), worker(B))
-    given_to = []
-    for _ in range(10):
-        t, address = registry.assign(t, "m", "shortest_queue", 0.0, 0.0)
-        given_to.append(address)
-    assert given_to.count(A) == given_to.count(B) == 5
-
-
-def test_what_gateways_have_in_flight_counts_in_the_choice() -> None:
-    t = registry.report(table(worker(A), worker(B)), "g", {A: 3}, 0.0)
-    assert registry.assign(t, "m", "shortest_queue", 0.0, 0.0)[1] == B
-
-
-def test_nobody_serves_an_unknown_model() -> None:
-    assert registry.assign(table(worker(A)), "other", "lottery", 0.0, 0.0)[1] == ""
 
 
 def test_refreshing_takes_over_names_but_keeps_a_drain_and_revives_nobody() -> None:
@@ -227,7 +176,7 @@ messages = st.one_of(
 
 def shown(t: Table) -> Any:
     """What gateways act on: everything but queue lengths, which may be late."""
-    routes = registry.routes(t, "e", "lottery")
+    routes = lookup.routes(t, "e", "lottery")
     rows = [r.model_dump(exclude={"queue_length"}) for r in routes.replicas]
     return rows, routes.expected, routes.settled
 
@@ -236,7 +185,7 @@ def shown(t: Table) -> Any:
 @given(st.lists(st.tuples(messages, st.floats(0, 4)), max_size=60))
 def test_over_random_histories(history: list[tuple[tuple[str, str, Any], float]]) -> None:
     """Revisions tell of every change; nobody outlives a lease; nobody leaves early; registered and silent is shown."""
-    t, now = registry.empty(0.0), 0.0
+    t, now = empty(0.0), 0.0
     last_word: dict[str, float] = {}
     for message, wait in history:
         before, now = t, now + wait
@@ -254,7 +203,7 @@ def test_over_random_histories(history: list[tuple[tuple[str, str, Any], float]]
             assert t.rev > before.rev
         alive = {name for name, at in last_word.items() if now - at <= LEASE_S}
         assert set(t.workers) == alive
-        assert all(registry.in_flight(t, n, now) >= 0 for n in NAMES)
+        assert all(lookup.in_flight(t, n, now) >= 0 for n in NAMES)
 
 
 @pytest.mark.parametrize("field", ["speed", "engine_model", "max_concurrency", "trusted"])
@@ -272,6 +221,6 @@ def test_fastchats_own_workers_have_two_of_their_heartbeats_time() -> None:
 
 
 def test_a_controller_that_waits_for_them_settles_later() -> None:
-    t = registry.empty(0, OPEN_SETTLE_S)
+    t = empty(0, OPEN_SETTLE_S)
     assert not run(t, OPEN_SETTLE_S - 1).settled
     assert run(t, OPEN_SETTLE_S).settled

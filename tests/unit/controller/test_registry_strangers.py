@@ -7,20 +7,20 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlaunch.controller import registry
-from llmlaunch.controller.registry import Table
+from llmlaunch.controller import lookup, registry
+from llmlaunch.controller.table import Table, empty, worker_from
 from llmlaunch.controller.wire import (
     RegisterWorker,
     WorkerStatus,
 )
 from tests.unit.controller.tables import NAMES, A, B, apply, worker
 
-GUARDED = registry.empty(0.0, guarded=True)
+GUARDED = empty(0.0, guarded=True)
 
 
 def named(t: Table) -> dict[str, list[str]]:
     """What gateways send where."""
-    return {row.worker_name: row.model_names for row in registry.routes(t, "e", "lottery").replicas}
+    return {row.worker_name: row.model_names for row in lookup.routes(t, "e", "lottery").replicas}
 
 
 def test_a_stranger_cannot_take_a_name_of_the_manifest() -> None:
@@ -36,15 +36,15 @@ def test_a_name_that_comes_into_the_manifest_is_taken_from_the_stranger_that_has
     taken = registry.expect(t, ["m"])
     assert named(taken) == {B: ["x"]}
     assert taken.rev > t.rev
-    assert registry.models(taken) == ["x"]
-    assert registry.assign(taken, "m", "shortest_queue", 0.5, 1.0)[1] == ""
+    assert lookup.models(taken) == ["x"]
+    assert lookup.assign(taken, "m", "shortest_queue", 0.5, 1.0)[1] == ""
     assert named(registry.expect(taken, ["m", "x"])) == {}
     assert named(registry.expect(taken, [])) == {B: ["m", "x"]}, "and given back when it leaves the manifest"
 
 
 def test_a_stranger_serves_nothing_before_the_deployment_has_said_what_it_promises() -> None:
     """A controller that restarts knows no names for a moment; who is quick then gets none of them."""
-    t = registry.empty(0.0, guarded=True, names_known=False)
+    t = empty(0.0, guarded=True, names_known=False)
     t = registry.register(t, worker(B, models=("m", "x")))
     t = registry.register(t, worker(A, models=("m",), trusted=True))
     assert named(t) == {A: ["m"]}
@@ -56,7 +56,7 @@ def test_a_stranger_serves_nothing_before_the_deployment_has_said_what_it_promis
 
 
 def test_without_a_token_everybody_is_a_stranger_and_names_are_anybodys() -> None:
-    t = registry.register(registry.expect(registry.empty(0.0), ["m"]), worker(B))
+    t = registry.register(registry.expect(empty(0.0), ["m"]), worker(B))
     assert named(t) == {B: ["m"]}
     assert registry.refusal(t, B, ["m"], trusted=False) == ""
 
@@ -70,7 +70,7 @@ def test_a_stranger_speaks_for_no_worker_of_the_deployment() -> None:
 def test_a_worker_gets_no_name_that_its_token_does_not_allow() -> None:
     """Neither by registering nor by answering with it later."""
     request, status = RegisterWorker(worker_name=A, verified=True), WorkerStatus(model_names=["m", "evil"])
-    own = registry.worker_from(request, status, 0.0, trusted=True, granted=("m",))
+    own = worker_from(request, status, 0.0, trusted=True, granted=("m",))
     assert not own.verified, "only the supervisor vouches"
     t = registry.register(GUARDED, own)
     assert named(t) == {A: ["m"]}
@@ -80,8 +80,8 @@ def test_a_worker_gets_no_name_that_its_token_does_not_allow() -> None:
 def test_only_the_deployments_own_workers_are_shown_a_key() -> None:
     request, status = RegisterWorker(worker_name=A, keyed=True), WorkerStatus(model_names=["m"])
     for trusted in (True, False):
-        t = registry.register(registry.empty(0), registry.worker_from(request, status, 0.0, trusted=trusted))
-        assert [row.keyed for row in registry.routes(t, "e", "lottery").replicas] == [trusted]
+        t = registry.register(empty(0), worker_from(request, status, 0.0, trusted=trusted))
+        assert [row.keyed for row in lookup.routes(t, "e", "lottery").replicas] == [trusted]
 
 
 strangers = st.one_of(

@@ -8,7 +8,7 @@ import pytest
 
 from llmlaunch.common.heartbeat import LEASE_S
 from llmlaunch.controller import registry
-from llmlaunch.controller.registry import RegisteredWorker
+from llmlaunch.controller.table import RegisteredWorker
 from tests.unit.controller.tables import A, B, run, table, worker
 
 

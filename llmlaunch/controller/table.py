@@ -1,0 +1,144 @@
+"""The table of workers as a value: who serves what, and what gateways have said. Pure.
+
+``registry.py`` computes the next table from the last; ``lookup.py`` reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from llmlaunch.common.heartbeat import FASTCHAT_LEASE_S, LEASE_S
+from llmlaunch.controller.wire import FASTCHAT, RegisterWorker, WorkerStatus
+
+SETTLE_S = LEASE_S
+"""Seconds after its start in which a controller cannot tell a dead worker from one that has not found it yet."""
+OPEN_SETTLE_S = 60.0
+"""The same where FastChat's own workers may be about: they notice a new controller by their next heartbeat."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredWorker:
+    name: str
+    """Its address, ``http://host:port``."""
+    model_names: tuple[str, ...]
+    last_seen: float
+    speed: float = 1.0
+    queue_length: int = 0
+    check_heart_beat: bool = True
+    multimodal: bool = False
+    trusted: bool = False
+    """Registered by somebody who knew the token: nobody else may change it."""
+    granted: tuple[str, ...] | None = None
+    """The only names that its own token allows; None: any."""
+    verified: bool = False
+    """The supervisor vouches for it; it may have no /worker_get_status to ask."""
+    probe_path: str = ""
+    probe_timeout_s: float = 2.0
+    pid: int | None = None
+    pid_started: int = 0
+    failed_asks: int = 0
+    """Since its heartbeat is late: questions in a row without a good answer."""
+    draining_since: float | None = None
+    component: str = ""
+    engine: str = ""
+    engine_model: str | None = None
+    kind: Literal["generate", "embed", "rerank"] | None = None
+    max_concurrency: int | None = None
+    request_timeout_s: float | None = None
+    keyed: bool = False
+    """It asks its callers for the key of its address."""
+
+    @property
+    def lease_s(self) -> float:
+        """Seconds without a heartbeat after which it is forgotten."""
+        return FASTCHAT_LEASE_S if self.engine == FASTCHAT else LEASE_S
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one gateway said last: requests in flight by worker name."""
+
+    at: float
+    in_flight: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    started_at: float
+    ticked_at: float
+    settle_s: float = SETTLE_S
+    rev: int = 1
+    workers: Mapping[str, RegisteredWorker] = field(default_factory=dict)
+    expected: tuple[str, ...] = ()
+    reports: Mapping[str, Report] = field(default_factory=dict)
+    settled: bool = False
+    guarded: bool = False
+    """There is a token, and ``expected`` is out of reach of who registers without it."""
+    names_known: bool = True
+    """False: the deployment is about to say what it promises."""
+    loads_changed: bool = False
+    """Queue lengths that the current revision does not show yet."""
+
+
+def empty(
+    now: float, settle_s: float = SETTLE_S, *, guarded: bool = False, names_known: bool = True
+) -> Table:
+    return Table(started_at=now, ticked_at=now, settle_s=settle_s, guarded=guarded, names_known=names_known)
+
+
+def worker_from(
+    request: RegisterWorker,
+    status: WorkerStatus,
+    now: float,
+    *,
+    trusted: bool,
+    granted: tuple[str, ...] | None = None,
+) -> RegisteredWorker:
+    """The worker that ``request`` describes, with the models and speed of ``status``."""
+    return RegisteredWorker(
+        name=request.worker_name,
+        model_names=allowed(status.model_names, granted),
+        last_seen=now,
+        speed=status.speed,
+        queue_length=status.queue_length,
+        check_heart_beat=request.check_heart_beat,
+        multimodal=request.multimodal,
+        trusted=trusted,
+        granted=granted,
+        verified=trusted and granted is None and request.verified,
+        probe_path=request.probe_path,
+        probe_timeout_s=request.probe_timeout_s,
+        pid=request.pid,
+        pid_started=request.pid_started,
+        component=request.component,
+        engine=request.engine,
+        engine_model=request.engine_model,
+        kind=request.kind,
+        max_concurrency=request.max_concurrency,
+        request_timeout_s=request.request_timeout_s,
+        keyed=trusted and request.keyed,
+    )
+
+
+def allowed(names: Sequence[str], granted: tuple[str, ...] | None) -> tuple[str, ...]:
+    return tuple(n for n in dict.fromkeys(names) if granted is None or n in granted)
+
+
+def offered(table: Table, worker: RegisteredWorker) -> tuple[str, ...]:
+    """The names that requests reach ``worker`` by."""
+    if worker.trusted or not table.guarded:
+        return worker.model_names
+    if not table.names_known:
+        return ()
+    return tuple(name for name in worker.model_names if name not in table.expected)
+
+
+def lease_over(worker: RegisteredWorker, now: float) -> bool:
+    return worker.check_heart_beat and now - worker.last_seen > worker.lease_s
+
+
+def without(table: Table, names: set[str]) -> Table:
+    workers = {name: worker for name, worker in table.workers.items() if name not in names}
+    return replace(table, workers=workers, rev=table.rev + 1)
