@@ -223,7 +223,8 @@ class Controller:
 
     async def set_expected(self, request: Request) -> Response:
         self._callers.own(request)
-        self._table.update(registry.expect(self._table.current, (await read(request, Expected)).names))
+        names = (await read(request, Expected)).names
+        self._table.update(registry.expect(self._table.current, names))
         return JSONResponse(None)
 
     async def gateway_report(self, request: Request) -> Response:
