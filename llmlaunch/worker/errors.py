@@ -37,7 +37,7 @@ class DeviceLostError(LlmlaunchError):
     code = "device_lost"
 
 
-Lost = Callable[[DeviceLostError], None]
+OnDeviceLost = Callable[[DeviceLostError], None]
 """Called when the device is lost."""
 
 
@@ -104,7 +104,7 @@ class MethodNotAllowed(ApiError):
     code = "method_not_allowed"
 
 
-class TooLarge(ApiError):
+class RequestTooLarge(ApiError):
     status = 413
     kind = "invalid_request_error"
     code = "request_too_large"

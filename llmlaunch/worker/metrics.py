@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from llmlaunch.worker.types import EngineLoad, GenerationRequest, Piece
+from llmlaunch.worker.types import EngineLoad, GenerationOutput, GenerationRequest
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -132,20 +132,20 @@ class Timer:
         self._last = 0.0
         self._tokens = 0
 
-    def take(self, piece: Piece) -> None:
+    def take(self, output: GenerationOutput) -> None:
         now = time.perf_counter()
-        fresh = max(0, piece.completion_tokens - self._tokens)
+        fresh = max(0, output.completion_tokens - self._tokens)
         if fresh and not self._tokens:
             self._metrics.first_token.observe(now - self._began)
             self._metrics.prompt_tokens += self._prompt
-            self._metrics.cached_tokens += piece.cached_tokens
+            self._metrics.cached_tokens += output.cached_tokens
         elif fresh:
             self._metrics.next_token.observe((now - self._last) / fresh, fresh)
         if fresh:
             self._last = now
         self._tokens += fresh
         self._metrics.generation_tokens += fresh
-        if piece.last:
-            why = "error" if piece.error is not None else str(piece.finish)
+        if output.last:
+            why = "error" if output.error is not None else str(output.finish)
             self._metrics.finished["abort" if why == "cancelled" else why] += 1
             self._metrics.whole.observe(now - self._began)

@@ -12,8 +12,8 @@ from llmlaunch.worker.errors import ApiError
 if TYPE_CHECKING:
     from torch import Tensor
 
-COLDEST = 1e-5
-"""Lower temperatures mean greedy decoding: dividing by them would overflow."""
+GREEDY_BELOW = 1e-5
+"""Temperatures below this mean greedy decoding: dividing by them would overflow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +38,10 @@ class Sampling:
 
     @property
     def greedy(self) -> bool:
-        return self.temperature < COLDEST
+        return self.temperature < GREEDY_BELOW
 
     @property
-    def reshapes(self) -> bool:
+    def changes_logits(self) -> bool:
         """Whether logits are changed before sampling."""
         return bool(
             self.logit_bias
@@ -52,13 +52,13 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class StoppingCriteria:
     """When an answer ends. Counts in tokens."""
 
     max_tokens: int
     """0: only the prompt is computed."""
-    open: bool = False
-    """Whether ``max_tokens`` was not requested: it is the rest of the context, and rarely needed."""
+    open_ended: bool = False
+    """Whether the client set no ``max_tokens``: it is then the rest of the context, and rarely reached."""
     min_tokens: int = 0
     stop: tuple[str, ...] = ()
     stop_token_ids: frozenset[int] = frozenset()
@@ -85,7 +85,7 @@ class GenerationRequest:
     request_id: str
     prompt: tuple[int, ...]
     sampling: Sampling
-    ending: Ending
+    stopping: StoppingCriteria
     skip_special_tokens: bool = True
     priority: int = 0
     """Lower runs earlier."""
@@ -112,14 +112,14 @@ class TokenLogprob:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """New output of one request: text, the tokens behind it, and in the last piece the finish reason."""
+class GenerationOutput:
+    """What a request has generated since its previous output: text and its tokens. The last one has a finish reason or error."""
 
     text: str = ""
     tokens: tuple[int, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
     prompt_logprobs: tuple[TokenLogprob, ...] = ()
-    """In the first piece, if requested: from the prompt's second token on."""
+    """In the first output, if requested: from the prompt's second token on."""
     finish: FinishReason | None = None
     stop_reason: str | int | None = None
     """The stop string or token that ended it."""
@@ -134,8 +134,8 @@ class Piece:
         return self.finish is not None or self.error is not None
 
 
-Sink = Callable[[Piece], None]
-"""Receives the pieces of one request. Called in the engine's thread, so it must only hand them over."""
+Sink = Callable[[GenerationOutput], None]
+"""Receives the outputs of one request. Called in the engine's thread, so it must only hand them over."""
 
 
 @dataclass(slots=True)

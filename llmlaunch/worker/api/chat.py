@@ -19,7 +19,7 @@ from llmlaunch.worker.output import reasoning
 from llmlaunch.worker.output.reasoning import Split, ThoughtParser
 from llmlaunch.worker.output.tool_calls import MARKS, CallDelta, CallParser
 from llmlaunch.worker.tokenization.tokenizer import Tokenizer
-from llmlaunch.worker.types import FinishReason, GenerationRequest, Piece, TokenLogprob
+from llmlaunch.worker.types import FinishReason, GenerationOutput, GenerationRequest, TokenLogprob
 
 
 @dataclass(slots=True)
@@ -67,7 +67,7 @@ def prepare(body: ChatBody, loaded: LoadedGenerator) -> ChatCall:
     tokens = prompts.encoded(text, loaded, "messages", special=False, last=last)
     if not tokens:
         raise BadRequest("the chat template gives no text for these messages", param="messages")
-    end = prompts.ending(
+    stopping = prompts.stopping_criteria(
         body,
         loaded.tokenizer,
         prompt=len(tokens),
@@ -83,7 +83,7 @@ def prepare(body: ChatBody, loaded: LoadedGenerator) -> ChatCall:
         body,
         loaded,
         tokens,
-        end,
+        stopping,
         logprobs=logprobs,
         count=body.n or 1,
         schema=toolset.schema(),
@@ -146,35 +146,35 @@ class ChatAnswer:
         self.text = ""
         self.calls: list[dict[str, Any]] = []
         self.logprobs: list[TokenLogprob] = []
-        self.last: Piece | None = None
+        self.last: GenerationOutput | None = None
 
-    def take(self, piece: Piece) -> dict[str, Any]:
-        """Add ``piece``; return the delta of its event."""
-        self.logprobs.extend(piece.logprobs)
-        if piece.last:
-            self.last = piece
-        split = self._split(piece)
+    def take(self, output: GenerationOutput) -> dict[str, Any]:
+        """Add ``output``; return the delta of its event."""
+        self.logprobs.extend(output.logprobs)
+        if output.last:
+            self.last = output
+        split = self._split(output)
         self.thought += split.thought
         thought = {"reasoning_content": split.thought} if split.thought else {}
         if self._parser is None:
             self.text += split.text
             return thought | ({"content": split.text} if split.text else {})
-        deltas = self._parser.push(split.text) + (self._parser.flush() if piece.last else [])
+        deltas = self._parser.push(split.text) + (self._parser.flush() if output.last else [])
         text = "".join(delta.text for delta in deltas)
         self.text += text
         calls = [self._call(delta) for delta in deltas if delta.index >= 0]
         return thought | ({"content": text} if text else {}) | ({"tool_calls": calls} if calls else {})
 
-    def _split(self, piece: Piece) -> Split:
-        """Reasoning and text of ``piece``; counts the reasoning tokens."""
+    def _split(self, output: GenerationOutput) -> Split:
+        """Reasoning and text of ``output``; counts the reasoning tokens."""
         if self._thoughts is None:
-            return Split(text=piece.text)
-        split = self._thoughts.push(piece.text)
-        if piece.last:
+            return Split(text=output.text)
+        split = self._thoughts.push(output.text)
+        if output.last:
             rest = self._thoughts.flush()
             split = Split(split.thought + rest.thought, split.text + rest.text)
         if self._thoughts.inside or split.thought:
-            self._usage.reasoning_tokens = (self._usage.reasoning_tokens or 0) + len(piece.tokens)
+            self._usage.reasoning_tokens = (self._usage.reasoning_tokens or 0) + len(output.tokens)
         return split if self._shows_thoughts else Split(text=split.text)
 
     def _call(self, delta: CallDelta) -> dict[str, Any]:
@@ -205,9 +205,9 @@ class ChatAnswer:
 async def whole(call: ChatCall, inflight: InflightRequests) -> dict[str, Any]:
     """The response object, once every answer is complete."""
     answers = [ChatAnswer(call) for _ in call.requests]
-    async for index, piece in inflight.pieces():
-        call.usage.take(index, 0, piece)
-        answers[index].take(piece)
+    async for index, output in inflight.outputs():
+        call.usage.take(index, 0, output)
+        answers[index].take(output)
     choices = [
         {
             "index": index,
@@ -222,7 +222,7 @@ async def whole(call: ChatCall, inflight: InflightRequests) -> dict[str, Any]:
 
 
 async def events(
-    call: ChatCall, inflight: InflightRequests, first: tuple[int, Piece] | None
+    call: ChatCall, inflight: InflightRequests, first: tuple[int, GenerationOutput] | None
 ) -> AsyncIterator[bytes]:
     """Server-sent events: the role of each answer, its deltas, its end; then the usage, if requested."""
     options = call.body.stream_options
@@ -230,15 +230,15 @@ async def events(
     running = counted and options is not None and bool(options.continuous_usage_stats)
     answers = [ChatAnswer(call) for _ in call.requests]
 
-    def chunk(index: int, delta: dict[str, Any], piece: Piece | None = None) -> bytes:
+    def chunk(index: int, delta: dict[str, Any], output: GenerationOutput | None = None) -> bytes:
         choice = {
             "index": index,
             "delta": delta,
-            "logprobs": logprobs_of(call, piece.logprobs) if piece else None,
+            "logprobs": logprobs_of(call, output.logprobs) if output else None,
             "finish_reason": answers[index].finish,
         }
-        if piece is not None and piece.last:
-            choice["stop_reason"] = piece.stop_reason
+        if output is not None and output.last:
+            choice["stop_reason"] = output.stop_reason
         usage = {"usage": call.usage.report() if running else None} if counted else {}
         return event(call.frame("chat.completion.chunk", choices=[choice], system_fingerprint=None, **usage))
 
@@ -246,11 +246,11 @@ async def events(
         yield chunk(index, {"role": "assistant", "content": ""})
     item = first
     while item is not None:
-        index, piece = item
-        call.usage.take(index, 0, piece)
-        delta = answers[index].take(piece)
-        if delta or piece.last or piece.logprobs:
-            yield chunk(index, delta, piece)
+        index, output = item
+        call.usage.take(index, 0, output)
+        delta = answers[index].take(output)
+        if delta or output.last or output.logprobs:
+            yield chunk(index, delta, output)
         item = await inflight.next()
     if counted:
         usage = call.usage.report()

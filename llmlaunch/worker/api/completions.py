@@ -15,7 +15,7 @@ from llmlaunch.worker.api.usage import Usage
 from llmlaunch.worker.errors import BadRequest
 from llmlaunch.worker.loading.types import LoadedGenerator
 from llmlaunch.worker.tokenization.tokenizer import Tokenizer
-from llmlaunch.worker.types import GenerationRequest, Piece, TokenLogprob
+from llmlaunch.worker.types import GenerationOutput, GenerationRequest, TokenLogprob
 
 
 @dataclass(slots=True)
@@ -71,7 +71,7 @@ def prepare(body: CompletionBody, loaded: LoadedGenerator) -> CompletionCall:
         found = [tokens[-last:] for tokens in found]
     requests: list[GenerationRequest] = []
     for tokens in found:
-        end = prompts.ending(
+        stopping = prompts.stopping_criteria(
             body,
             loaded.tokenizer,
             prompt=len(tokens),
@@ -83,7 +83,7 @@ def prepare(body: CompletionBody, loaded: LoadedGenerator) -> CompletionCall:
             body,
             loaded,
             tokens,
-            end,
+            stopping,
             logprobs=0 if body.logprobs is None and count > (body.n or 1) else body.logprobs,
             count=count,
             prompt_logprobs=(body.logprobs or 0) if _reads(body) else None,
@@ -119,9 +119,9 @@ def _reads(body: CompletionBody) -> bool:
 async def whole(call: CompletionCall, inflight: InflightRequests) -> dict[str, Any]:
     """The response object, once every answer is complete."""
     answers = [_CompletionAnswer(call, index) for index in range(len(call.requests))]
-    async for index, piece in inflight.pieces():
-        call.usage.take(index, index // call.n, piece)
-        answers[index].take(piece)
+    async for index, output in inflight.outputs():
+        call.usage.take(index, index // call.n, output)
+        answers[index].take(output)
     chosen = [
         answer
         for at in range(0, len(answers), call.n)
@@ -140,18 +140,18 @@ class _CompletionAnswer:
         self._text = call.echoed(index)
         self._prompt = call.prompts[index // call.n]
         self._track = _LogprobTrack(0 if call.body.echo else len(self._text))
-        self._last: Piece | None = None
+        self._last: GenerationOutput | None = None
         self._first = True
 
-    def take(self, piece: Piece) -> None:
-        self._text += piece.text
+    def take(self, output: GenerationOutput) -> None:
+        self._text += output.text
         if self._first:
             self._first = False
             if self._call.body.echo and self._call.body.logprobs is not None:
-                self._track.take_prompt(self._call.tokenizer, self._prompt, piece.prompt_logprobs)
-        self._track.take(self._call.tokenizer, piece.logprobs)
-        if piece.last:
-            self._last = piece
+                self._track.take_prompt(self._call.tokenizer, self._prompt, output.prompt_logprobs)
+        self._track.take(self._call.tokenizer, output.logprobs)
+        if output.last:
+            self._last = output
 
     def badness(self) -> float:
         return -self._track.mean() if self._call.n > (self._call.body.n or 1) else 0.0
@@ -167,7 +167,7 @@ class _CompletionAnswer:
 
 
 async def events(
-    call: CompletionCall, inflight: InflightRequests, first: tuple[int, Piece] | None
+    call: CompletionCall, inflight: InflightRequests, first: tuple[int, GenerationOutput] | None
 ) -> AsyncIterator[bytes]:
     """Server-sent events: the echoed prompt, the text; then the usage, if requested."""
     options = call.body.stream_options
@@ -178,20 +178,20 @@ async def events(
 
     begun: set[int] = set()
 
-    def chunk(index: int, text: str, piece: Piece | None = None) -> bytes:
+    def chunk(index: int, text: str, output: GenerationOutput | None = None) -> bytes:
         choice: dict[str, Any] = {
-            "index": index, "text": text, "logprobs": None, "finish_reason": piece.finish if piece else None,
+            "index": index, "text": text, "logprobs": None, "finish_reason": output.finish if output else None,
         }  # fmt: skip
-        if piece is not None and call.body.logprobs is not None:
+        if output is not None and call.body.logprobs is not None:
             if read and index not in begun:
                 begun.add(index)
                 tracks[index].take_prompt(
-                    call.tokenizer, call.prompts[index // call.n], piece.prompt_logprobs
+                    call.tokenizer, call.prompts[index // call.n], output.prompt_logprobs
                 )
-            tracks[index].take(call.tokenizer, piece.logprobs)
+            tracks[index].take(call.tokenizer, output.logprobs)
             choice["logprobs"] = tracks[index].report(fresh=True)
-        if piece is not None and piece.last:
-            choice["stop_reason"] = piece.stop_reason
+        if output is not None and output.last:
+            choice["stop_reason"] = output.stop_reason
         usage = {"usage": call.usage.report() if running else None} if counted else {}
         return event(call.frame(choices=[choice], **usage))
 
@@ -200,9 +200,9 @@ async def events(
             yield chunk(index, call.echoed(index))
     item = first
     while item is not None:
-        index, piece = item
-        call.usage.take(index, index // call.n, piece)
-        yield chunk(index, piece.text, piece)
+        index, output = item
+        call.usage.take(index, index // call.n, output)
+        yield chunk(index, output.text, output)
         item = await inflight.next()
     if counted:
         yield event(call.frame(choices=[], usage=call.usage.report()))

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from llmlaunch.worker.errors import ApiError, EngineFault, TooLarge
+from llmlaunch.worker.errors import ApiError, EngineFault, RequestTooLarge
 
 log = logging.getLogger(__name__)
 
@@ -64,12 +64,12 @@ def guarded(handler: Handler) -> Handler:
 
 
 async def body_of(request: Request) -> bytes:
-    """The whole body. Raises TooLarge beyond MOST_BODY_BYTES, ClientDisconnect if the client has left."""
+    """The whole body. Raises RequestTooLarge beyond MOST_BODY_BYTES, ClientDisconnect if the client has left."""
     chunks, size = [], 0
     async for chunk in request.stream():
         size += len(chunk)
         if size > MOST_BODY_BYTES:
-            raise TooLarge(f"the body is larger than {MOST_BODY_BYTES >> 20} MiB")
+            raise RequestTooLarge(f"the body is larger than {MOST_BODY_BYTES >> 20} MiB")
         chunks.append(chunk)
     return b"".join(chunks)
 

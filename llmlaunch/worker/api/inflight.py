@@ -8,13 +8,13 @@ from functools import partial
 
 from llmlaunch.worker.engine.engine import GenerationEngine
 from llmlaunch.worker.metrics import WorkerMetrics
-from llmlaunch.worker.types import GenerationRequest, Piece, Sink
+from llmlaunch.worker.types import GenerationOutput, GenerationRequest, Sink
 
 
-def hand_over(bundle: Sequence[tuple[Sink, Piece]]) -> None:
-    """Pass pieces to their sinks. Runs in the event loop."""
-    for sink, piece in bundle:
-        sink(piece)
+def hand_over(bundle: Sequence[tuple[Sink, GenerationOutput]]) -> None:
+    """Pass outputs to their sinks. Runs in the event loop."""
+    for sink, output in bundle:
+        sink(output)
 
 
 class InflightRequests:
@@ -27,7 +27,7 @@ class InflightRequests:
         self._engine = engine
         self._requests = requests
         self._timers = [metrics.timer(request) for request in requests]
-        self._news: asyncio.Queue[tuple[int, Piece]] = asyncio.Queue()
+        self._news: asyncio.Queue[tuple[int, GenerationOutput]] = asyncio.Queue()
         self._open: set[int] = set()
         self._left = len(requests)
         try:
@@ -44,25 +44,25 @@ class InflightRequests:
             self._engine.cancel(self._requests[index].request_id)
         self._open.clear()
 
-    def _put(self, index: int, piece: Piece) -> None:
-        self._timers[index].take(piece)
-        if piece.last:
+    def _put(self, index: int, output: GenerationOutput) -> None:
+        self._timers[index].take(output)
+        if output.last:
             self._open.discard(index)
-        self._news.put_nowait((index, piece))
+        self._news.put_nowait((index, output))
 
-    async def next(self) -> tuple[int, Piece] | None:
-        """The next output: (index of the request, piece); None when all requests have ended.
+    async def next(self) -> tuple[int, GenerationOutput] | None:
+        """The next output: (index of the request, output); None when all requests have ended.
 
         Raises the ApiError of a request that failed.
         """
         if not self._left:
             return None
-        index, piece = await self._news.get()
-        if piece.error is not None:
-            raise piece.error
-        self._left -= piece.last
-        return index, piece
+        index, output = await self._news.get()
+        if output.error is not None:
+            raise output.error
+        self._left -= output.last
+        return index, output
 
-    async def pieces(self) -> AsyncIterator[tuple[int, Piece]]:
+    async def outputs(self) -> AsyncIterator[tuple[int, GenerationOutput]]:
         while (item := await self.next()) is not None:
             yield item

@@ -12,7 +12,7 @@ from llmlaunch.worker.engine.structured_output import GrammarMatcher
 from llmlaunch.worker.errors import BadRequest, ContextOverflow
 from llmlaunch.worker.loading.types import LoadedGenerator
 from llmlaunch.worker.tokenization.tokenizer import Tokenizer, TooLong
-from llmlaunch.worker.types import Ending, GenerationRequest, Sampling
+from llmlaunch.worker.types import GenerationRequest, Sampling, StoppingCriteria
 
 Value = TypeVar("Value")
 Given = str | list[int] | list[str] | list[list[int]]
@@ -221,9 +221,9 @@ def _bias(given: dict[str, float], tokenizer: Tokenizer) -> tuple[tuple[int, flo
     return tuple(bias)
 
 
-def ending(
+def stopping_criteria(
     body: GenerationBody, tokenizer: Tokenizer, *, prompt: int, asked: int | None, context: int, param: str
-) -> Ending:
+) -> StoppingCriteria:
     """When an answer to a prompt of ``prompt`` tokens ends; ``asked``: requested tokens (None: as many as fit).
 
     Raises ContextOverflow with the counts.
@@ -248,9 +248,9 @@ def ending(
     least = body.min_tokens or 0
     if least > most:
         raise BadRequest(f"min_tokens: {least} is more than the maximum of {most} tokens", param="min_tokens")
-    return Ending(
+    return StoppingCriteria(
         max_tokens=most,
-        open=asked is None,
+        open_ended=asked is None,
         min_tokens=least,
         stop=tuple(stop),
         stop_token_ids=frozenset(body.stop_token_ids or ()),
@@ -263,7 +263,7 @@ def choices(
     body: GenerationBody,
     loaded: LoadedGenerator,
     prompt: list[int],
-    end: Ending,
+    stopping: StoppingCriteria,
     *,
     logprobs: int | None,
     count: int,
@@ -282,7 +282,7 @@ def choices(
             request_id=first if choice == 0 else f"{first}-{choice}",
             prompt=tuple(prompt),
             sampling=sampling(body, loaded, logprobs=logprobs, choice=choice),
-            ending=end,
+            stopping=stopping,
             skip_special_tokens=_or(body.skip_special_tokens, skip_special),
             priority=body.priority or 0,
             after=first if choice else "",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmlaunch.worker.types import Piece
+from llmlaunch.worker.types import GenerationOutput
 
 
 @dataclass(slots=True)
@@ -16,11 +16,11 @@ class Usage:
     reasoning_tokens: int | None = None
     """Part of the completion tokens; None if reasoning is not separated."""
 
-    def take(self, index: int, prompt: int, piece: Piece) -> None:
-        """Count ``piece``, output of answer ``index`` to the call's ``prompt``-th prompt."""
-        self._answers[index] = max(self._answers.get(index, 0), piece.completion_tokens)
+    def take(self, index: int, prompt: int, output: GenerationOutput) -> None:
+        """Count ``output``, part of answer ``index`` to the call's ``prompt``-th prompt."""
+        self._answers[index] = max(self._answers.get(index, 0), output.completion_tokens)
         # Further answers to a prompt always reuse it; only what the first one reused was saved.
-        self._cached.setdefault(prompt, piece.cached_tokens)
+        self._cached.setdefault(prompt, output.cached_tokens)
 
     @property
     def completion_tokens(self) -> int:

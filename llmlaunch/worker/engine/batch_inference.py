@@ -11,7 +11,7 @@ from torch import Tensor
 
 from llmlaunch.worker.background import AbandonedError, BackgroundThreads
 from llmlaunch.worker.compute import device as devices
-from llmlaunch.worker.errors import ApiError, DeviceLostError, EngineFault, Lost, Unavailable
+from llmlaunch.worker.errors import ApiError, DeviceLostError, EngineFault, OnDeviceLost, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ Value = TypeVar("Value")
 class BatchRunner:
     """One model and its thread. Its requests wait for each other, but nothing else waits for them."""
 
-    def __init__(self, model: Any, lost: Lost) -> None:
+    def __init__(self, model: Any, lost: OnDeviceLost) -> None:
         """``lost`` is called in the model's thread when the device can no longer be used."""
         self.model = model
         self._lost = lost

@@ -17,7 +17,7 @@ from llmlaunch.worker.kv import graphs
 from llmlaunch.worker.kv.cache import KVCache
 from llmlaunch.worker.kv.types import Capacity, CopyColumns, Span
 from llmlaunch.worker.output.answer import AnswerBuilder
-from llmlaunch.worker.types import EngineLoad, GenerationRequest, Piece
+from llmlaunch.worker.types import EngineLoad, GenerationOutput, GenerationRequest
 
 EXPECTED_TOKENS = 512
 """Tokens of room reserved for an answer without a limit; it takes more as it grows beyond them."""
@@ -103,12 +103,14 @@ class ContinuousBatching:
             ScheduledRequest(
                 request.request_id,
                 request.prompt,
-                request.ending.max_tokens,
+                request.stopping.max_tokens,
                 priority=request.priority,
                 reuse=self._reuse and not (repeatable or reading),
                 after=request.after,
                 # After a preemption its answer is computed again, in other chunks, which rounds differently.
-                expected=EXPECTED_TOKENS if request.ending.open and not (repeatable or reading) else None,
+                expected=EXPECTED_TOKENS
+                if request.stopping.open_ended and not (repeatable or reading)
+                else None,
                 even=apart,
             )
         )
@@ -136,7 +138,7 @@ class ContinuousBatching:
         self._apart.discard(request_id)
 
     @torch.inference_mode()
-    def step(self) -> list[tuple[str, Piece]]:
+    def step(self) -> list[tuple[str, GenerationOutput]]:
         began = time.perf_counter()
         otherwise = self._graphs.steps if self._graphs else 0
         decoding = self.scheduler.decoding()
@@ -151,7 +153,7 @@ class ContinuousBatching:
             return []
         together = tuple(span for span in step.spans if span.request_id not in self._apart)
         alone = [(span,) for span in step.spans if span.request_id in self._apart]
-        news: list[tuple[str, Piece]] = []
+        news: list[tuple[str, GenerationOutput]] = []
         for spans in [together, *alone] if together else alone:
             news += self._pass(spans)
         prompt = sum(len(span.tokens) for span in step.spans if span.prompt)
@@ -161,8 +163,8 @@ class ContinuousBatching:
             self._pacer.learn(decoded, prompt, time.perf_counter() - began)
         return news
 
-    def _pass(self, computed: tuple[Span, ...]) -> list[tuple[str, Piece]]:
-        """Compute spans in one forward pass, and return the resulting pieces."""
+    def _pass(self, computed: tuple[Span, ...]) -> list[tuple[str, GenerationOutput]]:
+        """Compute spans in one forward pass, and return the resulting outputs."""
         every = self._reading & {span.request_id for span in computed if span.prompt}
         logits = None
         requests = (self._answers[span.request_id].request for span in computed)
@@ -189,9 +191,11 @@ class ContinuousBatching:
             else:
                 self._cache.drop(move.row)
 
-    def _read(self, spans: Sequence[Span], logits: torch.Tensor, every: set[str]) -> list[tuple[str, Piece]]:
+    def _read(
+        self, spans: Sequence[Span], logits: torch.Tensor, every: set[str]
+    ) -> list[tuple[str, GenerationOutput]]:
         """Add the prompt logprobs that were requested; finish the requests that want nothing else."""
-        news: list[tuple[str, Piece]] = []
+        news: list[tuple[str, GenerationOutput]] = []
         at = 0
         for span in spans:
             if span.request_id not in every:
@@ -204,28 +208,28 @@ class ContinuousBatching:
             want = [answer.request.prompt_logprobs] * len(following)
             answer.read([found for found in logprobs(rows, following, want) if found is not None])
             at += len(span.tokens)
-            piece = answer.end_of_prompt() if span.samples else None
-            if piece is not None:
+            output = answer.end_of_prompt() if span.samples else None
+            if output is not None:
                 self.remove(span.request_id)
-                news.append((span.request_id, piece))
+                news.append((span.request_id, output))
         return news
 
-    def _speak(self, spans: list[Span], logits: torch.Tensor) -> list[tuple[str, Piece]]:
-        """Sample a token for every span that wants one, and return the resulting pieces."""
+    def _speak(self, spans: list[Span], logits: torch.Tensor) -> list[tuple[str, GenerationOutput]]:
+        """Sample a token for every span that wants one, and return the resulting outputs."""
         states = [self._states[span.request_id] for span in spans]
         for span, state in zip(spans, states, strict=True):
             state.banned = self._answers[span.request_id].banned
         tokens, found = sample(logits, states)
-        news: list[tuple[str, Piece]] = []
+        news: list[tuple[str, GenerationOutput]] = []
         for span, token, logprob in zip(spans, tokens, found, strict=True):
             self.scheduler.advance(span.request_id, token)
-            piece = self._answers[span.request_id].push(token, logprob)
-            if piece is None:
+            output = self._answers[span.request_id].push(token, logprob)
+            if output is None:
                 continue
             news.append(
-                (span.request_id, replace(piece, cached_tokens=self.scheduler.cached(span.request_id)))
+                (span.request_id, replace(output, cached_tokens=self.scheduler.cached(span.request_id)))
             )
-            if piece.last:
+            if output.last:
                 self.remove(span.request_id)
         return news
 

@@ -9,13 +9,13 @@ import torch
 
 from llmlaunch.worker.engine import pooling
 from llmlaunch.worker.engine.batch_inference import BatchRunner, batches
-from llmlaunch.worker.errors import Lost
+from llmlaunch.worker.errors import OnDeviceLost
 
 
 class Embedder:
     """Embeds texts with one model."""
 
-    def __init__(self, model: Any, recipe: pooling.PoolingRecipe, lost: Lost) -> None:
+    def __init__(self, model: Any, recipe: pooling.PoolingRecipe, lost: OnDeviceLost) -> None:
         self.runner = BatchRunner(model, lost)
         self._recipe = recipe
         self.size = self._size()

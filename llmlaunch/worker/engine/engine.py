@@ -2,9 +2,9 @@
 
 ::
 
-    submit, cancel ──► inbox ──► [ thread: strategy.step() … ] ──► deliver([(sink, piece), …])
+    submit, cancel ──► inbox ──► [ thread: strategy.step() … ] ──► deliver([(sink, output), …])
 
-However a request ends (finished, cancelled, a failed step, shutdown), its sink gets exactly one last piece, and its row
+However a request ends (finished, cancelled, a failed step, shutdown), its sink gets exactly one last output, and its row
 in the cache is free.
 """
 
@@ -21,18 +21,18 @@ from llmlaunch.worker.errors import (
     ApiError,
     DeviceLostError,
     EngineFault,
-    Lost,
+    OnDeviceLost,
     QueueFull,
     Unavailable,
     first_line,
     reason,
 )
 from llmlaunch.worker.output.answer import AnswerBuilder
-from llmlaunch.worker.types import EngineLoad, FinishReason, GenerationRequest, Piece, Sink
+from llmlaunch.worker.types import EngineLoad, FinishReason, GenerationOutput, GenerationRequest, Sink
 
 log = logging.getLogger(__name__)
 
-Deliver = Callable[[list[tuple[Sink, Piece]]], None]
+Deliver = Callable[[list[tuple[Sink, GenerationOutput]]], None]
 
 
 class GenerationEngine:
@@ -45,7 +45,7 @@ class GenerationEngine:
         decode: Callable[[Sequence[int], bool], str],
         ends: frozenset[int],
         deliver: Deliver,
-        lost: Lost,
+        lost: OnDeviceLost,
         most: int = 1 << 30,
         before_step: Callable[[], None] = lambda: None,
     ) -> None:
@@ -150,11 +150,11 @@ class GenerationEngine:
         try:
             self._strategy.add(answer)
         except ApiError as error:
-            self._hand_out([(request_id, Piece(error=error))])
+            self._hand_out([(request_id, GenerationOutput(error=error))])
         except Exception as error:
             log.exception("request %s could not be accepted", request_id)
             fault = EngineFault(f"the engine could not accept the request: {error}")
-            self._hand_out([(request_id, Piece(error=fault))])
+            self._hand_out([(request_id, GenerationOutput(error=fault))])
 
     def _drop_cancelled(self) -> None:
         with self._lock:
@@ -163,19 +163,21 @@ class GenerationEngine:
         news = []
         for name in names:
             self._strategy.remove(name)
-            piece = Piece(finish=FinishReason.CANCELLED, completion_tokens=self._counts[name].count)
-            news.append((name, piece))
+            output = GenerationOutput(
+                finish=FinishReason.CANCELLED, completion_tokens=self._counts[name].count
+            )
+            news.append((name, output))
         self._hand_out(news)
 
-    def _hand_out(self, news: list[tuple[str, Piece]]) -> None:
-        bundle: list[tuple[Sink, Piece]] = []
+    def _hand_out(self, news: list[tuple[str, GenerationOutput]]) -> None:
+        bundle: list[tuple[Sink, GenerationOutput]] = []
         with self._lock:
-            for name, piece in news:
+            for name, output in news:
                 sink = self._pending.get(name)
                 if sink is None:
                     continue
-                bundle.append((sink, piece))
-                if piece.last:
+                bundle.append((sink, output))
+                if output.last:
                     del self._pending[name]
                     self._counts.pop(name, None)
                     self._cancelled.discard(name)
@@ -209,7 +211,7 @@ class GenerationEngine:
             names = list(self._pending) if self._stopping else list(self._counts)
         for name in names:
             self._strategy.remove(name)
-        self._hand_out([(name, Piece(error=error)) for name in names])
+        self._hand_out([(name, GenerationOutput(error=error)) for name in names])
 
 
 def _out_of_memory(error: Exception) -> bool:

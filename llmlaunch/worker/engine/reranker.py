@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from llmlaunch.worker.engine.batch_inference import BatchRunner, batches
-from llmlaunch.worker.errors import Lost, StartupError
+from llmlaunch.worker.errors import OnDeviceLost, StartupError
 from llmlaunch.worker.tokenization.tokenizer import Pair
 
 ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -20,7 +20,7 @@ ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 class Reranker:
     """Scores pairs of texts with one model."""
 
-    def __init__(self, model: Any, lost: Lost) -> None:
+    def __init__(self, model: Any, lost: OnDeviceLost) -> None:
         self.runner = BatchRunner(model, lost)
         self._activation = _activation(model.config)
 

@@ -69,7 +69,7 @@ def _reshape(raw: Tensor, states: Sequence[SamplingState]) -> Tensor:
     """Apply biases, penalties and bans. Rows without any are left unchanged."""
     shaped = raw
     for row, state in enumerate(states):
-        if not (state.rules.reshapes or state.banned or state.constraint):
+        if not (state.rules.changes_logits or state.banned or state.constraint):
             continue
         if shaped is raw:
             shaped = raw.clone()

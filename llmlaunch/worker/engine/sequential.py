@@ -22,7 +22,7 @@ from torch import Tensor
 from llmlaunch.worker.compute import device as devices
 from llmlaunch.worker.engine.sampler import SamplingState, sample
 from llmlaunch.worker.output.answer import AnswerBuilder
-from llmlaunch.worker.types import EngineLoad, Piece
+from llmlaunch.worker.types import EngineLoad, GenerationOutput
 
 NO_TOKEN = -1
 """Never sampled: passed to ``generate`` as its end token, because endings are decided here."""
@@ -66,7 +66,7 @@ class SequentialGeneration:
             kept = [answer for answer in self._waiting if answer.request.request_id != request_id]
             self._waiting = deque(kept)
 
-    def step(self) -> list[tuple[str, Piece]]:
+    def step(self) -> list[tuple[str, GenerationOutput]]:
         """Compute one token of the current request."""
         if self._current is None:
             self._begin(self._waiting.popleft())
@@ -82,12 +82,12 @@ class SequentialGeneration:
             raise RuntimeError("generate ended before the answer did")
         state.banned = answer.banned
         (token,), (logprob,) = sample(logits, [state])
-        piece = answer.push(token, logprob)
-        if piece is not None and piece.last:
+        output = answer.push(token, logprob)
+        if output is not None and output.last:
             self._end()
         else:
             talk.tokens.put(token)
-        return [(answer.request.request_id, piece)] if piece is not None else []
+        return [(answer.request.request_id, output)] if output is not None else []
 
     def recover(self) -> None:
         self._end()
@@ -104,7 +104,7 @@ class SequentialGeneration:
         self._state = SamplingState.of(
             answer.request.sampling, answer.request.prompt, answer.request.constraint
         )
-        arguments = (talk, answer.request.prompt, answer.request.ending.max_tokens)
+        arguments = (talk, answer.request.prompt, answer.request.stopping.max_tokens)
         threading.Thread(target=self._generate, args=arguments, name="generate", daemon=True).start()
 
     def _end(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from llmlaunch.worker.output.answer import AnswerBuilder
-from llmlaunch.worker.types import EngineLoad, Piece
+from llmlaunch.worker.types import EngineLoad, GenerationOutput
 
 
 class Strategy(Protocol):
@@ -27,8 +27,8 @@ class Strategy(Protocol):
         """Drop a request; it yields no further output."""
         ...
 
-    def step(self) -> list[tuple[str, Piece]]:
-        """Compute one step; return pieces by request id. May raise anything; the requests in it then fail."""
+    def step(self) -> list[tuple[str, GenerationOutput]]:
+        """Compute one step; return outputs by request id. May raise anything; the requests in it then fail."""
         ...
 
     def recover(self) -> None:

@@ -12,7 +12,7 @@ from llmlaunch.models.facts import ModelFacts
 from llmlaunch.worker.config import WorkerConfig
 from llmlaunch.worker.engine import pooling
 from llmlaunch.worker.engine.embedder import Embedder
-from llmlaunch.worker.errors import Lost
+from llmlaunch.worker.errors import OnDeviceLost
 from llmlaunch.worker.loading.types import LoadedEmbedder, ReportProgress
 from llmlaunch.worker.loading.weights import DEFAULT_CONTEXT, dtype_name, load_encoder
 
@@ -20,7 +20,12 @@ log = logging.getLogger(__name__)
 
 
 def load(
-    config: WorkerConfig, facts: ModelFacts, path: Path, device: str, progress: ReportProgress, lost: Lost
+    config: WorkerConfig,
+    facts: ModelFacts,
+    path: Path,
+    device: str,
+    progress: ReportProgress,
+    lost: OnDeviceLost,
 ) -> LoadedEmbedder:
     """Load the model in ``path`` onto ``device``, with its tokenizer and pooling."""
     began = time.perf_counter()

@@ -18,7 +18,7 @@ from llmlaunch.worker.engine.batching import ContinuousBatching
 from llmlaunch.worker.engine.engine import Deliver, GenerationEngine
 from llmlaunch.worker.engine.strategy import Strategy
 from llmlaunch.worker.engine.structured_output import GrammarCompiler
-from llmlaunch.worker.errors import Lost
+from llmlaunch.worker.errors import OnDeviceLost
 from llmlaunch.worker.kv import graphs, memory
 from llmlaunch.worker.kv.cache import ATTENTION
 from llmlaunch.worker.loading import placement, quantised
@@ -38,7 +38,7 @@ def load(
     device: str,
     progress: ReportProgress,
     deliver: Deliver,
-    lost: Lost,
+    lost: OnDeviceLost,
 ) -> LoadedGenerator:
     """Load the model in ``path`` onto ``device``, with its tokenizer, and start its engine."""
     began = time.perf_counter()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from llmlaunch.models.facts import ModelKind
 from llmlaunch.worker.compute import lean_imports
 from llmlaunch.worker.config import WorkerConfig
-from llmlaunch.worker.errors import Lost, StartupError
+from llmlaunch.worker.errors import OnDeviceLost, StartupError
 from llmlaunch.worker.loading.locate import locate
 from llmlaunch.worker.loading.types import Loaded, ReportProgress
 
@@ -52,7 +52,7 @@ def prepare(config: WorkerConfig, progress: ReportProgress) -> Path:
     return convert.safetensors(path, progress)
 
 
-def load(config: WorkerConfig, progress: ReportProgress, deliver: Deliver, lost: Lost) -> Loaded:
+def load(config: WorkerConfig, progress: ReportProgress, deliver: Deliver, lost: OnDeviceLost) -> Loaded:
     """Load the model and start its engine. Takes seconds to minutes; meant for a thread of its own.
 
     ``lost`` is called, from any thread, when the device can no longer be used.

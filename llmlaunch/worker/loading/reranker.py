@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification
 from llmlaunch.models.facts import ModelFacts
 from llmlaunch.worker.config import WorkerConfig
 from llmlaunch.worker.engine.reranker import Reranker
-from llmlaunch.worker.errors import Lost, StartupError
+from llmlaunch.worker.errors import OnDeviceLost, StartupError
 from llmlaunch.worker.loading.types import LoadedReranker, ReportProgress
 from llmlaunch.worker.loading.weights import DEFAULT_CONTEXT, dtype_name, load_encoder
 
@@ -19,7 +19,12 @@ log = logging.getLogger(__name__)
 
 
 def load(
-    config: WorkerConfig, facts: ModelFacts, path: Path, device: str, progress: ReportProgress, lost: Lost
+    config: WorkerConfig,
+    facts: ModelFacts,
+    path: Path,
+    device: str,
+    progress: ReportProgress,
+    lost: OnDeviceLost,
 ) -> LoadedReranker:
     """Load the cross-encoder in ``path`` onto ``device``. Raises StartupError if it has more than one label."""
     began = time.perf_counter()

@@ -251,7 +251,7 @@ def test_strict_seeds_give_the_same_bits_alone_and_in_a_crowd(dtype: torch.dtype
         run.add(asked)
         found: list[tuple[int, float]] = []
         while run.strategy.busy:
-            for name, piece in run.step():
-                found += [(entry.token, entry.logprob) for entry in piece.logprobs if name == "x"]
+            for name, output in run.step():
+                found += [(entry.token, entry.logprob) for entry in output.logprobs if name == "x"]
         told.append(found)
     assert told[0] == told[1]

@@ -22,7 +22,7 @@ from llmlaunch.worker.loading.types import LoadedGenerator
 from llmlaunch.worker.output.answer import AnswerBuilder
 from llmlaunch.worker.state import WorkerState
 from llmlaunch.worker.tokenization.tokenizer import Tokenizer
-from llmlaunch.worker.types import EngineLoad, Piece, TokenLogprob
+from llmlaunch.worker.types import EngineLoad, GenerationOutput, TokenLogprob
 from tests.unit.worker import tiny
 
 FAULT = "\x00"
@@ -54,19 +54,19 @@ class Script:
     def remove(self, request_id: str) -> None:
         self._running.pop(request_id, None)
 
-    def step(self) -> list[tuple[str, Piece]]:
+    def step(self) -> list[tuple[str, GenerationOutput]]:
         news = []
         for name, (answer, tokens) in list(self._running.items()):
             token = tokens.pop(0)
             if token < 0:
                 self.remove(name)
-                news.append((name, Piece(error=EngineFault("the engine failed"))))
+                news.append((name, GenerationOutput(error=EngineFault("the engine failed"))))
                 continue
             wants = answer.request.sampling.logprobs is not None
-            piece = answer.push(token, TokenLogprob(token, -0.5) if wants else None)
-            if piece is not None:
-                news.append((name, piece))
-                if piece.last:
+            output = answer.push(token, TokenLogprob(token, -0.5) if wants else None)
+            if output is not None:
+                news.append((name, output))
+                if output.last:
                     self.remove(name)
         return news
 

@@ -15,7 +15,13 @@ from llmlaunch.worker.errors import DeviceLostError
 from llmlaunch.worker.kv.cache import ATTENTION
 from llmlaunch.worker.kv.types import Capacity
 from llmlaunch.worker.output.answer import AnswerBuilder
-from llmlaunch.worker.types import Ending, FinishReason, GenerationRequest, Piece, Sampling
+from llmlaunch.worker.types import (
+    FinishReason,
+    GenerationOutput,
+    GenerationRequest,
+    Sampling,
+    StoppingCriteria,
+)
 
 VOCABULARY = 97
 END = 1
@@ -88,7 +94,7 @@ def request(
     name: str, prompt: Sequence[int], new: int = 8, *, ends: bool = False, after: str = "", **sampling: Any
 ) -> GenerationRequest:
     rules = Sampling(**({"temperature": 0.0} | sampling))
-    ending = Ending(max_tokens=new, ignore_eos=not ends)
+    ending = StoppingCriteria(max_tokens=new, ignore_eos=not ends)
     return GenerationRequest(name, tuple(prompt), rules, ending, after=after)
 
 
@@ -110,7 +116,7 @@ class Run:
     def __init__(self, strategy: Any) -> None:
         self.strategy = strategy
         self.tokens: dict[str, list[int]] = {}
-        self.last: dict[str, Piece] = {}
+        self.last: dict[str, GenerationOutput] = {}
 
     def add(self, asked: GenerationRequest) -> None:
         self.tokens[asked.request_id] = []
@@ -118,15 +124,15 @@ class Run:
 
     def cancel(self, name: str) -> None:
         self.strategy.remove(name)
-        self.last[name] = Piece(finish=FinishReason.CANCELLED)
+        self.last[name] = GenerationOutput(finish=FinishReason.CANCELLED)
 
-    def step(self) -> list[tuple[str, Piece]]:
-        news: list[tuple[str, Piece]] = self.strategy.step()
-        for name, piece in news:
+    def step(self) -> list[tuple[str, GenerationOutput]]:
+        news: list[tuple[str, GenerationOutput]] = self.strategy.step()
+        for name, output in news:
             assert name not in self.last, f"news of {name} after its end"
-            self.tokens[name] += piece.tokens
-            if piece.last:
-                self.last[name] = piece
+            self.tokens[name] += output.tokens
+            if output.last:
+                self.last[name] = output
         return news
 
     def finish(self, most: int = 2000) -> None:

@@ -17,7 +17,7 @@ from llmlaunch.worker.api.responses.writer import ItemWriter
 from llmlaunch.worker.background import check_abandoned
 from llmlaunch.worker.errors import ApiError, BadRequest, ContextOverflow
 from llmlaunch.worker.loading.types import LoadedGenerator
-from llmlaunch.worker.types import FinishReason, GenerationRequest, Piece
+from llmlaunch.worker.types import FinishReason, GenerationOutput, GenerationRequest
 
 NAMES = {
     "messages": "input",
@@ -149,14 +149,14 @@ def _renamed(error: BadRequest) -> BadRequest:
 async def whole(call: ResponseCall, inflight: InflightRequests) -> dict[str, Any]:
     """The response object, once the answer is complete."""
     answer, writer = chat.ChatAnswer(call.chat), ItemWriter(_id)
-    async for _, piece in inflight.pieces():
-        for _ in _news(call, answer, writer, piece):
+    async for _, output in inflight.outputs():
+        for _ in _news(call, answer, writer, output):
             pass
     return _end(call, answer, writer)
 
 
 async def events(
-    call: ResponseCall, inflight: InflightRequests, first: tuple[int, Piece] | None
+    call: ResponseCall, inflight: InflightRequests, first: tuple[int, GenerationOutput] | None
 ) -> AsyncIterator[bytes]:
     """Server-sent events, named and numbered: created, the events of each item, and the whole response at the end."""
     number = 0
@@ -187,13 +187,13 @@ async def events(
 
 
 def _news(
-    call: ResponseCall, answer: chat.ChatAnswer, writer: ItemWriter, piece: Piece
+    call: ResponseCall, answer: chat.ChatAnswer, writer: ItemWriter, output: GenerationOutput
 ) -> list[dict[str, Any]]:
-    call.chat.usage.take(0, 0, piece)
-    delta = answer.take(piece)
-    told = chat.logprobs_of(call.chat, piece.logprobs)
+    call.chat.usage.take(0, 0, output)
+    delta = answer.take(output)
+    told = chat.logprobs_of(call.chat, output.logprobs)
     events = list(writer.take(delta, told["content"] if told else []))
-    return events + (list(writer.end(_status(answer))) if piece.last else [])
+    return events + (list(writer.end(_status(answer))) if output.last else [])
 
 
 def _status(answer: chat.ChatAnswer) -> str:

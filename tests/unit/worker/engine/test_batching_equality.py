@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from llmlaunch.worker.engine import batching_support
-from llmlaunch.worker.types import Piece
+from llmlaunch.worker.types import GenerationOutput
 from tests.unit.worker import tiny
 
 KINDS = sorted(tiny.SETTINGS)
@@ -131,10 +131,10 @@ def test_logprobs_of_prompts_are_the_models_also_in_pieces_and_in_a_crowd() -> N
     asked = crowd[0] + crowd[1]
     for name, new in (("reads and answers", 3), ("only reads", 0)):
         run.add(replace(tiny.request(name, asked, new), prompt_logprobs=2))
-    first: dict[str, Piece] = {}
+    first: dict[str, GenerationOutput] = {}
     while run.strategy.busy:
-        for name, piece in run.step():
-            first.setdefault(name, piece)
+        for name, output in run.step():
+            first.setdefault(name, output)
     with torch.inference_mode():
         model.set_attn_implementation("eager")
         expected = model(torch.tensor([asked])).logits[0].log_softmax(-1)

@@ -176,14 +176,14 @@ class Play:
         asked = tiny.request(name, known.prompt, new)
         expected = known.answer[:new]
         if kind == "open":  # nobody bounded it: it may be sent back to make room
-            asked = replace(asked, ending=replace(asked.ending, open=True))
+            asked = replace(asked, stopping=replace(asked.stopping, open_ended=True))
         elif kind == "seeded":  # greedy all the same
             asked = replace(asked, sampling=replace(asked.sampling, seed=which))
         elif kind == "reader":
             asked = replace(asked, prompt_logprobs=1)
         elif kind == "ends":
             token = known.answer[extra]
-            asked = replace(asked, ending=replace(asked.ending, stop_token_ids=frozenset({token})))
+            asked = replace(asked, stopping=replace(asked.stopping, stop_token_ids=frozenset({token})))
             # The stop token itself is not part of the answer.
             expected = expected[: expected.index(token)] if token in expected else expected
         elif kind in ("dice", "bent"):

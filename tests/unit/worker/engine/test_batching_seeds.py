@@ -13,7 +13,7 @@ from llmlaunch.worker.engine import batching, scheduler
 from llmlaunch.worker.engine.batching import ContinuousBatching
 from llmlaunch.worker.kv.cache import ATTENTION
 from llmlaunch.worker.kv.types import Capacity
-from llmlaunch.worker.types import GenerationRequest, Piece
+from llmlaunch.worker.types import GenerationOutput, GenerationRequest
 from tests.unit.worker import tiny
 
 RULES: dict[str, Any] = {"temperature": 1.0, "top_p": 0.9, "seed": 11, "logprobs": 2}
@@ -30,9 +30,9 @@ def _told(strategy: ContinuousBatching, asked: GenerationRequest, crowd: int) ->
     run.add(asked)
     told: list[tuple[int, float]] = []
     while asked.request_id not in run.last:
-        for name, piece in run.step():
+        for name, output in run.step():
             if name == asked.request_id:
-                told += [(entry.token, entry.logprob) for entry in piece.logprobs]
+                told += [(entry.token, entry.logprob) for entry in output.logprobs]
     run.finish()
     return told
 
@@ -74,7 +74,7 @@ def test_the_requests_beside_a_strict_one_are_answered_as_ever() -> None:
 
 
 def _open(asked: GenerationRequest) -> GenerationRequest:
-    return replace(asked, ending=replace(asked.ending, open=True))
+    return replace(asked, stopping=replace(asked.stopping, open_ended=True))
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -102,13 +102,13 @@ def test_prompts_that_are_read_are_read_once_even_where_room_is_short(
     model = tiny.model("Llama")
     model.set_attn_implementation(ATTENTION)
     run = tiny.Run(ContinuousBatching(model, Capacity(rows=4, columns=64, tokens=100)))
-    first: dict[str, Piece] = {}
+    first: dict[str, GenerationOutput] = {}
     for at in range(5):
         asked = _open(tiny.request(f"r{at}", [at + 3] * 8, 40))
         run.add(replace(asked, prompt_logprobs=0) if at % 2 else asked)
     while run.strategy.busy:
-        for name, piece in run.step():
-            first.setdefault(name, piece)
-            assert piece is first[name] or not piece.prompt_logprobs
+        for name, output in run.step():
+            first.setdefault(name, output)
+            assert output is first[name] or not output.prompt_logprobs
     assert [len(first[f"r{at}"].prompt_logprobs) for at in range(5)] == [0, 7, 0, 7, 0]
     assert all(len(tokens) == 40 for tokens in run.tokens.values())

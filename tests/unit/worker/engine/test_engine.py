@@ -1,4 +1,4 @@
-"""The engine's thread: one last piece for every request, whatever happens."""
+"""The engine's thread: one last output for every request, whatever happens."""
 
 from __future__ import annotations
 
@@ -8,9 +8,16 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from llmlaunch.worker.engine.engine import GenerationEngine
-from llmlaunch.worker.errors import ApiError, DeviceLostError, EngineFault, Lost, QueueFull, Unavailable
+from llmlaunch.worker.errors import (
+    ApiError,
+    DeviceLostError,
+    EngineFault,
+    OnDeviceLost,
+    QueueFull,
+    Unavailable,
+)
 from llmlaunch.worker.output.answer import AnswerBuilder
-from llmlaunch.worker.types import EngineLoad, Piece, Sink
+from llmlaunch.worker.types import EngineLoad, GenerationOutput, Sink
 from tests.support.waiting import wait_until
 from tests.unit.worker import tiny
 
@@ -38,16 +45,16 @@ class Counting:
     def remove(self, request_id: str) -> None:
         self.answers.pop(request_id, None)
 
-    def step(self) -> list[tuple[str, Piece]]:
+    def step(self) -> list[tuple[str, GenerationOutput]]:
         if self.fault is not None:
             fault, self.fault = self.fault, None
             raise fault
         news = []
         for name, answer in list(self.answers.items()):
-            piece = answer.push(5, None)
-            if piece is not None:
-                news.append((name, piece))
-                if piece.last:
+            output = answer.push(5, None)
+            if output is not None:
+                news.append((name, output))
+                if output.last:
                     del self.answers[name]
         return news
 
@@ -65,19 +72,19 @@ class Heard:
     """What came of each request."""
 
     def __init__(self) -> None:
-        self.pieces: dict[str, list[Piece]] = {}
+        self.outputs: dict[str, list[GenerationOutput]] = {}
 
     def sink(self, name: str) -> Sink:
-        self.pieces[name] = []
-        return self.pieces[name].append
+        self.outputs[name] = []
+        return self.outputs[name].append
 
     def over(self, name: str) -> bool:
-        return bool(self.pieces[name]) and self.pieces[name][-1].last
+        return bool(self.outputs[name]) and self.outputs[name][-1].last
 
-    def end(self, name: str) -> Piece:
+    def end(self, name: str) -> GenerationOutput:
         wait_until(lambda: self.over(name), 10, f"{name} ends")
-        assert sum(piece.last for piece in self.pieces[name]) == 1
-        return self.pieces[name][-1]
+        assert sum(output.last for output in self.outputs[name]) == 1
+        return self.outputs[name][-1]
 
 
 @pytest.fixture
@@ -90,7 +97,7 @@ def heard() -> Heard:
     return Heard()
 
 
-def started(strategy: Counting, lost: Lost) -> GenerationEngine:
+def started(strategy: Counting, lost: OnDeviceLost) -> GenerationEngine:
     made = GenerationEngine(
         strategy,
         decode=lambda tokens, _: tiny.decode(tokens),
@@ -110,9 +117,9 @@ def engine(strategy: Counting) -> Iterator[GenerationEngine]:
     made.stop()
 
 
-def hand_over(bundle: list[tuple[Sink, Piece]]) -> None:
-    for sink, piece in bundle:
-        sink(piece)
+def hand_over(bundle: list[tuple[Sink, GenerationOutput]]) -> None:
+    for sink, output in bundle:
+        sink(output)
 
 
 def submit(
@@ -124,13 +131,13 @@ def submit(
 def test_an_answer_comes_whole(engine: GenerationEngine, heard: Heard) -> None:
     submit(engine, heard, "a", 4)
     assert heard.end("a").completion_tokens == 4
-    assert "".join(piece.text for piece in heard.pieces["a"]) == "5555"
+    assert "".join(output.text for output in heard.outputs["a"]) == "5555"
     assert engine.pending == 0
 
 
 def test_a_cancelled_request_ends_at_once(engine: GenerationEngine, heard: Heard) -> None:
     submit(engine, heard, "a", 10**9)
-    wait_until(lambda: heard.pieces["a"], 10)
+    wait_until(lambda: heard.outputs["a"], 10)
     engine.cancel("a")
     assert heard.end("a").finish == "cancelled"
     engine.cancel("a")
@@ -158,7 +165,7 @@ def test_a_fault_fails_those_it_hit_and_nobody_else(
 ) -> None:
     submit(engine, heard, "a", 10**9)
     submit(engine, heard, "b", 10**9)
-    wait_until(lambda: heard.pieces["a"] and heard.pieces["b"], 10)
+    wait_until(lambda: heard.outputs["a"] and heard.outputs["b"], 10)
     strategy.fault = fault
     for name in "ab":
         error = heard.end(name).error
@@ -217,7 +224,7 @@ def test_where_nothing_can_be_computed_any_more_all_are_told_and_the_engine_ends
     engine = started(strategy, told.append)
     for name in "ab":
         submit(engine, heard, name, 10**9)
-    wait_until(lambda: heard.pieces["a"] and heard.pieces["b"], 10)
+    wait_until(lambda: heard.outputs["a"] and heard.outputs["b"], 10)
     strategy.refusal = refusal
     strategy.fault = RuntimeError("CUDA error: an illegal memory access was encountered")
     for name in "ab":
@@ -237,17 +244,17 @@ def test_any_history_ends_every_request_once(
     actions: list[Callable[[str], None]] = [
         lambda name: submit(engine, heard, name, chance.randint(1, 50)),
         lambda name: submit(engine, heard, name, 10**9, prompt=(chance.choice((0, 5)),)),
-        lambda name: engine.cancel(chance.choice(sorted(heard.pieces) or ["x"])),
+        lambda name: engine.cancel(chance.choice(sorted(heard.outputs) or ["x"])),
         lambda name: setattr(strategy, "fault", chance.choice((None, RuntimeError("x"), None))),
     ]
     for at in range(400):
         if engine.pending < 50:
             chance.choice(actions)(f"r{at}")
         else:
-            engine.cancel(sorted(name for name in heard.pieces if not heard.over(name))[0])
+            engine.cancel(sorted(name for name in heard.outputs if not heard.over(name))[0])
             wait_until(lambda: engine.pending < 50, 10)
-    for name in sorted(heard.pieces):
+    for name in sorted(heard.outputs):
         engine.cancel(name)
-    for name in heard.pieces:
+    for name in heard.outputs:
         heard.end(name)
     assert engine.pending == 0

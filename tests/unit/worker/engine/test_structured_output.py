@@ -15,7 +15,7 @@ from llmlaunch.worker.api.response_format import asked, wanted
 from llmlaunch.worker.engine.structured_output import GrammarCompiler, GrammarMatcher
 from llmlaunch.worker.errors import BadRequest
 from llmlaunch.worker.tokenization.tokenizer import Tokenizer
-from llmlaunch.worker.types import Ending, GenerationRequest, Sampling
+from llmlaunch.worker.types import GenerationRequest, Sampling, StoppingCriteria
 from tests.unit.worker import tiny
 
 PERSON = {
@@ -76,8 +76,12 @@ def test_answers_have_the_form(
         constraint = made(grammars, asked_for)
         rules = Sampling(temperature=1.5, seed=seed)
         # Beside one that has no form, and with endings that must not break the form.
-        run.add(GenerationRequest(f"free{seed}", (5, 6), Sampling(seed=seed), Ending(20, ignore_eos=True)))
-        ending = Ending(200, min_tokens=50, ignore_eos=True)
+        run.add(
+            GenerationRequest(
+                f"free{seed}", (5, 6), Sampling(seed=seed), StoppingCriteria(20, ignore_eos=True)
+            )
+        )
+        ending = StoppingCriteria(200, min_tokens=50, ignore_eos=True)
         run.add(GenerationRequest(f"bound{seed}", (5, 6), rules, ending, constraint=constraint))
     run.finish()
     for seed in range(6):
@@ -91,7 +95,7 @@ def test_json_objects_are_objects(grammars: GrammarCompiler, tokenizer: Tokenize
     """They may be long; so far as they went they are the beginning of one."""
     run = tiny.Run(tiny.batching(tiny.fresh("Llama", vocab_size=259), rows=2, columns=256))
     constraint = made(grammars, body(response_format={"type": "json_object"}))
-    run.add(GenerationRequest("a", (5,), Sampling(seed=1), Ending(200), constraint=constraint))
+    run.add(GenerationRequest("a", (5,), Sampling(seed=1), StoppingCriteria(200), constraint=constraint))
     run.finish()
     text = tokenizer.decode(run.tokens["a"])
     assert text.lstrip().startswith("{")
