@@ -118,7 +118,7 @@ def _check_tokenizer(model: ModelSpec, facts: ModelFacts) -> None:
 
 def _inventory(gpus: str | None, env: Mapping[str, str]) -> Inventory:
     if gpus is None:
-        from llmlaunch.hardware.nvml import probe
+        from llmlaunch.hardware.inventory import probe
 
         return probe(env)
     from llmlaunch.hardware.simulated import from_spec

@@ -34,7 +34,7 @@ def gpus(
 
     A machine without a GPU or a driver is a plain statement, and no error.
     """
-    from llmlaunch.hardware.nvml import probe
+    from llmlaunch.hardware.inventory import probe
 
     inventory = probe()
     owners = _owners(inventory)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from llmlaunch.hardware.types import Inventory
 
 if TYPE_CHECKING:
-    from llmlaunch.hardware.nvml import Sampler
+    from llmlaunch.hardware.inventory import Sampler
 
 _FRESH_S = 0.5
 _PATIENCE_S = 5.0
@@ -44,7 +44,7 @@ class GpuMemory:
 
     def _sample(self) -> Inventory:
         if self._sampler is None:
-            from llmlaunch.hardware.nvml import Sampler
+            from llmlaunch.hardware.inventory import Sampler
 
             self._sampler = Sampler()
         return self._sampler.sample()

@@ -20,8 +20,8 @@ from tests.support.waiting import wait_until
 MIB = 1 << 20
 PROBE = """
 import json
-from llmlaunch.hardware import nvml, simulated
-print(json.dumps(simulated.to_json(nvml.probe())))
+from llmlaunch.hardware import inventory, simulated
+print(json.dumps(simulated.to_json(inventory.probe())))
 """
 
 
@@ -212,18 +212,12 @@ def test_a_mask_limits_what_may_be_used(mock_nvml: MockNvml) -> None:
     assert "hidden by the device mask" in gpus_command(mock_nvml, extra={"CUDA_VISIBLE_DEVICES": "GPU-1111"})
 
 
-def test_free_bytes_asks_gpus_and_instances_and_skips_the_rest(mock_nvml: MockNvml) -> None:
-    mock_nvml.write("gpu uuid=GPU-a total=1000 reserved=100 used=200\nmig gpu=0 uuid=MIG-a total=500\n")
-    code = "from llmlaunch.hardware.nvml import free_bytes; print(free_bytes(['GPU-a', 'MIG-a', 'GPU-gone']))"
-    assert python(mock_nvml, code).strip() == str({"GPU-a": 700 * MIB, "MIG-a": 500 * MIB})
-
-
 def test_the_sampler_sees_changes_and_survives_the_driver(mock_nvml: MockNvml) -> None:
     """A driver that goes away and comes back, as after a reset: the same sampler sees it again."""
     code = """
 import os
 from pathlib import Path
-from llmlaunch.hardware.nvml import Sampler
+from llmlaunch.hardware.inventory import Sampler
 file = Path(os.environ["MOCK_NVML"])
 with Sampler() as sampler:
     for text in (

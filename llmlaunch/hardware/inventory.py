@@ -1,0 +1,241 @@
+"""The machine's NVIDIA GPUs as an inventory, made of NVML's answers.
+
+NVML numbers GPUs in PCI bus order and ignores device masks. What one GPU or one driver cannot tell becomes None, a GPU
+that fails becomes a row that says so, and a machine without a driver becomes an empty inventory with a note: nothing
+in here raises.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from llmlaunch.hardware import nvml
+from llmlaunch.hardware.device_mask import visible
+from llmlaunch.hardware.types import Gpu, GpuProcess, Inventory, Link, LinkKind, MigDevice
+
+_UNLISTED_BYTES = 1 << 30
+"""With this much in use an empty process list means that the list is not for us, as in containers. Older drivers count
+their own share, up to some 750 MiB, as used."""
+_LINK_KINDS = {
+    0: LinkKind.BOARD,
+    10: LinkKind.SWITCH,
+    20: LinkKind.MULTI_SWITCH,
+    30: LinkKind.HOST_BRIDGE,
+    40: LinkKind.NODE,
+    50: LinkKind.SYSTEM,
+}
+"""By nvmlGpuTopologyLevel_t."""
+_PROBE_DEADLINE_S = 60.0
+"""The first call may have to wake every GPU of a box, which takes seconds each without persistence mode."""
+_lock = threading.RLock()
+
+
+def probe(env: Mapping[str, str] = os.environ, patience_s: float = _PROBE_DEADLINE_S) -> Inventory:
+    """One look at the machine. Never raises: what is missing is said in ``Inventory.note``.
+
+    ``env`` holds the device mask that the program was started with. A driver in trouble may never answer, and a call
+    into it cannot be interrupted, not even by Ctrl-C: after ``patience_s`` seconds it is left alone in its thread.
+    """
+    found: list[Inventory] = []
+
+    def look() -> None:
+        with Sampler(env) as sampler:
+            found.append(sampler.sample())
+
+    looking = threading.Thread(target=look, name="nvml", daemon=True)
+    looking.start()
+    looking.join(patience_s)
+    return found[0] if found else Inventory(note=f"the NVIDIA driver did not answer within {patience_s:g} s")
+
+
+class Sampler:
+    """Looks at the machine again and again, with NVML kept initialised (a start costs tens of milliseconds).
+
+    Links are read once per set of GPUs. When the driver goes away, the next sample starts NVML anew.
+    """
+
+    def __init__(self, env: Mapping[str, str] = os.environ) -> None:
+        self._env = dict(env)
+        self._started = False
+        self._known_links: tuple[tuple[str, ...], tuple[Link, ...]] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let NVML go. Safe to call twice; the next sample starts it again."""
+        with _lock:
+            if self._started:
+                self._started = False
+                nvml.stop()
+
+    def sample(self) -> Inventory:
+        """The machine now. Never raises."""
+        with _lock:
+            fresh = not self._started
+            inventory, sound = self._try()
+            if not sound:
+                self.close()
+                if not fresh:
+                    inventory, sound = self._try()
+                    if not sound:
+                        self.close()
+            return inventory
+
+    def _try(self) -> tuple[Inventory, bool]:
+        """An inventory, and whether NVML still works as it should."""
+        if not self._started:
+            note = nvml.start()
+            if note:
+                return Inventory(note=note), False
+            self._started = True
+        try:
+            count = nvml.gpu_count()
+        except nvml.NVMLError as error:
+            return Inventory(note=nvml.message(error)), False
+        rows = [_row(index) for index in range(count)]
+        gpus = tuple(row.gpu for row in rows)
+        allowed, remark = visible(gpus, self._env)
+        notes = [remark, *_remarks(gpus)]
+        inventory = Inventory(
+            gpus=gpus,
+            links=self._links_between(rows),
+            driver=nvml.driver_version(),
+            cuda=nvml.cuda_version(),
+            note="; ".join(note for note in notes if note),
+            visible=allowed,
+        )
+        return inventory, not gpus or any(not gpu.lost for gpu in gpus)
+
+    def _links_between(self, rows: list[_Row]) -> tuple[Link, ...]:
+        alive = [row for row in rows if not row.gpu.lost]
+        key = tuple(row.gpu.uuid for row in alive)
+        if self._known_links is None or self._known_links[0] != key:
+            self._known_links = (key, _links(alive))
+        return self._known_links[1]
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    gpu: Gpu
+    handle: Any
+
+
+def _remarks(gpus: tuple[Gpu, ...]) -> list[str]:
+    if not gpus:
+        return ["the NVIDIA driver works but shows no GPU"]
+    if any(gpu.processes is None and not gpu.lost for gpu in gpus):
+        return ["the driver does not list the processes on every GPU here, as is usual in a container"]
+    return []
+
+
+def _row(index: int) -> _Row:
+    uuid, name, bus, handle = f"unknown-{index}", "", "", None
+    try:
+        handle = nvml.handle_by_index(index)
+        uuid = nvml.uuid(handle) or uuid
+        name = nvml.name(handle) or "unknown GPU"
+        bus = nvml.pci_bus(handle)
+        return _Row(_gpu(index, uuid, name, bus, handle), handle)
+    except nvml.NVMLError as error:
+        # Beside a GPU that is gone, only its memory can end up here: without it there is nothing to plan with.
+        why = str(error) if handle is None or nvml.gpu_gone(error) else f"no memory figures: {error}"
+        gone = Gpu(index, uuid, name or "unknown GPU", bus, 0, 0, 0, 0, processes=None, lost=why)
+        return _Row(gone, handle)
+
+
+def _gpu(index: int, uuid: str, name: str, bus: str, handle: Any) -> Gpu:
+    memory = nvml.memory(handle)
+    instances = nvml.mig_handles(handle)
+    return Gpu(
+        index=index,
+        uuid=uuid,
+        name=name,
+        pci_bus=bus,
+        total_bytes=memory.total,
+        reserved_bytes=memory.reserved,
+        used_bytes=memory.used,
+        free_bytes=memory.free,
+        utilisation=nvml.utilisation(handle),
+        temperature=nvml.temperature(handle),
+        power_watts=nvml.power_watts(handle),
+        power_limit_watts=nvml.power_limit_watts(handle),
+        compute_capability=nvml.compute_capability(handle),
+        mig_enabled=instances is not None,
+        mig=tuple(mig for item in instances or [] if (mig := _mig(item)) is not None),
+        processes=_processes([handle, *(instances or [])], memory.used),
+    )
+
+
+def _mig(handle: Any) -> MigDevice | None:
+    uuid, memory = nvml.uuid(handle), nvml.mig_memory(handle)
+    if uuid is None or memory is None:
+        return None
+    name = nvml.name(handle) or "MIG device"
+    gpu_instance, compute_instance = nvml.mig_place(handle)
+    return MigDevice(
+        uuid=uuid,
+        name=name,
+        total_bytes=memory.total,
+        free_bytes=memory.free,
+        used_bytes=memory.used,
+        gpu_instance=gpu_instance,
+        compute_instance=compute_instance,
+    )
+
+
+def _processes(handles: list[Any], used: int) -> tuple[GpuProcess, ...] | None:
+    lists = [rows for handle in handles for rows in nvml.running_processes(handle) if rows is not None]
+    if not lists:
+        return None
+    found: dict[int, int | None] = {}
+    for pid, value in (row for rows in lists for row in rows):
+        known = found.get(pid)
+        # A process that computes and draws, or holds several instances, stands in several lists.
+        found[pid] = known if value is None else max(value, known or 0)
+    if not found and used >= _UNLISTED_BYTES:
+        return None
+    return tuple(GpuProcess(pid, found[pid], _process_name(pid)) for pid in sorted(found))
+
+
+def _process_name(pid: int) -> str:
+    """Empty when the pid is not visible here: another user's, or of another pid namespace."""
+    import psutil
+
+    try:
+        return str(psutil.Process(pid).name())
+    except (psutil.Error, ValueError):
+        return ""
+
+
+def _links(rows: list[_Row]) -> tuple[Link, ...]:
+    lanes = [nvml.nvlink_lanes(row.handle) for row in rows]
+    buses = {row.gpu.pci_bus.lower() for row in rows}
+    return tuple(
+        _link(a, b, lanes[i], lanes[j], buses)
+        for i, a in enumerate(rows)
+        for j, b in enumerate(rows[i + 1 :], start=i + 1)
+    )
+
+
+def _link(a: _Row, b: _Row, lanes_a: Counter[str], lanes_b: Counter[str], buses: set[str]) -> Link:
+    direct = lanes_a[b.gpu.pci_bus.lower()]
+    if direct:
+        return Link(a.gpu.uuid, b.gpu.uuid, LinkKind.NVLINK, direct)
+    if nvml.nvlink_between(a.handle, b.handle):
+        to_switch = [sum(n for bus, n in lanes.items() if bus not in buses) for lanes in (lanes_a, lanes_b)]
+        return Link(a.gpu.uuid, b.gpu.uuid, LinkKind.NVLINK, min(to_switch))
+    level = nvml.common_ancestor(a.handle, b.handle)
+    return Link(
+        a.gpu.uuid,
+        b.gpu.uuid,
+        LinkKind.UNKNOWN if level is None else _LINK_KINDS.get(level, LinkKind.UNKNOWN),
+    )
