@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from llmlaunch.common.addresses import overlap
 from llmlaunch.manifest.schema import ApiPart, ControllerPart, ModelPart
 from llmlaunch.manifest.types import DEFAULT_API_PORT, DEFAULT_CONTROLLER_PORT, EngineName
-from llmlaunch.manifest.yaml_tree import Path, YamlDocument
+from llmlaunch.manifest.yaml_document import Path, YamlDocument
 
 Home = Callable[[str], Path]
 """Key → where its value stands: in the model, or under defaults."""

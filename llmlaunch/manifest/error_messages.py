@@ -9,7 +9,8 @@ from pydantic import BaseModel
 
 from llmlaunch.common.spelling import nearest
 from llmlaunch.manifest.schema import DefaultsPart, ModelPart
-from llmlaunch.manifest.yaml_tree import Path, YamlDocument, typed
+from llmlaunch.manifest.yaml_document import Path, YamlDocument
+from llmlaunch.manifest.yaml_scalars import typed
 
 _EXPECTED = {
     "string_type": "text",

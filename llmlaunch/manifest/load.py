@@ -10,7 +10,9 @@ from llmlaunch.errors import ManifestError, Problem
 from llmlaunch.manifest.file import MAX_BYTES, read_bytes
 from llmlaunch.manifest.reader import Reader
 from llmlaunch.manifest.types import Manifest
-from llmlaunch.manifest.yaml_tree import YamlDocument, read, too_large
+from llmlaunch.manifest.yaml_document import YamlDocument
+from llmlaunch.manifest.yaml_nodes import too_large
+from llmlaunch.manifest.yaml_tree import read
 
 
 def load(path: str | Path, env: Mapping[str, str]) -> Manifest:

@@ -25,7 +25,7 @@ from llmlaunch.manifest.types import (
     Restarts,
     Source,
 )
-from llmlaunch.manifest.yaml_tree import Path, YamlDocument
+from llmlaunch.manifest.yaml_document import Path, YamlDocument
 
 PartType = TypeVar("PartType", bound=BaseModel)
 Wrong = frozenset[str]

@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from llmlaunch.common.deployment_name import PATTERN, RULE, is_deployment_name
 from llmlaunch.manifest import devices, resolve, sizes
 from llmlaunch.manifest.types import Restarts
-from llmlaunch.manifest.yaml_tree import Filled, typed
+from llmlaunch.manifest.yaml_scalars import Filled, typed
 
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9_.])?")
 _PATH = re.compile(r"/\S*")
