@@ -10,18 +10,18 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
+from llmlaunch.cli.deploy import launch_messages
 from llmlaunch.cli.deploy.launched import Launched, UpOptions
 from llmlaunch.cli.deploy.port_reassignment import expected_incarnations, reassign_ports
 from llmlaunch.cli.deploy.select import refuse_other_file
 from llmlaunch.cli.deploy.session import Interrupted, Session, SupervisorGone
-from llmlaunch.cli.display import render
 from llmlaunch.cli.display.live_view import PlainView, TerminalView, let_go_of_terminal, view
 from llmlaunch.cli.display.progress import StartProgress
 from llmlaunch.errors import DeadlineError, NotRunningError, PlanError, PortTakenError, StartError
 
 if TYPE_CHECKING:
     from llmlaunch.control.client import ControlClient
-    from llmlaunch.control.types import ApplyResult, Deployed
+    from llmlaunch.control.types import Deployed
     from llmlaunch.manifest.types import Manifest
     from llmlaunch.planning.types import Plan
 
@@ -75,7 +75,7 @@ def _hand_over(
         known = client.status()
         result = client.apply(plan, environment=os.environ)
     if not created:
-        shown.say(_difference(result))
+        shown.say(launch_messages.changes(result))
     wanted = dict.fromkeys((spec.name for spec in plan.processes), 0)
     before = {c.name: c for c in known.components}
     board = StartProgress(wanted | expected_incarnations(result.restarted, before), result.removed)
@@ -150,18 +150,6 @@ def _supervised(name: str, *, foreground: bool) -> Iterator[tuple[ControlClient,
         os.close(write_end)
 
 
-def _difference(result: ApplyResult) -> str:
-    kinds = {
-        "started": result.started,
-        "restarted": result.restarted,
-        "removed": result.removed,
-        "unchanged": result.unchanged,
-    }
-    return (
-        "; ".join(f"{kind}: {', '.join(names)}" for kind, names in kinds.items() if names) or "nothing to do"
-    )
-
-
 def _until_ready(launched: Launched) -> int:
     """Wait for every component, in a deployment that goes on without this process."""
     board = launched.session.board
@@ -176,21 +164,22 @@ def _until_ready(launched: Launched) -> int:
                 _names_ready(launched, lambda: bool(lost()))
     except Interrupted as interrupted:
         launched.shown.say(
-            f"\nno longer waiting: {launched.plan.deployment} goes on in the background; {_how_to_look(launched)}"
+            f"\nno longer waiting: {launched.plan.deployment} goes on in the background; {launch_messages.how_to_look(launched)}"
         )
         # 0 would say that it is ready; shells write "ended by a signal" like this.
         return 128 + interrupted.signum
     except SupervisorGone:
         raise StartError(
-            "the supervisor ended while the deployment was starting", hint=_supervisor_log(launched)
+            "the supervisor ended while the deployment was starting",
+            hint=launch_messages.supervisor_log_hint(launched),
         ) from None
     except DeadlineError as error:
         raise DeadlineError(
-            error.message, hint=f"it goes on in the background; {_how_to_look(launched)}"
+            error.message, hint=f"it goes on in the background; {launch_messages.how_to_look(launched)}"
         ) from None
     if lost():
-        raise StartError("\n".join(map(board.reason, lost())), hint=_how_to_look(launched))
-    _summary(launched)
+        raise StartError("\n".join(map(board.reason, lost())), hint=launch_messages.how_to_look(launched))
+    launch_messages.show_summary(launched)
     return 0
 
 
@@ -204,7 +193,7 @@ def _stay(launched: Launched) -> int:
                 _names_ready(launched, lambda: bool(board.missing()))
         if not board.hopeless():
             if len(board.missing()) < len(board.wanted):
-                _summary(launched)
+                launch_messages.show_summary(launched)
             launched = _wait(launched, partial(board.hopeless, for_good=True), None)
     except Interrupted as interrupted:
         if interrupted.signum == signal.SIGHUP:
@@ -224,7 +213,7 @@ def _stay(launched: Launched) -> int:
 def _wait(launched: Launched, done: Callable[[], bool], deadline: float | None) -> Launched:
     """Wait until ``done``; what somebody else shuts out of its port meanwhile is moved to another, where the manifest allows."""
     session, board = launched.session, launched.session.board
-    waiting_for, stuck = partial(_missing, launched), set[str]()
+    waiting_for, stuck = partial(launch_messages.not_ready, launched), set[str]()
 
     def shut_out() -> bool:
         return not stuck.issuperset(board.shut_out())
@@ -278,7 +267,9 @@ def _gone(launched: Launched) -> int:
     died = DeploymentPaths(launched.plan.deployment).socket.exists()
     see_it_gone(launched.client)
     if died:
-        raise StartError("the supervisor died, and everything with it", hint=_supervisor_log(launched))
+        raise StartError(
+            "the supervisor died, and everything with it", hint=launch_messages.supervisor_log_hint(launched)
+        )
     launched.shown.say(f"{launched.plan.deployment} was taken down by another command")
     return 0
 
@@ -303,52 +294,3 @@ def _names_ready(launched: Launched, over: Callable[[], bool]) -> None:
                 f"every replica is ready, but the endpoint lists {seen[0]} of {seen[1]} names"
             )
         launched.session.step(0.05)
-
-
-def _missing(launched: Launched) -> str:
-    board = launched.session.board
-    return "not ready:\n" + "\n".join(map(board.reason, board.missing()))
-
-
-def _how_to_look(launched: Launched) -> str:
-    return f"look: llmlaunch status{launched.selector} · stop: llmlaunch down{launched.selector}"
-
-
-def _supervisor_log(launched: Launched) -> str:
-    from llmlaunch.paths import DeploymentPaths
-
-    return f"what it said last is in {DeploymentPaths(launched.plan.deployment).supervisor_log}"
-
-
-def _summary(launched: Launched) -> None:
-    """The endpoint, what it serves, a command line that answers, and how to stop."""
-    plan, shown, status = launched.plan, launched.shown, launched.client.status()
-    failed = launched.session.board.failed() + launched.session.board.ended()
-    took = time.monotonic() - launched.began
-    state = f"is up without {', '.join(failed)}" if failed else "is ready"
-    shown.say(f"\n{plan.deployment} {state} ({took:.1f} s)", "bold red" if failed else "bold green")
-    shown.say(f"  endpoint  {render.endpoint(status.api.url)}")
-    missing = launched.session.board.missing()
-    serving = {name for spec in plan.processes if spec.name not in missing for name in spec.names}
-    shown.say(f"  models    {', '.join(name for name in plan.served_names if name in serving)}")
-    stop = "Ctrl-C" if launched.attached else f"llmlaunch down{launched.selector}"
-    if not launched.attached:
-        shown.say(f"  runs      in the background, under supervisor {status.supervisor.pid}")
-    shown.say(f"  stop      {stop}")
-    model = _something_to_ask(launched)
-    if model is not None:
-        keys = launched.manifest.api
-        key = keys.api_keys_env or ("KEY" if keys.api_keys_file else "")
-        lines = render.curl(status.api.url, model[0], embedding=model[1], key=key)
-        shown.say("  try       " + "\n            ".join(lines))
-        if keys.api_keys_file:
-            shown.say(f"            (KEY: one of those in {keys.api_keys_file})")
-
-
-def _something_to_ask(launched: Launched) -> tuple[str, bool] | None:
-    """The first name that is ready, one that generates if there is one, and whether it embeds."""
-    missing = launched.session.board.missing()
-    ready = [p for p in launched.plan.processes if p.names and p.name not in missing and p.kind != "rerank"]
-    for spec in sorted(ready, key=lambda spec: spec.kind == "embed"):
-        return spec.names[0], spec.kind == "embed"
-    return None
