@@ -27,7 +27,9 @@ from llmlaunch.common.browser_guard import Door
 from llmlaunch.gateway.access_control import AccessControl
 from llmlaunch.gateway.client_address import ClientAddresses, Network
 from llmlaunch.gateway.endpoints import Endpoints
-from llmlaunch.gateway.exchange import Exchange, ExchangeContext
+from llmlaunch.gateway.exchange.exchange import Exchange, ExchangeContext
+from llmlaunch.gateway.exchange.replica_connections import ReplicaConnections
+from llmlaunch.gateway.exchange.silence_probe import SilenceProbe
 from llmlaunch.gateway.http1.body_memory import BodyMemory
 from llmlaunch.gateway.http1.client_connection import ClientConnection
 from llmlaunch.gateway.http1.head_cache import HeadCache
@@ -43,13 +45,11 @@ from llmlaunch.gateway.observe.metrics import GatewayMetrics
 from llmlaunch.gateway.observe.recorder import RequestRecorder
 from llmlaunch.gateway.observe.tracing import Tracing
 from llmlaunch.gateway.paths import EndpointKind
-from llmlaunch.gateway.replica_connections import ReplicaConnections
 from llmlaunch.gateway.request import ClientRequest
 from llmlaunch.gateway.request_handler import RequestCloser, RequestHandler
 from llmlaunch.gateway.routing.route_table import RoutedReplica
 from llmlaunch.gateway.routing.router import Router
 from llmlaunch.gateway.routing.silence_watch import SilenceWatch
-from llmlaunch.gateway.silence_probe import SilenceProbe
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from llmlaunch.gateway import errors
 from llmlaunch.gateway.client_address import ClientAddresses
 from llmlaunch.gateway.endpoints import Endpoints
 from llmlaunch.gateway.errors import Reply
-from llmlaunch.gateway.exchange import Exchange, ExchangeContext
+from llmlaunch.gateway.exchange.exchange import Exchange, ExchangeContext
 from llmlaunch.gateway.grants import UNLIMITED
 from llmlaunch.gateway.http1.body_memory import BodyMemory
 from llmlaunch.gateway.http1.client_connection import ClientConnection, Responder

@@ -15,7 +15,7 @@ from typing import Any, cast
 from llmlaunch.common.browser_guard import Door
 from llmlaunch.gateway import request_handler
 from llmlaunch.gateway.app import Gateway, GatewayOptions
-from llmlaunch.gateway.exchange import Exchange
+from llmlaunch.gateway.exchange.exchange import Exchange
 from llmlaunch.gateway.http1.client_connection import ClientConnection
 from llmlaunch.gateway.http1.framing import BodyFraming, InvalidResponse, parse_head
 from llmlaunch.gateway.http1.upstream import UpstreamConnection

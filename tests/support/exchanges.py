@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from llmlaunch.gateway.exchange import Exchange
-from llmlaunch.gateway.exchange_lifecycle import NEXT, Phase
+from llmlaunch.gateway.exchange.exchange import Exchange
+from llmlaunch.gateway.exchange.lifecycle import NEXT, ExchangePhase
 
 
 class CheckedExchange(Exchange):
-    """Fails at a step that ``exchange_lifecycle.NEXT`` does not have."""
+    """Fails at a step that ``lifecycle.NEXT`` does not have."""
 
     __slots__ = ("_now_in", "phases")
-    _now_in: Phase
-    phases: list[Phase]
+    _now_in: ExchangePhase
+    phases: list[ExchangePhase]
 
     @property
-    def phase(self) -> Phase:
+    def phase(self) -> ExchangePhase:
         return self._now_in
 
     @phase.setter
-    def phase(self, after: Phase) -> None:
-        if after is Phase.NEW:
+    def phase(self, after: ExchangePhase) -> None:
+        if after is ExchangePhase.NEW:
             self.phases = [after]
         else:
             assert after in NEXT[self._now_in], f"{self._now_in} does not lead to {after}: {self.phases}"

@@ -43,9 +43,12 @@ MAY_IMPORT: dict[str, str] = {
     "gateway/limits": "errors gateway",
     "gateway/routing": "common controller errors gateway gateway/multiprocess gateway/payload paths",
     "gateway/fastchat": "common gateway gateway/http1 gateway/payload",
+    "gateway/exchange": """
+        controller gateway gateway/fastchat gateway/http1 gateway/limits gateway/observe gateway/payload gateway/routing
+    """,
     "gateway/observe": "extras gateway gateway/multiprocess llmlaunch",
     "gateway": """
-        common controller errors gateway/fastchat gateway/http1 gateway/limits gateway/multiprocess gateway/observe
+        common errors gateway/exchange gateway/http1 gateway/limits gateway/multiprocess gateway/observe
         gateway/payload gateway/routing http_server
     """,
     # The built-in engine.

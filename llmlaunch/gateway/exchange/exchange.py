@@ -1,4 +1,4 @@
-"""One request on its way to a replica and back. Its phases are drawn in ``exchange_lifecycle``.
+"""One request on its way to a replica and back. Its phases are drawn in ``lifecycle``.
 
 Until a byte of the answer went to the client, a replica's failure costs only another try: the head of an answer is
 held back until its first content comes, so a replica that dies during the prefill is invisible too. After that, a
@@ -18,7 +18,15 @@ from typing import Any
 
 from llmlaunch.gateway import errors
 from llmlaunch.gateway.errors import Reply
-from llmlaunch.gateway.exchange_lifecycle import ANSWERING, AfterBreak, Phase, after_break, refused_connection
+from llmlaunch.gateway.exchange.lifecycle import (
+    ANSWERING,
+    AfterBreak,
+    ExchangePhase,
+    after_break,
+    refused_connection,
+)
+from llmlaunch.gateway.exchange.replica_connections import ReplicaConnections
+from llmlaunch.gateway.exchange.response_relay import ResponseRelay
 from llmlaunch.gateway.failures import FailureKind
 from llmlaunch.gateway.http1 import headers
 from llmlaunch.gateway.http1.client_connection import ClientConnection
@@ -30,16 +38,24 @@ from llmlaunch.gateway.observe.tracing import Tracing
 from llmlaunch.gateway.paths import EndpointKind
 from llmlaunch.gateway.payload.model_field import InvalidBody, asks_for_stream, renamed
 from llmlaunch.gateway.payload.usage import tokens_in
-from llmlaunch.gateway.replica_connections import ReplicaConnections
 from llmlaunch.gateway.request import ClientRequest
-from llmlaunch.gateway.response_relay import ResponseRelay
 from llmlaunch.gateway.routing.route_table import RoutedReplica
 from llmlaunch.gateway.routing.router import Router
 from llmlaunch.gateway.routing.silence import AwaitedResponse
 
 # A member of an enum costs ten times what a name of the module does, in Python 3.11, and a request has a dozen of them.
-_NEW, _WAITING, _CONNECTING, _RECONNECTING = Phase.NEW, Phase.WAITING, Phase.CONNECTING, Phase.RECONNECTING
-_SENT, _RESPONDING, _STREAMING, _ENDED = Phase.SENT, Phase.RESPONDING, Phase.STREAMING, Phase.ENDED
+_NEW, _WAITING, _CONNECTING, _RECONNECTING = (
+    ExchangePhase.NEW,
+    ExchangePhase.WAITING,
+    ExchangePhase.CONNECTING,
+    ExchangePhase.RECONNECTING,
+)
+_SENT, _RESPONDING, _STREAMING, _ENDED = (
+    ExchangePhase.SENT,
+    ExchangePhase.RESPONDING,
+    ExchangePhase.STREAMING,
+    ExchangePhase.ENDED,
+)
 
 
 @dataclass(slots=True)
@@ -123,7 +139,7 @@ class Exchange:
         else:
             self._connect(found, _CONNECTING)
 
-    def _connect(self, replica: RoutedReplica, phase: Phase) -> None:
+    def _connect(self, replica: RoutedReplica, phase: ExchangePhase) -> None:
         self.phase = phase
         self._connecting = self._context.spawn(self._connect_and_send(replica))
 

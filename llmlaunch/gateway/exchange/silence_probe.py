@@ -6,11 +6,11 @@ import asyncio
 import json
 from collections.abc import Callable
 
+from llmlaunch.gateway.exchange.replica_connections import ReplicaConnections
 from llmlaunch.gateway.failures import FailureKind
 from llmlaunch.gateway.http1 import headers
 from llmlaunch.gateway.http1.framing import BodyFraming, ResponseHead
 from llmlaunch.gateway.http1.upstream import UpstreamConnection
-from llmlaunch.gateway.replica_connections import ReplicaConnections
 from llmlaunch.gateway.routing.route_table import RoutedReplica
 from llmlaunch.gateway.routing.silence_watch import QUESTIONS, SilenceWatch
 

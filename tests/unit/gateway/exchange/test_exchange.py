@@ -14,8 +14,9 @@ from typing import Any, cast
 import pytest
 
 from llmlaunch.gateway.errors import Reply
-from llmlaunch.gateway.exchange import ExchangeContext
-from llmlaunch.gateway.exchange_lifecycle import Phase
+from llmlaunch.gateway.exchange.exchange import ExchangeContext
+from llmlaunch.gateway.exchange.lifecycle import ExchangePhase
+from llmlaunch.gateway.exchange.replica_connections import ReplicaConnections
 from llmlaunch.gateway.http1.client_connection import ClientConnection
 from llmlaunch.gateway.http1.coalesce import Coalescer
 from llmlaunch.gateway.http1.head_cache import HeadCache
@@ -24,14 +25,13 @@ from llmlaunch.gateway.multiprocess.shared_counters import SharedCounters
 from llmlaunch.gateway.observe.metrics import GatewayMetrics
 from llmlaunch.gateway.observe.outcome import CLIENT_LEFT, RequestOutcome
 from llmlaunch.gateway.paths import endpoint
-from llmlaunch.gateway.replica_connections import ReplicaConnections
 from llmlaunch.gateway.request import ClientRequest
 from llmlaunch.gateway.routing import route_table
 from llmlaunch.gateway.routing.route_table import RoutedReplica, RouteTable
 from llmlaunch.gateway.routing.router import Router
 from tests.support.exchanges import CheckedExchange
 
-N, W, C, R, S, H, T, E = Phase  # in the order of their lives
+N, W, C, R, S, H, T, E = ExchangePhase  # in the order of their lives
 
 JSON = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n"
 EVENTS = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"

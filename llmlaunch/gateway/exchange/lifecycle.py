@@ -39,7 +39,7 @@ STALE_S = 1.0
 """A connection that was closed while it lay idle breaks within this time of its use (seconds)."""
 
 
-class Phase(Enum):
+class ExchangePhase(Enum):
     """Where an exchange is."""
 
     NEW = auto()
@@ -58,22 +58,22 @@ class Phase(Enum):
     ENDED = auto()
 
 
-ANSWERING = frozenset({Phase.RESPONDING, Phase.STREAMING})
+ANSWERING = frozenset({ExchangePhase.RESPONDING, ExchangePhase.STREAMING})
 """A replica's answer has begun."""
-_TRIED = frozenset({Phase.WAITING, Phase.CONNECTING, Phase.SENT, Phase.ENDED})
+_TRIED = frozenset({ExchangePhase.WAITING, ExchangePhase.CONNECTING, ExchangePhase.SENT, ExchangePhase.ENDED})
 """What another try, or none, leads to."""
 
-NEXT: Mapping[Phase, frozenset[Phase]] = {
-    Phase.NEW: _TRIED,
-    Phase.WAITING: _TRIED,
-    Phase.CONNECTING: _TRIED,
-    Phase.RECONNECTING: _TRIED,
-    Phase.SENT: _TRIED | {Phase.RESPONDING, Phase.RECONNECTING},
-    Phase.RESPONDING: _TRIED | {Phase.STREAMING},
-    Phase.STREAMING: frozenset({Phase.ENDED}),
-    Phase.ENDED: frozenset(),
+NEXT: Mapping[ExchangePhase, frozenset[ExchangePhase]] = {
+    ExchangePhase.NEW: _TRIED,
+    ExchangePhase.WAITING: _TRIED,
+    ExchangePhase.CONNECTING: _TRIED,
+    ExchangePhase.RECONNECTING: _TRIED,
+    ExchangePhase.SENT: _TRIED | {ExchangePhase.RESPONDING, ExchangePhase.RECONNECTING},
+    ExchangePhase.RESPONDING: _TRIED | {ExchangePhase.STREAMING},
+    ExchangePhase.STREAMING: frozenset({ExchangePhase.ENDED}),
+    ExchangePhase.ENDED: frozenset(),
 }
-"""Phase → those that may follow."""
+"""ExchangePhase → those that may follow."""
 
 
 class AfterBreak(Enum):
@@ -90,10 +90,12 @@ class AfterBreak(Enum):
     """Nothing went to the client: try again where that can help."""
 
 
-def after_break(phase: Phase, kind: FailureKind, *, pooled: bool, began: bool, after_s: float) -> AfterBreak:
+def after_break(
+    phase: ExchangePhase, kind: FailureKind, *, pooled: bool, began: bool, after_s: float
+) -> AfterBreak:
     """``pooled``: the connection had been used before; ``began``: bytes of an answer came; ``after_s``: seconds since
     the request was sent."""
-    if phase is Phase.STREAMING:
+    if phase is ExchangePhase.STREAMING:
         return AfterBreak.INTERRUPT
     if kind is FailureKind.INVALID:
         return AfterBreak.REFUSE
@@ -102,9 +104,9 @@ def after_break(phase: Phase, kind: FailureKind, *, pooled: bool, began: bool, a
     return AfterBreak.RETRY
 
 
-def refused_connection(phase: Phase, *, timed_out: bool) -> FailureKind:
+def refused_connection(phase: ExchangePhase, *, timed_out: bool) -> FailureKind:
     """What it means that a replica did not take a connection."""
     if timed_out:
         return FailureKind.TIMEOUT
     # What looked like an idle connection's end was the replica's.
-    return FailureKind.RESET if phase is Phase.RECONNECTING else FailureKind.REFUSED
+    return FailureKind.RESET if phase is ExchangePhase.RECONNECTING else FailureKind.REFUSED

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlaunch.gateway.exchange_lifecycle import (
+from llmlaunch.gateway.exchange.lifecycle import (
     NEXT,
     STALE_S,
     AfterBreak,
-    Phase,
+    ExchangePhase,
     after_break,
     refused_connection,
 )
@@ -20,31 +20,33 @@ from llmlaunch.gateway.failures import FailureKind
 
 
 def test_every_phase_can_be_reached_and_ends() -> None:
-    reached = {Phase.NEW}.union(*NEXT.values())
-    assert reached == set(Phase) == set(NEXT)
-    for phase in Phase:
-        assert (Phase.ENDED in NEXT[phase]) is (phase is not Phase.ENDED)
+    reached = {ExchangePhase.NEW}.union(*NEXT.values())
+    assert reached == set(ExchangePhase) == set(NEXT)
+    for phase in ExchangePhase:
+        assert (ExchangePhase.ENDED in NEXT[phase]) is (phase is not ExchangePhase.ENDED)
 
 
 def test_what_the_client_has_a_part_of_is_never_tried_again() -> None:
-    assert NEXT[Phase.STREAMING] == {Phase.ENDED}
-    assert not NEXT[Phase.ENDED]
+    assert NEXT[ExchangePhase.STREAMING] == {ExchangePhase.ENDED}
+    assert not NEXT[ExchangePhase.ENDED]
 
 
 def test_only_an_unanswered_request_is_sent_again_over_the_same_replicas_connection() -> None:
-    assert [phase for phase in Phase if Phase.RECONNECTING in NEXT[phase]] == [Phase.SENT]
+    assert [phase for phase in ExchangePhase if ExchangePhase.RECONNECTING in NEXT[phase]] == [
+        ExchangePhase.SENT
+    ]
 
 
 @given(st.sampled_from(FailureKind), st.booleans(), st.booleans(), st.floats(0, 100))
 def test_a_stream_that_breaks_is_interrupted_whatever_broke_it(
     kind: FailureKind, pooled: bool, began: bool, after_s: float
 ) -> None:
-    step = after_break(Phase.STREAMING, kind, pooled=pooled, began=began, after_s=after_s)
+    step = after_break(ExchangePhase.STREAMING, kind, pooled=pooled, began=began, after_s=after_s)
     assert step is AfterBreak.INTERRUPT
 
 
-@pytest.mark.parametrize("phase", [Phase.SENT, Phase.RESPONDING])
-def test_an_answer_that_is_not_http_is_told_and_not_tried_again(phase: Phase) -> None:
+@pytest.mark.parametrize("phase", [ExchangePhase.SENT, ExchangePhase.RESPONDING])
+def test_an_answer_that_is_not_http_is_told_and_not_tried_again(phase: ExchangePhase) -> None:
     for pooled, began in itertools.product((True, False), repeat=2):
         step = after_break(phase, FailureKind.INVALID, pooled=pooled, began=began, after_s=0)
         assert step is AfterBreak.REFUSE
@@ -65,13 +67,13 @@ def test_an_answer_that_is_not_http_is_told_and_not_tried_again(phase: Phase) ->
 def test_only_a_pooled_connection_that_breaks_at_once_is_replaced(
     kind: FailureKind, pooled: bool, began: bool, after_s: float, step: AfterBreak
 ) -> None:
-    assert after_break(Phase.SENT, kind, pooled=pooled, began=began, after_s=after_s) is step
+    assert after_break(ExchangePhase.SENT, kind, pooled=pooled, began=began, after_s=after_s) is step
 
 
 def test_a_replica_that_takes_no_connection_after_one_broke_has_died() -> None:
-    assert refused_connection(Phase.CONNECTING, timed_out=False) is FailureKind.REFUSED
-    assert refused_connection(Phase.RECONNECTING, timed_out=False) is FailureKind.RESET
-    assert refused_connection(Phase.RECONNECTING, timed_out=True) is FailureKind.TIMEOUT
+    assert refused_connection(ExchangePhase.CONNECTING, timed_out=False) is FailureKind.REFUSED
+    assert refused_connection(ExchangePhase.RECONNECTING, timed_out=False) is FailureKind.RESET
+    assert refused_connection(ExchangePhase.RECONNECTING, timed_out=True) is FailureKind.TIMEOUT
 
 
 def test_which_failures_may_be_the_requests_doing() -> None:
