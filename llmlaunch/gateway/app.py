@@ -47,9 +47,9 @@ from llmlaunch.gateway.observe.tracing import Tracing
 from llmlaunch.gateway.paths import EndpointKind
 from llmlaunch.gateway.request import ClientRequest
 from llmlaunch.gateway.request_handler import RequestCloser, RequestHandler
+from llmlaunch.gateway.routing.health.silence_watch import SilenceWatch
 from llmlaunch.gateway.routing.route_table import RoutedReplica
 from llmlaunch.gateway.routing.router import Router
-from llmlaunch.gateway.routing.silence_watch import SilenceWatch
 
 log = logging.getLogger(__name__)
 

@@ -41,15 +41,19 @@ MAY_IMPORT: dict[str, str] = {
     "gateway/http1": "common errors gateway http_server",
     "gateway/payload": "gateway/http1",
     "gateway/limits": "errors gateway",
-    "gateway/routing": "common controller errors gateway gateway/multiprocess gateway/payload paths",
+    "gateway/routing/health": "common gateway gateway/multiprocess gateway/routing",
+    "gateway/routing": """
+        common controller errors gateway gateway/multiprocess gateway/payload gateway/routing/health paths
+    """,
     "gateway/fastchat": "common gateway gateway/http1 gateway/payload",
     "gateway/exchange": """
         controller gateway gateway/fastchat gateway/http1 gateway/limits gateway/observe gateway/payload gateway/routing
+        gateway/routing/health
     """,
     "gateway/observe": "extras gateway gateway/multiprocess llmlaunch",
     "gateway": """
         common errors gateway/exchange gateway/http1 gateway/limits gateway/multiprocess gateway/observe
-        gateway/payload gateway/routing http_server
+        gateway/payload gateway/routing gateway/routing/health http_server
     """,
     # The built-in engine.
     "worker/tokenization": "worker",

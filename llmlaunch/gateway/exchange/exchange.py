@@ -39,9 +39,9 @@ from llmlaunch.gateway.paths import EndpointKind
 from llmlaunch.gateway.payload.model_field import InvalidBody, asks_for_stream, renamed
 from llmlaunch.gateway.payload.usage import tokens_in
 from llmlaunch.gateway.request import ClientRequest
+from llmlaunch.gateway.routing.health.silence import AwaitedResponse
 from llmlaunch.gateway.routing.route_table import RoutedReplica
 from llmlaunch.gateway.routing.router import Router
-from llmlaunch.gateway.routing.silence import AwaitedResponse
 
 # A member of an enum costs ten times what a name of the module does, in Python 3.11, and a request has a dozen of them.
 _NEW, _WAITING, _CONNECTING, _RECONNECTING = (

@@ -11,8 +11,8 @@ from llmlaunch.gateway.failures import FailureKind
 from llmlaunch.gateway.http1 import headers
 from llmlaunch.gateway.http1.framing import BodyFraming, ResponseHead
 from llmlaunch.gateway.http1.upstream import UpstreamConnection
+from llmlaunch.gateway.routing.health.silence_watch import QUESTIONS, SilenceWatch
 from llmlaunch.gateway.routing.route_table import RoutedReplica
-from llmlaunch.gateway.routing.silence_watch import QUESTIONS, SilenceWatch
 
 
 class SilenceProbe:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from llmlaunch.common.dispatch_methods import DispatchMethod
 from llmlaunch.controller.dispatch import Candidate, choose
 from llmlaunch.gateway.multiprocess.shares import share
-from llmlaunch.gateway.routing.replica_health import ReplicaHealth
+from llmlaunch.gateway.routing.health.replica_health import ReplicaHealth
 from llmlaunch.gateway.routing.route_table import RoutedReplica
 
 WAITING_PER_SLOT = 4

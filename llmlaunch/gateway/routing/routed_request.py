@@ -6,7 +6,7 @@ from typing import Protocol
 
 from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.request import ClientRequest
-from llmlaunch.gateway.routing.replica_health import ReplicaHealth
+from llmlaunch.gateway.routing.health.replica_health import ReplicaHealth
 from llmlaunch.gateway.routing.request_queue import QueueTicket
 from llmlaunch.gateway.routing.route_table import RoutedReplica
 

@@ -25,12 +25,12 @@ from llmlaunch.gateway.multiprocess.death_ledger import DeathLedger
 from llmlaunch.gateway.request import ClientRequest
 from llmlaunch.gateway.routing.affinity import prefix_of
 from llmlaunch.gateway.routing.choice import is_full, pick, places_to_wait
-from llmlaunch.gateway.routing.replica_health import ReplicaHealth
+from llmlaunch.gateway.routing.health.replica_health import ReplicaHealth
+from llmlaunch.gateway.routing.health.suspect_trials import SuspectTrials
 from llmlaunch.gateway.routing.request_queue import RequestQueue
 from llmlaunch.gateway.routing.retry import ATTEMPTS, NextStep, RetryBudget, after_failure, tried_after
 from llmlaunch.gateway.routing.route_table import RoutedReplica, RouteTable
 from llmlaunch.gateway.routing.routed_request import RoutedRequest, Waiter
-from llmlaunch.gateway.routing.suspect_trials import SuspectTrials
 
 log = logging.getLogger(__name__)
 

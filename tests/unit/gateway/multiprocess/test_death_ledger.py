@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llmlaunch.gateway.multiprocess.death_ledger import ENTRIES, DeathLedger, DeathRecord, named, number_of
-from llmlaunch.gateway.routing.suspects import key_of
+from llmlaunch.gateway.routing.health.suspects import key_of
 
 
 def entry(number: int, replica: str = "http://a:1") -> DeathRecord:

@@ -5,14 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlaunch.gateway.routing.choice import UNCAPPED_MOST, is_full, pick, places_to_wait
-from llmlaunch.gateway.routing.replica_health import (
-    ERRORS_IN_A_ROW,
+from llmlaunch.gateway.routing.health.replica_health import (
     REST_MOST_S,
     SLOW_START_S,
     Breaker,
     ReplicaHealth,
 )
-from llmlaunch.gateway.routing.retry import RetryBudget
 from llmlaunch.gateway.routing.route_table import RoutedReplica
 
 
@@ -61,27 +59,6 @@ def test_a_resting_replica_is_left_out_while_there_are_others() -> None:
     assert picked(both, loads, now=0.1) == "b"
     assert picked([replica("a")], loads, now=0.1) == "a"
     assert picked(both, loads, now=REST_MOST_S + 1) == "a"
-
-
-def test_rest_grows_and_an_answer_ends_it() -> None:
-    load, now, rests = ReplicaHealth(), 0.0, []
-    for _ in range(8):
-        load.failed(now)
-        load.failed(now)  # a second request met the same death
-        rests.append(load.resting_until - now)
-        now = load.resting_until
-    assert rests[:3] == [0.25, 0.5, 1.0]
-    assert max(rests) == REST_MOST_S
-    load.answered()
-    assert (load.failures, load.resting_until) == (0, 0.0)
-
-
-def test_our_own_requests_are_not_counted_twice() -> None:
-    load = ReplicaHealth(in_flight=3)
-    load.reported(5)
-    assert load.others == 2
-    load.reported(1)
-    assert load.others == 0
 
 
 requests = st.lists(st.tuples(st.sampled_from("ab"), st.booleans()), max_size=60)
@@ -138,27 +115,6 @@ def test_half_open_lets_one_request_probe() -> None:
     assert picked(both, loads, now=1.0) == "a"
 
 
-def test_a_probe_that_fails_opens_it_for_longer() -> None:
-    load = opened()
-    load.probing = True
-    load.failed(1.0)
-    assert (load.probing, load.resting_until, load.breaker(1.2)) == (False, 1.5, Breaker.OPEN)
-    load.probing = True
-    load.erred(2.0)  # an error of its own is no recovery
-    assert (load.probing, load.resting_until) == (False, 3.0)
-
-
-def test_errors_in_a_row_open_it_and_a_good_answer_between_does_not() -> None:
-    load = ReplicaHealth()
-    for _ in range(ERRORS_IN_A_ROW - 1):
-        load.erred(0.0)
-    assert load.breaker(0.0) is Breaker.CLOSED
-    load.answered()
-    for _ in range(ERRORS_IN_A_ROW):
-        load.erred(0.0)
-    assert load.breaker(0.0) is Breaker.OPEN
-
-
 def test_when_all_breakers_are_open_somebody_is_asked_all_the_same() -> None:
     assert picked([replica("a"), replica("b")], {"a": opened(), "b": opened()}, now=0.1) == "a"
 
@@ -178,38 +134,3 @@ def test_a_replica_that_joins_gets_its_share_slowly() -> None:
     # At an equal load per speed the first in the row gets the request.
     assert [filled(now) for now in (0.0, 2.0, 5.0, SLOW_START_S)] == [1, 2, 5, 10]
     assert loads["new"].since is None
-
-
-# -- the retry budget
-
-
-def test_retries_are_a_part_of_the_requests() -> None:
-    budget, done = RetryBudget(), 0
-    for _ in range(10_000):
-        budget.request()
-        done += budget.take(now=0.0)
-    # The reserve, a fifth of the requests, and what rounding makes of it.
-    assert 2095 <= done <= 2126
-
-
-def test_a_quiet_gateway_gets_retries_with_time_up_to_the_reserve() -> None:
-    budget = RetryBudget(level=0.0, at=0.0)
-    assert not budget.take(0.05)
-    assert budget.take(0.125)
-    assert not budget.take(0.125)
-    assert budget.take(1000.0)
-    assert budget.level == RetryBudget.RESERVE - 1
-
-
-@given(st.lists(st.one_of(st.none(), st.floats(0, 5)), max_size=300))
-def test_the_budget_is_never_overdrawn(history: list[float | None]) -> None:
-    budget, now, requests, taken = RetryBudget(), 0.0, 0, 0
-    for step in history:
-        if step is None:
-            budget.request()
-            requests += 1
-        else:
-            now += step
-            taken += budget.take(now)
-        assert 0 <= budget.level <= RetryBudget.MOST + 1
-        assert taken <= RetryBudget.RESERVE + RetryBudget.SHARE * requests + RetryBudget.PER_S * now + 1

@@ -1,11 +1,11 @@
-"""Whether a failed request gets another try."""
+"""Whether a failed request gets another try, and the budget of retries."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlaunch.gateway.routing.retry import ATTEMPTS, NextStep, after_failure, tried_after
+from llmlaunch.gateway.routing.retry import ATTEMPTS, NextStep, RetryBudget, after_failure, tried_after
 
 
 def test_who_breaks_replicas_gets_no_other_one() -> None:
@@ -35,3 +35,38 @@ def test_the_one_that_just_failed_is_never_asked_next(failures: list[str], servi
 
 def test_an_only_replica_that_failed_is_not_asked_again() -> None:
     assert tried_after((), "a", ("a",)) == ("a",)
+
+
+# -- the budget
+
+
+def test_retries_are_a_part_of_the_requests() -> None:
+    budget, done = RetryBudget(), 0
+    for _ in range(10_000):
+        budget.request()
+        done += budget.take(now=0.0)
+    # The reserve, a fifth of the requests, and what rounding makes of it.
+    assert 2095 <= done <= 2126
+
+
+def test_a_quiet_gateway_gets_retries_with_time_up_to_the_reserve() -> None:
+    budget = RetryBudget(level=0.0, at=0.0)
+    assert not budget.take(0.05)
+    assert budget.take(0.125)
+    assert not budget.take(0.125)
+    assert budget.take(1000.0)
+    assert budget.level == RetryBudget.RESERVE - 1
+
+
+@given(st.lists(st.one_of(st.none(), st.floats(0, 5)), max_size=300))
+def test_the_budget_is_never_overdrawn(history: list[float | None]) -> None:
+    budget, now, requests, taken = RetryBudget(), 0.0, 0, 0
+    for step in history:
+        if step is None:
+            budget.request()
+            requests += 1
+        else:
+            now += step
+            taken += budget.take(now)
+        assert 0 <= budget.level <= RetryBudget.MOST + 1
+        assert taken <= RetryBudget.RESERVE + RetryBudget.SHARE * requests + RetryBudget.PER_S * now + 1

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from llmlaunch.gateway import errors
 from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.multiprocess.death_ledger import DeathLedger, DeathRecord, named, number_of
+from llmlaunch.gateway.routing.health.suspects import SUSPECTED_S, Suspects, key_of
 from llmlaunch.gateway.routing.route_table import RouteTable
 from llmlaunch.gateway.routing.routed_request import RoutedRequest
-from llmlaunch.gateway.routing.suspects import SUSPECTED_S, Suspects, key_of
 
 log = logging.getLogger(__name__)
 

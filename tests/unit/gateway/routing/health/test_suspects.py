@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from llmlaunch.gateway.routing.suspects import (
+from llmlaunch.gateway.routing.health.suspects import (
     REFUSED_MOST_S,
     REFUSED_S,
     SUSPECTED_S,

@@ -9,9 +9,9 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from llmlaunch.gateway.routing.health.silence import AwaitedResponse, ReplicaSilence, SilenceVerdict
 from llmlaunch.gateway.routing.route_table import RoutedReplica
 from llmlaunch.gateway.routing.router import Router
-from llmlaunch.gateway.routing.silence import AwaitedResponse, ReplicaSilence, SilenceVerdict
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlaunch.gateway.payload.model_field import asks_for_stream
-from llmlaunch.gateway.routing.route_table import RoutedReplica
-from llmlaunch.gateway.routing.silence import (
+from llmlaunch.gateway.routing.health.silence import (
     AGAIN_S,
     ALONE,
     BYTES_PER_S,
@@ -23,6 +22,7 @@ from llmlaunch.gateway.routing.silence import (
     SilenceVerdict,
     limit_s,
 )
+from llmlaunch.gateway.routing.route_table import RoutedReplica
 
 VLLM = RoutedReplica(key="a", host="h", port=1, names=("m",), engine="vllm", max_concurrency=64)
 COMMAND = RoutedReplica(key="b", host="h", port=2, names=("m",), engine="command")
