@@ -57,6 +57,7 @@ MAY_IMPORT: dict[str, str] = {
     """,
     # The built-in engine.
     "worker/tokenization": "worker",
+    "worker/output/tool_calls": "worker/output",
     "worker/output": "worker",
     "worker/kv": "worker",
     "worker/compute": "worker worker/kv",
@@ -67,7 +68,8 @@ MAY_IMPORT: dict[str, str] = {
     """,
     "worker/api/responses": "controller worker worker/api worker/loading",
     "worker/api": """
-        llmlaunch models worker worker/api/responses worker/engine worker/loading worker/output worker/tokenization
+        llmlaunch models worker worker/api/responses worker/engine worker/loading worker/output worker/output/tool_calls
+        worker/tokenization
     """,
     "worker": "common controller errors http_server manifest worker/api worker/loading",
     # The command line.
@@ -85,7 +87,7 @@ MAY_IMPORT: dict[str, str] = {
     "__main__": "cli",
 }
 
-PURE_ROOMS = ("engines", "planning", "supervision/core", "worker/output")
+PURE_ROOMS = ("engines", "planning", "supervision/core", "worker/output", "worker/output/tool_calls")
 """Rooms of which every module is pure. Elsewhere a module says so in its docstring: "Pure."."""
 
 IMPURE = {

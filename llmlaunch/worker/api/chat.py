@@ -16,8 +16,9 @@ from llmlaunch.worker.api.usage import Usage
 from llmlaunch.worker.errors import BadRequest, ContextOverflow
 from llmlaunch.worker.loading.types import LoadedGenerator
 from llmlaunch.worker.output import reasoning
-from llmlaunch.worker.output.reasoning import Split, ThoughtParser
-from llmlaunch.worker.output.tool_calls import MARKS, CallDelta, CallParser
+from llmlaunch.worker.output.reasoning import ReasoningParser, ReasoningSplit
+from llmlaunch.worker.output.tool_calls.json_format import MARKERS
+from llmlaunch.worker.output.tool_calls.types import ToolCallDelta, ToolCallParser
 from llmlaunch.worker.tokenization.tokenizer import Tokenizer
 from llmlaunch.worker.types import FinishReason, GenerationOutput, GenerationRequest, TokenLogprob
 
@@ -77,7 +78,7 @@ def prepare(body: ChatBody, loaded: LoadedGenerator) -> ChatCall:
     )
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
     # A tag that is a special token must be decoded to be recognized.
-    marks = (MARKS if toolset.active else ()) + (reasoning.MARKS if loaded.reasoning else ())
+    marks = (MARKERS if toolset.active else ()) + (reasoning.MARKERS if loaded.reasoning else ())
     marked = any(loaded.tokenizer.hides(mark) for mark in marks)
     requests = prompts.choices(
         body,
@@ -97,13 +98,13 @@ def prepare(body: ChatBody, loaded: LoadedGenerator) -> ChatCall:
         toolset,
         # Structured output leaves no room for reasoning.
         reasoning=loaded.reasoning and requests[0].constraint is None,
-        thinking=reasoning.opened(text) or _continues_thought(body),
+        thinking=reasoning.starts_inside(text) or _continues_thought(body),
     )
 
 
 def _continues_thought(body: ChatBody) -> bool:
     last = body.messages[-1].content
-    return bool(body.continue_final_message) and isinstance(last, str) and reasoning.unclosed(last)
+    return bool(body.continue_final_message) and isinstance(last, str) and reasoning.is_unclosed(last)
 
 
 def _refuse(body: ChatBody) -> None:
@@ -140,8 +141,8 @@ class ChatAnswer:
     def __init__(self, call: ChatCall) -> None:
         self._usage = call.usage
         self._shows_thoughts = call.body.include_reasoning is not False
-        self._thoughts = ThoughtParser(inside=call.thinking) if call.reasoning else None
-        self._parser: CallParser | None = call.toolset.parser() if call.toolset.active else None
+        self._thoughts = ReasoningParser(inside=call.thinking) if call.reasoning else None
+        self._parser: ToolCallParser | None = call.toolset.parser() if call.toolset.active else None
         self.thought = ""
         self.text = ""
         self.calls: list[dict[str, Any]] = []
@@ -154,8 +155,8 @@ class ChatAnswer:
         if output.last:
             self.last = output
         split = self._split(output)
-        self.thought += split.thought
-        thought = {"reasoning_content": split.thought} if split.thought else {}
+        self.thought += split.reasoning
+        thought = {"reasoning_content": split.reasoning} if split.reasoning else {}
         if self._parser is None:
             self.text += split.text
             return thought | ({"content": split.text} if split.text else {})
@@ -165,19 +166,19 @@ class ChatAnswer:
         calls = [self._call(delta) for delta in deltas if delta.index >= 0]
         return thought | ({"content": text} if text else {}) | ({"tool_calls": calls} if calls else {})
 
-    def _split(self, output: GenerationOutput) -> Split:
+    def _split(self, output: GenerationOutput) -> ReasoningSplit:
         """Reasoning and text of ``output``; counts the reasoning tokens."""
         if self._thoughts is None:
-            return Split(text=output.text)
+            return ReasoningSplit(text=output.text)
         split = self._thoughts.push(output.text)
         if output.last:
             rest = self._thoughts.flush()
-            split = Split(split.thought + rest.thought, split.text + rest.text)
-        if self._thoughts.inside or split.thought:
+            split = ReasoningSplit(split.reasoning + rest.reasoning, split.text + rest.text)
+        if self._thoughts.inside or split.reasoning:
             self._usage.reasoning_tokens = (self._usage.reasoning_tokens or 0) + len(output.tokens)
-        return split if self._shows_thoughts else Split(text=split.text)
+        return split if self._shows_thoughts else ReasoningSplit(text=split.text)
 
-    def _call(self, delta: CallDelta) -> dict[str, Any]:
+    def _call(self, delta: ToolCallDelta) -> dict[str, Any]:
         if not delta.name:
             self.calls[delta.index]["function"]["arguments"] += delta.arguments
             return {"index": delta.index, "function": {"arguments": delta.arguments}}

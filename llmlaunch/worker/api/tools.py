@@ -9,7 +9,8 @@ from typing import Any
 
 from llmlaunch.worker.api.protocol import ChatBody
 from llmlaunch.worker.errors import BadRequest
-from llmlaunch.worker.output.tool_calls import CallParser
+from llmlaunch.worker.output.tool_calls.json_format import JsonToolCallParser
+from llmlaunch.worker.output.tool_calls.types import ToolCallParser
 
 INSTRUCTION = """You may call functions to help the user. These are there, each with a JSON schema of its parameters:
 <tools>
@@ -34,8 +35,9 @@ class Toolset:
     def active(self) -> bool:
         return bool(self.tools)
 
-    def parser(self) -> CallParser:
-        return CallParser(marked=not self.required)
+    def parser(self) -> ToolCallParser:
+        """Return a new parser for one answer."""
+        return JsonToolCallParser(marked=not self.required)
 
     def schema(self) -> dict[str, Any] | None:
         """JSON schema of an answer that must be a list of calls. None if the model decides."""

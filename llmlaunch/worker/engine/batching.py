@@ -206,7 +206,9 @@ class ContinuousBatching:
             following = prompt[span.start + 1 : span.start + 1 + len(span.tokens)]
             rows = logits[at : at + len(following)].float()
             want = [answer.request.prompt_logprobs] * len(following)
-            answer.read([found for found in logprobs(rows, following, want) if found is not None])
+            answer.add_prompt_logprobs(
+                [found for found in logprobs(rows, following, want) if found is not None]
+            )
             at += len(span.tokens)
             output = answer.end_of_prompt() if span.samples else None
             if output is not None:

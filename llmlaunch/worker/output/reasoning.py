@@ -1,7 +1,7 @@
 """Separates a model's reasoning from its answer while it is generated. Pure.
 
 Models like DeepSeek-R1 write ``<think>…</think>`` and then the answer. Some chat templates open the block themselves, in
-the prompt; then the answer begins inside it. The field names are DeepSeek's and vLLM's.
+the prompt; the answer then begins inside it. The names of the response fields are DeepSeek's and vLLM's.
 """
 
 from __future__ import annotations
@@ -9,31 +9,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from llmlaunch.worker.output.stops import StopHolder
+from llmlaunch.worker.output.stops import StopStringFilter
 
 OPEN, CLOSE = "<think>", "</think>"
-MARKS = (OPEN, CLOSE)
+MARKERS = (OPEN, CLOSE)
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
-    """A piece of text, split into reasoning and the answer's text after it."""
+class ReasoningSplit:
+    """Part of an answer, split into reasoning and the text after it."""
 
-    thought: str = ""
+    reasoning: str = ""
     text: str = ""
 
 
-def opened(prompt: str) -> bool:
+def starts_inside(prompt: str) -> bool:
     """Whether the answer to ``prompt`` begins inside a reasoning block."""
     return prompt.rstrip().endswith(OPEN)
 
 
-def unclosed(text: str) -> bool:
+def is_unclosed(text: str) -> bool:
     """Whether an unfinished answer is still inside its reasoning block."""
     return text.lstrip().startswith(OPEN) and CLOSE not in text
 
 
-class _ThoughtState(Enum):
+class _State(Enum):
     BEFORE = auto()
     """Only whitespace so far, or the beginning of a tag."""
     INSIDE = auto()
@@ -42,65 +42,66 @@ class _ThoughtState(Enum):
     AFTER = auto()
 
 
-class ThoughtParser:
-    """Follows one answer. Only a block at its beginning is reasoning: later tags are text."""
+class ReasoningParser:
+    """Parses one answer as it arrives. Only a block at its beginning is reasoning: later tags are text."""
 
     def __init__(self, *, inside: bool = False) -> None:
-        self._state = _ThoughtState.INSIDE if inside else _ThoughtState.BEFORE
+        self._state = _State.INSIDE if inside else _State.BEFORE
         self._held = ""
-        self._close = StopHolder((CLOSE,))
+        self._close = StopStringFilter((CLOSE,))
         self._begun = False
         self._tail = ""
         """Newlines that belong to the reasoning only if it goes on."""
 
     @property
     def inside(self) -> bool:
-        return self._state is _ThoughtState.INSIDE
+        """Whether the text so far ends inside the reasoning block."""
+        return self._state is _State.INSIDE
 
-    def push(self, text: str) -> Split:
-        """What ``text`` completes."""
-        if self._state is _ThoughtState.BEFORE:
+    def push(self, text: str) -> ReasoningSplit:
+        """Add ``text``; return the output that it completes."""
+        if self._state is _State.BEFORE:
             self._held += text
             start = self._held.lstrip()
             if OPEN.startswith(start) and start != OPEN:
-                return Split()
+                return ReasoningSplit()
             held, self._held = self._held, ""
             if not start.startswith(OPEN):
-                self._state = _ThoughtState.AFTER
-                return Split(text=held)
-            self._state = _ThoughtState.INSIDE
+                self._state = _State.AFTER
+                return ReasoningSplit(text=held)
+            self._state = _State.INSIDE
             text = start.removeprefix(OPEN)
-        if self._state is _ThoughtState.INSIDE:
-            return self._think(text)
-        return Split(text=self._answer(text))
+        if self._state is _State.INSIDE:
+            return self._reason(text)
+        return ReasoningSplit(text=self._answer(text))
 
-    def flush(self) -> Split:
-        """What was held back, when no text follows."""
+    def flush(self) -> ReasoningSplit:
+        """Return what was held back, at the end of the answer."""
         held, self._held = self._held, ""
-        if self._state is _ThoughtState.INSIDE:
-            return Split(thought=self._trimmed(self._close.flush_after("")) + self._tail)
-        return Split(text=held)
+        if self._state is _State.INSIDE:
+            return ReasoningSplit(reasoning=self._trimmed(self._close.flush_after("")) + self._tail)
+        return ReasoningSplit(text=held)
 
-    def _think(self, text: str) -> Split:
-        thought = self._trimmed(self._close.push(text))
-        if self._close.hit is None:
-            return Split(thought=thought)
-        self._state = _ThoughtState.BETWEEN
-        return Split(thought, self._answer(self._close.rest))
+    def _reason(self, text: str) -> ReasoningSplit:
+        reasoning = self._trimmed(self._close.push(text))
+        if self._close.matched is None:
+            return ReasoningSplit(reasoning=reasoning)
+        self._state = _State.BETWEEN
+        return ReasoningSplit(reasoning, self._answer(self._close.remainder))
 
-    def _trimmed(self, thought: str) -> str:
+    def _trimmed(self, reasoning: str) -> str:
         """Without the newlines next to the tags."""
         if not self._begun:
-            thought = thought.lstrip("\n")
-            self._begun = bool(thought)
-        whole = self._tail + thought
+            reasoning = reasoning.lstrip("\n")
+            self._begun = bool(reasoning)
+        whole = self._tail + reasoning
         shown = whole.rstrip("\n")
         self._tail = whole[len(shown) :]
         return shown
 
     def _answer(self, text: str) -> str:
-        if self._state is _ThoughtState.BETWEEN:
+        if self._state is _State.BETWEEN:
             text = text.lstrip()
             if text:
-                self._state = _ThoughtState.AFTER
+                self._state = _State.AFTER
         return text

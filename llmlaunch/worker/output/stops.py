@@ -1,16 +1,16 @@
-"""Text as it is sent: whole characters only, and nothing that may still become a stop string. Pure."""
+"""Text that is ready to send: whole characters only, and nothing that may still become a stop string. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 REPLACEMENT = "\ufffd"
-HOPELESS = 6
-"""Tokens after which an incomplete character is given up: UTF-8 has at most four bytes, a token at least one."""
+MAX_INCOMPLETE_TOKENS = 6
+"""Tokens to wait for the end of a character. UTF-8 uses at most four bytes, and a token has at least one."""
 
 
 class Detokenizer:
-    """Decodes token by token, without ever returning an incomplete character.
+    """Decodes token by token, and never returns an incomplete character.
 
     ``decode`` turns token ids into text. Decoding starts a few tokens before the new ones, because a decoder may treat
     the first token of a sequence differently (sentencepiece strips its leading space). The method is that of
@@ -24,18 +24,18 @@ class Detokenizer:
         self._shown = 0
 
     def push(self, token: int) -> str:
-        """The text that ``token`` completes; empty while a character is incomplete."""
+        """Return the text that ``token`` completes; empty while a character is incomplete."""
         self._ids.append(token)
         end = len(self._ids)
         text = self._text(end)
         if text.endswith(REPLACEMENT):
-            if end - self._shown <= HOPELESS:
+            if end - self._shown <= MAX_INCOMPLETE_TOKENS:
                 return ""
             end, text = self._without_tail(end, text)
         return self._show(end, text)
 
     def flush(self) -> str:
-        """The remaining text, when no token follows."""
+        """Return the remaining text, when no token follows."""
         return self._show(len(self._ids), self._text(len(self._ids)))
 
     def _text(self, end: int) -> str:
@@ -43,7 +43,7 @@ class Detokenizer:
         return self._decode(self._ids[self._start : end])
 
     def _without_tail(self, end: int, text: str) -> tuple[int, str]:
-        """Cut off a tail that may still become a character, unless that splits another one."""
+        """Cut off a tail that may still become a character, unless the cut splits another one."""
         for cut in (end - 3, end - 2, end - 1):
             before = self._text(cut)
             if text.startswith(before):
@@ -62,46 +62,46 @@ class Detokenizer:
         return text[len(before) :]
 
 
-class StopHolder:
-    """Passes text through, but holds back an end that may be the beginning of a stop string."""
+class StopStringFilter:
+    """Passes text through, but holds back a tail that may be the beginning of a stop string."""
 
     def __init__(self, stops: Sequence[str], *, include: bool = False) -> None:
         self._stops = tuple(stop for stop in stops if stop)
         self._include = include
         self._held = ""
-        self.hit: str | None = None
-        self.rest = ""
-        """Text after the stop string that was found."""
+        self.matched: str | None = None
+        self.remainder = ""
+        """Text after the stop string that was matched."""
 
     def push(self, text: str) -> str:
-        """The text that may be sent now. Sets ``hit`` when a stop string is complete; then push must not be called again."""
+        """Return the text that may be sent now. Sets ``matched`` when a stop string is complete: do not push any more then."""
         if not self._stops:
             return text
         self._held += text
         found = self._first()
         if found is not None:
             at, stop = found
-            self.hit = stop
+            self.matched = stop
             shown = self._held[: at + len(stop) if self._include else at]
-            self.rest = self._held[at + len(stop) :]
+            self.remainder = self._held[at + len(stop) :]
             self._held = ""
             return shown
-        keep = self._doubtful()
+        keep = self._possible_stop_length()
         shown, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
         return shown
 
     def flush_after(self, text: str) -> str:
-        """The held text and the final ``text``: no text follows. May still complete a stop string."""
+        """Return the held text and the final ``text``, when no text follows. ``text`` may still complete a stop string."""
         shown = self.push(text)
         held, self._held = self._held, ""
         return shown + held
 
     def _first(self) -> tuple[int, str] | None:
         found = [(at, stop) for stop in self._stops if (at := self._held.find(stop)) >= 0]
-        # Of two that begin at the same position the shorter was complete first.
-        return min(found, key=lambda hit: (hit[0] + len(hit[1]), hit[0])) if found else None
+        # Of two that begin at the same position, the shorter one was complete first.
+        return min(found, key=lambda match: (match[0] + len(match[1]), match[0])) if found else None
 
-    def _doubtful(self) -> int:
+    def _possible_stop_length(self) -> int:
         """Length of the longest suffix of the held text that a stop string begins with."""
         longest = min(max(map(len, self._stops)) - 1, len(self._held))
         for size in range(longest, 0, -1):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlaunch.worker.output.stops import HOPELESS, Detokenizer, StopHolder
+from llmlaunch.worker.output.stops import MAX_INCOMPLETE_TOKENS, Detokenizer, StopStringFilter
 
 
 def bytes_decoder(tokens: Sequence[int]) -> str:
@@ -43,8 +43,8 @@ def test_blanks_between_words_survive_however_long_the_text(tokens: list[int]) -
 
 def test_hopeless_bytes_are_not_held_back_for_ever() -> None:
     detokenizer = Detokenizer(bytes_decoder)
-    shown = "".join(detokenizer.push(0x80) for _ in range(4 * HOPELESS))
-    assert len(shown) >= 3 * HOPELESS
+    shown = "".join(detokenizer.push(0x80) for _ in range(4 * MAX_INCOMPLETE_TOKENS))
+    assert len(shown) >= 3 * MAX_INCOMPLETE_TOKENS
 
 
 @given(
@@ -55,31 +55,31 @@ def test_hopeless_bytes_are_not_held_back_for_ever() -> None:
 def test_text_ends_before_the_first_stop_string_however_it_is_cut(
     text: str, stops: list[str], data: st.DataObject
 ) -> None:
-    holder = StopHolder(stops)
+    holder = StopStringFilter(stops)
     shown, rest = "", text
-    while rest and holder.hit is None:
+    while rest and holder.matched is None:
         size = data.draw(st.integers(1, len(rest)))
         shown += holder.push(rest[:size])
         assert not any(stop in shown for stop in stops)
         rest = rest[size:]
-    if holder.hit is None:
+    if holder.matched is None:
         shown += holder.flush_after("")
         assert shown == text
         assert not any(stop in text for stop in stops)
     else:
-        assert text.startswith(shown + holder.hit)
+        assert text.startswith(shown + holder.matched)
         assert not any(stop in shown for stop in stops)
 
 
 def test_only_a_doubtful_end_is_held_back() -> None:
-    holder = StopHolder(["\n\nUser:"])
+    holder = StopStringFilter(["\n\nUser:"])
     assert holder.push("Hello\n") == "Hello"
     assert holder.push("\nWorld") == "\n\nWorld"
     assert holder.push("!\n\nUser") == "!"
     assert holder.push(": x") == ""
-    assert holder.hit == "\n\nUser:"
+    assert holder.matched == "\n\nUser:"
 
 
 def test_the_stop_string_stays_when_asked_for() -> None:
-    holder = StopHolder(["END"], include=True)
+    holder = StopStringFilter(["END"], include=True)
     assert holder.push("the END is near") == "the END"

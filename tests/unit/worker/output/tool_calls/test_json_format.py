@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlaunch.worker.output.tool_calls import CallDelta, CallParser
+from llmlaunch.worker.output.tool_calls.json_format import JsonToolCallParser
+from llmlaunch.worker.output.tool_calls.types import ToolCallDelta
 
 CALL = '{"name": "weather", "arguments": {"city": "Pa\\"ris}", "days": [1, {"x": "]"}]}}'
 BARE = CALL.partition('"arguments": ')[2][:-1]
@@ -41,7 +42,7 @@ WRITTEN: list[tuple[str, str, list[tuple[str, Any]]]] = [
 ]  # fmt: skip
 
 
-def read(deltas: list[CallDelta]) -> tuple[str, list[tuple[str, str]]]:
+def read(deltas: list[ToolCallDelta]) -> tuple[str, list[tuple[str, str]]]:
     text = ""
     calls: list[tuple[str, str]] = []
     for delta in deltas:
@@ -56,8 +57,8 @@ def read(deltas: list[CallDelta]) -> tuple[str, list[tuple[str, str]]]:
 
 
 def check(written: str, text: str, calls: list[tuple[str, Any]], sizes: list[int]) -> None:
-    parser = CallParser()
-    deltas: list[CallDelta] = []
+    parser = JsonToolCallParser()
+    deltas: list[ToolCallDelta] = []
     rest = written
     for size in sizes:
         deltas += parser.push(rest[:size])
@@ -85,15 +86,15 @@ def test_however_it_is_cut(case: tuple[str, str, list[tuple[str, Any]]], sizes: 
 
 
 def test_arguments_come_as_they_are_written() -> None:
-    parser = CallParser()
+    parser = JsonToolCallParser()
     first = parser.push('<tool_call>{"name": "f", "arguments": {"text": "once ')
-    assert first == [CallDelta(index=0, name="f"), CallDelta(index=0, arguments='{"text": "once ')]
-    assert parser.push("upon") == [CallDelta(index=0, arguments="upon")]
-    assert parser.push('"}}</tool_call>') == [CallDelta(index=0, arguments='"}')]
+    assert first == [ToolCallDelta(index=0, name="f"), ToolCallDelta(index=0, arguments='{"text": "once ')]
+    assert parser.push("upon") == [ToolCallDelta(index=0, arguments="upon")]
+    assert parser.push('"}}</tool_call>') == [ToolCallDelta(index=0, arguments='"}')]
 
 
 def test_an_imposed_form_needs_no_mark() -> None:
-    parser = CallParser(marked=False)
+    parser = JsonToolCallParser(marked=False)
     text, calls = read(parser.push("[" + CALL + "," + CALL + "]") + parser.flush())
     assert text == ""
     assert [json.loads(arguments) for _, arguments in calls] == [ARGUMENTS] * 2
@@ -113,10 +114,10 @@ def test_whatever_a_model_writes_is_read_alike_however_it_is_cut(
     pieces: list[str], sizes: list[int], marked: bool
 ) -> None:
     written = "".join(pieces)
-    parser = CallParser(marked=marked)
+    parser = JsonToolCallParser(marked=marked)
     whole = read(parser.push(written) + parser.flush())
-    parser = CallParser(marked=marked)
-    deltas: list[CallDelta] = []
+    parser = JsonToolCallParser(marked=marked)
+    deltas: list[ToolCallDelta] = []
     rest = written
     for size in sizes:
         deltas += parser.push(rest[:size])
@@ -125,6 +126,6 @@ def test_whatever_a_model_writes_is_read_alike_however_it_is_cut(
 
 
 def test_a_name_that_is_no_json_is_told_as_it_is_written() -> None:
-    parser = CallParser()
+    parser = JsonToolCallParser()
     written = '<tool_call>{"name": "a\\x", "arguments": {}}</tool_call>'
     assert read(parser.push(written) + parser.flush()) == ("", [("a\\x", "{}")])
