@@ -1,9 +1,9 @@
 """Keeps one process tree, and takes it down when its owner dies, however that dies.
 
-Run as ``python -I -S shim.py FOLDER NAME MOST KEEP PROGRAM ARG…``; standard library alone, and of llmlaunch only the files
-``log_writer`` beside this one, ``prctl`` and ``variables`` in ``common``. The environment and the working folder are the
-program's. FOLDER is a descriptor of the folder (-1: there is none) in which the program's output becomes the log NAME, KEEP
-files of MOST bytes at most. Three more descriptors belong to the owner:
+Run as ``python -I -S shim.py FOLDER NAME MOST KEEP PROGRAM ARG…``; standard library alone, and of llmlaunch only the
+files ``log_pipe`` and ``log_writer`` beside this one, ``prctl`` and ``variables`` in ``common``. The environment and
+the working folder are the program's. FOLDER is a descriptor of the folder (-1: there is none) in which the program's
+output becomes the log NAME, KEEP files of MOST bytes at most. Three more descriptors belong to the owner:
 
 * 0, a pipe that the owner holds open: lines ``term SECONDS`` and ``kill``; end of file means that the owner is gone
 * 1, a pipe for reports: ``pid N`` once the program runs, or ``fail ERRNO TEXT``; at the end ``exit CODE LEFT``, where CODE is
@@ -13,30 +13,18 @@ files of MOST bytes at most. Three more descriptors belong to the owner:
 How it keeps hold of a tree: it is a subreaper (``man 2 prctl``, PR_SET_CHILD_SUBREAPER), so a descendant whose parent died
 becomes its own child, whatever session or group it moved to; walking /proc from here down finds all. The program gets
 PR_SET_PDEATHSIG, should somebody kill the shim itself. Single-threaded, because that signal is tied to the thread that forks.
-
-How the log is bounded: the program writes into a pipe, and a child of the shim (``Log``) from there into files. Written to
-directly, a file can be bounded only by punching holes into it, which keeps no earlier files and not every file system can,
-and a full disk would be the program's own trouble: many die of a line that they cannot print. At 50 MB/s the writer takes 8 %
-of a CPU, most of it in the file system, where the program would spend it otherwise. A process of its own, because neither a
-shim that is stopped nor a disk that hangs may hold up the program: the shim looks once a second, and while the writer does not
-read, it empties the pipe.
 """
 
-import ctypes
-import fcntl
-import mmap
 import os
 import select
 import signal
-import struct
 import sys
-import termios
 import time
 
 sys.path.append(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
 sys.path.append(os.path.join(sys.path[-1], "..", "..", "common"))  # noqa: PTH118
 
-from log_writer import TALLY_BYTES, LogWriter, Tally, copy  # type: ignore[import-not-found]
+from log_pipe import WATCH_S, LogPipe  # type: ignore[import-not-found]
 from prctl import adopt_orphans, die_with_parent  # type: ignore[import-not-found]
 from variables import CGROUP, RUN, STATE_FILE  # type: ignore[import-not-found]
 
@@ -50,122 +38,10 @@ KEPT = {
 }  # fmt: skip
 IGNORED = signal.valid_signals() - KEPT  # whoever wants the program to end tells the supervisor
 STATE_BYTES = 16 << 20
-PIPE_BYTES = 1 << 20
-WATCH_S = 1.0  # how often the log's writer is looked after
-DISMISSED_S = 2.0  # so long may the writer take for what is left in the pipe
-
-
-class Log:
-    """A pipe for the program's output, and the process that writes it down."""
-
-    def __init__(self, folder: int, name: str, most: int, keep: int) -> None:
-        self.folder, self.name, self.most, self.keep = folder, name, most, keep
-        self.source, self.sink = os.pipe2(os.O_CLOEXEC)
-        self.room = self.widen()
-        os.set_blocking(self.source, False)
-        self.tally = Tally(memoryview(mmap.mmap(-1, TALLY_BYTES)))
-        self.seen = 0
-        self.stuck = False
-        self.dismissed_at: float | None = None
-        self.watched_at = self.begun_at = 0.0
-        self.writer, self.tell = 0, -1
-        self.begin()
-
-    def widen(self) -> int:
-        try:
-            return fcntl.fcntl(self.sink, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        except OSError:  # this user has many large pipes already
-            return fcntl.fcntl(self.sink, fcntl.F_GETPIPE_SZ)
-
-    def begin(self) -> None:
-        """Start the writer, the first one or the next. Should it not start, the pipe is emptied all the same."""
-        self.begun_at = time.monotonic()
-        if self.tell >= 0:
-            os.close(self.tell)
-        told, self.tell = os.pipe2(os.O_CLOEXEC)
-        try:
-            self.writer = os.fork()
-        except OSError:
-            os.close(told)
-            return
-        if self.writer == 0:
-            try:
-                self.write(told)
-            finally:
-                os._exit(0)
-        os.close(told)
-
-    def write(self, told: int) -> None:
-        """Be the writer."""
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
-            if int(name) not in (self.source, told, self.folder):
-                try:
-                    os.close(int(name))
-                except OSError:
-                    pass  # the one of listdir itself
-        for _ in range(3):
-            os.open(os.devnull, os.O_RDWR)
-        disguise(f"llmlaunch: writes {self.name}")
-        copy(
-            self.source, told, LogWriter(self.folder, self.name, self.most, self.keep), self.tally, self.room
-        )
-
-    def watch(self) -> None:
-        """See whether the writer does its work; do the least of it in its place while it does not."""
-        now = time.monotonic()
-        if not self.stuck and now - self.watched_at < WATCH_S:
-            return
-        self.watched_at = now
-        if self.writer == 0 and now - self.begun_at > WATCH_S:
-            self.begin()
-        taken = self.tally.taken
-        waiting = struct.unpack("i", fcntl.ioctl(self.source, termios.FIONREAD, bytes(4)))[0]
-        moved, self.seen = taken != self.seen, taken
-        # A pipe is full when its pages are, and lines of half a page leave half of it empty.
-        self.stuck = not moved and (self.stuck or waiting * 4 > self.room)
-        if self.stuck and waiting:
-            try:
-                self.tally.dropped += len(os.read(self.source, self.room))
-            except BlockingIOError:
-                pass
-
-    def dismiss(self) -> None:
-        """Nobody writes any more: let the writer finish, but not for ever."""
-        now = time.monotonic()
-        if self.dismissed_at is None:
-            self.dismissed_at = now
-            if self.writer == 0:
-                self.begin()
-            try:
-                os.write(self.tell, b".")
-            except OSError:
-                pass  # it has ended already
-        elif self.writer and now - self.dismissed_at > DISMISSED_S:
-            os.kill(self.writer, signal.SIGKILL)
-
-    @property
-    def given_up(self) -> bool:
-        """Whether not even SIGKILL ends the writer: its disk hangs."""
-        return self.dismissed_at is not None and time.monotonic() - self.dismissed_at > 2 * DISMISSED_S
-
-
-def disguise(title: str) -> None:
-    """Be ``title`` in the list of processes, with no environment.
-
-    Who looks for the program's processes by their environment must not find the one that still has its last words to write.
-    """
-    with open("/proc/self/stat", "rb") as stat:  # noqa: PTH123
-        start, end, env_start, env_end = map(int, stat.read().rpartition(b")")[2].split()[45:49])
-    if 0 < start < end <= env_start < env_end:
-        ctypes.memset(env_start, 0, env_end - env_start)
-        ctypes.memset(start, 0, end - start)
-        ctypes.memmove(start, title.encode()[: end - start - 1], min(len(title.encode()), end - start - 1))
 
 
 class Shim:
-    def __init__(self, argv: list[str], log: Log) -> None:
+    def __init__(self, argv: list[str], log: LogPipe) -> None:
         self.log = log
         adopt_orphans()
         self.woken, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -410,7 +286,7 @@ def main(folder: str, name: str, most: str, keep: str, *argv: str) -> None:
         signal.signal(number, signal.SIG_IGN)
     if int(folder) >= 0:
         os.set_inheritable(int(folder), False)
-    Shim(list(argv), Log(int(folder), name, int(most), int(keep))).keep()
+    Shim(list(argv), LogPipe(int(folder), name, int(most), int(keep))).keep()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,135 @@
+"""The pipe that takes a program's output, and the process that writes it down: how a log stays bounded.
+
+The program writes into a pipe, and a child of the shim copies from there into files. Written to directly, a file can
+be bounded only by punching holes into it, which keeps no earlier files and not every file system can, and a full disk
+would be the program's own trouble: many die of a line that they cannot print. At 50 MB/s the writer takes 8 % of a
+CPU, most of it in the file system, where the program would spend it otherwise. A process of its own, because neither
+a shim that is stopped nor a disk that hangs may hold up the program: the shim looks once a second, and while the
+writer does not read, it empties the pipe.
+
+Run within the shim, so standard library alone.
+"""
+
+import ctypes
+import fcntl
+import mmap
+import os
+import signal
+import struct
+import termios
+import time
+
+from log_writer import TALLY_BYTES, LogWriter, Tally, copy  # type: ignore[import-not-found]
+
+PIPE_BYTES = 1 << 20
+WATCH_S = 1.0  # how often the log's writer is looked after
+DISMISSED_S = 2.0  # so long may the writer take for what is left in the pipe
+
+
+class LogPipe:
+    """A pipe for the program's output, and the process that writes it down."""
+
+    def __init__(self, folder: int, name: str, most: int, keep: int) -> None:
+        self.folder, self.name, self.most, self.keep = folder, name, most, keep
+        self.source, self.sink = os.pipe2(os.O_CLOEXEC)
+        self.room = self.widen()
+        os.set_blocking(self.source, False)
+        self.tally = Tally(memoryview(mmap.mmap(-1, TALLY_BYTES)))
+        self.seen = 0
+        self.stuck = False
+        self.dismissed_at: float | None = None
+        self.watched_at = self.begun_at = 0.0
+        self.writer, self.tell = 0, -1
+        self.begin()
+
+    def widen(self) -> int:
+        try:
+            return fcntl.fcntl(self.sink, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        except OSError:  # this user has many large pipes already
+            return fcntl.fcntl(self.sink, fcntl.F_GETPIPE_SZ)
+
+    def begin(self) -> None:
+        """Start the writer, the first one or the next. Should it not start, the pipe is emptied all the same."""
+        self.begun_at = time.monotonic()
+        if self.tell >= 0:
+            os.close(self.tell)
+        told, self.tell = os.pipe2(os.O_CLOEXEC)
+        try:
+            self.writer = os.fork()
+        except OSError:
+            os.close(told)
+            return
+        if self.writer == 0:
+            try:
+                self.write(told)
+            finally:
+                os._exit(0)
+        os.close(told)
+
+    def write(self, told: int) -> None:
+        """Be the writer."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
+            if int(name) not in (self.source, told, self.folder):
+                try:
+                    os.close(int(name))
+                except OSError:
+                    pass  # the one of listdir itself
+        for _ in range(3):
+            os.open(os.devnull, os.O_RDWR)
+        disguise(f"llmlaunch: writes {self.name}")
+        copy(
+            self.source, told, LogWriter(self.folder, self.name, self.most, self.keep), self.tally, self.room
+        )
+
+    def watch(self) -> None:
+        """See whether the writer does its work; do the least of it in its place while it does not."""
+        now = time.monotonic()
+        if not self.stuck and now - self.watched_at < WATCH_S:
+            return
+        self.watched_at = now
+        if self.writer == 0 and now - self.begun_at > WATCH_S:
+            self.begin()
+        taken = self.tally.taken
+        waiting = struct.unpack("i", fcntl.ioctl(self.source, termios.FIONREAD, bytes(4)))[0]
+        moved, self.seen = taken != self.seen, taken
+        # A pipe is full when its pages are, and lines of half a page leave half of it empty.
+        self.stuck = not moved and (self.stuck or waiting * 4 > self.room)
+        if self.stuck and waiting:
+            try:
+                self.tally.dropped += len(os.read(self.source, self.room))
+            except BlockingIOError:
+                pass
+
+    def dismiss(self) -> None:
+        """Nobody writes any more: let the writer finish, but not for ever."""
+        now = time.monotonic()
+        if self.dismissed_at is None:
+            self.dismissed_at = now
+            if self.writer == 0:
+                self.begin()
+            try:
+                os.write(self.tell, b".")
+            except OSError:
+                pass  # it has ended already
+        elif self.writer and now - self.dismissed_at > DISMISSED_S:
+            os.kill(self.writer, signal.SIGKILL)
+
+    @property
+    def given_up(self) -> bool:
+        """Whether not even SIGKILL ends the writer: its disk hangs."""
+        return self.dismissed_at is not None and time.monotonic() - self.dismissed_at > 2 * DISMISSED_S
+
+
+def disguise(title: str) -> None:
+    """Be ``title`` in the list of processes, with no environment.
+
+    Who looks for the program's processes by their environment must not find the one that still has its last words to write.
+    """
+    with open("/proc/self/stat", "rb") as stat:  # noqa: PTH123
+        start, end, env_start, env_end = map(int, stat.read().rpartition(b")")[2].split()[45:49])
+    if 0 < start < end <= env_start < env_end:
+        ctypes.memset(env_start, 0, env_end - env_start)
+        ctypes.memset(start, 0, end - start)
+        ctypes.memmove(start, title.encode()[: end - start - 1], min(len(title.encode()), end - start - 1))
