@@ -83,8 +83,8 @@ class _Routes:
         host = self._host
         supervisor = host.supervisor
         gpus = any(slot.spec.gpus for slot in supervisor.slots.values()) or bool(supervisor.plan.gpus)
-        inventory = await host.effects.memory.sample() if gpus else None
-        used = await host.effects.vram_used(supervisor.slots) if gpus else {}
+        inventory = await host.effects.vram.inventory() if gpus else None
+        used = await host.effects.vram.used(supervisor.slots) if gpus else {}
         report = host.journal.report(
             supervisor.plan, supervisor.slots, host.status, used, inventory, supervisor.stopping
         )

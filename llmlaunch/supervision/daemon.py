@@ -114,7 +114,7 @@ class Daemon:
         background = [
             asyncio.create_task(work)
             for work in (
-                self.effects.registrar.run(), self.effects.remember_families(), self._stay_reachable(server),
+                self.effects.registrar.run(), self.effects.running.note_descendants(), self._stay_reachable(server),
             )
         ]  # fmt: skip
         self._watchdog.start()
@@ -161,7 +161,7 @@ class Daemon:
 
     def _listen_to_signals(self, lifeline_fd: int | None) -> None:
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGCHLD, self.effects.reap)
+        loop.add_signal_handler(signal.SIGCHLD, self.effects.running.reap)
         for number in signals.not_ignored((signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)):
             loop.add_signal_handler(number, self._on_signal, number)
         # Handlers, not SIG_IGN, which every engine would inherit.

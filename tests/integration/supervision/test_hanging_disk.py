@@ -58,7 +58,7 @@ def test_a_log_that_cannot_be_read_holds_up_nobody(home: Path, monkeypatch: pyte
         supervisor = Supervisor("lab", effects, POLICY)
         journal = Journal(where, effects.last_words)
         supervisor.on_change = journal.record
-        asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, effects.reap)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, effects.running.reap)
         running = asyncio.create_task(supervisor.run())
         sick, well = engine("sick", "--fail-start"), engine("well", "--exit-after", "60")
         await supervisor.apply(Plan("lab", (sick, well), workdir=str(home)))
