@@ -62,6 +62,8 @@ ACCESS_FLUSH_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class GatewayOptions:
+    """Settings of one gateway that come from the command line."""
+
     max_body_bytes: int = MAX_BODY_BYTES
     max_bodies_bytes: int = MAX_BODIES_BYTES
     """Of all requests together, in all processes. Each process has room for one of the largest bodies at least."""
@@ -149,6 +151,7 @@ class Gateway:
         return request.endpoint.kind is not EndpointKind.METRICS
 
     def date(self) -> bytes:
+        """The value of ``Date``, formatted once a second."""
         second = int(time.time())
         if self._date[0] != second:
             self._date = (second, formatdate(second, usegmt=True).encode())

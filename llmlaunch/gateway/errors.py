@@ -24,6 +24,7 @@ class Reply:
 
     @property
     def start(self) -> bytes:
+        """The status line, with its line end."""
         return b"HTTP/1.1 %d %b\r\n" % (self.status, HTTPStatus(self.status).phrase.encode())
 
 
@@ -41,54 +42,66 @@ def error(
     code: str | None = None,
     fields: bytes = b"",
 ) -> Reply:
+    """A reply of ``status`` with OpenAI's error object. ``fields``: further header lines, each with its line end."""
     return Reply(status, envelope(message, kind, param, code), fields)
 
 
 def bad_request(message: str, param: str | None = None) -> Reply:
+    """400 for a body that cannot be used; ``param`` names the parameter at fault."""
     return error(400, message, param=param)
 
 
 def bad_http(reason: str) -> Reply:
+    """400 for a request that breaks HTTP/1.1's rules."""
     return error(400, f"The request is not valid HTTP: {reason}.", code="bad_http")
 
 
 def header_too_large(limit: int) -> Reply:
+    """431; ``limit`` is in bytes."""
     return error(431, f"The request's header is larger than {limit} bytes.", code="header_too_large")
 
 
 def body_too_large(limit: int) -> Reply:
+    """413; ``limit`` is in bytes."""
     shown = f"{limit >> 20} MiB" if limit % (1 << 20) == 0 else f"{limit} bytes"
     return error(413, f"The request's body is larger than {shown}.", code="body_too_large")
 
 
 def bodies_full() -> Reply:
+    """503 while other requests' bodies fill the memory set aside for them."""
     message = "The gateway's memory for request bodies is full. Try again soon."
     return error(503, message, kind=SERVER, code="bodies_full", fields=_retry(2))
 
 
 def transfer_coding() -> Reply:
+    """501 for a Transfer-Encoding other than chunked."""
     return error(501, "The only supported Transfer-Encoding is chunked.", code="transfer_encoding")
 
 
 def wrong_version() -> Reply:
+    """505 for a version of HTTP other than 1.0 and 1.1."""
     return error(505, "This server speaks HTTP/1.1 and HTTP/1.0.", code="http_version")
 
 
 def request_timeout() -> Reply:
+    """408 for a request that arrived too slowly."""
     return error(408, "The request timed out before it was complete.", code="request_timeout")
 
 
 def unknown_path(path: str) -> Reply:
+    """404 for a path that the gateway does not serve."""
     return error(404, f"Unknown path: {path}.", code="unknown_url")
 
 
 def wrong_method(method: str, path: str, allowed: str) -> Reply:
+    """405 with ``Allow``; ``allowed`` lists methods, joined with commas."""
     fields = b"allow: %b\r\n" % allowed.encode()
     message = f"{path} does not allow {method}; allowed: {allowed}."
     return error(405, message, code="method_not_allowed", fields=fields)
 
 
 def wrong_key(missing: bool) -> Reply:
+    """401 for an API key that is ``missing`` or unknown."""
     message = (
         "You did not provide an API key. Send it as a header: Authorization: Bearer YOUR_KEY."
         if missing
@@ -98,14 +111,17 @@ def wrong_key(missing: bool) -> Reply:
 
 
 def not_let_in(refusal: Refusal) -> Reply:
+    """The reply to a request that the browser guard refused."""
     return error(refusal.status, refusal.message, code=refusal.code)
 
 
 def unknown_model(name: str) -> Reply:
+    """404 for a model that no deployment names."""
     return error(404, f"The model `{name}` does not exist.", param="model", code="model_not_found")
 
 
 def unknown_response(identity: str) -> Reply:
+    """404 for a response id of /v1/responses that no replica holds."""
     message = (
         f"Response `{identity}` not found: its worker is gone, or its id does not say which worker keeps it."
     )
@@ -117,11 +133,13 @@ def _retry(seconds: int) -> bytes:
 
 
 def model_not_ready(name: str) -> Reply:
+    """503 for a known model without a serving replica."""
     message = f"The model `{name}` is not ready: no replica is serving it. Try again soon."
     return error(503, message, kind=SERVER, param="model", code="model_not_ready", fields=_retry(5))
 
 
 def no_answer(name: str, why: str) -> Reply:
+    """503 when every replica that was tried failed before it answered."""
     message = f"No replica of the model `{name}` answered: {why}. Try again soon."
     return error(503, message, kind=SERVER, code="replica_unavailable", fields=_retry(1))
 
@@ -137,21 +155,25 @@ def breaks_replicas(name: str, seconds: float) -> Reply:
 
 
 def bad_answer(name: str, why: str) -> Reply:
+    """502 for an answer that is not valid HTTP or not what the protocol allows."""
     message = f"A replica of the model `{name}` sent an invalid response: {why}."
     return error(502, message, kind=SERVER, code="bad_answer")
 
 
 def too_many(name: str, waiting: int) -> Reply:
+    """429 when the model's queue is full; ``waiting`` is its length."""
     message = f"All replicas of the model `{name}` are busy, and {waiting} requests are already waiting."
     return error(429, message, kind="rate_limit_error", code="queue_full", fields=_retry(2))
 
 
 def waited_too_long(name: str, seconds: float) -> Reply:
+    """429 for a request that waited ``seconds`` in the queue."""
     message = f"No replica of the model `{name}` had a free slot within {seconds:g} s."
     return error(429, message, kind="rate_limit_error", code="queue_timeout", fields=_retry(5))
 
 
 def model_not_allowed(name: str) -> Reply:
+    """403 for a model that the API key does not include."""
     return error(
         403, f"Your API key may not use the model `{name}`.", param="model", code="model_not_allowed"
     )
@@ -173,6 +195,7 @@ def limited(what: str, limit: int | None, wait_s: int) -> Reply:
 
 
 def crowded_out(name: str) -> Reply:
+    """429 when one API key has filled its share of the model's queue."""
     message = (
         f"All replicas of the model `{name}` are busy, and your other requests fill your share of the queue."
     )
@@ -180,16 +203,19 @@ def crowded_out(name: str) -> Reply:
 
 
 def not_started() -> Reply:
+    """503 before the first route table has arrived."""
     message = "The gateway has not heard from its controller yet."
     return error(503, message, kind=SERVER, code="starting", fields=_retry(1))
 
 
 def out_of_files() -> Reply:
+    """503 when no file descriptor is left for another connection."""
     message = "The gateway has reached its limit of open files and takes no more connections. Try again soon."
     return error(503, message, kind=SERVER, code="too_many_connections", fields=_retry(1))
 
 
 def stopping() -> Reply:
+    """503 for requests that come during a shutdown."""
     return error(503, "The gateway is shutting down.", kind=SERVER, code="stopping", fields=_retry(1))
 
 

@@ -23,6 +23,7 @@ class Limits:
     """In the queue for a busy model a lower one goes first, as in a request."""
 
     def allows(self, model: str) -> bool:
+        """Whether the key may use the served name ``model``."""
         return self.models is None or model in self.models
 
     def share_of(self, processes: int) -> Limits:

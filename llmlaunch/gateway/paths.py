@@ -9,6 +9,8 @@ from urllib.parse import unquote_to_bytes
 
 
 class EndpointKind(Enum):
+    """What the gateway does with a request: send it to a replica, or answer it itself."""
+
     PROXY = auto()
     CHECK = auto()
     """As PROXY, and the models stand in a list."""
@@ -40,6 +42,7 @@ class Endpoint:
 
     @property
     def allowed(self) -> str:
+        """The value of ``Allow``."""
         return ", ".join(method.decode() for method in (*self.methods, b"OPTIONS"))
 
 

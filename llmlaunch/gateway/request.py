@@ -59,13 +59,16 @@ class ClientRequest:
 
     @property
     def label(self) -> str:
+        """The path as metrics name it."""
         return self.endpoint.label
 
     @property
     def upstream_path(self) -> bytes:
+        """The path at the worker, with the query."""
         return self.endpoint.upstream + (b"?" + self.query if self.query else b"")
 
     def field(self, name: bytes) -> bytes:
+        """The first value of the header field ``name`` (lower case); empty when there is none."""
         return next((value for key, value in self.fields if key == name), b"")
 
     def all_of(self, name: bytes) -> str:

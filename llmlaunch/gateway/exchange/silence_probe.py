@@ -60,11 +60,14 @@ class SilenceProbe:
             self._connection.drop()
 
     def answer_began(self, head: ResponseHead, body: BodyFraming) -> None:
+        """Note the status."""
         self._status = head.status
 
-    def answer_bytes(self, data: bytes) -> None: ...
+    def answer_bytes(self, data: bytes) -> None:
+        """Ignore the body."""
 
     def answer_ended(self) -> None:
+        """Report the replica as alive, unless it answered with a server error."""
         self._connection = None
         if self._status < 500:
             self._watch.answered(self._replica, self)
@@ -72,5 +75,6 @@ class SilenceProbe:
             self._watch.unanswered(self._replica, self)
 
     def answer_broke(self, why: str, kind: FailureKind, began: bool) -> None:
+        """Report that no answer came."""
         self._connection = None
         self._watch.unanswered(self._replica, self)

@@ -73,6 +73,8 @@ class GenerationRequest:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingRequest:
+    """A request for the embeddings of ``inputs``; ``base64`` is the encoding of the answer."""
+
     model: str
     inputs: tuple[str, ...]
     base64: bool

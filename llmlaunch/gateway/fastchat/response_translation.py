@@ -126,6 +126,7 @@ class ChoiceState:
 
     @property
     def completion_tokens(self) -> int | None:
+        """Tokens of the answer; None: the worker did not report them."""
         told = self.usage.get("completion_tokens")
         if told is None:
             return None
@@ -160,6 +161,7 @@ class ResponseShape:
     include_usage: bool = False
 
     def whole(self, choices: Sequence[ChoiceState], usage: dict[str, int]) -> dict[str, Any]:
+        """The answer as one document."""
         kind = "chat.completion" if self.chat else "text_completion"
         return {**self._frame(kind), "choices": [self._finished(c) for c in choices], "usage": usage}
 
@@ -168,6 +170,7 @@ class ResponseShape:
         return self._event(index, {"delta": {"role": "assistant", "content": ""}}, None)
 
     def events(self, index: int, delta: ChoiceDelta) -> list[dict[str, Any]]:
+        """The events for what is new in the choice ``index``."""
         events = []
         if delta.text:
             said = {"delta": {"content": delta.text}} if self.chat else {"text": delta.text}

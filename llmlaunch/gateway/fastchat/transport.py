@@ -78,21 +78,27 @@ class Translation(asyncio.Transport):
     # -- asyncio.Transport, as far as UpstreamConnection uses it
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Start to answer the request in ``data``, which is complete: head and body."""
         self._task = self._loop.create_task(self._serve(bytes(data)))
 
     def pause_reading(self) -> None:
+        """Hold back further events."""
         self._wanted.clear()
 
     def resume_reading(self) -> None:
+        """Let events go on."""
         self._wanted.set()
 
     def is_closing(self) -> bool:
+        """Whether the connection is closed, or about to be."""
         return self._closing
 
     def close(self) -> None:
+        """Report the connection as closed in order."""
         self._lose(None)
 
     def abort(self) -> None:
+        """Cancel the calls to the worker, then as :meth:`close`."""
         if self._task is not None:
             self._task.cancel()
         self._lose(None)
@@ -197,6 +203,7 @@ class Translation(asyncio.Transport):
         self.events(*values)
 
     def events(self, *values: object, end: bool = False) -> None:
+        """Hand over server-sent events at once, as one chunk. ``end``: the answer is complete."""
         data = b"".join(b"data: %b\n\n" % (v if isinstance(v, bytes) else dump(v)) for v in values)
         chunk = b"%x\r\n%b\r\n" % (len(data), data) + (b"0\r\n\r\n" if end else b"")
         if not self._began:
@@ -205,6 +212,7 @@ class Translation(asyncio.Transport):
         self._give(chunk)
 
     def reply(self, value: object) -> None:
+        """Answer 200 with ``value`` as JSON."""
         self._reply(200, dump(value))
 
     def _refuse(self, status: int, message: str, param: str | None, code: str | None) -> None:

@@ -33,6 +33,8 @@ PIECE_LIMIT = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class ModelDetails:
+    """What a worker says of one of its models."""
+
     template: ConversationTemplate
     context: int
     """Tokens of prompt and answer together."""
@@ -50,6 +52,7 @@ class FastChatWorker:
         """By model: a worker may have several."""
 
     async def details(self, model: str) -> ModelDetails:
+        """Template and context length of ``model``, asked again after :data:`KNOWN_S`."""
         found = self._known.get(model)
         if found is not None and time.monotonic() - found[0] < KNOWN_S:
             return found[1]
@@ -75,6 +78,7 @@ class FastChatWorker:
         return count
 
     async def embed(self, model: str, text: str) -> dict[str, Any]:
+        """The worker's answer for one text: ``embedding``, a list of vectors, and ``token_num``."""
         return await self._call("/worker_get_embeddings", {"model": model, "input": [text]}, SILENCE_S)
 
     async def _call(self, path: str, body: dict[str, Any], timeout_s: float = CALL_S) -> dict[str, Any]:

@@ -54,7 +54,9 @@ class Responder(Protocol):
         """Bytes of an answer went to the client."""
         ...
 
-    def start(self) -> None: ...
+    def start(self) -> None:
+        """Begin to work on the request. Called once, before anything else."""
+        ...
 
     def cancel(self) -> None:
         """The client left."""
@@ -68,7 +70,9 @@ class Responder(Protocol):
         """The client takes nothing more for the moment."""
         ...
 
-    def resume(self) -> None: ...
+    def resume(self) -> None:
+        """The client takes bytes again."""
+        ...
 
 
 class Application(Protocol):
@@ -141,6 +145,7 @@ class ClientConnection(asyncio.Protocol):
     # -- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Set up the transport and the parser. Near the limit of open files the connection may be a surplus one."""
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=WRITE_HIGH)
         # TLS has no half-closed connections to wait with: whoever ends one has left.
@@ -160,6 +165,7 @@ class ClientConnection(asyncio.Protocol):
         app.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
+        """Parse ``data`` and answer the requests that it completes."""
         self._parser.feed(data)
         self.turn()
 
@@ -177,6 +183,7 @@ class ClientConnection(asyncio.Protocol):
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Cancel the present request and release the bodies of those behind it."""
         self._parser.end()
         self._app.connections.discard(self)
         if self._probe is not None:
@@ -186,11 +193,13 @@ class ClientConnection(asyncio.Protocol):
             serving.cancel()
 
     def pause_writing(self) -> None:
+        """The write buffer is full: the responder pauses until the client has read."""
         self._stalled_since = self._now()
         if self._serving is not None:
             self._serving.pause()
 
     def resume_writing(self) -> None:
+        """The client has read: go on with the present answer and with further requests."""
         self._stalled_since = 0.0
         if self._serving is not None:
             self._serving.resume()
@@ -246,6 +255,7 @@ class ClientConnection(asyncio.Protocol):
     # -- writing
 
     def write(self, data: bytes) -> None:
+        """Send ``data``, unless the connection is closing."""
         if not self.transport.is_closing():
             self.transport.write(data)
 

@@ -32,6 +32,7 @@ class DelayedResponse:
         self._timer: asyncio.TimerHandle
 
     def start(self) -> None:
+        """Start the delay."""
         self._timer = asyncio.get_running_loop().call_later(self._delay_s, self.shut_down)
 
     def cancel(self) -> None:
@@ -44,6 +45,8 @@ class DelayedResponse:
         self.cancel()
         self._client.reply(self._request, self._reply)
 
-    def pause(self) -> None: ...
+    def pause(self) -> None:
+        """Nothing to pause: nothing is written before the reply."""
 
-    def resume(self) -> None: ...
+    def resume(self) -> None:
+        """Nothing was paused."""

@@ -51,6 +51,7 @@ class ResponseHead(NamedTuple):
     """The lines that go on to the client."""
 
     def get(self, name: bytes) -> bytes:
+        """The first value of the field ``name`` (lower case); empty when there is none."""
         return next((value for key, value in self.fields if key == name), b"")
 
 

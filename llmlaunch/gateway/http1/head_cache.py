@@ -49,6 +49,7 @@ class HeadCache(Generic[T]):
         self.get = self._made.get
 
     def put(self, key: bytes, made: T) -> None:
+        """Remember ``made`` under ``key``. A full cache is emptied first."""
         if len(self._made) >= MOST:
             self._made.clear()
         self._made[key] = made

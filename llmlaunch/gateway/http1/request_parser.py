@@ -247,6 +247,7 @@ class RequestParser:
     # -- called by httptools
 
     def on_message_begin(self) -> None:
+        """A request line begins."""
         if self.deaf:
             return
         self._url = b""
@@ -258,13 +259,16 @@ class RequestParser:
         self.in_head = True
 
     def on_url(self, url: bytes) -> None:
+        """A part of the request target."""
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        """One complete header field, or a trailer."""
         if self.in_head:  # else a trailer: nothing here needs one
             self._fields.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
+        """The head is complete: make the request, and decide whether its body is wanted."""
         self.in_head = False
         if self.deaf or self._parser.should_upgrade():
             return
@@ -305,6 +309,7 @@ class RequestParser:
         self._before_body(request)
 
     def on_body(self, data: bytes) -> None:
+        """A part of the body, without chunk framing."""
         request = self._request
         if request is None or self.deaf:
             return
@@ -337,6 +342,7 @@ class RequestParser:
             self._parts = [bytearray().join((*parts, data))]
 
     def on_message_complete(self) -> None:
+        """The request is complete: put it in line."""
         request, self._request = self._request, None
         if request is None or self.deaf:
             return

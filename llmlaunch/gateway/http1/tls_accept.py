@@ -47,6 +47,7 @@ class TlsAcceptor:
         self._closed = False
 
     def start(self) -> None:
+        """Listen and accept."""
         self._sock.setblocking(False)
         self._sock.listen(self._files.backlog)
         self._loop.add_reader(self._sock.fileno(), self._accept)

@@ -30,9 +30,13 @@ class ResponseReceiver(Protocol):
     decoding: bool
     """True: content without chunk framing. Settled at the latest in :meth:`answer_began`."""
 
-    def answer_began(self, head: ResponseHead, body: BodyFraming) -> None: ...
+    def answer_began(self, head: ResponseHead, body: BodyFraming) -> None:
+        """The final head came; ``body`` follows what comes behind it."""
+        ...
 
-    def answer_bytes(self, data: bytes) -> None: ...
+    def answer_bytes(self, data: bytes) -> None:
+        """Bytes of the body: as they came, or without chunk framing if ``decoding``."""
+        ...
 
     def answer_ended(self) -> None:
         """The whole answer came; the connection is not the taker's any more."""
@@ -107,10 +111,12 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Set the socket's options."""
         self._transport = cast(asyncio.Transport, transport)
         _prepare(transport.get_extra_info("socket"))
 
     def send(self, user: ResponseReceiver, head: bytes, body: bytes) -> None:
+        """Write a request whose answer goes to ``user``. ``head`` ends with the empty line."""
         self.user = user
         if len(body) < _WORTH_NO_COPY:
             self._transport.write(head + body)
@@ -139,6 +145,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport.abort()
 
     def pause(self) -> None:
+        """Stop reading, so that the replica stops sending."""
         if not self._paused and not self.closed:
             self._paused = True
             self._transport.pause_reading()
@@ -149,11 +156,13 @@ class UpstreamConnection(asyncio.Protocol):
         return self._paused
 
     def resume(self) -> None:
+        """Read again."""
         if self._paused and not self.closed:
             self._paused = False
             self._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
+        """Hand the answer's bytes to the user. Bytes that nobody asked for close the connection."""
         if self._lane is not None:
             is_next_chunk, note, write, events = self._lane
             if is_next_chunk(data):
@@ -222,9 +231,10 @@ class UpstreamConnection(asyncio.Protocol):
         user.answer_ended()
 
     def eof_received(self) -> None:
-        return None  # closes
+        """The replica will send no more: asyncio closes the connection, for this returns nothing."""
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the user that its answer ended, if closing is how it ends, or else that it broke off."""
         self.closed = True
         self.owner.forget(self)
         user, self.user = self.user, None

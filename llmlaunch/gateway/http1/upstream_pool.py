@@ -90,6 +90,7 @@ class UpstreamPool:
         return len(found)
 
     def close(self) -> None:
+        """Close every idle connection."""
         for idle in self._idle.values():
             for connection in idle:
                 connection.drop()

@@ -37,6 +37,7 @@ class DeathRecord:
 
 
 def number_of(replica: str) -> int:
+    """The number by which entries name ``replica``: its CRC-32, but never 0."""
     return zlib.crc32(replica.encode()) or 1
 
 
@@ -53,13 +54,16 @@ class DeathLedger:
         self._own = own
 
     def seen_by(self, index: int) -> DeathLedger:
+        """The same memory, for the process of that index."""
         return DeathLedger(len(self._read), index, self._values)
 
     @property
     def has_news(self) -> bool:
+        """Whether anybody has written since the last :meth:`read`."""
         return self._values[0] != self._news
 
     def write(self, entry: DeathRecord) -> None:
+        """Add ``entry`` to this process's ring, over the oldest if it is full."""
         values, start = self._values, 1 + self._own * _RING
         count = int(values[start])
         at = start + 1 + count % ENTRIES * _WIDTH

@@ -114,12 +114,15 @@ class ProcessGroup:
 
     @property
     def size(self) -> int:
+        """How many processes there are."""
         return len(self.counters)
 
     @property
     def own(self) -> SharedCounters:
+        """The counters that this process writes."""
         return self.counters[self.index]
 
 
 def alone() -> ProcessGroup:
+    """The group of a gateway that is one process."""
     return ProcessGroup((SharedCounters(),))

@@ -16,12 +16,18 @@ LIMIT = 64 << 20
 
 
 class NameRewriter(Protocol):
+    """Rewrites the content of one answer."""
+
     streams: bool
     """True: :meth:`feed` gives content as it comes. False: all of it comes at the end."""
 
-    def feed(self, content: bytes) -> bytes: ...
+    def feed(self, content: bytes) -> bytes:
+        """Take the next bytes and return those that are ready. Raises InvalidResponse beyond :data:`LIMIT`."""
+        ...
 
-    def end(self) -> bytes: ...
+    def end(self) -> bytes:
+        """The content is complete: return the rest."""
+        ...
 
 
 def rewriter_for(head: ResponseHead, name: str) -> NameRewriter | None:
@@ -50,6 +56,8 @@ def with_name(text: bytes, name: str) -> bytes:
 
 
 class JsonNameRewriter:
+    """For one JSON object, which is held until it is complete."""
+
     streams = False
 
     def __init__(self, name: str) -> None:
@@ -58,6 +66,7 @@ class JsonNameRewriter:
         self._size = 0
 
     def feed(self, content: bytes) -> bytes:
+        """Hold ``content``. Raises InvalidResponse beyond :data:`LIMIT`."""
         self._parts.append(content)
         self._size += len(content)
         if self._size > LIMIT:
@@ -65,10 +74,13 @@ class JsonNameRewriter:
         return b""
 
     def end(self) -> bytes:
+        """The whole object with the name in it."""
         return with_name(b"".join(self._parts), self._name)
 
 
 class EventNameRewriter:
+    """For server-sent events, which are rewritten line by line."""
+
     streams = True
 
     def __init__(self, name: str) -> None:
@@ -76,6 +88,7 @@ class EventNameRewriter:
         self._rest = b""
 
     def feed(self, content: bytes) -> bytes:
+        """Return the lines that are complete. Raises InvalidResponse for a line beyond :data:`LIMIT`."""
         text = self._rest + content
         cut = text.rfind(b"\n") + 1
         self._rest = text[cut:]
@@ -84,6 +97,7 @@ class EventNameRewriter:
         return b"".join(map(self._line, text[:cut].splitlines(keepends=True)))
 
     def end(self) -> bytes:
+        """The last line, if it has no line end."""
         return self._line(self._rest)
 
     def _line(self, line: bytes) -> bytes:
