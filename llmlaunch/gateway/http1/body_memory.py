@@ -1,9 +1,9 @@
-"""How much memory the bodies of requests may take, all together. Pure.
+"""The memory that all request bodies together may take. Pure.
 
-A body is held until its request is over, for it may have to be sent to another replica. Each has a bound of its own, and
-all of them together have this one, or a dozen large ones would take what the machine has. What a client announces is
-counted at once, so that nobody sends megabytes only to be refused at the end of them; a chunked body, which announces
-nothing, is counted as it comes.
+A body is kept until its request is over, because it may have to be sent to another replica. Each body has a limit of its
+own. This limit is for all of them together: without it, a dozen large bodies could fill the machine's memory. The bytes
+that a Content-Length announces are counted at once, so that no client sends megabytes only to be refused at the end. A
+chunked body announces nothing and is counted as it arrives.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from dataclasses import dataclass
 from llmlaunch.gateway.request import ClientRequest
 
 COUNTED_FROM = 16 << 10
-"""Bytes up to which a body is not counted: about what the rest of a request and its connection take, and those are
-bounded by the number of connections. Most requests are so small, and pay one comparison."""
+"""Bytes up to which a body is not counted. The rest of a request and its connection take about as much, and the number
+of connections limits those. Most bodies are smaller than this and cost one comparison."""
 
 
 @dataclass(slots=True)
 class BodyMemory:
-    """One process's part."""
+    """The memory for bodies in one process."""
 
     most: int
     """Bytes."""
     held: int = 0
 
     def hold(self, request: ClientRequest, size: int) -> bool:
-        """Count ``size`` bytes for ``request`` from now on, instead of what it had. False: there is no room for them."""
+        """Count ``size`` bytes for ``request``, instead of what was counted before. False: there is no room for them."""
         more = size - request.held
         if self.held + more > self.most:
             return False
@@ -35,6 +35,6 @@ class BodyMemory:
         return True
 
     def release(self, request: ClientRequest) -> None:
-        """Its body is not needed any more. Twice does no harm."""
+        """Stop counting the body of ``request``. Calling it again does nothing."""
         self.held -= request.held
         request.held = 0

@@ -1,12 +1,14 @@
-"""One client's connection: its requests in order, its time, its end.
+"""One client's connection: its requests in order, its timeouts, and how it closes.
 
-Bytes become requests in ``request_parser``. Here they are answered one after the other: at once, or by a
-:class:`Responder`. Reading stops when a client sends many requests ahead; a client that does not read stops its replica.
+``request_parser`` turns bytes into requests. Here they are answered one after the other: at once, or by a
+:class:`Responder`. Reading stops when a client pipelines too many requests. When a client does not read its response, the
+gateway stops reading from the replica.
 
-**The end of input.** A client that closed and one that only will send no more look the same on the wire. Cancelling
-at once would break the second kind; waiting would let a GPU work for the first. So, before the answer begins, the
-gateway sends an interim ``100 Continue``, which any HTTP/1.1 client must skip (RFC 9110 §15.2), and looks at the
-connection: a peer that closed answers with a reset. Once the answer has begun, the end of input means that it left.
+**End of input.** A client that closed its connection and one that only closed its sending side look the same on the
+wire. Cancelling at once would break the second kind; waiting would let a GPU work for the first. So, before the response
+begins, the gateway sends an interim ``100 Continue``, which every HTTP/1.1 client must skip (RFC 9110 §15.2), and looks
+at the connection: a peer that closed answers with a reset. Once the response has begun, end of input means that the
+client left.
 """
 
 from __future__ import annotations
@@ -25,18 +27,19 @@ from llmlaunch.gateway.http1.request_parser import AHEAD_LIMIT, ParserRules, Req
 from llmlaunch.gateway.request import ClientRequest
 
 HEAD_TIMEOUT_S = 20.0
-"""Seconds from the first byte of a head to its end, however slowly it drips."""
+"""Seconds from the first byte of a head to its last, even if bytes keep coming."""
 BODY_TIMEOUT_S = 30.0
 """Seconds without a byte of a body."""
 IDLE_TIMEOUT_S = 75.0
 HURRY_HEAD_S, HURRY_BODY_S = 1.0, 5.0
-"""As the first two, where others have no file left for their connections."""
+"""The same two timeouts, in seconds, when the process runs out of file descriptors."""
 STALLED_TIMEOUT_S = 120.0
-"""Seconds in which a client takes nothing of what waits for it, or not the rest before a connection closes."""
+"""Seconds for which a client may read nothing of a response, or leave its last bytes unread before a close."""
 AHEAD_BYTES = 256 << 10
-"""Bytes in the bodies of requests sent ahead of their turn before reading stops; or AHEAD_LIMIT requests."""
+"""Bytes in the bodies of pipelined requests at which reading stops. It also stops at AHEAD_LIMIT requests."""
 LINGER_S = 2.0
-"""Seconds to read on after a last answer: closing on unread bytes would reset it away (RFC 9112 §9.6)."""
+"""Seconds to read on after the last response: closing with unread bytes would reset the connection, and the client could
+lose the response (RFC 9112 §9.6)."""
 WRITE_HIGH = 256 << 10
 _PROBES_S = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5)
 _PROBE_AGAIN_S = 2.0
@@ -47,15 +50,15 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Responder(Protocol):
-    """Who answers a request that is not answered at once. Hears nothing more once its answer is ``finished`` or ``cut``."""
+    """Answers a request that cannot be answered at once. It is not called again after ``finished`` or ``cut``."""
 
     @property
     def started(self) -> bool:
-        """Bytes of an answer went to the client."""
+        """Whether bytes of the response were sent to the client."""
         ...
 
     def start(self) -> None:
-        """Begin to work on the request. Called once, before anything else."""
+        """Begin to work on the request. Called once, before the other methods."""
         ...
 
     def cancel(self) -> None:
@@ -63,36 +66,37 @@ class Responder(Protocol):
         ...
 
     def shut_down(self) -> None:
-        """The grace is over: end now, so that the client can tell."""
+        """The grace period is over: end now, in a way that the client notices."""
         ...
 
     def pause(self) -> None:
-        """The client takes nothing more for the moment."""
+        """The client reads too slowly: write nothing more for now."""
         ...
 
     def resume(self) -> None:
-        """The client takes bytes again."""
+        """The client has caught up: writing may go on."""
         ...
 
 
 class Application(Protocol):
-    """What a connection asks of the gateway behind it."""
+    """What a connection needs from the gateway behind it."""
 
     connections: set[ClientConnection]
     early: set[ClientConnection] | None
-    """Whose next request waits until :meth:`ClientConnection.turn` is called again; None: nobody has to wait."""
+    """Connections whose next request waits for the first route table, until :meth:`ClientConnection.turn` is called
+    again; None: nothing waits for it any more."""
     files: OpenFiles
     rules: ParserRules
     surplus_rules: ParserRules
-    """For connections that nobody made room for."""
+    """For connections beyond the limit of open files."""
     stopping: bool
 
     def is_early(self, request: ClientRequest) -> bool:
-        """Whether ``request`` has to wait, as long as there is ``early``."""
+        """Whether ``request`` has to wait for the first route table. Only asked while ``early`` is not None."""
         ...
 
     def respond(self, client: ClientConnection, request: ClientRequest) -> Responder | None:
-        """Answer ``request`` through :meth:`ClientConnection.reply`, or return who will, once started."""
+        """Answer ``request`` through :meth:`ClientConnection.reply`, or return a responder that will once it is started."""
         ...
 
     def date(self) -> bytes:
@@ -100,12 +104,12 @@ class Application(Protocol):
         ...
 
     def cors_fields(self, origin: bytes) -> bytes:
-        """Header lines that let a browser on ``origin`` read the answer."""
+        """Header lines that let a page from ``origin`` read the response."""
         ...
 
 
 class ClientConnection(asyncio.Protocol):
-    """See the module."""
+    """The server side of one client's connection; the module's docstring describes it."""
 
     __slots__ = (
         "_app",
@@ -130,9 +134,9 @@ class ClientConnection(asyncio.Protocol):
         self._now = time.monotonic
         self._parser: RequestParser
         self._current: ClientRequest | None = None
-        """Being answered."""
+        """The request that is being answered."""
         self._serving: Responder | None = None
-        """By whom, if not at once."""
+        """What answers it, unless it was answered at once."""
         self._lingering = False
         self._half_closed = False
         self._secure = False
@@ -145,17 +149,17 @@ class ClientConnection(asyncio.Protocol):
     # -- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Set up the transport and the parser. Near the limit of open files the connection may be a surplus one."""
+        """Set up the transport and the parser, by ``surplus_rules`` if no file descriptor can be freed for it."""
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=WRITE_HIGH)
-        # TLS has no half-closed connections to wait with: whoever ends one has left.
+        # asyncio does not support half-closed TLS connections: end of input means that the client left.
         self._secure = transport.get_extra_info("sslcontext") is not None
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in _INTERNET:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         peer = transport.get_extra_info("peername")
         self.peer = str(peer[0]).removeprefix("::ffff:") if peer else ""
-        """Address of the other end."""
+        """The client's IP address, or that of the proxy in front of it."""
         app = self._app
         files = app.files
         number = -1 if sock is None else sock.fileno()
@@ -170,7 +174,7 @@ class ClientConnection(asyncio.Protocol):
         self.turn()
 
     def eof_received(self) -> bool:
-        """True keeps the connection for what is still to be written."""
+        """The client sends no more. Returns True to keep the connection open for the response."""
         self._half_closed = True
         if self._app.early is not None and self in self._app.early:
             return not self._secure
@@ -183,7 +187,7 @@ class ClientConnection(asyncio.Protocol):
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Cancel the present request and release the bodies of those behind it."""
+        """Cancel the current request and drop those that wait behind it."""
         self._parser.end()
         self._app.connections.discard(self)
         if self._probe is not None:
@@ -193,20 +197,20 @@ class ClientConnection(asyncio.Protocol):
             serving.cancel()
 
     def pause_writing(self) -> None:
-        """The write buffer is full: the responder pauses until the client has read."""
+        """The write buffer is full: pause the responder until the client has read."""
         self._stalled_since = self._now()
         if self._serving is not None:
             self._serving.pause()
 
     def resume_writing(self) -> None:
-        """The client has read: go on with the present answer and with further requests."""
+        """The client has read: resume the current response and answer further requests."""
         self._stalled_since = 0.0
         if self._serving is not None:
             self._serving.resume()
         self.turn()
 
     def turn(self) -> None:
-        """Answer what can be answered now, in order."""
+        """Answer the requests that can be answered now, in order."""
         if self._turning:
             return
         self._turning = True
@@ -232,7 +236,7 @@ class ClientConnection(asyncio.Protocol):
             self._pace()
 
     def _pace(self) -> None:
-        """Ask for a body that waits for it, and read as far ahead as there is room."""
+        """Send ``100 Continue`` to a client that waits for it, and pause or resume reading."""
         parser = self._parser
         ahead = parser.ready
         if parser.expecting and not (ahead or self._serving):
@@ -249,7 +253,7 @@ class ClientConnection(asyncio.Protocol):
 
     @property
     def serving(self) -> Responder | None:
-        """By whom a request of it is answered now, if not at once."""
+        """The responder of the current request; None when no request is being answered."""
         return self._serving
 
     # -- writing
@@ -260,7 +264,7 @@ class ClientConnection(asyncio.Protocol):
             self.transport.write(data)
 
     def reply(self, request: ClientRequest, reply: Reply) -> None:
-        """The gateway's own answer, whole."""
+        """Write a complete response of the gateway's own, and go on with the next request."""
         keep = request.keep_alive and request.http11 and not self._app.stopping
         head = b"%bdate: %b\r\nx-request-id: %b\r\n%b%b%b" % (
             reply.start,
@@ -276,7 +280,7 @@ class ClientConnection(asyncio.Protocol):
         self.finished(keep)
 
     def finished(self, keep: bool) -> None:
-        """The answer is written."""
+        """The response is complete. ``keep``: the connection may carry another request."""
         self._serving = self._current = None
         self._idle_since = self._now()
         if not keep or self._app.stopping:
@@ -287,7 +291,10 @@ class ClientConnection(asyncio.Protocol):
             self.turn()
 
     def cut(self, hard: bool) -> None:
-        """End in the middle of an answer, so that the client can tell. ``hard``: its framing does not say so itself."""
+        """Close in the middle of a response, in a way that the client notices.
+
+        ``hard``: reset the connection, because the response's framing does not show that something is missing.
+        """
         self._serving = self._current = None
         self._idle_since = self._now()
         self._parser.deaf = True
@@ -314,13 +321,13 @@ class ClientConnection(asyncio.Protocol):
     # -- time
 
     def sweep(self, now: float) -> None:
-        """Called about once a second."""
+        """Enforce the timeouts. Called about once a second with the monotonic time in seconds."""
         parser = self._parser
         if self._stalled_since:
             if now - self._stalled_since > STALLED_TIMEOUT_S:
                 self.transport.abort()
         elif self._lingering or self.transport.is_closing():
-            # What is still to be written would keep it open for as long as the client likes.
+            # A client that does not read what is still to be written could keep the connection open for ever.
             limit = STALLED_TIMEOUT_S if self.transport.get_write_buffer_size() else LINGER_S
             if now - self._idle_since > limit:
                 self.transport.abort()
@@ -333,7 +340,10 @@ class ClientConnection(asyncio.Protocol):
             self.transport.close()
 
     def idle_since(self, now: float) -> float:
-        """Since when it is of no use to anybody, on the clock of ``now``; 0.0: it is in use."""
+        """Since when the connection is idle, in seconds on the clock of ``now``; 0.0: it is in use.
+
+        A connection whose client sends the rest of a request too slowly counts as idle.
+        """
         parser = self._parser
         if self._serving is not None or parser.ready or parser.unread or self.transport.is_closing():
             return 0.0
@@ -343,19 +353,19 @@ class ClientConnection(asyncio.Protocol):
         return parser.since if now - parser.since > patience else 0.0
 
     def stop(self) -> None:
-        """The gateway stops: an idle connection ends now, a busy one with its present answer."""
+        """The gateway stops: an idle connection closes now, a busy one after its current response."""
         if self._serving is None and not self._parser.amid:
             self.transport.close()
 
     def shut_down(self) -> None:
-        """The grace is over."""
+        """The grace period is over: end the current response and close."""
         if self._serving is not None:
             self._serving.shut_down()
         if not self.transport.is_closing():
             self.transport.close()
 
     def _look_for_peer(self, step: int) -> None:
-        """See the module's "The end of input"."""
+        """Find out whether the client left; see "End of input" above."""
         self._probe = None
         serving = self._serving
         if serving is None or serving.started or self.transport.is_closing():

@@ -1,7 +1,7 @@
-"""Taking up the events of many streams together, as network cards moderate their interrupts.
+"""Handle the events of many streams in batches, the way network cards coalesce interrupts.
 
-An event that comes alone costs the process a wake-up, and finds the caches cold. Where thousands come a second, the loop
-does not wake for each: it looks for them every :data:`GATHER_S` seconds and finds several.
+An event that is handled alone costs the process a wake-up and finds the CPU's caches cold. When thousands of events come
+each second, the loop does not wake up for each one: it polls every :data:`GATHER_S` seconds and finds several.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ import time
 from collections.abc import Callable
 
 GATHER_S = 0.0008
-"""The longest that an event waits for others. Tokens of one answer are many times that apart."""
+"""The longest that an event waits for others, in seconds. The tokens of one response are much further apart."""
 WORTH = 3
-"""Events that must be expected in that time before it is waited for them."""
+"""Batching begins when at least this many events are expected within :data:`GATHER_S`."""
 TURNS = 16
-"""Between two judgements whether it still pays."""
+"""Turns of the loop after which it is decided whether batching still pays."""
 SHORTEST_LOOK_S = 0.005
-"""Over less than this no rate is told."""
+"""The shortest time over which a rate is measured, in seconds."""
 
 
 class Coalescer:
-    """Of one event loop. Whoever passes an event on adds one to :attr:`passed`."""
+    """Batches the events of one event loop. Code that forwards an event adds one to :attr:`passed`."""
 
     __slots__ = ("_call_soon", "_now", "_on", "_since", "_sleep", "_turned", "_turns", "passed")
 
@@ -30,19 +30,19 @@ class Coalescer:
         now: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """``call_soon``: the loop's. ``now`` and ``sleep`` are in seconds."""
+        """``call_soon`` is the event loop's. ``now`` and ``sleep`` are in seconds."""
         self._call_soon = call_soon
         self._now = now
         self._sleep = sleep
         self.passed = 0
-        """Events since the last judgement."""
+        """Events since the rate was last measured."""
         self._on = False
         self._turns = 0
         self._turned = 0.0
         self._since = now()
 
     def look(self) -> None:
-        """Begin if events come fast enough. Called now and then: when a stream begins, and about once a second."""
+        """Begin to batch if events come fast enough. Called when a stream begins, and about once a second."""
         if self._on:
             return
         now = self._now()
@@ -56,10 +56,10 @@ class Coalescer:
             self._call_soon(self._turn)
 
     def _turn(self) -> None:
-        """Runs before each look of the loop for events: what the last ones left of the time is slept away."""
+        """Runs before each poll of the event loop: sleep for what is left of :data:`GATHER_S`."""
         self._turns += 1
         if self._turns >= TURNS:
-            if self.passed < TURNS:  # one alone, or none: nothing was waited for
+            if self.passed < TURNS:  # at most one event in each turn: batching gained nothing
                 self._on, self._since = False, self._now()
                 return
             self._turns = self.passed = 0

@@ -1,4 +1,4 @@
-"""A reply that waits before it is given. Implements ``client_connection.Responder``."""
+"""A reply that is sent after a delay. Implements ``client_connection.Responder``."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from llmlaunch.gateway.request import ClientRequest
 
 
 class DelayedResponse:
-    """``reply``, ``delay_s`` seconds late. ``ended`` is called once: before the reply is written, or as the client leaves."""
+    """Sends ``reply`` after ``delay_s`` seconds. ``ended`` is called once: before the reply is written, or when the client
+    leaves."""
 
     started = False
-    """Nothing of the answer has been written."""
+    """Nothing is written before the whole reply."""
 
     def __init__(
         self,
@@ -41,12 +42,12 @@ class DelayedResponse:
         self._ended()
 
     def shut_down(self) -> None:
-        """Answer now."""
+        """Send the reply now."""
         self.cancel()
         self._client.reply(self._request, self._reply)
 
     def pause(self) -> None:
-        """Nothing to pause: nothing is written before the reply."""
+        """Does nothing: the reply is written at once."""
 
     def resume(self) -> None:
-        """Nothing was paused."""
+        """Does nothing."""

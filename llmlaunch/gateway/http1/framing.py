@@ -1,7 +1,7 @@
-"""How a worker's answer ends: the framing of RFC 9112 §6, watched while the bytes pass untouched. Pure.
+"""Where a worker's response ends: the framing of RFC 9112 §6, followed while the bytes pass unchanged. Pure.
 
-Requests are parsed by llhttp, which is strict where strangers speak. Answers come from workers, thousands of small
-pieces a second; a piece of a stream is nearly always one whole chunk, and to see that costs less here than a parser.
+Requests come from strangers and are parsed by llhttp, which is strict. Responses come from workers, in thousands of small
+reads each second. Such a read is nearly always one whole chunk, and seeing that costs less than a parser.
 """
 
 from __future__ import annotations
@@ -13,31 +13,32 @@ from llmlaunch.gateway.http1.head_cache import HeadCache, key_of
 from llmlaunch.gateway.http1.headers import for_client
 
 HEAD_LIMIT = 64 << 10
-"""Bytes of a head beyond which it is taken for nonsense."""
+"""The largest head that a worker may send, in bytes."""
 _STATUS = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?\r\n")
-# White space around the value is left to strip(): a pattern for it would try every way to divide a long run of it.
+# White space around the value is left to strip(): a pattern for it would backtrack through every long run of spaces.
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([\t\x20-\x7e\x80-\xff]*)\r\n")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?\r\n")
 _CHUNK_HEAD_LIMIT = 1024
 _FILL_LIMIT = 1 << 20
 _BODILESS = (204, 304)
 _SIZES: dict[bytes, int] = {}
-"""Size lines seen before and found right: the events of a stream are nearly all of a few lengths."""
+"""Size lines that were parsed before, and their sizes: nearly all events of a stream have one of a few lengths."""
 _SIZES_MOST = 4096
 _CHUNKS: dict[int, bytes] = {}
-"""Bytes of a whole chunk → its size line, as nearly everybody writes it: of those sizes."""
+"""Bytes of a whole chunk → its size line in the usual spelling, for the sizes above."""
 _SIZES_LONGEST = 16
-"""Bytes of a line that is remembered: extensions can make them endless."""
+"""Bytes of the longest line that is remembered: chunk extensions have no limit."""
 
 
 class InvalidResponse(ValueError):
-    """What a worker sent is no HTTP/1.1."""
+    """A worker sent something that is not valid HTTP/1.1, or that its protocol does not allow."""
 
 
 class ResponseHead(NamedTuple):
-    """The head of an answer; a tuple, for one is made per answer. Names of fields are lower case.
+    """The head of a response. Field names are in lower case. A tuple, because one is made for every response.
 
-    Of heads that are alike but for their length, ``fields`` may show the length of another: ``length`` is right.
+    Heads that differ only in their Content-Length share ``fields``, so the value there may be another response's.
+    ``length`` is always right.
     """
 
     status: int
@@ -48,7 +49,7 @@ class ResponseHead(NamedTuple):
     """Content-Length in bytes; 0 where the status allows no body."""
     chunked: bool
     onward: bytes
-    """The lines that go on to the client."""
+    """The header lines that are passed on to the client."""
 
     def get(self, name: bytes) -> bytes:
         """The first value of the field ``name`` (lower case); empty when there is none."""
@@ -56,7 +57,7 @@ class ResponseHead(NamedTuple):
 
 
 def read_head(data: bytes, end: int, seen: HeadCache[ResponseHead]) -> ResponseHead:
-    """The head in front of the empty line at ``end``, by what is known of heads like it. Raises InvalidResponse."""
+    """Read the head that ends with the empty line at ``end``, from the cache if possible. Raises InvalidResponse."""
     found = key_of(data, end)
     if found is None:
         return parse_head(data[: end + 4])
@@ -75,7 +76,7 @@ def read_head(data: bytes, end: int, seen: HeadCache[ResponseHead]) -> ResponseH
 
 
 def parse_head(data: bytes) -> ResponseHead:
-    """``data`` ends with the empty line. Raises InvalidResponse."""
+    """Parse the head of a response; ``data`` ends with the empty line. Raises InvalidResponse."""
     start = _STATUS.match(data)
     if start is None:
         raise InvalidResponse("it does not begin with an HTTP/1.x status line")
@@ -121,7 +122,7 @@ def _length(value: bytes, before: int | None) -> int:
 
 
 class BodyFraming:
-    """Where one answer's body is: :meth:`feed` sees every byte that follows the head, once and in order."""
+    """Follows the body of one response: :meth:`feed` gets every byte behind the head, once and in order."""
 
     __slots__ = ("_between", "_left", "_line", "_trailers", "chunked", "done", "until_close")
 
@@ -129,18 +130,18 @@ class BodyFraming:
         self.chunked = head.chunked
         self.until_close = not head.chunked and head.length is None
         self._left = head.length or 0
-        """Bytes to come of the sized body, or of the present chunk with its line end (0: a size line comes)."""
+        """Bytes to come of a body with Content-Length, or of the current chunk with its line end (0: a size line comes)."""
         self._line = b""
         """A size line or trailer that is not complete yet."""
         self._trailers = False
         self._between = head.chunked
-        """A chunk is awaited, and nothing of it has come."""
+        """Between two chunks: nothing of the next one has come."""
         self.done = not self.chunked and not self.until_close and self._left == 0
 
     def feed(self, data: bytes) -> None:
-        """Take note of ``data``. Raises InvalidResponse for broken chunks and for bytes behind the end.
+        """Follow ``data``. Raises InvalidResponse for broken chunks and for bytes after the end of the body.
 
-        After that all is as if ``data`` had not come: nobody passes it on.
+        In that case the state is as it was before, and the caller must not pass ``data`` on.
         """
         if self.chunked:
             if not self._between or not self._is_whole_chunks(data):
@@ -152,12 +153,15 @@ class BodyFraming:
             self.done = self._left == 0
 
     def is_next_chunk(self, data: bytes) -> bool:
-        """Whether ``data`` is one whole chunk, of a size seen before, where one is awaited: nothing to take note of."""
+        """Whether ``data`` is one whole chunk of a known size, at a place where a chunk may begin.
+
+        Such a chunk does not change the state, so it need not be fed.
+        """
         line = _CHUNKS.get(len(data))
         return line is not None and self._between and data[: len(line)] == line and data[-2:] == b"\r\n"
 
     def decode(self, data: bytes) -> bytes:
-        """As :meth:`feed`, and returns the content without its framing."""
+        """Like :meth:`feed`, but also returns the content without its framing."""
         if not self.chunked:
             self.feed(data)
             return data
@@ -166,9 +170,9 @@ class BodyFraming:
         return b"".join(content)
 
     def before_interruption(self) -> bytes | None:
-        """What must be sent so that another chunk may follow, or None when this framing has no place for one.
+        """The bytes that complete the current chunk, so that another one may follow; None when none can follow.
 
-        A chunk that was cut is filled up with line ends, which mean nothing to a reader of server-sent events.
+        An incomplete chunk is filled up with line ends, which readers of server-sent events ignore.
         """
         if self.until_close:
             return b""
@@ -180,7 +184,7 @@ class BodyFraming:
 
     @staticmethod
     def _is_whole_chunks(data: bytes) -> bool:
-        """Whether ``data`` is whole chunks and nothing else: how streams arrive, and nothing to take note of."""
+        """Whether ``data`` consists of whole chunks, as it usually does in a stream: the state does not change."""
         at, end = 0, len(data)
         while at < end:
             line_end = data.find(b"\r\n", at)
@@ -214,7 +218,7 @@ class BodyFraming:
     def _walk(self, data: bytes, content: list[bytes] | None) -> None:
         if self._line:
             data, self._line = self._line + data, b""
-            # Only the unfinished line was kept back; nothing before it is seen twice.
+            # Only the incomplete line was kept, so nothing before it is counted twice.
         at, size = 0, len(data)
         while at < size:
             if self.done:
@@ -233,7 +237,7 @@ class BodyFraming:
             content.append(data[at : at + min(step, self._left - 2)])
         left = self._left - step
         if left < 2:
-            # The line end behind the chunk: its bytes are those from (left before - 2) on.
+            # The line end after the chunk: the last two of the bytes that were left.
             first = max(at, at + self._left - 2)
             expected = b"\r\n"[2 - min(self._left, 2) : 2 - left]
             if data[first : at + step] != expected:
@@ -272,11 +276,10 @@ _LAST_EVENTS = (b"[DONE]", b"response.completed", b"response.incomplete", b"resp
 
 
 def is_whole(content_type: bytes, tail: bytes) -> bool:
-    """Whether an answer that ends with its connection, and whose last bytes are ``tail``, is whole.
+    """Whether a response that ends when its connection closes is complete; ``tail`` are its last bytes.
 
-    Nothing in HTTP tells such an answer from one whose sender died (RFC 9112 §8), but what OpenAI's API sends has an end
-    of its own: JSON closes what it opened, and a stream has a last event. True as well when the type does not say what an
-    end looks like.
+    HTTP cannot tell such a response from one whose sender died (RFC 9112 §8). But the content of OpenAI's API has an end
+    of its own: JSON closes its brackets, and a stream has a last event. Other content types count as complete.
     """
     kind = content_type.partition(b";")[0].strip().lower()
     if kind == b"text/event-stream":

@@ -1,7 +1,7 @@
-"""Heads that were seen before, so that they need not be parsed again. Pure.
+"""A cache of parsed heads. Pure.
 
-Whoever speaks HTTP to us says the same head over and over, with another length. What a strict parser made of a head
-is a function of its bytes: it holds for the same bytes from anybody, and for other digits in the same Content-Length.
+Clients and workers send the same head again and again; only its Content-Length differs. The result of parsing depends on
+the bytes of the head alone. So it holds for the same bytes from anybody else, and for other digits in Content-Length.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 MOST = 512
-"""Heads that are remembered; one more, and all are forgotten, which costs less than to tell which is the oldest."""
+"""Heads in the cache. When it is full it is emptied, which costs less than finding the oldest."""
 HEAD_MOST = 4096
-"""Bytes of a head beyond which it is not remembered."""
+"""Bytes of the largest head that is cached."""
 _SPELLINGS = (b"\r\ncontent-length: ", b"\r\nContent-Length: ")
 _DIGITS_MOST = 15
 
 
 def key_of(data: bytes, end: int) -> tuple[bytes, int | None] | None:
-    """The head in front of the empty line at ``end``, without the digits of its Content-Length, and those.
+    """The head that ends at ``end`` without the digits of its Content-Length, and the length itself in bytes.
 
-    None where the length is spelled in any way that is not the usual one: such a head is left to the parser. The cut
-    is at the first line that says Content-Length, so two heads have one key only if they differ there, and there in
-    nothing but digits.
+    The length is None when the head has no Content-Length. Returns None for a head that cannot be cached: one that is too
+    large, or whose length is not spelled in the usual way. Only the first Content-Length is cut out, so two heads with the
+    same key differ in nothing but the digits there.
     """
     if end > HEAD_MOST:
         return None
@@ -40,7 +40,7 @@ def key_of(data: bytes, end: int) -> tuple[bytes, int | None] | None:
 
 
 class HeadCache(Generic[T]):
-    """What was made of heads, by :func:`key_of`."""
+    """Parsed heads by :func:`key_of`."""
 
     __slots__ = ("_made", "get")
 
@@ -49,11 +49,11 @@ class HeadCache(Generic[T]):
         self.get = self._made.get
 
     def put(self, key: bytes, made: T) -> None:
-        """Remember ``made`` under ``key``. A full cache is emptied first."""
+        """Keep ``made``, the result of parsing, under ``key``. A full cache is emptied first."""
         if len(self._made) >= MOST:
             self._made.clear()
         self._made[key] = made
 
     def forget(self) -> None:
-        """What was made of heads does not hold any more."""
+        """Empty the cache."""
         self._made.clear()

@@ -1,9 +1,9 @@
-"""How near this process is to its limit of open files, and who makes room.
+"""How close this process is to its limit of open files, and which connections give way.
 
-Every connection is a file, and so are a probe, the way to the controller and a log. The kernel hands out the lowest number
-that is free: the number of a new connection tells how many files are open, at the price of a comparison. Near the limit
-every new connection costs one that lies idle its place, the longest idle first; when none lies idle, new connections are
-surplus: the gateway answers probes on them, and tells everybody else to come again.
+Every connection is a file, and so are a health probe, the connection to the controller and a log. The kernel assigns the
+lowest free descriptor, so the descriptor of a new connection shows how many files are open, for the price of a
+comparison. Near the limit each new connection takes the place of an idle one, the longest idle first. When none is idle,
+new connections are surplus: the gateway answers health probes on them and asks other clients to try again.
 """
 
 from __future__ import annotations
@@ -15,37 +15,38 @@ from llmlaunch.http_server import BACKLOG
 
 RESERVE_LEAST, RESERVE_MOST = 32, 2 * BACKLOG
 NOBODY_S = 0.2
-"""Seconds for which it is believed that nobody lies idle."""
+"""Seconds to wait before idle connections are looked for again after none was found."""
 CLOSING_S = 0.05
-"""Seconds that it takes until what was closed has given its number back."""
+"""Seconds until the descriptor of a closed connection is free."""
 
 
 class OpenFiles:
-    """``close_idle(N)`` closes up to N connections that lie idle, and returns how many; :meth:`take` is told of each new one."""
+    """``close_idle(N)`` closes up to N idle connections and returns how many. Call :meth:`take` for each new connection
+    from :attr:`tight` on."""
 
     def __init__(
         self, close_idle: Callable[[int], int], now: Callable[[], float], limit: int | None = None
     ) -> None:
-        """``limit``: of open files; None: this process's own."""
+        """``limit``: the number of files that may be open; None: the soft RLIMIT_NOFILE of this process."""
         self._close_idle = close_idle
         self._now = now
         self._credit = 0
-        """Places that are about to be free."""
+        """Descriptors that are about to be free."""
         self._credit_until = self._nobody_until = 0.0
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] if limit is None else limit
         reserve = min(RESERVE_MOST, max(RESERVE_LEAST, most // 4))
         endless = most == resource.RLIM_INFINITY
         self.tight = 1 << 62 if endless else most - reserve
-        """From this number on a new file needs another one's place."""
+        """A new connection with this descriptor, or a higher one, takes the place of another."""
         self.full = 1 << 62 if endless else most - reserve // 2
-        """From here on the files that are left are for probes and for the controller."""
+        """Descriptors from this one on are kept for health probes and for the controller."""
         self.batch = reserve // 4
-        """Connections that are closed at once: finding them means looking at all."""
+        """Connections to close at a time, because finding idle ones means looking at all of them."""
         self.backlog = BACKLOG if endless else min(BACKLOG, reserve // 2)
-        """Connections that may wait to be accepted. The event loop accepts all of them before anybody can give way."""
+        """The backlog to listen with. The event loop accepts all of it before any connection can give way."""
 
     def take(self, number: int) -> bool:
-        """A new file has a ``number`` from :attr:`tight` on: make room for it. False: nobody gives way."""
+        """Make room for a new connection with the descriptor ``number``. False: no connection is idle."""
         now = self._now()
         if self._credit and now < self._credit_until:
             self._credit -= 1

@@ -1,4 +1,4 @@
-"""What a strict parser of request heads leaves to its user: which fields matter, one Host, no coding but chunked. Pure."""
+"""Checks of a request's head that llhttp leaves to its user: repeated fields, Host, Transfer-Encoding. Pure."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _NOTED = frozenset(
 )  # fmt: skip
 _ONCE = frozenset((b"host", b"authorization", b"content-length"))
 _HOST = re.compile(rb"(?:\[[0-9A-Za-z:._~%!$&'()*+,;=-]+\]|[0-9A-Za-z._~%!$&'()*+,;=-]*)(?::[0-9]*)?")
-"""RFC 3986's host and port: what names, and nothing that could be taken for a path or a user."""
+"""Host and port as in RFC 3986 §3.2: nothing that could be taken for a path or a user name."""
 
 
 def noted_fields(fields: Fields) -> tuple[dict[bytes, bytes], bytes]:
-    """The fields that matter to the gateway, several of one name joined as RFC 9110 §5.3 has it.
+    """The fields that matter to the gateway, those with the same name joined by commas (RFC 9110 §5.3).
 
-    And the name of one that is given twice and must not be; empty when there is none.
+    Also returns the name of a field that must not be repeated but is; empty when there is none.
     """
     noted: dict[bytes, bytes] = {}
     doubled = b""
@@ -35,7 +35,10 @@ def noted_fields(fields: Fields) -> tuple[dict[bytes, bytes], bytes]:
 
 
 def host_fault(noted: dict[bytes, bytes], doubled: bytes, http11: bool, known_host: bytes) -> Reply | None:
-    """What is wrong with its Host (RFC 9112 §3.2). ``known_host``: one that was found good before."""
+    """The reply to a request whose Host is not valid (RFC 9112 §3.2), or with a repeated field; None: they are fine.
+
+    ``known_host``: a value that was checked before.
+    """
     if doubled:
         return errors.bad_http(f"{doubled.decode()} is given twice")
     host = noted.get(b"host")
@@ -47,7 +50,7 @@ def host_fault(noted: dict[bytes, bytes], doubled: bytes, http11: bool, known_ho
 
 
 def framing_fault(noted: dict[bytes, bytes], version: str) -> Reply | None:
-    """What is wrong with its version and its Transfer-Encoding (RFC 9112 §2.3 and §6)."""
+    """The reply to a request whose version or Transfer-Encoding is not supported (RFC 9112 §2.3 and §6); None: they are."""
     http11 = version == "1.1"
     if not http11 and version != "1.0":
         return errors.wrong_version()
@@ -62,7 +65,7 @@ def framing_fault(noted: dict[bytes, bytes], version: str) -> Reply | None:
 
 
 def path_and_query(target: bytes) -> tuple[bytes, bytes]:
-    """Path and query of a request's target, also when it comes in absolute form (RFC 9112 §3.2.2)."""
+    """Split a request target into path and query, also in absolute form (RFC 9112 §3.2.2)."""
     path, _, query = target.partition(b"?")
     if path.startswith(b"/") or b"://" not in path:
         return path, query

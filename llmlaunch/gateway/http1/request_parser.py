@@ -1,14 +1,14 @@
-"""Requests out of bytes: what a client's connection reads, without the connection. No I/O.
+"""Parses the bytes of a client's connection into requests. No I/O.
 
-llhttp (through httptools) parses in its strict mode: a Content-Length that is doubled, odd or beside a
-Transfer-Encoding, folded fields, NULs, bare line feeds and broken chunks are errors there. What it leaves to us is
-checked in ``request_head``, and sizes here. A request that is refused early still has its turn:
-it stands in line with its reply settled, and nothing behind it is read.
+llhttp (through httptools) parses in strict mode: a Content-Length that is repeated, malformed or combined with
+Transfer-Encoding, folded fields, NULs, bare line feeds and broken chunks are errors. ``request_head`` checks what llhttp
+leaves to its user, and this module checks sizes. A request that is refused early is still answered in order: it waits in
+the queue with its reply, and nothing after it is read.
 
-A body is taken in whole before its request goes on, so that it can be sent again to another replica.
+A body is read completely before its request is answered, so that it can be sent to another replica again.
 
-A head that was parsed and found good once is not parsed again (``head_cache``): clients say the same one over and over.
-Then only the length is read, and the parser does not see that message at all.
+A head that was accepted once is not parsed again (``head_cache``), because clients send the same one again and again.
+Then only the length is read, and llhttp does not see that request at all.
 """
 
 from __future__ import annotations
@@ -32,37 +32,40 @@ from llmlaunch.gateway.request import ClientRequest, Fields
 log = logging.getLogger(__name__)
 
 HEAD_LIMIT = 32 << 10
-"""Bytes of a request's head."""
+"""The largest head of a request, in bytes."""
 FIELDS_LIMIT = 128
+"""Header fields of one request."""
 SWALLOW_LIMIT = 64 << 10
-"""A body that is not wanted is read up to here to keep the connection; beyond, it is closed."""
+"""Bytes of a refused request's body that are read and dropped to keep the connection open. After a longer body it is
+closed."""
 AHEAD_LIMIT = 16
-"""Requests that stand in line before no more are read."""
+"""Pipelined requests that may wait before reading stops."""
 PIECE = 16 << 10
-"""Bytes that are parsed at a time, if more came and requests may begin among them."""
+"""Bytes that are parsed at a time when more have come and another request may begin among them."""
 PARTS_LIMIT = 64
-"""Pieces of a body that are kept apart; more of them, and small ones would weigh more than what they hold."""
+"""Parts of a body that are kept apart. More of them are joined: a small part takes more memory than its bytes."""
 _NOT_AGAIN = frozenset((b"transfer-encoding", b"expect"))
-"""A head with one of these says more than how long its body is."""
+"""A head with one of these fields is not cached: its body is more than a Content-Length's worth of bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class ParserRules:
-    """What a receiver asks about a request whose head is complete."""
+    """The limits and callbacks of a parser."""
 
     screen: Callable[[ClientRequest], Reply | None]
-    """The reply to a request that is refused, or answered, whatever its body holds."""
+    """Called when a head is complete: the reply to a request that is refused or answered without its body, else None."""
     new_identity: Callable[[], bytes]
+    """Returns a new x-request-id."""
     now: Callable[[], float]
-    """Seconds."""
+    """The monotonic time in seconds."""
     max_body_bytes: int
     seen: HeadCache[ClientRequest] = field(default_factory=HeadCache)
-    """Of heads that were let through. To be forgotten when ``screen`` may judge otherwise than before."""
+    """Heads of requests that ``screen`` let through. Must be emptied when it may decide otherwise than before."""
     bodies: BodyMemory = field(default_factory=lambda: BodyMemory(1 << 60))
 
 
 class RequestParser:
-    """One connection's input. :meth:`feed` it; take complete requests from :attr:`ready`, in order."""
+    """Parses the input of one connection. :meth:`feed` it, and take complete requests from :attr:`ready`, in order."""
 
     __slots__ = (
         "_began_fresh", "_declared", "_doubled", "_fed", "_fields", "_fresh", "_host", "_key", "_last", "_left",
@@ -75,43 +78,44 @@ class RequestParser:
         self._local = local
         self._parser = httptools.HttpRequestParser(self)
         self._host = b""
-        """Seen before on this connection, and right."""
+        """The last valid Host of this connection."""
         self._request: ClientRequest | None = None
-        """Its head is read, its body is not."""
+        """The request whose head is complete and whose body is not."""
         self._parts: list[bytes | bytearray] = []
         self._fed = 0
-        """Bytes read since a head began or content came: llhttp keeps an unfinished field or trailer to itself."""
+        """Bytes since a head began or a part of a body came. llhttp does not show an incomplete field or trailer."""
         self._fresh = True
-        """What is fed begins a message."""
+        """The bytes being parsed begin a request."""
         self.in_head = False
         self._last = False
-        """The client said that nothing follows its last request."""
+        """The client announced that no request follows the last one."""
         self._key: bytes | None = None
-        """What the head that begins what is fed would be remembered by."""
+        """The cache key of the head at the beginning of the bytes being parsed."""
         self._left = 0
-        """Bytes to come of a body that the parser does not see."""
+        """Bytes to come of a body that llhttp does not see."""
         self.deaf = False
-        """What still comes is not read any more."""
+        """Further input is ignored."""
         self.expecting = False
-        """The client waits for ``100 Continue`` with its body, and shall have it."""
+        """The client waits for ``100 Continue`` before it sends a body that is wanted."""
         self.unread = b""
-        """Came behind AHEAD_LIMIT requests that stand in line: bytes weigh less than what they become."""
+        """Bytes that came when AHEAD_LIMIT requests were waiting: unparsed they take less memory."""
         self.ready: deque[ClientRequest] = deque()
+        """Complete requests, in order."""
         self.since = rules.now()
-        """When the present wait began: for a head, for its rest, for more of a body."""
+        """When the current wait began: for a head, for the rest of it, or for more of a body."""
 
     @property
     def amid(self) -> bool:
-        """A part of a request has come."""
+        """Whether a part of a request has come."""
         return self.in_head or self._request is not None
 
     def feed(self, data: bytes) -> None:
-        """Never raises: what cannot be understood becomes a request whose reply says so."""
+        """Parse ``data``. Never raises: input that cannot be parsed becomes a request with a reply that says so."""
         self.unread = self.unread + data if self.unread else data
         self.go_on()
 
     def go_on(self) -> None:
-        """Read what is unread, as far as there is room for requests in line."""
+        """Parse the unread bytes, until AHEAD_LIMIT requests are waiting."""
         data, self.unread = self.unread, b""
         while data and not self.deaf:
             if len(self.ready) >= AHEAD_LIMIT:
@@ -130,7 +134,7 @@ class RequestParser:
             data = rest
 
     def end(self) -> None:
-        """Read nothing more, and forget what is in line."""
+        """Ignore further input, and drop the requests that are waiting."""
         release = self._rules.bodies.release
         if self._request is not None:
             release(self._request)
@@ -151,7 +155,7 @@ class RequestParser:
             self.refuse_rest(errors.header_too_large(HEAD_LIMIT))
 
     def _known_head(self, data: bytes) -> bytes | None:
-        """Take a request off ``data`` if its head is a known one, and return what follows; None: it is not."""
+        """Take a request from ``data`` if its head is cached, and return the bytes after it; None: it is not cached."""
         self._key = None
         end = data.find(b"\r\n\r\n")
         found = key_of(data, end) if end > 0 else None
@@ -181,7 +185,7 @@ class RequestParser:
         return data[stop:]
 
     def _known_body(self, data: bytes) -> bytes:
-        """As :meth:`_known_head`, in the middle of a body."""
+        """Take more of the body of such a request from ``data``, and return the bytes after it."""
         left = self._left
         self._keep(data[:left])
         self._left = max(0, left - len(data))
@@ -192,13 +196,13 @@ class RequestParser:
         return data[left:]
 
     def _remember(self, request: ClientRequest, own_identity: bytes) -> None:
-        """The head that ``_key`` stands for was let through: it will be again, with whatever length."""
+        """Cache the head of ``request`` under ``_key``: it was let through, and will be with any length."""
         key, self._key = self._key, None
         if key is None or not self._began_fresh or request.endpoint.kind is not EndpointKind.PROXY:
             return
         if request.http11 and request.keep_alive and not self._noted.keys() & _NOT_AGAIN:
             known = request.again(0.0, own_identity, False)
-            onward(known, plain=False)  # made once, and shared by all that have the head
+            onward(known, plain=False)  # made once, and shared by all requests with this head
             self._rules.seen.put(key, known)
 
     def _parse(self, rest: bytes | memoryview) -> None:
@@ -215,7 +219,7 @@ class RequestParser:
                 return
 
     def refuse_rest(self, reply: Reply) -> None:
-        """Answer what is half received with ``reply``, or as it is settled already, and read nothing more."""
+        """Answer the incomplete request with ``reply``, unless it has one already, and ignore further input."""
         rules = self._rules
         request = self._request or ClientRequest(
             b"GET", b"", b"", True, False, rules.now(), rules.new_identity()
@@ -226,9 +230,9 @@ class RequestParser:
         self._last_word(request)
 
     def _without_upgrade(self) -> None:
-        """No upgrade is offered, so ``Upgrade`` means nothing (RFC 9110 §7.8): read on as if it were not there.
+        """Go on as if there were no ``Upgrade`` field: the gateway offers no upgrade, so it may be ignored (RFC 9110 §7.8).
 
-        llhttp has left HTTP behind at that point, body and all, so a new parser gets the head again without the field.
+        llhttp stops parsing HTTP after such a head, so a new parser gets the head again without the field.
         """
         if self.deaf:
             return
@@ -247,13 +251,13 @@ class RequestParser:
     # -- called by httptools
 
     def on_message_begin(self) -> None:
-        """A request line begins."""
+        """A request begins."""
         if self.deaf:
             return
         self._url = b""
         self._fields: Fields = []
         self._began_fresh = self._fresh
-        if not self._fresh:  # it begins somewhere within what was fed
+        if not self._fresh:  # it begins somewhere within these bytes
             self._fed = 0
         self._fresh = False
         self.in_head = True
@@ -264,7 +268,7 @@ class RequestParser:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One complete header field, or a trailer."""
-        if self.in_head:  # else a trailer: nothing here needs one
+        if self.in_head:  # trailers are ignored
             self._fields.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
@@ -297,7 +301,7 @@ class RequestParser:
             request.named_by_connection = named_by_connection(connection)
         self._parts = []
         self._size = 0
-        # The parser let only digits through.
+        # llhttp accepts nothing but digits.
         self._declared = int(noted.get(b"content-length", b"0"))
         request.reply = self._fault(request) or rules.screen(request)
         if request.reply is None:
@@ -342,7 +346,7 @@ class RequestParser:
             self._parts = [bytearray().join((*parts, data))]
 
     def on_message_complete(self) -> None:
-        """The request is complete: put it in line."""
+        """The request is complete: append it to :attr:`ready`."""
         request, self._request = self._request, None
         if request is None or self.deaf:
             return
@@ -352,16 +356,16 @@ class RequestParser:
         self._last = not request.keep_alive
         self.ready.append(request)
 
-    # -- judging
+    # -- checks
 
     def _head_size(self) -> int:
-        """Bytes of the head: a bound where that is enough, else about."""
+        """Bytes of the head: an upper bound if that is below the limit, else an estimate."""
         if self._began_fresh and self._fed <= HEAD_LIMIT:
             return self._fed
         return len(self._url) + sum(len(name) + len(value) + 4 for name, value in self._fields)
 
     def _fault(self, request: ClientRequest) -> Reply | None:
-        """What llhttp leaves to its user."""
+        """The reply to a head that breaks rules which llhttp does not check; None: it is fine."""
         if len(self._fields) > FIELDS_LIMIT or self._head_size() > HEAD_LIMIT:
             request.keep_alive = False
             return errors.header_too_large(HEAD_LIMIT)
@@ -382,7 +386,7 @@ class RequestParser:
             self._last_word(request)
 
     def _last_word(self, request: ClientRequest) -> None:
-        """Answer ``request`` in its turn, and read nothing more."""
+        """Append ``request`` as the last one of this connection, and ignore further input."""
         self._parts = []
         self._rules.bodies.release(request)
         request.keep_alive = False
@@ -396,7 +400,7 @@ class RequestParser:
         if self.deaf:
             return
         if self._last and not self.in_head and self._request is None:
-            self.deaf = True  # bytes behind a request that was said to be the last
+            self.deaf = True  # bytes after a request that the client announced as the last
             return
         cause = error.__context__
         if isinstance(error, httptools.HttpParserCallbackError) and cause is not None:

@@ -1,4 +1,4 @@
-"""The gateway's certificate: read at the start, and again when its files change, as renewals do."""
+"""The gateway's TLS certificate, which is loaded again when a renewal changes its files."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from llmlaunch.errors import UsageError
 log = logging.getLogger(__name__)
 
 HANDSHAKE_S = 10.0
-"""Seconds in which a client has to complete a handshake."""
+"""Seconds that a client has to complete a handshake."""
 SHUTDOWN_S = 2.0
-"""Seconds in which a client has to answer the end of one."""
+"""Seconds that a client has to answer the end of a TLS connection."""
 _MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -32,16 +32,16 @@ class Certificate:
         _load(self.context, cert, key)
 
     def refresh(self) -> None:
-        """Use the files for new connections if they changed. Files that do not fit together leave all as it was.
+        """Load the files for new connections if they changed. If they do not match, the old certificate stays.
 
-        A renewal writes one file after the other, so such a moment is usual; the next change is looked at again.
+        That is normal for a moment, since a renewal writes one file after the other: the next change is tried again.
         """
         seen = self._stamps()
         if seen == self._seen:
             return
         self._seen = seen
         try:
-            # Tried apart: a context is left with half of a pair that does not fit.
+            # Tried on a new context first: a pair that does not match would leave half of itself in the context.
             _load(_context(), self._cert, self._key)
             _load(self.context, self._cert, self._key)
         except UsageError as error:
@@ -73,7 +73,7 @@ def _load(context: ssl.SSLContext, cert: Path, key: Path) -> None:
     asked = False
 
     def password() -> bytes:
-        # Else OpenSSL asks at the terminal, and a server waits there for ever.
+        # Otherwise OpenSSL would ask on the terminal, and the server would wait there for ever.
         nonlocal asked
         asked = True
         return b""
@@ -104,7 +104,7 @@ def _load(context: ssl.SSLContext, cert: Path, key: Path) -> None:
 
 
 def _start(file: Path) -> bytes:
-    """The first bytes of ``file``. Raises UsageError when it cannot be read, or only by waiting for somebody."""
+    """The first bytes of ``file``. Raises UsageError when it cannot be read, or is not a regular file or a pipe."""
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -120,7 +120,8 @@ def _start(file: Path) -> bytes:
 
 
 def certificate(cert: Path | None, key: Path | None) -> Certificate | None:
-    """None when neither is named. Raises UsageError when one is, or when they cannot be used."""
+    """The certificate of these two files; None when neither is given. Raises UsageError when only one is given, or when
+    they cannot be used."""
     if cert is None and key is None:
         return None
     if cert is None or key is None:

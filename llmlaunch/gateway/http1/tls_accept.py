@@ -1,8 +1,8 @@
-"""Accepting connections for TLS.
+"""Accepts TLS connections.
 
-asyncio tells of a connection once its handshake is over. Until then it is a file that nobody knows of, and many that never
-begin a handshake would take every file there is. So they are accepted here, and the oldest handshakes give way when files
-run short.
+asyncio reports a connection only after its handshake. Until then it takes a file descriptor that the gateway does not
+know of, and clients that never finish a handshake could use up all of them. So this module accepts the connections, and
+closes the oldest handshakes when descriptors run short.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from llmlaunch.gateway.http1.tls import HANDSHAKE_S, SHUTDOWN_S
 log = logging.getLogger(__name__)
 
 AT_ONCE = 64
-"""Connections that are accepted before anything else has its turn."""
+"""Connections that are accepted in one turn of the event loop."""
 SLOW_S = 1.0
-"""Seconds after which a handshake gives way first."""
+"""Seconds after which a handshake is slow: slow ones are closed first."""
 AGAIN_S = 0.1
-"""Seconds to wait when there is no file left."""
+"""Seconds to wait before accepting again when no file descriptor is left."""
 
 
 class TlsAcceptor:
@@ -43,24 +43,24 @@ class TlsAcceptor:
         self._context = context
         self._files = files
         self._handshakes: dict[socket.socket, tuple[float, asyncio.Task[None]]] = {}
-        """When each began, and what does it; the oldest first."""
+        """The start time and the task of each handshake, the oldest first."""
         self._closed = False
 
     def start(self) -> None:
-        """Listen and accept."""
+        """Listen and accept connections."""
         self._sock.setblocking(False)
         self._sock.listen(self._files.backlog)
         self._loop.add_reader(self._sock.fileno(), self._accept)
 
     def close(self) -> None:
-        """Accept nothing more, and end handshakes."""
+        """Stop accepting, and abort all handshakes."""
         self._closed = True
         self._loop.remove_reader(self._sock.fileno())
         self._sock.close()
         self.close_oldest(len(self._handshakes))
 
     def close_oldest(self, most: int) -> int:
-        """End up to ``most`` handshakes; return how many."""
+        """Abort up to ``most`` handshakes, the oldest first; return how many."""
         found = list(self._handshakes)[:most]
         for sock in found:
             del self._handshakes[sock]
@@ -86,7 +86,7 @@ class TlsAcceptor:
             self._handshakes[sock] = self._loop.time(), task
 
     def _make_room(self, number: int) -> None:
-        """A new connection has this ``number``: near the limit slow handshakes give way, then idle connections."""
+        """A new connection has the descriptor ``number``: near the limit close slow handshakes, else idle connections."""
         if number < self._files.tight:
             return
         late = self._loop.time() - SLOW_S

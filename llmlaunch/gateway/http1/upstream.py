@@ -1,7 +1,7 @@
-"""Connections to workers: kept open, used again, watched for where an answer ends.
+"""Persistent connections to workers.
 
-A connection carries one request a time. It tells its user (an :class:`ResponseReceiver`) what happens and knows nothing of
-clients; the bytes of a body go to the user as they came, unless the user asks for decoded content.
+A connection carries one request at a time. It reports to its user (a :class:`ResponseReceiver`) and knows nothing of
+clients. The bytes of a body are handed over as they came, unless the user asks for decoded content.
 """
 
 from __future__ import annotations
@@ -18,38 +18,40 @@ from llmlaunch.gateway.http1.framing import HEAD_LIMIT, BodyFraming, InvalidResp
 from llmlaunch.gateway.http1.head_cache import HeadCache
 
 _WORTH_NO_COPY = 16 << 10
-"""Bytes of a body from which a gathering write is cheaper than a copy."""
+"""Bytes of a body from which writelines() is cheaper than copying head and body together."""
 
 
 _Lane = tuple[Callable[[bytes], bool], Callable[[bytes], None], Callable[[bytes], None], Coalescer]
 
 
 class ResponseReceiver(Protocol):
-    """Who sent a request and takes its answer."""
+    """Receives the response to a request that it sent."""
 
     decoding: bool
-    """True: content without chunk framing. Settled at the latest in :meth:`answer_began`."""
+    """True: bodies are handed over without chunk framing. Must not change after :meth:`answer_began`."""
 
     def answer_began(self, head: ResponseHead, body: BodyFraming) -> None:
-        """The final head came; ``body`` follows what comes behind it."""
+        """The final head came (not an interim one). ``body`` follows the framing of the bytes after it."""
         ...
 
     def answer_bytes(self, data: bytes) -> None:
-        """Bytes of the body: as they came, or without chunk framing if ``decoding``."""
+        """Bytes of the body came; without chunk framing if ``decoding``."""
         ...
 
     def answer_ended(self) -> None:
-        """The whole answer came; the connection is not the taker's any more."""
+        """The response is complete; the connection is not the receiver's any more."""
         ...
 
     def answer_broke(self, why: str, kind: FailureKind, began: bool) -> None:
-        """The connection is gone. ``began``: bytes of an answer had come. ``kind``: RESET or INVALID; of a
-        translation also REFUSED, TIMEOUT or EMPTY."""
+        """The response broke off and the connection is closed. ``began``: bytes of a response had come.
+
+        ``kind``: RESET or INVALID; from a FastChat worker also REFUSED, TIMEOUT or EMPTY.
+        """
         ...
 
 
 class EmptyResponse(ConnectionResetError):
-    """Nothing was answered, by somebody who is alive."""
+    """The worker is alive but sent an empty response."""
 
 
 _CAUSES = (
@@ -57,26 +59,26 @@ _CAUSES = (
     (ConnectionRefusedError, FailureKind.REFUSED),
     (TimeoutError, FailureKind.TIMEOUT),
 )
-"""Why a translation lost its worker, when it did not just break."""
+"""How a translation to FastChat's protocol failed, other than by a reset connection."""
 
 
 class ConnectionOwner(Protocol):
-    """What the connections to all replicas share, and where one goes when it may be used again."""
+    """What the connections to all replicas share, and what takes a connection back."""
 
     heads: HeadCache[ResponseHead]
     events: Coalescer
 
     def give(self, connection: UpstreamConnection) -> None:
-        """It is idle."""
+        """``connection`` is idle and may be used again."""
         ...
 
     def forget(self, connection: UpstreamConnection) -> None:
-        """It is closed."""
+        """``connection`` is closed."""
         ...
 
 
 class UpstreamConnection(asyncio.Protocol):
-    """One connection to one replica. ``key`` names the replica; ``lines`` stand in the head of every request."""
+    """One connection to one replica. ``key`` names the replica; ``lines`` are the header lines of every request on it."""
 
     __slots__ = (
         "_body",
@@ -105,7 +107,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._body: BodyFraming | None = None
         self._keep = False
         self._held = b""
-        """The beginning of a head."""
+        """The beginning of an incomplete head."""
         self._lane: _Lane | None = None
         self._paused = False
         self._transport: asyncio.Transport
@@ -116,7 +118,7 @@ class UpstreamConnection(asyncio.Protocol):
         _prepare(transport.get_extra_info("socket"))
 
     def send(self, user: ResponseReceiver, head: bytes, body: bytes) -> None:
-        """Write a request whose answer goes to ``user``. ``head`` ends with the empty line."""
+        """Write a request whose response goes to ``user``. ``head`` ends with the empty line."""
         self.user = user
         if len(body) < _WORTH_NO_COPY:
             self._transport.write(head + body)
@@ -124,9 +126,9 @@ class UpstreamConnection(asyncio.Protocol):
             self._transport.writelines((head, body))
 
     def pass_chunks(self, note: Callable[[bytes], None], write: Callable[[bytes], None]) -> None:
-        """From here to the end of the answer, hand whole chunks to ``note`` and ``write`` instead of the user.
+        """For the rest of the response, pass whole chunks to ``note`` and ``write`` instead of the user.
 
-        The events of a stream are nearly all such chunks: on this lane one costs little more than its two system calls.
+        Nearly all events of a stream are such chunks. This way one costs little more than its two system calls.
         """
         if self._body is not None:
             events = self.owner.events
@@ -134,12 +136,12 @@ class UpstreamConnection(asyncio.Protocol):
             events.look()
 
     def fileno(self) -> int:
-        """-1 when it has no file of its own."""
+        """The file descriptor of the socket; -1 when there is none."""
         sock = self._transport.get_extra_info("socket")
         return -1 if sock is None else int(sock.fileno())
 
     def drop(self) -> None:
-        """Close at once: the answer is not wanted any more. The user hears nothing more."""
+        """Close at once, without another call to the user."""
         self.user = self._lane = None
         self.closed = True
         self._transport.abort()
@@ -152,7 +154,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     @property
     def paused(self) -> bool:
-        """Nothing is read, for the user takes nothing."""
+        """Whether reading is paused."""
         return self._paused
 
     def resume(self) -> None:
@@ -162,7 +164,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
-        """Hand the answer's bytes to the user. Bytes that nobody asked for close the connection."""
+        """Pass the response's bytes to the user. Bytes without a request close the connection."""
         if self._lane is not None:
             is_next_chunk, note, write, events = self._lane
             if is_next_chunk(data):
@@ -171,7 +173,7 @@ class UpstreamConnection(asyncio.Protocol):
                 events.passed += 1
                 return
         user = self.user
-        if user is None:  # it spoke without being asked
+        if user is None:  # a response without a request
             self.drop()
             return
         try:
@@ -196,7 +198,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._finish(user)
 
     def _head(self, user: ResponseReceiver, data: bytes) -> bytes:
-        """Take heads off ``data`` and return what follows; ``_body`` is set once the final head is complete."""
+        """Take heads from ``data`` and return the bytes after them; ``_body`` is set once the final head is complete."""
         data = self._held + data if self._held else data
         while True:
             end = data.find(b"\r\n\r\n")
@@ -231,10 +233,10 @@ class UpstreamConnection(asyncio.Protocol):
         user.answer_ended()
 
     def eof_received(self) -> None:
-        """The replica will send no more: asyncio closes the connection, for this returns nothing."""
+        """The replica sends no more: asyncio closes the connection, because this returns None."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the user that its answer ended, if closing is how it ends, or else that it broke off."""
+        """Tell the user that its response ended, if it ends with the connection, or else that it broke off."""
         self.closed = True
         self.owner.forget(self)
         user, self.user = self.user, None
@@ -249,7 +251,7 @@ class UpstreamConnection(asyncio.Protocol):
 
 
 def _prepare(sock: socket.socket | None) -> None:
-    """No delayed segments, and a machine that vanished without a word is noticed within half a minute."""
+    """Disable Nagle's algorithm, and enable keepalive so that a machine that vanished is noticed within 30 seconds."""
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
     with contextlib.suppress(OSError):

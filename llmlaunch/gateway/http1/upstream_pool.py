@@ -1,4 +1,4 @@
-"""Connections to replicas that lie idle, kept to be used again."""
+"""The pool of idle connections to replicas."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from llmlaunch.gateway.http1.upstream import UpstreamConnection
 
 CONNECT_TIMEOUT_S = 3.0
 IDLE_S = 4.0
-"""Seconds a connection may lie idle. uvicorn, under most engines, closes them after 5."""
+"""Seconds that a connection may be idle. uvicorn, which most engines use, closes them after 5."""
 IDLE_MOST = 256
-"""Idle connections kept for one replica."""
+"""Idle connections that are kept for one replica."""
 
 
 class UpstreamPool:
@@ -40,9 +40,9 @@ class UpstreamPool:
         return None
 
     async def connect(self, key: str, host: str, port: int, lines: bytes) -> UpstreamConnection:
-        """A new connection; ``key`` and ``lines`` are the :class:`UpstreamConnection`'s.
+        """Open a new connection; ``key`` and ``lines`` are those of :class:`UpstreamConnection`.
 
-        Raises OSError (TimeoutError is one; EMFILE: the last files are for others).
+        Raises OSError: TimeoutError after :data:`CONNECT_TIMEOUT_S`; EMFILE when too few file descriptors are left.
         """
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             _, protocol = await self._loop.create_connection(
@@ -56,7 +56,7 @@ class UpstreamPool:
         return protocol
 
     def give(self, connection: UpstreamConnection) -> None:
-        """``connection`` is idle from now on."""
+        """Take back ``connection``, which is idle."""
         idle = self._idle.setdefault(connection.key, [])
         if len(idle) >= IDLE_MOST:
             connection.drop()
@@ -65,13 +65,16 @@ class UpstreamPool:
         idle.append(connection)
 
     def forget(self, connection: UpstreamConnection) -> None:
-        """``connection`` is closed."""
+        """Remove ``connection``, which is closed."""
         idle = self._idle.get(connection.key)
         if idle and connection in idle:
             idle.remove(connection)
 
     def sweep(self, now: float, known: set[str]) -> None:
-        """About once a second: close what lay idle too long, and everything idle to replicas that are gone."""
+        """Close connections that were idle too long, and all idle ones to replicas that are not ``known`` any more.
+
+        Called about once a second.
+        """
         self.events.look()
         for key, idle in list(self._idle.items()):
             keep_from = now - IDLE_S if key in known else now + 1
@@ -82,7 +85,7 @@ class UpstreamPool:
                 del self._idle[key]
 
     def drop_idle(self, most: int) -> int:
-        """Close up to ``most`` connections that lie idle; return how many."""
+        """Close up to ``most`` idle connections; return how many."""
         found = [connection for idle in self._idle.values() for connection in idle][:most]
         for connection in found:
             self._idle[connection.key].remove(connection)
