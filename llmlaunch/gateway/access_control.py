@@ -1,4 +1,4 @@
-"""Who may ask what: everything about a request that can be refused, or answered, before its body is read."""
+"""Access control: API keys, origins, paths and methods are checked before a request's body is read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FOR_SURPLUS = frozenset((EndpointKind.HEALTH, EndpointKind.READY, EndpointKind.
 
 
 class AccessControl:
-    """``door``: which hosts and pages are let in. ``keys``: None where nobody needs one."""
+    """``door``: which hosts and origins are accepted. ``keys``: None: no API key is needed."""
 
     def __init__(self, door: Door, keys: KeyRing | None, addresses: ClientAddresses) -> None:
         self._door = door
@@ -24,15 +24,15 @@ class AccessControl:
         self._origins = frozenset(origin.encode() for origin in door.origins)
 
     def screen(self, request: ClientRequest) -> Reply | None:
-        """Why ``request`` is refused, or what it is answered without its body; None: it may go on.
+        """The reply to a request that is refused, or answered without its body; None: it may go on.
 
-        Sets its ``endpoint`` and its ``grant``.
+        Sets ``request.endpoint`` and ``request.grant``.
         """
         path = request.path
         found = request.endpoint = endpoint(path)
         guarded = self._keys is not None and self._needs_key(request)
         host, origin, site = _browser_fields(request)
-        # Who shows a key is no stranger's page: browsers send none of their own accord.
+        # A request with a valid key needs no check of its origin: browsers do not add keys by themselves.
         if not guarded or request.method == b"OPTIONS":
             refusal = self._door.refusal(host, origin, site)
             if refusal is not None:
@@ -55,13 +55,13 @@ class AccessControl:
         return None
 
     def screen_surplus(self, request: ClientRequest) -> Reply | None:
-        """As :meth:`screen`, for a connection that is one too many: it may ask how we are, once."""
+        """Like :meth:`screen`, for a connection beyond the limit of open files: one request for health or metrics."""
         request.keep_alive = False
         reply = self.screen(request)
         return reply if request.endpoint.kind in _FOR_SURPLUS else errors.out_of_files()
 
     def cors_fields(self, origin: bytes) -> bytes:
-        """Header lines that let a browser on ``origin`` read the answer; none for a stranger."""
+        """Header lines that let a page from ``origin`` read the response; empty if it may not."""
         if not self._origins or not origin or not (origin in self._origins or b"*" in self._origins):
             return b""
         return (
@@ -70,7 +70,7 @@ class AccessControl:
         )
 
     def refresh(self) -> bool:
-        """About once a second: whether keys changed, so that what was let through may not be any more."""
+        """Reload the keys if they changed. True: they did, so earlier decisions of :meth:`screen` do not hold any more."""
         return self._keys is not None and self._keys.refresh()
 
     def _needs_key(self, request: ClientRequest) -> bool:
@@ -96,6 +96,6 @@ class AccessControl:
 
 
 def _browser_fields(request: ClientRequest) -> tuple[str, str, str]:
-    """What tells browsers from other programs, and where their pages come from: see ``browser_guard``."""
+    """Host, Origin and Sec-Fetch-Site, by which ``browser_guard`` recognises browsers and their pages."""
     host, site = request.field(b"host"), request.field(b"sec-fetch-site")
     return host.strip().decode("latin-1"), request.origin.decode("latin-1"), site.decode("latin-1")

@@ -1,11 +1,11 @@
-"""One gateway process: its parts, put together. What each does is in its own module.
+"""Composes one gateway process from its parts; each part has a module of its own.
 
 ::
 
-    ClientConnection ─► AccessControl   before a body is read: keys, pages, methods
-                     ─► RequestHandler ─► Endpoints     the gateway's own answers
+    ClientConnection ─► AccessControl   before a body is read: keys, origins, methods
+                     ─► RequestHandler ─► Endpoints     what the gateway answers itself
                                        ─► Exchange ─► Router               which replica, and when
-                                                   ─► ReplicaConnections   the way there
+                                                   ─► ReplicaConnections   a connection to it
                         RequestCloser ◄─ RequestOutcome     limits, metrics, access log, traces
 """
 
@@ -56,27 +56,28 @@ log = logging.getLogger(__name__)
 MAX_BODY_BYTES = 32 << 20
 MAX_BODIES_BYTES = 256 << 20
 FIRST_TABLE_S = 2.0
-"""Seconds in which requests wait for the first route table; then they are answered without one."""
+"""Seconds that requests wait for the first route table before they are answered without one."""
 ACCESS_FLUSH_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayOptions:
-    """Settings of one gateway that come from the command line."""
+    """Settings of one gateway."""
 
     max_body_bytes: int = MAX_BODY_BYTES
     max_bodies_bytes: int = MAX_BODIES_BYTES
-    """Of all requests together, in all processes. Each process has room for one of the largest bodies at least."""
+    """Bytes of all request bodies together, in all processes. Each process has room for at least one body of the
+    largest size."""
     door: Door = field(default_factory=Door)
-    """Whom it lets in. Its origins are those that browsers may call from, and read answers."""
+    """Which hosts and origins are accepted. Pages from these origins may read responses."""
     trusted_proxies: tuple[Network, ...] = ()
-    """Whose X-Forwarded-For is believed."""
+    """The proxies whose X-Forwarded-For is trusted."""
     access_log: int | None = None
-    """The file descriptor that gets a JSON line for every request; None: no such log."""
+    """The file descriptor of the access log, which gets a JSON line for every request; None: no access log."""
 
 
 class Gateway:
-    """Lives in one event loop; nothing here is touched from anywhere else. Implements ``client_connection.Application``."""
+    """One gateway process. Only its own event loop may call it. Implements ``client_connection.Application``."""
 
     def __init__(
         self,
@@ -86,9 +87,9 @@ class Gateway:
         tracing: Tracing | None = None,
         worker_keys: str = "",
     ) -> None:
-        """``worker_keys``: what the keys of workers are derived from."""
+        """``keys``: None: no API key is needed. ``worker_keys``: the seed from which the workers' API keys are derived."""
         loop = asyncio.get_running_loop()
-        self.now = time.monotonic  # uvloop's own clock stands still within one turn of the loop
+        self.now = time.monotonic  # uvloop's own clock does not advance within one turn of the loop
         self.identity = f"gateway-{os.urandom(6).hex()}"
         self.group = group or alone()
         self.connections: set[ClientConnection] = set()
@@ -140,18 +141,18 @@ class Gateway:
         self._handler = RequestHandler(self.exchanges, self.endpoints, admission, addresses, self.closer)
         self.respond = self._handler.respond
         loop.call_later(FIRST_TABLE_S, self.begin)
-        self._publish()  # else a process without a table would not count among those whose oldest is told
+        self._publish()  # a process without a route table must count when the oldest revision is reported
 
     # -- client_connection.Application
 
     def is_early(self, request: ClientRequest) -> bool:
-        """Whether ``request`` should wait for the first route table, which is moments away after most starts."""
+        """Whether ``request`` has to wait for the first route table, which usually comes moments after the start."""
         if self.early is None or request.reply is not None:
             return False
         return request.endpoint.kind is not EndpointKind.METRICS
 
     def date(self) -> bytes:
-        """The value of ``Date``, formatted once a second."""
+        """The value of ``Date``. It is formatted once a second."""
         second = int(time.time())
         if self._date[0] != second:
             self._date = (second, formatdate(second, usegmt=True).encode())
@@ -160,7 +161,7 @@ class Gateway:
     # -- small services
 
     def new_identity(self) -> bytes:
-        """An x-request-id: unlike that of any other gateway, and cheap."""
+        """A new x-request-id, unique among all gateways."""
         self._id_count += 1
         return b"req-%b%x" % (self._id_prefix.encode(), self._id_count)
 
@@ -174,7 +175,7 @@ class Gateway:
         return SilenceProbe(self.replicas, self.new_identity, watch, replica, path, model)
 
     def _close_idle(self, most: int) -> int:
-        """Close up to ``most`` connections that lie idle, the longest idle first; return how many."""
+        """Close up to ``most`` idle connections, the longest idle first; return how many."""
         now = self.now()
         idle = [
             (since, connection) for connection in self.connections if (since := connection.idle_since(now))
@@ -194,7 +195,7 @@ class Gateway:
         return metrics.render(self.group.counters)
 
     def _publish(self) -> None:
-        """Tell the other processes, and whoever asks one of them, how it is here."""
+        """Write this process's gauges to the shared counters, where every process can read them for /metrics."""
         used = resource.getrusage(resource.RUSAGE_SELF)
         router, now = self.router, self.now()
         keys = router.table.replicas.keys() | router.health_of.keys()
@@ -220,13 +221,13 @@ class Gateway:
         self.begin()
 
     def begin(self) -> None:
-        """Answer what came early: there is a table, or none is waited for any longer."""
+        """Answer the requests that waited for the first route table: it has arrived, or they have waited long enough."""
         early, self.early = self.early, None
         for connection in early or ():
             connection.turn()
 
     def sweep(self) -> None:
-        """About once a second: what is late, idle or changed."""
+        """Enforce timeouts, close idle connections, reload keys and publish metrics. Called about once a second."""
         now = self.now()
         for connection in list(self.connections):
             connection.sweep(now)
@@ -246,21 +247,21 @@ class Gateway:
             self.rules.seen.forget()
 
     def stop(self) -> None:
-        """Take no further request on any connection; what is being answered goes on."""
+        """Accept no further requests. Those that are being answered go on."""
         self.stopping = self.exchanges.stopping = True
         self.begin()
         for connection in list(self.connections):
             connection.stop()
 
     def shut_down(self) -> None:
-        """End everything now."""
+        """The grace period is over: end all requests and close all connections."""
         for connection in list(self.connections):
             connection.shut_down()
         self._silence_watch.close()
         self.replicas.pool.close()
 
     def close_log(self, seconds: float) -> None:
-        """Write what is still to be written to the access log; give up after ``seconds``."""
+        """Write the rest of the access log; give up after ``seconds``."""
         self._recorder.close(seconds)
 
 

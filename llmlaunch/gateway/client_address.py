@@ -1,7 +1,7 @@
-"""Who asks, when proxies stand in between: ``X-Forwarded-For`` as far as it can be believed. Pure.
+"""The client's address behind proxies: ``X-Forwarded-For``, as far as it can be trusted. Pure.
 
-Each proxy appends the address that it sees. Whatever stands left of the first address that is not a trusted proxy's was
-written by a stranger, so the right-most address that is not trusted is the client's.
+Each proxy appends the address that it sees. So the right-most address that is not a trusted proxy's is the client's;
+anything to the left of it could be forged.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from llmlaunch.gateway.request import ClientRequest
 
 Network = IPv4Network | IPv6Network
 HOPS_MOST = 32
-"""Proxies in a row that are looked at."""
+"""Addresses of ``X-Forwarded-For`` that are looked at, from the right."""
 _LONGEST = 64
-"""Characters of an address with a port."""
+"""Characters of the longest address with a port."""
 
 
 def networks(texts: Iterable[str], what: str) -> tuple[Network, ...]:
-    """Addresses and networks in CIDR notation. Raises UsageError; ``what`` names where they come from."""
+    """Parse addresses, and networks in CIDR notation. Raises UsageError; ``what`` names their source in the message."""
     found = []
     for text in texts:
         try:
@@ -35,9 +35,9 @@ def networks(texts: Iterable[str], what: str) -> tuple[Network, ...]:
 
 
 def client_of(peer: str, forwarded: str, trusted: tuple[Network, ...]) -> str:
-    """The client's address. ``peer`` is at the other end of the connection, ``forwarded`` the header's values, joined.
+    """The client's address. ``peer`` is the address of the connection, ``forwarded`` the header's values, joined.
 
-    The header of a peer that is not trusted is not looked at.
+    The header is ignored if the peer is not a trusted proxy.
     """
     here = _address(peer)
     if here is None or not _trusts(here, trusted):
@@ -45,7 +45,7 @@ def client_of(peer: str, forwarded: str, trusted: tuple[Network, ...]) -> str:
     for hop in reversed(forwarded[-HOPS_MOST * _LONGEST :].split(",")[-HOPS_MOST:]):
         address = _address(hop)
         if address is None:
-            return here  # nobody knows who wrote that
+            return here  # not an address: what stands to the left of it cannot be trusted
         here = address
         if not _trusts(here, trusted):
             return here
@@ -53,19 +53,19 @@ def client_of(peer: str, forwarded: str, trusted: tuple[Network, ...]) -> str:
 
 
 class ClientAddresses:
-    """Where requests come from, through proxies that are ``trusted``."""
+    """Finds clients' addresses behind the ``trusted`` proxies."""
 
     def __init__(self, trusted: tuple[Network, ...]) -> None:
         self._trusted = trusted
 
     def of(self, peer: str, request: ClientRequest) -> str:
-        """The client's address. ``peer`` is at the other end of its connection."""
+        """The address of the client of ``request``. ``peer`` is the address of its connection."""
         if not self._trusted:
             return peer
         return client_of(peer, request.all_of(b"x-forwarded-for"), self._trusted)
 
     def is_local(self, request: ClientRequest) -> bool:
-        """Whether somebody on this machine asks, and no proxy on it for somebody else."""
+        """Whether the client is on this machine, rather than a proxy on this machine that forwards a remote client."""
         if not request.local or not self._trusted:
             return request.local
         told = request.all_of(b"x-forwarded-for")
@@ -74,7 +74,7 @@ class ClientAddresses:
 
 
 def _address(text: str) -> str | None:
-    """An address without its port and zone, IPv4 where IPv6 only wraps it; None: there is none."""
+    """The address without port and zone, IPv4-mapped IPv6 as IPv4; None: it is not an address."""
     text = text.strip().strip('"')
     if text.startswith("["):
         text = text[1:].partition("]")[0]

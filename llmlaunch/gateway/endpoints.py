@@ -1,4 +1,4 @@
-"""The gateway's own answers: which models there are, how it is, what it counted."""
+"""The endpoints that the gateway answers itself: models, health, readiness, metrics."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from llmlaunch.gateway.request import ClientRequest
 from llmlaunch.gateway.routing.router import Router
 
 START_GRACE_S = 5.0
-"""Seconds after which a gateway calls itself up even if no controller has answered yet."""
+"""Seconds after the start for which a gateway is "starting" if no controller has answered."""
 
 
 class Endpoints:
-    """``metrics``: the whole page that Prometheus reads."""
+    """``now``: the monotonic time in seconds. ``metrics``: returns the page for Prometheus."""
 
     def __init__(self, router: Router, now: Callable[[], float], metrics: Callable[[], bytes]) -> None:
         self._router = router
@@ -26,12 +26,12 @@ class Endpoints:
         self._started = now()
         self._created = int(time.time())
         self.warning = ""
-        """What people should know of how the gateway runs; a supervisor shows it."""
+        """A warning for operators, which /health reports and a supervisor shows."""
         self.broken = False
-        """Connections to this gateway are lost in another of its processes, and nobody replaces that one."""
+        """Another process of this gateway hangs and is not replaced, so some connections are never answered."""
 
     def answer(self, request: ClientRequest) -> Reply:
-        """For everything but what replicas have to answer."""
+        """The reply to a request that needs no replica."""
         found = request.endpoint
         if found.kind is EndpointKind.MODELS:
             names = filter(request.grant.limits.allows, self._router.table.names)

@@ -1,4 +1,4 @@
-"""The gateway's own answers: OpenAI's error envelope with the right status, and small documents. Pure."""
+"""The gateway's own replies: errors in OpenAI's envelope, each with its status and code. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ INVALID, SERVER = error_envelope.INVALID_REQUEST, error_envelope.SERVER
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A complete answer of the gateway itself. ``fields`` are whole header lines."""
+    """A complete response of the gateway's own. ``fields`` are header lines, each with its line end."""
 
     status: int
     body: bytes
@@ -42,7 +42,7 @@ def error(
     code: str | None = None,
     fields: bytes = b"",
 ) -> Reply:
-    """A reply of ``status`` with OpenAI's error object. ``fields``: further header lines, each with its line end."""
+    """A reply with OpenAI's error object. ``fields``: further header lines, each with its line end."""
     return Reply(status, envelope(message, kind, param, code), fields)
 
 
@@ -116,7 +116,7 @@ def not_let_in(refusal: Refusal) -> Reply:
 
 
 def unknown_model(name: str) -> Reply:
-    """404 for a model that no deployment names."""
+    """404 for a model that is not deployed."""
     return error(404, f"The model `{name}` does not exist.", param="model", code="model_not_found")
 
 
@@ -139,13 +139,16 @@ def model_not_ready(name: str) -> Reply:
 
 
 def no_answer(name: str, why: str) -> Reply:
-    """503 when every replica that was tried failed before it answered."""
+    """503 when no replica that was tried sent a response; ``why`` says what happened."""
     message = f"No replica of the model `{name}` answered: {why}. Try again soon."
     return error(503, message, kind=SERVER, code="replica_unavailable", fields=_retry(1))
 
 
 def breaks_replicas(name: str, seconds: float) -> Reply:
-    """OpenAI's clients try a 5xx again, unless ``x-should-retry`` tells them not to."""
+    """500 for a request on which several replicas failed. It is refused for ``seconds`` more.
+
+    OpenAI's clients retry a 5xx unless ``x-should-retry`` tells them not to.
+    """
     message = (
         f"Replicas of the model `{name}` died or fell silent each time they worked on this request. It is not sent to "
         f"another one; the same request is refused for the next {math.ceil(seconds)} s."
@@ -155,7 +158,7 @@ def breaks_replicas(name: str, seconds: float) -> Reply:
 
 
 def bad_answer(name: str, why: str) -> Reply:
-    """502 for an answer that is not valid HTTP or not what the protocol allows."""
+    """502 when a replica's response breaks its protocol; ``why`` says how."""
     message = f"A replica of the model `{name}` sent an invalid response: {why}."
     return error(502, message, kind=SERVER, code="bad_answer")
 
@@ -187,7 +190,7 @@ _LIMITS = {
 
 
 def limited(what: str, limit: int | None, wait_s: int) -> Reply:
-    """``what``: see ``rates.LimitExceeded``."""
+    """429 for a request beyond a limit of its API key; ``what`` is as in ``rates.LimitExceeded``."""
     text, code = _LIMITS[what]
     message = f"Your API key is limited to {text.format(limit)}. Try again in {wait_s} s."
     kind = "tokens" if what == "tokens" else "requests"
@@ -220,5 +223,5 @@ def stopping() -> Reply:
 
 
 def stream_error(message: str) -> bytes:
-    """A server-sent event that tells OpenAI's clients that the stream failed."""
+    """A server-sent event that OpenAI's clients report as an error of the stream."""
     return b"data: " + envelope(message, SERVER, None, "stream_interrupted") + b"\n\n"

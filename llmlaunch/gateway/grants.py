@@ -1,4 +1,4 @@
-"""What one API key may use, as values. Pure."""
+"""What an API key allows. Pure."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from llmlaunch.gateway.multiprocess.shares import share
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """None: no limit."""
+    """The limits of one API key. None: no limit."""
 
     rpm: int | None = None
     """Requests a minute."""
     tpm: int | None = None
-    """Tokens a minute, of prompts and completions together."""
+    """Tokens a minute, prompts and completions together."""
     concurrency: int | None = None
-    """Requests at a time, those that wait for a slot included."""
+    """Requests at a time, including those in the queue."""
     models: frozenset[str] | None = None
-    """Served names it may ask for."""
+    """The served names that may be used."""
     priority: int = 0
-    """In the queue for a busy model a lower one goes first, as in a request."""
+    """Requests with a lower number leave the queue of a busy model first, as with a request's ``priority``."""
 
     def allows(self, model: str) -> bool:
         """Whether the key may use the served name ``model``."""
         return self.models is None or model in self.models
 
     def share_of(self, processes: int) -> Limits:
-        """What each of ``processes`` may let through."""
+        """The limits for each of ``processes``, rounded up."""
         rpm, tpm, concurrency = (n and share(n, processes) for n in (self.rpm, self.tpm, self.concurrency))
         return replace(self, rpm=rpm, tpm=tpm, concurrency=concurrency)
 
     def of(self, what: str) -> int | None:
-        """The number behind ``LimitExceeded.what``."""
+        """The limit that ``LimitExceeded.what`` names."""
         return {"requests": self.rpm, "tokens": self.tpm, "concurrency": self.concurrency}[what]
 
 
@@ -41,13 +41,13 @@ UNLIMITED = Limits()
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Who asks, by the name of the key, and what it may use."""
+    """The name of an API key and its limits."""
 
     name: str
     limits: Limits = UNLIMITED
-    """In this process."""
+    """For this process."""
     whole: Limits = UNLIMITED
-    """In all processes of the gateway together."""
+    """For all processes of the gateway together."""
 
 
 NOBODY = Grant("")

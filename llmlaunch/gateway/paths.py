@@ -1,4 +1,4 @@
-"""Where a path of the gateway leads. Pure."""
+"""The endpoints of the gateway's API, by path. Pure."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from urllib.parse import unquote_to_bytes
 
 
 class EndpointKind(Enum):
-    """What the gateway does with a request: send it to a replica, or answer it itself."""
+    """How a request is answered: by a replica (PROXY, CHECK, RESPONSE), or by the gateway itself."""
 
     PROXY = auto()
     CHECK = auto()
-    """As PROXY, and the models stand in a list."""
+    """Like PROXY, but each prompt names its model."""
     RESPONSE = auto()
     MODELS = auto()
     MODEL = auto()
@@ -25,20 +25,20 @@ class EndpointKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a path leads."""
+    """One endpoint of the API."""
 
     kind: EndpointKind
     methods: tuple[bytes, ...]
     label: str
     """The path as metrics name it."""
     guarded: bool = True
-    """An API key is needed when there are any."""
+    """It needs an API key, if the gateway has any."""
     upstream: bytes = b""
     """The path at the worker."""
     name: str = ""
-    """The model that the path itself names, or the response."""
+    """The model or the response id that is a part of the path."""
     metered: bool = False
-    """Its answers tell what tokens they took."""
+    """Its responses contain a token usage."""
 
     @property
     def allowed(self) -> str:
@@ -69,7 +69,7 @@ _PATHS: dict[bytes, Endpoint] = {
         _proxy("/score", "/v1/score"),
         _proxy("/tokenize", metered=False),
         _proxy("/detokenize", metered=False),
-        # FastChat's clients know these two.
+        # For FastChat's clients.
         _proxy("/api/v1/chat/completions", "/v1/chat/completions"),
         Endpoint(EndpointKind.CHECK, _POST, "/api/v1/token_check", upstream=b"/api/v1/token_check"),
         Endpoint(EndpointKind.MODELS, _GET, "/v1/models"),
@@ -84,7 +84,7 @@ _ENGINE, _ENGINE_END = b"/v1/engines/", b"/embeddings"
 
 
 def endpoint(path: bytes) -> Endpoint:
-    """What stands at ``path`` (without its query); NOWHERE when nothing does."""
+    """The endpoint of ``path``, which has no query; NOWHERE if there is none."""
     found = _PATHS.get(path)
     if found is not None:
         return found

@@ -1,4 +1,4 @@
-"""A client's request once its head is read. A value: whoever deals with it puts what it found into its fields."""
+"""A client's request once its head is read. It is plain data: access control, limits and tracing add their results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Fields = list[tuple[bytes, bytes]]
 
 @dataclass(slots=True)
 class ClientRequest:
-    """One request of one client."""
+    """One request of a client."""
 
     method: bytes
     path: bytes
@@ -22,35 +22,36 @@ class ClientRequest:
     http11: bool
     keep_alive: bool
     received: float
-    """When its head was complete, on the loop's clock (seconds)."""
+    """When its head was complete, in seconds of the monotonic clock."""
     identity: bytes
-    """x-request-id: the client's own, or ours."""
+    """x-request-id: the client's own, or a generated one."""
     fields: Fields = field(default_factory=list)
-    """Names in lower case. Without Content-Length: the body says it."""
+    """Header fields with names in lower case. Without Content-Length, which follows from the body."""
     endpoint: Endpoint = NOWHERE
     authorization: bytes = b""
     origin: bytes = b""
     grant: Grant = NOBODY
-    """Who asks."""
+    """The API key that it was sent with, and its limits."""
     estimate: int | None = None
-    """Tokens it was admitted with, when its key has limits."""
+    """Tokens that were estimated at admission, if the API key has limits."""
     local: bool = False
-    """The client is on this machine."""
+    """The connection comes from this machine."""
     named_by_connection: frozenset[bytes] = frozenset()
+    """Names of the fields that its ``Connection`` declares hop-by-hop, in lower case."""
     body: bytes = b""
     held: int = 0
     """Bytes that are counted for its body (``http1.body_memory``)."""
     reply: Reply | None = None
-    """Settled before its turn: what the request gets."""
+    """The reply that was decided while it was parsed; None: it has yet to be answered."""
     holder: str = ""
-    """The only replica that can answer it, by key: it holds what the request is about."""
+    """The key of the only replica that can answer it, because it stores the response that the request names."""
     lines: bytes | None = None
-    """The lines of its head that go on to a worker, once they were made (``headers.onward``)."""
+    """The header lines that are passed on to a worker, once ``headers.onward`` has made them."""
     span: Any = None
-    """OpenTelemetry's, where it is in use."""
+    """The OpenTelemetry span, if traces are exported."""
 
     def again(self, received: float, identity: bytes, local: bool) -> ClientRequest:
-        """Another request with the same head, before its body came."""
+        """A new request with the same head and without a body."""
         return ClientRequest(
             self.method, self.path, self.query, self.http11, self.keep_alive, received, identity, self.fields,
             self.endpoint, self.authorization, self.origin, self.grant, None, local,
@@ -72,5 +73,5 @@ class ClientRequest:
         return next((value for key, value in self.fields if key == name), b"")
 
     def all_of(self, name: bytes) -> str:
-        """The values of every field of that name, joined as RFC 9110 §5.3 has it."""
+        """The values of all fields called ``name``, joined by commas (RFC 9110 §5.3)."""
         return b",".join(value for key, value in self.fields if key == name).decode("latin-1")

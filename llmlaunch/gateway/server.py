@@ -1,9 +1,9 @@
-"""The gateway as a process: socket, event loop, signals, a graceful end.
+"""The gateway as a process: socket, event loop, signals, graceful shutdown.
 
-A server of our own rather than uvicorn with a protocol class: the data path would be ours either way, the few other
-answers (models, health, metrics) are smaller than the ASGI bridge they would need, and what uvicorn would still give
-(accept loop, signals) is this file. It saves the import of an ASGI framework, half the memory, and one layer in which
-framing rules could differ.
+It does not use uvicorn with a protocol class. The data path would be our own either way, the other endpoints (models,
+health, metrics) are smaller than the ASGI bridge they would need, and this file is all that uvicorn would still provide.
+Without it there is no ASGI framework to import, half the memory is saved, and there is no second layer whose rules for
+framing could differ.
 """
 
 from __future__ import annotations
@@ -39,41 +39,44 @@ log = logging.getLogger(__name__)
 
 SWEEP_S = 1.0
 GRACE_S = 10.0
-"""Seconds that requests in flight have to finish after a signal."""
+"""The grace period: seconds that requests in flight have to finish after a signal."""
 _LAST_WRITES_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayService:
-    """What to serve, and whom to follow."""
+    """What :func:`run` serves."""
 
     controller_url: str
     token: str = ""
+    """The controller's token."""
     worker_keys: str = ""
-    """What the keys of workers are derived from."""
+    """The seed from which the workers' API keys are derived."""
     options: GatewayOptions = field(default_factory=GatewayOptions)
     keys: KeyRing | None = None
+    """None: no API key is needed."""
     tls: Certificate | None = None
     grace_s: float = GRACE_S
     processes: int = 1
-    """How many share the port."""
+    """The number of processes that share the port."""
     saved_table: SavedTable | None = None
-    """Where the last route table is kept."""
+    """The file with the last route table."""
 
 
 def run(service: GatewayService, sock: socket.socket, on_started: Callable[[], None] = lambda: None) -> int:
-    """Serve on the listening ``sock`` until a signal asks it to end (returns 130 for SIGINT, else 0).
+    """Serve on the listening ``sock`` until a signal stops it; return 130 for SIGINT, else 0.
 
-    Call it in the main thread. A signal that is ignored then stays ignored.
+    Must be called in the main thread. Signals that are ignored at that time stay ignored.
 
-    At the first signal it stops accepting, and requests in flight finish within the grace. A second one from a keyboard
-    ends the process at once; a second SIGTERM changes nothing, since a service manager and a supervisor may each send one.
+    At the first signal it stops accepting, and requests in flight finish within the grace period. A second signal from
+    the keyboard ends the process at once. A second SIGTERM changes nothing, because a service manager and a supervisor may
+    each send one.
 
-    Raises UsageError when several processes cannot share a port here.
+    Raises UsageError when several processes cannot share the port.
     """
     if service.processes == 1:
         return _run(service, sock, alone(), on_started)
-    _loop_factory()  # imports once, for all
+    _loop_factory()  # imported before the fork, once for all processes
 
     def serve(sock: socket.socket, group: ProcessGroup, on_started: Callable[[], None]) -> int:
         return _run(service, sock, group, on_started)
@@ -101,7 +104,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def _raise_file_limit() -> None:
-    """A connection is a file, and half of them are to workers; the usual soft limit of 1024 is a small crowd."""
+    """Raise the soft limit of open files. Each client takes up to two, and the usual limit of 1024 is soon reached."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -143,7 +146,7 @@ async def _serve(
     background.append(loop.create_task(_beat(gateway, group), name="beat"))
     for task in background:
         task.add_done_callback(_must_not_end)
-    # What is alive now lives as long as the process: the collector need not walk through it again.
+    # The objects that exist now live as long as the process: the collector need not visit them again.
     gc.collect()
     gc.freeze()
     on_started()
@@ -166,7 +169,7 @@ def _listen_for_signals(loop: asyncio.AbstractEventLoop, signalled: asyncio.Futu
     def stop(number: int) -> None:
         for other in set(heeded) & set(signals.FROM_A_KEYBOARD):
             loop.remove_signal_handler(other)
-            signal.signal(other, signal.SIG_DFL)  # the second one ends the process, whatever happens here
+            signal.signal(other, signal.SIG_DFL)  # a second one ends the process, whatever happens here
         told_to_stop(130 if number == signal.SIGINT else 0)
 
     def told_to_stop(code: int) -> None:
@@ -214,7 +217,7 @@ async def _sweep(gateway: Gateway, tls: Certificate | None) -> None:
 
 
 async def _beat(gateway: Gateway, group: ProcessGroup) -> None:
-    """Show that the loop turns; see ``multiprocess.loop_liveness``."""
+    """Show that the event loop runs; see ``multiprocess.loop_liveness``."""
     watch = parent.ParentWatch(group) if group.size > 1 else None
     look_at = 0.0
     while True:

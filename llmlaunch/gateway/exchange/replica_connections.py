@@ -1,4 +1,4 @@
-"""Connections to replicas: plain ones to whoever speaks OpenAI's API, translated ones to FastChat's workers."""
+"""Connections to replicas: direct ones to workers with OpenAI's API, translated ones to FastChat's workers."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ if TYPE_CHECKING:
 
 
 class ReplicaConnections:
-    """``seed``: what the keys of workers are derived from; "" means that this gateway knows none."""
+    """``seed``: the workers' API keys are derived from it; "": this gateway cannot derive them."""
 
     def __init__(self, files: OpenFiles, seed: str = "") -> None:
         self.pool = UpstreamPool(files)
         self.take = self.pool.take
-        """Of a replica's key: an idle connection to it, or None."""
+        """Takes a replica's key; returns an idle connection to it, or None."""
         self._seed = seed
         self._translated: dict[str, FastChatWorker] = {}
 
     async def connect(self, replica: RoutedReplica) -> UpstreamConnection:
-        """A new connection. Raises OSError (TimeoutError is one; EMFILE: the last files are for others)."""
+        """Open a new connection. Raises OSError: TimeoutError, or EMFILE when too few file descriptors are left."""
         lines = self._lines(replica)
         if replica.engine == FASTCHAT:
             return self._translation(replica, lines)
         return await self.pool.connect(replica.key, replica.host, replica.port, lines)
 
     def sweep(self, now: float, known: set[str]) -> None:
-        """About once a second: forget what has to do with replicas that are not ``known`` any more."""
+        """Close idle connections, and those to replicas that are not ``known`` any more. Called about once a second."""
         for key in self._translated.keys() - known:
             del self._translated[key]
         self.pool.sweep(now, known)
 
     def _lines(self, replica: RoutedReplica) -> bytes:
-        """Lines of a head that are the same for all requests to ``replica``: ``Host``, and the worker's key."""
+        """The header lines that all requests to ``replica`` have: ``Host``, and the worker's API key."""
         host = (b"[%b]:%d" if ":" in replica.host else b"%b:%d") % (replica.host.encode(), replica.port)
         if not replica.keyed or not self._seed:
             return b"host: %b\r\n" % host
@@ -46,7 +46,7 @@ class ReplicaConnections:
         return b"host: %b\r\nauthorization: Bearer %b\r\n" % (host, key)
 
     def _translation(self, replica: RoutedReplica, lines: bytes) -> UpstreamConnection:
-        """To a worker that needs a translator. Those are rare: nobody else pays for its import."""
+        """A translated connection. Such workers are rare, so the translation is imported when it is needed."""
         from llmlaunch.gateway.fastchat.transport import Translation
         from llmlaunch.gateway.fastchat.worker import FastChatWorker
 

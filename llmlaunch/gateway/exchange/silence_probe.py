@@ -1,4 +1,4 @@
-"""A tiny request of the gateway's own, which tells a slow replica from one that is frozen."""
+"""A minimal request of the gateway's own, which tells a slow replica from one that is frozen."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from llmlaunch.gateway.routing.route_table import RoutedReplica
 
 
 class SilenceProbe:
-    """Implements ``upstream.ResponseReceiver`` and ``silence_watch.Probe``."""
+    """One probe of one replica. Implements ``upstream.ResponseReceiver`` and ``silence_watch.Probe``."""
 
     decoding = False
 
@@ -29,7 +29,7 @@ class SilenceProbe:
         path: bytes,
         model: str,
     ) -> None:
-        """Ask ``replica`` for the least that can be asked of ``model`` at ``path``, and tell ``watch`` what came of it."""
+        """Send ``replica`` the cheapest request for ``model`` at ``path``, and report to ``watch`` whether it answers."""
         self._connections = connections
         self._new_identity = new_identity
         self._watch = watch
@@ -54,20 +54,20 @@ class SilenceProbe:
         connection.send(self, head, body)
 
     def drop(self) -> None:
-        """The answer does not matter any more."""
+        """Cancel the probe without a report."""
         self._task.cancel()
         if self._connection is not None:
             self._connection.drop()
 
     def answer_began(self, head: ResponseHead, body: BodyFraming) -> None:
-        """Note the status."""
+        """Keep the status."""
         self._status = head.status
 
     def answer_bytes(self, data: bytes) -> None:
         """Ignore the body."""
 
     def answer_ended(self) -> None:
-        """Report the replica as alive, unless it answered with a server error."""
+        """Report that the replica answered, unless with a server error."""
         self._connection = None
         if self._status < 500:
             self._watch.answered(self._replica, self)
@@ -75,6 +75,6 @@ class SilenceProbe:
             self._watch.unanswered(self._replica, self)
 
     def answer_broke(self, why: str, kind: FailureKind, began: bool) -> None:
-        """Report that no answer came."""
+        """Report the replica as silent."""
         self._connection = None
         self._watch.unanswered(self._replica, self)
