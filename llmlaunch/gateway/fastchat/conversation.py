@@ -1,9 +1,9 @@
-"""Messages to a prompt, by the template that a FastChat worker names. Pure.
+"""Builds a prompt from messages, by the conversation template of a FastChat worker. Pure.
 
-``POST /worker_get_conv_template`` answers with the fields of FastChat's ``Conversation`` (fastchat/conversation.py of
-fschat 0.2.36); what each separator style joins is that file's ``get_prompt``. Prompts are the same byte for byte: they
-are what these models were trained on. The number of a style is its place in an enumeration that grew in its middle
-after the last release, so what it means depends on the other fields.
+``POST /worker_get_conv_template`` returns the fields of FastChat's ``Conversation`` (fastchat/conversation.py of fschat
+0.2.36). How each separator style builds a prompt is defined by ``get_prompt`` in that file. The prompts here are the same
+byte for byte, because the models were trained on them. The number of a style is its place in an enumeration. After the
+last release a style was inserted in the middle of it, so the meaning of a number depends on the other fields.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _RELEASED = (
 )  # fmt: skip
 """Separator styles of fschat 0.2.36; the first is number 1."""
 _UNRELEASED = (*_RELEASED[:7], "LLAMA3", *_RELEASED[7:], "GEMMA", "CLLM", "DEFAULT")
-"""Those of its main branch."""
+"""Separator styles of FastChat's main branch."""
 _ONLY_UNRELEASED = ("system_message_vision", "max_image_size_mb")
-"""Fields of a conversation by which the main branch can be told from the release."""
+"""Fields of a conversation that only the main branch has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +31,13 @@ class ConversationTemplate:
 
     style: str
     roles: tuple[str, str]
-    """Of the user and of the model."""
+    """The names of the user and of the model."""
     name: str = ""
     system_template: str = _PLACE
     system: str = ""
     """The system message if the client sends none."""
     examples: tuple[tuple[str, str], ...] = ()
-    """Turns before the client's: (role, message)."""
+    """Example turns before the client's messages: (role, message)."""
     sep: str = ""
     sep2: str = ""
     stops: tuple[str, ...] = ()
@@ -46,23 +46,28 @@ class ConversationTemplate:
 
 @dataclass(frozen=True, slots=True)
 class _Style:
-    """Pairs are for even and odd turns. Strings may name ``{system}``, ``{sep}`` and ``{sep2}``."""
+    """How a separator style builds a prompt. Pairs are for even and odd turns.
+
+    Strings may contain ``{system}``, ``{sep}`` and ``{sep2}``.
+    """
 
     head: str = "{system}"
     unless: str = ""
-    """"text": no head when the system text is empty; "message": none when the system message is."""
+    """"text": no head if the system text is empty; "message": no head if the system message is empty."""
     start: str = ""
-    """Before the head, always."""
+    """Always written before the head."""
     lead: tuple[str, str] = ("", "")
     """Before a turn's role."""
     opens: tuple[str, str] = (": ", ": ")
     """Between role and message."""
     ends: tuple[str, str] = ("{sep}", "{sep}")
+    """After a message."""
     blank: tuple[str, str] = (":", ":")
-    """After the role of a turn without a message: the answer that is to come."""
+    """After the role of a turn without a message, where the answer begins."""
     clean: Callable[[str], str] = str
+    """Applied to each message."""
     last: int = 0
-    """Only so many turns count; 0: all."""
+    """The number of turns that are used, counted from the end; 0: all."""
 
 
 def _squeezed(message: str) -> str:
@@ -111,7 +116,7 @@ _STYLES = {
 
 
 def parse(conv: object) -> ConversationTemplate:
-    """A worker's answer, its field ``conv``. Raises ValueError with the reason when it cannot be used."""
+    """Parse the field ``conv`` of a worker's response. Raises ValueError with the reason if it cannot be used."""
     if not isinstance(conv, dict):
         raise ValueError("it has no conversation template")
     styles = _UNRELEASED if any(name in conv for name in _ONLY_UNRELEASED) else _RELEASED
@@ -162,9 +167,9 @@ def _text(value: object) -> str:
 
 
 def prompt(template: ConversationTemplate, system: str | None, turns: Sequence[tuple[bool, str]]) -> str:
-    """The prompt for ``turns``: (is the user's, message), with the role of the answer at its end.
+    """The prompt for ``turns``, which are (is the user's, message). It ends with the role of the answer.
 
-    ``system`` None leaves the template's own system message in place.
+    ``system``: None: the template's own system message.
     """
     message = template.system if system is None else system
     text = template.system_template.replace(_PLACE, message)
@@ -191,7 +196,7 @@ _Said = Sequence[tuple[str, str]]
 
 
 def _llama2(template: ConversationTemplate, text: str, message: str, said: _Said) -> str:
-    """The first message stands within the system's own bracket; roles go by place, whoever speaks."""
+    """The first message follows the system text inside its [INST]; roles alternate, whatever the turns say."""
     parts = [text if message else "[INST] "]
     for i, (_, told) in enumerate(said):
         tag = template.roles[i % 2]
@@ -205,7 +210,7 @@ def _llama2(template: ConversationTemplate, text: str, message: str, said: _Said
 
 
 def _chatglm(template: ConversationTemplate, text: str, message: str, said: _Said) -> str:
-    """Rounds are counted, from 1 for chatglm2."""
+    """Rounds are numbered, from 1 for chatglm2 and from 0 for others."""
     sep, first = template.sep, int(template.name == "chatglm2")
     parts = [text + sep if text else ""]
     for i, (role, told) in enumerate(said):
@@ -216,7 +221,7 @@ def _chatglm(template: ConversationTemplate, text: str, message: str, said: _Sai
 
 
 def _yuan2(template: ConversationTemplate, text: str, message: str, said: _Said) -> str:
-    """No roles; and characters of the last ``<n>`` are taken off, as FastChat does it."""
+    """There are no roles. The characters of ``<n>`` are stripped from the end, as FastChat does."""
     parts = [text + template.sep2 if message else "", *(told + "<n>" for _, told in said if told)]
     return "".join(parts).rstrip("<n>") + template.sep
 

@@ -1,7 +1,7 @@
-"""OpenAI's requests, read for a FastChat worker. Pure.
+"""Translates OpenAI's requests for a FastChat worker. Pure.
 
-Nothing reaches the worker that it cannot take: an exception that its code does not expect costs it one of its slots
-for good (``docs/explanation/fastchat.md``). What it would ignore although the answer depends on it is refused, not dropped.
+Requests that the worker cannot handle are refused here, because an unexpected exception costs the worker one of its slots
+for good (``docs/explanation/fastchat.md``). A parameter that the worker would ignore is refused too, if it matters.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from llmlaunch.gateway.fastchat import conversation
 from llmlaunch.gateway.fastchat.conversation import ConversationTemplate
 
 MOST_ANSWERS = 128
-"""Choices of one request, over all its prompts."""
+"""The largest number of choices of one request, for all its prompts together."""
 COMPLETION_TOKENS = 16
 """OpenAI's default for ``max_tokens`` of completions."""
 
 
 class UnsupportedRequest(Exception):
-    """The request cannot be answered like this; the client gets ``status`` and the rest in OpenAI's envelope."""
+    """The request cannot be answered. The client gets ``status``, and the rest in OpenAI's error envelope."""
 
     def __init__(
         self, message: str, param: str | None = None, *, code: str | None = None, status: int = 400
@@ -32,25 +32,25 @@ class UnsupportedRequest(Exception):
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """A chat or a completion that is asked for."""
+    """A request for a chat or a completion."""
 
     model: str
     chat: bool
     prompts: tuple[str, ...] = ()
-    """Of a completion."""
+    """The prompts of a completion."""
     system: str | None = None
-    """Of a chat; None: the template's own."""
+    """The system message of a chat; None: the template's own."""
     turns: tuple[tuple[bool, str], ...] = ()
-    """Of a chat: (is the user's, message)."""
+    """The messages of a chat: (is the user's, message)."""
     n: int = 1
     stream: bool = False
     include_usage: bool = False
     max_tokens: int | None = None
-    """None: what the context leaves."""
+    """Tokens of the answer; None: as many as the context has room for."""
     stops: tuple[str, ...] = ()
     logprobs: int | None = None
     sampling: Mapping[str, Any] = field(default_factory=dict)
-    """Further parameters under the worker's names."""
+    """Sampling parameters by the worker's names."""
 
     def texts(self, template: ConversationTemplate) -> tuple[str, ...]:
         """The prompts as the model gets them."""
@@ -82,7 +82,7 @@ class EmbeddingRequest:
 
 @dataclass(frozen=True, slots=True)
 class TokenCheckRequest:
-    """FastChat's question whether prompts fit: (prompt, tokens of its answer)."""
+    """FastChat's request whether prompts fit into the context: (prompt, tokens of its answer)."""
 
     model: str
     prompts: tuple[tuple[str, int], ...]
@@ -95,7 +95,7 @@ _NUMBERS: dict[str, tuple[float, float, float | None]] = {
     "frequency_penalty": (-2.0, 2.0, 0.0),
     "repetition_penalty": (1.0, 10.0, None),
 }
-"""Least, most, and what is sent when the client names none (None: nothing)."""
+"""Minimum, maximum, and what is sent if the client sends none (None: nothing)."""
 _NO_EFFECT: dict[str, tuple[object, ...]] = {
     "tools": ([],),
     "tool_choice": ("none", "auto"),
@@ -114,11 +114,11 @@ _NO_EFFECT: dict[str, tuple[object, ...]] = {
     "audio": (),
     "prediction": (),
 }
-"""What FastChat's protocol has no word for, and the values that ask for nothing."""
+"""Parameters that FastChat's protocol does not have, and their values without an effect, which are accepted."""
 
 
 def chat(value: dict[str, Any]) -> GenerationRequest:
-    """The body of /v1/chat/completions. Raises Unfit."""
+    """Translate the body of /v1/chat/completions. Raises UnsupportedRequest."""
     messages = value.get("messages")
     if not isinstance(messages, list) or not messages:
         raise UnsupportedRequest("messages must be a list with at least one message.", "messages")
@@ -153,7 +153,7 @@ def chat(value: dict[str, Any]) -> GenerationRequest:
 
 
 def completion(value: dict[str, Any]) -> GenerationRequest:
-    """The body of /v1/completions. Raises Unfit."""
+    """Translate the body of /v1/completions. Raises UnsupportedRequest."""
     prompts = _texts(value.get("prompt"), "prompt")
     logprobs = _whole(value, "logprobs", 0, 5)
     if value.get("echo"):
@@ -173,7 +173,7 @@ def completion(value: dict[str, Any]) -> GenerationRequest:
 
 
 def embedding(value: dict[str, Any]) -> EmbeddingRequest:
-    """The body of /v1/embeddings. Raises Unfit."""
+    """Translate the body of /v1/embeddings. Raises UnsupportedRequest."""
     _refuse_unknown(value)
     form = value.get("encoding_format")
     if form not in (None, "float", "base64"):
@@ -182,7 +182,7 @@ def embedding(value: dict[str, Any]) -> EmbeddingRequest:
 
 
 def check(value: dict[str, Any]) -> TokenCheckRequest:
-    """The body of /api/v1/token_check, whose prompts all name one model. Raises Unfit."""
+    """Translate the body of /api/v1/token_check, whose prompts all name one model. Raises UnsupportedRequest."""
     prompts = []
     for item in value["prompts"]:
         text = item.get("prompt")
@@ -281,7 +281,7 @@ def _texts(given: object, name: str) -> tuple[str, ...]:
 
 
 MOST_INPUTS = 2048
-"""OpenAI's bound on the inputs of one request for embeddings."""
+"""The largest number of inputs in one request for embeddings; the limit is OpenAI's."""
 
 
 def _content(given: object, where: str) -> str:
@@ -301,7 +301,7 @@ def _part(part: object, where: str) -> str:
 
 
 def _sound(text: str, name: str) -> str:
-    """``text``, if it is text: a tokenizer fails at half of a surrogate pair, which JSON can spell."""
+    """``text``, without change. Refuses lone surrogates, which JSON can contain but a tokenizer cannot handle."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -312,9 +312,9 @@ def _sound(text: str, name: str) -> str:
 
 
 def room(context: int, prompt: int, asked: int | None, param: str) -> int:
-    """Tokens an answer may have. Raises Unfit when the prompt leaves none.
+    """The largest number of tokens for the answer. Raises UnsupportedRequest when the prompt leaves no room.
 
-    One is kept free: the worker cuts a prompt from its beginning to what the answer leaves less one.
+    One token is kept free: a worker uses only the last ``context - answer - 1`` tokens of a prompt.
     """
     left = context - prompt - 1
     if prompt < 1:

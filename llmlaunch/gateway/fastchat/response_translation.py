@@ -1,7 +1,7 @@
-"""What a FastChat worker says, in OpenAI's form. Pure.
+"""Translates the responses of a FastChat worker to OpenAI's. Pure.
 
 Each piece of a worker's stream is a JSON object ``{"text", "error_code", "usage", "finish_reason", "logprobs"}`` whose
-text is the whole answer so far. Errors come as such pieces too, under status 200.
+text is the whole answer so far. Errors are such pieces too, with status 200.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 UNFINISHED = "\ufffd"
-"""What a tokenizer puts where bytes of a character are still to come."""
+"""The character that a tokenizer returns in place of an incomplete one."""
 _OUT_OF_MEMORY = 50002
 _FLOAT32_MOST = (2 - 2**-23) * 2.0**127
 _IMPOSSIBLE = -9999.0
-"""The logprob of what cannot be, for which JSON has no number; vLLM's."""
+"""Stands for a logprob of minus infinity, which JSON cannot represent; the value is vLLM's."""
 _NOISE = "**NETWORK ERROR DUE TO HIGH TRAFFIC. PLEASE REGENERATE OR REFRESH THIS PAGE.**"
-"""FastChat puts this in front of every error, whatever it is."""
+"""FastChat puts this in front of every error message."""
 
 
 class WorkerError(Exception):
-    """The worker said no. ``status`` is HTTP's, ``code`` OpenAI's."""
+    """The worker refused or failed. ``status`` is the client's HTTP status, ``code`` OpenAI's error code."""
 
     def __init__(self, status: int, message: str, code: str | None = None) -> None:
         super().__init__(message)
@@ -32,9 +32,9 @@ class WorkerError(Exception):
 
 
 def check(piece: object) -> dict[str, Any]:
-    """``piece`` as an object that tells no error. Raises WorkerError.
+    """Return ``piece`` if it is an object without an error, else raise WorkerError.
 
-    FastChat's codes (``fastchat/constants.py``) begin with an HTTP status, not always the one that fits.
+    FastChat's error codes (``fastchat/constants.py``) begin with an HTTP status, which does not always fit.
     """
     if not isinstance(piece, dict):
         raise WorkerError(502, "FastChat's worker did not send a JSON object", "bad_answer")
@@ -55,7 +55,7 @@ def check(piece: object) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class ChoiceDelta:
-    """What is new."""
+    """What one piece adds to a choice."""
 
     text: str = ""
     finish: str | None = None
@@ -67,24 +67,24 @@ class ChoiceDelta:
 
 @dataclass(slots=True)
 class ChoiceState:
-    """One answer as it comes."""
+    """One choice of a response while it is generated."""
 
     index: int
     prompt: int
-    """Which of the request's prompts it answers."""
+    """The index of the prompt that it answers."""
     asked: int
-    """Tokens it may have."""
+    """The largest number of tokens, as sent to the worker."""
     text: str = ""
     finish: str | None = None
     usage: dict[str, int] = field(default_factory=dict)
     logprobs: dict[str, Any] | None = None
     from_zero: bool = False
-    """The worker numbers tokens from 0 and tells the number of the last, not how many there are."""
+    """The worker reports the number of the last token, counted from 0, instead of how many there are."""
     _sent: int = 0
     _logprobs_sent: int = 0
 
     def take(self, piece: dict[str, Any]) -> ChoiceDelta:
-        """What ``piece`` adds. Raises WorkerError for a piece that is none."""
+        """Add ``piece`` and return what is new. Raises WorkerError if it has no text or wrong logprobs."""
         text = piece.get("text")
         if not isinstance(text, str):
             raise WorkerError(502, "FastChat's worker sent a piece without text", "bad_answer")
@@ -97,18 +97,18 @@ class ChoiceState:
             self.logprobs = _logprobs(piece["logprobs"])
         if piece.get("finish_reason") is not None:
             self.finish = "length" if piece["finish_reason"] == "length" else "stop"
-        # The end of the text may still change while its last character is not complete.
+        # An incomplete last character may still change.
         return self._new(text if self.finish else text.rstrip(UNFINISHED))
 
     def end(self) -> ChoiceDelta:
-        """The worker has closed its answer in order; workers of some models give no reason for it."""
+        """The worker's stream has ended. Return what is new: workers of some models send no finish reason."""
         if self.finish is not None:
             return ChoiceDelta()
         self.finish = "stop"
         return self._new(self.text)
 
     def _new(self, text: str) -> ChoiceDelta:
-        """A text that became shorter, cut at a stop string, adds nothing."""
+        """The delta to ``text``. A text that became shorter, because it was cut at a stop string, adds nothing."""
         new, self._sent = text[self._sent :], max(self._sent, len(text))
         return ChoiceDelta(new, self.finish, self._new_logprobs() if new else None)
 
@@ -120,7 +120,7 @@ class ChoiceState:
 
     @property
     def prompt_tokens(self) -> int | None:
-        """None: the worker did not tell."""
+        """Tokens of the prompt; None: the worker did not report them."""
         told = self.usage.get("prompt_tokens")
         return told if type(told) is int else None
 
@@ -130,12 +130,12 @@ class ChoiceState:
         told = self.usage.get("completion_tokens")
         if told is None:
             return None
-        # A full answer shows it as well, when the first piece was held back by a beginning stop string.
+        # If the first piece was held back as a possible stop string, a full answer shows how the worker counts.
         return told + (self.from_zero or (self.finish == "length" and told == self.asked - 1))
 
 
 def _logprobs(told: dict[str, Any]) -> dict[str, list[Any]]:
-    """The worker's, in OpenAI's form; FastChat's workers know no other tokens than those of the answer."""
+    """The worker's logprobs in OpenAI's form. FastChat's workers do not report alternative tokens."""
     tokens = told.get("tokens")
     values, offsets = told.get("token_logprobs"), told.get("text_offset")
     if not (isinstance(tokens, list) and isinstance(values, list) and len(values) == len(tokens)):
@@ -152,7 +152,7 @@ def _logprobs(told: dict[str, Any]) -> dict[str, list[Any]]:
 
 @dataclass(frozen=True, slots=True)
 class ResponseShape:
-    """What all pieces of one answer have in common."""
+    """What all events of one response have in common."""
 
     identity: str
     created: int
@@ -161,7 +161,7 @@ class ResponseShape:
     include_usage: bool = False
 
     def whole(self, choices: Sequence[ChoiceState], usage: dict[str, int]) -> dict[str, Any]:
-        """The answer as one document."""
+        """The response as one document."""
         kind = "chat.completion" if self.chat else "text_completion"
         return {**self._frame(kind), "choices": [self._finished(c) for c in choices], "usage": usage}
 
@@ -170,7 +170,7 @@ class ResponseShape:
         return self._event(index, {"delta": {"role": "assistant", "content": ""}}, None)
 
     def events(self, index: int, delta: ChoiceDelta) -> list[dict[str, Any]]:
-        """The events for what is new in the choice ``index``."""
+        """The events that add ``delta`` to the choice ``index``."""
         events = []
         if delta.text:
             said = {"delta": {"content": delta.text}} if self.chat else {"text": delta.text}
@@ -180,7 +180,7 @@ class ResponseShape:
         return events
 
     def used(self, usage: dict[str, int]) -> dict[str, Any]:
-        """The last event, for clients that asked for it."""
+        """The event with the usage, for clients that asked for it."""
         return {**self._frame(self._kind), "choices": [], "usage": usage}
 
     @property
@@ -205,9 +205,9 @@ class ResponseShape:
 
 
 def usage(choices: Sequence[ChoiceState], counted: Sequence[int], texts: Sequence[int]) -> dict[str, int]:
-    """OpenAI's usage: each prompt counts once, however many answers it has.
+    """OpenAI's ``usage``: each prompt counts once, however many choices it has.
 
-    ``counted`` are the tokens of each prompt and ``texts`` those of each answer, for workers that do not tell.
+    ``counted`` are the tokens of each prompt and ``texts`` those of each choice, for workers that do not report them.
     """
     prompts = dict(enumerate(counted))
     prompts |= {c.prompt: c.prompt_tokens for c in choices if c.prompt_tokens is not None}
@@ -220,7 +220,7 @@ def usage(choices: Sequence[ChoiceState], counted: Sequence[int], texts: Sequenc
 
 
 def vectors(answer: dict[str, Any]) -> tuple[list[list[float]], int]:
-    """Of /worker_get_embeddings: vectors, and the tokens they took. Raises WorkerError."""
+    """The vectors and the number of tokens in a response of /worker_get_embeddings. Raises WorkerError."""
     rows, tokens = answer.get("embedding"), answer.get("token_num")
     if (
         not isinstance(rows, list)
@@ -232,14 +232,14 @@ def vectors(answer: dict[str, Any]) -> tuple[list[list[float]], int]:
 
 
 def _is_float32(x: object) -> bool:
-    """JSON has no NaN, although Python's reads and writes it."""
+    """Whether ``x`` is a finite float32. JSON has no NaN, although Python's json module reads and writes it."""
     return isinstance(x, int | float) and abs(x) <= _FLOAT32_MOST
 
 
 def embeddings(
     model: str, rows: Sequence[Sequence[float]], tokens: int, *, in_base64: bool
 ) -> dict[str, Any]:
-    """The answer of /v1/embeddings; base64 is of 32-bit little-endian floats, as OpenAI's clients read it."""
+    """The response of /v1/embeddings. base64 encodes 32-bit little-endian floats, as OpenAI's clients expect."""
     data = [
         {"object": "embedding", "index": i, "embedding": _base64(row) if in_base64 else row}
         for i, row in enumerate(rows)

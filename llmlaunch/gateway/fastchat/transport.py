@@ -1,13 +1,13 @@
-"""A connection to a FastChat worker that looks, from the gateway, like one to a worker that speaks OpenAI's API.
+"""A connection to a FastChat worker that looks to the gateway like one to a worker with OpenAI's API.
 
 ::
 
-    Exchange ── UpstreamConnection ── Translation ═ worker.Worker ── HTTP ── FastChat's worker
+    Exchange ── UpstreamConnection ── Translation ── FastChatWorker ── HTTP ── FastChat's worker
                    (as always)        (this module)
 
-The place of the socket's transport is taken by a :class:`Translation`: it reads the request that is written to it,
-asks the worker, and hands the answer back as the bytes of an HTTP answer. So admission, retries, cancelling, draining,
-metrics and limits are the gateway's usual ones, and requests to other workers pay nothing for it.
+A :class:`Translation` takes the place of the socket's transport. It parses the request that is written to it, calls the
+worker, and hands back the bytes of an HTTP response. So admission, retries, cancelling, draining, metrics and limits work
+as for other workers, and requests to those cost nothing more.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _READERS: dict[
 
 
 class Translation(asyncio.Transport):
-    """One request and its answer."""
+    """The transport of one request and its response."""
 
     def __init__(self, connection: UpstreamConnection, worker: FastChatWorker) -> None:
         super().__init__()
@@ -69,16 +69,16 @@ class Translation(asyncio.Transport):
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
         self._began = False
-        """Bytes of an answer were given."""
+        """Bytes of a response were handed over."""
         self._closing = False
         self._wanted = asyncio.Event()
-        """The reader takes more."""
+        """Reading is not paused."""
         self._wanted.set()
 
-    # -- asyncio.Transport, as far as UpstreamConnection uses it
+    # -- the methods of asyncio.Transport that UpstreamConnection uses
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Start to answer the request in ``data``, which is complete: head and body."""
+        """Begin to answer ``data``, a complete request with head and body."""
         self._task = self._loop.create_task(self._serve(bytes(data)))
 
     def pause_reading(self) -> None:
@@ -86,19 +86,19 @@ class Translation(asyncio.Transport):
         self._wanted.clear()
 
     def resume_reading(self) -> None:
-        """Let events go on."""
+        """Hand over events again."""
         self._wanted.set()
 
     def is_closing(self) -> bool:
-        """Whether the connection is closed, or about to be."""
+        """Whether the connection is closed or closing."""
         return self._closing
 
     def close(self) -> None:
-        """Report the connection as closed in order."""
+        """Close the connection without an error."""
         self._lose(None)
 
     def abort(self) -> None:
-        """Cancel the calls to the worker, then as :meth:`close`."""
+        """Cancel the calls to the worker, and close."""
         if self._task is not None:
             self._task.cancel()
         self._lose(None)
@@ -150,7 +150,7 @@ class Translation(asyncio.Transport):
             await self._generate(asked)
 
     async def _embed(self, asked: EmbeddingRequest) -> None:
-        """One text a call: in a batch, a worker's padding would change the vectors of the shorter texts."""
+        """Embed one text per call: in a batch, the worker's padding would change the vectors of shorter texts."""
         rows: list[list[float]] = []
         tokens = 0
         for text in asked.inputs:
@@ -198,12 +198,12 @@ class Translation(asyncio.Transport):
     # -- the answer
 
     async def event(self, *values: object) -> None:
-        """Server-sent events, once the reader wants them."""
+        """Hand over server-sent events, as soon as reading is not paused."""
         await self._wanted.wait()
         self.events(*values)
 
     def events(self, *values: object, end: bool = False) -> None:
-        """Hand over server-sent events at once, as one chunk. ``end``: the answer is complete."""
+        """Hand over server-sent events as one chunk, even while reading is paused. ``end``: they are the last."""
         data = b"".join(b"data: %b\n\n" % (v if isinstance(v, bytes) else dump(v)) for v in values)
         chunk = b"%x\r\n%b\r\n" % (len(data), data) + (b"0\r\n\r\n" if end else b"")
         if not self._began:
@@ -236,13 +236,13 @@ class Translation(asyncio.Transport):
 
 
 class _Answer:
-    """Events as they come, or one document at the end."""
+    """Writes one response: events as they come, or one document at the end."""
 
     def __init__(self, out: Translation, shape: ResponseShape, streams: bool) -> None:
         self._out, self._shape, self._streams = out, shape, streams
 
     async def follow(self, worker: FastChatWorker, choice: ChoiceState, body: dict[str, Any]) -> None:
-        """One choice to its end. Nothing is told before the worker has said something that is no error."""
+        """Follow one choice to its end. Nothing is sent to the client before the worker's first piece without an error."""
         begun = False
         async with contextlib.aclosing(worker.generate(body)) as pieces:
             async for piece in pieces:
@@ -268,7 +268,7 @@ class _Answer:
 
 
 async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Everything at once; the first failure ends the rest."""
+    """Run all of ``work`` at the same time. The first failure cancels the rest and is raised."""
     try:
         async with asyncio.TaskGroup() as group:
             for one in work:

@@ -1,6 +1,7 @@
 """Calls to one FastChat worker. Its endpoints are those of ``fastchat/serve/base_model_worker.py`` (fschat 0.2.36).
 
-Answers are always asked for as a stream, the whole ones too: only a stream ends at the worker when its client leaves.
+Text is always requested as a stream, even if the client wants one document: only for a stream does the worker notice that
+its client has left.
 """
 
 from __future__ import annotations
@@ -22,37 +23,37 @@ from llmlaunch.gateway.payload.model_field import dump
 
 CONNECT_S = 3.0
 CALL_S = 60.0
-"""Seconds for a small question: a worker answers nothing while it computes embeddings."""
+"""Timeout of a small call in seconds: a worker answers nothing while it computes embeddings."""
 SILENCE_S = 600.0
-"""Seconds without a byte of an answer. Requests wait inside the worker for one of its slots."""
+"""Seconds without a byte of a response. Requests wait inside the worker for one of its slots."""
 KNOWN_S = 30.0
-"""Seconds for which a worker's template and context are taken for known."""
+"""Seconds for which the details of a model are cached."""
 PIECE_LIMIT = 64 << 20
 """Bytes of one part of a stream, and of a small question's answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelDetails:
-    """What a worker says of one of its models."""
+    """What a worker reports of one of its models."""
 
     template: ConversationTemplate
     context: int
-    """Tokens of prompt and answer together."""
+    """The context length: tokens of prompt and answer together."""
 
 
 class FastChatWorker:
-    """One worker. All methods raise OSError when it is not reached, InvalidResponse when it does not speak its protocol,
-    WorkerError when it says no."""
+    """A client of one worker. All methods raise OSError when it cannot be reached, InvalidResponse when it breaks the
+    protocol, WorkerError when it refuses."""
 
     def __init__(self, host: str, port: int) -> None:
         self.host, self.port = host, port
         self.counts_from_zero = False
-        """Once seen of one of its answers, it is so for all."""
+        """The worker reports the number of the last token, counted from 0; known once one of its responses shows it."""
         self._known: dict[str, tuple[float, ModelDetails]] = {}
-        """By model: a worker may have several."""
+        """When the details of a model were fetched, and the details. A worker may have several models."""
 
     async def details(self, model: str) -> ModelDetails:
-        """Template and context length of ``model``, asked again after :data:`KNOWN_S`."""
+        """Template and context length of ``model``; cached for :data:`KNOWN_S`."""
         found = self._known.get(model)
         if found is not None and time.monotonic() - found[0] < KNOWN_S:
             return found[1]
@@ -71,14 +72,14 @@ class FastChatWorker:
         return details
 
     async def count(self, model: str, text: str) -> int:
-        """Tokens of ``text``, with those that the tokenizer adds."""
+        """The number of tokens of ``text``, with those that the tokenizer adds."""
         count = (await self._call("/count_token", {"model": model, "prompt": text})).get("count")
         if not isinstance(count, int):
             raise InvalidResponse("FastChat's worker does not count tokens")
         return count
 
     async def embed(self, model: str, text: str) -> dict[str, Any]:
-        """The worker's answer for one text: ``embedding``, a list of vectors, and ``token_num``."""
+        """The worker's response for one text: ``embedding``, a list of vectors, and ``token_num``."""
         return await self._call("/worker_get_embeddings", {"model": model, "input": [text]}, SILENCE_S)
 
     async def _call(self, path: str, body: dict[str, Any], timeout_s: float = CALL_S) -> dict[str, Any]:
@@ -96,9 +97,9 @@ class FastChatWorker:
         return check(answer.json())
 
     async def generate(self, parameters: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
-        """Pieces of one answer as they come. An answer that is cut raises ConnectionResetError.
+        """Yield the pieces of one response as they come. Raises ConnectionResetError if the response breaks off.
 
-        Leaving the iterator closes the connection, which ends the worker's work.
+        Closing the iterator closes the connection, and then the worker stops generating.
         """
         path, rest = "/worker_generate_stream", b""
         try:

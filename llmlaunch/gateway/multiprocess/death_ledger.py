@@ -1,11 +1,12 @@
-"""Deaths that the processes of one gateway tell each other, so that what brought two replicas down in one of them is
-refused by all.
+"""Deaths of replicas that the processes of one gateway share, so that a request that brought down two replicas in one
+process is refused by all.
 
-Memory that was shared before they forked holds a ring of entries for each process, which it alone writes, and one word
-that changes with every entry: a look at it is all that a request pays. Times are the kernel's monotonic clock, which
-is the same for all. An entry counts once its ring's number of entries includes it, which is written after it::
+The memory is shared before the fork. It holds one ring buffer of entries for each process, which only that process
+writes, and one word that changes with every entry: comparing that word is all that a request costs. Times are those of
+the kernel's monotonic clock, which is the same in all processes. An entry is valid once the ring's count includes it; the
+count is written last::
 
-    news │ entries so far · entry · entry … (process 0) │ entries so far · entry … (process 1) │ …
+    last change │ count · entry · entry … (process 0) │ count · entry … (process 1) │ …
 """
 
 from __future__ import annotations
@@ -16,36 +17,40 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 ENTRIES = 256
-"""In each ring; the oldest are written over."""
+"""Entries in each ring buffer; the oldest are overwritten."""
 _WORD, _WIDTH = 8, 8
 _RING = 1 + ENTRIES * _WIDTH
 KEY_BYTES = 12
-"""Of the digest by which a body is known: two words, for floats hold whole numbers up to 2**53."""
+"""Bytes of the digest that identifies a body. They take two words, since floats hold integers up to 2**53."""
 _HALF = KEY_BYTES // 2
 
 
 @dataclass(frozen=True, slots=True)
 class DeathRecord:
-    """``replica`` died at ``at`` with a request of these bytes; or, without a replica, they got a whole answer."""
+    """A replica died while it worked on a request; or, without a replica, the request got a complete response."""
 
     key: bytes
+    """The digest of the request's body: KEY_BYTES bytes."""
     size: int
+    """The size of the body in bytes."""
     replica: int
-    """:func:`number_of` it; 0: none."""
+    """The :func:`number_of` the replica; 0: none."""
     sent_at: float
+    """When the request was sent, in seconds of the monotonic clock."""
     at: float
+    """When the replica died, on the same clock."""
 
 
 def number_of(replica: str) -> int:
-    """The number by which entries name ``replica``: its CRC-32, but never 0."""
+    """The number that stands for ``replica`` in entries: its CRC-32, but never 0."""
     return zlib.crc32(replica.encode()) or 1
 
 
 class DeathLedger:
-    """Made before the processes fork; each then has it :meth:`seen_by` its own place."""
+    """The ring buffers of all processes. It is made before the fork; each process then uses :meth:`seen_by` its index."""
 
     def __init__(self, processes: int, own: int = 0, values: memoryview[float] | None = None) -> None:
-        """``values``: of another one, to share its memory."""
+        """``values``: the memory of another ledger, to share it; None: new memory."""
         if values is None:
             values = memoryview(mmap.mmap(-1, (1 + processes * _RING) * _WORD)).cast("d")
         self._values = values
@@ -54,16 +59,16 @@ class DeathLedger:
         self._own = own
 
     def seen_by(self, index: int) -> DeathLedger:
-        """The same memory, for the process of that index."""
+        """The same ledger for the process ``index``."""
         return DeathLedger(len(self._read), index, self._values)
 
     @property
     def has_news(self) -> bool:
-        """Whether anybody has written since the last :meth:`read`."""
+        """Whether an entry was written since the last :meth:`read`."""
         return self._values[0] != self._news
 
     def write(self, entry: DeathRecord) -> None:
-        """Add ``entry`` to this process's ring, over the oldest if it is full."""
+        """Add ``entry`` to this process's ring buffer, in place of the oldest if it is full."""
         values, start = self._values, 1 + self._own * _RING
         count = int(values[start])
         at = start + 1 + count % ENTRIES * _WIDTH
@@ -74,10 +79,10 @@ class DeathLedger:
         values[start] = float(count + 1)
         if self._read[self._own] == count:
             self._read[self._own] = count + 1
-        values[0] = entry.at  # unlike any other's: to add one could lose what somebody else adds
+        values[0] = entry.at  # differs from all others; incrementing could lose another process's increment
 
     def read(self) -> Iterator[DeathRecord]:
-        """What others have written since the last time, and whoever had this place before."""
+        """Entries written since the last call by other processes, and by earlier processes with this index."""
         self._news = self._values[0]
         for index, read in enumerate(self._read):
             start = 1 + index * _RING
@@ -93,5 +98,5 @@ class DeathLedger:
 
 
 def named(number: int, replicas: Iterable[str]) -> str:
-    """The replica of that number; one that is not among ``replicas`` has its number for a name."""
+    """The one of ``replicas`` with that number; ``#number`` if there is none."""
     return next((replica for replica in replicas if number_of(replica) == number), f"#{number}")

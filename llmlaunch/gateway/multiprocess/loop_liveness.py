@@ -1,7 +1,7 @@
-"""Whether a process still turns its loop, as one tells who looks about once a second. Pure: time and samples come in.
+"""Whether a process's event loop still runs, decided from one sample each second. Pure: time and samples are arguments.
 
-A beat that stands still says only that the loop does not turn. Under load that may be nobody's fault: such a process is
-runnable, waits for a disk, or works. One that does none of these at any look will not come back by itself.
+A heartbeat that stands still shows only that the loop does not run. Under load that may be harmless: then the process is
+runnable, waits for a disk, or uses CPU time. A process that does none of these in any sample will not recover by itself.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ import math
 from dataclasses import dataclass
 
 BEAT_S = 0.5
-"""Seconds between two beats."""
+"""Seconds between two heartbeats."""
 LOOK_S = 1.0
+"""Seconds between two samples."""
 STILL_S = 5.0
-"""Without a beat, without CPU time, and asleep or stopped at every look: it hangs."""
+"""Seconds without a heartbeat or CPU time, and asleep or stopped in every sample, after which a process hangs."""
 BUSY_S = 30.0
-"""Without a beat, whatever it did."""
+"""Seconds without a heartbeat after which a process hangs, whatever it does."""
 LATE_S = 3.0
-"""Between two looks: who looks was held up itself, and has seen nothing."""
+"""Seconds between two samples beyond which the observer itself was held up, so that its observations start again."""
 _ASLEEP = frozenset("STt")
 STOPPED = frozenset("Tt")
 """States of /proc/PID/stat (man 5 proc)."""
@@ -25,28 +26,28 @@ STOPPED = frozenset("Tt")
 
 @dataclass(frozen=True, slots=True)
 class ProcessSample:
-    """A process at one moment, as the kernel has it."""
+    """What the kernel reports of a process at one moment."""
 
     state: str
-    """Of its main thread: a letter of /proc/PID/stat."""
+    """The state of its main thread: a letter of /proc/PID/stat."""
     cpu_s: float
-    """Of all its threads, so far."""
+    """CPU time of all its threads so far, in seconds."""
 
 
 @dataclass(slots=True)
 class LoopLiveness:
-    """What one process was seen doing."""
+    """What was observed of one process."""
 
     _beat: float = math.nan
     _cpu_s: float = math.nan
     _began: bool = False
-    """It has turned its loop: before, it may wait for whatever it needs to start."""
+    """Its loop has run. Before that it may wait for something that it needs to start."""
     _looked_at: float = -math.inf
     _quiet_since: float = 0.0
     _still_since: float = 0.0
 
     def look(self, beat: float, sample: ProcessSample | None, now: float) -> str:
-        """Why it is taken to hang; empty: it is not. ``sample``: None when nothing could be seen."""
+        """Why the process counts as hung; empty: it does not. ``sample``: None if the kernel reported nothing."""
         first, late = math.isnan(self._beat), now - self._looked_at > LATE_S
         if beat != self._beat or late:
             self._began = self._began or (beat != self._beat and not first)
@@ -65,8 +66,8 @@ class LoopLiveness:
 
 
 def read(stat: bytes, ticks_per_s: int) -> ProcessSample | None:
-    """What a /proc/PID/stat says; None when it is not understood."""
-    fields = stat.rpartition(b")")[2].split()  # a name may hold spaces and brackets
+    """Parse a /proc/PID/stat; None when it has an unknown format."""
+    fields = stat.rpartition(b")")[2].split()  # the name may contain spaces and brackets
     try:
         return ProcessSample(fields[0].decode(), (int(fields[11]) + int(fields[12])) / ticks_per_s)
     except (IndexError, ValueError):

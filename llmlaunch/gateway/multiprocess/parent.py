@@ -1,16 +1,18 @@
-"""Several processes as one gateway, on one port: the parent forks them, replaces those that die or hang, and ends them
+"""Several processes as one gateway on one port: the parent forks them, replaces those that die or hang, and stops them
 together.
 
-Each process has a listening socket of its own, and the kernel spreads connections over them (SO_REUSEPORT, man 7
-socket). The parent keeps the sockets too, so connections to a process that died wait for the next one instead of being
-reset. They share memory for what they count (``shared_counters``) and nothing else: each follows the controller itself.
+Each process has its own listening socket, and the kernel distributes connections over the sockets (SO_REUSEPORT, man 7
+socket). The parent keeps the sockets open too, so connections to a process that died wait for its successor instead of
+being reset. The processes share memory for counters (``shared_counters``) and for deaths of replicas (``death_ledger``),
+and nothing else: each follows the controller by itself.
 
-A process that hangs would keep its share of new connections waiting, unseen by whoever probes the port and meets another.
-So each counts the turns of its loop in its counters, and the parent kills one whose count stands still (``loop_liveness``). The
-processes watch the parent in the same way (``ParentWatch``): they serve without it, but nobody would be replaced or ended.
+A process that hangs would keep its share of new connections waiting, and a probe of the port may well reach another
+process. So each process counts the turns of its event loop, and the parent kills one whose count stands still
+(``loop_liveness``). The processes watch the parent in the same way (``ParentWatch``): they serve without it, but without
+it no process is replaced or stopped.
 
-Forked rather than started anew: they share what was imported, start in some 20 ms, and everything that can be wrong
-with the options or the port was said before, once. The parent has no thread and no event loop that a fork could break.
+The processes are forked, not started: they share the imported modules, start within about 20 ms, and errors in the
+options or the port were reported before, once. The parent has no threads and no event loop that a fork could break.
 """
 
 from __future__ import annotations
@@ -38,23 +40,24 @@ from llmlaunch.gateway.multiprocess.shared_counters import ProcessGroup, SharedC
 log = logging.getLogger(__name__)
 
 STOP = signal.SIGUSR1
-"""From the parent: finish what is in flight and end. Not SIGTERM, whose second one ends a process at once, and a
-terminal or a supervisor may have sent the first to all of them."""
+"""The parent sends it to a process that shall finish its requests and exit. It is not SIGTERM or SIGINT, which a
+supervisor or a terminal may have sent to all processes already: a second SIGINT would end a process at once."""
 ENDING_S = 2.0
-"""Seconds beyond the grace after which a process that does not end is killed. Less than a supervisor waits for us all
-(``planning.specs.WRAP_UP_S``)."""
+"""Seconds after the grace period when a process that has not exited is killed. Less than a supervisor waits for the
+gateway (``planning.specs.WRAP_UP_S``)."""
 STEADY_S = 10.0
-"""A process that lived as long is replaced at once; one that did not, after a while that doubles."""
+"""A process that ran for this many seconds is replaced at once, another one after a delay that doubles."""
 AGAIN_FIRST_S, AGAIN_MOST_S = 0.1, 5.0
+"""The first and the longest of these delays, in seconds."""
 START_TRIES = 3
-"""Before all have served once: starts of one of them that may fail."""
+"""Failed starts of one process after which the gateway gives up, if not all processes have served yet."""
 
 Serve = Callable[[socket.socket, ProcessGroup, Callable[[], None]], int]
-"""Serves on the socket as one of a group, in a new process; calls the last argument once it does; returns its exit code."""
+"""Serves on the socket as one process of the group; calls the last argument once it serves; returns the exit code."""
 
 
 def sample_of(pid: int) -> ProcessSample | None:
-    """What the kernel says of a process; None when it says nothing."""
+    """What the kernel reports of a process; None if it reports nothing."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123  # a file of the kernel's, read once a second
             return read(file.read(), os.sysconf("SC_CLK_TCK"))
@@ -63,7 +66,7 @@ def sample_of(pid: int) -> ProcessSample | None:
 
 
 class ParentWatch:
-    """The parent, as one of its processes sees it."""
+    """Watches the parent from one of its processes."""
 
     def __init__(self, group: ProcessGroup) -> None:
         self._group = group
@@ -73,9 +76,9 @@ class ParentWatch:
         self._told = False
 
     def look(self, now: float) -> bool:
-        """About once a second. Whether connections are lost: the parent hangs, and so does a process that it would replace.
+        """Whether connections are lost: both the parent and a process that it would replace hang. Call it once a second.
 
-        A parent that was stopped is continued: everything that it has to do waits for it.
+        A parent that was stopped by a signal is sent SIGCONT.
         """
         sample = sample_of(self._parent)
         why = self._liveness.look(self._group.own.parent_beat, sample, now)
@@ -99,10 +102,10 @@ class ParentWatch:
 
 
 def listeners(first: socket.socket, count: int) -> list[socket.socket]:
-    """``first`` and others that listen on its address, ``count`` in all. Raises UsageError where that cannot be.
+    """``first`` and more sockets that listen on its address, ``count`` in all. Raises UsageError if that is not possible.
 
-    ``first`` was bound without SO_REUSEPORT, which is how it is known that nobody else has the port: with the option
-    two gateways would share it without a word.
+    ``first`` was bound without SO_REUSEPORT, which proves that no other program has the port: with the option, two
+    gateways would share it silently.
     """
     found = [first]
     try:
@@ -133,33 +136,34 @@ def listeners(first: socket.socket, count: int) -> list[socket.socket]:
 
 @dataclass(slots=True)
 class ChildProcess:
-    """One of the processes, whichever has its place now."""
+    """The process with one index: the running one, or the next one to start."""
 
     index: int
     pid: int = 0
-    """0: none runs."""
+    """0: it is not running."""
     since: float = 0.0
+    """When it was started, in seconds of the monotonic clock."""
     again_at: float = 0.0
-    """When to start it, if none runs (seconds)."""
+    """When to start it if it is not running, on the same clock."""
     failures: int = 0
-    """Short lives in a row."""
+    """How often in a row it ran for less than STEADY_S."""
     liveness: LoopLiveness = field(default_factory=LoopLiveness)
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessNotices:
-    """Who is told what became of a process, with the counters that were its own."""
+    """Callbacks for the end of a process. Each gets the counters of that process."""
 
     exited: Callable[[SharedCounters], None]
-    """It ended without being asked to."""
+    """It exited although it was not stopped."""
     hung: Callable[[SharedCounters], None]
-    """It hung, and is killed."""
+    """It hung and is killed."""
     ended: Callable[[SharedCounters], None]
-    """It ended as it was asked to."""
+    """It exited after it was stopped."""
 
 
 class ParentProcess:
-    """The parent. :meth:`run` it in the main thread of a process without other threads."""
+    """The parent of the gateway's processes. Call :meth:`run` in the main thread of a process without other threads."""
 
     def __init__(
         self,
@@ -169,7 +173,7 @@ class ParentProcess:
         on_started: Callable[[], None],
         notices: ProcessNotices,
     ) -> None:
-        """``grace_s``: the seconds that ``serve`` may take to end once it was told to."""
+        """``grace_s``: the grace period of ``serve`` in seconds. ``on_started`` is called once all processes serve."""
         self._notices = notices
         self._sockets = sockets
         self._serve = serve
@@ -179,21 +183,21 @@ class ParentProcess:
         self._ledger = DeathLedger(len(sockets))
         self._children = [ChildProcess(index) for index in range(len(sockets))]
         self._served: set[int] | None = set()
-        """Who has served so far; None once all have."""
+        """The indexes of the processes that have served; None once all have."""
         self._code: int | None = None
-        """What to end with; None: it is not ending."""
+        """The exit code of a gateway that is stopping; None: it is not."""
         self._kill_at = 0.0
         self._look_at = 0.0
         self._ending = signals.not_ignored(signals.ENDING)
         self._handled = (*self._ending, signal.SIGCHLD, *signals.meaningless())
 
     def run(self) -> int:
-        """Until a signal asks it to end (returns 130 for SIGINT, else 0); 1 when the processes cannot even start."""
+        """Run until a signal stops it; return 130 for SIGINT, else 0. Returns 1 if a process cannot start."""
         self._woken, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._told, self._tell = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(self._wake)
         for number in self._handled:
-            signal.signal(number, lambda *_: None)  # the wakeup descriptor tells
+            signal.signal(number, lambda *_: None)  # its number is read from the wakeup descriptor
         while self._code is None or any(child.pid for child in self._children):
             now = time.monotonic()
             self._start_due(now)
@@ -224,7 +228,7 @@ class ParentProcess:
 
     def _start(self, child: ChildProcess, now: float) -> None:
         parent = os.getpid()
-        # A signal that comes before the child has its own handlers must wait for them.
+        # Signals to the child must wait until it has handlers of its own.
         signal.pthread_sigmask(signal.SIG_BLOCK, self._handled)
         try:
             child.pid = os.fork()
@@ -241,12 +245,12 @@ class ParentProcess:
         child.liveness = LoopLiveness()
 
     def _be(self, index: int, parent: int) -> NoReturn:
-        """Be a child: in the new process."""
+        """Run as the child ``index``, in the new process."""
         code = 1
         try:
             die_with_parent()
             if os.getppid() != parent:
-                os._exit(1)  # it died before the line above
+                os._exit(1)  # the parent died before the line above
             signal.set_wakeup_fd(-1)
             for number in self._handled:
                 signal.signal(number, signal.SIG_DFL)
@@ -290,7 +294,9 @@ class ParentProcess:
         self._code = code
         self._kill_at = time.monotonic() + self._grace_s + ENDING_S
         for number in set(self._ending) & set(signals.FROM_A_KEYBOARD):
-            signal.signal(number, signal.SIG_DFL)  # the second one ends everything at once
+            signal.signal(
+                number, signal.SIG_DFL
+            )  # a second one ends the parent at once, and its children with it
         for sock in self._sockets:
             sock.close()
         self._send(STOP)
@@ -298,10 +304,12 @@ class ParentProcess:
     def _send(self, number: int) -> None:
         for child in self._children:
             if child.pid:
-                os.kill(child.pid, number)  # it is our child and not reaped: nobody else has its pid
+                os.kill(
+                    child.pid, number
+                )  # a child that is not reaped keeps its pid: it cannot be another process
 
     def _look(self) -> None:
-        """About once a second: who hangs is killed, and followed by another."""
+        """Kill processes that hang, about once a second; :meth:`_reap` then has them replaced."""
         now = time.monotonic()
         if now < self._look_at:
             return

@@ -1,14 +1,12 @@
-"""Numbers in memory that the processes of one gateway share. Each writes counters of its own, and all read
-everybody's.
+"""Counters in memory that the processes of one gateway share. Each process writes its own, and every process reads all.
 
-So an answer to /metrics is the sum over all processes without asking any, and what a process counted outlives it: the
-next one in its place goes on from there. They are two beats and a row of records that only grows, in words of eight
-bytes::
+So any process can answer /metrics with the sums over all of them. The counters of a process outlive it: its successor
+continues them. They consist of two heartbeats and a list of records that only grows, in words of eight bytes::
 
     words in use │ beat │ parent's beat │ words of the name · values · name (JSON, padded) · value · value … │ next record …
 
-Values are floats: whole numbers stay exact up to 2**53, and eight aligned bytes are written at once. A record counts
-from the moment in which "words in use" includes it, which is written last.
+Values are floats: integers are exact up to 2**53, and eight aligned bytes are written at once. A record is valid once
+"words in use" includes it; that word is written last.
 """
 
 from __future__ import annotations
@@ -21,35 +19,35 @@ from dataclasses import dataclass
 from llmlaunch.gateway.multiprocess.death_ledger import DeathLedger
 
 SIZE = 4 << 20
-"""Bytes of one process's counters. Pages that hold nothing cost nothing."""
+"""Bytes for the counters of one process. Pages that are not used take no memory."""
 _WORD = 8
 _BEAT, _PARENT, _FIRST = 1, 2, 3
 _SPARE = 64
-"""Words at the end that take what finds no room, and that nobody reads."""
+"""Words at the end that are never read: values are written there when the memory is full."""
 
 Name = tuple[str, ...]
 
 
 class SharedCounters:
-    """Made before the processes fork, or by one alone. Has one writer at a time."""
+    """The counters of one process. They are made before the fork, and have one writer at a time."""
 
     def __init__(self, size: int = SIZE) -> None:
         """``size`` is in bytes."""
-        # Anonymous and shared: processes that fork from here on have the same memory.
+        # Anonymous and shared: child processes have the same memory.
         self._bytes = memoryview(mmap.mmap(-1, size))
         self.values = self._bytes.cast("d")
-        """What :meth:`place` returns is an index of this."""
+        """:meth:`place` returns indexes into it."""
         self._end = len(self.values) - _SPARE
         self._places: dict[Name, tuple[int, int]] = {}
         self._read_to = _FIRST
         self.full = False
-        """Something found no room."""
+        """A name found no room."""
         if not self.values[0]:
             self.values[0] = float(_FIRST)
 
     @property
     def beat(self) -> float:
-        """Turns of the writer's loop; see ``loop_liveness``."""
+        """The heartbeat: a number that the process increases while its event loop runs; see ``loop_liveness``."""
         return self.values[_BEAT]
 
     @beat.setter
@@ -58,7 +56,7 @@ class SharedCounters:
 
     @property
     def parent_beat(self) -> float:
-        """Turns of the loop of the parent, the one word here that it writes."""
+        """The parent's heartbeat, the only word that the parent writes."""
         return self.values[_PARENT]
 
     @parent_beat.setter
@@ -66,9 +64,9 @@ class SharedCounters:
         self.values[_PARENT] = value
 
     def place(self, name: Name, size: int = 1) -> int:
-        """Where the ``size`` values of ``name`` begin; they are zero when they are new.
+        """The index of the first of the ``size`` values of ``name``; new values are zero.
 
-        When there is no room the place is one that is never read: counting goes on without effect.
+        When the memory is full, the index is that of values that are never read.
         """
         places = self.places()
         found = places.get(name)
@@ -77,7 +75,7 @@ class SharedCounters:
         return found[0]
 
     def places(self) -> Mapping[Name, tuple[int, int]]:
-        """By name, where values begin and how many there are; what other processes wrote included."""
+        """By name, the index of the first value and the number of values, including what another process has written."""
         end = int(self.values[0])
         while self._read_to < end:
             at = self._read_to
@@ -103,14 +101,14 @@ class SharedCounters:
 
 @dataclass(frozen=True, slots=True)
 class ProcessGroup:
-    """The processes that serve as one gateway, as one of them sees it. What is limited is shared out evenly."""
+    """The processes of one gateway, as one of them sees them. Limits are divided evenly among them."""
 
     counters: tuple[SharedCounters, ...]
     """One for each process."""
     index: int = 0
-    """Which one is this process."""
+    """The index of this process."""
     ledger: DeathLedger | None = None
-    """What they tell each other; None: there is only one."""
+    """The deaths of replicas that the processes share; None: there is only one process."""
 
     @property
     def size(self) -> int:
@@ -124,5 +122,5 @@ class ProcessGroup:
 
 
 def alone() -> ProcessGroup:
-    """The group of a gateway that is one process."""
+    """The group of a gateway with a single process."""
     return ProcessGroup((SharedCounters(),))

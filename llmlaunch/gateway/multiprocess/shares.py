@@ -1,8 +1,8 @@
-"""What one of several processes gets of a limit that holds for all of them together. Pure."""
+"""Divides a limit among several processes. Pure."""
 
 from __future__ import annotations
 
 
 def share(limit: int, processes: int) -> int:
-    """Each of ``processes``' share of ``limit``, rounded up: nobody may end up with nothing."""
+    """The part of ``limit`` for each of ``processes``, rounded up so that none gets zero."""
     return -(-limit // processes)

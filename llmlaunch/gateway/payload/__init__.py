@@ -1,1 +1,1 @@
-"""What the gateway reads and changes in bodies: the model's name, the tokens that an answer took."""
+"""What the gateway reads and changes in bodies: the model's name and the token usage."""

@@ -1,8 +1,8 @@
-"""The ``model`` of a request's body, found without building the whole JSON where that can be done safely. Pure.
+"""Finds the ``model`` of a request's body, without parsing all of it where that is safe. Pure.
 
-What "safely" means: for every body that is valid JSON the answer is that of ``json.loads``, where the last of several
-equal keys counts, as it does for the engines. A body that is broken somewhere else may get past the short way; it then
-reaches a worker, which refuses it with its own 400.
+Safe means: for every body that is valid JSON the result is that of ``json.loads``, where the last of several equal keys
+counts, as it does in the engines. The fast path may accept a body that is invalid somewhere else. Such a body reaches a
+worker, which refuses it with a 400 of its own.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import re
 from typing import Any
 
 SHORT = 2048
-"""Bytes up to which parsing everything costs less than being clever."""
-# A key ``"model"`` is these seven bytes, unless spelled with an escape (the five letters are all \\u006x). In valid
-# JSON they are nothing else than a whole string, unless the first quote is itself escaped.
+"""Bytes up to which parsing the whole body is cheaper than the fast path. The fast path looks that far from either end."""
+# The key ``"model"`` is these seven bytes, unless it is written with escapes (its five letters are all \\u006x). In valid
+# JSON the seven bytes are always a whole string, unless the first quote is escaped.
 _KEY = b'"model"'
 _SPELLED_LETTER = b"\\u006"
 _BACKSLASH = 0x5C
@@ -22,7 +22,7 @@ _DECODER = json.JSONDecoder()
 
 
 class InvalidBody(ValueError):
-    """``param`` is OpenAI's name for what is wrong, None for the body as a whole."""
+    """The body cannot be used. ``param`` names the parameter at fault; None: the body as a whole."""
 
     def __init__(self, message: str, param: str | None = None) -> None:
         super().__init__(message)
@@ -31,7 +31,7 @@ class InvalidBody(ValueError):
 
 
 def model_of(body: bytes) -> str:
-    """The top-level ``model`` of a JSON object. Raises InvalidBody when there is none, or no JSON."""
+    """The top-level ``model`` of a JSON object. Raises InvalidBody if it is missing or the body is not valid."""
     if len(body) > SHORT:
         found = _short_way(body)
         if found is not None:
@@ -43,12 +43,12 @@ _PREVIOUS = b"previous_response_id"
 
 
 def previous_response(body: bytes) -> str:
-    """The response that a body for /v1/responses goes on from; empty when there is none."""
+    """The ``previous_response_id`` of a body for /v1/responses; empty when there is none."""
     if _PREVIOUS not in body:
         return ""
     try:
         found = parse(body).get(_PREVIOUS.decode())
-    except InvalidBody:  # the worker says so
+    except InvalidBody:  # the worker will refuse it
         return ""
     return found if isinstance(found, str) else ""
 
@@ -58,7 +58,7 @@ _IS_TRUE = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*true\b")
 
 
 def asks_for_stream(body: bytes) -> bool:
-    """Whether ``body`` asks for its answer as a stream. A guess: it may be a key of something inside."""
+    """Whether ``body`` asks for a stream. A guess: the key may belong to a nested object."""
     at = body.find(_STREAM)
     while at >= 0:
         at += len(_STREAM)
@@ -69,7 +69,7 @@ def asks_for_stream(body: bytes) -> bool:
 
 
 def model_of_prompts(body: bytes) -> str:
-    """The one ``model`` of all ``prompts``, as FastChat's token_check has them. Raises InvalidBody."""
+    """The ``model`` that all ``prompts`` of FastChat's token_check have in common. Raises InvalidBody."""
     prompts = parse(body).get("prompts")
     if not isinstance(prompts, list) or not prompts or not all(isinstance(item, dict) for item in prompts):
         raise InvalidBody("prompts must be a non-empty list of objects.", "prompts")
@@ -84,7 +84,7 @@ def parse(body: bytes) -> dict[str, object]:
     if not body:
         raise InvalidBody("The request has no body; a JSON object was expected.")
     try:
-        # json.loads would guess UTF-16 and UTF-32 too, which no engine behind us reads.
+        # json.loads would also accept UTF-16 and UTF-32, which the engines do not.
         value = _loads(body.decode())
     except UnicodeDecodeError as error:
         raise InvalidBody(f"The body is not UTF-8: byte {error.start} is not valid.") from None
@@ -101,7 +101,7 @@ def parse(body: bytes) -> dict[str, object]:
 
 
 def _loads(text: str) -> Any:
-    """As json.loads, without its preparations where nothing surrounds the value."""
+    """Like json.loads, but faster when there is no white space around the value."""
     try:
         value, end = _DECODER.raw_decode(text)
     except json.JSONDecodeError:
@@ -117,7 +117,7 @@ def renamed(body: bytes, model: str) -> bytes:
 
 
 def dump(value: object) -> bytes:
-    """Compact UTF-8. A lone surrogate, which JSON can spell and UTF-8 cannot, stays an escape."""
+    """``value`` as compact JSON in UTF-8. A lone surrogate, which UTF-8 cannot encode, is written as an escape."""
     try:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
     except UnicodeEncodeError:
@@ -141,14 +141,14 @@ def _kind(value: object) -> str:
 
 
 def _short_way(body: bytes) -> str | None:
-    """The model when it is certain from a short piece at either end of the body, else None."""
+    """The model if a short part at either end of the body determines it, else None."""
     found = _from_the_end(body) or _from_the_start(body)
     return found if isinstance(found, str) else None
 
 
 def _from_the_end(body: bytes) -> object:
-    """Where clients put ``model`` behind the conversation. What follows the key closes nothing but the outermost
-    object if it is itself the rest of one; and nothing before it counts."""
+    """The value if ``model`` stands after the conversation. If the bytes from the key on, with a brace in front, are a
+    JSON object, the key belongs to the outermost object, and it is the last one that counts."""
     at = body.rfind(_KEY, -SHORT - len(_KEY) if SHORT else len(body))
     if at < 1 or body[at - 1] == _BACKSLASH:
         return None
@@ -159,10 +159,10 @@ def _from_the_end(body: bytes) -> object:
 
 
 def _from_the_start(body: bytes) -> object:
-    """Where clients put ``model`` first. What precedes the key opens nothing but the outermost object if it can be
-    closed as one; and there must be no second key anywhere behind it."""
+    """The value if ``model`` stands first. If the bytes before the key, with an empty member and a brace behind them, are
+    a JSON object, the key belongs to the outermost object. There must be no second ``model`` after it."""
     at = body.find(_KEY, 0, SHORT)
-    # rfind walks bytes several times faster than find and ``in`` do, in CPython.
+    # In CPython rfind is several times faster on bytes than find and ``in``.
     if at < 1 or body[at - 1] == _BACKSLASH or body.rfind(_KEY) != at or body.rfind(_SPELLED_LETTER) >= 0:
         return None
     try:

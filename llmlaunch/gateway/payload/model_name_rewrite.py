@@ -1,6 +1,6 @@
-"""Give an answer back the name that was asked for, when the engine knows its model by another one. Pure.
+"""Writes the requested model name into a response when the engine uses another name for the model. Pure.
 
-The slow way, and only for such engines: content is decoded, read and written again.
+This is slow, because the content is decoded, parsed and serialised again. It is only done for such engines.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from llmlaunch.gateway.http1.framing import InvalidResponse, ResponseHead
 from llmlaunch.gateway.payload.model_field import dump
 
 LIMIT = 64 << 20
-"""Bytes of an answer (or of one event) that are held to be changed."""
+"""The largest response (or line of an event stream) that can be rewritten, in bytes."""
 
 
 class NameRewriter(Protocol):
     """Rewrites the content of one answer."""
 
     streams: bool
-    """True: :meth:`feed` gives content as it comes. False: all of it comes at the end."""
+    """True: :meth:`feed` returns content as it comes. False: :meth:`end` returns all of it."""
 
     def feed(self, content: bytes) -> bytes:
         """Take the next bytes and return those that are ready. Raises InvalidResponse beyond :data:`LIMIT`."""
@@ -31,7 +31,7 @@ class NameRewriter(Protocol):
 
 
 def rewriter_for(head: ResponseHead, name: str) -> NameRewriter | None:
-    """What has to be done to this answer; None: nothing that we know how to do."""
+    """The rewriter for a response with this ``head``; None: an error, or a content type that cannot be rewritten."""
     if head.status != 200 or head.get(b"content-encoding") not in (b"", b"identity"):
         return None
     kind = head.get(b"content-type").partition(b";")[0].strip().lower()
@@ -41,7 +41,10 @@ def rewriter_for(head: ResponseHead, name: str) -> NameRewriter | None:
 
 
 def with_name(text: bytes, name: str) -> bytes:
-    """The JSON object ``text`` with ``model`` set, also inside ``response`` as /v1/responses streams it."""
+    """The JSON object ``text`` with ``model`` set to ``name``, also inside ``response``, as /v1/responses streams it.
+
+    Returns ``text`` unchanged if it is not a JSON object with a model.
+    """
     try:
         value: Any = json.loads(text)
     except (ValueError, RecursionError):
@@ -56,7 +59,7 @@ def with_name(text: bytes, name: str) -> bytes:
 
 
 class JsonNameRewriter:
-    """For one JSON object, which is held until it is complete."""
+    """Rewrites one JSON object, which is kept until it is complete."""
 
     streams = False
 
@@ -66,7 +69,7 @@ class JsonNameRewriter:
         self._size = 0
 
     def feed(self, content: bytes) -> bytes:
-        """Hold ``content``. Raises InvalidResponse beyond :data:`LIMIT`."""
+        """Keep ``content`` and return nothing. Raises InvalidResponse beyond :data:`LIMIT`."""
         self._parts.append(content)
         self._size += len(content)
         if self._size > LIMIT:
@@ -74,12 +77,12 @@ class JsonNameRewriter:
         return b""
 
     def end(self) -> bytes:
-        """The whole object with the name in it."""
+        """Return the whole object with the new name."""
         return with_name(b"".join(self._parts), self._name)
 
 
 class EventNameRewriter:
-    """For server-sent events, which are rewritten line by line."""
+    """Rewrites server-sent events, line by line."""
 
     streams = True
 
@@ -97,7 +100,7 @@ class EventNameRewriter:
         return b"".join(map(self._line, text[:cut].splitlines(keepends=True)))
 
     def end(self) -> bytes:
-        """The last line, if it has no line end."""
+        """Return the last line if it has no line end."""
         return self._line(self._rest)
 
     def _line(self, line: bytes) -> bytes:

@@ -1,7 +1,7 @@
-"""How many tokens an answer took, read from the end of its bytes while they pass. Pure.
+"""Reads the token usage of a response from its last bytes. Pure.
 
-``"usage"`` with both its quotes is, in valid JSON, nothing else than a whole string: inside another one its quotes are
-escaped. So the last one that is followed by an object is the answer's own account, framing and all notwithstanding.
+In valid JSON ``"usage"`` with both quotes is always a whole string, because quotes inside a string are escaped. So the last
+one that is followed by an object is the usage of the response, whatever framing surrounds it.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import re
 from collections.abc import Sequence
 
 PIECES = 4
-"""Reads of an answer that are kept: an event with the usage, ``[DONE]`` and the last chunk may each come alone."""
+"""Reads of a response that are kept: the event with the usage, ``[DONE]`` and the last chunk may each come alone."""
 LOOK_BACK = 8 << 10
-"""Bytes from the end beyond which no usage is looked for in older pieces."""
+"""Bytes from the end after which no older read is searched."""
 _WINDOW = 1 << 10
 _KEY = b'"usage"'
 _BEGINS = re.compile(rb'"usage"\s*:\s*\{')
@@ -21,18 +21,18 @@ _USUAL = re.compile(
     rb'"usage"\s*:\s*\{\s*"prompt_tokens"\s*:\s*(\d{1,15})\s*,\s*(?:"total_tokens"\s*:\s*\d{1,15}\s*,\s*)?'
     rb'"completion_tokens"\s*:\s*(\d{1,15})(?=[\s,}])'
 )
-"""How OpenAI and all engines that follow it write a chat's account: read at once."""
+"""The usual order of the fields, which one match reads."""
 _BACKSLASH = 0x5C
 
 Tokens = tuple[int, int]
-"""Of the prompt, of the completion."""
+"""Tokens of the prompt and of the completion."""
 
 
 def tokens_in(pieces: Sequence[bytes]) -> Tokens | None:
-    """What the last ``pieces`` of an answer tell (``pieces`` are consecutive reads); None when they tell nothing.
+    """The usage in ``pieces``, the last reads of a response; None when there is none.
 
-    Takes OpenAI's names of all its APIs: prompt_tokens or input_tokens, completion_tokens or output_tokens; where only
-    total_tokens is told (rerank), it counts as the prompt.
+    Knows the names of all of OpenAI's APIs: prompt_tokens or input_tokens, completion_tokens or output_tokens. If there is
+    only total_tokens (rerank), they count as the prompt's.
     """
     tail = b""
     for piece in reversed(pieces):
@@ -61,7 +61,7 @@ def _counts(tail: bytes, at: int) -> Tokens | None:
     told = _COUNT.findall(tail, at, at + _WINDOW)
     if not told:
         return None
-    # Of several equal names the first counts: details of the same name are nested behind it.
+    # The first of several equal names counts: the others are in nested details after it.
     counts = dict(reversed(told))
     completion = int(counts.get(b"completion") or counts.get(b"output") or 0)
     prompt = counts.get(b"prompt") or counts.get(b"input")
