@@ -104,7 +104,7 @@ def inspect_models(manifest: Manifest, env: Mapping[str, str]) -> dict[str, Mode
 
 def _check_tokenizer(model: ModelSpec, facts: ModelFacts) -> None:
     """Raise ModelError for a folder that the built-in engine could not serve, for want of a tokenizer."""
-    from llmlaunch.models.tokenizer import has_tokenizer
+    from llmlaunch.models.reading.tokenizer import has_tokenizer
 
     folder = Path(facts.path)
     if model.engine is not EngineName.TRANSFORMERS or facts.format == "gguf" or not folder.is_dir():

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from llmlaunch.manifest.types import Source
 from llmlaunch.models.facts import ModelFacts
-from llmlaunch.models.read import facts as read_facts
-from llmlaunch.models.source import opened, resolve
-from llmlaunch.models.types import ModelLocation
+from llmlaunch.models.reading.read import read_facts
+from llmlaunch.models.sources.resolve import opened, resolve
+from llmlaunch.models.sources.types import ModelLocation
 
 
 def inspect(
@@ -32,12 +32,12 @@ def inspect(
     if place.local:
         return replace(local_facts(place), revision=revision)
     if place.hub == Source.MODELSCOPE:
-        from llmlaunch.models import modelscope
+        from llmlaunch.models.sources import modelscope
 
         return modelscope.inspect(place)
-    from llmlaunch.models import hub
+    from llmlaunch.models.sources import huggingface
 
-    return hub.inspect(place, cache, env)
+    return huggingface.inspect(place, cache, env)
 
 
 def local_facts(place: ModelLocation) -> ModelFacts:

@@ -184,7 +184,7 @@ def test_verbs_import_little_at_their_top(module: Module) -> None:
 UNIT = Path(__file__).parent
 OF_SEVERAL_MODULES = {
     "gateway/fastchat/test_hostile.py": "any JSON through both translations, the request's and the response's",
-    "models/test_damaged_headers.py": "any bytes as a header of either format",
+    "models/reading/test_damaged_headers.py": "any bytes as a header of either format",
     "test_corrupted.py": "whatever lies where any file of ours should be, every verb ends",
     "test_docs.py": "what the documents name is there",
     "test_ports.py": "the ports that tests are given (tests/support)",

@@ -16,7 +16,9 @@ MAY_IMPORT: dict[str, str] = {
     # What the user wants, what the machine has, what a model needs.
     "manifest": "common errors",
     "hardware": "common errors",
-    "models": "common errors extras manifest",
+    "models/reading": "errors models",
+    "models/sources": "common errors extras manifest models models/reading",
+    "models": "manifest models/reading models/sources",
     # The plan.
     "engines": "common manifest models",
     "planning": "common engines errors hardware manifest models",
@@ -34,7 +36,9 @@ MAY_IMPORT: dict[str, str] = {
         supervision/core supervision/gpu supervision/health supervision/logs supervision/processes
     """,
     "other_deployments": "control errors hardware planning",
-    "assemble": "control errors extras hardware manifest models other_deployments planning supervision/gpu",
+    "assemble": """
+        control errors extras hardware manifest models models/reading other_deployments planning supervision/gpu
+    """,
     # Requests: who serves what, and the one endpoint.
     "controller": "common errors http_server",
     "gateway/multiprocess": "common errors http_server",
@@ -63,7 +67,7 @@ MAY_IMPORT: dict[str, str] = {
     "worker/compute": "worker worker/kv",
     "worker/engine": "worker worker/compute worker/kv worker/output worker/tokenization",
     "worker/loading": """
-        common errors manifest models paths worker worker/compute worker/engine worker/kv worker/output
+        common errors manifest models models/sources paths worker worker/compute worker/engine worker/kv worker/output
         worker/tokenization
     """,
     "worker/api/responses": "controller worker worker/api worker/loading",

@@ -18,8 +18,9 @@ def locate(config: WorkerConfig, progress: ReportProgress) -> tuple[ModelFacts, 
 
     Raises StartupError if the model does not exist, another LlmlaunchError if a retry may help (a network failure).
     """
-    from llmlaunch.models import inspect, source
-    from llmlaunch.models.hub import UNREACHABLE
+    from llmlaunch.models import inspect
+    from llmlaunch.models.sources.fetch import fetch
+    from llmlaunch.models.sources.huggingface import UNREACHABLE
 
     try:
         facts = inspect.inspect(
@@ -32,7 +33,7 @@ def locate(config: WorkerConfig, progress: ReportProgress) -> tuple[ModelFacts, 
     if facts.local:
         return facts, Path(facts.path)
     try:
-        return facts, source.fetch(facts, progress)
+        return facts, fetch(facts, progress)
     except ModelError:
         raise
     except OSError as error:

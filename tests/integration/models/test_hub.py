@@ -10,9 +10,9 @@ import pytest
 
 from llmlaunch.errors import ModelError
 from llmlaunch.manifest.types import Source
-from llmlaunch.models import hub as hub_module
-from llmlaunch.models import source
 from llmlaunch.models.inspect import inspect
+from llmlaunch.models.sources import huggingface as hub_module
+from llmlaunch.models.sources.fetch import fetch
 from tests.support.fake_hub import FakeHub, serve
 from tests.support.model_files import GGUF_LLAMA, gguf, llama_folder, safetensors, sharded_folder
 from tests.support.ports import free_port
@@ -69,7 +69,7 @@ def test_download_with_progress_then_offline(hub: FakeHub, env: dict[str, str]) 
     (folder / "pytorch_model.bin").write_bytes(b"not wanted")
     facts = inspect("org/tiny", env=env)
     seen: list[tuple[int, int]] = []
-    path = source.fetch(facts, lambda done, total, what: seen.append((done, total)), env=env)
+    path = fetch(facts, lambda done, total, what: seen.append((done, total)), env=env)
     assert {p.name for p in path.iterdir()} == set(facts.files)
     assert seen[0] == (0, facts.download_bytes)
     assert seen[-1] == (facts.download_bytes, facts.download_bytes)
@@ -85,7 +85,7 @@ def test_download_with_progress_then_offline(hub: FakeHub, env: dict[str, str]) 
 def test_what_is_there_already_is_not_counted(hub: FakeHub, env: dict[str, str]) -> None:
     folder = sharded_folder(hub.root / "org" / "tiny")
     whole = inspect("org/tiny", env=env)
-    path = source.fetch(whole, lambda *_: None, env=env)
+    path = fetch(whole, lambda *_: None, env=env)
     (path / "model-00001-of-00002.safetensors").unlink()
     part = inspect("org/tiny", env=env)
     assert not part.local
@@ -103,7 +103,7 @@ def test_gguf_on_the_hub(hub: FakeHub, env: dict[str, str]) -> None:
         inspect("org/tiny-gguf", env=env)
     facts = inspect("org/tiny-gguf/tiny-Q8.gguf", env=env)
     assert (facts.format, facts.layers, facts.files) == ("gguf", 2, ("tiny-Q8.gguf",))
-    path = source.fetch(facts, lambda *_: None, env=env)
+    path = fetch(facts, lambda *_: None, env=env)
     assert path.name == "tiny-Q8.gguf"
     assert path.is_file()
     assert inspect("org/tiny-gguf/tiny-Q8.gguf", env={**env, "HF_HUB_OFFLINE": "1"}).path == str(path)
@@ -117,12 +117,12 @@ def test_a_gated_model_asks_for_a_token(hub: FakeHub, env: dict[str, str]) -> No
     assert "HF_TOKEN" in caught.value.hint
     facts = inspect("org/gated", env={**env, "HF_TOKEN": hub.token})
     assert facts.layers == 2
-    assert source.fetch(facts, lambda *_: None, env={**env, "HF_TOKEN": hub.token}).is_dir()
+    assert fetch(facts, lambda *_: None, env={**env, "HF_TOKEN": hub.token}).is_dir()
 
 
 def test_an_unknown_model_names_the_places_and_the_nearest(hub: FakeHub, env: dict[str, str]) -> None:
     llama_folder(hub.root / "org" / "tiny")
-    source.fetch(inspect("org/tiny", env=env), lambda *_: None, env=env)
+    fetch(inspect("org/tiny", env=env), lambda *_: None, env=env)
     with pytest.raises(ModelError) as caught:
         inspect("org/tinny", env=env)
     for place in ("local folder", "hub cache", f"Hugging Face hub {hub.url}"):
@@ -171,7 +171,7 @@ def test_a_full_disk_is_told_before_the_download(
     usage = type("Usage", (), {"free": 10})
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(ModelError, match="10 bytes free"):
-        source.fetch(facts, lambda *_: None, env=env)
+        fetch(facts, lambda *_: None, env=env)
 
 
 def test_modelscope_needs_its_package(env: dict[str, str]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import types
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import pytest
 
 from llmlaunch.errors import ModelError
 from llmlaunch.manifest.types import Source
-from llmlaunch.models import hub_cache, source
 from llmlaunch.models.facts import ModelKind
 from llmlaunch.models.inspect import inspect
 from tests.support.model_files import GGUF_LLAMA, gguf, llama_folder, safetensors, sharded_folder
@@ -215,119 +213,3 @@ def test_sentence_transformers_and_quantisation_sidecar(tmp_path: Path) -> None:
     (folder / "hf_quant_config.json").write_text(json.dumps({"quantization": {"quant_algo": "FP8"}}))
     facts = inspect(str(folder), env={})
     assert (facts.kind, facts.context_length, facts.quantisation) == (ModelKind.EMBED, 64, "fp8")
-
-
-def cached_model(cache: Path, model: str, commit: str = "a" * 40) -> Path:
-    root = cache / f"models--{model.replace('/', '--')}"
-    folder = sharded_folder(root / "snapshots" / commit)
-    (root / "refs").mkdir()
-    (root / "refs" / "main").write_text(commit)
-    return folder
-
-
-def test_the_hub_cache_is_used_without_asking(tmp_path: Path) -> None:
-    folder = cached_model(tmp_path, "org/tiny")
-    env = {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path)}
-    facts = inspect("org/tiny", env=env)
-    assert (facts.path, facts.local) == (str(folder), True)
-    assert inspect("org/tiny", revision="a" * 40, env=env).path == str(folder)
-    assert inspect("org/tiny", cache=tmp_path, env={"HF_HUB_OFFLINE": "1"}).path == str(folder)
-    with pytest.raises(ModelError, match="does not have revision v2"):
-        inspect("org/tiny", revision="v2", env=env)
-    with pytest.raises(ModelError) as caught:
-        inspect("org/tinny", env=env)
-    assert "org/tiny" in caught.value.hint
-
-
-def test_a_revision_cannot_leave_the_cache(tmp_path: Path) -> None:
-    cached_model(tmp_path, "org/tiny")
-    (tmp_path / "secret").write_text("b" * 40)
-    place = source.resolve("org/tiny", revision="../../secret", env={"HF_HUB_CACHE": str(tmp_path)})
-    assert not place.local
-
-
-@pytest.mark.parametrize(
-    ("env", "folder"),
-    [
-        ({"HF_HUB_CACHE": "/x"}, "/x"),
-        ({"HF_HOME": "/y"}, "/y/hub"),
-        ({"XDG_CACHE_HOME": "/z"}, "/z/huggingface/hub"),
-    ],
-)
-def test_where_the_cache_is(env: dict[str, str], folder: str) -> None:
-    assert str(hub_cache.folder(env)) == folder
-
-
-class FakeModelScope:
-    """The three calls of the modelscope package that are used, over a folder that plays the site."""
-
-    def __init__(self, site: Path, cache: Path) -> None:
-        self.site, self.cache = site, cache
-
-    def snapshot_download(
-        self, model_id: str, revision: str | None = None, local_files_only: bool = False,
-        allow_patterns: Any = None, progress_callbacks: Any = (),
-    ) -> str:  # fmt: skip
-        if local_files_only and not self.cache.exists():
-            raise ValueError("Cannot find the requested files in the cached path")
-        if not local_files_only:
-            self.cache.mkdir()
-            for name in allow_patterns:
-                content = (self.site / name).read_bytes()
-                (self.cache / name).write_bytes(content)
-                for callback in progress_callbacks:
-                    bar = callback(name, len(content))
-                    bar.update(len(content))
-                    bar.end()
-        return str(self.cache)
-
-    def model_file_download(self, model_id: str, file_path: str, revision: str | None = None) -> str:
-        return str(self.site / file_path)
-
-    def get_model_files(
-        self, model_id: str, revision: str | None = None, recursive: bool = False
-    ) -> list[dict[str, Any]]:
-        if model_id != "org/tiny":
-            raise RuntimeError("404: the model does not exist")
-        return [{"Path": p.name, "Size": p.stat().st_size, "Type": "blob"} for p in self.site.iterdir()]
-
-
-@pytest.fixture
-def modelscope(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeModelScope:
-    fake = FakeModelScope(llama_folder(tmp_path / "site"), tmp_path / "ms-cache")
-    for name, attribute, value in (
-        ("modelscope", "", None),
-        ("modelscope.hub", "", None),
-        ("modelscope.hub.snapshot_download", "snapshot_download", fake.snapshot_download),
-        ("modelscope.hub.file_download", "model_file_download", fake.model_file_download),
-        ("modelscope.hub.api", "HubApi", lambda: fake),
-    ):
-        module = types.ModuleType(name)
-        if attribute:
-            setattr(module, attribute, value)
-        monkeypatch.setitem(sys.modules, name, module)
-    return fake
-
-
-def test_modelscope(modelscope: FakeModelScope) -> None:
-    env = {"LLMLAUNCH_USE_MODELSCOPE": "1"}
-    facts = inspect("org/tiny", env=env)
-    assert (facts.hub, facts.local, facts.layers, facts.format) == ("modelscope", False, 2, "safetensors")
-    assert facts.weight_bytes == (modelscope.site / "model.safetensors").stat().st_size
-    seen: list[tuple[int, int]] = []
-    path = source.fetch(facts, lambda done, total, what: seen.append((done, total)))
-    assert seen[0] == (0, facts.download_bytes)
-    assert seen[-1] == (facts.download_bytes, facts.download_bytes)
-    assert len(seen) > 2
-    assert inspect("org/tiny", source=Source.MODELSCOPE, env={}).path == str(path)
-
-
-def test_modelscope_does_not_know_it(modelscope: FakeModelScope) -> None:
-    with pytest.raises(ModelError, match=r"ModelScope: 404") as caught:
-        inspect("org/none", source=Source.MODELSCOPE, env={})
-    assert "local folder" in caught.value.message
-
-
-def test_fetch_of_a_local_model_returns_at_once(tmp_path: Path) -> None:
-    facts = inspect(str(llama_folder(tmp_path / "tiny")), env={})
-    assert source.fetch(facts, lambda *_: pytest.fail("nothing to report")) == tmp_path / "tiny"

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llmlaunch.errors import ModelError
-from llmlaunch.models.config import sliding_layers_by_pattern
 from llmlaunch.models.facts import ModelFacts, ModelKind
-from llmlaunch.models.gguf_header import FILE_TYPES, GgufHeader, Length
+from llmlaunch.models.reading.config import sliding_layers_by_pattern
+from llmlaunch.models.reading.gguf_header import FILE_TYPES, GgufHeader, Length
 
 # llama.cpp knows these layers' windows by architecture when the file does not list them.
 _SLIDING_PATTERNS = {"gemma2": 2, "gemma3": 6, "gemma3n": 5, "cohere2": 4, "gpt-oss": 2, "llama4": 4}

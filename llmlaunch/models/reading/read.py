@@ -9,27 +9,27 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from llmlaunch.errors import ModelError
-from llmlaunch.models import config as configs
-from llmlaunch.models import gguf_facts, gguf_header, safetensors_header
 from llmlaunch.models.facts import ModelFacts, ModelKind
-from llmlaunch.models.files import Files, WeightFiles
-from llmlaunch.models.safetensors_header import Tensor
+from llmlaunch.models.reading import config as configs
+from llmlaunch.models.reading import gguf_facts, gguf_header, safetensors_header
+from llmlaunch.models.reading.files import Files, WeightFiles
+from llmlaunch.models.reading.safetensors_header import Tensor
 
 _READERS = 8
 """Headers of a remote repository are read this many at a time."""
 
 
-def facts(files: Files, choice: WeightFiles, *, source: str, path: str, local: bool) -> ModelFacts:
+def read_facts(files: Files, choice: WeightFiles, *, source: str, path: str, local: bool) -> ModelFacts:
     """Read config.json and the weights' headers. Raises ModelError, naming the file, for what is broken."""
     if choice.format == "gguf":
         return _gguf(files, choice, source, path, local)
     config = _json(files, "config.json")
-    known = shape_facts(files, choice, source=source, path=path, local=local)
+    known = read_shape_facts(files, choice, source=source, path=path, local=local)
     weights = _weights(files, choice, files.sizes(), configs.quantisation(config), known.dtype)
     return replace(known, **weights)
 
 
-def shape_facts(files: Files, choice: WeightFiles, *, source: str, path: str, local: bool) -> ModelFacts:
+def read_shape_facts(files: Files, choice: WeightFiles, *, source: str, path: str, local: bool) -> ModelFacts:
     """What the small files tell, without the weights' sizes. Raises ModelError."""
     sizes = files.sizes()
     shape = configs.shape(_json(files, "config.json"))

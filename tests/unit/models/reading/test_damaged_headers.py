@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlaunch.errors import ModelError
-from llmlaunch.models import gguf_facts, gguf_header, safetensors_header
+from llmlaunch.models.reading import gguf_facts, gguf_header, safetensors_header
 from tests.support.model_files import GGUF_LLAMA, gguf, safetensors
 
 

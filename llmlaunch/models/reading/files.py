@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from llmlaunch.errors import ModelError
-from llmlaunch.models import safetensors_header
+from llmlaunch.models.reading import safetensors_header
 
 _SHARD = re.compile(r"^(?P<stem>.*)-(?P<part>\d{5})-of-(?P<parts>\d{5})(?P<ending>\.\w+)$")
 _SMALL_FILES = (".json", ".txt", ".model", ".py", ".jinja", ".tiktoken", ".vocab", ".merges")
@@ -50,9 +50,11 @@ class Folder:
 
     @property
     def where(self) -> str:
+        """The folder's path."""
         return str(self.path)
 
     def sizes(self) -> dict[str, int]:
+        """Bytes by name; of subfolders only those that sentence-transformers makes, and only their files."""
         found = {}
         try:
             for entry in sorted(self.path.iterdir()):
@@ -66,9 +68,11 @@ class Folder:
         return found
 
     def read(self, name: str) -> bytes:
+        """The whole file ``name``. Raises ModelError when it cannot be read."""
         return self.prefix(name, -1)
 
     def prefix(self, name: str, length: int) -> bytes:
+        """The first ``length`` bytes, all when negative. Raises ModelError when the file cannot be read."""
         try:
             with (self.path / name).open("rb") as file:
                 return file.read(length)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from llmlaunch.errors import ModelError
-from llmlaunch.models import gguf_header, safetensors_header
-from llmlaunch.models.safetensors_header import Tensor, summarise
+from llmlaunch.models.reading import gguf_header, safetensors_header
+from llmlaunch.models.reading.safetensors_header import Tensor, summarise
 from tests.support.model_files import safetensors
 
 

@@ -19,12 +19,12 @@ from typing import Any
 
 from llmlaunch.common.spelling import nearest
 from llmlaunch.errors import LlmlaunchError, ModelError
-from llmlaunch.models import hub_cache
-from llmlaunch.models.bounded import within
 from llmlaunch.models.facts import ModelFacts
-from llmlaunch.models.files import choose, to_download
-from llmlaunch.models.read import facts as read_facts
-from llmlaunch.models.types import DownloadProgress, ModelLocation, offline_variable
+from llmlaunch.models.reading.files import choose, to_download
+from llmlaunch.models.reading.read import read_facts
+from llmlaunch.models.sources import huggingface_cache
+from llmlaunch.models.sources.time_limit import within
+from llmlaunch.models.sources.types import DownloadProgress, ModelLocation, offline_variable
 
 FIRST_ANSWER_S = 8.0
 """For the first request, name resolution included, which no client library bounds."""
@@ -40,7 +40,7 @@ def inspect(place: ModelLocation, cache: Path | None, env: Mapping[str, str]) ->
     endpoint = _endpoint(env)
     asked = f"Hugging Face hub {endpoint}"
     forbidden = offline_variable(env)
-    cache = cache or hub_cache.folder(env)
+    cache = cache or huggingface_cache.folder(env)
     if forbidden:
         hint = _nearest(place, cache) or f"unset {forbidden.partition('=')[0]} to look there"
         raise _not_found(place, f"{asked}: not asked ({forbidden})", cache, hint)
@@ -60,7 +60,7 @@ def fetch(facts: ModelFacts, progress: DownloadProgress, cache: Path | None, env
     """Download ``facts.files`` into the cache and return the folder, or the GGUF file. Raises ModelError."""
     from huggingface_hub import snapshot_download
 
-    cache = cache or hub_cache.folder(env)
+    cache = cache or huggingface_cache.folder(env)
     _check_room(facts, cache)
     if "HF_HUB_DISABLE_PROGRESS_BARS" not in env:
         _utils().disable_progress_bars()
@@ -81,7 +81,7 @@ def fetch(facts: ModelFacts, progress: DownloadProgress, cache: Path | None, env
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """A repository's files on the hub, as :class:`llmlaunch.models.files.Files`."""
+    """A repository's files on the hub, as :class:`llmlaunch.models.reading.files.Files`."""
 
     where: str
     session: Any
@@ -91,14 +91,17 @@ class Repository:
     known: dict[str, bytes] = field(default_factory=dict)
 
     def sizes(self) -> Mapping[str, int]:
+        """Bytes by name, as the hub listed them when the repository was opened."""
         return self.listing
 
     def read(self, name: str) -> bytes:
+        """The whole file ``name``, asked for once. Raises what the client library does."""
         if name not in self.known:
             self.known[name] = self._get(name, None)
         return self.known[name]
 
     def prefix(self, name: str, length: int) -> bytes:
+        """The first ``length`` bytes, by a range request. Raises what the client library does."""
         return self._get(name, length)
 
     def _get(self, name: str, length: int | None) -> bytes:
@@ -180,7 +183,7 @@ def _not_found(place: ModelLocation, last: str, cache: Path, hint: str = "") -> 
 
 
 def _nearest(place: ModelLocation, cache: Path) -> str:
-    close = nearest(place.path, hub_cache.models(cache), cutoff=0.75)
+    close = nearest(place.path, huggingface_cache.models(cache), cutoff=0.75)
     return f"did you mean {close!r}? It is in the cache" if close not in ("", place.path) else ""
 
 
@@ -195,7 +198,7 @@ def _endpoint(env: Mapping[str, str]) -> str:
 
 def _sizes_in_cache(place: ModelLocation, cache: Path) -> dict[str, int]:
     """What a partial snapshot already holds, by name."""
-    folder = hub_cache.partial(place.path, place.revision, cache)
+    folder = huggingface_cache.partial(place.path, place.revision, cache)
     if folder is None:
         return {}
     files = (path for path in folder.rglob("*") if path.is_file())

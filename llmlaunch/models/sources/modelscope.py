@@ -17,11 +17,11 @@ from typing import Any
 
 from llmlaunch import extras
 from llmlaunch.errors import LlmlaunchError, ModelError
-from llmlaunch.models.bounded import within
 from llmlaunch.models.facts import ModelFacts
-from llmlaunch.models.files import Folder, choose, to_download
-from llmlaunch.models.read import shape_facts
-from llmlaunch.models.types import DownloadProgress, ModelLocation
+from llmlaunch.models.reading.files import Folder, choose, to_download
+from llmlaunch.models.reading.read import read_shape_facts
+from llmlaunch.models.sources.time_limit import within
+from llmlaunch.models.sources.types import DownloadProgress, ModelLocation
 
 ANSWER_S = 20.0
 
@@ -60,7 +60,7 @@ def inspect(place: ModelLocation) -> ModelFacts:
         if choice.format == "gguf":
             found = ModelFacts(place.model, place.path, False, "gguf")
         else:
-            found = shape_facts(files, choice, source=place.model, path=place.path, local=False)
+            found = read_shape_facts(files, choice, source=place.model, path=place.path, local=False)
     total = sum(listing[name] for name in wanted)
     return replace(
         found, weight_bytes=size, hub=place.hub, revision=place.revision, files=wanted, download_bytes=total
@@ -82,7 +82,7 @@ def fetch(facts: ModelFacts, progress: DownloadProgress, cache: Path | None) -> 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A repository on ModelScope, as :class:`llmlaunch.models.files.Files`; only small files can be read."""
+    """A repository on ModelScope, as :class:`llmlaunch.models.reading.files.Files`; only small files can be read."""
 
     where: str
     listing: Mapping[str, int]
@@ -90,13 +90,16 @@ class Listing:
     place: ModelLocation
 
     def sizes(self) -> Mapping[str, int]:
+        """Bytes by name, as ModelScope lists them."""
         return self.listing
 
     def read(self, name: str) -> bytes:
+        """The whole file ``name``, downloaded to the package's cache. Raises what the package does, or TimeoutError."""
         path = within(ANSWER_S, lambda: self.download(self.place.path, name, revision=self.place.revision))
         return Path(path).read_bytes()
 
     def prefix(self, name: str, length: int) -> bytes:
+        """The first ``length`` bytes; the whole file is downloaded for them."""
         return self.read(name)[:length]
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlaunch.models.config import ModelShape, quantisation_name, shape
 from llmlaunch.models.facts import ModelKind
+from llmlaunch.models.reading.config import ModelShape, quantisation_name, shape
 
 LLAMA3_8B = {
     "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336,

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from llmlaunch.errors import ModelError
-from llmlaunch.models.local_header import Prefix, read_local
+from llmlaunch.models.reading.local_header import Prefix, read_local
 
 MAX_HEADER_BYTES = 100_000_000
 """The safetensors library refuses longer ones as well."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from llmlaunch.errors import ModelError
-from llmlaunch.models import gguf_facts, gguf_header
 from llmlaunch.models.facts import ModelKind
+from llmlaunch.models.reading import gguf_facts, gguf_header
 from tests.support.model_files import GGUF_LLAMA, gguf
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from llmlaunch.errors import ModelError
-from llmlaunch.models.local_header import Prefix, read_local
+from llmlaunch.models.reading.local_header import Prefix, read_local
 
 FIRST_READ_BYTES = 4 << 20
 MAX_HEADER_BYTES = 512 << 20

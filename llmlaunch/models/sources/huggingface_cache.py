@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from llmlaunch.errors import ModelError
-from llmlaunch.models.files import Folder, choose
+from llmlaunch.models.reading.files import Folder, choose
 
 _COMMIT = re.compile(r"^[0-9a-f]{40}$")
 

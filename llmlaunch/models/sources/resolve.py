@@ -11,9 +11,8 @@ from pathlib import Path
 from llmlaunch.common.spelling import nearest
 from llmlaunch.errors import ModelError
 from llmlaunch.manifest.types import Source
-from llmlaunch.models.facts import ModelFacts
-from llmlaunch.models.files import Files, Folder, WeightFiles, choose
-from llmlaunch.models.types import TRUE_WORDS, DownloadProgress, ModelLocation
+from llmlaunch.models.reading.files import Files, Folder, WeightFiles, choose
+from llmlaunch.models.sources.types import TRUE_WORDS, ModelLocation
 
 PACKAGE = "package://"
 _SHOWN = 200
@@ -45,14 +44,14 @@ def resolve(
         raise ModelError(f"model {model!r} was not found: {looked}", hint=_nearest_path(path))
     hub = hub_name(source, env)
     if hub == Source.MODELSCOPE:
-        from llmlaunch.models import modelscope
+        from llmlaunch.models.sources import modelscope
 
         found, remark = modelscope.cached(match["id"], revision, cache)
     else:
-        from llmlaunch.models import hub_cache
+        from llmlaunch.models.sources import huggingface_cache
 
-        found, remark = hub_cache.snapshot(
-            match["id"], revision, cache or hub_cache.folder(env), match["file"] or ""
+        found, remark = huggingface_cache.snapshot(
+            match["id"], revision, cache or huggingface_cache.folder(env), match["file"] or ""
         )
     if found:
         where = found / match["file"] if match["file"] else found
@@ -86,28 +85,6 @@ def opened(place: ModelLocation) -> tuple[Files, WeightFiles]:
             hint="download or copy the model again",
         )
     return files, choice
-
-
-def fetch(
-    facts: ModelFacts,
-    progress: DownloadProgress,
-    *,
-    cache: Path | None = None,
-    env: Mapping[str, str] = os.environ,
-) -> Path:
-    """Download what is missing and return the folder (or GGUF file) to load. What is local returns at once.
-
-    ``progress`` is called from several threads, one call at a time. Raises ModelError.
-    """
-    if facts.local:
-        return Path(facts.path)
-    if facts.hub == Source.MODELSCOPE:
-        from llmlaunch.models import modelscope
-
-        return modelscope.fetch(facts, progress, cache)
-    from llmlaunch.models import hub
-
-    return hub.fetch(facts, progress, cache, env)
 
 
 def _path(model: str) -> Path:

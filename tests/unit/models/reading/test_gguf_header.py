@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from llmlaunch.errors import ModelError
-from llmlaunch.models import gguf_facts, gguf_header
+from llmlaunch.models.reading import gguf_facts, gguf_header
 from tests.support.model_files import GGUF_LLAMA, gguf
 
 
