@@ -79,14 +79,14 @@ def api(
     from llmlaunch.gateway.app import GatewayOptions
     from llmlaunch.gateway.client_address import networks
     from llmlaunch.gateway.http1.tls import certificate
-    from llmlaunch.gateway.limits.keys import ring
+    from llmlaunch.gateway.limits.keys import load_key_ring
     from llmlaunch.gateway.routing.controller_sync import controller_address as checked
     from llmlaunch.gateway.routing.saved_table import of_deployment
     from llmlaunch.http_server import bind, configure_logging
 
     configure_logging(log_level)
     checked(controller_address)
-    keys = ring(api_keys_file, api_keys_env, processes)
+    keys = load_key_ring(api_keys_file, api_keys_env, processes)
     tls = certificate(tls_cert, tls_key)
     sock = bind(host, port)
     where, bound, *_ = sock.getsockname()

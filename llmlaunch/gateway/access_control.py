@@ -26,7 +26,7 @@ class AccessControl:
     def screen(self, request: ClientRequest) -> Reply | None:
         """The reply to a request that is refused, or answered without its body; None: it may go on.
 
-        Sets ``request.endpoint`` and ``request.grant``.
+        Sets ``request.endpoint`` and ``request.api_key``.
         """
         path = request.path
         found = request.endpoint = endpoint(path)
@@ -40,10 +40,10 @@ class AccessControl:
         if request.method == b"OPTIONS":
             return self._options(request)
         if guarded and self._keys is not None:
-            grant = self._keys.grant_of(request.authorization)
-            if grant is None:
+            api_key = self._keys.find(request.authorization)
+            if api_key is None:
                 return errors.wrong_key(missing=not request.authorization)
-            request.grant = grant
+            request.api_key = api_key
         if found.kind is EndpointKind.NOWHERE:
             return errors.unknown_path(path.decode("latin-1"))
         if request.method not in found.methods:

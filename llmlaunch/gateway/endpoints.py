@@ -34,10 +34,10 @@ class Endpoints:
         """The reply to a request that needs no replica."""
         found = request.endpoint
         if found.kind is EndpointKind.MODELS:
-            names = filter(request.grant.limits.allows, self._router.table.names)
+            names = filter(request.api_key.limits.allows, self._router.table.names)
             return _json(200, {"object": "list", "data": [self._model(name) for name in names]})
         if found.kind is EndpointKind.MODEL:
-            if not request.grant.limits.allows(found.name):
+            if not request.api_key.limits.allows(found.name):
                 return errors.model_not_allowed(found.name)
             if found.name in self._router.table.serving:
                 return _json(200, self._model(found.name))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llmlaunch.gateway.errors import Reply
-from llmlaunch.gateway.grants import NOBODY, Grant
+from llmlaunch.gateway.limits.api_key import NO_KEY, ApiKey
 from llmlaunch.gateway.paths import NOWHERE, Endpoint
 
 Fields = list[tuple[bytes, bytes]]
@@ -30,7 +30,7 @@ class ClientRequest:
     endpoint: Endpoint = NOWHERE
     authorization: bytes = b""
     origin: bytes = b""
-    grant: Grant = NOBODY
+    api_key: ApiKey = NO_KEY
     """The API key that it was sent with, and its limits."""
     estimate: int | None = None
     """Tokens that were estimated at admission, if the API key has limits."""
@@ -54,7 +54,7 @@ class ClientRequest:
         """A new request with the same head and without a body."""
         return ClientRequest(
             self.method, self.path, self.query, self.http11, self.keep_alive, received, identity, self.fields,
-            self.endpoint, self.authorization, self.origin, self.grant, None, local,
+            self.endpoint, self.authorization, self.origin, self.api_key, None, local,
             self.named_by_connection, b"", 0, None, "", self.lines,
         )  # fmt: skip
 

@@ -7,12 +7,12 @@ from llmlaunch.gateway.client_address import ClientAddresses
 from llmlaunch.gateway.endpoints import Endpoints
 from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.exchange.exchange import Exchange, ExchangeContext
-from llmlaunch.gateway.grants import UNLIMITED
 from llmlaunch.gateway.http1.body_memory import BodyMemory
 from llmlaunch.gateway.http1.client_connection import ClientConnection, Responder
 from llmlaunch.gateway.http1.delayed_response import DelayedResponse
 from llmlaunch.gateway.limits.admission import Admission
-from llmlaunch.gateway.limits.failed_keys import HOLD_S, FailedKeys, KeyVerdict
+from llmlaunch.gateway.limits.api_key import UNLIMITED
+from llmlaunch.gateway.limits.failed_keys import DELAY_S, FailedKeys, WrongKeyAction
 from llmlaunch.gateway.observe.outcome import CLIENT_LEFT, RequestOutcome
 from llmlaunch.gateway.observe.recorder import RequestRecorder
 from llmlaunch.gateway.paths import EndpointKind
@@ -88,7 +88,7 @@ class RequestHandler:
             return errors.bad_request(error.message, error.param)
         if model is None:
             return errors.unknown_response(request.endpoint.name)
-        if request.grant.limits is UNLIMITED:
+        if request.api_key.limits is UNLIMITED:
             return model
         return self._admission.admit(request, model, self._now()) or model
 
@@ -107,16 +107,16 @@ class RequestHandler:
     ) -> DelayedResponse | None:
         """``reply`` at once, or late and not logged if it is one of many to the same address."""
         address = self._addresses.of(client.peer, request)
-        verdict, source = self.failed_keys.strike(address, self._now())
-        self._exchanges.metrics.wrong_key(verdict.value)
-        if verdict is KeyVerdict.HOLD:
+        action, source = self.failed_keys.record(address, self._now())
+        self._exchanges.metrics.wrong_key(action.value)
+        if action is WrongKeyAction.DELAY:
 
             def ended() -> None:
                 self.failed_keys.release(source)
                 self._tell(client, request, reply, quiet=True)
 
-            return DelayedResponse(client, request, reply, HOLD_S, ended)
-        if verdict is KeyVerdict.CLOSE:
+            return DelayedResponse(client, request, reply, DELAY_S, ended)
+        if action is WrongKeyAction.CLOSE:
             request.keep_alive = False
-        self._answer(client, request, reply, quiet=verdict is KeyVerdict.CLOSE)
+        self._answer(client, request, reply, quiet=action is WrongKeyAction.CLOSE)
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmlaunch.gateway.grants import Grant
+from llmlaunch.gateway.limits.api_key import ApiKey
 from llmlaunch.gateway.observe.outcome import RequestOutcome
 from llmlaunch.gateway.paths import Endpoint, EndpointKind
 from llmlaunch.gateway.request import ClientRequest
@@ -20,7 +20,7 @@ def outcome(
     """Of a request to ``path`` with the API key named ``key``; ``tokens``: of an answer that tells any."""
     endpoint = Endpoint(EndpointKind.PROXY, (b"POST",), path, metered=tokens is not None)
     request = ClientRequest(b"POST", path.encode(), b"", True, True, 0.0, b"req-1")
-    request.endpoint, request.grant = endpoint, Grant(key)
+    request.endpoint, request.api_key = endpoint, ApiKey(key)
     return RequestOutcome(
         request, status, seconds, "127.0.0.1", model, model, replica, 1, seconds / 2, tokens
     )

@@ -44,7 +44,7 @@ MAY_IMPORT: dict[str, str] = {
     "gateway/multiprocess": "common errors http_server",
     "gateway/http1": "common errors gateway http_server",
     "gateway/payload": "gateway/http1",
-    "gateway/limits": "errors gateway",
+    "gateway/limits": "errors gateway gateway/multiprocess",
     "gateway/routing/health": "common gateway gateway/multiprocess gateway/routing",
     "gateway/routing": """
         common controller errors gateway gateway/multiprocess gateway/payload gateway/routing/health paths
@@ -78,7 +78,7 @@ MAY_IMPORT: dict[str, str] = {
     "worker": "common controller errors http_server manifest worker/api worker/loading",
     # The command line.
     "cli/display": "cli cli/deploy common control errors paths supervision/logs",
-    "cli/talk": "cli cli/deploy cli/display common control errors gateway gateway/limits hardware planning",
+    "cli/talk": "cli cli/deploy cli/display common control errors gateway/limits hardware planning",
     "cli/deploy": """
         assemble cli/display cli/talk common control errors gateway/http1 gateway/limits manifest paths planning
         supervision/processes

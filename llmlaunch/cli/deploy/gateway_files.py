@@ -16,9 +16,9 @@ def check_gateway_files(manifest: Manifest) -> None:
     api = manifest.api
     try:
         if api.api_keys_file is not None:
-            from llmlaunch.gateway.limits.keys import ring
+            from llmlaunch.gateway.limits.keys import load_key_ring
 
-            ring(Path(api.api_keys_file), None)
+            load_key_ring(Path(api.api_keys_file), None)
         if api.tls_cert is not None and api.tls_key is not None:
             from llmlaunch.gateway.http1.tls import Certificate
 

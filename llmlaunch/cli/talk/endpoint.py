@@ -240,7 +240,7 @@ def _first_key(specs: tuple[ProcessSpec, ...]) -> str:
 
 def _key_in(file: str) -> str:
     """Its first key without limits, or the first of all; empty when there is none."""
-    from llmlaunch.gateway.grants import UNLIMITED
+    from llmlaunch.gateway.limits.api_key import UNLIMITED
     from llmlaunch.gateway.limits.keys import parse
 
     try:

@@ -39,7 +39,7 @@ class ResponseRelay:
         self.rewrites = rewriter is not None
         self.head = head
         self.tail: deque[bytes] = deque(maxlen=PIECES)
-        self._meter = None if request.grant.limits.tpm is None else TokenMeter()
+        self._meter = None if request.api_key.limits.tpm is None else TokenMeter()
         http11 = request.http11
         self.ends_with_connection = framing.until_close
         self.decodes = rewriter is not None or (framing.chunked and not http11)
@@ -75,7 +75,7 @@ class ResponseRelay:
         """What ``data`` becomes; empty while it is held to be changed."""
         self.tail.append(data)
         if self._meter is not None:
-            self._meter.saw(data)
+            self._meter.feed(data)
         if self._rewriter is not None:
             data = self._rewriter.feed(data)
             if data and self._request.http11:
@@ -112,7 +112,7 @@ class ResponseRelay:
     def _note(self, data: bytes) -> None:
         self.tail.append(data)
         if self._meter is not None:
-            self._meter.saw(data)
+            self._meter.feed(data)
 
     def _client_head(self, length: int | None, chunked: bool) -> bytes:
         framing = b"" if self.keep else b"connection: close\r\n"

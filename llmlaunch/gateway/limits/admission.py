@@ -21,7 +21,7 @@ class Admission:
 
     def admit(self, request: ClientRequest, model: str, now: float) -> Reply | None:
         """Put ``request`` down to its key's account; or why its key cannot have it now. Sets its ``estimate``."""
-        key, limits = request.grant.name, request.grant.limits
+        key, limits = request.api_key.name, request.api_key.limits
         if not limits.allows(model):
             return errors.model_not_allowed(model)
         account = self._accounts.get(key)
@@ -31,7 +31,7 @@ class Admission:
         exceeded = account.admit(limits, now, estimate)
         if exceeded is not None:
             self._on_limited(key, exceeded.what)
-            return errors.limited(exceeded.what, request.grant.whole.of(exceeded.what), exceeded.wait_s)
+            return errors.limited(exceeded.what, request.api_key.whole.of(exceeded.what), exceeded.wait_s)
         request.estimate = estimate
         return None
 
@@ -41,7 +41,7 @@ class Admission:
         """``request``, which was admitted, is over; the rest: see :func:`charge`."""
         estimate = request.estimate or 0
         used = charge(estimate, answered=answered, tokens=tokens, counted=counted)
-        self._accounts[request.grant.name].settle(estimate, used)
+        self._accounts[request.api_key.name].settle(estimate, used)
 
 
 def charge(estimate: int, *, answered: bool, tokens: tuple[int, int] | None, counted: int) -> int:

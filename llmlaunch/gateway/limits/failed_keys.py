@@ -15,74 +15,76 @@ from llmlaunch.gateway.limits.rates import TokenBucket
 
 FREE = 20
 """Wrong keys at once, and again a minute, that are answered like everything else."""
-HOLD_S = 1.0
+DELAY_S = 1.0
 """Seconds that an answer beyond is held back."""
-HELD_EACH, HELD_ALL = 16, 256
+DELAYED_PER_ADDRESS, DELAYED_MOST = 16, 256
 """Answers that are held back at a time, of one address and in all; beyond, the connection is closed."""
 ADDRESSES = 4096
 """Addresses that are told apart."""
-TELL_S = 60.0
+LOG_EVERY_S = 60.0
 """Seconds between two lines of the log about one address."""
-LINES = 10
+LINES_MOST = 10
 """Addresses that are told of at a time."""
 OTHERS = "other addresses"
 
 
-class KeyVerdict(Enum):
+class WrongKeyAction(Enum):
     ANSWER = "at once"
-    HOLD = "held back"
+    DELAY = "held back"
     CLOSE = "closed"
 
 
 @dataclass(slots=True)
-class _Source:
+class _AddressRecord:
     bucket: TokenBucket
-    held: int = 0
-    more: int = 0
+    delayed: int = 0
+    unlogged: int = 0
     """Wrong keys beyond the free ones that nobody was told of."""
-    told_at: float = float("-inf")
+    logged_at: float = float("-inf")
 
 
 class FailedKeys:
     """The table. One process has one."""
 
     def __init__(self) -> None:
-        self._sources: dict[str, _Source] = {}
-        self._held = 0
+        self._sources: dict[str, _AddressRecord] = {}
+        self._delayed = 0
 
-    def strike(self, address: str, now: float) -> tuple[KeyVerdict, str]:
+    def record(self, address: str, now: float) -> tuple[WrongKeyAction, str]:
         """A wrong key came from ``address``: what to do, and the name to :meth:`release` with, once, after HOLD."""
         name = _network(address)
         if name not in self._sources and len(self._sources) >= ADDRESSES:
             name = OTHERS
-        source = self._sources.setdefault(name, _Source(TokenBucket(FREE, now)))
+        source = self._sources.setdefault(name, _AddressRecord(TokenBucket(FREE, now)))
         if source.bucket.fill(FREE, now) >= 1:
             source.bucket.level -= 1
-            return KeyVerdict.ANSWER, name
-        source.more += 1
-        if source.held >= HELD_EACH or self._held >= HELD_ALL:
-            return KeyVerdict.CLOSE, name
-        source.held += 1
-        self._held += 1
-        return KeyVerdict.HOLD, name
+            return WrongKeyAction.ANSWER, name
+        source.unlogged += 1
+        if source.delayed >= DELAYED_PER_ADDRESS or self._delayed >= DELAYED_MOST:
+            return WrongKeyAction.CLOSE, name
+        source.delayed += 1
+        self._delayed += 1
+        return WrongKeyAction.DELAY, name
 
     def release(self, name: str) -> None:
         """An answer is not held back any more."""
-        self._sources[name].held -= 1
-        self._held -= 1
+        self._sources[name].delayed -= 1
+        self._delayed -= 1
 
     def lines(self, now: float) -> Iterator[str]:
         """What is to be logged now; forgets who has been quiet. Call it about once a second."""
-        due = [(name, s) for name, s in self._sources.items() if s.more and now - s.told_at >= TELL_S]
-        due.sort(key=lambda pair: -pair[1].more)
-        for name, source in due[:LINES]:
-            yield f"{source.more} wrong API keys from {name}: further refusals are delayed and not logged one by one"
-        if rest := due[LINES:]:
-            yield f"{sum(s.more for _, s in rest)} wrong API keys from {len(rest)} further addresses"
+        due = [
+            (name, s) for name, s in self._sources.items() if s.unlogged and now - s.logged_at >= LOG_EVERY_S
+        ]
+        due.sort(key=lambda pair: -pair[1].unlogged)
+        for name, source in due[:LINES_MOST]:
+            yield f"{source.unlogged} wrong API keys from {name}: further refusals are delayed and not logged one by one"
+        if rest := due[LINES_MOST:]:
+            yield f"{sum(s.unlogged for _, s in rest)} wrong API keys from {len(rest)} further addresses"
         for _, source in due:
-            source.more, source.told_at = 0, now
+            source.unlogged, source.logged_at = 0, now
         for name, source in list(self._sources.items()):
-            if not source.held and not source.more and source.bucket.fill(FREE, now) >= FREE:
+            if not source.delayed and not source.unlogged and source.bucket.fill(FREE, now) >= FREE:
                 del self._sources[name]
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TextIO
 
 from llmlaunch.errors import UsageError
-from llmlaunch.gateway.grants import UNLIMITED, Grant, Limits
+from llmlaunch.gateway.limits.api_key import UNLIMITED, ApiKey, KeyLimits
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class KeyEntry:
     """One line of a file."""
 
     key: str = field(repr=False)
-    limits: Limits = UNLIMITED
+    limits: KeyLimits = UNLIMITED
 
 
 class KeyRing:
@@ -63,12 +63,12 @@ class KeyRing:
         self._fixed = self._hashed(keys)
         self._grants = dict(self._fixed)
         self._file = file
-        self._seen: tuple[int, ...] | None = None
+        self._read_stamp: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         return len(self._grants)
 
-    def grant_of(self, authorization: bytes) -> Grant | None:
+    def find(self, authorization: bytes) -> ApiKey | None:
         """Who sent ``Authorization: Bearer KEY``, None when it is no key of ours."""
         scheme, _, key = authorization.partition(b" ")
         if scheme.lower() != b"bearer":
@@ -82,7 +82,7 @@ class KeyRing:
         try:
             self._read(self._file)
         except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(_words(self._file, error)) from error
+            raise UsageError(_describe(self._file, error)) from error
         if not self._grants:
             raise UsageError(
                 f"API keys file {self._file} contains no keys: every request would be refused",
@@ -95,14 +95,14 @@ class KeyRing:
             return False
         try:
             about = self._file.stat()
-            if self._stamp(about) == self._seen or stat.S_ISFIFO(about.st_mode):
+            if self._stamp(about) == self._read_stamp or stat.S_ISFIFO(about.st_mode):
                 return False  # a pipe brings its keys once
             self._read(self._file)
         except (OSError, UnicodeDecodeError, UsageError) as error:
             now = (0,)
-            if self._seen != now:
-                log.warning("API keys are unchanged: %s", _words(self._file, error))
-            self._seen = now
+            if self._read_stamp != now:
+                log.warning("API keys are unchanged: %s", _describe(self._file, error))
+            self._read_stamp = now
             return False
         log.info("reloaded API keys: %d", len(self._grants))
         if not self._grants:
@@ -110,21 +110,21 @@ class KeyRing:
         return True
 
     def _read(self, file: Path) -> None:
-        with _opened(file) as stream:
+        with _open(file) as stream:
             about = os.fstat(stream.fileno())
             keys = parse(stream, str(file))
         if about.st_mode & (stat.S_IROTH | stat.S_IWOTH):
             log.warning("API keys file %s is readable or writable by every user; run chmod 600 on it", file)
-        self._seen = self._stamp(about)
+        self._read_stamp = self._stamp(about)
         self._grants = self._fixed | self._hashed(keys)
 
-    def _hashed(self, keys: Mapping[str, KeyEntry]) -> dict[bytes, Grant]:
+    def _hashed(self, keys: Mapping[str, KeyEntry]) -> dict[bytes, ApiKey]:
         return {
-            self._hash(entry.key.encode()): Grant(name, self._part(entry.limits), entry.limits)
+            self._hash(entry.key.encode()): ApiKey(name, self._part(entry.limits), entry.limits)
             for name, entry in keys.items()
         }
 
-    def _part(self, limits: Limits) -> Limits:
+    def _part(self, limits: KeyLimits) -> KeyLimits:
         return UNLIMITED if limits == UNLIMITED else limits.share_of(self._processes)
 
     @staticmethod
@@ -144,11 +144,13 @@ def parse(lines: Iterable[str], source: str) -> dict[str, KeyEntry]:
         text = re.split(r"(?:^|\s)#", line, maxsplit=1)[0].strip()
         if not text:
             continue
-        _no_other_format(text, f"{source}:{number}")
+        _reject_other_formats(text, f"{source}:{number}")
         match = _LINE.fullmatch(text)
         if match is None:
             # Never the line itself: it may be a key.
-            raise UsageError(f"{source}:{number}: {_odd_letter(whole) or 'invalid key'}", hint=_SYNTAX)
+            raise UsageError(
+                f"{source}:{number}: {_invisible_character(whole) or 'invalid key'}", hint=_SYNTAX
+            )
         name = match["name"] or f"key-{number}"
         if name in found:
             raise UsageError(f"{source}:{number}: duplicate name {name!r}")
@@ -161,7 +163,7 @@ def parse(lines: Iterable[str], source: str) -> dict[str, KeyEntry]:
     return found
 
 
-def _no_other_format(text: str, where: str) -> None:
+def _reject_other_formats(text: str, where: str) -> None:
     """Raise UsageError for what other programs write into such a file: taken literally, it would be a key nobody has."""
     if _ASSIGNED.fullmatch(text):
         raise UsageError(f"{where}: NAME=KEY is not a valid line", hint=_SYNTAX)
@@ -181,7 +183,7 @@ def _no_other_format(text: str, where: str) -> None:
         )
 
 
-def _odd_letter(line: str) -> str:
+def _invisible_character(line: str) -> str:
     """The first character that no line here can hold and nobody sees: pasted text has them. Empty when there is none."""
     if "\0" in line:
         return "there are NUL bytes in it, as in UTF-16 text; save the file as UTF-8"
@@ -196,7 +198,7 @@ def _odd_letter(line: str) -> str:
     return ""
 
 
-def _opened(file: Path) -> TextIO:
+def _open(file: Path) -> TextIO:
     """Open for reading without waiting for whoever writes to a pipe. Raises OSError, UsageError."""
     descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
@@ -215,7 +217,7 @@ def _opened(file: Path) -> TextIO:
         raise
 
 
-def _words(file: Path, error: OSError | UnicodeDecodeError | UsageError) -> str:
+def _describe(file: Path, error: OSError | UnicodeDecodeError | UsageError) -> str:
     if isinstance(error, UsageError):
         return error.message
     if isinstance(error, OSError):
@@ -226,7 +228,7 @@ def _words(file: Path, error: OSError | UnicodeDecodeError | UsageError) -> str:
     return f"API keys file {file}: {reason}"
 
 
-def _limits(text: str, where: str) -> Limits:
+def _limits(text: str, where: str) -> KeyLimits:
     """Raises UsageError; what it says holds nothing of the line but names of limits."""
     given: dict[str, str] = {}
     for word in text.split():
@@ -243,7 +245,7 @@ def _limits(text: str, where: str) -> Limits:
         if "" in models:
             raise UsageError(f"{where}: models= must be names separated by commas", hint="models=llama,qwen")
     priority = _number(given["priority"], -100, f"{where}: priority=") if "priority" in given else 0
-    return Limits(**numbers, models=models, priority=priority)
+    return KeyLimits(**numbers, models=models, priority=priority)
 
 
 def _number(text: str, least: int, what: str) -> int:
@@ -252,7 +254,7 @@ def _number(text: str, least: int, what: str) -> int:
     return int(text)
 
 
-def ring(file: Path | None, variable: str | None, processes: int = 1) -> KeyRing | None:
+def load_key_ring(file: Path | None, variable: str | None, processes: int = 1) -> KeyRing | None:
     """The keys of a file and of the comma-separated environment ``variable``; None when neither is named.
 
     Raises UsageError when one is named and holds no key.

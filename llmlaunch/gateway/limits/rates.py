@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from llmlaunch.gateway.grants import Limits
+from llmlaunch.gateway.limits.api_key import KeyLimits
 
 BYTES_PER_TOKEN = 4
 """For estimates, where nobody told a number."""
@@ -54,7 +54,7 @@ class KeyAccount:
     requests: TokenBucket | None = None
     tokens: TokenBucket | None = None
 
-    def admit(self, limits: Limits, now: float, estimate: int) -> LimitExceeded | None:
+    def admit(self, limits: KeyLimits, now: float, estimate: int) -> LimitExceeded | None:
         """Take one request of about ``estimate`` tokens on, or say what is used up; then nothing is taken.
 
         A request larger than a whole minute's tokens is admitted once the bucket is full.
@@ -97,7 +97,7 @@ class TokenMeter:
     size: int = 0
     events: int = 0
 
-    def saw(self, data: bytes) -> None:
+    def feed(self, data: bytes) -> None:
         self.size += len(data)
         self.events += data.count(b"data:")
 

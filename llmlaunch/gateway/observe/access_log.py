@@ -86,7 +86,7 @@ def line_of(outcome: RequestOutcome, client: str, trace: str, at: float) -> str:
         request_id=request.identity,
         trace_id=trace or (parent[1].decode() if parent else ""),
         client=client,
-        key=request.grant.name,
+        key=request.api_key.name,
         method=request.method,
         path=request.label,
         model=outcome.model,

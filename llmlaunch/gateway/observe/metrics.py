@@ -113,7 +113,7 @@ class GatewayMetrics:
     def ended(self, outcome: RequestOutcome) -> None:
         values = self._values
         request, status, seconds = outcome.request, outcome.status, outcome.duration_s
-        path, model, key = request.endpoint.label, outcome.counted_model, request.grant.name
+        path, model, key = request.endpoint.label, outcome.counted_model, request.api_key.name
         labels = (path, model, outcome.replica, key, status)
         at = self._requests.get(labels)
         if at is None:

@@ -102,8 +102,8 @@ def _attributes(outcome: RequestOutcome) -> dict[str, str | int | float]:
         "http.response.status_code": outcome.status,
         "llmlaunch.request_id": request.identity.decode("latin-1"),
     }
-    if request.grant.name:
-        found["llmlaunch.api_key.name"] = request.grant.name
+    if request.api_key.name:
+        found["llmlaunch.api_key.name"] = request.api_key.name
     if not outcome.model:
         return found
     found["gen_ai.request.model"] = outcome.model

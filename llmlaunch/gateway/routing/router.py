@@ -214,15 +214,15 @@ class Router:
     # -- the queue
 
     def _enqueue(self, routed: RoutedRequest, replicas: Sequence[RoutedReplica], now: float) -> Reply | None:
-        queue, model, grant = self.queue, routed.model, routed.request.grant
+        queue, model, api_key = self.queue, routed.model, routed.request.api_key
         bound = places_to_wait(replicas, self.processes)
         if queue.waiting(model) >= bound:
-            crowding = queue.crowding(model, grant.name)
+            crowding = queue.crowding(model, api_key.name)
             if crowding is not None:  # another key has most of the places, and this one needs one
                 self._leave_queue(crowding.item)
                 crowding.item.waiter.refused(errors.crowded_out(model))
         deadline = now + QUEUE_TIMEOUT_S
-        routed.ticket = queue.enter(routed, model, deadline, bound, grant.name, grant.limits.priority)
+        routed.ticket = queue.enter(routed, model, deadline, bound, api_key.name, api_key.limits.priority)
         return None if routed.ticket is not None else errors.too_many(model, queue.waiting(model))
 
     def _leave_queue(self, routed: RoutedRequest) -> None:

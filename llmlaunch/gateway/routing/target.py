@@ -42,4 +42,4 @@ def _of_response(asked: ClientRequest, response: str, table: RouteTable) -> str 
     if key is None:
         return None
     asked.holder = key
-    return next((name for name in replicas[key].names if asked.grant.limits.allows(name)), None)
+    return next((name for name in replicas[key].names if asked.api_key.limits.allows(name)), None)

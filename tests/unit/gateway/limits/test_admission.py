@@ -7,14 +7,14 @@ import json
 import pytest
 
 from llmlaunch.gateway.errors import Reply
-from llmlaunch.gateway.grants import Grant, Limits
 from llmlaunch.gateway.limits.admission import Admission, charge
+from llmlaunch.gateway.limits.api_key import ApiKey, KeyLimits
 from llmlaunch.gateway.request import ClientRequest
 
 
-def request(limits: Limits, size: int = 40) -> ClientRequest:
+def request(limits: KeyLimits, size: int = 40) -> ClientRequest:
     made = ClientRequest(b"POST", b"/", b"", True, True, 0.0, b"id")
-    made.grant, made.body = Grant("alice", limits, limits), b"x" * size
+    made.api_key, made.body = ApiKey("alice", limits, limits), b"x" * size
     return made
 
 
@@ -39,7 +39,7 @@ def test_who_is_charged_what(answered: bool, tokens: tuple[int, int] | None, cou
 def test_an_admitted_request_is_put_down_and_settled() -> None:
     limited: list[tuple[str, str]] = []
     admission = Admission(lambda key, what: limited.append((key, what)))
-    limits = Limits(concurrency=1, tpm=100)
+    limits = KeyLimits(concurrency=1, tpm=100)
     first, second = request(limits), request(limits)
     assert admission.admit(first, "m", 0.0) is None
     assert first.estimate == 10
@@ -52,6 +52,6 @@ def test_an_admitted_request_is_put_down_and_settled() -> None:
 
 def test_a_model_that_the_key_may_not_use() -> None:
     admission = Admission(lambda key, what: None)
-    asked = request(Limits(models=frozenset({"other"})))
+    asked = request(KeyLimits(models=frozenset({"other"})))
     assert code(admission.admit(asked, "m", 0.0)) == "model_not_allowed"
     assert asked.estimate is None

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from llmlaunch.errors import UsageError
-from llmlaunch.gateway.grants import UNLIMITED, Grant, Limits
 from llmlaunch.gateway.limits import keys
+from llmlaunch.gateway.limits.api_key import UNLIMITED, ApiKey, KeyLimits
 
 
 def test_keys_are_parsed() -> None:
@@ -27,8 +27,8 @@ def test_limits_follow_the_key() -> None:
         "carol: rpm=3\n",
     ]
     found = keys.parse(lines, "f")
-    assert found["alice"].limits == Limits(60, 100000, 4, frozenset({"a", "b/c"}), -1)
-    assert (found["key-2"].key, found["key-2"].limits) == ("sk-bare==", Limits(rpm=1))
+    assert found["alice"].limits == KeyLimits(60, 100000, 4, frozenset({"a", "b/c"}), -1)
+    assert (found["key-2"].key, found["key-2"].limits) == ("sk-bare==", KeyLimits(rpm=1))
     assert (found["carol"].key, found["carol"].limits) == ("rpm=3", UNLIMITED)
     assert "sk-a" not in repr(found)
 
@@ -124,13 +124,13 @@ def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_bytes(b"\xef\xbb\xbfalice: sk-alice\r\n\xef\xbb\xbfbob: sk-bob\r\n\xef\xbb\xbf# a comment\r\n")
     file.chmod(0o600)
-    ring = keys.ring(file, None)
+    ring = keys.load_key_ring(file, None)
     assert ring is not None
     assert len(ring) == 2
-    assert ring.grant_of(b"Bearer sk-alice") == Grant("alice")
+    assert ring.find(b"Bearer sk-alice") == ApiKey("alice")
     file.write_text("alice: sk-alice\n", encoding="utf-16")
     with pytest.raises(UsageError, match="UTF-16"):
-        keys.ring(file, None)
+        keys.load_key_ring(file, None)
 
 
 def test_a_keys_file_that_is_no_file_is_refused_and_never_waited_for(tmp_path: Path) -> None:
@@ -138,22 +138,22 @@ def test_a_keys_file_that_is_no_file_is_refused_and_never_waited_for(tmp_path: P
     os.mkfifo(pipe)
     for file, words in ((pipe, "nobody writes"), (tmp_path, "directory"), (Path("/dev/null"), "not a file")):
         with pytest.raises(UsageError, match=words):
-            keys.ring(file, None)
+            keys.load_key_ring(file, None)
     told, tell = os.pipe()
     os.write(tell, b"alice: sk-alice\n")
     os.close(tell)
-    ring = keys.ring(Path(f"/dev/fd/{told}"), None)  # as a shell's <(…) names it
+    ring = keys.load_key_ring(Path(f"/dev/fd/{told}"), None)  # as a shell's <(…) names it
     assert ring is not None
     assert not ring.refresh()
-    assert ring.grant_of(b"Bearer sk-alice") == Grant("alice")
+    assert ring.find(b"Bearer sk-alice") == ApiKey("alice")
     os.close(told)
 
 
 def test_only_whole_keys_are_known() -> None:
     ring = keys.KeyRing({"alice": keys.KeyEntry("sk-a")})
-    assert ring.grant_of(b"Bearer sk-a") == ring.grant_of(b"bearer  sk-a ") == Grant("alice")
+    assert ring.find(b"Bearer sk-a") == ring.find(b"bearer  sk-a ") == ApiKey("alice")
     for wrong in (b"", b"sk-a", b"Basic sk-a", b"Bearer sk-", b"Bearer sk-aa", b"Bearer", b"Bearer SK-A"):
-        assert ring.grant_of(wrong) is None
+        assert ring.find(wrong) is None
 
 
 def test_a_key_file_is_followed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -161,25 +161,25 @@ def test_a_key_file_is_followed(tmp_path: Path, caplog: pytest.LogCaptureFixture
     file.write_text("a: one\n")
     file.chmod(0o644)
     with caplog.at_level(logging.WARNING):
-        ring = keys.ring(file, None)
+        ring = keys.load_key_ring(file, None)
     assert "chmod 600" in caplog.text
     assert ring is not None
     file.write_text("b: second\n")
     assert ring.refresh()
     assert not ring.refresh()
-    assert (ring.grant_of(b"Bearer one"), ring.grant_of(b"Bearer second")) == (None, Grant("b"))
+    assert (ring.find(b"Bearer one"), ring.find(b"Bearer second")) == (None, ApiKey("b"))
     file.write_text("b: second rpm=5\n")
     ring.refresh()
-    assert ring.grant_of(b"Bearer second") == Grant("b", Limits(rpm=5), Limits(rpm=5))
+    assert ring.find(b"Bearer second") == ApiKey("b", KeyLimits(rpm=5), KeyLimits(rpm=5))
     file.write_text("this is no key\n")
     ring.refresh()
-    assert ring.grant_of(b"Bearer second") == Grant("b", Limits(rpm=5), Limits(rpm=5))
+    assert ring.find(b"Bearer second") == ApiKey("b", KeyLimits(rpm=5), KeyLimits(rpm=5))
     file.unlink()
     ring.refresh()
-    assert ring.grant_of(b"Bearer second") == Grant("b", Limits(rpm=5), Limits(rpm=5))
+    assert ring.find(b"Bearer second") == ApiKey("b", KeyLimits(rpm=5), KeyLimits(rpm=5))
     file.write_text("# all withdrawn\n")
     ring.refresh()
-    assert ring.grant_of(b"Bearer second") is None
+    assert ring.find(b"Bearer second") is None
     assert "second" not in caplog.text
     assert "one" not in [word for record in caplog.records for word in record.getMessage().split()]
 
@@ -187,15 +187,15 @@ def test_a_key_file_is_followed(tmp_path: Path, caplog: pytest.LogCaptureFixture
 def test_no_keys_named_means_no_guard_and_empty_ones_are_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert keys.ring(None, None) is None
+    assert keys.load_key_ring(None, None) is None
     monkeypatch.setenv("KEYS_X", " , ")
     with pytest.raises(UsageError, match="KEYS_X"):
-        keys.ring(None, "KEYS_X")
+        keys.load_key_ring(None, "KEYS_X")
     empty = tmp_path / "e"
     empty.touch()
     with pytest.raises(UsageError, match="contains no keys"):
-        keys.ring(empty, None)
+        keys.load_key_ring(empty, None)
     binary = tmp_path / "b"
     binary.write_bytes(os.urandom(8) + b"\xff\xfe\xff")
     with pytest.raises(UsageError):
-        keys.ring(binary, None)
+        keys.load_key_ring(binary, None)

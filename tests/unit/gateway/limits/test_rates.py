@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlaunch.gateway.grants import Limits
+from llmlaunch.gateway.limits.api_key import KeyLimits
 from llmlaunch.gateway.limits.rates import KeyAccount, TokenMeter
 
 
 def test_a_minute_of_requests_at_once_then_steadily() -> None:
-    account, limits = KeyAccount(), Limits(rpm=60)
+    account, limits = KeyAccount(), KeyLimits(rpm=60)
     assert [account.admit(limits, 0.0, 1) for _ in range(60)] == [None] * 60
     refusal = account.admit(limits, 0.5, 1)
     assert refusal is not None
@@ -22,7 +22,7 @@ def test_a_minute_of_requests_at_once_then_steadily() -> None:
 
 
 def test_concurrency_counts_what_is_not_over() -> None:
-    account, limits = KeyAccount(), Limits(concurrency=2)
+    account, limits = KeyAccount(), KeyLimits(concurrency=2)
     assert [account.admit(limits, 0.0, 1) for _ in range(2)] == [None, None]
     refusal = account.admit(limits, 0.0, 1)
     assert refusal is not None
@@ -32,7 +32,7 @@ def test_concurrency_counts_what_is_not_over() -> None:
 
 
 def test_tokens_are_settled_at_the_end_and_debts_are_waited_for() -> None:
-    account, limits = KeyAccount(), Limits(tpm=600)
+    account, limits = KeyAccount(), KeyLimits(tpm=600)
     assert account.admit(limits, 0.0, 100) is None
     account.settle(100, 900)  # it was much more than it looked like
     refusal = account.admit(limits, 0.0, 10)
@@ -45,7 +45,7 @@ def test_tokens_are_settled_at_the_end_and_debts_are_waited_for() -> None:
 
 
 def test_a_request_larger_than_a_minute_gets_its_turn() -> None:
-    account, limits = KeyAccount(), Limits(tpm=100)
+    account, limits = KeyAccount(), KeyLimits(tpm=100)
     assert account.admit(limits, 0.0, 5000) is None
     refusal = account.admit(limits, 0.0, 1)
     assert refusal is not None
@@ -54,7 +54,7 @@ def test_a_request_larger_than_a_minute_gets_its_turn() -> None:
 
 def test_a_refusal_takes_nothing() -> None:
     account = KeyAccount()
-    both = Limits(rpm=10, tpm=100)
+    both = KeyLimits(rpm=10, tpm=100)
     assert account.admit(both, 0.0, 100) is None
     for _ in range(50):
         assert account.admit(both, 0.0, 50) is not None
@@ -65,9 +65,9 @@ def test_a_refusal_takes_nothing() -> None:
 
 def test_new_limits_count_at_once() -> None:
     account = KeyAccount()
-    assert account.admit(Limits(rpm=1000), 0.0, 1) is None
-    assert [account.admit(Limits(rpm=2), 0.0, 1) is None for _ in range(3)] == [True, True, False]
-    assert [account.admit(Limits(rpm=5), 0.0, 1) is None for _ in range(4)] == [True, True, True, False]
+    assert account.admit(KeyLimits(rpm=1000), 0.0, 1) is None
+    assert [account.admit(KeyLimits(rpm=2), 0.0, 1) is None for _ in range(3)] == [True, True, False]
+    assert [account.admit(KeyLimits(rpm=5), 0.0, 1) is None for _ in range(4)] == [True, True, True, False]
 
 
 @given(
@@ -77,7 +77,7 @@ def test_new_limits_count_at_once() -> None:
 def test_no_window_holds_more_than_the_limits_allow(
     rpm: int, tpm: int, history: list[tuple[float, int, int]]
 ) -> None:
-    account, limits, now = KeyAccount(), Limits(rpm=rpm, tpm=tpm), 0.0
+    account, limits, now = KeyAccount(), KeyLimits(rpm=rpm, tpm=tpm), 0.0
     requests, largest, used_up = 0, 0, 0
     for wait, estimate, used in history:
         now += wait
@@ -101,12 +101,12 @@ def test_no_window_holds_more_than_the_limits_allow(
 def test_an_answer_that_tells_nothing_is_estimated(pieces: list[bytes], tokens: int) -> None:
     meter = TokenMeter()
     for piece in pieces:
-        meter.saw(piece)
+        meter.feed(piece)
     assert meter.tokens == tokens
 
 
 def test_processes_share_what_is_limited_and_none_gets_nothing() -> None:
-    limits = Limits(rpm=60, tpm=1001, concurrency=2, models=frozenset("m"), priority=3)
+    limits = KeyLimits(rpm=60, tpm=1001, concurrency=2, models=frozenset("m"), priority=3)
     assert limits.share_of(1) == limits
-    assert limits.share_of(4) == Limits(rpm=15, tpm=251, concurrency=1, models=frozenset("m"), priority=3)
-    assert Limits(rpm=1).share_of(64) == Limits(rpm=1)
+    assert limits.share_of(4) == KeyLimits(rpm=15, tpm=251, concurrency=1, models=frozenset("m"), priority=3)
+    assert KeyLimits(rpm=1).share_of(64) == KeyLimits(rpm=1)

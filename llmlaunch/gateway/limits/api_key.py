@@ -8,7 +8,7 @@ from llmlaunch.gateway.multiprocess.shares import share
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class KeyLimits:
     """The limits of one API key. None: no limit."""
 
     rpm: int | None = None
@@ -26,7 +26,7 @@ class Limits:
         """Whether the key may use the served name ``model``."""
         return self.models is None or model in self.models
 
-    def share_of(self, processes: int) -> Limits:
+    def share_of(self, processes: int) -> KeyLimits:
         """The limits for each of ``processes``, rounded up."""
         rpm, tpm, concurrency = (n and share(n, processes) for n in (self.rpm, self.tpm, self.concurrency))
         return replace(self, rpm=rpm, tpm=tpm, concurrency=concurrency)
@@ -36,18 +36,18 @@ class Limits:
         return {"requests": self.rpm, "tokens": self.tpm, "concurrency": self.concurrency}[what]
 
 
-UNLIMITED = Limits()
+UNLIMITED = KeyLimits()
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
+class ApiKey:
     """The name of an API key and its limits."""
 
     name: str
-    limits: Limits = UNLIMITED
+    limits: KeyLimits = UNLIMITED
     """For this process."""
-    whole: Limits = UNLIMITED
+    whole: KeyLimits = UNLIMITED
     """For all processes of the gateway together."""
 
 
-NOBODY = Grant("")
+NO_KEY = ApiKey("")
