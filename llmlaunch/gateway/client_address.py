@@ -68,8 +68,8 @@ class ClientAddresses:
         """Whether the client is on this machine, rather than a proxy on this machine that forwards a remote client."""
         if not request.local or not self._trusted:
             return request.local
-        told = request.all_of(b"x-forwarded-for")
-        found = (client_of(peer, told, self._trusted) for peer in ("127.0.0.1", "::1"))
+        forwarded = request.all_of(b"x-forwarded-for")
+        found = (client_of(peer, forwarded, self._trusted) for peer in ("127.0.0.1", "::1"))
         return all(map(is_loopback, found))
 
 

@@ -41,7 +41,7 @@ class Endpoints:
                 return errors.model_not_allowed(found.name)
             if found.name in self._router.table.serving:
                 return _json(200, self._model(found.name))
-            return self._router.absent(found.name)
+            return self._router.not_served(found.name)
         if found.kind is EndpointKind.HEALTH:
             return self._health()
         if found.kind is EndpointKind.READY:
@@ -57,7 +57,7 @@ class Endpoints:
         table = router.table
         ready = table.ready_of_expected() if table.expected else len(table.serving)
         expected = len(table.expected) or ready
-        up = router.heard or bool(table.serving) or self._now() - self._started > START_GRACE_S
+        up = router.controller_answered or bool(table.serving) or self._now() - self._started > START_GRACE_S
         if self.broken:
             status = "broken"
         elif not up:

@@ -24,7 +24,7 @@ class FailureKind(Enum):
     """A translated worker is alive and answered nothing."""
 
     @property
-    def is_against_health(self) -> bool:
+    def counts_against_health(self) -> bool:
         """Whether the replica's circuit breaker counts it."""
         return self is not FailureKind.UNAVAILABLE
 

@@ -69,7 +69,7 @@ class RequestHandler:
         if request.reply is not None:
             reply = request.reply
         elif request.endpoint.kind is _PROXY or request.endpoint.kind in _PROXIED:
-            found = self._model(request)
+            found = self._find_model(request)
             if isinstance(found, str):
                 return Exchange(self._exchanges, client, request, found)
             reply = found
@@ -80,7 +80,7 @@ class RequestHandler:
         self._answer(client, request, reply)
         return None
 
-    def _model(self, request: ClientRequest) -> str | Reply:
+    def _find_model(self, request: ClientRequest) -> str | Reply:
         """The name of the model whose replicas have to answer, or why they need not."""
         try:
             model = target(request, self._exchanges.router.table)
@@ -95,10 +95,10 @@ class RequestHandler:
     def _answer(
         self, client: ClientConnection, request: ClientRequest, reply: Reply, quiet: bool = False
     ) -> None:
-        self._tell(client, request, reply, quiet)
+        self._record(client, request, reply, quiet)
         client.reply(request, reply)
 
-    def _tell(self, client: ClientConnection, request: ClientRequest, reply: Reply, quiet: bool) -> None:
+    def _record(self, client: ClientConnection, request: ClientRequest, reply: Reply, quiet: bool) -> None:
         outcome = RequestOutcome(request, reply.status, self._now() - request.received, client.peer)
         self._closer.ended(outcome, quiet)
 
@@ -113,7 +113,7 @@ class RequestHandler:
 
             def ended() -> None:
                 self.failed_keys.release(source)
-                self._tell(client, request, reply, quiet=True)
+                self._record(client, request, reply, quiet=True)
 
             return DelayedResponse(client, request, reply, DELAY_S, ended)
         if action is WrongKeyAction.CLOSE:

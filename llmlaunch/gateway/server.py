@@ -122,7 +122,7 @@ async def _serve(
     gateway = Gateway(service.options, service.keys, group, spans, service.worker_keys)
     if service.saved_table is not None and (last := service.saved_table.load(group.size)) is not None:
         log.info("serving with the saved routes until the controller answers")
-        gateway.router.recall(last)
+        gateway.router.adopt_saved(last)
     saved = service.saved_table if group.index == 0 else None
     sync = ControllerSync(gateway.router, gateway.identity, service.controller_url, service.token, saved)
     if service.keys is None and not is_loopback(str(sock.getsockname()[0])):
@@ -232,7 +232,7 @@ async def _pass_on(gateway: Gateway, sync: ControllerSync) -> None:
     while True:
         await gateway.router.drained.wait()
         gateway.router.drained.clear()
-        sync.hurry()
+        sync.report_now()
 
 
 def _must_not_end(task: asyncio.Task[Any]) -> None:

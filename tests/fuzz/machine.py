@@ -241,7 +241,7 @@ class Machine:
             case 4:
                 self.gateway.router.adopt(RouteTable(settled=True))
             case 5:
-                self.gateway.router.refuse_late(self.gateway.now() + 1000)
+                self.gateway.router.refuse_overdue(self.gateway.now() + 1000)
 
     async def _play(self, client: Wire) -> None:
         order = int.from_bytes(self.schedule[5:8], "big")

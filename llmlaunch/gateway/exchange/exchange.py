@@ -107,7 +107,7 @@ class Exchange:
         self._pool_is_stale = False
         """A pooled connection turned out dead: the next ones are new."""
         self._last_piece: bytes | None = None
-        """The end of the answer when :meth:`heard` looked last."""
+        """The end of the answer when :meth:`made_progress` looked last."""
         self._asks_for_stream: bool | None = None
         """None: nobody has looked yet."""
 
@@ -121,7 +121,7 @@ class Exchange:
     def start(self) -> None:
         self._proceed(self._context.router.choose(self._routed))
 
-    def wait_is_over(self) -> None:
+    def choose_again(self) -> None:
         """There may be a replica for it now."""
         self._proceed(self._context.router.choose(self._routed))
 
@@ -207,20 +207,20 @@ class Exchange:
                 self._client.write(data)
         elif data:
             self._first_byte()
-            self._client.write(relay.begin + data)
+            self._client.write(relay.client_head + data)
             if relay.passes_chunks and self._connection is not None:
-                self._connection.pass_chunks(relay.note, self._client.transport.write)
+                self._connection.pass_chunks(relay.observer, self._client.transport.write)
 
     def answer_ended(self) -> None:
         relay = self._relay
-        if relay.ends_with_connection and relay.is_cut():
+        if relay.ends_with_connection and relay.is_truncated():
             self.answer_broke("its connection closed", FailureKind.RESET, began=True)
             return
         context, status = self._context, relay.head.status
         if self._routed.suspect_key:
             context.router.answered(self._routed, status)
         self._connection = None
-        data = b"" if self.phase is _STREAMING else relay.begin
+        data = b"" if self.phase is _STREAMING else relay.client_head
         if relay.rewrites:
             data += relay.end(context.stopping)
         if self.phase is not _STREAMING:
@@ -228,7 +228,7 @@ class Exchange:
         if data:
             self._client.write(data)
         self._end(status)
-        self._client.finished(relay.keep)
+        self._client.finished(relay.keep_alive)
 
     def answer_broke(self, why: str, kind: FailureKind, began: bool) -> None:
         context, routed, connection = self._context, self._routed, self._connection
@@ -253,7 +253,7 @@ class Exchange:
         context, request, routed = self._context, self._request, self._routed
         self.phase = _STREAMING
         if routed.suspect_key:
-            context.router.trials.suspects.speaks(routed.suspect_key)
+            context.router.trials.suspects.answer_began(routed.suspect_key)
         self.first_byte_s = context.now() - request.received
         context.metrics.first_byte(request.endpoint.label, routed.model, self.first_byte_s)
 
@@ -271,17 +271,17 @@ class Exchange:
     def _interrupted(self, why: str, kind: FailureKind) -> None:
         self._note_failure(kind)
         self._context.router.release(self._routed)
-        self._tell_interruption(why)
+        self._send_interruption(why)
 
-    def _tell_interruption(self, why: str) -> None:
+    def _send_interruption(self, why: str) -> None:
         """The answer cannot go on. A stream gets an error event; anything else is cut so that it can be seen."""
         relay = self._relay
         self._end(relay.head.status)
-        told = relay.interruption(why)
-        if told is None:
+        event = relay.interruption(why)
+        if event is None:
             self._client.cut(hard=not relay.framed)
             return
-        self._client.write(told)
+        self._client.write(event)
         self._client.finished(keep=False)
 
     def refused(self, reply: Reply) -> None:
@@ -301,7 +301,7 @@ class Exchange:
         started = self.started
         self._withdraw()
         if started:
-            self._tell_interruption("the gateway is shutting down")
+            self._send_interruption("the gateway is shutting down")
         else:
             self.refused(errors.stopping())
 
@@ -331,7 +331,7 @@ class Exchange:
         """Where it is sent at the replica."""
         return self._request.endpoint.upstream
 
-    def heard(self) -> bool:
+    def made_progress(self) -> bool:
         """Whether anything came since this was asked last, or could have come and was not read."""
         last = self._relay.tail[-1] if self.phase in ANSWERING and self._relay.tail else None
         came = last is not self._last_piece
@@ -345,7 +345,7 @@ class Exchange:
         size = 0 if began else len(self._request.body)
         return AwaitedResponse(self._routed.sent_at, size, self._asks_for_stream or began)
 
-    def silenced(self, seconds: float) -> None:
+    def gave_up_replica(self, seconds: float) -> None:
         """The replica has said nothing for ``seconds``, and is taken for broken."""
         self._drop_connection()
         why = f"it said nothing for {seconds:.0f} s"
@@ -389,7 +389,7 @@ class Exchange:
                 context.now() - request.received,
                 self._client.peer,
                 model,
-                model if attempts else router.known(model),
+                model if attempts else router.known_name(model),
                 routed.replica.key if attempts else "",
                 attempts,
                 self.first_byte_s,

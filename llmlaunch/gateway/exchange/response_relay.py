@@ -18,8 +18,8 @@ class ResponseRelay:
     """One answer. Whatever it returns is to be written to the client."""
 
     __slots__ = (
-        "_cors_fields", "_framing", "_meter", "_request", "_rewriter", "_wants_chunks", "begin", "decodes",
-        "ends_with_connection", "framed", "head", "keep", "rewrites", "tail",
+        "_cors_fields", "_framing", "_meter", "_request", "_rewriter", "_wants_chunks", "client_head", "decodes",
+        "ends_with_connection", "framed", "head", "keep_alive", "rewrites", "tail",
     )  # fmt: skip
 
     def __init__(
@@ -49,17 +49,17 @@ class ResponseRelay:
         """The client gets the answer in chunks."""
         self.framed = sized or chunked
         """The client can tell by its chunks, or by its length, whether it is whole."""
-        self.keep = request.keep_alive and self.framed and not stopping
+        self.keep_alive = request.keep_alive and self.framed and not stopping
         """The client's connection can take another request afterwards."""
-        self.begin = b""
+        self.client_head = b""
         """The head for the client, to be written with the first content."""
         if rewriter is None or rewriter.streams:
-            self.begin = self._client_head(head.length if sized else None, chunked)
+            self.client_head = self._make_head(head.length if sized else None, chunked)
 
     @property
-    def note(self) -> Callable[[bytes], None]:
+    def observer(self) -> Callable[[bytes], None]:
         """Keeps what may tell how many tokens the answer took, where bytes do not come through :meth:`feed`."""
-        return self.tail.append if self._meter is None else self._note
+        return self.tail.append if self._meter is None else self._observe
 
     @property
     def passes_chunks(self) -> bool:
@@ -89,13 +89,13 @@ class ResponseRelay:
             return b""
         data = rewriter.end()
         if not rewriter.streams:
-            self.keep = self._request.keep_alive and not stopping
-            return self._client_head(len(data), chunked=False) + data
+            self.keep_alive = self._request.keep_alive and not stopping
+            return self._make_head(len(data), chunked=False) + data
         if not self._request.http11:
             return data
         return (b"%x\r\n%b\r\n" % (len(data), data) if data else b"") + b"0\r\n\r\n"
 
-    def is_cut(self) -> bool:
+    def is_truncated(self) -> bool:
         """Whether the answer, which ended with its connection, is not whole."""
         return not is_whole(self.head.get(b"content-type"), b"".join(self.tail))
 
@@ -109,13 +109,13 @@ class ResponseRelay:
         event = b"\n\n" + errors.stream_error(f"The answer was interrupted: {why}.")
         return filler + b"%x\r\n%b\r\n" % (len(event), event) if self._wants_chunks else event
 
-    def _note(self, data: bytes) -> None:
+    def _observe(self, data: bytes) -> None:
         self.tail.append(data)
         if self._meter is not None:
             self._meter.feed(data)
 
-    def _client_head(self, length: int | None, chunked: bool) -> bytes:
-        framing = b"" if self.keep else b"connection: close\r\n"
+    def _make_head(self, length: int | None, chunked: bool) -> bytes:
+        framing = b"" if self.keep_alive else b"connection: close\r\n"
         head, request = self.head, self._request
         if chunked:
             framing += b"transfer-encoding: chunked\r\n"

@@ -11,7 +11,7 @@ from llmlaunch.gateway.failures import FailureKind
 from llmlaunch.gateway.http1 import headers
 from llmlaunch.gateway.http1.framing import BodyFraming, ResponseHead
 from llmlaunch.gateway.http1.upstream import UpstreamConnection
-from llmlaunch.gateway.routing.health.silence_watch import QUESTIONS, SilenceWatch
+from llmlaunch.gateway.routing.health.silence_watch import PROBE_BODIES, SilenceWatch
 from llmlaunch.gateway.routing.route_table import RoutedReplica
 
 
@@ -47,7 +47,7 @@ class SilenceProbe:
         except OSError:
             self._watch.unanswered(replica, self)
             return
-        body = json.dumps({"model": replica.engine_model or self._model} | QUESTIONS[self._path]).encode()
+        body = json.dumps({"model": replica.engine_model or self._model} | PROBE_BODIES[self._path]).encode()
         lines = b"content-type: application/json\r\n"
         path, identity = replica.prefix + self._path, self._new_identity()
         head = headers.to_worker(b"POST", path, connection.lines, lines, identity, len(body))

@@ -112,7 +112,7 @@ class AccessLog:
         self._handed = 0
         """Bytes handed to the writer so far."""
         self._lost = 0
-        self._writer = _Writer(descriptor)
+        self._writer = _WriterThread(descriptor)
 
     def add(self, text: str) -> None:
         if not self._lines:
@@ -149,7 +149,7 @@ class AccessLog:
         self._writer.end(seconds)
 
 
-class _Writer:
+class _WriterThread:
     """The thread, which begins with the first lines: a process that forks before has none."""
 
     def __init__(self, descriptor: int) -> None:

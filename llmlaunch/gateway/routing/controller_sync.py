@@ -20,7 +20,7 @@ from llmlaunch.errors import UsageError
 from llmlaunch.gateway.routing import route_table
 from llmlaunch.gateway.routing.route_table import RouteTable
 from llmlaunch.gateway.routing.router import Router
-from llmlaunch.gateway.routing.saved_table import AGAIN_S, SavedTable
+from llmlaunch.gateway.routing.saved_table import REWRITE_S, SavedTable
 
 log = logging.getLogger(__name__)
 
@@ -32,14 +32,14 @@ ANSWER_LIMIT = 64 << 20
 RETRY_FIRST_S, RETRY_MOST_S = 0.2, 2.0
 RETRY_EARLY_S = 0.25
 """At most, until the first table came: requests may wait for it."""
-KEEP_S = 0.5
+SAVE_CHECK_S = 0.5
 """Between two looks whether there is a table to write down."""
 REPORT_S = 1.0
 POLL_AT_LEAST_S = 0.2
 """Between two answers without news, from a controller that does not hold them."""
 
 
-class ControllerRefused(Exception):
+class ControllerStatusError(Exception):
     """The controller answered, and said no."""
 
 
@@ -71,78 +71,82 @@ class ControllerSync:
         self._url = url
         self._host, self._port = controller_address(url)
         self._token = token
-        self._told = ""
-        self._report_now = asyncio.Event()
+        self._logged = ""
+        self._report_asked = asyncio.Event()
 
-    def hurry(self) -> None:
+    def report_now(self) -> None:
         """Report now: somebody waits for these counts."""
-        self._report_now.set()
+        self._report_asked.set()
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follow())
             group.create_task(self._report())
             if self._saved is not None:
-                group.create_task(self._keep(self._saved))
+                group.create_task(self._save_changes(self._saved))
 
-    async def _keep(self, saved: SavedTable) -> None:
+    async def _save_changes(self, saved: SavedTable) -> None:
         """Write down what the controller told, when it changes and again while it holds."""
-        kept, kept_at = RouteTable(), 0.0
+        written, saved_at = RouteTable(), 0.0
         while True:
             table, now = self._router.table, time.monotonic()
-            due = table is not kept or now - kept_at > AGAIN_S
-            if due and self._router.heard:
-                kept, kept_at = table, now
+            due = table is not written or now - saved_at > REWRITE_S
+            if due and self._router.controller_answered:
+                written, saved_at = table, now
                 # A disk that hangs holds up this task and no request.
                 await asyncio.to_thread(saved.save, table, self._router.processes)
-            await asyncio.sleep(KEEP_S)
+            await asyncio.sleep(SAVE_CHECK_S)
 
     async def _follow(self) -> None:
         failures = 0
         while True:
             began = time.monotonic()
             try:
-                news = await self._routes(wait_s=0.0 if failures or not self._router.heard else WAIT_S)
-            except (http_client.HttpError, ValueError, ControllerRefused) as error:
+                changed = await self._routes(
+                    wait_s=0.0 if failures or not self._router.controller_answered else WAIT_S
+                )
+            except (http_client.HttpError, ValueError, ControllerStatusError) as error:
                 failures += 1
-                self._tell(f"the controller at {self._url} cannot be used: {error or type(error).__name__}")
+                self._log_change(
+                    f"the controller at {self._url} cannot be used: {error or type(error).__name__}"
+                )
                 self._router.controller_up = False
-                most = RETRY_MOST_S if self._router.heard else RETRY_EARLY_S
+                most = RETRY_MOST_S if self._router.controller_answered else RETRY_EARLY_S
                 pause = backoff.delay(failures, RETRY_FIRST_S, most)
                 await asyncio.sleep(backoff.equal_jitter(pause, random.random()))
                 continue
-            first, failures = failures > 0 or not self._told, 0
-            self._tell("")
+            first, failures = failures > 0 or not self._logged, 0
+            self._log_change("")
             if first:
                 log.info("following the controller at %s", self._url)
-            if not news and time.monotonic() - began < POLL_AT_LEAST_S:
+            if not changed and time.monotonic() - began < POLL_AT_LEAST_S:
                 await asyncio.sleep(POLL_AT_LEAST_S)
 
     async def _routes(self, wait_s: float) -> bool:
         """Ask once; return whether something changed."""
         table = self._router.table
         path = f"/routes?since={table.rev}&epoch={quote(table.epoch)}&wait={wait_s:g}"
-        new, complaints = route_table.parse(
+        new, problems = route_table.parse(
             await self._call("GET", path, None, wait_s + ANSWER_S), self._router.processes
         )
-        for complaint in complaints:
-            log.warning("%s", complaint)
+        for problem in problems:
+            log.warning("%s", problem)
         self._router.controller_up = True
-        news = (new.epoch, new.rev, new.settled) != (table.epoch, table.rev, table.settled)
-        if news or not self._router.heard:
+        changed = (new.epoch, new.rev, new.settled) != (table.epoch, table.rev, table.settled)
+        if changed or not self._router.controller_answered:
             self._router.adopt(route_table.merge(table, new))
-        return news or wait_s == 0
+        return changed or wait_s == 0
 
     async def _report(self) -> None:
         sent: dict[str, int] = {}
         sent_at = 0.0
         while True:
             try:
-                await asyncio.wait_for(self._report_now.wait(), REPORT_S)
+                await asyncio.wait_for(self._report_asked.wait(), REPORT_S)
             except TimeoutError:
                 pass
-            asked = self._report_now.is_set()
-            self._report_now.clear()
+            asked = self._report_asked.is_set()
+            self._report_asked.clear()
             counts = self._router.in_flight()
             now = time.monotonic()
             if not asked and counts == sent and not (counts and now - sent_at > REPORT_AGAIN_S):
@@ -150,7 +154,7 @@ class ControllerSync:
             try:
                 report = {"gateway": self._identity, "in_flight": counts}
                 await self._call("POST", "/gateway_report", report, ANSWER_S)
-            except (http_client.HttpError, ControllerRefused) as error:
+            except (http_client.HttpError, ControllerStatusError) as error:
                 log.debug("report not delivered: %s", error)
             else:
                 sent, sent_at = counts, now
@@ -171,12 +175,12 @@ class ControllerSync:
             return value
         detail = value.get("error") if isinstance(value, dict) else None
         reason = detail.get("message") if isinstance(detail, dict) else ""
-        raise ControllerRefused(
+        raise ControllerStatusError(
             f"it refused {path.partition('?')[0]} with status {answer.status}{f': {reason}' * bool(reason)}"
         )
 
-    def _tell(self, trouble: str) -> None:
+    def _log_change(self, trouble: str) -> None:
         """Once per change: a controller that is away for an hour is one line."""
-        if trouble and trouble != self._told:
+        if trouble and trouble != self._logged:
             log.warning("%s; serving continues with the routes known so far", trouble)
-        self._told = trouble or "well"
+        self._logged = trouble or "well"

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class QueueTicket(Generic[T]):
+class QueueEntry(Generic[T]):
     """One request that waits."""
 
     item: T
@@ -37,9 +37,9 @@ _by_number = attrgetter("number")
 
 @dataclass(slots=True)
 class RequestQueue(Generic[T]):
-    _queues: dict[str, dict[str, OrderedDict[int, QueueTicket[T]]]] = field(default_factory=dict)
+    _queues: dict[str, dict[str, OrderedDict[int, QueueEntry[T]]]] = field(default_factory=dict)
     """By model, by key."""
-    _called: dict[str, int] = field(default_factory=dict)
+    _last_served: dict[str, int] = field(default_factory=dict)
     """Key → the turn in which it was called last. As many as there are keys in the keys file."""
     _next: int = 0
     _turn: int = 0
@@ -58,18 +58,18 @@ class RequestQueue(Generic[T]):
     def waiting(self, name: str) -> int:
         return sum(map(len, self._queues.get(name, {}).values()))
 
-    def enter(
+    def add(
         self, item: T, name: str, deadline: float, bound: int, key: str = "", priority: int = 0
-    ) -> QueueTicket[T] | None:
-        """A ticket, or None when ``bound`` requests wait for ``name`` already."""
+    ) -> QueueEntry[T] | None:
+        """The new entry; None when ``bound`` requests wait for ``name`` already."""
         if self.waiting(name) >= bound:
             return None
         self._next += 1
-        ticket = QueueTicket(item, name, key, deadline, self._next, priority)
-        self._queues.setdefault(name, {}).setdefault(key, OrderedDict())[ticket.number] = ticket
-        return ticket
+        entry = QueueEntry(item, name, key, deadline, self._next, priority)
+        self._queues.setdefault(name, {}).setdefault(key, OrderedDict())[entry.number] = entry
+        return entry
 
-    def crowding(self, name: str, key: str) -> QueueTicket[T] | None:
+    def evictable(self, name: str, key: str) -> QueueEntry[T] | None:
         """Whose place a newcomer with ``key`` may take: the newest of the key with most requests for ``name``.
 
         None when ``key`` would then have as many as that one, or more.
@@ -82,52 +82,52 @@ class RequestQueue(Generic[T]):
             return None
         return next(reversed(largest.values()))
 
-    def leave(self, ticket: QueueTicket[T]) -> None:
+    def remove(self, entry: QueueEntry[T]) -> None:
         """Give the place back. Twice does no harm."""
-        queues = self._queues.get(ticket.name, {})
-        queue = queues.get(ticket.key)
+        queues = self._queues.get(entry.name, {})
+        queue = queues.get(entry.key)
         if queue is None:
             return
-        queue.pop(ticket.number, None)
+        queue.pop(entry.number, None)
         if not queue:
-            del queues[ticket.key]
+            del queues[entry.key]
             if not queues:
-                del self._queues[ticket.name]
+                del self._queues[entry.name]
 
-    def holds(self, ticket: QueueTicket[T]) -> bool:
-        return ticket.number in self._queues.get(ticket.name, {}).get(ticket.key, ())
+    def holds(self, entry: QueueEntry[T]) -> bool:
+        return entry.number in self._queues.get(entry.name, {}).get(entry.key, ())
 
-    def called(self, ticket: QueueTicket[T]) -> None:
+    def mark_served(self, entry: QueueEntry[T]) -> None:
         """It is this one's turn: its key comes last the next time."""
         self._turn += 1
-        self._called[ticket.key] = self._turn
+        self._last_served[entry.key] = self._turn
 
-    def in_line(self, names: Iterable[str]) -> Iterator[QueueTicket[T]]:
+    def in_order(self, names: Iterable[str]) -> Iterator[QueueEntry[T]]:
         """Who waits for one of ``names`` now, in the order to call them; they keep their places.
 
         Those who leave or come while this goes on make no difference to it.
         """
-        found: dict[str, list[list[QueueTicket[T]]]] = {}
+        found: dict[str, list[list[QueueEntry[T]]]] = {}
         for name in names:
             for key, queue in self._queues.get(name, {}).items():
                 found.setdefault(key, []).append(list(queue.values()))
         lines = [list(heapq.merge(*queues, key=_by_number)) for queues in found.values()]
-        lines.sort(key=lambda line: (line[0].priority, self._called.get(line[0].key, 0), line[0].number))
+        lines.sort(key=lambda line: (line[0].priority, self._last_served.get(line[0].key, 0), line[0].number))
         return _turn_by_turn(lines)
 
-    def late(self, now: float) -> list[QueueTicket[T]]:
+    def overdue(self, now: float) -> list[QueueEntry[T]]:
         """Everybody whose deadline is over, longest wait first; they keep their places."""
         found = [
-            ticket
+            entry
             for queues in self._queues.values()
             for queue in queues.values()
-            for ticket in queue.values()
-            if ticket.deadline <= now
+            for entry in queue.values()
+            if entry.deadline <= now
         ]
         return sorted(found, key=_by_number)
 
 
-def _turn_by_turn(lines: list[list[QueueTicket[T]]]) -> Iterator[QueueTicket[T]]:
+def _turn_by_turn(lines: list[list[QueueEntry[T]]]) -> Iterator[QueueEntry[T]]:
     """One of each line, again and again; lines of equal priority stand together."""
     at = 0
     while at < len(lines):

@@ -122,13 +122,13 @@ def parse(answer: object, processes: int = 1) -> tuple[RouteTable, list[str]]:
         raise ValueError(f"expected an object, got {type(answer).__name__}")
     dispatch = dispatch_method(_field(answer, "dispatch", str))
     replicas: dict[str, RoutedReplica] = {}
-    complaints: list[str] = []
+    problems: list[str] = []
     for row in _field(answer, "replicas", list):
         try:
             replica = _replica(row, processes)
         except ValueError as error:
             name = row.get("worker_name") if isinstance(row, dict) else row
-            complaints.append(f"replica {name!r} is left out: {error}")
+            problems.append(f"replica {name!r} is left out: {error}")
         else:
             replicas[replica.key] = replica
     table = RouteTable(
@@ -139,7 +139,7 @@ def parse(answer: object, processes: int = 1) -> tuple[RouteTable, list[str]]:
         replicas=replicas,
         expected=frozenset(_strings(_field(answer, "expected", list), "expected")),
     )
-    return table, complaints
+    return table, problems
 
 
 def _replica(row: object, processes: int) -> RoutedReplica:

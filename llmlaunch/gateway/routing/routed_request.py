@@ -7,14 +7,14 @@ from typing import Protocol
 from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.request import ClientRequest
 from llmlaunch.gateway.routing.health.replica_health import ReplicaHealth
-from llmlaunch.gateway.routing.request_queue import QueueTicket
+from llmlaunch.gateway.routing.request_queue import QueueEntry
 from llmlaunch.gateway.routing.route_table import RoutedReplica
 
 
 class Waiter(Protocol):
     """Whom the router tells that a wait is over."""
 
-    def wait_is_over(self) -> None:
+    def choose_again(self) -> None:
         """Ask :meth:`Router.choose` again."""
         ...
 
@@ -27,8 +27,8 @@ class RoutedRequest:
     """Written by the router alone."""
 
     __slots__ = (
-        "attempts", "deferred_since", "health", "holds_slot", "is_probe", "model", "replica", "request", "sent_at",
-        "suspect_key", "ticket", "tried", "waiter",
+        "attempts", "deferred_since", "health", "holds_slot", "is_probe", "model", "queue_entry", "replica",
+        "request", "sent_at", "suspect_key", "tried", "waiter",
     )  # fmt: skip
 
     def __init__(self, request: ClientRequest, model: str, waiter: Waiter) -> None:
@@ -53,5 +53,5 @@ class RoutedRequest:
         """What a suspect is remembered by; empty: it is none."""
         self.deferred_since: float | None = None
         """When a suspect began to wait for its turn."""
-        self.ticket: QueueTicket[RoutedRequest] | None = None
+        self.queue_entry: QueueEntry[RoutedRequest] | None = None
         """Its place in the queue."""

@@ -61,7 +61,7 @@ class Router:
         self._on_retry = on_retry
         self._on_routes = on_routes
         self.table = RouteTable()
-        self.heard = False
+        self.controller_answered = False
         """The controller has answered once."""
         self.controller_up = False
         self.health_of: dict[str, ReplicaHealth] = {}
@@ -83,9 +83,9 @@ class Router:
         self.retries.request()
         trials = self.trials
         if trials.ledger is not None and trials.ledger.has_news:
-            trials.hear(self.table)
+            trials.read_ledger(self.table)
         if trials.suspects.sizes:
-            routed.suspect_key = trials.suspects.recall(request.body)
+            routed.suspect_key = trials.suspects.key_if_suspected(request.body)
         return routed
 
     def choose(self, routed: RoutedRequest, why: str = "") -> RoutedReplica | Reply | None:
@@ -96,11 +96,11 @@ class Router:
         model = routed.model
         replicas = self.table.serving.get(model, ())
         if routed.request.holder:
-            replicas = self._able(routed)
+            replicas = self._candidates(routed)
         if not replicas:
             if routed.request.holder:
                 why = "the replica that holds the response is gone"
-            return errors.no_answer(model, why) if why else self.absent(model)
+            return errors.no_answer(model, why) if why else self.not_served(model)
         routed.sent_at = now = self._now()
         tried = routed.tried
         if routed.suspect_key:
@@ -131,12 +131,12 @@ class Router:
     def has_alternative(self, routed: RoutedRequest) -> bool:
         """Whether a try after the present one has a replica to go to."""
         tried = (*routed.tried, routed.replica.key) if routed.holds_slot else routed.tried
-        return routed.attempts < ATTEMPTS and any(r.key not in tried for r in self._able(routed))
+        return routed.attempts < ATTEMPTS and any(r.key not in tried for r in self._candidates(routed))
 
     def began(self, routed: RoutedRequest, status: int) -> None:
         """An answer with ``status`` began."""
         health = routed.health
-        health.spoke += 1
+        health.answers_begun += 1
         if status in _OWN_FAULTS:
             health.erred(self._now())
         elif health.failures or health.errors:
@@ -149,7 +149,7 @@ class Router:
 
     def failed(self, routed: RoutedRequest, kind: FailureKind) -> None:
         """The replica failed it: what that says of the one and of the other."""
-        if kind.is_against_health:
+        if kind.counts_against_health:
             routed.health.failed(self._now())
         if kind.is_death and routed.request.body:
             self.trials.died(routed, self.table)
@@ -160,7 +160,7 @@ class Router:
         serving = tuple(r.key for r in self.table.serving.get(model, ()))
         routed.tried = tried_after(routed.tried, replica.key, serving)
         self.release(routed)
-        refused_s = self.trials.refused_s(routed)
+        refused_s = self.trials.refused_for_s(routed)
         alternative = self.has_alternative(routed)
         step = after_failure(refused_s=refused_s, attempts=routed.attempts, has_alternative=alternative)
         if step is NextStep.REFUSE_CULPRIT:
@@ -181,21 +181,21 @@ class Router:
         replica = routed.replica
         routed.health.in_flight -= 1
         if routed.suspect_key:
-            self.trials.suspects.ends(routed.suspect_key, replica.key)
+            self.trials.suspects.trial_ended(routed.suspect_key, replica.key)
         if routed.is_probe:
             routed.is_probe = routed.health.probing = False
         if replica.key in self._draining and not routed.health.in_flight:
             self.drained.set()
         if self.queue:
-            self._call(replica.names)
+            self._serve_queue(replica.names)
 
     def withdraw(self, routed: RoutedRequest) -> None:
         """It waits for nothing any more. Its slot is kept until :meth:`release`."""
         self._leave_queue(routed)
         if routed.deferred_since is not None:
-            self.trials.let_go(routed)
+            self.trials.stop_waiting(routed)
 
-    def _able(self, routed: RoutedRequest) -> tuple[RoutedReplica, ...]:
+    def _candidates(self, routed: RoutedRequest) -> tuple[RoutedReplica, ...]:
         """The replicas that take requests for its model and can answer it."""
         replicas = self.table.serving.get(routed.model, ())
         holder = routed.request.holder
@@ -217,42 +217,42 @@ class Router:
         queue, model, api_key = self.queue, routed.model, routed.request.api_key
         bound = places_to_wait(replicas, self.processes)
         if queue.waiting(model) >= bound:
-            crowding = queue.crowding(model, api_key.name)
-            if crowding is not None:  # another key has most of the places, and this one needs one
-                self._leave_queue(crowding.item)
-                crowding.item.waiter.refused(errors.crowded_out(model))
+            evicted = queue.evictable(model, api_key.name)
+            if evicted is not None:  # another key has most of the places, and this one needs one
+                self._leave_queue(evicted.item)
+                evicted.item.waiter.refused(errors.crowded_out(model))
         deadline = now + QUEUE_TIMEOUT_S
-        routed.ticket = queue.enter(routed, model, deadline, bound, api_key.name, api_key.limits.priority)
-        return None if routed.ticket is not None else errors.too_many(model, queue.waiting(model))
+        routed.queue_entry = queue.add(routed, model, deadline, bound, api_key.name, api_key.limits.priority)
+        return None if routed.queue_entry is not None else errors.too_many(model, queue.waiting(model))
 
     def _leave_queue(self, routed: RoutedRequest) -> None:
-        if routed.ticket is not None:
-            self.queue.leave(routed.ticket)
-            routed.ticket = None
+        if routed.queue_entry is not None:
+            self.queue.remove(routed.queue_entry)
+            routed.queue_entry = None
 
-    def call_waiting(self) -> None:
+    def serve_waiting(self) -> None:
         """Slots may be free: a replica came, or its rest is over."""
         for name in self.queue.names:
-            self._call((name,))
+            self._serve_queue((name,))
 
-    def _call(self, names: tuple[str, ...]) -> None:
-        for ticket in self.queue.in_line(names):
-            routed = ticket.item
-            replicas = self._able(routed)
+    def _serve_queue(self, names: tuple[str, ...]) -> None:
+        for entry in self.queue.in_order(names):
+            routed = entry.item
+            replicas = self._candidates(routed)
             if replicas and is_full(replicas, self.health_of, routed.tried, self._now()):
                 if not routed.tried and not routed.request.holder:
                     return
                 continue  # what is free has failed this one already; the next in line may take it
-            if self.queue.holds(ticket):
-                self.queue.called(ticket)
+            if self.queue.holds(entry):
+                self.queue.mark_served(entry)
                 self._leave_queue(routed)
-                routed.waiter.wait_is_over()
+                routed.waiter.choose_again()
 
-    def refuse_late(self, now: float) -> None:
+    def refuse_overdue(self, now: float) -> None:
         """Refuse whoever has waited for QUEUE_TIMEOUT_S."""
-        for ticket in self.queue.late(now):
-            self._leave_queue(ticket.item)
-            ticket.item.waiter.refused(errors.waited_too_long(ticket.name, QUEUE_TIMEOUT_S))
+        for entry in self.queue.overdue(now):
+            self._leave_queue(entry.item)
+            entry.item.waiter.refused(errors.waited_too_long(entry.name, QUEUE_TIMEOUT_S))
 
     # -- routes
 
@@ -267,8 +267,8 @@ class Router:
             if replica.key not in before.replicas:
                 joins = any(name in before.serving for name in replica.names)
                 health.joined(now if joins else None)
-        self.trials.replaced(table)
-        self.heard = True
+        self.trials.routes_changed(table)
+        self.controller_answered = True
         gone = [k for k, health in self.health_of.items() if not health.in_flight and k not in table.replicas]
         for key in gone:
             del self.health_of[key]
@@ -279,26 +279,26 @@ class Router:
         if draining - self._draining:
             self.drained.set()
         self._draining = draining
-        self.call_waiting()
+        self.serve_waiting()
         self._on_routes()
 
-    def recall(self, table: RouteTable) -> None:
+    def adopt_saved(self, table: RouteTable) -> None:
         """Use ``table``, which an earlier gateway left, until the controller answers."""
         self.adopt(table)
-        self.heard = False
+        self.controller_answered = False
 
-    def absent(self, name: str) -> Reply:
+    def not_served(self, name: str) -> Reply:
         """Why nobody serves ``name`` now."""
         table = self.table
         if name in table.expected or any(name in r.names for r in table.replicas.values()):
             return errors.model_not_ready(name)
-        if not self.heard:
+        if not self.controller_answered:
             return errors.not_started()
         if not table.settled and not table.expected:
             return errors.model_not_ready(name)
         return errors.unknown_model(name)
 
-    def known(self, name: str) -> str:
+    def known_name(self, name: str) -> str:
         """``name`` when it is one of ours, else empty: metrics hold no others."""
         return name if name in self.table.serving or name in self.table.expected else ""
 
@@ -315,5 +315,5 @@ class Router:
 
     def sweep(self, now: float) -> None:
         """About once a second: whoever waits too long, and whose turn may have come."""
-        self.refuse_late(now)
-        self.call_waiting()
+        self.refuse_overdue(now)
+        self.serve_waiting()

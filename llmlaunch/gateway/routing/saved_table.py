@@ -24,9 +24,9 @@ from llmlaunch.paths import DeploymentPaths
 
 log = logging.getLogger(__name__)
 
-FRESH_S = 600.0
+AGE_MOST_S = 600.0
 """A table that was written longer ago is not used."""
-AGAIN_S = 60.0
+REWRITE_S = 60.0
 """A table that still holds is written again, so that its age says how long no gateway has been there."""
 _VERSION = 1
 
@@ -53,10 +53,10 @@ def of_deployment(env: Mapping[str, str], controller: str) -> SavedTable | None:
 class SavedTable:
     """One file. Nothing here raises: without it a gateway waits for its controller, as it always could."""
 
-    def __init__(self, path: Path, marks: TableOrigin) -> None:
+    def __init__(self, path: Path, origin: TableOrigin) -> None:
         self._path = path
-        self._marks = marks
-        self._told = False
+        self._origin = origin
+        self._warned = False
 
     def load(self, processes: int) -> RouteTable | None:
         """The table, indexed; None when there is none to be believed. ``processes`` share what a replica can do."""
@@ -74,26 +74,26 @@ class SavedTable:
     def save(self, table: RouteTable, processes: int) -> None:
         """Write the table down, whole or not at all."""
         data = {
-            "version": _VERSION, "deployment": self._marks.deployment, "run": self._marks.run,
-            "controller": self._marks.controller, "saved_at": time.time(), "routes": route_table.dump(table, processes),
+            "version": _VERSION, "deployment": self._origin.deployment, "run": self._origin.run,
+            "controller": self._origin.controller, "saved_at": time.time(), "routes": route_table.dump(table, processes),
         }  # fmt: skip
         try:
             files.write(self._path, json.dumps(data))
         except OSError as error:
-            if not self._told:
+            if not self._warned:
                 log.warning("cannot save the routes: %s: %s", self._path, error.strerror)
-            self._told = True
+            self._warned = True
         else:
-            self._told = False
+            self._warned = False
 
     def _check(self, data: Any) -> None:
         """Raises ValueError."""
         if not isinstance(data, dict) or data.get("version") != _VERSION:
             raise ValueError("another version wrote them")
-        if data.get("deployment") != self._marks.deployment or data.get("run") != self._marks.run:
+        if data.get("deployment") != self._origin.deployment or data.get("run") != self._origin.run:
             raise ValueError("they are from another run")
-        if data.get("controller") != self._marks.controller:
+        if data.get("controller") != self._origin.controller:
             raise ValueError("they are from another controller")
         at = data.get("saved_at")
-        if not isinstance(at, int | float) or isinstance(at, bool) or abs(time.time() - at) > FRESH_S:
+        if not isinstance(at, int | float) or isinstance(at, bool) or abs(time.time() - at) > AGE_MOST_S:
             raise ValueError("they are too old")

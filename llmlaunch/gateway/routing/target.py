@@ -12,25 +12,25 @@ _RESPONSES = b"/v1/responses"
 _CHECK, _RESPONSE = EndpointKind.CHECK, EndpointKind.RESPONSE  # every request is compared with both
 
 
-def target(asked: ClientRequest, table: RouteTable) -> str | None:
-    """The model whose replicas answer ``asked``; None when nobody has what it is about. Sets ``asked.holder``.
+def target(request: ClientRequest, table: RouteTable) -> str | None:
+    """The model whose replicas answer ``request``; None when nobody has what it is about. Sets ``request.holder``.
 
     Raises InvalidBody.
     """
-    found = asked.endpoint
+    found = request.endpoint
     if found.kind is _CHECK:
-        return model_of_prompts(asked.body)
+        return model_of_prompts(request.body)
     if found.kind is _RESPONSE:
-        return _of_response(asked, found.name, table)
-    name = found.name or model_of(asked.body)
+        return _of_response(request, found.name, table)
+    name = found.name or model_of(request.body)
     if found.upstream == _RESPONSES:
-        previous = previous_response(asked.body)
+        previous = previous_response(request.body)
         if previous:
-            asked.holder = giver(previous, (replica.key for replica in table.serving.get(name, ()))) or ""
+            request.holder = giver(previous, (replica.key for replica in table.serving.get(name, ()))) or ""
     return name
 
 
-def _of_response(asked: ClientRequest, response: str, table: RouteTable) -> str | None:
+def _of_response(request: ClientRequest, response: str, table: RouteTable) -> str | None:
     """A name, which the key may use, of the replica that gave ``response``.
 
     An id that does not tell who gave it comes from another engine. Then it can only be found where there is one.
@@ -41,5 +41,5 @@ def _of_response(asked: ClientRequest, response: str, table: RouteTable) -> str 
         key = next(iter(replicas))
     if key is None:
         return None
-    asked.holder = key
-    return next((name for name in replicas[key].names if asked.api_key.limits.allows(name)), None)
+    request.holder = key
+    return next((name for name in replicas[key].names if request.api_key.limits.allows(name)), None)

@@ -52,7 +52,7 @@ class ReplicaHealth:
     """Half open, and one request is on its way to see."""
     doubted: bool = False
     """It is silent, and may be frozen (``silence``)."""
-    spoke: int = 0
+    answers_begun: int = 0
     """Answers of it that have begun."""
     since: float | None = None
     """When it joined replicas that were there before (seconds); None: it is as old as they."""

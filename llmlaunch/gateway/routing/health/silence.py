@@ -43,7 +43,7 @@ AGAIN_S = 30.0
 
 class SilenceVerdict(Enum):
     FINE = auto()
-    ASK = auto()
+    PROBE = auto()
     """Ask it something small."""
     SILENT = auto()
     """It is broken: take away what it has."""
@@ -65,23 +65,23 @@ class ReplicaSilence:
     """What is known of one replica's silence."""
 
     heard_at: float = float("-inf")
-    asked_at: float | None = None
+    probed_at: float | None = None
     """When the question was sent that has no answer yet."""
     silent: bool = False
 
     @property
     def doubted(self) -> bool:
-        return self.silent or self.asked_at is not None
+        return self.silent or self.probed_at is not None
 
     def heard(self, now: float) -> None:
         """Something came."""
         self.heard_at = now
-        self.asked_at = None
+        self.probed_at = None
         self.silent = False
 
-    def lost(self) -> None:
+    def probe_lost(self) -> None:
         """The question is gone without an answer: another one may be asked."""
-        self.asked_at = None
+        self.probed_at = None
 
     def judge(
         self,
@@ -96,25 +96,25 @@ class ReplicaSilence:
         if self.silent:
             return self._while_silent(now)
         if not waiting:
-            self.asked_at = None
+            self.probed_at = None
             return SilenceVerdict.FINE
         since = max(self.heard_at, min(one.sent_at for one in waiting))
         limit = limit_s(waiting, replica, alone=alone, processes=processes)
-        if self.asked_at is None:
+        if self.probed_at is None:
             if now - since < DOUBT * limit:
                 return SilenceVerdict.FINE
-            self.asked_at = now
-            return SilenceVerdict.ASK
-        if now - since < limit or now - self.asked_at < DOUBT * limit:
+            self.probed_at = now
+            return SilenceVerdict.PROBE
+        if now - since < limit or now - self.probed_at < DOUBT * limit:
             return SilenceVerdict.FINE
-        self.silent, self.asked_at = True, now
+        self.silent, self.probed_at = True, now
         return SilenceVerdict.SILENT
 
     def _while_silent(self, now: float) -> SilenceVerdict:
-        if self.asked_at is not None and now - self.asked_at < AGAIN_S:
+        if self.probed_at is not None and now - self.probed_at < AGAIN_S:
             return SilenceVerdict.FINE
-        self.asked_at = now
-        return SilenceVerdict.ASK
+        self.probed_at = now
+        return SilenceVerdict.PROBE
 
 
 def limit_s(

@@ -15,7 +15,7 @@ from llmlaunch.gateway.routing.router import Router
 
 log = logging.getLogger(__name__)
 
-QUESTIONS: dict[bytes, dict[str, object]] = {
+PROBE_BODIES: dict[bytes, dict[str, object]] = {
     b"/v1/chat/completions": {"messages": [{"role": "user", "content": "1"}], "max_tokens": 1},
     b"/v1/completions": {"prompt": "1", "max_tokens": 1},
     b"/v1/responses": {"input": "1", "max_output_tokens": 16, "store": False},
@@ -44,13 +44,13 @@ class InFlight(Protocol):
         """Where it is sent at the replica."""
         ...
 
-    def heard(self) -> bool:
+    def made_progress(self) -> bool:
         """Whether anything came since this was asked last, or could have come and was not read."""
         ...
 
     def awaited(self) -> AwaitedResponse: ...
 
-    def silenced(self, seconds: float) -> None:
+    def gave_up_replica(self, seconds: float) -> None:
         """The replica has said nothing for ``seconds``, and is taken for broken."""
         ...
 
@@ -61,22 +61,22 @@ class Probe(Protocol):
     def drop(self) -> None: ...
 
 
-AskReplica = Callable[["SilenceWatch", RoutedReplica, bytes, str], Probe]
-"""Sends one of QUESTIONS to a replica, by path, for a model."""
+SendProbe = Callable[["SilenceWatch", RoutedReplica, bytes, str], Probe]
+"""Sends one of PROBE_BODIES to a replica, by path, for a model."""
 
 
 class SilenceWatch:
     """Over all replicas that have requests of this process, and those that are silent."""
 
-    def __init__(self, router: Router, now: Callable[[], float], ask: AskReplica) -> None:
+    def __init__(self, router: Router, now: Callable[[], float], send: SendProbe) -> None:
         self._router = router
         self._now = now
-        self._send = ask
+        self._send = send
         self._silences: dict[str, ReplicaSilence] = {}
         self._spoke: dict[str, int] = {}
         """Replica → answers that had begun at the last sweep."""
         self._probes: dict[str, Probe] = {}
-        self._asked: dict[str, tuple[bytes, str]] = {}
+        self._last_probes: dict[str, tuple[bytes, str]] = {}
         """Replica → path and model of the last question."""
 
     def sweep(self, requests: Sequence[InFlight], now: float) -> None:
@@ -86,11 +86,11 @@ class SilenceWatch:
             replica = request.replica
             if replica is not None:
                 held.setdefault(replica.key, []).append(request)
-                if request.heard():
+                if request.made_progress():
                     self._heard(replica.key, now)
         table = self._router.table
         for key, replica in table.replicas.items():
-            spoke = self._router.health(key).spoke
+            spoke = self._router.health(key).answers_begun
             if self._spoke.get(key, 0) != spoke:
                 self._spoke[key] = spoke
                 self._heard(key, now)
@@ -113,7 +113,7 @@ class SilenceWatch:
         """It got no answer, and will not get one."""
         if self._probes.get(replica.key) is probe:
             del self._probes[replica.key]
-            self._silences[replica.key].lost()
+            self._silences[replica.key].probe_lost()
 
     def _judge(self, replica: RoutedReplica, requests: list[InFlight], now: float) -> None:
         silence = self._silences.setdefault(replica.key, ReplicaSilence())
@@ -121,26 +121,26 @@ class SilenceWatch:
         alone = all(len(serving.get(name, ())) <= 1 for name in replica.names)
         awaited = [request.awaited() for request in requests]
         verdict = silence.judge(awaited, replica, now, alone=alone, processes=self._router.processes)
-        if verdict is SilenceVerdict.ASK:
-            self._ask(replica, requests)
+        if verdict is SilenceVerdict.PROBE:
+            self._probe(replica, requests)
         elif verdict is SilenceVerdict.SILENT:
             self._broken(replica, requests, now)
         if not (silence.doubted or requests):
             self._forget(replica.key)
         self._router.health(replica.key).doubted = silence.doubted
 
-    def _ask(self, replica: RoutedReplica, requests: Sequence[InFlight]) -> None:
-        askable = [request for request in requests if request.path in QUESTIONS]
+    def _probe(self, replica: RoutedReplica, requests: Sequence[InFlight]) -> None:
+        askable = [request for request in requests if request.path in PROBE_BODIES]
         if askable:
-            self._asked[replica.key] = askable[0].path, askable[0].model
-        path, model = self._asked.get(replica.key, (b"", ""))
+            self._last_probes[replica.key] = askable[0].path, askable[0].model
+        path, model = self._last_probes.get(replica.key, (b"", ""))
         old = self._probes.pop(replica.key, None)
         if old is not None:
             old.drop()
         if path:
             self._probes[replica.key] = self._send(self, replica, path, model)
         else:  # nothing it has can be asked for in little
-            self._silences[replica.key].lost()
+            self._silences[replica.key].probe_lost()
 
     def _broken(self, replica: RoutedReplica, requests: Sequence[InFlight], now: float) -> None:
         since = max(self._silences[replica.key].heard_at, min(r.awaited().sent_at for r in requests))
@@ -151,7 +151,7 @@ class SilenceWatch:
         )  # fmt: skip
         self._router.health(replica.key).doubted = True
         for request in requests:
-            request.silenced(now - since)
+            request.gave_up_replica(now - since)
 
     def _heard(self, key: str, now: float) -> None:
         silence = self._silences.get(key)
@@ -163,7 +163,7 @@ class SilenceWatch:
             health = self._router.health(key)
             health.answered()
             health.doubted = False
-            self._router.call_waiting()
+            self._router.serve_waiting()
         silence.heard(now)
         probe = self._probes.pop(key, None)
         if probe is not None:
@@ -171,7 +171,7 @@ class SilenceWatch:
 
     def _forget(self, key: str) -> None:
         self._silences.pop(key, None)
-        self._asked.pop(key, None)
+        self._last_probes.pop(key, None)
         probe = self._probes.pop(key, None)
         if probe is not None:
             probe.drop()

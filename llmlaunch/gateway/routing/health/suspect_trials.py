@@ -41,10 +41,10 @@ class SuspectTrials:
             return
         now, size = self._now(), len(request.body)
         if self.ledger is not None:
-            self.hear(table)
+            self.read_ledger(table)
             self.ledger.write(DeathRecord(key, size, number_of(replica.key), routed.sent_at, now))
-        self.suspects.saw(table.replicas)
-        seconds = self.suspects.broke(key, size, replica.key, routed.sent_at, now)
+        self.suspects.note_replicas(table.replicas)
+        seconds = self.suspects.record_death(key, size, replica.key, routed.sent_at, now)
         if seconds:
             log.warning(
                 "%s died or fell silent with request %s (%d bytes for %s), as another replica did before: "
@@ -52,29 +52,29 @@ class SuspectTrials:
                 replica.key, request.identity.decode(), size, ", ".join(replica.names), seconds,
             )  # fmt: skip
 
-    def hear(self, table: RouteTable) -> None:
+    def read_ledger(self, table: RouteTable) -> None:
         """Take over what the other processes met."""
         for record in () if self.ledger is None else self.ledger.read():
             if not record.replica:
-                self.suspects.answered(record.key)
+                self.suspects.clear(record.key)
             elif self._now() - record.at < SUSPECTED_S:
-                self.suspects.saw(table.replicas)
+                self.suspects.note_replicas(table.replicas)
                 replica = named(record.replica, table.replicas)
-                self.suspects.broke(record.key, record.size, replica, record.sent_at, record.at)
+                self.suspects.record_death(record.key, record.size, replica, record.sent_at, record.at)
 
     def answered(self, key: bytes) -> None:
         """Whoever is remembered by ``key`` got a whole answer."""
-        if self.suspects.answered(key) and self.ledger is not None:
+        if self.suspects.clear(key) and self.ledger is not None:
             self.ledger.write(DeathRecord(key, 0, 0, 0.0, self._now()))
 
-    def replaced(self, table: RouteTable) -> None:
+    def routes_changed(self, table: RouteTable) -> None:
         """There is a new ``table``, perhaps of other replicas altogether."""
         if self.suspects:
-            self.suspects.replaced(table.replicas)
+            self.suspects.replicas_changed(table.replicas)
 
-    def refused_s(self, routed: RoutedRequest) -> float:
+    def refused_for_s(self, routed: RoutedRequest) -> float:
         """For how many seconds it is refused; 0: it is not."""
-        return self.suspects.refusal(routed.suspect_key, self._now()) if routed.suspect_key else 0.0
+        return self.suspects.refused_for_s(routed.suspect_key, self._now()) if routed.suspect_key else 0.0
 
     def expire(self, now: float) -> None:
         """Forget what is old."""
@@ -86,7 +86,7 @@ class SuspectTrials:
     def avoided(self, routed: RoutedRequest, now: float) -> frozenset[str] | Reply | None:
         """The replicas that this suspect may not be sent to now, or why it is refused. None: it waits for its turn."""
         suspects, key = self.suspects, routed.suspect_key
-        seconds = suspects.refusal(key, now)
+        seconds = suspects.refused_for_s(key, now)
         if seconds:
             return errors.breaks_replicas(routed.model, seconds)
         if suspects.is_free(key):
@@ -103,7 +103,7 @@ class SuspectTrials:
     def begin(self, routed: RoutedRequest, replica: str) -> None:
         """It is sent to ``replica``."""
         routed.deferred_since = None
-        self.suspects.begins(routed.suspect_key, replica, routed.sent_at)
+        self.suspects.trial_began(routed.suspect_key, replica, routed.sent_at)
 
     def defer(self, routed: RoutedRequest) -> None:
         """It is asked again shortly whether its turn has come."""
@@ -111,7 +111,7 @@ class SuspectTrials:
             asyncio.get_running_loop().call_later(TRIALS_S, self._try_suspects)
         self._deferred.append(routed)
 
-    def let_go(self, routed: RoutedRequest) -> None:
+    def stop_waiting(self, routed: RoutedRequest) -> None:
         """It does not wait any more."""
         if routed in self._deferred:
             self._deferred.remove(routed)
@@ -120,4 +120,4 @@ class SuspectTrials:
         waiting, self._deferred = self._deferred, []
         age = self.suspects.age
         for routed in sorted(waiting, key=lambda one: age(one.suspect_key)):
-            routed.waiter.wait_is_over()
+            routed.waiter.choose_again()

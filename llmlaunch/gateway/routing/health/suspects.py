@@ -69,12 +69,12 @@ class Suspect:
     count: int = 0
     age: float = 0.0
     """Seconds from being sent to the death."""
-    passed: bool = False
+    responded: bool = False
     """Something of an answer came since."""
     trials: dict[str, float] = field(default_factory=dict)
     """Replica that has it now → until when no other suspect goes there."""
     refused_until: float = 0.0
-    terms: int = 0
+    refusals: int = 0
 
     @property
     def forgotten_at(self) -> float:
@@ -88,55 +88,55 @@ class Suspects:
         self.sizes: frozenset[int] = frozenset()
         """Of the bodies that are remembered: no other body need be looked at."""
         self._known: dict[bytes, Suspect] = {}
-        self._explained: dict[str, float] = {}
+        self._explained_deaths: dict[str, float] = {}
         """Replica → its last death whose cause is known."""
-        self._around: frozenset[str] = frozenset()
+        self._replicas_seen: frozenset[str] = frozenset()
         """Every replica that was there at a death."""
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def saw(self, replicas: Iterable[str]) -> None:
+    def note_replicas(self, replicas: Iterable[str]) -> None:
         """These are there at a death."""
-        self._around = self._around.union(replicas)
+        self._replicas_seen = self._replicas_seen.union(replicas)
 
-    def replaced(self, replicas: Collection[str]) -> None:
+    def replicas_changed(self, replicas: Collection[str]) -> None:
         """These are there now. When all of them are others than before, so may be what they run: all is forgotten."""
-        if replicas and self._around.isdisjoint(replicas):
+        if replicas and self._replicas_seen.isdisjoint(replicas):
             self._known.clear()
-            self._explained.clear()
-            self._around = frozenset()
-            self._measure()
+            self._explained_deaths.clear()
+            self._replicas_seen = frozenset()
+            self._index_sizes()
 
-    def broke(self, key: bytes, size: int, replica: str, sent_at: float, now: float) -> float:
+    def record_death(self, key: bytes, size: int, replica: str, sent_at: float, now: float) -> float:
         """``replica`` died or fell silent with the request of ``key``, which was sent to it at ``sent_at``.
 
         Returns for how many seconds it is refused from now on; 0: it may be tried again.
         """
         suspect = self._known.get(key)
         if suspect is None:
-            if sent_at <= self._explained.get(replica, _NEVER):
+            if sent_at <= self._explained_deaths.get(replica, _NEVER):
                 return 0.0
             suspect = self._add(key, size, now)
         elif sent_at <= suspect.deaths.get(replica, _NEVER):
-            return self.refusal(key, now)  # the same death
+            return self.refused_for_s(key, now)  # the same death
         suspect.deaths[replica] = suspect.last = now
         suspect.age = now - sent_at
         suspect.count += 1
-        suspect.passed = False
+        suspect.responded = False
         if suspect.count < DEATHS:
             return 0.0
         self._refuse(suspect, replica, now)
         return suspect.refused_until - now
 
-    def recall(self, body: bytes) -> bytes:
+    def key_if_suspected(self, body: bytes) -> bytes:
         """What ``body`` is remembered by; empty when it is not."""
         if len(body) not in self.sizes:
             return b""
         key = key_of(body)
         return key if key in self._known else b""
 
-    def refusal(self, key: bytes, now: float) -> float:
+    def refused_for_s(self, key: bytes, now: float) -> float:
         """For how many seconds the request is still refused; 0: it is not."""
         suspect = self._known.get(key)
         return 0.0 if suspect is None else max(0.0, suspect.refused_until - now)
@@ -144,7 +144,7 @@ class Suspects:
     def is_free(self, key: bytes) -> bool:
         """Whether it may be sent anywhere, with any other."""
         suspect = self._known.get(key)
-        return suspect is None or suspect.passed
+        return suspect is None or suspect.responded
 
     def age(self, key: bytes) -> float:
         """Those with less of it go first (seconds)."""
@@ -154,7 +154,7 @@ class Suspects:
     def avoided(self, key: bytes, waited: float, now: float) -> frozenset[str] | None:
         """The replicas that it may not be sent to now, after it has ``waited`` so many seconds; None: to none at all."""
         own = self._known.get(key)
-        if own is None or own.passed:
+        if own is None or own.responded:
             return frozenset()
         if own.trials:
             return None if waited < WAIT_FOR_EQUAL_S else frozenset()
@@ -163,35 +163,35 @@ class Suspects:
         return frozenset(
             replica
             for other in self._known.values()
-            if other is not own and not other.passed
+            if other is not own and not other.responded
             for replica, until in other.trials.items()
             if now < until
         )
 
-    def begins(self, key: bytes, replica: str, now: float) -> None:
+    def trial_began(self, key: bytes, replica: str, now: float) -> None:
         """It is sent to ``replica``."""
         suspect = self._known.get(key)
         if suspect is not None:
             longest = min(max(1.5 * suspect.age, TRIAL_LEAST_S), TRIAL_MOST_S)
             suspect.trials[replica] = now + longest
 
-    def ends(self, key: bytes, replica: str) -> None:
+    def trial_ended(self, key: bytes, replica: str) -> None:
         """``replica`` does not have it any more, whatever became of it."""
         suspect = self._known.get(key)
         if suspect is not None:
             suspect.trials.pop(replica, None)
 
-    def speaks(self, key: bytes) -> None:
+    def answer_began(self, key: bytes) -> None:
         """Something of its answer came."""
         suspect = self._known.get(key)
         if suspect is not None:
-            suspect.passed = True
+            suspect.responded = True
 
-    def answered(self, key: bytes) -> bool:
+    def clear(self, key: bytes) -> bool:
         """It got its whole answer: these bytes bring nobody down. Returns whether they were suspected to."""
         if self._known.pop(key, None) is None:
             return False
-        self._measure()
+        self._index_sizes()
         return True
 
     def expire(self, now: float) -> None:
@@ -200,36 +200,36 @@ class Suspects:
         for key in old:
             del self._known[key]
         if old:
-            self._measure()
+            self._index_sizes()
         if not self._known:
-            self._explained.clear()
-            self._around = frozenset()
+            self._explained_deaths.clear()
+            self._replicas_seen = frozenset()
 
     def _add(self, key: bytes, size: int, now: float) -> Suspect:
         if len(self._known) >= SUSPECTS_MOST:
-            oldest = min(self._known, key=lambda k: (self._known[k].terms, self._known[k].last))
+            oldest = min(self._known, key=lambda k: (self._known[k].refusals, self._known[k].last))
             del self._known[oldest]
         found = self._known[key] = Suspect(size, now)
-        self._measure()
+        self._index_sizes()
         return found
 
     def _refuse(self, culprit: Suspect, replica: str, now: float) -> None:
         """``culprit`` was at a death too many, that of ``replica``: whoever was not there is free."""
-        culprit.terms += 1
-        culprit.refused_until = now + backoff.delay(culprit.terms, REFUSED_S, REFUSED_MOST_S)
-        self._explained[replica] = now
+        culprit.refusals += 1
+        culprit.refused_until = now + backoff.delay(culprit.refusals, REFUSED_S, REFUSED_MOST_S)
+        self._explained_deaths[replica] = now
         cleared = [
             key
             for key, other in self._known.items()
-            if not other.terms
+            if not other.refusals
             and replica not in other.trials
             and all(_together(culprit.deaths.get(r), at) for r, at in other.deaths.items())
         ]
         for key in cleared:
             del self._known[key]
-        self._measure()
+        self._index_sizes()
 
-    def _measure(self) -> None:
+    def _index_sizes(self) -> None:
         self.sizes = frozenset(suspect.size for suspect in self._known.values())
 
 

@@ -149,7 +149,7 @@ async def live(
         elif step == "stop":
             exchange.shut_down()
         elif step == "silent":
-            exchange.silenced(60.0)
+            exchange.gave_up_replica(60.0)
         elif step == "turn":
             async with asyncio.timeout(10):
                 while exchange.phase is W:

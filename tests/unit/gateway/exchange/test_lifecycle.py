@@ -78,4 +78,4 @@ def test_a_replica_that_takes_no_connection_after_one_broke_has_died() -> None:
 
 def test_which_failures_may_be_the_requests_doing() -> None:
     assert {kind for kind in FailureKind if kind.is_death} == {FailureKind.RESET, FailureKind.SILENT}
-    assert {kind for kind in FailureKind if not kind.is_against_health} == {FailureKind.UNAVAILABLE}
+    assert {kind for kind in FailureKind if not kind.counts_against_health} == {FailureKind.UNAVAILABLE}

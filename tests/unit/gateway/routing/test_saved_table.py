@@ -15,7 +15,7 @@ import pytest
 from llmlaunch.common import files
 from llmlaunch.gateway.routing import route_table
 from llmlaunch.gateway.routing.route_table import RoutedReplica, RouteTable
-from llmlaunch.gateway.routing.saved_table import FRESH_S, SavedTable, TableOrigin
+from llmlaunch.gateway.routing.saved_table import AGE_MOST_S, SavedTable, TableOrigin
 
 MARKS = TableOrigin("lab", "run-1", "http://127.0.0.1:21001")
 ANSWER = {
@@ -60,7 +60,7 @@ def test_what_is_written_down_is_read_again(tmp_path: Path, processes: int) -> N
 
 
 @pytest.mark.parametrize(
-    "marks",
+    "origin",
     [
         TableOrigin("other", MARKS.run, MARKS.controller),
         TableOrigin(MARKS.deployment, "run-2", MARKS.controller),
@@ -68,13 +68,13 @@ def test_what_is_written_down_is_read_again(tmp_path: Path, processes: int) -> N
     ],
     ids=["another deployment", "another run", "another controller"],
 )
-def test_addresses_of_others_are_not_used(tmp_path: Path, marks: TableOrigin) -> None:
+def test_addresses_of_others_are_not_used(tmp_path: Path, origin: TableOrigin) -> None:
     """In another run they may be a stranger's."""
     SavedTable(tmp_path / "r", MARKS).save(table(), 1)
-    assert SavedTable(tmp_path / "r", marks).load(1) is None
+    assert SavedTable(tmp_path / "r", origin).load(1) is None
 
 
-@pytest.mark.parametrize("seconds", [-FRESH_S - 1, FRESH_S + 1])
+@pytest.mark.parametrize("seconds", [-AGE_MOST_S - 1, AGE_MOST_S + 1])
 def test_a_table_of_another_time_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:

@@ -95,14 +95,14 @@ class History:
 
 def test_a_frozen_engine_is_asked_first_and_given_up_when_it_does_not_answer() -> None:
     found = History().until(SILENCE_S - 1, STREAM)
-    assert found.seen == [(DOUBT * SILENCE_S, SilenceVerdict.ASK)]
+    assert found.seen == [(DOUBT * SILENCE_S, SilenceVerdict.PROBE)]
     doubts = [found.watch.doubted]
     found.until(SILENCE_S, STREAM)
     assert found.seen[1:] == [(SILENCE_S, SilenceVerdict.SILENT)]
     assert found.watch.silent
     # Nobody is there any more; it is asked now and then, until it answers.
     found.until(SILENCE_S + 2 * AGAIN_S)
-    assert [verdict for _, verdict in found.seen[2:]] == [SilenceVerdict.ASK, SilenceVerdict.ASK]
+    assert [verdict for _, verdict in found.seen[2:]] == [SilenceVerdict.PROBE, SilenceVerdict.PROBE]
     found.watch.heard(found.now)
     doubts.append(found.watch.doubted)
     assert doubts == [True, False]
@@ -116,7 +116,7 @@ def test_one_that_answers_the_question_is_only_slow() -> None:
         assert found.watch.doubted
         found.watch.heard(found.now)  # the question's answer
         assert not found.watch.doubted
-    assert {verdict for _, verdict in found.seen} == {SilenceVerdict.ASK}
+    assert {verdict for _, verdict in found.seen} == {SilenceVerdict.PROBE}
 
 
 def test_one_that_speaks_to_anybody_is_not_even_asked() -> None:
@@ -142,15 +142,15 @@ def test_a_doubt_ends_with_the_requests_that_raised_it() -> None:
 
 def test_a_question_that_was_lost_is_asked_again_and_has_its_time() -> None:
     found = History().until(15, STREAM)
-    found.watch.lost()
+    found.watch.probe_lost()
     found.until(16, STREAM)
-    assert found.seen == [(15.0, SilenceVerdict.ASK), (16.0, SilenceVerdict.ASK)]
-    found.watch.lost()
+    assert found.seen == [(15.0, SilenceVerdict.PROBE), (16.0, SilenceVerdict.PROBE)]
+    found.watch.probe_lost()
     found.now = SILENCE_S
     found.until(SILENCE_S + 1, STREAM)
-    assert found.seen[-1] == (SILENCE_S + 1, SilenceVerdict.ASK)
+    assert found.seen[-1] == (SILENCE_S + 1, SilenceVerdict.PROBE)
     found.until(SILENCE_S + DOUBT * SILENCE_S, STREAM)
-    assert {verdict for _, verdict in found.seen} == {SilenceVerdict.ASK}
+    assert {verdict for _, verdict in found.seen} == {SilenceVerdict.PROBE}
     found.until(SILENCE_S + DOUBT * SILENCE_S + 1, STREAM)
     assert found.seen[-1] == (SILENCE_S + DOUBT * SILENCE_S + 1, SilenceVerdict.SILENT)
 
@@ -170,7 +170,7 @@ def test_nobody_is_given_up_without_a_question_and_a_whole_limit_of_silence(
             found.watch.heard(found.now)
             heard, asked = found.now, None
         elif what == "lost" and not found.watch.silent:
-            found.watch.lost()
+            found.watch.probe_lost()
             asked = None
         elif what == "empty":
             found.watch.judge((), found.replica, found.now, alone=False)
@@ -184,7 +184,7 @@ def test_nobody_is_given_up_without_a_question_and_a_whole_limit_of_silence(
                 assert asked is not None
                 assert found.now - heard >= SILENCE_S
                 assert found.now - asked >= DOUBT * SILENCE_S
-            elif verdict is SilenceVerdict.ASK and not was_silent:
+            elif verdict is SilenceVerdict.PROBE and not was_silent:
                 asked = found.now
 
 
