@@ -12,7 +12,8 @@ import torch
 from llmlaunch.worker.compute import device as devices
 from llmlaunch.worker.engine.pacer import Pacer
 from llmlaunch.worker.engine.sampler import SamplingState, logprobs, sample
-from llmlaunch.worker.engine.scheduler import ScheduledRequest, Scheduler, Step
+from llmlaunch.worker.engine.scheduled_request import ScheduledRequest
+from llmlaunch.worker.engine.scheduler import Scheduler, Step
 from llmlaunch.worker.kv import graphs
 from llmlaunch.worker.kv.cache import KVCache
 from llmlaunch.worker.kv.types import Capacity, CopyColumns, Span
@@ -111,7 +112,7 @@ class ContinuousBatching:
                 expected=EXPECTED_TOKENS
                 if request.stopping.open_ended and not (repeatable or reading)
                 else None,
-                even=apart,
+                fixed_chunks=apart,
             )
         )
         if reading:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llmlaunch.worker.engine.scheduler import PendingPrompt
+from llmlaunch.worker.engine.scheduled_request import PendingPrompt
 
 PATIENCE = 2.0
 """A step that also computes prompts may take this many times as long as one that only decodes."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmlaunch.worker.engine.scheduler import ScheduledRequest, Scheduler
+from llmlaunch.worker.engine.scheduled_request import ScheduledRequest
+from llmlaunch.worker.engine.scheduler import Scheduler
 from llmlaunch.worker.kv.types import Capacity, CopyColumns, DropRow
 
 
@@ -21,7 +22,7 @@ class World:
         self.rows: dict[int, list[int]] = {row: [] for row in range(capacity.rows)}
         self.held: dict[int, int] = dict.fromkeys(range(capacity.rows), 0)
         self.said: dict[str, list[int]] = {}
-        self.tickets: dict[str, ScheduledRequest] = {}
+        self.requests: dict[str, ScheduledRequest] = {}
         self.order: list[str] = []
         """Names as their prompts began; those of one step by row."""
         self.began: dict[str, int] = {}
@@ -29,9 +30,9 @@ class World:
         self.steps = 0
 
     def add(self, name: str, prompt: list[int], max_new: int = 4, **fields: Any) -> None:
-        ticket = ScheduledRequest(name, tuple(prompt), max_new, **fields)
-        self.scheduler.add(ticket)
-        self.tickets[name] = ticket
+        request = ScheduledRequest(name, tuple(prompt), max_new, **fields)
+        self.scheduler.add(request)
+        self.requests[name] = request
         self.said[name] = []
 
     def step(self) -> list[str]:
@@ -54,7 +55,7 @@ class World:
         sampled: list[str] = []
         for span in step.spans:
             kept = self.rows[span.row][: span.start]
-            whole = [*self.tickets[span.request_id].prompt, *self.said[span.request_id]]
+            whole = [*self.requests[span.request_id].prompt, *self.said[span.request_id]]
             assert kept == whole[: span.start], "computes on top of another's columns"
             assert list(span.tokens) == whole[span.start : span.start + len(span.tokens)]
             self.rows[span.row] = kept + list(span.tokens)
@@ -70,12 +71,12 @@ class World:
         for name in sampled:
             self.said[name].append(1000 + len(self.said[name]))
             self.scheduler.advance(name, self.said[name][-1])
-            if len(self.said[name]) == self.tickets[name].max_new:
+            if len(self.said[name]) == self.requests[name].max_new:
                 assert self.scheduler.remove(name)
         return sampled
 
     def finish(self) -> None:
-        limit = 10 * sum(len(t.prompt) + t.max_new for t in self.tickets.values()) + 10
+        limit = 10 * sum(len(t.prompt) + t.max_new for t in self.requests.values()) + 10
         for _ in range(limit):
             if not self.scheduler.busy:
                 return

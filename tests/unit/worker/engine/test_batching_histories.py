@@ -17,7 +17,7 @@ import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from llmlaunch.worker.engine import batching, scheduler
+from llmlaunch.worker.engine import batching, scheduled_request
 from llmlaunch.worker.engine.pacer import Pacer
 from llmlaunch.worker.engine.sequential import SequentialGeneration
 from tests.unit.worker import tiny
@@ -80,7 +80,7 @@ class Paced:
         self._at += 1
         return self._budgets[self._at % len(self._budgets)]
 
-    def burst(self, _: int, prompts: Sequence[scheduler.PendingPrompt]) -> int:
+    def burst(self, _: int, prompts: Sequence[scheduled_request.PendingPrompt]) -> int:
         return sum(prompt.tokens for prompt in prompts) if self._at % 3 == 0 else 0
 
     def learn(self, *_: object) -> None: ...
@@ -141,7 +141,7 @@ class Play:
         self.lost: set[str] = set()
         with (
             patch.object(batching, "EXPECTED_TOKENS", history["expected"]),
-            patch.object(scheduler, "GROWTH", history["growth"]),
+            patch.object(scheduled_request, "GROWTH", history["growth"]),
         ):
             for action in history["actions"]:
                 self.act(*action)

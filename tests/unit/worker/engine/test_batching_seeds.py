@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from llmlaunch.worker.engine import batching, scheduler
+from llmlaunch.worker.engine import batching, scheduled_request
 from llmlaunch.worker.engine.batching import ContinuousBatching
 from llmlaunch.worker.kv.cache import ATTENTION
 from llmlaunch.worker.kv.types import Capacity
@@ -79,7 +79,7 @@ def _open(asked: GenerationRequest) -> GenerationRequest:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_answers_that_made_room_are_those_of_generate(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheduler, "GROWTH", 5)
+    monkeypatch.setattr(scheduled_request, "GROWTH", 5)
     monkeypatch.setattr(batching, "EXPECTED_TOKENS", 3)
     chance = random.Random(seed)
     model = tiny.model(("Llama", "Gemma3", "GPT2", "Qwen2")[seed])
@@ -97,7 +97,7 @@ def test_answers_that_made_room_are_those_of_generate(seed: int, monkeypatch: py
 def test_prompts_that_are_read_are_read_once_even_where_room_is_short(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(scheduler, "GROWTH", 5)
+    monkeypatch.setattr(scheduled_request, "GROWTH", 5)
     monkeypatch.setattr(batching, "EXPECTED_TOKENS", 3)
     model = tiny.model("Llama")
     model.set_attn_implementation(ATTENTION)

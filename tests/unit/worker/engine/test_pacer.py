@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import pytest
 
 from llmlaunch.worker.engine.pacer import MOST_BURST_S, Pacer
-from llmlaunch.worker.engine.scheduler import PendingPrompt, ScheduledRequest, Scheduler
+from llmlaunch.worker.engine.scheduled_request import PendingPrompt, ScheduledRequest
+from llmlaunch.worker.engine.scheduler import Scheduler
 from llmlaunch.worker.kv.types import Capacity
 
 DECODE_S = 0.03

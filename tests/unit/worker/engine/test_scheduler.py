@@ -6,11 +6,10 @@ import random
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from llmlaunch.worker.engine.scheduler import ScheduledRequest, Scheduler, common_prefix
-from llmlaunch.worker.kv.types import Capacity, DropRow
+from llmlaunch.worker.engine.scheduled_request import ScheduledRequest
+from llmlaunch.worker.engine.scheduler import Scheduler
+from llmlaunch.worker.kv.types import Capacity
 from tests.unit.worker.world import World
 
 
@@ -32,7 +31,7 @@ def test_histories(seed: int) -> None:
     for _ in range(150):
         roll = chance.random()
         if roll < 0.35:
-            after = chance.choice(list(world.tickets)) if world.tickets and chance.random() < 0.2 else ""
+            after = chance.choice(list(world.requests)) if world.requests and chance.random() < 0.2 else ""
             world.add(
                 next(names), tokens(chance, shared), chance.randint(1, 9), priority=chance.choice((0, 0, 1)),
                 reuse=chance.random() < 0.8, after=after,
@@ -46,10 +45,10 @@ def test_histories(seed: int) -> None:
             world.scheduler.forget()
         world.step()
     world.finish()
-    for name, ticket in world.tickets.items():
-        assert name in cancelled or len(world.said[name]) == ticket.max_new, "lost"
+    for name, request in world.requests.items():
+        assert name in cancelled or len(world.said[name]) == request.max_new, "lost"
     assert world.scheduler.running == world.scheduler.waiting == 0
-    assert len(world.scheduler._idle) == rows, "a row leaked"
+    assert len(world.scheduler._prefixes.idle) == rows, "a row leaked"
 
 
 def test_first_come_first_served_within_a_priority() -> None:
@@ -88,54 +87,6 @@ def test_decodes_go_on_while_a_long_prompt_is_computed() -> None:
     world.add("reader", list(range(4000)), max_new=2)
     for _ in range(120):
         assert "talker" in world.step()
-
-
-def test_a_shared_prefix_is_reused_from_idle_and_running_rows() -> None:
-    world = World(Capacity(rows=3, columns=200, tokens=600), prompt_budget=1000)
-    base = list(range(60))
-    world.add("first", [*base, 100], max_new=3)
-    world.finish()
-    world.add("second", [*base, 101], max_new=50)
-    world.step()
-    assert world.scheduler.cached("second") == 60
-    world.add("third", [*base, 102], max_new=3)
-    world.step()
-    assert world.scheduler.cached("third") == 60
-    world.add("fourth", [*base, 103], max_new=3, reuse=False)
-    world.step()
-    assert world.scheduler.cached("fourth") == 0
-
-
-def test_an_older_conversation_is_not_destroyed_by_one_that_shares_its_beginning() -> None:
-    world = World(Capacity(rows=2, columns=200, tokens=400), prompt_budget=1000)
-    base = list(range(20))
-    world.add("long", [*base, *range(100, 160)], max_new=2)
-    world.finish()
-    world.add("other", [*base, 300], max_new=2)
-    world.finish()
-    world.add("long again", [*base, *range(100, 160), 1], max_new=2)
-    world.step()
-    assert world.scheduler.cached("long again") == 80
-
-
-def test_idle_rows_give_up_their_memory_for_requests() -> None:
-    world = World(Capacity(rows=4, columns=100, tokens=100), prompt_budget=1000)
-    for name, token in (("a", 1), ("b", 2)):
-        world.add(name, [token] * 40, max_new=5)
-        world.finish()
-    world.add("c", [3] * 70, max_new=5)
-    step = world.scheduler.step(1000)
-    assert [move for move in step.moves if isinstance(move, DropRow)]
-
-
-@given(st.lists(st.integers(0, 2), max_size=40), st.lists(st.integers(0, 2), max_size=40), st.integers(0, 50))
-@settings(max_examples=200, deadline=None)
-def test_common_prefix(a: list[int], b: list[int], most: int) -> None:
-    most = min(most, len(a), len(b))
-    expected = 0
-    while expected < most and a[expected] == b[expected]:
-        expected += 1
-    assert common_prefix(a, b, most) == expected
 
 
 def test_of_many_that_arrive_at_once_one_computes_what_they_share() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from llmlaunch.worker.engine.scheduler import ScheduledRequest
+from llmlaunch.worker.engine.scheduled_request import ScheduledRequest
 from llmlaunch.worker.kv.types import Capacity
 from tests.unit.worker.world import World
 
@@ -50,14 +50,14 @@ class Watched(World):
 
     def act(self, action: tuple[Any, ...]) -> None:
         kind, *values = action
-        name = f"r{len(self.tickets)}"
-        known = list(self.tickets)
+        name = f"r{len(self.requests)}"
+        known = list(self.requests)
         if kind == "add":
             prompt, new, reuse, priority = values
             self.add(name, prompt, new, reuse=reuse, priority=priority)
         elif kind == "again" and known:
             leader = known[values[0] % len(known)]
-            self.add(name, list(self.tickets[leader].prompt), values[1], after=leader)
+            self.add(name, list(self.requests[leader].prompt), values[1], after=leader)
         elif kind == "cancel" and known:
             gone = known[values[0] % len(known)]
             here = gone in set(self.scheduler.requests())
@@ -84,8 +84,8 @@ def test_nothing_is_lost_in_any_history(
     for action in actions:
         world.act(action)
     world.finish()
-    for name, ticket in world.tickets.items():
-        assert name in world.cancelled or len(world.said[name]) == ticket.max_new, f"{name} is lost"
+    for name, request in world.requests.items():
+        assert name in world.cancelled or len(world.said[name]) == request.max_new, f"{name} is lost"
     assert not list(world.scheduler.requests())
     assert world.scheduler.kv_used == 0
     # Every row is free again: as many requests as there are rows run side by side.
@@ -106,12 +106,12 @@ def test_those_that_share_nothing_start_in_the_order_they_came(
     for kind, *values in actions:
         if kind == "add":
             prompt, new, _, _ = values
-            world.add(f"r{len(world.tickets)}", prompt, new, reuse=False)
+            world.add(f"r{len(world.requests)}", prompt, new, reuse=False)
         elif kind == "step":
             for _ in range(values[0]):
                 world.step()
     world.finish()
-    began = [world.began[name] for name in world.tickets]
+    began = [world.began[name] for name in world.requests]
     assert began == sorted(began)
 
 
@@ -164,8 +164,8 @@ def test_five_thousand_requests_leave_the_scheduler_as_small_as_five() -> None:
         # What is over is forgotten by the test, so that the scheduler alone could still know it.
         here = set(world.scheduler.requests())
         assert len(here) <= 10
-        for name in [name for name in world.tickets if name not in here]:
-            del world.tickets[name]
+        for name in [name for name in world.requests if name not in here]:
+            del world.requests[name]
             world.said.pop(name, None)
         world.order.clear()
         if at % 1000 == 999:

@@ -6,8 +6,9 @@ import random
 
 import pytest
 
-from llmlaunch.worker.engine import scheduler
-from llmlaunch.worker.engine.scheduler import EVEN_CHUNK, MOST_OVERTAKES, ScheduledRequest, Scheduler
+from llmlaunch.worker.engine import scheduled_request
+from llmlaunch.worker.engine.scheduled_request import MOST_OVERTAKES, ScheduledRequest
+from llmlaunch.worker.engine.scheduler import FIXED_CHUNK, Scheduler
 from llmlaunch.worker.kv.types import Capacity
 from tests.unit.worker.world import World
 
@@ -17,7 +18,7 @@ def test_answers_that_are_longer_than_expected_are_whole_all_the_same(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chance = random.Random(seed)
-    monkeypatch.setattr(scheduler, "GROWTH", chance.choice((1, 3, 8)))
+    monkeypatch.setattr(scheduled_request, "GROWTH", chance.choice((1, 3, 8)))
     rows, columns = chance.randint(1, 5), chance.randint(70, 100)
     world = World(
         Capacity(rows, columns, chance.randint(columns, max(columns, rows * columns // 2))),
@@ -37,15 +38,15 @@ def test_answers_that_are_longer_than_expected_are_whole_all_the_same(
             cancelled.add(name)
         world.step()
     world.finish()
-    for name, ticket in world.tickets.items():
-        assert name in cancelled or len(world.said[name]) == ticket.max_new, "lost"
-    assert len(world.scheduler._idle) == rows, "a row leaked"
+    for name, request in world.requests.items():
+        assert name in cancelled or len(world.said[name]) == request.max_new, "lost"
+    assert len(world.scheduler._prefixes.idle) == rows, "a row leaked"
 
 
 def test_requests_without_a_limit_run_side_by_side_where_full_reservations_would_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(scheduler, "GROWTH", 4)
+    monkeypatch.setattr(scheduled_request, "GROWTH", 4)
     world = World(Capacity(rows=4, columns=100, tokens=120), prompt_budget=1000)
     for at in range(4):
         world.add(f"r{at}", [at] * 10, max_new=90, expected=4)
@@ -57,16 +58,18 @@ def test_requests_without_a_limit_run_side_by_side_where_full_reservations_would
     assert list(world.said) == world.order
 
 
-def test_the_last_makes_room_and_a_firm_one_never_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheduler, "GROWTH", 4)
+def test_the_last_is_preempted_and_one_with_a_full_reservation_never_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(scheduled_request, "GROWTH", 4)
     world = World(Capacity(rows=3, columns=60, tokens=110), prompt_budget=1000)
     world.add("first", [1] * 10, max_new=45, expected=4)
     world.add("second", [2] * 10, max_new=45, expected=4)
-    world.add("firm", [3] * 10, max_new=40)
+    world.add("reserved", [3] * 10, max_new=40)
     running: set[str] = set()
-    while not {"first", "firm"} & {name for name, said in world.said.items() if len(said) >= 40}:
+    while not {"first", "reserved"} & {name for name, said in world.said.items() if len(said) >= 40}:
         running = set(world.step())
-    assert {"first", "firm"} <= running
+    assert {"first", "reserved"} <= running
     assert "second" not in running
     said = len(world.said["second"])
     assert said > 0
@@ -77,7 +80,7 @@ def test_the_last_makes_room_and_a_firm_one_never_does(monkeypatch: pytest.Monke
 def test_what_a_request_found_computed_is_not_told_anew_when_it_comes_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(scheduler, "GROWTH", 4)
+    monkeypatch.setattr(scheduled_request, "GROWTH", 4)
     world = World(Capacity(rows=2, columns=60, tokens=70), prompt_budget=1000)
     world.add("first", [1] * 10, max_new=50, expected=4)
     world.add("second", [2] * 10, max_new=50, expected=4)
@@ -96,7 +99,7 @@ def _flow(world: World, name: str, most: int) -> int:
         while world.scheduler.waiting < 5:
             world.add(f"urgent {len(world.said)}", [len(world.said), 7, 7], max_new=2, priority=-(10**9))
         world.step()
-        if len(world.said[name]) == world.tickets[name].max_new:
+        if len(world.said[name]) == world.requests[name].max_new:
             return at
     raise AssertionError(f"{name} starves")
 
@@ -125,16 +128,16 @@ def test_urgent_ones_go_first_as_long_as_nobody_waits_too_long() -> None:
     assert world.order.index("patient") == MOST_OVERTAKES
 
 
-def test_even_prompts_are_cut_at_the_same_places_whatever_runs_beside_them() -> None:
+def test_fixed_chunks_are_cut_at_the_same_places_whatever_runs_beside_them() -> None:
     def cuts(budget: int, *, crowd: bool) -> list[tuple[int, int]]:
         made = Scheduler(Capacity(rows=3, columns=1000, tokens=3000))
         if crowd:
             made.add(ScheduledRequest("other", tuple(range(500, 900)), max_new=5))
-        made.add(ScheduledRequest("even", tuple(range(300)), max_new=5, even=True, reuse=False))
+        made.add(ScheduledRequest("fixed", tuple(range(300)), max_new=5, fixed_chunks=True, reuse=False))
         found = []
         for _ in range(200):
             for span in made.step(budget).spans:
-                if span.request_id == "even" and span.prompt:
+                if span.request_id == "fixed" and span.prompt:
                     found.append((span.start, len(span.tokens)))
                 if span.samples:
                     made.advance(span.request_id, 1)
@@ -142,6 +145,6 @@ def test_even_prompts_are_cut_at_the_same_places_whatever_runs_beside_them() -> 
                 return found
         raise AssertionError("never computed")
 
-    expected = [(0, EVEN_CHUNK), (EVEN_CHUNK, EVEN_CHUNK), (2 * EVEN_CHUNK, 300 - 2 * EVEN_CHUNK)]
+    expected = [(0, FIXED_CHUNK), (FIXED_CHUNK, FIXED_CHUNK), (2 * FIXED_CHUNK, 300 - 2 * FIXED_CHUNK)]
     assert cuts(2000, crowd=False) == expected
     assert cuts(16, crowd=True) == expected
