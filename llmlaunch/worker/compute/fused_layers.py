@@ -44,6 +44,7 @@ class RootMeanSquare(nn.Module):
         )
 
     def forward(self, inputs: Tensor) -> Tensor:
+        """Normalize ``inputs`` ``[…, size]``; same shape."""
         both = torch.cat((inputs, -inputs), -1)
         normal = functional.layer_norm(both, (2 * self._size,), self._weight, None, self._eps)
         return normal[..., : self._size]
@@ -57,6 +58,7 @@ class FusedRotary(nn.Module):
         self._rotary = rotary
 
     def forward(self, hidden: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and signed sines of ``position_ids`` ``[1, tokens]``, each ``[1, tokens, 1, head_dim]``."""
         cos, sin = self._rotary(hidden, position_ids)
         low, high = sin.chunk(2, -1)
         return cos[:, :, None], torch.cat((-low, high), -1)[:, :, None]
@@ -87,6 +89,7 @@ class FusedLayer(nn.Module):
     def forward(
         self, hidden: Tensor, *, past_key_values: Any, position_embeddings: tuple[Tensor, Tensor], **_: Any
     ) -> Tensor:
+        """The layer's output for ``hidden`` ``[1, tokens, size]``, of the same shape. Writes keys and values to the cache."""
         size = hidden.shape[1]
         heads = self.heads(self.attention_norm(hidden)).view(1, size, -1, self._dim)
         turning, values = torch.split(heads, [self._heads + self._kv_heads, self._kv_heads], 2)

@@ -34,6 +34,7 @@ class JoinedLinear(nn.Module):
         self.parts = nn.ModuleList(parts)
 
     def forward(self, inputs: Tensor) -> Tensor:
+        """Outputs of all layers for ``inputs`` ``[…, in]``, joined along the last dimension."""
         return torch.cat([part(inputs) for part in self.parts], -1)
 
 
@@ -55,6 +56,7 @@ class PackedLinear(nn.Module):
         return dense
 
     def forward(self, inputs: Tensor) -> Tensor:
+        """``inputs`` ``[…, in]`` → ``[…, out]``. Only for the device and type that the weights were reordered for."""
         found: Tensor = torch.ops.mkldnn._linear_pointwise(inputs, self._packed, self.bias, "none", [], "")
         return found
 
@@ -111,6 +113,7 @@ def _plain(layer: nn.Module, dtype: torch.dtype) -> TypeGuard[nn.Linear]:
 
 
 def hooked(module: nn.Module) -> bool:
+    """Whether calling ``module`` also runs hooks, PyTorch's or accelerate's."""
     return bool(module._forward_hooks or module._forward_pre_hooks or hasattr(module, "_hf_hook"))
 
 

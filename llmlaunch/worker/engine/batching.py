@@ -93,9 +93,11 @@ class ContinuousBatching:
 
     @property
     def busy(self) -> bool:
+        """Whether any request is running or waiting."""
         return self.scheduler.busy
 
     def add(self, answer: AnswerBuilder) -> None:
+        """Queue a request. Raises ValueError if the cache can never hold it."""
         request = answer.request
         repeatable = self._repeatable(request)
         apart = self._strict and repeatable
@@ -132,6 +134,7 @@ class ContinuousBatching:
         return request.sampling.seed is not None and (self._strict or not self._exact)
 
     def remove(self, request_id: str) -> None:
+        """Drop a request; its row becomes free. Does nothing if it is unknown."""
         self.scheduler.remove(request_id)
         self._answers.pop(request_id, None)
         self._states.pop(request_id, None)
@@ -140,6 +143,7 @@ class ContinuousBatching:
 
     @torch.inference_mode()
     def step(self) -> list[tuple[str, GenerationOutput]]:
+        """Schedule, compute and sample one step; return the new output by request id."""
         began = time.perf_counter()
         otherwise = self._graphs.steps if self._graphs else 0
         decoding = self.scheduler.decoding()
@@ -237,12 +241,14 @@ class ContinuousBatching:
         return news
 
     def recover(self) -> None:
+        """Replace the cache after a failed step. Raises DeviceLostError if the device has failed, too."""
         devices.check_alive(self._model)
         self._preempted += self.scheduler.preempted
         self._cache.release()
         self._fresh()
 
     def load(self) -> EngineLoad:
+        """How busy it is; preemptions are counted since the worker started."""
         return EngineLoad(
             self.scheduler.running,
             self.scheduler.waiting,

@@ -72,6 +72,7 @@ class GenerationEngine:
 
     @property
     def mode(self) -> str:
+        """How requests share the model, for people."""
         return self._strategy.mode
 
     @property
@@ -80,6 +81,7 @@ class GenerationEngine:
         return len(self._pending)
 
     def start(self) -> None:
+        """Start the thread. Call once, before the first request."""
         self._thread.start()
 
     def submit(self, request: GenerationRequest, sink: Sink) -> None:
@@ -103,10 +105,14 @@ class GenerationEngine:
         self._inbox.put(None)
 
     def load(self) -> EngineLoad:
+        """How busy the engine is now; a copy that does not change."""
         return replace(self._strategy.load())
 
     def stop(self, timeout_s: float = 5.0) -> None:
-        """Stop the thread after the current step; requests that have not ended get an error."""
+        """Stop the thread after the current step, and wait up to ``timeout_s`` seconds for it.
+
+        Requests that have not ended get an error.
+        """
         with self._lock:
             self._stopping = True
         self._inbox.put(None)

@@ -68,6 +68,7 @@ class Pacer:
         return most
 
     def learn(self, decoded: int, prompt: int, seconds: float) -> None:
+        """Tell how many ``seconds`` a step with ``decoded`` decodes and ``prompt`` prompt tokens took."""
         if decoded and prompt <= 1:
             self._decode_s = _blend(self._decode_s, seconds)
         elif prompt >= SMALLEST_CHUNK:

@@ -34,6 +34,8 @@ ACTIVATIONS = {
 
 @dataclass(frozen=True, slots=True)
 class DenseLayer:
+    """A linear layer after pooling: ``weight`` ``[out, in]``, ``bias`` ``[out]``, and a function of tensors, or None."""
+
     weight: Tensor
     bias: Tensor | None
     activation: Any
@@ -41,7 +43,7 @@ class DenseLayer:
 
 @dataclass(frozen=True, slots=True)
 class PoolingRecipe:
-    """``modes`` are concatenated in this order."""
+    """How a model pools. The results of all ``modes`` are concatenated, in this order."""
 
     modes: tuple[str, ...] = ("mean",)
     dense: tuple[DenseLayer, ...] = ()

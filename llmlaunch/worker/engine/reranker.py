@@ -38,6 +38,7 @@ class Reranker:
 
     @torch.inference_mode()
     def score(self, pairs: Sequence[Pair]) -> list[float]:
+        """The score of each pair, in order. Computed in batches of similar length."""
         scores = [0.0] * len(pairs)
         for batch in batches([len(pair.tokens) for pair in pairs]):
             chosen = [pairs[index] for index in batch]

@@ -21,7 +21,7 @@ GROUP = 32
 
 @dataclass(slots=True)
 class SamplingState:
-    """Sampling state of one request: its parameters, its random numbers, and the tokens its penalties need."""
+    """Sampling state of one request: its parameters, its random numbers, and the tokens that its penalties depend on."""
 
     rules: Sampling
     chance: random.Random
@@ -35,6 +35,7 @@ class SamplingState:
     def of(
         cls, rules: Sampling, prompt: Sequence[int], constraint: DecodingConstraint | None = None
     ) -> SamplingState:
+        """The state before the first token. Without a seed its random numbers differ each time."""
         # Mersenne Twister, so that a seed means the same on every device and machine.
         kept = tuple(prompt) if rules.repetition_penalty != 1 else ()
         return cls(rules, random.Random(rules.seed), kept, constraint=constraint)

@@ -54,12 +54,15 @@ class SequentialGeneration:
 
     @property
     def busy(self) -> bool:
+        """Whether a request is running or waiting."""
         return self._current is not None or bool(self._waiting)
 
     def add(self, answer: AnswerBuilder) -> None:
+        """Queue a request."""
         self._waiting.append(answer)
 
     def remove(self, request_id: str) -> None:
+        """Drop a request; if it is running, wait until ``generate`` has returned."""
         if self._current is not None and self._current.request.request_id == request_id:
             self._end()
         else:
@@ -90,10 +93,12 @@ class SequentialGeneration:
         return [(answer.request.request_id, output)] if output is not None else []
 
     def recover(self) -> None:
+        """End the current request after a failed step. Raises DeviceLostError if the device has failed."""
         self._end()
         devices.check_alive(self._model)
 
     def load(self) -> EngineLoad:
+        """How busy it is: at most one request runs."""
         return EngineLoad(running=int(self._current is not None), waiting=len(self._waiting))
 
     # -- the generate thread -------------------------------------------------------------------------------------

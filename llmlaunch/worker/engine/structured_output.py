@@ -66,6 +66,7 @@ class GrammarMatcher:
             self._matcher.consume_token(token)
 
     def copy(self) -> GrammarMatcher:
+        """A matcher in the same state that advances by itself."""
         return GrammarMatcher(self._matcher.deep_copy(), self._ends)
 
 

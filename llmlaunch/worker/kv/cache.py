@@ -45,11 +45,13 @@ class KVCacheLayer(CacheLayerMixin):  # type: ignore[misc]
         self.cache = cache
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Allocate the store, now that the shape of keys and values ``[1, kv_heads, tokens, dim]`` is known."""
         self.keys = self.cache.allocate(key_states)
         self.values = self.cache.allocate(value_states)
         self.is_initialized = True
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Write the step's keys and values ``[1, kv_heads, tokens, dim]`` into their rows; return the whole store."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         layout = current_layout()
@@ -65,12 +67,15 @@ class KVCacheLayer(CacheLayerMixin):  # type: ignore[misc]
         return self.keys, self.values
 
     def get_seq_length(self, *_: Any) -> int:
+        """0: the step's positions are given explicitly, so transformers must not add an offset."""
         return 0
 
     def get_mask_sizes(self, query_length: int, *_: Any) -> tuple[int, int]:
+        """Length and offset of the mask that transformers would build; the layout's own masks are used instead."""
         return query_length, 0
 
     def get_max_length(self) -> int:
+        """Maximum number of tokens in a row."""
         return self.cache.columns
 
     get_max_cache_shape = get_max_length

@@ -87,7 +87,7 @@ class Recorder(Protocol):
         """Bytes of device memory that PyTorch holds."""
 
     def begin(self) -> None:
-        """Start afresh: nothing recorded before will be replayed."""
+        """Discard the memory of earlier recordings: none of them will be replayed again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,9 +262,11 @@ class CudaRecorder:
         self.begin()
 
     def begin(self) -> None:
+        """Start a new memory pool; that of earlier graphs is freed with them."""
         self._pool = torch.cuda.graph_pool_handle()
 
     def record(self, compute: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        """Capture ``compute`` in a CUDA graph; the function returned launches it, and returns the same tensor each time."""
         usual = torch.cuda.current_stream(self._device)
         self._try(compute, usual)
         graph = torch.cuda.CUDAGraph()
@@ -301,6 +303,7 @@ class CudaRecorder:
             usual.wait_stream(self._aside)
 
     def seconds(self, work: Callable[[], object]) -> float:
+        """Wall-clock seconds of ``work``, until the GPU has finished it."""
         torch.cuda.synchronize(self._device)
         began = time.perf_counter()
         work()
@@ -308,6 +311,7 @@ class CudaRecorder:
         return time.perf_counter() - began
 
     def used(self) -> int:
+        """Bytes of the GPU that PyTorch has reserved, without free blocks."""
         torch.cuda.empty_cache()  # cached free blocks are not in use
         return torch.cuda.memory_reserved(self._device)
 

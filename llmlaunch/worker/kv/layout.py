@@ -21,7 +21,10 @@ CALL_COST = 256
 
 @dataclass(frozen=True, slots=True)
 class DecodeGroup:
-    """Consecutive decoding tokens ``first``…``last`` of the flat sequence, in consecutive rows from ``row`` on."""
+    """Decoding tokens ``first``…``last - 1`` of the flat sequence, in consecutive rows from ``row`` on.
+
+    ``lengths``: columns that each row sees; ``columns``: the longest of these, read for all rows.
+    """
 
     first: int
     last: int
@@ -31,12 +34,13 @@ class DecodeGroup:
 
     @property
     def rows(self) -> slice:
+        """The rows of the cache, one for each token."""
         return slice(self.row, self.row + len(self.lengths))
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A prompt chunk: tokens ``first``…``last`` of the flat sequence, in columns ``start``… of one row."""
+    """A prompt chunk: tokens ``first``…``last - 1`` of the flat sequence, in columns ``start``… of one row."""
 
     first: int
     last: int
@@ -75,13 +79,15 @@ def _joins(group: DecodeGroup, at: int, row: int, length: int, call_cost: int) -
 
 
 class AttentionCall(Protocol):
-    """One attention call for decoding tokens ``first``…``last`` of the flat sequence."""
+    """One attention call for decoding tokens of the flat sequence."""
 
     @property
-    def first(self) -> int: ...
+    def first(self) -> int:
+        """Index of its first token."""
 
     @property
-    def last(self) -> int: ...
+    def last(self) -> int:
+        """Index after its last token."""
 
     @property
     def rows(self) -> slice | Tensor:
@@ -100,10 +106,12 @@ class Layout(Protocol):
         """The span, if there is only one: it is written as a slice."""
 
     @property
-    def groups(self) -> Sequence[AttentionCall]: ...
+    def groups(self) -> Sequence[AttentionCall]:
+        """The decoding tokens, by attention call."""
 
     @property
-    def chunks(self) -> Sequence[Chunk]: ...
+    def chunks(self) -> Sequence[Chunk]:
+        """The prompt chunks; each is an attention call of its own."""
 
     def places(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Row and column of every token, on ``device``."""
@@ -146,11 +154,13 @@ class SpanLayout:
         self._masks: dict[tuple[object, ...], Tensor | None] = {}
 
     def places(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Row and column of every token, ``[tokens]`` each, on ``device``."""
         if device not in self._places:
             self._places[device] = (self._rows.to(device), self._columns.to(device))
         return self._places[device]
 
     def group_mask(self, index: int, window: int | None, device: torch.device) -> Tensor | None:
+        """Additive mask ``[rows, 1, 1, columns]`` of a group; None if every row sees all columns."""
         key = ("group", index, window, device)
         if key not in self._masks:
             group = self.groups[index]
@@ -165,6 +175,7 @@ class SpanLayout:
         return decode_mask(torch.tensor(group.lengths, device=device), group.columns, window, self._dtype)
 
     def chunk_mask(self, index: int, window: int | None, device: torch.device) -> Tensor | None:
+        """Additive mask ``[tokens, columns]`` of a chunk; None if a causal mask from column 0 is enough."""
         key = ("chunk", index, window, device)
         if key not in self._masks:
             chunk = self.chunks[index]

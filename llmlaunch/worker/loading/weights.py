@@ -75,4 +75,5 @@ def counted(path: Path, progress: ReportProgress) -> Iterator[None]:
 
 
 def dtype_name(dtype: torch.dtype) -> str:
+    """The name as in ``--dtype``: "bfloat16"."""
     return str(dtype).removeprefix("torch.")

@@ -61,6 +61,7 @@ class Tokenizer:
 
     @property
     def has_template(self) -> bool:
+        """Whether the model has a chat template."""
         return bool(getattr(self._tokenizer, "chat_template", None))
 
     @property
@@ -82,6 +83,7 @@ class Tokenizer:
 
     @property
     def end_token(self) -> int | None:
+        """The token that ends an answer, as the tokenizer's own files name it; None if they do not."""
         value = self._tokenizer.eos_token_id
         return None if value is None else int(value)
 
@@ -212,6 +214,7 @@ class Tokenizer:
         return Pair(list(found["input_ids"]), list(found.get("token_type_ids", ())))
 
     def decode(self, tokens: Sequence[int], *, skip_special: bool = True) -> str:
+        """The text of ``tokens``. Bytes that are not valid UTF-8, such as half a letter, become U+FFFD."""
         if self._fast and len(tokens) > SHORT:  # decoding a batch releases the GIL
             batch = [list(tokens), []]
             return str(self._tokenizer._tokenizer.decode_batch(batch, skip_special_tokens=skip_special)[0])
