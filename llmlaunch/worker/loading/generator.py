@@ -19,7 +19,7 @@ from llmlaunch.worker.engine.engine import Deliver, GenerationEngine
 from llmlaunch.worker.engine.strategy import Strategy
 from llmlaunch.worker.engine.structured_output import GrammarCompiler
 from llmlaunch.worker.errors import OnDeviceLost
-from llmlaunch.worker.kv import graphs, memory
+from llmlaunch.worker.kv import cuda_recorder, memory
 from llmlaunch.worker.kv.cache import ATTENTION
 from llmlaunch.worker.loading import placement, quantised
 from llmlaunch.worker.loading.generation_config import default_sampling, end_tokens
@@ -137,7 +137,7 @@ def _strategy(model: Any, config: WorkerConfig, device: str, context: int) -> tu
         reuse=config.prefix_reuse,
         prompt_tokens=memory.prompt_tokens(device, context),
         strict_seeds=config.strict_seeds,
-        recorder=graphs.recorder(model) if config.cuda_graphs else None,
+        recorder=cuda_recorder.recorder(model) if config.cuda_graphs else None,
     )
     if device != "cpu":
         batching.reserve()

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from llmlaunch.worker.config import WorkerConfig
-from llmlaunch.worker.kv import graphs
+from llmlaunch.worker.kv import cuda_recorder, graphs
 from llmlaunch.worker.loading import placement
 from tests.e2e.worker.server import SMOLLM2, started
 from tests.unit.worker import tiny
@@ -50,7 +50,7 @@ def test_replayed_decodes_equal_generate(kind: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(graphs, "LEAST_COLUMNS", 16)
     model = tiny.fresh(kind).to("cuda")
     expected = {name: tiny.reference(model, prompt, 40) for name, prompt in ASKED.items()}
-    recorder = graphs.recorder(model)
+    recorder = cuda_recorder.recorder(model)
     assert recorder is not None
     before = torch.cuda.current_stream()
     for _ in range(2):  # anew after a fault
@@ -78,7 +78,7 @@ def test_a_pass_that_waits_for_the_device_is_left_as_it_is(
     model = tiny.fresh("Llama").to("cuda")
     waiting = model.model.layers[1].register_forward_hook(lambda *_: wait() and None)
     before = torch.cuda.current_stream()
-    run = tiny.Run(tiny.batching(model, rows=2, recorder=graphs.recorder(model)))
+    run = tiny.Run(tiny.batching(model, rows=2, recorder=cuda_recorder.recorder(model)))
     for name in ("before", "after"):
         run.add(tiny.request(name, [5, 6, 7], 30))
         run.finish()
