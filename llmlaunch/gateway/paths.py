@@ -24,7 +24,7 @@ class EndpointKind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class ApiEndpoint:
     """One endpoint of the API."""
 
     kind: EndpointKind
@@ -46,16 +46,16 @@ class Endpoint:
         return ", ".join(method.decode() for method in (*self.methods, b"OPTIONS"))
 
 
-NOWHERE = Endpoint(EndpointKind.NOWHERE, (), "other")
+NOWHERE = ApiEndpoint(EndpointKind.NOWHERE, (), "other")
 _GET = (b"GET", b"HEAD")
 _POST = (b"POST",)
 
 
-def _proxy(path: str, upstream: str = "", *, metered: bool = True) -> Endpoint:
-    return Endpoint(EndpointKind.PROXY, _POST, path, upstream=(upstream or path).encode(), metered=metered)
+def _proxy(path: str, upstream: str = "", *, metered: bool = True) -> ApiEndpoint:
+    return ApiEndpoint(EndpointKind.PROXY, _POST, path, upstream=(upstream or path).encode(), metered=metered)
 
 
-_PATHS: dict[bytes, Endpoint] = {
+_PATHS: dict[bytes, ApiEndpoint] = {
     endpoint.label.encode(): endpoint
     for endpoint in (
         _proxy("/v1/chat/completions"),
@@ -71,11 +71,11 @@ _PATHS: dict[bytes, Endpoint] = {
         _proxy("/detokenize", metered=False),
         # For FastChat's clients.
         _proxy("/api/v1/chat/completions", "/v1/chat/completions"),
-        Endpoint(EndpointKind.CHECK, _POST, "/api/v1/token_check", upstream=b"/api/v1/token_check"),
-        Endpoint(EndpointKind.MODELS, _GET, "/v1/models"),
-        Endpoint(EndpointKind.HEALTH, _GET, "/health", guarded=False),
-        Endpoint(EndpointKind.READY, _GET, "/ready", guarded=False),
-        Endpoint(EndpointKind.METRICS, _GET, "/metrics"),
+        ApiEndpoint(EndpointKind.CHECK, _POST, "/api/v1/token_check", upstream=b"/api/v1/token_check"),
+        ApiEndpoint(EndpointKind.MODELS, _GET, "/v1/models"),
+        ApiEndpoint(EndpointKind.HEALTH, _GET, "/health", guarded=False),
+        ApiEndpoint(EndpointKind.READY, _GET, "/ready", guarded=False),
+        ApiEndpoint(EndpointKind.METRICS, _GET, "/metrics"),
     )
 }
 _MODEL = b"/v1/models/"
@@ -83,23 +83,23 @@ _RESPONSE = re.compile(rb"/v1/responses/([A-Za-z0-9_-]{1,200})")
 _ENGINE, _ENGINE_END = b"/v1/engines/", b"/embeddings"
 
 
-def endpoint(path: bytes) -> Endpoint:
+def endpoint(path: bytes) -> ApiEndpoint:
     """The endpoint of ``path``, which has no query; NOWHERE if there is none."""
     found = _PATHS.get(path)
     if found is not None:
         return found
     if path.startswith(_MODEL) and len(path) > len(_MODEL):
         name = _text(path[len(_MODEL) :])
-        return Endpoint(EndpointKind.MODEL, _GET, "/v1/models/{id}", name=name) if name else NOWHERE
+        return ApiEndpoint(EndpointKind.MODEL, _GET, "/v1/models/{id}", name=name) if name else NOWHERE
     response = _RESPONSE.fullmatch(path)
     if response is not None:
         methods, identity = (b"GET", b"DELETE"), response[1].decode()
-        return Endpoint(EndpointKind.RESPONSE, methods, "/v1/responses/{id}", upstream=path, name=identity)
+        return ApiEndpoint(EndpointKind.RESPONSE, methods, "/v1/responses/{id}", upstream=path, name=identity)
     if path.startswith(_ENGINE) and path.endswith(_ENGINE_END) and len(path) > len(_ENGINE + _ENGINE_END):
         name = _text(path[len(_ENGINE) : -len(_ENGINE_END)])
         if name:
             label = "/v1/engines/{model}/embeddings"
-            return Endpoint(
+            return ApiEndpoint(
                 EndpointKind.PROXY, _POST, label, upstream=b"/v1/embeddings", name=name, metered=True
             )
     return NOWHERE

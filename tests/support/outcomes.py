@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llmlaunch.gateway.limits.api_key import ApiKey
 from llmlaunch.gateway.observe.outcome import RequestOutcome
-from llmlaunch.gateway.paths import Endpoint, EndpointKind
+from llmlaunch.gateway.paths import ApiEndpoint, EndpointKind
 from llmlaunch.gateway.request import ClientRequest
 
 
@@ -18,7 +18,7 @@ def outcome(
     tokens: tuple[int, int] | None = None,
 ) -> RequestOutcome:
     """Of a request to ``path`` with the API key named ``key``; ``tokens``: of an answer that tells any."""
-    endpoint = Endpoint(EndpointKind.PROXY, (b"POST",), path, metered=tokens is not None)
+    endpoint = ApiEndpoint(EndpointKind.PROXY, (b"POST",), path, metered=tokens is not None)
     request = ClientRequest(b"POST", path.encode(), b"", True, True, 0.0, b"req-1")
     request.endpoint, request.api_key = endpoint, ApiKey(key)
     return RequestOutcome(

@@ -31,7 +31,7 @@ class UnsupportedRequest(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class GenerationRequest:
+class TextGenerationRequest:
     """A request for a chat or a completion."""
 
     model: str
@@ -117,7 +117,7 @@ _NO_EFFECT: dict[str, tuple[object, ...]] = {
 """Parameters that FastChat's protocol does not have, and their values without an effect, which are accepted."""
 
 
-def chat(value: dict[str, Any]) -> GenerationRequest:
+def chat(value: dict[str, Any]) -> TextGenerationRequest:
     """Translate the body of /v1/chat/completions. Raises UnsupportedRequest."""
     messages = value.get("messages")
     if not isinstance(messages, list) or not messages:
@@ -143,7 +143,7 @@ def chat(value: dict[str, Any]) -> GenerationRequest:
             )
     asked = value.get("max_completion_tokens")
     name = "max_tokens" if asked is None else "max_completion_tokens"
-    return GenerationRequest(
+    return TextGenerationRequest(
         chat=True,
         system="\n".join(systems) if systems else None,
         turns=tuple(turns),
@@ -152,7 +152,7 @@ def chat(value: dict[str, Any]) -> GenerationRequest:
     )
 
 
-def completion(value: dict[str, Any]) -> GenerationRequest:
+def completion(value: dict[str, Any]) -> TextGenerationRequest:
     """Translate the body of /v1/completions. Raises UnsupportedRequest."""
     prompts = _texts(value.get("prompt"), "prompt")
     logprobs = _whole(value, "logprobs", 0, 5)
@@ -163,7 +163,7 @@ def completion(value: dict[str, Any]) -> GenerationRequest:
     if _whole(value, "best_of", 1) not in (None, value.get("n") or 1):
         raise UnsupportedRequest("best_of beyond n is not there with FastChat's workers.", "best_of")
     asked = _whole(value, "max_tokens", 1)
-    return GenerationRequest(
+    return TextGenerationRequest(
         chat=False,
         prompts=prompts,
         max_tokens=COMPLETION_TOKENS if asked is None else asked,

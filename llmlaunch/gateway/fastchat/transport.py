@@ -24,7 +24,7 @@ from llmlaunch.gateway import errors
 from llmlaunch.gateway.fastchat import request_translation, response_translation
 from llmlaunch.gateway.fastchat.request_translation import (
     EmbeddingRequest,
-    GenerationRequest,
+    TextGenerationRequest,
     TokenCheckRequest,
     UnsupportedRequest,
 )
@@ -50,7 +50,7 @@ _EVENTS = (
     b"transfer-encoding: chunked\r\nconnection: close\r\n\r\n"
 )
 _READERS: dict[
-    bytes, Callable[[dict[str, Any]], GenerationRequest | EmbeddingRequest | TokenCheckRequest]
+    bytes, Callable[[dict[str, Any]], TextGenerationRequest | EmbeddingRequest | TokenCheckRequest]
 ] = {
     b"/v1/chat/completions": request_translation.chat,
     b"/v1/completions": request_translation.completion,
@@ -169,7 +169,7 @@ class Translation(asyncio.Transport):
             rows.append({"fits": count + answer <= context, "tokenCount": count, "contextLength": context})
         self.reply({"prompts": rows})
 
-    async def _generate(self, asked: GenerationRequest) -> None:
+    async def _generate(self, asked: TextGenerationRequest) -> None:
         worker = self._worker
         details = await worker.details(asked.model)
         texts = asked.texts(details.template)

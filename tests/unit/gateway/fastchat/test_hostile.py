@@ -96,7 +96,7 @@ def test_requests(read: Callable[[dict[str, Any]], Any], body: dict[str, Any]) -
     with contextlib.suppress(request_translation.UnsupportedRequest):
         asked = read(body)
         template = parse({"roles": ["U", "A"], "sep_style": 1})
-        if isinstance(asked, request_translation.GenerationRequest):
+        if isinstance(asked, request_translation.TextGenerationRequest):
             for text in asked.texts(template):
                 text.encode()
                 assert None not in asked.parameters(template, text, 5)["stop"]
