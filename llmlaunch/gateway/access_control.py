@@ -36,29 +36,29 @@ class AccessControl:
         if not guarded or request.method == b"OPTIONS":
             refusal = self._door.refusal(host, origin, site)
             if refusal is not None:
-                return errors.not_let_in(refusal)
+                return errors.refused_by_browser_guard(refusal)
         if request.method == b"OPTIONS":
             return self._options(request)
         if guarded and self._keys is not None:
             api_key = self._keys.find(request.authorization)
             if api_key is None:
-                return errors.wrong_key(missing=not request.authorization)
+                return errors.invalid_api_key(missing=not request.authorization)
             request.api_key = api_key
         if found.kind is EndpointKind.NOWHERE:
             return errors.unknown_path(path.decode("latin-1"))
         if request.method not in found.methods:
-            return errors.wrong_method(request.method.decode(), path.decode("latin-1"), found.allowed)
+            return errors.method_not_allowed(request.method.decode(), path.decode("latin-1"), found.allowed)
         if request.method == b"POST":
             wrong = not_json(request.field(b"content-type").decode("latin-1"), origin, site)
             if wrong is not None:
-                return errors.not_let_in(wrong)
+                return errors.refused_by_browser_guard(wrong)
         return None
 
     def screen_surplus(self, request: ClientRequest) -> Reply | None:
         """Like :meth:`screen`, for a connection beyond the limit of open files: one request for health or metrics."""
         request.keep_alive = False
         reply = self.screen(request)
-        return reply if request.endpoint.kind in _FOR_SURPLUS else errors.out_of_files()
+        return reply if request.endpoint.kind in _FOR_SURPLUS else errors.too_many_connections()
 
     def cors_fields(self, origin: bytes) -> bytes:
         """Header lines that let a page from ``origin`` read the response; empty if it may not."""

@@ -51,7 +51,7 @@ def bad_request(message: str, param: str | None = None) -> Reply:
     return error(400, message, param=param)
 
 
-def bad_http(reason: str) -> Reply:
+def malformed_http(reason: str) -> Reply:
     """400 for a request that breaks HTTP/1.1's rules."""
     return error(400, f"The request is not valid HTTP: {reason}.", code="bad_http")
 
@@ -67,18 +67,18 @@ def body_too_large(limit: int) -> Reply:
     return error(413, f"The request's body is larger than {shown}.", code="body_too_large")
 
 
-def bodies_full() -> Reply:
+def body_memory_full() -> Reply:
     """503 while other requests' bodies fill the memory set aside for them."""
     message = "The gateway's memory for request bodies is full. Try again soon."
     return error(503, message, kind=SERVER, code="bodies_full", fields=_retry(2))
 
 
-def transfer_coding() -> Reply:
+def unsupported_transfer_encoding() -> Reply:
     """501 for a Transfer-Encoding other than chunked."""
     return error(501, "The only supported Transfer-Encoding is chunked.", code="transfer_encoding")
 
 
-def wrong_version() -> Reply:
+def unsupported_http_version() -> Reply:
     """505 for a version of HTTP other than 1.0 and 1.1."""
     return error(505, "This server speaks HTTP/1.1 and HTTP/1.0.", code="http_version")
 
@@ -93,14 +93,14 @@ def unknown_path(path: str) -> Reply:
     return error(404, f"Unknown path: {path}.", code="unknown_url")
 
 
-def wrong_method(method: str, path: str, allowed: str) -> Reply:
+def method_not_allowed(method: str, path: str, allowed: str) -> Reply:
     """405 with ``Allow``; ``allowed`` lists methods, joined with commas."""
     fields = b"allow: %b\r\n" % allowed.encode()
     message = f"{path} does not allow {method}; allowed: {allowed}."
     return error(405, message, code="method_not_allowed", fields=fields)
 
 
-def wrong_key(missing: bool) -> Reply:
+def invalid_api_key(missing: bool) -> Reply:
     """401 for an API key that is ``missing`` or unknown."""
     message = (
         "You did not provide an API key. Send it as a header: Authorization: Bearer YOUR_KEY."
@@ -110,17 +110,17 @@ def wrong_key(missing: bool) -> Reply:
     return error(401, message, code="invalid_api_key", fields=b"www-authenticate: Bearer\r\n")
 
 
-def not_let_in(refusal: Refusal) -> Reply:
+def refused_by_browser_guard(refusal: Refusal) -> Reply:
     """The reply to a request that the browser guard refused."""
     return error(refusal.status, refusal.message, code=refusal.code)
 
 
-def unknown_model(name: str) -> Reply:
+def model_not_found(name: str) -> Reply:
     """404 for a model that is not deployed."""
     return error(404, f"The model `{name}` does not exist.", param="model", code="model_not_found")
 
 
-def unknown_response(identity: str) -> Reply:
+def response_not_found(identity: str) -> Reply:
     """404 for a response id of /v1/responses that no replica holds."""
     message = (
         f"Response `{identity}` not found: its worker is gone, or its id does not say which worker keeps it."
@@ -138,13 +138,13 @@ def model_not_ready(name: str) -> Reply:
     return error(503, message, kind=SERVER, param="model", code="model_not_ready", fields=_retry(5))
 
 
-def no_answer(name: str, why: str) -> Reply:
+def replica_unavailable(name: str, why: str) -> Reply:
     """503 when no replica that was tried sent a response; ``why`` says what happened."""
     message = f"No replica of the model `{name}` answered: {why}. Try again soon."
     return error(503, message, kind=SERVER, code="replica_unavailable", fields=_retry(1))
 
 
-def breaks_replicas(name: str, seconds: float) -> Reply:
+def request_breaks_replicas(name: str, seconds: float) -> Reply:
     """500 for a request on which several replicas failed. It is refused for ``seconds`` more.
 
     OpenAI's clients retry a 5xx unless ``x-should-retry`` tells them not to.
@@ -157,19 +157,19 @@ def breaks_replicas(name: str, seconds: float) -> Reply:
     return error(500, message, kind=SERVER, code="request_breaks_replicas", fields=fields)
 
 
-def bad_answer(name: str, why: str) -> Reply:
+def invalid_replica_response(name: str, why: str) -> Reply:
     """502 when a replica's response breaks its protocol; ``why`` says how."""
     message = f"A replica of the model `{name}` sent an invalid response: {why}."
     return error(502, message, kind=SERVER, code="bad_answer")
 
 
-def too_many(name: str, waiting: int) -> Reply:
+def queue_full(name: str, waiting: int) -> Reply:
     """429 when the model's queue is full; ``waiting`` is its length."""
     message = f"All replicas of the model `{name}` are busy, and {waiting} requests are already waiting."
     return error(429, message, kind="rate_limit_error", code="queue_full", fields=_retry(2))
 
 
-def waited_too_long(name: str, seconds: float) -> Reply:
+def queue_timeout(name: str, seconds: float) -> Reply:
     """429 for a request that waited ``seconds`` in the queue."""
     message = f"No replica of the model `{name}` had a free slot within {seconds:g} s."
     return error(429, message, kind="rate_limit_error", code="queue_timeout", fields=_retry(5))
@@ -189,7 +189,7 @@ _LIMITS = {
 }
 
 
-def limited(what: str, limit: int | None, wait_s: int) -> Reply:
+def key_limit_exceeded(what: str, limit: int | None, wait_s: int) -> Reply:
     """429 for a request beyond a limit of its API key; ``what`` is as in ``rates.LimitExceeded``."""
     text, code = _LIMITS[what]
     message = f"Your API key is limited to {text.format(limit)}. Try again in {wait_s} s."
@@ -197,7 +197,7 @@ def limited(what: str, limit: int | None, wait_s: int) -> Reply:
     return error(429, message, kind=kind, code=code, fields=_retry(wait_s))
 
 
-def crowded_out(name: str) -> Reply:
+def queue_share_full(name: str) -> Reply:
     """429 when one API key has filled its share of the model's queue."""
     message = (
         f"All replicas of the model `{name}` are busy, and your other requests fill your share of the queue."
@@ -205,13 +205,13 @@ def crowded_out(name: str) -> Reply:
     return error(429, message, kind="rate_limit_error", code="queue_full", fields=_retry(2))
 
 
-def not_started() -> Reply:
+def gateway_starting() -> Reply:
     """503 before the first route table has arrived."""
     message = "The gateway has not heard from its controller yet."
     return error(503, message, kind=SERVER, code="starting", fields=_retry(1))
 
 
-def out_of_files() -> Reply:
+def too_many_connections() -> Reply:
     """503 when no file descriptor is left for another connection."""
     message = "The gateway has reached its limit of open files and takes no more connections. Try again soon."
     return error(503, message, kind=SERVER, code="too_many_connections", fields=_retry(1))

@@ -87,7 +87,7 @@ class RequestHandler:
         except InvalidBody as error:
             return errors.bad_request(error.message, error.param)
         if model is None:
-            return errors.unknown_response(request.endpoint.name)
+            return errors.response_not_found(request.endpoint.name)
         if request.api_key.limits is UNLIMITED:
             return model
         return self._admission.admit(request, model, self._now()) or model

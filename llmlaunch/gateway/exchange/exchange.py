@@ -149,7 +149,7 @@ class Exchange:
         except OSError as error:
             self._connecting = None
             if error.errno in (errno.EMFILE, errno.ENFILE):  # no fault of the replica's
-                self.refused(errors.out_of_files())
+                self.refused(errors.too_many_connections())
                 return
             kind = refused_connection(self.phase, timed_out=isinstance(error, TimeoutError))
             said = "timeout" if kind is FailureKind.TIMEOUT else "refused"
@@ -241,7 +241,7 @@ class Exchange:
             self._interrupted(why, kind)
         elif step is AfterBreak.REFUSE:
             self._note_failure(kind)
-            self.refused(errors.bad_answer(routed.model, why))
+            self.refused(errors.invalid_replica_response(routed.model, why))
         elif step is AfterBreak.RECONNECT:
             context.metrics.retried("stale")
             self._pool_is_stale = True

@@ -40,12 +40,12 @@ def host_fault(noted: dict[bytes, bytes], doubled: bytes, http11: bool, known_ho
     ``known_host``: a value that was checked before.
     """
     if doubled:
-        return errors.bad_http(f"{doubled.decode()} is given twice")
+        return errors.malformed_http(f"{doubled.decode()} is given twice")
     host = noted.get(b"host")
     if host is None:
-        return errors.bad_http("an HTTP/1.1 request needs a Host") if http11 else None
+        return errors.malformed_http("an HTTP/1.1 request needs a Host") if http11 else None
     if host != known_host and _HOST.fullmatch(host) is None:
-        return errors.bad_http("its Host is not valid")
+        return errors.malformed_http("its Host is not valid")
     return None
 
 
@@ -53,15 +53,15 @@ def framing_fault(noted: dict[bytes, bytes], version: str) -> Reply | None:
     """The reply to a request whose version or Transfer-Encoding is not supported (RFC 9112 §2.3 and §6); None: they are."""
     http11 = version == "1.1"
     if not http11 and version != "1.0":
-        return errors.wrong_version()
+        return errors.unsupported_http_version()
     coding = noted.get(b"transfer-encoding")
     if coding is None or (http11 and coding.lower() == b"chunked"):
         return None
     if not http11:
-        return errors.bad_http("HTTP/1.0 has no Transfer-Encoding")
+        return errors.malformed_http("HTTP/1.0 has no Transfer-Encoding")
     if coding.lower().rpartition(b",")[2].strip(b" \t") != b"chunked":
-        return errors.bad_http("its last Transfer-Encoding is not chunked")
-    return errors.transfer_coding()
+        return errors.malformed_http("its last Transfer-Encoding is not chunked")
+    return errors.unsupported_transfer_encoding()
 
 
 def path_and_query(target: bytes) -> tuple[bytes, bytes]:

@@ -238,7 +238,7 @@ class RequestParser:
             return
         parser = self._parser
         if parser.get_method() == b"CONNECT":
-            self.refuse_rest(errors.wrong_method("CONNECT", "This server", "GET, HEAD, POST, OPTIONS"))
+            self.refuse_rest(errors.method_not_allowed("CONNECT", "This server", "GET, HEAD, POST, OPTIONS"))
             return
         fields = [b"%b: %b\r\n" % field for field in self._fields if field[0] != b"upgrade"]
         start = b"%b %b HTTP/%b\r\n" % (parser.get_method(), self._url, parser.get_http_version().encode())
@@ -309,7 +309,7 @@ class RequestParser:
             if self._declared > rules.max_body_bytes:
                 request.reply = errors.body_too_large(rules.max_body_bytes)
             elif self._declared > COUNTED_FROM and not rules.bodies.hold(request, self._declared):
-                request.reply = errors.bodies_full()
+                request.reply = errors.body_memory_full()
         self._before_body(request)
 
     def on_body(self, data: bytes) -> None:
@@ -329,7 +329,7 @@ class RequestParser:
         elif self._size > max(request.held, COUNTED_FROM) and not self._rules.bodies.hold(
             request, self._size
         ):
-            request.reply = errors.bodies_full()
+            request.reply = errors.body_memory_full()
             self._last_word(request)
         else:
             self._keep(data)
@@ -405,4 +405,4 @@ class RequestParser:
         cause = error.__context__
         if isinstance(error, httptools.HttpParserCallbackError) and cause is not None:
             log.error("a parser callback failed", exc_info=cause)
-        self.refuse_rest(errors.bad_http(str(error) or "it cannot be parsed"))
+        self.refuse_rest(errors.malformed_http(str(error) or "it cannot be parsed"))

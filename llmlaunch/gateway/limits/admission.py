@@ -31,7 +31,9 @@ class Admission:
         exceeded = account.admit(limits, now, estimate)
         if exceeded is not None:
             self._on_limited(key, exceeded.what)
-            return errors.limited(exceeded.what, request.api_key.whole.of(exceeded.what), exceeded.wait_s)
+            return errors.key_limit_exceeded(
+                exceeded.what, request.api_key.whole.of(exceeded.what), exceeded.wait_s
+            )
         request.estimate = estimate
         return None
 

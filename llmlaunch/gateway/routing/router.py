@@ -100,7 +100,7 @@ class Router:
         if not replicas:
             if routed.request.holder:
                 why = "the replica that holds the response is gone"
-            return errors.no_answer(model, why) if why else self.not_served(model)
+            return errors.replica_unavailable(model, why) if why else self.not_served(model)
         routed.sent_at = now = self._now()
         tried = routed.tried
         if routed.suspect_key:
@@ -114,7 +114,7 @@ class Router:
         try:
             replica = self._pick(routed, replicas, tried, now)
         except LookupError:
-            return errors.no_answer(model, why or "every replica was tried")
+            return errors.replica_unavailable(model, why or "every replica was tried")
         if replica is None:
             return self._enqueue(routed, replicas, now)
         routed.attempts += 1
@@ -164,12 +164,14 @@ class Router:
         alternative = self.has_alternative(routed)
         step = after_failure(refused_s=refused_s, attempts=routed.attempts, has_alternative=alternative)
         if step is NextStep.REFUSE_CULPRIT:
-            return errors.breaks_replicas(model, refused_s)
+            return errors.request_breaks_replicas(model, refused_s)
         if step is NextStep.GIVE_UP:
-            return errors.no_answer(model, why)
+            return errors.replica_unavailable(model, why)
         if step is NextStep.TRY_ANOTHER:
             if not self.retries.take(self._now()):
-                return errors.no_answer(model, f"{why}, and too many requests are being retried already")
+                return errors.replica_unavailable(
+                    model, f"{why}, and too many requests are being retried already"
+                )
             self._on_retry(kind)
         return self.choose(routed, why)
 
@@ -220,10 +222,10 @@ class Router:
             evicted = queue.evictable(model, api_key.name)
             if evicted is not None:  # another key has most of the places, and this one needs one
                 self._leave_queue(evicted.item)
-                evicted.item.waiter.refused(errors.crowded_out(model))
+                evicted.item.waiter.refused(errors.queue_share_full(model))
         deadline = now + QUEUE_TIMEOUT_S
         routed.queue_entry = queue.add(routed, model, deadline, bound, api_key.name, api_key.limits.priority)
-        return None if routed.queue_entry is not None else errors.too_many(model, queue.waiting(model))
+        return None if routed.queue_entry is not None else errors.queue_full(model, queue.waiting(model))
 
     def _leave_queue(self, routed: RoutedRequest) -> None:
         if routed.queue_entry is not None:
@@ -252,7 +254,7 @@ class Router:
         """Refuse whoever has waited for QUEUE_TIMEOUT_S."""
         for entry in self.queue.overdue(now):
             self._leave_queue(entry.item)
-            entry.item.waiter.refused(errors.waited_too_long(entry.name, QUEUE_TIMEOUT_S))
+            entry.item.waiter.refused(errors.queue_timeout(entry.name, QUEUE_TIMEOUT_S))
 
     # -- routes
 
@@ -293,10 +295,10 @@ class Router:
         if name in table.expected or any(name in r.names for r in table.replicas.values()):
             return errors.model_not_ready(name)
         if not self.controller_answered:
-            return errors.not_started()
+            return errors.gateway_starting()
         if not table.settled and not table.expected:
             return errors.model_not_ready(name)
-        return errors.unknown_model(name)
+        return errors.model_not_found(name)
 
     def known_name(self, name: str) -> str:
         """``name`` when it is one of ours, else empty: metrics hold no others."""

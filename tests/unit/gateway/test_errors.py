@@ -9,8 +9,8 @@ from llmlaunch.gateway import errors
 
 def test_errors_are_openais_envelope() -> None:
     for reply in (
-        errors.unknown_model('a"b'), errors.model_not_ready("m"), errors.too_many("m", 3), errors.wrong_key(True),
-        errors.bad_request("x", "model"), errors.no_answer("m", "why"), errors.stopping(), errors.bad_http("x"),
+        errors.model_not_found('a"b'), errors.model_not_ready("m"), errors.queue_full("m", 3), errors.invalid_api_key(True),
+        errors.bad_request("x", "model"), errors.replica_unavailable("m", "why"), errors.stopping(), errors.malformed_http("x"),
     ):  # fmt: skip
         error = json.loads(reply.body)["error"]
         assert set(error) == {"message", "type", "param", "code"}

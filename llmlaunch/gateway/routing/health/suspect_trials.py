@@ -88,7 +88,7 @@ class SuspectTrials:
         suspects, key = self.suspects, routed.suspect_key
         seconds = suspects.refused_for_s(key, now)
         if seconds:
-            return errors.breaks_replicas(routed.model, seconds)
+            return errors.request_breaks_replicas(routed.model, seconds)
         if suspects.is_free(key):
             return frozenset()
         avoided = None

@@ -140,7 +140,7 @@ def test_a_large_pipelined_body_does_not_count_as_the_next_head() -> None:
 
 def test_a_refusal_stays_what_it_was_while_an_unwanted_body_comes() -> None:
     def refuse(request: ClientRequest) -> Reply | None:
-        return errors.wrong_key(missing=True)
+        return errors.invalid_api_key(missing=True)
 
     reader = receiver(ParserRules(refuse, lambda: b"id", lambda: 0.0, 1 << 20))
     reader.feed(b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 50000\r\n\r\n")
