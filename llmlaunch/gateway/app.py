@@ -93,7 +93,7 @@ class Gateway:
         self.identity = f"gateway-{os.urandom(6).hex()}"
         self.group = group or alone()
         self.connections: set[ClientConnection] = set()
-        self.early: set[ClientConnection] | None = set()
+        self.waiting_for_routes: set[ClientConnection] | None = set()
         self.stopping = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._id_prefix = os.urandom(5).hex()
@@ -120,7 +120,7 @@ class Gateway:
         self.rules = ParserRules(
             self._access.screen, self.new_identity, self.now, options.max_body_bytes, bodies=bodies
         )
-        self.surplus_rules = replace(self.rules, screen=self._access.screen_surplus, seen=HeadCache())
+        self.surplus_rules = replace(self.rules, screen=self._access.screen_surplus, head_cache=HeadCache())
 
         access_log = None if options.access_log is None else AccessLog(options.access_log, self._flush_soon)
         self._access_log = access_log
@@ -140,14 +140,14 @@ class Gateway:
         self.endpoints = Endpoints(self.router, self.now, self._metrics_page)
         self._handler = RequestHandler(self.exchanges, self.endpoints, admission, addresses, self.closer)
         self.respond = self._handler.respond
-        loop.call_later(FIRST_TABLE_S, self.begin)
+        loop.call_later(FIRST_TABLE_S, self.stop_waiting_for_routes)
         self._publish()  # a process without a route table must count when the oldest revision is reported
 
     # -- client_connection.Application
 
-    def is_early(self, request: ClientRequest) -> bool:
+    def waits_for_routes(self, request: ClientRequest) -> bool:
         """Whether ``request`` has to wait for the first route table, which usually comes moments after the start."""
-        if self.early is None or request.reply is not None:
+        if self.waiting_for_routes is None or request.reply is not None:
             return False
         return request.endpoint.kind is not EndpointKind.METRICS
 
@@ -218,13 +218,13 @@ class Gateway:
 
     def _new_routes(self) -> None:
         self._publish()
-        self.begin()
+        self.stop_waiting_for_routes()
 
-    def begin(self) -> None:
+    def stop_waiting_for_routes(self) -> None:
         """Answer the requests that waited for the first route table: it has arrived, or they have waited long enough."""
-        early, self.early = self.early, None
-        for connection in early or ():
-            connection.turn()
+        waiting, self.waiting_for_routes = self.waiting_for_routes, None
+        for connection in waiting or ():
+            connection.answer_ready()
 
     def sweep(self) -> None:
         """Enforce timeouts, close idle connections, reload keys and publish metrics. Called about once a second."""
@@ -244,12 +244,12 @@ class Gateway:
             self._told_full = True
             log.warning("the table of metrics is full: new names and replicas are not counted")
         if self._access.refresh():
-            self.rules.seen.forget()
+            self.rules.head_cache.clear()
 
     def stop(self) -> None:
         """Accept no further requests. Those that are being answered go on."""
         self.stopping = self.exchanges.stopping = True
-        self.begin()
+        self.stop_waiting_for_routes()
         for connection in list(self.connections):
             connection.stop()
 

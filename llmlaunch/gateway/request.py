@@ -50,7 +50,7 @@ class ClientRequest:
     span: Any = None
     """The OpenTelemetry span, if traces are exported."""
 
-    def again(self, received: float, identity: bytes, local: bool) -> ClientRequest:
+    def with_same_head(self, received: float, identity: bytes, local: bool) -> ClientRequest:
         """A new request with the same head and without a body."""
         return ClientRequest(
             self.method, self.path, self.query, self.http11, self.keep_alive, received, identity, self.fields,

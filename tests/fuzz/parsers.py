@@ -14,7 +14,7 @@ from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.http1 import request_parser
 from llmlaunch.gateway.http1.framing import BodyFraming, InvalidResponse, ResponseHead, parse_head, read_head
 from llmlaunch.gateway.http1.head_cache import HeadCache
-from llmlaunch.gateway.http1.request_parser import AHEAD_LIMIT, PIECE, ParserRules, RequestParser
+from llmlaunch.gateway.http1.request_parser import PARSE_BYTES, PIPELINE_LIMIT, ParserRules, RequestParser
 from llmlaunch.gateway.paths import endpoint
 from llmlaunch.gateway.request import ClientRequest
 from tests.support.h11_requests import by_h11
@@ -44,13 +44,13 @@ def read(reads: Iterator[bytes] | list[bytes], rules: ParserRules) -> list[Told]
     found: list[ClientRequest] = []
     for data in reads:
         reader.feed(data)
-        assert len(reader.ready) <= AHEAD_LIMIT + PIECE // 16, "requests pile up"
+        assert len(reader.ready) <= PIPELINE_LIMIT + PARSE_BYTES // 16, "requests pile up"
         while reader.ready:
             found.append(reader.ready.popleft())
             if not reader.ready:
-                reader.go_on()
+                reader.parse_unread()
     assert not reader.unread
-    assert not (reader.deaf and reader.amid)
+    assert not (reader.input_closed and reader.mid_request)
     told: list[Told] = []
     for request in found:
         if request.reply is not None:

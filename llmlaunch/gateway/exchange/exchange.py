@@ -279,7 +279,7 @@ class Exchange:
         self._end(relay.head.status)
         event = relay.interruption(why)
         if event is None:
-            self._client.cut(hard=not relay.framed)
+            self._client.abort(reset=not relay.framed)
             return
         self._client.write(event)
         self._client.finished(keep=False)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from llmlaunch.gateway import errors
 from llmlaunch.gateway.http1 import headers
-from llmlaunch.gateway.http1.framing import BodyFraming, ResponseHead, is_whole
+from llmlaunch.gateway.http1.framing import BodyFraming, ResponseHead, is_complete
 from llmlaunch.gateway.limits.rates import TokenMeter
 from llmlaunch.gateway.payload.model_name_rewrite import rewriter_for
 from llmlaunch.gateway.payload.usage import PIECES
@@ -97,7 +97,7 @@ class ResponseRelay:
 
     def is_truncated(self) -> bool:
         """Whether the answer, which ended with its connection, is not whole."""
-        return not is_whole(self.head.get(b"content-type"), b"".join(self.tail))
+        return not is_complete(self.head.get(b"content-type"), b"".join(self.tail))
 
     def interruption(self, why: str) -> bytes | None:
         """What tells the client that the answer ends here; None: only the connection's end can."""

@@ -23,7 +23,7 @@ from llmlaunch.common.addresses import is_loopback
 from llmlaunch.gateway import errors
 from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.http1.open_files import OpenFiles
-from llmlaunch.gateway.http1.request_parser import AHEAD_LIMIT, ParserRules, RequestParser
+from llmlaunch.gateway.http1.request_parser import PIPELINE_LIMIT, ParserRules, RequestParser
 from llmlaunch.gateway.request import ClientRequest
 
 HEAD_TIMEOUT_S = 20.0
@@ -31,12 +31,12 @@ HEAD_TIMEOUT_S = 20.0
 BODY_TIMEOUT_S = 30.0
 """Seconds without a byte of a body."""
 IDLE_TIMEOUT_S = 75.0
-HURRY_HEAD_S, HURRY_BODY_S = 1.0, 5.0
+SHORT_HEAD_TIMEOUT_S, SHORT_BODY_TIMEOUT_S = 1.0, 5.0
 """The same two timeouts, in seconds, when the process runs out of file descriptors."""
 STALLED_TIMEOUT_S = 120.0
 """Seconds for which a client may read nothing of a response, or leave its last bytes unread before a close."""
-AHEAD_BYTES = 256 << 10
-"""Bytes in the bodies of pipelined requests at which reading stops. It also stops at AHEAD_LIMIT requests."""
+PIPELINE_BYTES = 256 << 10
+"""Bytes in the bodies of pipelined requests at which reading stops. It also stops at PIPELINE_LIMIT requests."""
 LINGER_S = 2.0
 """Seconds to read on after the last response: closing with unread bytes would reset the connection, and the client could
 lose the response (RFC 9112 §9.6)."""
@@ -50,7 +50,7 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Responder(Protocol):
-    """Answers a request that cannot be answered at once. It is not called again after ``finished`` or ``cut``."""
+    """Answers a request that cannot be answered at once. It is not called again after ``finished`` or ``abort``."""
 
     @property
     def started(self) -> bool:
@@ -82,8 +82,8 @@ class Application(Protocol):
     """What a connection needs from the gateway behind it."""
 
     connections: set[ClientConnection]
-    early: set[ClientConnection] | None
-    """Connections whose next request waits for the first route table, until :meth:`ClientConnection.turn` is called
+    waiting_for_routes: set[ClientConnection] | None
+    """Connections whose next request waits for the first route table, until :meth:`ClientConnection.answer_ready` is called
     again; None: nothing waits for it any more."""
     files: OpenFiles
     rules: ParserRules
@@ -91,8 +91,8 @@ class Application(Protocol):
     """For connections beyond the limit of open files."""
     stopping: bool
 
-    def is_early(self, request: ClientRequest) -> bool:
-        """Whether ``request`` has to wait for the first route table. Only asked while ``early`` is not None."""
+    def waits_for_routes(self, request: ClientRequest) -> bool:
+        """Whether ``request`` has to wait for the first route table. Only asked while ``waiting_for_routes`` is not None."""
         ...
 
     def respond(self, client: ClientConnection, request: ClientRequest) -> Responder | None:
@@ -112,6 +112,7 @@ class ClientConnection(asyncio.Protocol):
     """The server side of one client's connection; the module's docstring describes it."""
 
     __slots__ = (
+        "_answering",
         "_app",
         "_current",
         "_half_closed",
@@ -124,7 +125,6 @@ class ClientConnection(asyncio.Protocol):
         "_secure",
         "_serving",
         "_stalled_since",
-        "_turning",
         "peer",
         "transport",
     )  # fmt: skip
@@ -140,7 +140,7 @@ class ClientConnection(asyncio.Protocol):
         self._lingering = False
         self._half_closed = False
         self._secure = False
-        self._turning = False
+        self._answering = False
         self._paused_reading = False
         self._stalled_since = 0.0
         self._idle_since = 0.0
@@ -171,15 +171,15 @@ class ClientConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Parse ``data`` and answer the requests that it completes."""
         self._parser.feed(data)
-        self.turn()
+        self.answer_ready()
 
     def eof_received(self) -> bool:
         """The client sends no more. Returns True to keep the connection open for the response."""
         self._half_closed = True
-        if self._app.early is not None and self in self._app.early:
+        if self._app.waiting_for_routes is not None and self in self._app.waiting_for_routes:
             return not self._secure
         serving, current = self._serving, self._current
-        if serving is None or current is None or self._parser.amid or self._secure:
+        if serving is None or current is None or self._parser.mid_request or self._secure:
             return False
         if serving.started or not current.http11 or not hasattr(socket, "TCP_INFO"):
             return False
@@ -207,23 +207,23 @@ class ClientConnection(asyncio.Protocol):
         self._stalled_since = 0.0
         if self._serving is not None:
             self._serving.resume()
-        self.turn()
+        self.answer_ready()
 
-    def turn(self) -> None:
+    def answer_ready(self) -> None:
         """Answer the requests that can be answered now, in order."""
-        if self._turning:
+        if self._answering:
             return
-        self._turning = True
+        self._answering = True
         app, parser = self._app, self._parser
         ahead = parser.ready
         while not (self._serving or self._stalled_since or self.transport.is_closing()):
             if not ahead:
                 if parser.unread:
-                    parser.go_on()
+                    parser.parse_unread()
                 if not ahead:
                     break
-            if app.early is not None and app.is_early(ahead[0]):
-                app.early.add(self)
+            if app.waiting_for_routes is not None and app.waits_for_routes(ahead[0]):
+                app.waiting_for_routes.add(self)
                 break
             self._current = request = ahead.popleft()
             self._serving = serving = app.respond(self, request)
@@ -231,7 +231,7 @@ class ClientConnection(asyncio.Protocol):
                 serving.start()
                 if self._half_closed and self._serving is not None:
                     self._look_for_peer(0)
-        self._turning = False
+        self._answering = False
         if ahead or parser.unread or parser.expecting or self._paused_reading:
             self._pace()
 
@@ -242,7 +242,9 @@ class ClientConnection(asyncio.Protocol):
         if parser.expecting and not (ahead or self._serving):
             parser.expecting = False
             self.write(_CONTINUE)
-        full = bool(ahead) and (len(ahead) >= AHEAD_LIMIT or sum(len(r.body) for r in ahead) > AHEAD_BYTES)
+        full = bool(ahead) and (
+            len(ahead) >= PIPELINE_LIMIT or sum(len(r.body) for r in ahead) > PIPELINE_BYTES
+        )
         full = full or bool(parser.unread)
         if full != self._paused_reading and not self.transport.is_closing() and not self._half_closed:
             self._paused_reading = full
@@ -288,17 +290,17 @@ class ClientConnection(asyncio.Protocol):
         elif self._half_closed and not self._parser.ready:
             self.transport.close()
         else:
-            self.turn()
+            self.answer_ready()
 
-    def cut(self, hard: bool) -> None:
+    def abort(self, reset: bool) -> None:
         """Close in the middle of a response, in a way that the client notices.
 
-        ``hard``: reset the connection, because the response's framing does not show that something is missing.
+        ``reset``: reset the connection, because the response's framing does not show that something is missing.
         """
         self._serving = self._current = None
         self._idle_since = self._now()
-        self._parser.deaf = True
-        if hard:
+        self._parser.input_closed = True
+        if reset:
             sock = self.transport.get_extra_info("socket")
             if sock is not None and sock.family in _INTERNET:
                 sock.setsockopt(
@@ -310,7 +312,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _end(self) -> None:
         parser = self._parser
-        unread = parser.deaf
+        unread = parser.input_closed
         parser.end()
         if not unread or self._half_closed or not self.transport.can_write_eof():
             self.transport.close()
@@ -331,11 +333,11 @@ class ClientConnection(asyncio.Protocol):
             limit = STALLED_TIMEOUT_S if self.transport.get_write_buffer_size() else LINGER_S
             if now - self._idle_since > limit:
                 self.transport.abort()
-        elif parser.amid:
+        elif parser.mid_request:
             limit = HEAD_TIMEOUT_S if parser.in_head else BODY_TIMEOUT_S
             if now - parser.since > limit and not self._paused_reading:
                 parser.refuse_rest(errors.request_timeout())
-                self.turn()
+                self.answer_ready()
         elif self._serving is None and now - self._idle_since > IDLE_TIMEOUT_S:
             self.transport.close()
 
@@ -347,14 +349,14 @@ class ClientConnection(asyncio.Protocol):
         parser = self._parser
         if self._serving is not None or parser.ready or parser.unread or self.transport.is_closing():
             return 0.0
-        if not parser.amid:
+        if not parser.mid_request:
             return self._idle_since
-        patience = HURRY_HEAD_S if parser.in_head else HURRY_BODY_S
-        return parser.since if now - parser.since > patience else 0.0
+        timeout = SHORT_HEAD_TIMEOUT_S if parser.in_head else SHORT_BODY_TIMEOUT_S
+        return parser.since if now - parser.since > timeout else 0.0
 
     def stop(self) -> None:
         """The gateway stops: an idle connection closes now, a busy one after its current response."""
-        if self._serving is None and not self._parser.amid:
+        if self._serving is None and not self._parser.mid_request:
             self.transport.close()
 
     def shut_down(self) -> None:

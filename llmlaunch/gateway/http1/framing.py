@@ -23,10 +23,10 @@ _FILL_LIMIT = 1 << 20
 _BODILESS = (204, 304)
 _SIZES: dict[bytes, int] = {}
 """Size lines that were parsed before, and their sizes: nearly all events of a stream have one of a few lengths."""
-_SIZES_MOST = 4096
+_MAX_SIZES = 4096
 _CHUNKS: dict[int, bytes] = {}
 """Bytes of a whole chunk → its size line in the usual spelling, for the sizes above."""
-_SIZES_LONGEST = 16
+_MAX_SIZE_LINE = 16
 """Bytes of the longest line that is remembered: chunk extensions have no limit."""
 
 
@@ -56,18 +56,18 @@ class ResponseHead(NamedTuple):
         return next((value for key, value in self.fields if key == name), b"")
 
 
-def read_head(data: bytes, end: int, seen: HeadCache[ResponseHead]) -> ResponseHead:
+def read_head(data: bytes, end: int, cache: HeadCache[ResponseHead]) -> ResponseHead:
     """Read the head that ends with the empty line at ``end``, from the cache if possible. Raises InvalidResponse."""
     found = key_of(data, end)
     if found is None:
         return parse_head(data[: end + 4])
     key, length = found
-    known = seen.get(key)
+    known = cache.get(key)
     if known is None:
         known = parse_head(data[: end + 4])
         lengths = sum(name == b"content-length" for name, _ in known.fields)
         if known.status >= 200 and known.status not in _BODILESS and lengths <= 1:
-            seen.put(key, known)
+            cache.put(key, known)
         return known
     if length is None or length == known.length:
         return known
@@ -145,7 +145,7 @@ class BodyFraming:
         """
         if self.chunked:
             if not self._between or not self._is_whole_chunks(data):
-                self._walk_or_stay(data, None)
+                self._advance_or_restore(data, None)
         elif not self.until_close:
             if len(data) > self._left:
                 raise InvalidResponse("bytes after the end of the answer")
@@ -166,7 +166,7 @@ class BodyFraming:
             self.feed(data)
             return data
         content: list[bytes] = []
-        self._walk_or_stay(data, content)
+        self._advance_or_restore(data, content)
         return b"".join(content)
 
     def before_interruption(self) -> bytes | None:
@@ -198,7 +198,7 @@ class BodyFraming:
                 size = int(line[1], 16)
                 if not size:
                     return False
-                if len(_SIZES) < _SIZES_MOST and line_end - at <= _SIZES_LONGEST:
+                if len(_SIZES) < _MAX_SIZES and line_end - at <= _MAX_SIZE_LINE:
                     _SIZES[data[at:line_end]] = size
                     usual = b"%x\r\n" % size
                     _CHUNKS[len(usual) + size + 2] = usual
@@ -207,15 +207,15 @@ class BodyFraming:
                 return False
         return at == end
 
-    def _walk_or_stay(self, data: bytes, content: list[bytes] | None) -> None:
+    def _advance_or_restore(self, data: bytes, content: list[bytes] | None) -> None:
         before = self._left, self._line, self._trailers, self.done
         try:
-            self._walk(data, content)
+            self._advance(data, content)
         except InvalidResponse:
             self._left, self._line, self._trailers, self.done = before
             raise
 
-    def _walk(self, data: bytes, content: list[bytes] | None) -> None:
+    def _advance(self, data: bytes, content: list[bytes] | None) -> None:
         if self._line:
             data, self._line = self._line + data, b""
             # Only the incomplete line was kept, so nothing before it is counted twice.
@@ -275,7 +275,7 @@ class BodyFraming:
 _LAST_EVENTS = (b"[DONE]", b"response.completed", b"response.incomplete", b"response.failed", b'"error"')
 
 
-def is_whole(content_type: bytes, tail: bytes) -> bool:
+def is_complete(content_type: bytes, tail: bytes) -> bool:
     """Whether a response that ends when its connection closes is complete; ``tail`` are its last bytes.
 
     HTTP cannot tell such a response from one whose sender died (RFC 9112 §8). But the content of OpenAI's API has an end

@@ -10,12 +10,12 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-MOST = 512
+MAX_HEADS = 512
 """Heads in the cache. When it is full it is emptied, which costs less than finding the oldest."""
-HEAD_MOST = 4096
+MAX_HEAD_BYTES = 4096
 """Bytes of the largest head that is cached."""
 _SPELLINGS = (b"\r\ncontent-length: ", b"\r\nContent-Length: ")
-_DIGITS_MOST = 15
+_MAX_DIGITS = 15
 
 
 def key_of(data: bytes, end: int) -> tuple[bytes, int | None] | None:
@@ -25,7 +25,7 @@ def key_of(data: bytes, end: int) -> tuple[bytes, int | None] | None:
     large, or whose length is not spelled in the usual way. Only the first Content-Length is cut out, so two heads with the
     same key differ in nothing but the digits there.
     """
-    if end > HEAD_MOST:
+    if end > MAX_HEAD_BYTES:
         return None
     for spelling in _SPELLINGS:
         at = data.find(spelling, 0, end)
@@ -33,7 +33,7 @@ def key_of(data: bytes, end: int) -> tuple[bytes, int | None] | None:
             at += len(spelling)
             stop = data.find(b"\r", at, end + 1)
             digits = data[at:stop]
-            if not digits.isdigit() or len(digits) > _DIGITS_MOST or (digits[0] == 0x30 and len(digits) > 1):
+            if not digits.isdigit() or len(digits) > _MAX_DIGITS or (digits[0] == 0x30 and len(digits) > 1):
                 return None
             return data[:at] + data[stop:end], int(digits)
     return data[:end], None
@@ -50,10 +50,10 @@ class HeadCache(Generic[T]):
 
     def put(self, key: bytes, made: T) -> None:
         """Keep ``made``, the result of parsing, under ``key``. A full cache is emptied first."""
-        if len(self._made) >= MOST:
+        if len(self._made) >= MAX_HEADS:
             self._made.clear()
         self._made[key] = made
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Empty the cache."""
         self._made.clear()

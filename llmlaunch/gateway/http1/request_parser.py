@@ -35,16 +35,16 @@ HEAD_LIMIT = 32 << 10
 """The largest head of a request, in bytes."""
 FIELDS_LIMIT = 128
 """Header fields of one request."""
-SWALLOW_LIMIT = 64 << 10
+DISCARD_LIMIT = 64 << 10
 """Bytes of a refused request's body that are read and dropped to keep the connection open. After a longer body it is
 closed."""
-AHEAD_LIMIT = 16
+PIPELINE_LIMIT = 16
 """Pipelined requests that may wait before reading stops."""
-PIECE = 16 << 10
+PARSE_BYTES = 16 << 10
 """Bytes that are parsed at a time when more have come and another request may begin among them."""
 PARTS_LIMIT = 64
 """Parts of a body that are kept apart. More of them are joined: a small part takes more memory than its bytes."""
-_NOT_AGAIN = frozenset((b"transfer-encoding", b"expect"))
+_NOT_CACHED = frozenset((b"transfer-encoding", b"expect"))
 """A head with one of these fields is not cached: its body is more than a Content-Length's worth of bytes."""
 
 
@@ -59,7 +59,7 @@ class ParserRules:
     now: Callable[[], float]
     """The monotonic time in seconds."""
     max_body_bytes: int
-    seen: HeadCache[ClientRequest] = field(default_factory=HeadCache)
+    head_cache: HeadCache[ClientRequest] = field(default_factory=HeadCache)
     """Heads of requests that ``screen`` let through. Must be emptied when it may decide otherwise than before."""
     bodies: BodyMemory = field(default_factory=lambda: BodyMemory(1 << 60))
 
@@ -69,8 +69,8 @@ class RequestParser:
 
     __slots__ = (
         "_began_fresh", "_declared", "_doubled", "_fed", "_fields", "_fresh", "_host", "_key", "_last", "_left",
-        "_local", "_noted", "_parser", "_parts", "_request", "_rules", "_size", "_url", "deaf", "expecting",
-        "in_head", "ready", "since", "unread",
+        "_local", "_noted", "_parser", "_parts", "_request", "_rules", "_size", "_url", "expecting", "in_head",
+        "input_closed", "ready", "since", "unread",
     )  # fmt: skip
 
     def __init__(self, rules: ParserRules, local: bool) -> None:
@@ -93,42 +93,42 @@ class RequestParser:
         """The cache key of the head at the beginning of the bytes being parsed."""
         self._left = 0
         """Bytes to come of a body that llhttp does not see."""
-        self.deaf = False
+        self.input_closed = False
         """Further input is ignored."""
         self.expecting = False
         """The client waits for ``100 Continue`` before it sends a body that is wanted."""
         self.unread = b""
-        """Bytes that came when AHEAD_LIMIT requests were waiting: unparsed they take less memory."""
+        """Bytes that came when PIPELINE_LIMIT requests were waiting: unparsed they take less memory."""
         self.ready: deque[ClientRequest] = deque()
         """Complete requests, in order."""
         self.since = rules.now()
         """When the current wait began: for a head, for the rest of it, or for more of a body."""
 
     @property
-    def amid(self) -> bool:
+    def mid_request(self) -> bool:
         """Whether a part of a request has come."""
         return self.in_head or self._request is not None
 
     def feed(self, data: bytes) -> None:
         """Parse ``data``. Never raises: input that cannot be parsed becomes a request with a reply that says so."""
         self.unread = self.unread + data if self.unread else data
-        self.go_on()
+        self.parse_unread()
 
-    def go_on(self) -> None:
-        """Parse the unread bytes, until AHEAD_LIMIT requests are waiting."""
+    def parse_unread(self) -> None:
+        """Parse the unread bytes, until PIPELINE_LIMIT requests are waiting."""
         data, self.unread = self.unread, b""
-        while data and not self.deaf:
-            if len(self.ready) >= AHEAD_LIMIT:
+        while data and not self.input_closed:
+            if len(self.ready) >= PIPELINE_LIMIT:
                 self.unread = data
                 return
             rest = None
             if self._left:
-                rest = self._known_body(data)
-            elif not (self.amid or self._last):
-                rest = self._known_head(data)
+                rest = self._rest_of_body(data)
+            elif not (self.mid_request or self._last):
+                rest = self._cached_head(data)
             if rest is None:
                 awaited = 0 if self._request is None else self._declared - self._size
-                size = max(PIECE, awaited)
+                size = max(PARSE_BYTES, awaited)
                 self._feed(data[:size])
                 rest = data[size:]
             data = rest
@@ -141,20 +141,20 @@ class RequestParser:
             self._parts = []
         while self.ready:
             release(self.ready.popleft())
-        self.deaf = True
+        self.input_closed = True
         self.unread = b""
 
     def _feed(self, data: bytes) -> None:
-        self._fresh = not self.amid
+        self._fresh = not self.mid_request
         if self._fresh:
             self.since = self._rules.now()
             self._fed = 0
         self._fed += len(data)
         self._parse(data)
-        if self.amid and self._fed > HEAD_LIMIT and not self.deaf:
+        if self.mid_request and self._fed > HEAD_LIMIT and not self.input_closed:
             self.refuse_rest(errors.header_too_large(HEAD_LIMIT))
 
-    def _known_head(self, data: bytes) -> bytes | None:
+    def _cached_head(self, data: bytes) -> bytes | None:
         """Take a request from ``data`` if its head is cached, and return the bytes after it; None: it is not cached."""
         self._key = None
         end = data.find(b"\r\n\r\n")
@@ -165,12 +165,12 @@ class RequestParser:
         if length is None:
             return None
         rules = self._rules
-        known = rules.seen.get(key)
+        known = rules.head_cache.get(key)
         if known is None or length > rules.max_body_bytes:
             self._key = key
             return None
         self.since = now = rules.now()
-        request = known.again(now, known.identity or rules.new_identity(), self._local)
+        request = known.with_same_head(now, known.identity or rules.new_identity(), self._local)
         if length > COUNTED_FROM and not rules.bodies.hold(request, length):
             return None
         begin = end + 4
@@ -184,7 +184,7 @@ class RequestParser:
         self.ready.append(request)
         return data[stop:]
 
-    def _known_body(self, data: bytes) -> bytes:
+    def _rest_of_body(self, data: bytes) -> bytes:
         """Take more of the body of such a request from ``data``, and return the bytes after it."""
         left = self._left
         self._keep(data[:left])
@@ -200,13 +200,13 @@ class RequestParser:
         key, self._key = self._key, None
         if key is None or not self._began_fresh or request.endpoint.kind is not EndpointKind.PROXY:
             return
-        if request.http11 and request.keep_alive and not self._noted.keys() & _NOT_AGAIN:
-            known = request.again(0.0, own_identity, False)
+        if request.http11 and request.keep_alive and not self._noted.keys() & _NOT_CACHED:
+            known = request.with_same_head(0.0, own_identity, False)
             onward(known, plain=False)  # made once, and shared by all requests with this head
-            self._rules.seen.put(key, known)
+            self._rules.head_cache.put(key, known)
 
     def _parse(self, rest: bytes | memoryview) -> None:
-        while rest and not self.deaf:
+        while rest and not self.input_closed:
             try:
                 self._parser.feed_data(rest)
             except httptools.HttpParserUpgrade as upgrade:
@@ -227,14 +227,14 @@ class RequestParser:
         if request.reply is None:
             request.reply = reply
         self.in_head = False
-        self._last_word(request)
+        self._append_last(request)
 
     def _without_upgrade(self) -> None:
         """Go on as if there were no ``Upgrade`` field: the gateway offers no upgrade, so it may be ignored (RFC 9110 §7.8).
 
         llhttp stops parsing HTTP after such a head, so a new parser gets the head again without the field.
         """
-        if self.deaf:
+        if self.input_closed:
             return
         parser = self._parser
         if parser.get_method() == b"CONNECT":
@@ -252,7 +252,7 @@ class RequestParser:
 
     def on_message_begin(self) -> None:
         """A request begins."""
-        if self.deaf:
+        if self.input_closed:
             return
         self._url = b""
         self._fields: Fields = []
@@ -274,7 +274,7 @@ class RequestParser:
     def on_headers_complete(self) -> None:
         """The head is complete: make the request, and decide whether its body is wanted."""
         self.in_head = False
-        if self.deaf or self._parser.should_upgrade():
+        if self.input_closed or self._parser.should_upgrade():
             return
         parser = self._parser
         self._noted, self._doubled = noted_fields(self._fields)
@@ -315,22 +315,22 @@ class RequestParser:
     def on_body(self, data: bytes) -> None:
         """A part of the body, without chunk framing."""
         request = self._request
-        if request is None or self.deaf:
+        if request is None or self.input_closed:
             return
         self.expecting = False
         self._size += len(data)
         if request.reply is not None:
             self._fed = 0
-            if self._size > SWALLOW_LIMIT:
-                self._last_word(request)
+            if self._size > DISCARD_LIMIT:
+                self._append_last(request)
         elif self._size > self._rules.max_body_bytes:
             request.reply = errors.body_too_large(self._rules.max_body_bytes)
-            self._last_word(request)
+            self._append_last(request)
         elif self._size > max(request.held, COUNTED_FROM) and not self._rules.bodies.hold(
             request, self._size
         ):
             request.reply = errors.body_memory_full()
-            self._last_word(request)
+            self._append_last(request)
         else:
             self._keep(data)
             self.since = self._rules.now()
@@ -348,7 +348,7 @@ class RequestParser:
     def on_message_complete(self) -> None:
         """The request is complete: append it to :attr:`ready`."""
         request, self._request = self._request, None
-        if request is None or self.deaf:
+        if request is None or self.input_closed:
             return
         self.expecting = False
         parts, self._parts = self._parts, []
@@ -382,25 +382,25 @@ class RequestParser:
         expects = self._noted.get(b"expect", b"").lower() == b"100-continue" and request.http11
         if request.reply is None:
             self.expecting = expects
-        elif expects or self._declared > SWALLOW_LIMIT or not request.keep_alive:
-            self._last_word(request)
+        elif expects or self._declared > DISCARD_LIMIT or not request.keep_alive:
+            self._append_last(request)
 
-    def _last_word(self, request: ClientRequest) -> None:
+    def _append_last(self, request: ClientRequest) -> None:
         """Append ``request`` as the last one of this connection, and ignore further input."""
         self._parts = []
         self._rules.bodies.release(request)
         request.keep_alive = False
         self._request = None
         self.expecting = False
-        self.deaf = True
+        self.input_closed = True
         self.unread = b""
         self.ready.append(request)
 
     def _parse_error(self, error: Exception) -> None:
-        if self.deaf:
+        if self.input_closed:
             return
         if self._last and not self.in_head and self._request is None:
-            self.deaf = True  # bytes after a request that the client announced as the last
+            self.input_closed = True  # bytes after a request that the client announced as the last
             return
         cause = error.__context__
         if isinstance(error, httptools.HttpParserCallbackError) and cause is not None:

@@ -17,7 +17,7 @@ HANDSHAKE_S = 10.0
 """Seconds that a client has to complete a handshake."""
 SHUTDOWN_S = 2.0
 """Seconds that a client has to answer the end of a TLS connection."""
-_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class Certificate:
@@ -27,7 +27,7 @@ class Certificate:
         """Raises UsageError when the files cannot be used."""
         self._cert = cert
         self._key = key
-        self._seen = self._stamps()
+        self._loaded = self._stamps()
         self.context = _context()
         _load(self.context, cert, key)
 
@@ -36,10 +36,10 @@ class Certificate:
 
         That is normal for a moment, since a renewal writes one file after the other: the next change is tried again.
         """
-        seen = self._stamps()
-        if seen == self._seen:
+        found = self._stamps()
+        if found == self._loaded:
             return
-        self._seen = seen
+        self._loaded = found
         try:
             # Tried on a new context first: a pair that does not match would leave half of itself in the context.
             _load(_context(), self._cert, self._key)
@@ -97,7 +97,7 @@ def _load(context: ssl.SSLContext, cert: Path, key: Path) -> None:
                 "both files begin with -----BEGIN",
             )
             for file, start in zip((cert, key), starts, strict=True):
-                if start.startswith(_MARKS):
+                if start.startswith(_BYTE_ORDER_MARKS):
                     reason = f"{file.name} begins with a byte order mark, which PEM does not have"
                     hint = "save it as plain ASCII text"
         raise UsageError(f"TLS files {cert} and {key}: {reason}", hint=hint) from None

@@ -19,11 +19,11 @@ from llmlaunch.gateway.http1.tls import HANDSHAKE_S, SHUTDOWN_S
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 64
+ACCEPTS_PER_TURN = 64
 """Connections that are accepted in one turn of the event loop."""
 SLOW_S = 1.0
 """Seconds after which a handshake is slow: slow ones are closed first."""
-AGAIN_S = 0.1
+RETRY_S = 0.1
 """Seconds to wait before accepting again when no file descriptor is left."""
 
 
@@ -69,7 +69,7 @@ class TlsAcceptor:
         return len(found)
 
     def _accept(self) -> None:
-        for _ in range(AT_ONCE):
+        for _ in range(ACCEPTS_PER_TURN):
             try:
                 sock, _ = self._sock.accept()
             except (BlockingIOError, InterruptedError, ConnectionError):
@@ -78,7 +78,7 @@ class TlsAcceptor:
                 log.warning("cannot accept a connection: %s", error.strerror)
                 self.close_oldest(self._files.batch)
                 self._loop.remove_reader(self._sock.fileno())
-                self._loop.call_later(AGAIN_S, self._go_on)
+                self._loop.call_later(RETRY_S, self._resume)
                 return
             sock.setblocking(False)
             self._make_room(sock.fileno())
@@ -94,7 +94,7 @@ class TlsAcceptor:
         if not self.close_oldest(min(slow, self._files.batch)) and not self._files.take(number):
             self.close_oldest(1)
 
-    def _go_on(self) -> None:
+    def _resume(self) -> None:
         if not self._closed:
             self._loop.add_reader(self._sock.fileno(), self._accept)
 

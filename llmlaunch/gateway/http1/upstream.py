@@ -17,11 +17,11 @@ from llmlaunch.gateway.http1.coalesce import Coalescer
 from llmlaunch.gateway.http1.framing import HEAD_LIMIT, BodyFraming, InvalidResponse, ResponseHead, read_head
 from llmlaunch.gateway.http1.head_cache import HeadCache
 
-_WORTH_NO_COPY = 16 << 10
+_WRITELINES_FROM = 16 << 10
 """Bytes of a body from which writelines() is cheaper than copying head and body together."""
 
 
-_Lane = tuple[Callable[[bytes], bool], Callable[[bytes], None], Callable[[bytes], None], Coalescer]
+_FastPath = tuple[Callable[[bytes], bool], Callable[[bytes], None], Callable[[bytes], None], Coalescer]
 
 
 class ResponseReceiver(Protocol):
@@ -82,9 +82,9 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_body",
-        "_held",
+        "_fast_path",
         "_keep",
-        "_lane",
+        "_partial_head",
         "_paused",
         "_transport",
         "closed",
@@ -106,9 +106,9 @@ class UpstreamConnection(asyncio.Protocol):
         self.idle_since = 0.0
         self._body: BodyFraming | None = None
         self._keep = False
-        self._held = b""
+        self._partial_head = b""
         """The beginning of an incomplete head."""
-        self._lane: _Lane | None = None
+        self._fast_path: _FastPath | None = None
         self._paused = False
         self._transport: asyncio.Transport
 
@@ -120,7 +120,7 @@ class UpstreamConnection(asyncio.Protocol):
     def send(self, user: ResponseReceiver, head: bytes, body: bytes) -> None:
         """Write a request whose response goes to ``user``. ``head`` ends with the empty line."""
         self.user = user
-        if len(body) < _WORTH_NO_COPY:
+        if len(body) < _WRITELINES_FROM:
             self._transport.write(head + body)
         else:
             self._transport.writelines((head, body))
@@ -132,7 +132,7 @@ class UpstreamConnection(asyncio.Protocol):
         """
         if self._body is not None:
             events = self.owner.events
-            self._lane = (self._body.is_next_chunk, note, write, events)
+            self._fast_path = (self._body.is_next_chunk, note, write, events)
             events.look()
 
     def fileno(self) -> int:
@@ -142,7 +142,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def drop(self) -> None:
         """Close at once, without another call to the user."""
-        self.user = self._lane = None
+        self.user = self._fast_path = None
         self.closed = True
         self._transport.abort()
 
@@ -165,8 +165,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Pass the response's bytes to the user. Bytes without a request close the connection."""
-        if self._lane is not None:
-            is_next_chunk, note, write, events = self._lane
+        if self._fast_path is not None:
+            is_next_chunk, note, write, events = self._fast_path
             if is_next_chunk(data):
                 note(data)
                 write(data)
@@ -199,13 +199,13 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _head(self, user: ResponseReceiver, data: bytes) -> bytes:
         """Take heads from ``data`` and return the bytes after them; ``_body`` is set once the final head is complete."""
-        data = self._held + data if self._held else data
+        data = self._partial_head + data if self._partial_head else data
         while True:
             end = data.find(b"\r\n\r\n")
             if end < 0:
                 if len(data) > HEAD_LIMIT:
                     raise InvalidResponse(f"its head is larger than {HEAD_LIMIT} bytes")
-                self._held = data
+                self._partial_head = data
                 return b""
             head = read_head(data, end, self.owner.heads)
             data = data[end + 4 :]
@@ -213,14 +213,14 @@ class UpstreamConnection(asyncio.Protocol):
                 break
             if head.status == 101:
                 raise InvalidResponse("it switched protocols")
-        self._held = b""
+        self._partial_head = b""
         self._keep = head.keep_alive
         self._body = BodyFraming(head)
         user.answer_began(head, self._body)
         return data
 
     def _finish(self, user: ResponseReceiver) -> None:
-        self.user = self._lane = None
+        self.user = self._fast_path = None
         keep = self._keep and not self.closed
         self._body = None
         self.used = True
@@ -245,7 +245,7 @@ class UpstreamConnection(asyncio.Protocol):
         if exc is None and self._body is not None and self._body.until_close:
             user.answer_ended()
         else:
-            began = self._body is not None or bool(self._held)
+            began = self._body is not None or bool(self._partial_head)
             kind = next((name for cause, name in _CAUSES if isinstance(exc, cause)), FailureKind.RESET)
             user.answer_broke(f"its connection closed{f' ({exc})' if exc else ''}", kind, began)
 

@@ -16,7 +16,7 @@ from llmlaunch.gateway.http1.upstream import UpstreamConnection
 CONNECT_TIMEOUT_S = 3.0
 IDLE_S = 4.0
 """Seconds that a connection may be idle. uvicorn, which most engines use, closes them after 5."""
-IDLE_MOST = 256
+MAX_IDLE = 256
 """Idle connections that are kept for one replica."""
 
 
@@ -58,7 +58,7 @@ class UpstreamPool:
     def give(self, connection: UpstreamConnection) -> None:
         """Take back ``connection``, which is idle."""
         idle = self._idle.setdefault(connection.key, [])
-        if len(idle) >= IDLE_MOST:
+        if len(idle) >= MAX_IDLE:
             connection.drop()
             return
         connection.idle_since = time.monotonic()

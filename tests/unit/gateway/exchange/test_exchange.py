@@ -62,8 +62,8 @@ class Client:
         assert not self.end
         self.end = "kept" if keep else "closed"
 
-    def cut(self, hard: bool) -> None:
-        self.end = "reset" if hard else "cut"
+    def abort(self, reset: bool) -> None:
+        self.end = "reset" if reset else "cut"
 
 
 class Transport(asyncio.Transport):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlaunch.gateway.http1.framing import _SIZES, BodyFraming, InvalidResponse, is_whole, parse_head
+from llmlaunch.gateway.http1.framing import _SIZES, BodyFraming, InvalidResponse, is_complete, parse_head
 
 CHUNKED = parse_head(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
 
@@ -268,4 +268,4 @@ def test_what_is_remembered_of_size_lines_is_small() -> None:
     ],
 )
 def test_an_answer_that_is_whole_shows_it(kind: bytes, tail: bytes, whole: bool) -> None:
-    assert is_whole(kind, tail) is whole
+    assert is_complete(kind, tail) is whole

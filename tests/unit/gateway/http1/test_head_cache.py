@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.http1.framing import InvalidResponse, ResponseHead, parse_head, read_head
-from llmlaunch.gateway.http1.head_cache import HEAD_MOST, MOST, HeadCache, key_of
+from llmlaunch.gateway.http1.head_cache import MAX_HEAD_BYTES, MAX_HEADS, HeadCache, key_of
 from llmlaunch.gateway.http1.headers import onward
 from llmlaunch.gateway.http1.request_parser import ParserRules, RequestParser
 from llmlaunch.gateway.paths import endpoint
@@ -42,7 +42,7 @@ def test_a_head_without_a_length_is_known_as_a_whole() -> None:
 
 
 def test_large_heads_are_not_remembered() -> None:
-    assert key(b"x" * (HEAD_MOST + 1)) is None
+    assert key(b"x" * (MAX_HEAD_BYTES + 1)) is None
 
 
 lines = st.lists(
@@ -66,12 +66,12 @@ def test_equal_keys_mean_equal_heads_but_for_one_length(one: list[bytes], two: l
 
 def test_what_is_remembered_is_bounded() -> None:
     seen: HeadCache[int] = HeadCache()
-    for n in range(3 * MOST):
+    for n in range(3 * MAX_HEADS):
         seen.put(b"%d" % n, n)
         assert seen.get(b"%d" % n) == n
-    assert sum(seen.get(b"%d" % n) is not None for n in range(3 * MOST)) <= MOST
-    seen.forget()
-    assert seen.get(b"%d" % (3 * MOST - 1)) is None
+    assert sum(seen.get(b"%d" % n) is not None for n in range(3 * MAX_HEADS)) <= MAX_HEADS
+    seen.clear()
+    assert seen.get(b"%d" % (3 * MAX_HEADS - 1)) is None
 
 
 # -- requests
@@ -145,7 +145,7 @@ def test_cuts_do_not_matter_for_known_heads(bodies: list[bytes], places: list[in
     for a, b in itertools.pairwise(edges):
         reader.feed(data[a:b])
     assert [(r.body, r.reply) for r in reader.ready] == [(body, None) for body in bodies]
-    assert not reader.amid
+    assert not reader.mid_request
 
 
 def test_known_and_new_heads_take_turns() -> None:
@@ -169,7 +169,7 @@ def test_a_body_of_a_known_head_may_come_byte_by_byte() -> None:
     whole = message(bytes(range(200)))
     for at in range(len(whole)):
         reader.feed(whole[at : at + 1])
-        assert reader.amid == (at + 1 < len(whole))
+        assert reader.mid_request == (at + 1 < len(whole))
     assert reader.ready[-1].body == bytes(range(200))
 
 
@@ -211,7 +211,7 @@ def test_what_was_let_through_can_be_forgotten() -> None:
     reader, rules = receiver(screen)
     for forget in (False, False, True):
         if forget:
-            rules.seen.forget()
+            rules.head_cache.clear()
         reader.feed(message(b"x"))
     assert screen.asked == 2
 

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 
 from llmlaunch.gateway import errors
 from llmlaunch.gateway.errors import Reply
-from llmlaunch.gateway.http1.request_parser import AHEAD_LIMIT, HEAD_LIMIT, PIECE, ParserRules, RequestParser
+from llmlaunch.gateway.http1.request_parser import (
+    HEAD_LIMIT,
+    PARSE_BYTES,
+    PIPELINE_LIMIT,
+    ParserRules,
+    RequestParser,
+)
 from llmlaunch.gateway.paths import endpoint
 from llmlaunch.gateway.request import ClientRequest
 from tests.support.h11_requests import by_h11
@@ -165,7 +171,7 @@ def taken(reader: RequestParser) -> list[Reply | None]:
     while reader.ready:
         found.append(reader.ready.popleft().reply)
         if not reader.ready:
-            reader.go_on()
+            reader.parse_unread()
     return found
 
 
@@ -176,7 +182,7 @@ def test_requests_far_ahead_of_their_turn_stay_bytes(one: bytes) -> None:
     reader = receiver()
     count = (256 << 10) // len(one)
     reader.feed(one * count)
-    assert len(reader.ready) <= PIECE // len(one) + AHEAD_LIMIT
+    assert len(reader.ready) <= PARSE_BYTES // len(one) + PIPELINE_LIMIT
     reader.feed(one)
     assert taken(reader) == [None] * (count + 1)
     assert not reader.unread
@@ -192,5 +198,5 @@ def test_a_large_body_behind_many_requests_is_whole() -> None:
     while reader.ready:
         found.append(reader.ready.popleft())
         if not reader.ready:
-            reader.go_on()
+            reader.parse_unread()
     assert [request.body for request in found] == [b""] * 1000 + [body, b""]
