@@ -14,7 +14,12 @@ from typing import Any
 from pydantic import BaseModel
 
 from llmlaunch.cli.worker import worker
-from llmlaunch.worker.api import protocol
+from llmlaunch.worker.api.chat.protocol import ChatBody
+from llmlaunch.worker.api.completions.protocol import CompletionBody
+from llmlaunch.worker.api.embeddings import EmbeddingBody
+from llmlaunch.worker.api.protocol import GenerationBody
+from llmlaunch.worker.api.rerank import RerankBody, ScoreBody
+from llmlaunch.worker.api.responses.protocol import ResponsesBody
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = "docs/reference/worker.md"
@@ -269,25 +274,25 @@ METRICS = {
     "llmlaunch:embedded_tokens_total": "tokens embedded",
 }
 
-GENERATION = set(protocol.GenerationBody.model_fields)
+GENERATION = set(GenerationBody.model_fields)
 TABLES: tuple[tuple[str, str, type[BaseModel]], ...] = (
-    ("Every endpoint that writes text", "", protocol.GenerationBody),
-    ("`/v1/chat/completions`, beside these", "", protocol.ChatBody),
-    ("`/v1/completions`, beside these", "", protocol.CompletionBody),
-    ("`/v1/responses`, beside these", "/v1/responses", protocol.ResponsesBody),
-    ("`/v1/embeddings`", "", protocol.EmbeddingBody),
-    ("`/v1/rerank`", "", protocol.RerankBody),
-    ("`/v1/score`", "", protocol.ScoreBody),
+    ("Every endpoint that writes text", "", GenerationBody),
+    ("`/v1/chat/completions`, beside these", "", ChatBody),
+    ("`/v1/completions`, beside these", "", CompletionBody),
+    ("`/v1/responses`, beside these", "/v1/responses", ResponsesBody),
+    ("`/v1/embeddings`", "", EmbeddingBody),
+    ("`/v1/rerank`", "", RerankBody),
+    ("`/v1/score`", "", ScoreBody),
 )
 
 
 def fields() -> Iterator[str]:
     for title, place, body in TABLES:
         yield f"\n### {title}\n\n| field | values | meaning |\n|---|---|---|\n"
-        shared = GENERATION if issubclass(body, protocol.GenerationBody) else {"model", "user"}
+        shared = GENERATION if issubclass(body, GenerationBody) else {"model", "user"}
         schema = body.model_json_schema()["properties"]
         for name, field in body.model_fields.items():
-            if body is not protocol.GenerationBody and name in shared:
+            if body is not GenerationBody and name in shared:
                 continue
             needed = " (required)" if field.is_required() else ""
             words = OWN_WORDS.get((place, name), WORDS[name])

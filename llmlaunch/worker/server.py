@@ -19,7 +19,7 @@ from llmlaunch.controller.client import ControllerClient, keep_registered
 from llmlaunch.controller.wire import RegisterWorker, WorkerStatus
 from llmlaunch.errors import LlmlaunchError, StartError
 from llmlaunch.worker.api.auth import RequireKey
-from llmlaunch.worker.api.inflight import hand_over
+from llmlaunch.worker.api.generation.inflight import hand_over
 from llmlaunch.worker.api.routes import application
 from llmlaunch.worker.api.service import Service
 from llmlaunch.worker.config import WorkerConfig

@@ -70,12 +70,17 @@ MAY_IMPORT: dict[str, str] = {
         common errors manifest models models/sources paths worker worker/compute worker/engine worker/kv worker/output
         worker/tokenization
     """,
-    "worker/api/responses": "controller worker worker/api worker/loading",
-    "worker/api": """
-        llmlaunch models worker worker/api/responses worker/engine worker/loading worker/output worker/output/tool_calls
-        worker/tokenization
+    "worker/api/generation": "worker worker/api worker/engine worker/loading worker/tokenization",
+    "worker/api/chat": """
+        worker worker/api worker/api/generation worker/loading worker/output worker/output/tool_calls worker/tokenization
     """,
-    "worker": "common controller errors http_server manifest worker/api worker/loading",
+    "worker/api/completions": "worker worker/api worker/api/generation worker/loading worker/tokenization",
+    "worker/api/responses": "controller worker worker/api worker/api/chat worker/api/generation worker/loading",
+    "worker/api": """
+        llmlaunch models worker worker/api/chat worker/api/completions worker/api/generation worker/api/responses
+        worker/engine worker/loading worker/tokenization
+    """,
+    "worker": "common controller errors http_server manifest worker/api worker/api/generation worker/loading",
     # The command line.
     "cli/display": "cli cli/deploy common control errors paths supervision/logs",
     "cli/talk": "cli cli/deploy cli/display common control errors gateway/limits hardware planning",

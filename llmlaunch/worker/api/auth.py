@@ -1,6 +1,6 @@
-"""Restricts a worker to its own deployment: anybody on the machine can connect to its port.
+"""Restricts a worker to its own deployment: anyone on the machine can connect to its port.
 
-Status endpoints (``OPEN``) need no key: they are for the supervisor's probes, Prometheus, and people with curl.
+Status endpoints (``PATHS_WITHOUT_KEY``) need no key: they are for the supervisor's probes, Prometheus, and people with curl.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ import hmac
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from llmlaunch.worker.api.http import refusal
+from llmlaunch.worker.api.http import error_response
 from llmlaunch.worker.errors import WrongKey
 
-OPEN = frozenset(("/health", "/ready", "/metrics"))
+PATHS_WITHOUT_KEY = frozenset(("/health", "/ready", "/metrics"))
 
 
 class RequireKey:
@@ -23,8 +23,9 @@ class RequireKey:
         self._expected = f"Bearer {key}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in OPEN and not self._shown(scope):
-            answer = refusal(
+        """Answer one ASGI connection."""
+        if scope["type"] == "http" and scope["path"] not in PATHS_WITHOUT_KEY and not self._has_key(scope):
+            answer = error_response(
                 WrongKey(
                     "this worker only accepts requests from its own deployment: use the deployment's endpoint"
                 )
@@ -34,6 +35,6 @@ class RequireKey:
             return
         await self._app(scope, receive, send)
 
-    def _shown(self, scope: Scope) -> bool:
-        shown = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-        return hmac.compare_digest(shown, self._expected)
+    def _has_key(self, scope: Scope) -> bool:
+        header = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        return hmac.compare_digest(header, self._expected)

@@ -16,6 +16,8 @@ from pydantic import BaseModel
 
 
 class ErrorBody(BaseModel):
+    """The error in OpenAI's error envelope."""
+
     message: str
     type: str
     param: str | None
@@ -38,37 +40,37 @@ class RouteDescription:
     body: type[BaseModel] | None = None
 
 
-def describe(addresses: Sequence[RouteDescription], version: str) -> dict[str, Any]:
-    """The OpenAPI document of ``addresses``."""
+def describe(routes: Sequence[RouteDescription], version: str) -> dict[str, Any]:
+    """Return the OpenAPI document of ``routes``."""
     app = FastAPI(title="llmlaunch worker", version=version)
-    for address in addresses:
+    for route in routes:
         app.add_api_route(
-            address.path,
-            _signed(address),
-            methods=[address.method],
-            name=address.handler.__name__,
-            description=inspect.getdoc(address.handler) or "",
-            operation_id=_operation(address),
+            route.path,
+            _endpoint(route),
+            methods=[route.method],
+            name=route.handler.__name__,
+            description=inspect.getdoc(route.handler) or "",
+            operation_id=_operation(route),
             response_model=None,
             responses={"4XX": {"model": ErrorResponse}, "5XX": {"model": ErrorResponse}},
         )
     return app.openapi()
 
 
-def _signed(address: RouteDescription) -> Any:
+def _endpoint(route: RouteDescription) -> Any:
     """A function with the route's parameters; it is never called."""
 
     def endpoint() -> None: ...
 
     kind = inspect.Parameter.KEYWORD_ONLY
-    names = re.findall(r"{(\w+)", address.path)
+    names = re.findall(r"{(\w+)", route.path)
     parameters = [inspect.Parameter(name, kind, annotation=str) for name in names]
-    if address.body is not None:
-        parameters.append(inspect.Parameter("body", kind, annotation=address.body))
+    if route.body is not None:
+        parameters.append(inspect.Parameter("body", kind, annotation=route.body))
     endpoint.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return endpoint
 
 
-def _operation(address: RouteDescription) -> str:
-    words = re.sub(r"{(\w+)[^}]*}", r"\1", address.path).strip("/")
-    return address.method.lower() + "_" + re.sub(r"\W+", "_", words)
+def _operation(route: RouteDescription) -> str:
+    words = re.sub(r"{(\w+)[^}]*}", r"\1", route.path).strip("/")
+    return route.method.lower() + "_" + re.sub(r"\W+", "_", words)

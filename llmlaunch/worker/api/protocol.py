@@ -1,51 +1,51 @@
-"""What clients may send: OpenAI's fields, and those beyond them under vLLM's names. Unknown fields are ignored.
+"""What request bodies have in common, and how they are parsed. Each endpoint's own body is in its package or module.
 
-``null`` means the default everywhere, as OpenAI has it.
+Fields beyond OpenAI's have vLLM's names. Unknown fields are ignored, and ``null`` means the default, as in OpenAI's API.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from llmlaunch.worker.errors import BadRequest
 
-Tokens = Annotated[int, Field(ge=0)]
-Longest = Annotated[int, Field(ge=-1)]
-"""Tokens of a text that are kept; -1: all that fit."""
-MOST_CHOICES = 128
-MOST_STOPS = 16
-MOST_TOP_LOGPROBS = 20
+TokenCount = Annotated[int, Field(ge=0)]
+TokensToKeep = Annotated[int, Field(ge=-1)]
+"""Tokens of a text to keep when it is truncated; -1: all that fit."""
+MAX_CHOICES = 128
+MAX_STOPS = 16
+MAX_TOP_LOGPROBS = 20
 
-UNIONS = {
-    "stop": f"a string or a list of up to {MOST_STOPS} strings",
-    "prompt": "a string, a list of strings, a list of token ids, or a list of such lists",
-    "input": "a string, a list of strings, a list of token ids, or a list of such lists",
-    "text_1": "a string or a list of strings",
-    "text_2": "a string or a list of strings",
-    "documents": "a list of strings, or of objects with a text",
-    "guided_json": "a JSON schema, as an object or a string",
-    "tool_choice": "a string or an object",
-}
-
-Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+TEXT_INPUT = "a string, a list of strings, a list of token ids, or a list of such lists"
+"""The forms of a prompt or input, for messages."""
 
 Body = TypeVar("Body", bound="RequestBody")
 
 
 class RequestBody(BaseModel):
+    """Any JSON body that a client sends."""
+
     model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
-    unions: ClassVar[dict[str, str]] = UNIONS
+    unions: ClassVar[dict[str, str]] = {}
+    """Fields of several types, and what each must be, for messages."""
 
 
 class StreamOptions(RequestBody):
+    """OpenAI's stream_options, with vLLM's continuous_usage_stats."""
+
     include_usage: bool | None = None
     continuous_usage_stats: bool | None = None
 
 
 class GenerationBody(RequestBody):
     """Fields that chat, completions and responses share."""
+
+    unions: ClassVar = {
+        "stop": f"a string or a list of up to {MAX_STOPS} strings",
+        "guided_json": "a JSON schema, as an object or a string",
+    }
 
     model: str
     temperature: float | None = Field(None, ge=0, le=2)
@@ -57,12 +57,12 @@ class GenerationBody(RequestBody):
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
     seed: int | None = Field(None, ge=-(2**63), lt=2**64)
-    n: int | None = Field(None, ge=1, le=MOST_CHOICES)
-    stop: str | Annotated[list[str], Field(max_length=MOST_STOPS)] | None = None
+    n: int | None = Field(None, ge=1, le=MAX_CHOICES)
+    stop: str | Annotated[list[str], Field(max_length=MAX_STOPS)] | None = None
     stop_token_ids: list[int] | None = None
     include_stop_str_in_output: bool | None = None
     ignore_eos: bool | None = None
-    min_tokens: Tokens | None = None
+    min_tokens: TokenCount | None = None
     skip_special_tokens: bool | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -75,145 +75,34 @@ class GenerationBody(RequestBody):
     structured_outputs: dict[str, Any] | None = None
     user: str | None = None
 
+    @property
+    def streams_usage(self) -> bool:
+        """Whether a stream ends with the token counts."""
+        return self.stream_options is not None and bool(self.stream_options.include_usage)
 
-class Message(RequestBody):
-    model_config = ConfigDict(extra="allow")
-
-    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[dict[str, Any]] | None = None
-    name: str | None = None
-
-
-class ChatBody(GenerationBody):
-    messages: list[Message] = Field(min_length=1)
-    max_tokens: int | None = Field(None, ge=1)
-    max_completion_tokens: int | None = Field(None, ge=1)
-    logprobs: bool | None = None
-    top_logprobs: int | None = Field(None, ge=0, le=MOST_TOP_LOGPROBS)
-    truncate_prompt_tokens: Longest | None = None
-    tools: list[dict[str, Any]] | None = None
-    tool_choice: str | dict[str, Any] | None = None
-    parallel_tool_calls: bool | None = None
-    add_generation_prompt: bool | None = None
-    continue_final_message: bool | None = None
-    include_reasoning: bool | None = None
-    reasoning_effort: Effort | None = None
-    chat_template_kwargs: dict[str, Any] | None = None
+    @property
+    def streams_continuous_usage(self) -> bool:
+        """Whether every chunk of a stream has the token counts so far."""
+        options = self.stream_options
+        return options is not None and bool(options.include_usage and options.continuous_usage_stats)
 
 
-class ResponsesBody(GenerationBody):
-    unions = UNIONS | {
-        "input": "a string or a list of items",
-        "prompt": "an object",
-        "conversation": "a string or an object",
-    }
-    input: str | list[dict[str, Any]]
-    instructions: str | None = None
-    max_output_tokens: int | None = Field(None, ge=1)
-    previous_response_id: str | None = None
-    store: bool | None = None
-    tools: list[dict[str, Any]] | None = None
-    tool_choice: str | dict[str, Any] | None = None
-    parallel_tool_calls: bool | None = None
-    text: dict[str, Any] | None = None
-    reasoning: dict[str, Any] | None = None
-    include: list[str] | None = None
-    top_logprobs: int | None = Field(None, ge=0, le=MOST_TOP_LOGPROBS)
-    truncation: Literal["auto", "disabled"] | None = None
-    metadata: dict[str, str] | None = None
-    background: bool | None = None
-    conversation: str | dict[str, Any] | None = None
-    prompt: dict[str, Any] | None = None
-    chat_template_kwargs: dict[str, Any] | None = None
-
-
-class CompletionBody(GenerationBody):
-    prompt: str | list[int] | list[str] | list[list[int]]
-    max_tokens: int | None = Field(None, ge=0)
-    logprobs: int | None = Field(None, ge=0, le=MOST_TOP_LOGPROBS)
-    echo: bool | None = None
-    suffix: str | None = None
-    best_of: int | None = Field(None, ge=1, le=MOST_CHOICES)
-    truncate_prompt_tokens: Longest | None = None
-    add_special_tokens: bool | None = None
-
-
-class CuttingBody(RequestBody):
+class TruncatableBody(RequestBody):
     """A body whose texts may be truncated."""
 
     truncate: bool | None = None
-    truncate_prompt_tokens: Longest | None = None
-
-
-class EmbeddingBody(CuttingBody):
-    model: str
-    input: str | list[int] | list[str] | list[list[int]]
-    encoding_format: Literal["float", "base64"] | None = None
-    dimensions: int | None = Field(None, ge=1)
-    user: str | None = None
-
-
-class NamedEmbeddingBody(EmbeddingBody):
-    """For the path that names the model."""
-
-    model: str = ""
-
-
-class RerankBody(CuttingBody):
-    model: str
-    query: str = Field(min_length=1)
-    documents: list[str | dict[str, Any]] = Field(min_length=1)
-    top_n: int | None = Field(None, ge=1)
-    return_documents: bool | None = None
-
-
-class ScoreBody(CuttingBody):
-    model: str
-    text_1: str | Annotated[list[str], Field(min_length=1)]
-    text_2: str | Annotated[list[str], Field(min_length=1)]
-
-
-class TokenizeBody(RequestBody):
-    model: str | None = None
-    prompt: str | None = None
-    messages: list[Message] | None = None
-    add_special_tokens: bool | None = None
-    add_generation_prompt: bool | None = None
-
-
-class DetokenizeBody(RequestBody):
-    model: str | None = None
-    tokens: list[int]
-
-
-class CountBody(RequestBody):
-    """FastChat's /count_token."""
-
-    model: str | None = None
-    prompt: str
-
-
-class TokenCheck(RequestBody):
-    model: str
-    prompt: str
-    max_tokens: int = Field(0, ge=0)
-
-
-class TokenCheckBody(RequestBody):
-    """FastChat's /api/v1/token_check."""
-
-    prompts: list[TokenCheck] = Field(min_length=1)
+    truncate_prompt_tokens: TokensToKeep | None = None
 
 
 def parse(kind: type[Body], body: bytes) -> Body:
-    """``body`` as ``kind``. Raises BadRequest naming the first invalid parameter."""
+    """Return the JSON ``body`` as ``kind``. Raises BadRequest naming the first invalid parameter."""
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:
-        raise _complaint(error, kind.unions) from error
+        raise _bad_request(error, kind.unions) from error
 
 
-def _complaint(error: ValidationError, unions: dict[str, str]) -> BadRequest:
+def _bad_request(error: ValidationError, unions: dict[str, str]) -> BadRequest:
     first = error.errors(include_url=False, include_context=False)[0]
     if first["type"] == "json_invalid":
         return BadRequest(f"the body is not valid JSON: {first['msg'].removeprefix('Invalid JSON: ')}")

@@ -4,25 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
-from llmlaunch.worker.api.prompts import cut_to, new_id
-from llmlaunch.worker.api.protocol import RerankBody, ScoreBody
+from pydantic import Field
+
+from llmlaunch.worker.api.ids import new_id
+from llmlaunch.worker.api.protocol import TruncatableBody
 from llmlaunch.worker.api.service import Service
+from llmlaunch.worker.api.token_inputs import truncation_limit
 from llmlaunch.worker.background import check_abandoned
 from llmlaunch.worker.errors import BadRequest, ContextOverflow
 from llmlaunch.worker.loading.types import LoadedReranker
 from llmlaunch.worker.tokenization.tokenizer import Pair
 
-MOST_PAIRS = 2048
+MAX_PAIRS = 2048
+
+
+class RerankBody(TruncatableBody):
+    """The body of Jina's and Cohere's POST /v1/rerank."""
+
+    unions: ClassVar = {"documents": "a list of strings, or of objects with a text"}
+
+    model: str
+    query: str = Field(min_length=1)
+    documents: list[str | dict[str, Any]] = Field(min_length=1)
+    top_n: int | None = Field(None, ge=1)
+    return_documents: bool | None = None
+
+
+class ScoreBody(TruncatableBody):
+    """The body of vLLM's POST /v1/score."""
+
+    unions: ClassVar = dict.fromkeys(("text_1", "text_2"), "a string or a list of strings")
+
+    model: str
+    text_1: str | Annotated[list[str], Field(min_length=1)]
+    text_2: str | Annotated[list[str], Field(min_length=1)]
 
 
 async def rerank(body: RerankBody, loaded: LoadedReranker, service: Service, size: int) -> dict[str, Any]:
-    """Documents sorted by score, best first; ``size``: bytes of the body. Raises ApiError."""
+    """Return the documents sorted by score, best first; ``size``: bytes of the body. Raises ApiError."""
     texts = [_text(document, index) for index, document in enumerate(body.documents)]
     pairs = [(body.query, text) for text in texts]
-    asked = TextPairs(pairs, cut_to(body, loaded.context), "documents", size)
-    total, scores = await _scores(asked, loaded, service)
+    total, scores = await _scores(
+        TextPairs(pairs, truncation_limit(body, loaded.context), "documents", size), loaded, service
+    )
     order = sorted(range(len(scores)), key=lambda index: -scores[index])[: body.top_n]
     results: list[dict[str, Any]] = []
     for index in order:
@@ -33,7 +59,7 @@ async def rerank(body: RerankBody, loaded: LoadedReranker, service: Service, siz
 
 
 async def score(body: ScoreBody, loaded: LoadedReranker, service: Service, size: int) -> dict[str, Any]:
-    """A score for each pair: one text with many, or pairwise; ``size``: bytes of the body. Raises ApiError."""
+    """Return a score for each pair: one text with many, or pairwise; ``size``: bytes of the body. Raises ApiError."""
     left = [body.text_1] if isinstance(body.text_1, str) else body.text_1
     right = [body.text_2] if isinstance(body.text_2, str) else body.text_2
     if len(left) == 1:
@@ -42,7 +68,7 @@ async def score(body: ScoreBody, loaded: LoadedReranker, service: Service, size:
         raise BadRequest(f"text_1 has {len(left)} texts, but text_2 has {len(right)}", param="text_2")
     pairs = list(zip(left, right, strict=True))
     total, scores = await _scores(
-        TextPairs(pairs, cut_to(body, loaded.context), "text_2", size), loaded, service
+        TextPairs(pairs, truncation_limit(body, loaded.context), "text_2", size), loaded, service
     )
     data = [{"index": index, "object": "score", "score": value} for index, value in enumerate(scores)]
     usage = {"prompt_tokens": total, "total_tokens": total}
@@ -61,49 +87,48 @@ class TextPairs:
     """Pairs of texts to score, and how they may be truncated."""
 
     texts: Sequence[tuple[str, str]]
-    most: int | None
+    limit: int | None
     """Tokens that a pair is truncated to; None: longer pairs are refused."""
     param: str
     size: int
     """Bytes of the body."""
 
 
-async def _scores(asked: TextPairs, loaded: LoadedReranker, service: Service) -> tuple[int, list[float]]:
-    if len(asked.texts) > MOST_PAIRS:
+async def _scores(pairs: TextPairs, loaded: LoadedReranker, service: Service) -> tuple[int, list[float]]:
+    if len(pairs.texts) > MAX_PAIRS:
         raise BadRequest(
-            f"{asked.param}: {len(asked.texts)} pairs exceed the limit of {MOST_PAIRS} per call",
-            param=asked.param,
+            f"{pairs.param}: {len(pairs.texts)} pairs exceed the limit of {MAX_PAIRS} per call",
+            param=pairs.param,
         )
-    with service.call():
-        counts, scores = await loaded.reranker.run(lambda: tokenized(asked, loaded), asked.size)
+    with service.request():
+        counts, scores = await loaded.reranker.run(lambda: tokenized_pairs(pairs, loaded), pairs.size)
     service.metrics.embedded_tokens += sum(counts)
     return sum(counts), scores
 
 
-def tokenized(asked: TextPairs, loaded: LoadedReranker) -> list[Pair]:
-    """All pairs as token ids. Raises BadRequest, ContextOverflow."""
-    limit = (asked.most or loaded.context) + 1
-    shorter: dict[str, str] = {}  # one text is often compared with many
+def tokenized_pairs(pairs: TextPairs, loaded: LoadedReranker) -> list[Pair]:
+    """Return all pairs as token ids. Raises BadRequest, ContextOverflow."""
+    limit = (pairs.limit or loaded.context) + 1
+    beginnings: dict[str, str] = {}  # one text is often compared with many
     found = []
-    for index, texts in enumerate(asked.texts):
+    for index, texts in enumerate(pairs.texts):
         check_abandoned()
         for text in texts:
-            if text not in shorter:
-                shorter[text] = loaded.tokenizer.start(text, limit)
-        pair = loaded.tokenizer.encode_pair(shorter[texts[0]], shorter[texts[1]], asked.most)
-        if (
-            asked.most is not None and len(pair.tokens) > asked.most
-        ):  # the tokenizer never drops special tokens
+            if text not in beginnings:
+                beginnings[text] = loaded.tokenizer.start(text, limit)
+        pair = loaded.tokenizer.encode_pair(beginnings[texts[0]], beginnings[texts[1]], pairs.limit)
+        # The tokenizer never drops special tokens.
+        if pairs.limit is not None and len(pair.tokens) > pairs.limit:
             raise BadRequest(
-                f"truncate_prompt_tokens: {asked.most} leaves no room for the texts next to the special tokens",
+                f"truncate_prompt_tokens: {pairs.limit} leaves no room for the texts next to the special tokens",
                 param="truncate_prompt_tokens",
             )
         if len(pair.tokens) > loaded.context:
-            whole = all(len(shorter[text]) == len(text) for text in texts)
+            whole = all(len(beginnings[text]) == len(text) for text in texts)
             raise ContextOverflow(
-                f"{asked.param}[{index}] and the text it is compared with have {'' if whole else 'more than '}"
+                f"{pairs.param}[{index}] and the text it is compared with have {'' if whole else 'more than '}"
                 f"{len(pair.tokens)} tokens, but this model's limit is {loaded.context}; pass truncate: true to truncate them",
-                param=asked.param,
+                param=pairs.param,
             )
         found.append(pair)
     return found

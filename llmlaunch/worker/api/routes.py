@@ -1,12 +1,13 @@
-"""The worker's HTTP endpoints."""
+"""The worker's HTTP endpoints: which path is answered by what."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -14,38 +15,41 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from llmlaunch.worker.api import chat, completions, embeddings, json_shape, rerank, responses
+from llmlaunch.worker.api import embeddings, json_shape, rerank, tokenize
+from llmlaunch.worker.api.chat import prepare as chat
+from llmlaunch.worker.api.chat import response as chat_response
+from llmlaunch.worker.api.chat.prepare import PreparedChat
+from llmlaunch.worker.api.chat.protocol import ChatBody
+from llmlaunch.worker.api.completions import prepare as completions
+from llmlaunch.worker.api.completions import response as completion_response
+from llmlaunch.worker.api.completions.prepare import PreparedCompletion
+from llmlaunch.worker.api.completions.protocol import CompletionBody
+from llmlaunch.worker.api.embeddings import EmbeddingBody, NamedEmbeddingBody
+from llmlaunch.worker.api.generation.inflight import IndexedOutput, InflightRequests
+from llmlaunch.worker.api.generation.response_format import is_requested
 from llmlaunch.worker.api.http import (
     CompactJsonResponse,
     EventStream,
     Handler,
-    body_of,
-    guarded,
-    refusal,
+    error_response,
+    read_body,
     while_connected,
+    with_error_responses,
 )
-from llmlaunch.worker.api.inflight import InflightRequests
-from llmlaunch.worker.api.prompts import known_tokens, plain_messages
-from llmlaunch.worker.api.protocol import (
-    ChatBody,
-    CompletionBody,
-    CountBody,
-    DetokenizeBody,
-    EmbeddingBody,
-    NamedEmbeddingBody,
-    RequestBody,
-    RerankBody,
-    ResponsesBody,
-    ScoreBody,
-    TokenCheckBody,
-    TokenizeBody,
-    parse,
-)
-from llmlaunch.worker.api.response_format import asked
+from llmlaunch.worker.api.protocol import RequestBody, parse
+from llmlaunch.worker.api.rerank import RerankBody, ScoreBody
+from llmlaunch.worker.api.responses import prepare as responses
+from llmlaunch.worker.api.responses import response as responses_response
+from llmlaunch.worker.api.responses.prepare import PreparedResponse
+from llmlaunch.worker.api.responses.protocol import ResponsesBody
+from llmlaunch.worker.api.responses.store import ResponseStore, StoredTurn
 from llmlaunch.worker.api.service import Service
+from llmlaunch.worker.api.tokenize import CountBody, DetokenizeBody, TokenCheckBody, TokenizeBody
+from llmlaunch.worker.background import BackgroundThreads
 from llmlaunch.worker.errors import ApiError, BadRequest, MethodNotAllowed, NotFound
 from llmlaunch.worker.loading.types import Loaded, LoadedEmbedder, LoadedGenerator, LoadedReranker
 from llmlaunch.worker.tokenization.tokenizer import SHORT
+from llmlaunch.worker.types import GenerationRequest
 
 Body = TypeVar("Body", bound=RequestBody)
 Value = TypeVar("Value")
@@ -53,12 +57,41 @@ LONG = SHORT + 1
 """Size in bytes given to requests whose preparation is slow at any length: grammars to compile, conversations to continue."""
 
 
+class Prepared(Protocol):
+    """A request for generated text, validated and tokenized."""
+
+    @property
+    def requests(self) -> list[GenerationRequest]:
+        """The engine's requests."""
+
+
+AnyPrepared = TypeVar("AnyPrepared", bound=Prepared)
+
+
+@dataclass(frozen=True, slots=True)
+class Responder(Generic[AnyPrepared]):
+    """How an endpoint that generates text writes its response."""
+
+    full: Callable[[AnyPrepared, InflightRequests], Coroutine[Any, Any, dict[str, Any]]]
+    stream: Callable[[AnyPrepared, InflightRequests, IndexedOutput | None], AsyncIterator[bytes]]
+
+
+CHAT: Responder[PreparedChat] = Responder(chat_response.full_response, chat_response.stream_response)
+COMPLETIONS: Responder[PreparedCompletion] = Responder(
+    completion_response.full_response, completion_response.stream_response
+)
+RESPONSES: Responder[PreparedResponse] = Responder(
+    responses_response.full_response, responses_response.stream_response
+)
+
+
 def application(service: Service) -> Starlette:
-    """The ASGI application of one worker."""
+    """Return the ASGI application of one worker."""
     routes = WorkerRoutes(service)
     return Starlette(
         routes=[
-            Route(path, guarded(handler), methods=[method]) for method, path, handler, _ in routes.table()
+            Route(path, with_error_responses(handler), methods=[method])
+            for method, path, handler, _ in routes.table()
         ],
         exception_handlers={HTTPException: _http_error},
     )
@@ -70,27 +103,19 @@ async def _http_error(request: Request, error: Exception) -> Response:
     known: ApiError = NotFound(f"{where} does not exist")
     if status == 405:
         known = MethodNotAllowed(f"{where}: this method is not allowed here")
-    return refusal(known)
-
-
-def token_report(pieces: Iterable[list[int]], context: int) -> bytes:
-    """The response to /tokenize as JSON, written piece by piece: there may be millions of tokens."""
-    count, written = 0, []
-    for piece in pieces:
-        count += len(piece)
-        written.append(",".join(map(str, piece)))
-    tokens = ",".join(filter(None, written))
-    return f'{{"count":{count},"max_model_len":{context},"tokens":[{tokens}]}}'.encode()
+    return error_response(known)
 
 
 class WorkerRoutes:
+    """The handlers of all endpoints. Their docstrings are the descriptions in /openapi.json."""
+
     def __init__(self, service: Service) -> None:
         self.service = service
-        self.turns = responses.ResponseStore(service.config.address)
-        self._described: dict[str, Any] | None = None
+        self.stored_responses = ResponseStore(service.config.address)
+        self._openapi: dict[str, Any] | None = None
 
     def table(self) -> list[tuple[str, str, Handler, type[RequestBody] | None]]:
-        """Method, path, handler, and the body it takes."""
+        """Return the method, path and handler of every endpoint, and the body it takes."""
         return [
             ("GET", "/health", self.health, None),
             ("GET", "/ready", self.ready, None),
@@ -100,9 +125,9 @@ class WorkerRoutes:
             ("GET", "/v1/models/{name:path}", self.model, None),
             ("POST", "/v1/chat/completions", self.chat, ChatBody),
             ("POST", "/v1/completions", self.completions, CompletionBody),
-            ("POST", "/v1/responses", self.respond, ResponsesBody),
-            ("GET", "/v1/responses/{id}", self.response, None),
-            ("DELETE", "/v1/responses/{id}", self.forget_response, None),
+            ("POST", "/v1/responses", self.create_response, ResponsesBody),
+            ("GET", "/v1/responses/{id}", self.get_response, None),
+            ("DELETE", "/v1/responses/{id}", self.delete_response, None),
             ("POST", "/v1/embeddings", self.embeddings, EmbeddingBody),
             ("POST", "/v1/engines/{name:path}/embeddings", self.embeddings, NamedEmbeddingBody),
             *(("POST", path, self.rerank, RerankBody) for path in ("/v1/rerank", "/v2/rerank", "/rerank")),
@@ -126,6 +151,7 @@ class WorkerRoutes:
         return CompactJsonResponse(self.service.report(), 200 if self.service.state.ready else 503)
 
     async def metrics(self, _: Request) -> Response:
+        """The metrics in Prometheus' text format."""
         # The first import takes a tenth of a second; streams go on meanwhile.
         await asyncio.to_thread(import_module, "prometheus_client")
         return Response(
@@ -135,9 +161,9 @@ class WorkerRoutes:
 
     async def openapi(self, _: Request) -> Response:
         """This description of all endpoints."""
-        if self._described is None:
-            self._described = await asyncio.to_thread(self._describe)
-        return CompactJsonResponse(self._described)
+        if self._openapi is None:
+            self._openapi = await asyncio.to_thread(self._describe)
+        return CompactJsonResponse(self._openapi)
 
     def _describe(self) -> dict[str, Any]:
         from llmlaunch import __version__
@@ -146,121 +172,154 @@ class WorkerRoutes:
         return describe([RouteDescription(*row) for row in self.table()], __version__)
 
     async def worker_get_status(self, _: Request) -> Response:
+        """The served names and the number of requests in progress, as in FastChat."""
         return CompactJsonResponse(self.service.worker_status())
 
     async def models(self, _: Request) -> Response:
-        cards = [self.service.card(name) for name in self.service.config.names]
+        """The served names, as in OpenAI's API."""
+        cards = [self.service.model_card(name) for name in self.service.config.names]
         return CompactJsonResponse({"object": "list", "data": cards})
 
     async def model(self, request: Request) -> Response:
+        """One served name, as in OpenAI's API."""
         name = request.path_params["name"]
         self.service.check_name(name)
-        return CompactJsonResponse(self.service.card(name))
+        return CompactJsonResponse(self.service.model_card(name))
 
     async def model_details(self, _: Request) -> Response:
+        """The length of the context in tokens, as in FastChat."""
         return CompactJsonResponse({"context_length": self.service.loaded().context})
 
-    # -- generation, embeddings, reranking -----------------------------------------------------------------------
+    # -- bodies, and slow work -----------------------------------------------------------------------------------
 
     async def _read(self, request: Request, kind: type[Body]) -> tuple[Body, int]:
-        """The body of a request, and its size in bytes. Raises BadRequest, TooLarge, ClientDisconnect."""
-        given = await body_of(request)
-        if json_shape.suspect(given) and await self._apart(request, len(given), json_shape.too_many, given):
-            raise BadRequest(f"the body has more than {json_shape.MOST:,} objects and arrays")
-        return parse(kind, given), len(given)
+        """The body of a request, and its size in bytes. Raises BadRequest, RequestTooLarge, ClientDisconnect."""
+        body = await read_body(request)
+        if json_shape.may_have_too_many(body) and await self._prepare(
+            request, len(body), json_shape.has_too_many, body
+        ):
+            raise BadRequest(f"the body has more than {json_shape.MAX_CONTAINERS:,} objects and arrays")
+        return parse(kind, body), len(body)
 
-    async def _apart(
+    async def _prepare(
+        self, request: Request, size: int, work: Callable[..., Value], *arguments: Any
+    ) -> Value:
+        """``work(*arguments)``; if ``size`` bytes make it slow, in a thread, for as long as the client waits."""
+        return await self._run(self.service.preparing, request, size, work, *arguments)
+
+    async def _count(self, request: Request, size: int, work: Callable[..., Value], *arguments: Any) -> Value:
+        """The same for texts of any length, apart from requests that generate."""
+        return await self._run(self.service.counting, request, size, work, *arguments)
+
+    async def _run(
         self,
+        threads: BackgroundThreads,
         request: Request,
         size: int,
         work: Callable[..., Value],
         *arguments: Any,
-        at_any_length: bool = False,
     ) -> Value:
-        """``work(*arguments)``; if ``size`` bytes make it slow, in a thread, for as long as the client waits."""
         if size <= SHORT:
             return work(*arguments)
-        where = self.service.counting if at_any_length else self.service.preparing
-        return await while_connected(request, where.run(size, work, *arguments))
+        return await while_connected(request, threads.run(size, work, *arguments))
+
+    # -- generation ----------------------------------------------------------------------------------------------
 
     async def chat(self, request: Request) -> Response:
+        """An answer to a conversation, as in OpenAI's API."""
         body, size = await self._read(request, ChatBody)
-        loaded = self.service.serving(LoadedGenerator, body.model)
-        work = LONG if asked(body) else size
-        call = await self._apart(request, work, chat.prepare, body, loaded)
-        return await self._answer(request, call, chat, bool(body.stream))
+        loaded = self.service.loaded_as(LoadedGenerator, body.model)
+        size = LONG if is_requested(body) else size
+        prepared = await self._prepare(request, size, chat.prepare, body, loaded)
+        return await self._generate(request, prepared, CHAT, bool(body.stream))
 
     async def completions(self, request: Request) -> Response:
+        """Continuations of prompts, as in OpenAI's API."""
         body, size = await self._read(request, CompletionBody)
-        loaded = self.service.serving(LoadedGenerator, body.model)
-        work = LONG if asked(body) else size
-        call = await self._apart(request, work, completions.prepare, body, loaded)
-        return await self._answer(request, call, completions, bool(body.stream))
+        loaded = self.service.loaded_as(LoadedGenerator, body.model)
+        size = LONG if is_requested(body) else size
+        prepared = await self._prepare(request, size, completions.prepare, body, loaded)
+        return await self._generate(request, prepared, COMPLETIONS, bool(body.stream))
 
-    async def _answer(self, request: Request, call: Any, kind: Any, stream: bool) -> Response:
-        ending = contextlib.ExitStack()
+    async def create_response(self, request: Request) -> Response:
+        """A response, which may continue an earlier one, as in OpenAI's Responses API."""
+        body, size = await self._read(request, ResponsesBody)
+        loaded = self.service.loaded_as(LoadedGenerator, body.model)
+        previous = self._previous_turn(body)
+        size = LONG if previous or body.text or is_requested(body) else size
+        prepared = await self._prepare(
+            request, size, responses.prepare, body, loaded, previous, self.stored_responses
+        )
+        return await self._generate(request, prepared, RESPONSES, bool(body.stream))
+
+    def _previous_turn(self, body: ResponsesBody) -> StoredTurn | None:
+        if body.previous_response_id is None:
+            return None
+        previous = self.stored_responses.get(body.previous_response_id)
+        if previous is None:
+            raise BadRequest(
+                f"previous_response_id: {body.previous_response_id!r} was not found (it may have expired)",
+                param="previous_response_id",
+                code="previous_response_not_found",
+            )
+        return previous
+
+    async def _generate(
+        self, request: Request, prepared: AnyPrepared, responder: Responder[AnyPrepared], stream: bool
+    ) -> Response:
+        cleanup = contextlib.ExitStack()
         try:
-            ending.enter_context(self.service.call())
-            inflight = InflightRequests(self.service.engine, call.requests, self.service.metrics)
-            ending.callback(inflight.close)
+            cleanup.enter_context(self.service.request())
+            inflight = InflightRequests(self.service.engine, prepared.requests, self.service.metrics)
+            cleanup.callback(inflight.close)
             if not stream:
-                return CompactJsonResponse(await while_connected(request, kind.whole(call, inflight)))
+                return CompactJsonResponse(await while_connected(request, responder.full(prepared, inflight)))
             # As long as nothing has been sent, an error can still have its own status code.
             first = await while_connected(request, inflight.next())
-            return EventStream(kind.events(call, inflight, first), on_end=ending.pop_all().close)
+            return EventStream(responder.stream(prepared, inflight, first), on_end=cleanup.pop_all().close)
         finally:
-            ending.close()
+            cleanup.close()
 
-    async def respond(self, request: Request) -> Response:
-        body, size = await self._read(request, ResponsesBody)
-        loaded = self.service.serving(LoadedGenerator, body.model)
-        before = None
-        if body.previous_response_id is not None:
-            before = self.turns.get(body.previous_response_id)
-            if before is None:
-                raise BadRequest(
-                    f"previous_response_id: {body.previous_response_id!r} was not found (it may have expired)",
-                    param="previous_response_id",
-                    code="previous_response_not_found",
-                )
-        work = LONG if before or body.text or asked(body) else size
-        call = await self._apart(request, work, responses.prepare, body, loaded, before, self.turns)
-        return await self._answer(request, call, responses, bool(body.stream))
-
-    async def response(self, request: Request) -> Response:
+    async def get_response(self, request: Request) -> Response:
+        """A stored response, as in OpenAI's Responses API."""
         name = request.path_params["id"]
-        turn = self.turns.get(name)
+        turn = self.stored_responses.get(name)
         if turn is None:
             raise NotFound(f"response {name!r} was not found (it may have expired)")
         return CompactJsonResponse(turn.response)
 
-    async def forget_response(self, request: Request) -> Response:
+    async def delete_response(self, request: Request) -> Response:
+        """Deletes a stored response, as in OpenAI's Responses API."""
         name = request.path_params["id"]
-        if not self.turns.remove(name):
+        if not self.stored_responses.remove(name):
             raise NotFound(f"response {name!r} was not found (it may have expired)")
         return CompactJsonResponse({"id": name, "object": "response", "deleted": True})
 
+    # -- embeddings, reranking -----------------------------------------------------------------------------------
+
     async def embeddings(self, request: Request) -> Response:
-        """Also at OpenAI's old path, which names the model and overrides the body, as in FastChat."""
+        """Embeddings of texts, as in OpenAI's API. In its old path the name of the model overrides the body's, as in FastChat."""
         body: EmbeddingBody
         name = request.path_params.get("name")
         body, size = await self._read(request, EmbeddingBody if name is None else NamedEmbeddingBody)
         body.model = body.model if name is None else name
-        loaded = self.service.serving(LoadedEmbedder, body.model)
+        loaded = self.service.loaded_as(LoadedEmbedder, body.model)
         return CompactJsonResponse(
             await while_connected(request, embeddings.answer(body, loaded, self.service, size))
         )
 
     async def rerank(self, request: Request) -> Response:
+        """Documents ranked by their relevance to a query, as in Jina's and Cohere's APIs."""
         body, size = await self._read(request, RerankBody)
-        loaded = self.service.serving(LoadedReranker, body.model)
+        loaded = self.service.loaded_as(LoadedReranker, body.model)
         return CompactJsonResponse(
             await while_connected(request, rerank.rerank(body, loaded, self.service, size))
         )
 
     async def score(self, request: Request) -> Response:
+        """Scores of pairs of texts, as in vLLM."""
         body, size = await self._read(request, ScoreBody)
-        loaded = self.service.serving(LoadedReranker, body.model)
+        loaded = self.service.loaded_as(LoadedReranker, body.model)
         return CompactJsonResponse(
             await while_connected(request, rerank.score(body, loaded, self.service, size))
         )
@@ -268,63 +327,34 @@ class WorkerRoutes:
     # -- tokens --------------------------------------------------------------------------------------------------
 
     async def tokenize(self, request: Request) -> Response:
+        """The token ids of a prompt or of messages, as in vLLM."""
         body, size = await self._read(request, TokenizeBody)
-        loaded = self._named(body.model)
-        if (body.prompt is None) == (body.messages is None):
-            raise BadRequest("exactly one of prompt and messages is required", param="prompt")
-
-        def work() -> bytes:
-            if body.prompt is not None:
-                tokens = loaded.tokenizer.pieces(body.prompt, special=body.add_special_tokens is not False)
-            else:
-                text = loaded.tokenizer.render(
-                    plain_messages(body.messages or []),
-                    add_generation_prompt=body.add_generation_prompt is not False,
-                )
-                tokens = loaded.tokenizer.pieces(text, special=False)
-            return token_report(tokens, loaded.context)
-
-        report = await self._apart(request, size, work, at_any_length=True)
+        loaded = self._loaded_for(body.model)
+        tokenize.check_tokenize(body)
+        report = await self._count(request, size, tokenize.tokenize, body, loaded)
         return Response(report, media_type="application/json")
 
     async def detokenize(self, request: Request) -> Response:
+        """The text of token ids, as in vLLM."""
         body, size = await self._read(request, DetokenizeBody)
-        loaded = self._named(body.model)
-
-        def work() -> str:
-            tokens = known_tokens(body.tokens, loaded.tokenizer, "tokens")
-            return loaded.tokenizer.decode(tokens, skip_special=False)
-
-        return CompactJsonResponse({"prompt": await self._apart(request, size, work, at_any_length=True)})
+        loaded = self._loaded_for(body.model)
+        return CompactJsonResponse(await self._count(request, size, tokenize.detokenize, body, loaded))
 
     async def count_token(self, request: Request) -> Response:
+        """The number of tokens of a prompt, as in FastChat."""
         body, size = await self._read(request, CountBody)
-        loaded = self._named(body.model)
-        count = await self._apart(request, size, loaded.tokenizer.count, body.prompt, at_any_length=True)
-        return CompactJsonResponse({"count": count, "error_code": 0})
+        loaded = self._loaded_for(body.model)
+        return CompactJsonResponse(await self._count(request, size, tokenize.count_tokens, body, loaded))
 
     async def token_check(self, request: Request) -> Response:
-        """FastChat's check whether prompts and their answers fit the context."""
+        """Whether prompts and their answers fit the context, as in FastChat."""
         body, size = await self._read(request, TokenCheckBody)
         for item in body.prompts:
             self.service.check_name(item.model)
         loaded = self.service.loaded()
+        return CompactJsonResponse(await self._count(request, size, tokenize.check_lengths, body, loaded))
 
-        def work() -> list[int]:
-            return [loaded.tokenizer.count(item.prompt) for item in body.prompts]
-
-        counts = await self._apart(request, size, work, at_any_length=True)
-        checked = [
-            {
-                "fits": count + item.max_tokens <= loaded.context,
-                "tokenCount": count,
-                "contextLength": loaded.context,
-            }
-            for item, count in zip(body.prompts, counts, strict=True)
-        ]
-        return CompactJsonResponse({"prompts": checked})
-
-    def _named(self, name: str | None) -> Loaded:
+    def _loaded_for(self, name: str | None) -> Loaded:
         if name is not None:
             self.service.check_name(name)
         return self.service.loaded()

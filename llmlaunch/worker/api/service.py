@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 Model = TypeVar("Model", bound=LoadedModel)
 
-DOES = {
+CAPABILITY = {
     ModelKind.GENERATE: "generate text",
     ModelKind.EMBED: "make embeddings",
     ModelKind.RERANK: "compare texts",
 }
-ADDRESS = {
+ENDPOINT = {
     ModelKind.GENERATE: "/v1/chat/completions",
     ModelKind.EMBED: "/v1/embeddings",
     ModelKind.RERANK: "/v1/rerank",
@@ -35,7 +35,7 @@ ADDRESS = {
 
 
 class Service:
-    """Used in the event loop alone."""
+    """One worker as its endpoints see it. Used in the event loop alone."""
 
     def __init__(self, config: WorkerConfig, state: WorkerState) -> None:
         self.config = config
@@ -44,9 +44,9 @@ class Service:
         self.created = int(time.time())
         self._loaded: Loaded | None = None
         self.idle = asyncio.Event()
-        """Set while no call is in progress."""
+        """Set while no request is in progress."""
         self.idle.set()
-        self._calls = 0
+        self._requests = 0
         self.preparing = BackgroundThreads(2, "preparing")
         self.counting = BackgroundThreads(1, "counting")
         """Tokenizes texts of any length for the tokenize endpoints, apart from requests that generate."""
@@ -58,24 +58,25 @@ class Service:
 
     @property
     def model(self) -> Loaded | None:
+        """The model; None while it is loading."""
         return self._loaded
 
     @contextlib.contextmanager
-    def call(self) -> Iterator[None]:
-        """Wraps everything that computes and sends an answer: shutdown waits for it."""
-        self._calls += 1
+    def request(self) -> Iterator[None]:
+        """Wraps everything that computes and sends a response: shutdown waits for it."""
+        self._requests += 1
         self.idle.clear()
         try:
             yield
         finally:
-            self._calls -= 1
-            if not self._calls:
+            self._requests -= 1
+            if not self._requests:
                 self.idle.set()
 
     # -- for requests --------------------------------------------------------------------------------------------
 
     def loaded(self) -> Loaded:
-        """The loaded model. Raises Unavailable while loading or draining."""
+        """Return the loaded model. Raises Unavailable while loading or draining."""
         if self.state.status is Status.DRAINING:
             raise Unavailable("the worker is shutting down")
         if self._loaded is None:
@@ -90,20 +91,20 @@ class Service:
                 param="model",
             )
 
-    def serving(self, kind: type[Model], name: str) -> Model:
-        """The model, if it is called ``name`` and is of ``kind``. Raises ApiError."""
+    def loaded_as(self, kind: type[Model], name: str) -> Model:
+        """Return the model, if it is called ``name`` and is of ``kind``. Raises ApiError."""
         self.check_name(name)
         loaded = self.loaded()
         if not isinstance(loaded, kind):
             raise BadRequest(
-                f"{name} cannot {DOES[kind.kind]}; use it with {ADDRESS[loaded.kind]}", param="model"
+                f"{name} cannot {CAPABILITY[kind.kind]}; use it with {ENDPOINT[loaded.kind]}", param="model"
             )
         return loaded
 
     @property
     def engine(self) -> GenerationEngine:
         """The engine of a model that generates text. Raises ApiError."""
-        return self.serving(LoadedGenerator, self.config.names[0]).engine
+        return self.loaded_as(LoadedGenerator, self.config.names[0]).engine
 
     def close(self) -> None:
         """Abandon everything that is still being prepared."""
@@ -113,19 +114,22 @@ class Service:
     # -- status --------------------------------------------------------------------------------------------------
 
     def load(self) -> EngineLoad:
+        """Return how busy the engine is."""
         if isinstance(self._loaded, LoadedGenerator):
             return self._loaded.engine.load()
-        return EngineLoad(running=self._calls)
+        return EngineLoad(running=self._requests)
 
     @property
     def queue_length(self) -> int:
         """Number of requests that have not ended."""
-        return self._loaded.engine.pending if isinstance(self._loaded, LoadedGenerator) else self._calls
+        return self._loaded.engine.pending if isinstance(self._loaded, LoadedGenerator) else self._requests
 
     def worker_status(self) -> dict[str, Any]:
+        """Return the response to FastChat's /worker_get_status, which is also what the controller gets."""
         return {"model_names": list(self.config.names), "speed": 1, "queue_length": self.queue_length}
 
-    def card(self, name: str) -> dict[str, Any]:
+    def model_card(self, name: str) -> dict[str, Any]:
+        """Return OpenAI's model object for ``name``, with vLLM's fields."""
         card = {"id": name, "object": "model", "created": self.created, "owned_by": "llmlaunch"}
         extra: dict[str, Any] = {"root": self.config.names[0], "parent": None, "permission": []}
         if self._loaded is not None:
@@ -133,7 +137,7 @@ class Service:
         return card | extra
 
     def report(self) -> dict[str, Any]:
-        """The response to /health and /ready."""
+        """Return the response to /health and /ready."""
         report = self.state.report() | {
             "model_names": list(self.config.names),
             "registered": self.state.registered if self.config.controller_address else None,

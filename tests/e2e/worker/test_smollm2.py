@@ -227,13 +227,13 @@ def test_a_prompt_is_cut_to_the_length_that_is_asked_for(worker: Worker) -> None
 
 
 def test_a_prompt_is_cut_to_what_fits() -> None:
-    from llmlaunch.worker.api.prompts import kept
+    from llmlaunch.worker.api.generation.prompts import prompt_tokens_to_keep
 
-    assert kept(None, 5, 50) is None
-    assert kept(-1, 5, 50) == 45
-    assert kept(-1, None, 50) == 49
-    assert kept(-1, 60, 50) == 1, "the answer alone is too long, which is told elsewhere"
-    assert kept(7, 5, 50) == 7
+    assert prompt_tokens_to_keep(None, 5, 50) is None
+    assert prompt_tokens_to_keep(-1, 5, 50) == 45
+    assert prompt_tokens_to_keep(-1, None, 50) == 49
+    assert prompt_tokens_to_keep(-1, 60, 50) == 1, "the answer alone is too long, which is told elsewhere"
+    assert prompt_tokens_to_keep(7, 5, 50) == 7
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b"null", b'"x"'])

@@ -11,7 +11,7 @@ import httpx
 import openai
 
 from llmlaunch.models.facts import ModelFacts
-from llmlaunch.worker.api.inflight import hand_over
+from llmlaunch.worker.api.generation.inflight import hand_over
 from llmlaunch.worker.api.routes import application
 from llmlaunch.worker.api.service import Service
 from llmlaunch.worker.config import WorkerConfig

@@ -12,7 +12,12 @@ import pytest
 from typer.testing import CliRunner
 
 from llmlaunch.cli.app import build
-from llmlaunch.worker.api import protocol
+from llmlaunch.worker.api.chat.protocol import ChatBody
+from llmlaunch.worker.api.completions.protocol import CompletionBody
+from llmlaunch.worker.api.embeddings import EmbeddingBody
+from llmlaunch.worker.api.protocol import GenerationBody, parse
+from llmlaunch.worker.api.rerank import RerankBody, ScoreBody
+from llmlaunch.worker.api.responses.protocol import ResponsesBody
 from llmlaunch.worker.metrics import WorkerMetrics
 from llmlaunch.worker.types import EngineLoad
 
@@ -48,8 +53,8 @@ def test_every_flag_of_the_help_is_in_it(page: str) -> None:
 def test_every_field_of_every_body_is_in_it(page: str, maker: ModuleType) -> None:
     told = {body for _, _, body in maker.TABLES}
     assert told == {
-        protocol.GenerationBody, protocol.ChatBody, protocol.CompletionBody, protocol.ResponsesBody,
-        protocol.EmbeddingBody, protocol.RerankBody, protocol.ScoreBody,
+        GenerationBody, ChatBody, CompletionBody, ResponsesBody,
+        EmbeddingBody, RerankBody, ScoreBody,
     }  # fmt: skip
     for body in told:
         for name in body.model_fields:
@@ -79,4 +84,4 @@ def test_every_address_is_in_it_and_no_other(page: str) -> None:
 def test_the_first_example_is_a_body_that_holds(page: str) -> None:
     body = re.search(r"-d '(\{.*\})'", page)
     assert body
-    protocol.parse(protocol.ChatBody, json.dumps(json.loads(body[1])).encode())
+    parse(ChatBody, json.dumps(json.loads(body[1])).encode())

@@ -2,11 +2,6 @@
 
 ::
 
-    body, earlier turns ──items──► a ChatBody ──chat.prepare──► tokens … deltas ──writer──► items and events
-                                                                                     └──► store, for the next turn
+    body, earlier turns ──items──► a ChatBody ──chat.prepare──► outputs … deltas ──item_writer──► items and events
+                                                                                       └──► store, for the next turn
 """
-
-from llmlaunch.worker.api.responses.call import ResponseCall, events, prepare, whole
-from llmlaunch.worker.api.responses.store import ResponseStore, StoredTurn
-
-__all__ = ["ResponseCall", "ResponseStore", "StoredTurn", "events", "prepare", "whole"]

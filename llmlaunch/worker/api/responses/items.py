@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, get_args
 
-from llmlaunch.worker.api.protocol import ChatBody, Effort, GenerationBody, Message, ResponsesBody
+from llmlaunch.worker.api.chat.protocol import ChatBody, Message, ReasoningEffort
+from llmlaunch.worker.api.protocol import GenerationBody
+from llmlaunch.worker.api.responses.protocol import ResponsesBody
 from llmlaunch.worker.errors import BadRequest
 
 ROLES = ("system", "developer", "user", "assistant")
-TEXTS = ("input_text", "output_text", "text", "refusal")
-LOGPROBS = "message.output_text.logprobs"
+TEXT_PARTS = ("input_text", "output_text", "text", "refusal")
+LOGPROBS_INCLUDED = "message.output_text.logprobs"
 
 
 def chat_body(body: ResponsesBody, messages: Sequence[dict[str, Any]]) -> ChatBody:
-    """``body`` as a chat body with ``messages``. Raises BadRequest."""
+    """Return ``body`` as a chat body with ``messages``. Raises BadRequest."""
     shared = {name: getattr(body, name) for name in GenerationBody.model_fields}
     instructions = [{"role": "system", "content": body.instructions}] if body.instructions else []
     reasoning = body.reasoning or {}
@@ -36,10 +38,11 @@ def chat_body(body: ResponsesBody, messages: Sequence[dict[str, Any]]) -> ChatBo
 
 
 def wants_logprobs(body: ResponsesBody) -> bool:
-    return body.top_logprobs is not None or LOGPROBS in (body.include or ())
+    """Return whether ``body`` asks for logprobs, by either of OpenAI's two ways."""
+    return body.top_logprobs is not None or LOGPROBS_INCLUDED in (body.include or ())
 
 
-def refuse(body: ResponsesBody) -> None:
+def check_supported(body: ResponsesBody) -> None:
     """Raises BadRequest for unsupported parameters."""
     for name in ("background", "conversation", "prompt"):
         if getattr(body, name):
@@ -49,7 +52,7 @@ def refuse(body: ResponsesBody) -> None:
 
 
 def messages(given: str | Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """``input`` as messages. Raises BadRequest for items that a text model does not support."""
+    """Return ``input`` as messages. Raises BadRequest for items that a text model does not support."""
     if isinstance(given, str):
         if not given:
             raise BadRequest("input is empty", param="input")
@@ -58,13 +61,13 @@ def messages(given: str | Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         raise BadRequest("input is empty", param="input")
     found: list[dict[str, Any]] = []
     for at, item in enumerate(given):
-        _add(found, item, f"input[{at}]")
+        _add_item(found, item, f"input[{at}]")
     if not found:
         raise BadRequest("input contains no messages", param="input")
     return found
 
 
-def _add(found: list[dict[str, Any]], item: dict[str, Any], where: str) -> None:
+def _add_item(found: list[dict[str, Any]], item: dict[str, Any], where: str) -> None:
     kind = item.get("type") or ("message" if "role" in item else None)
     if kind == "message":
         role = item.get("role")
@@ -75,7 +78,7 @@ def _add(found: list[dict[str, Any]], item: dict[str, Any], where: str) -> None:
         names = ("call_id", "name", "arguments")
         call_id, name, arguments = (_string(item, field, where) for field in names)
         call = {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
-        # Calls of one turn are separate items here, but one message in chat.
+        # The calls of one turn are separate items here, but one message in chat.
         if found and found[-1]["role"] == "assistant":
             found[-1] = found[-1] | {"tool_calls": [*found[-1].get("tool_calls", ()), call]}
         else:
@@ -102,7 +105,7 @@ def _text(content: Any, where: str) -> str:
     texts = []
     for at, part in enumerate(content):
         kind = part.get("type") if isinstance(part, dict) else None
-        if kind not in TEXTS:
+        if kind not in TEXT_PARTS:
             raise BadRequest(f"{where}[{at}]: this model only supports text, not {kind!r}", param="input")
         text = part.get("refusal" if kind == "refusal" else "text")
         if not isinstance(text, str):
@@ -112,7 +115,7 @@ def _text(content: Any, where: str) -> str:
 
 
 def response_format(body: ResponsesBody) -> dict[str, Any] | None:
-    """``text.format`` as chat's response_format."""
+    """Return ``text.format`` as chat's response_format. Raises BadRequest."""
     given = (body.text or {}).get("format")
     if given is None:
         return body.response_format
@@ -151,7 +154,7 @@ def _tool_choice(body: ResponsesBody) -> str | dict[str, Any] | None:
 
 def _effort(reasoning: dict[str, Any]) -> str | None:
     effort = reasoning.get("effort")
-    if effort is not None and effort not in get_args(Effort):
-        known = ", ".join(get_args(Effort))
+    if effort is not None and effort not in get_args(ReasoningEffort):
+        known = ", ".join(get_args(ReasoningEffort))
         raise BadRequest(f"reasoning.effort: {effort!r} is not one of {known}", param="reasoning")
     return effort

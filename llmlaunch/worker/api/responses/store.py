@@ -10,8 +10,8 @@ from typing import Any
 
 from llmlaunch.controller.response_ids import response_id
 
-MOST_TURNS = 1000
-MOST_CHARACTERS = 64 << 20
+MAX_TURNS = 1000
+MAX_CHARACTERS = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +27,11 @@ class ResponseStore:
     """The most recently used turns, by response id. Used in the event loop alone."""
 
     def __init__(
-        self, worker_name: str = "", most_turns: int = MOST_TURNS, most_characters: int = MOST_CHARACTERS
+        self, worker_name: str = "", max_turns: int = MAX_TURNS, max_characters: int = MAX_CHARACTERS
     ) -> None:
         self._worker_name = worker_name
-        self._most_turns = most_turns
-        self._most_characters = most_characters
+        self._max_turns = max_turns
+        self._max_characters = max_characters
         self._turns: OrderedDict[str, tuple[StoredTurn, int]] = OrderedDict()
         self._characters = 0
 
@@ -39,20 +39,21 @@ class ResponseStore:
         return len(self._turns)
 
     def new_id(self) -> str:
-        """A new id from which a gateway can tell that this worker has the response."""
+        """Return a new id from which a gateway can tell that this worker has the response."""
         return response_id(self._worker_name, secrets.token_bytes(20))
 
     def put(self, turn: StoredTurn) -> None:
-        """Store ``turn``; drop the least recently used ones if it is too much."""
+        """Store ``turn``; drop the least recently used turns beyond the limits."""
         name = turn.response["id"]
         self.remove(name)
         size = len(json.dumps((turn.messages, turn.response)))
         self._turns[name] = (turn, size)
         self._characters += size
-        while len(self._turns) > self._most_turns or self._characters > self._most_characters:
+        while len(self._turns) > self._max_turns or self._characters > self._max_characters:
             self.remove(next(iter(self._turns)))
 
     def get(self, name: str) -> StoredTurn | None:
+        """Return the turn with the response id ``name``, if it is still stored."""
         found = self._turns.get(name)
         if found is None:
             return None
@@ -60,7 +61,7 @@ class ResponseStore:
         return found[0]
 
     def remove(self, name: str) -> bool:
-        """Returns whether it was there."""
+        """Remove the turn with the response id ``name``; return whether it was there."""
         found = self._turns.pop(name, None)
         if found is None:
             return False

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from llmlaunch.worker.api.protocol import ChatBody
-from llmlaunch.worker.api.response_format import asked, wanted
+from llmlaunch.worker.api.chat.protocol import ChatBody
+from llmlaunch.worker.api.generation.response_format import is_requested, requested
 from llmlaunch.worker.engine.structured_output import GrammarCompiler, GrammarMatcher
 from llmlaunch.worker.errors import BadRequest
 from llmlaunch.worker.tokenization.tokenizer import Tokenizer
@@ -59,7 +59,7 @@ FORMS: list[tuple[dict[str, Any], Any]] = [
 
 
 def made(grammars: GrammarCompiler, asked_for: ChatBody) -> GrammarMatcher | None:
-    found = wanted(asked_for)
+    found = requested(asked_for)
     return grammars.of(found) if found is not None else None
 
 
@@ -70,7 +70,7 @@ def test_answers_have_the_form(
     grammars: GrammarCompiler, tokenizer: Tokenizer, fields: dict[str, Any], holds: Any
 ) -> None:
     asked_for = body(**fields)
-    assert asked(asked_for)
+    assert is_requested(asked_for)
     run = tiny.Run(tiny.batching(tiny.fresh("Llama", vocab_size=259), rows=4, columns=256))
     for seed in range(6):
         constraint = made(grammars, asked_for)
@@ -108,7 +108,7 @@ def test_json_objects_are_objects(grammars: GrammarCompiler, tokenizer: Tokenize
 )
 def test_without_a_form_there_is_no_guide(grammars: GrammarCompiler, fields: dict[str, Any]) -> None:
     assert made(grammars, body(**fields)) is None
-    assert not asked(body(**fields))
+    assert not is_requested(body(**fields))
 
 
 @pytest.mark.parametrize(

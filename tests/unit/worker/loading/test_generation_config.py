@@ -7,15 +7,17 @@ from typing import Any
 
 import pytest
 
-from llmlaunch.worker.api.prompts import sampling
-from llmlaunch.worker.api.protocol import CompletionBody
+from llmlaunch.worker.api.completions.protocol import CompletionBody
+from llmlaunch.worker.api.generation.sampling import sampling_parameters
 from llmlaunch.worker.loading.generation_config import default_sampling
 
 
 def temperature(generation_config: dict[str, Any], **request: Any) -> float:
     model = SimpleNamespace(generation_config=SimpleNamespace(**generation_config))
     loaded: Any = SimpleNamespace(defaults=default_sampling(model, None), tokenizer=None)
-    return sampling(CompletionBody(model="m", prompt="x", **request), loaded, logprobs=None).temperature
+    return sampling_parameters(
+        CompletionBody(model="m", prompt="x", **request), loaded, logprobs=None
+    ).temperature
 
 
 def test_a_model_that_does_not_speak_of_sampling_is_greedy() -> None:

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from llmlaunch.worker.api import embeddings, json_shape, rerank
-from llmlaunch.worker.api.protocol import EmbeddingBody
+from llmlaunch.worker.api.embeddings import EmbeddingBody
 from llmlaunch.worker.background import AbandonedError
 from llmlaunch.worker.errors import ContextOverflow
 from llmlaunch.worker.tokenization import tokenizer as codecs
@@ -127,7 +127,7 @@ def test_a_body_of_brackets_is_refused_unparsed() -> None:
     async def main() -> httpx.Response:
         async with served() as made:
             head = b'{"model": "m", "prompt": "x", "response_format": {"a": ['
-            content = head + b"[]," * json_shape.MOST + b"1]}}"
+            content = head + b"[]," * json_shape.MAX_CONTAINERS + b"1]}}"
             return await made.http.post("/v1/completions", content=content)
 
     response = asyncio.run(main())
@@ -258,9 +258,9 @@ def test_an_input_that_is_too_long_is_refused_or_cut(tokenizer: Tokenizer) -> No
     loaded: Any = Fake(tokenizer, 20)
     text = "hello world " * 50_000
     with pytest.raises(ContextOverflow, match=r"input\[1\]") as caught:
-        embeddings.inputs(embedding_body(["hello", text]), loaded)
+        embeddings.tokenized_inputs(embedding_body(["hello", text]), loaded)
     assert caught.value.param == "input"
-    (cut,) = embeddings.inputs(embedding_body(text, truncate=True), loaded)
+    (cut,) = embeddings.tokenized_inputs(embedding_body(text, truncate=True), loaded)
     assert cut == tokenizer.encode_start(text, 20)
     assert len(cut) == 20
 
@@ -271,8 +271,8 @@ def test_a_pair_that_is_too_long_is_refused_or_cut(
     loaded: Any = Fake(tokenizer, 20)
     text = "hello world " * 50_000
     asked = rerank.TextPairs([("hello", text), ("hello", text)], 20, "documents", 0)
-    pairs = rerank.tokenized(asked, loaded)
+    pairs = rerank.tokenized_pairs(asked, loaded)
     assert [len(pair.tokens) for pair in pairs] == [20, 20]
     assert sum(size for size, _ in tokenized) < len(text) / 10
     with pytest.raises(ContextOverflow, match="more than"):
-        rerank.tokenized(rerank.TextPairs(asked.texts, None, "documents", 0), loaded)
+        rerank.tokenized_pairs(rerank.TextPairs(asked.texts, None, "documents", 0), loaded)

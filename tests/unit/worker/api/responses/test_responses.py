@@ -11,7 +11,7 @@ import openai
 import pytest
 
 from llmlaunch.controller.response_ids import is_marked
-from llmlaunch.worker.api.responses import ResponseStore, StoredTurn
+from llmlaunch.worker.api.responses.store import ResponseStore, StoredTurn
 from tests.unit.worker.scripted import FAULT, Served, served
 
 CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Rome"}}\n</tool_call>'
@@ -272,7 +272,7 @@ def test_the_store_is_bounded() -> None:
     def turn(name: str, size: int = 1) -> StoredTurn:
         return StoredTurn(({"role": "user", "content": "x" * size},), {"id": name})
 
-    store = ResponseStore(most_turns=3, most_characters=1000)
+    store = ResponseStore(max_turns=3, max_characters=1000)
     for name in "abcd":
         store.put(turn(name))
     assert store.get("a") is None

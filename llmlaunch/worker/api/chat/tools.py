@@ -1,4 +1,7 @@
-"""The tools of a chat request: how they are described to the model, whether it must call them, and how calls are parsed."""
+"""The tools of a chat request: how they are described to the model, and whether it must call them.
+
+Calls in the answer are parsed by ``worker.output.tool_calls``.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llmlaunch.worker.api.protocol import ChatBody
+from llmlaunch.worker.api.chat.protocol import ChatBody
 from llmlaunch.worker.errors import BadRequest
 from llmlaunch.worker.output.tool_calls.json_format import JsonToolCallParser
 from llmlaunch.worker.output.tool_calls.types import ToolCallParser
@@ -24,15 +27,19 @@ To call one, answer with nothing but this, once for each call:
 
 @dataclass(frozen=True, slots=True)
 class Toolset:
-    """Validated tools. ``required``: the answer must consist of calls; ``named``: of one call to this function."""
+    """The validated tools of one request, and its tool_choice."""
 
     tools: tuple[dict[str, Any], ...] = ()
     required: bool = False
+    """Whether the answer must consist of calls."""
     named: str = ""
+    """The only function that may be called; empty: any of them."""
     parallel: bool = True
+    """Whether an answer may have several calls."""
 
     @property
     def active(self) -> bool:
+        """Whether the model may call tools."""
         return bool(self.tools)
 
     def parser(self) -> ToolCallParser:
@@ -40,7 +47,7 @@ class Toolset:
         return JsonToolCallParser(marked=not self.required)
 
     def schema(self) -> dict[str, Any] | None:
-        """JSON schema of an answer that must be a list of calls. None if the model decides."""
+        """Return the JSON schema of an answer that must be a list of calls; None if the model decides."""
         if not self.required:
             return None
         functions = [tool["function"] for tool in self.tools]
@@ -62,13 +69,13 @@ class Toolset:
 
 
 def read(body: ChatBody) -> Toolset:
-    """The tools that ``body`` offers. Raises BadRequest."""
+    """Return the tools that ``body`` offers. Raises BadRequest."""
     choice = body.tool_choice if body.tool_choice is not None else "auto"
     if not body.tools:
         if choice not in ("auto", "none"):
             raise BadRequest("tool_choice needs tools", param="tool_choice")
         return Toolset()
-    names = [_checked(tool, index) for index, tool in enumerate(body.tools)]
+    names = [_checked_name(tool, index) for index, tool in enumerate(body.tools)]
     if len(set(names)) != len(names):
         raise BadRequest("tools: duplicate function name", param="tools")
     if choice == "none":
@@ -91,7 +98,7 @@ def read(body: ChatBody) -> Toolset:
     )
 
 
-def _checked(tool: dict[str, Any], index: int) -> str:
+def _checked_name(tool: dict[str, Any], index: int) -> str:
     where = f"tools[{index}]"
     function = tool.get("function")
     if tool.get("type") != "function" or not isinstance(function, dict):
@@ -107,13 +114,13 @@ def _checked(tool: dict[str, Any], index: int) -> str:
 def for_template(
     messages: Sequence[dict[str, Any]], tools: Toolset, *, known: bool
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Messages and arguments for a chat template. ``known``: whether the template supports tools.
+    """Return messages and arguments for a chat template; ``known``: whether the template supports tools.
 
     If it does not, the tools are described in the system message, and earlier calls and results become text.
     """
     if known:
-        told = {"tools": list(tools.tools)} if tools.active else {}
-        return [_with_objects(message) for message in messages], told
+        arguments = {"tools": list(tools.tools)} if tools.active else {}
+        return [_with_argument_objects(message) for message in messages], arguments
     plain = [_as_text(message) for message in messages]
     if tools.active:
         listed = "\n".join(json.dumps(tool["function"], ensure_ascii=False) for tool in tools.tools)
@@ -125,7 +132,7 @@ def for_template(
     return plain, {}
 
 
-def _with_objects(message: dict[str, Any]) -> dict[str, Any]:
+def _with_argument_objects(message: dict[str, Any]) -> dict[str, Any]:
     """Templates serialize arguments themselves, so OpenAI's JSON strings become objects."""
     if not message.get("tool_calls"):
         return message
@@ -152,7 +159,7 @@ def _as_text(message: dict[str, Any]) -> dict[str, Any]:
     if not message.get("tool_calls"):
         return message
     texts = [message["content"]] if message["content"] else []
-    for call in _with_objects(message)["tool_calls"]:
+    for call in _with_argument_objects(message)["tool_calls"]:
         function = call["function"]
         written = {"name": function.get("name"), "arguments": function["arguments"]}
         texts.append(f"<tool_call>\n{json.dumps(written, ensure_ascii=False)}\n</tool_call>")

@@ -1,4 +1,4 @@
-"""Token counts of one call, by OpenAI's rules: each prompt counts once, however many answers it gets."""
+"""Token counts of one API request, by OpenAI's rules: each prompt counts once, however many answers it gets."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from llmlaunch.worker.types import GenerationOutput
 
 @dataclass(slots=True)
 class Usage:
+    """Counts tokens while the answers are generated."""
+
     prompt_tokens: int
     _answers: dict[int, int] = field(default_factory=dict)
     _cached: dict[int, int] = field(default_factory=dict)
@@ -17,20 +19,23 @@ class Usage:
     """Part of the completion tokens; None if reasoning is not separated."""
 
     def take(self, index: int, prompt: int, output: GenerationOutput) -> None:
-        """Count ``output``, part of answer ``index`` to the call's ``prompt``-th prompt."""
+        """Count ``output``, part of answer ``index``, which answers prompt number ``prompt``."""
         self._answers[index] = max(self._answers.get(index, 0), output.completion_tokens)
         # Further answers to a prompt always reuse it; only what the first one reused was saved.
         self._cached.setdefault(prompt, output.cached_tokens)
 
     @property
     def completion_tokens(self) -> int:
+        """Tokens of all answers so far."""
         return sum(self._answers.values())
 
     @property
     def cached_tokens(self) -> int:
+        """Prompt tokens that were reused from the cache."""
         return sum(self._cached.values())
 
     def report(self) -> dict[str, Any]:
+        """Return OpenAI's ``usage`` object."""
         report: dict[str, Any] = {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,

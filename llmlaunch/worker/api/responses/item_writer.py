@@ -12,7 +12,7 @@ Event = dict[str, Any]
 
 
 class ItemWriter:
-    """Follows one answer. ``new_id`` makes an id with the given prefix."""
+    """Writes the items of one answer. ``new_id`` makes an id with the given prefix."""
 
     def __init__(self, new_id: Callable[[str], str]) -> None:
         self._new_id = new_id
@@ -32,10 +32,10 @@ class ItemWriter:
             if "id" in call:
                 yield from self._begin("function_call", call)
             if arguments := call["function"]["arguments"]:
-                yield self._call(arguments)
+                yield self._grow_arguments(arguments)
 
     def end(self, status: str) -> Iterator[Event]:
-        """The answer has ended. ``status`` of its last item: completed or incomplete."""
+        """Yield the events at the end of the answer. ``status`` of its last item: completed or incomplete."""
         if not self.items or (self._kind == "reasoning" and status == "completed"):
             yield from self._begin("message")  # clients expect a message, even an empty one
         yield from self._finish(status)
@@ -82,7 +82,7 @@ class ItemWriter:
             "response.output_text.delta", content_index=0, delta=text, logprobs=list(logprobs or ())
         )
 
-    def _call(self, arguments: str) -> Event:
+    def _grow_arguments(self, arguments: str) -> Event:
         self.items[-1]["arguments"] += arguments
         return self._event("response.function_call_arguments.delta", delta=arguments)
 
@@ -90,8 +90,8 @@ class ItemWriter:
         item = self.items[-1]
         item["status"] = status
         if self._kind == "function_call":
-            told = {"name": item["name"], "arguments": item["arguments"]}
-            yield self._event("response.function_call_arguments.done", **told)
+            call = {"name": item["name"], "arguments": item["arguments"]}
+            yield self._event("response.function_call_arguments.done", **call)
         else:
             part = item["content"][0]
             if self._kind == "reasoning":
@@ -116,7 +116,7 @@ class ItemWriter:
 
 
 def _copy(value: dict[str, Any]) -> dict[str, Any]:
-    """A snapshot: the original grows."""
+    """A snapshot, because the original grows."""
     return {
         name: [dict(part) for part in field] if name == "content" else field for name, field in value.items()
     }

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from llmlaunch.worker.api import tools
-from llmlaunch.worker.api.protocol import ChatBody
+from llmlaunch.worker.api.chat import tools
+from llmlaunch.worker.api.chat.protocol import ChatBody
 from llmlaunch.worker.errors import BadRequest
 
 WEATHER = {

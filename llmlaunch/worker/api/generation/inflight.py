@@ -1,4 +1,4 @@
-"""The engine requests of one HTTP call while they are in flight."""
+"""The engine requests of one API request while they are in flight."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from functools import partial
 from llmlaunch.worker.engine.engine import GenerationEngine
 from llmlaunch.worker.metrics import WorkerMetrics
 from llmlaunch.worker.types import GenerationOutput, GenerationRequest, Sink
+
+IndexedOutput = tuple[int, GenerationOutput]
+"""The index of a request, and its output."""
 
 
 def hand_over(bundle: Sequence[tuple[Sink, GenerationOutput]]) -> None:
@@ -27,42 +30,40 @@ class InflightRequests:
         self._engine = engine
         self._requests = requests
         self._timers = [metrics.timer(request) for request in requests]
-        self._news: asyncio.Queue[tuple[int, GenerationOutput]] = asyncio.Queue()
-        self._open: set[int] = set()
-        self._left = len(requests)
+        self._outputs: asyncio.Queue[IndexedOutput] = asyncio.Queue()
+        self._running: set[int] = set()
+        self._unfinished = len(requests)
         try:
             for index, request in enumerate(requests):
                 engine.submit(request, partial(self._put, index))
-                self._open.add(index)
+                self._running.add(index)
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
         """Cancel what has not ended. Can be called repeatedly, and at any time."""
-        for index in self._open:
+        for index in self._running:
             self._engine.cancel(self._requests[index].request_id)
-        self._open.clear()
+        self._running.clear()
 
     def _put(self, index: int, output: GenerationOutput) -> None:
         self._timers[index].take(output)
         if output.last:
-            self._open.discard(index)
-        self._news.put_nowait((index, output))
+            self._running.discard(index)
+        self._outputs.put_nowait((index, output))
 
-    async def next(self) -> tuple[int, GenerationOutput] | None:
-        """The next output: (index of the request, output); None when all requests have ended.
-
-        Raises the ApiError of a request that failed.
-        """
-        if not self._left:
+    async def next(self) -> IndexedOutput | None:
+        """Return the next output; None when all requests have ended. Raises the ApiError of a request that failed."""
+        if not self._unfinished:
             return None
-        index, output = await self._news.get()
+        index, output = await self._outputs.get()
         if output.error is not None:
             raise output.error
-        self._left -= output.last
+        self._unfinished -= output.last
         return index, output
 
-    async def outputs(self) -> AsyncIterator[tuple[int, GenerationOutput]]:
+    async def outputs(self) -> AsyncIterator[IndexedOutput]:
+        """Yield every output until all requests have ended. Raises as :meth:`next`."""
         while (item := await self.next()) is not None:
             yield item

@@ -9,8 +9,8 @@ from llmlaunch.worker.engine.structured_output import StructuredOutputRequest
 from llmlaunch.worker.errors import BadRequest
 
 
-def asked(body: GenerationBody) -> bool:
-    """Whether ``body`` asks for structured output at all."""
+def is_requested(body: GenerationBody) -> bool:
+    """Return whether ``body`` asks for structured output at all, or has tools."""
     return bool(_fields(body)) or _format(body) not in (None, "text") or bool(getattr(body, "tools", None))
 
 
@@ -31,8 +31,8 @@ def _fields(body: GenerationBody) -> dict[str, tuple[str, Any]]:
     return found
 
 
-def wanted(body: GenerationBody) -> StructuredOutputRequest | None:
-    """The structured output that ``body`` asks for, or None. Raises BadRequest if there are several."""
+def requested(body: GenerationBody) -> StructuredOutputRequest | None:
+    """Return the structured output that ``body`` asks for, or None. Raises BadRequest if there are several."""
     found = _fields(body)
     kind = _format(body)
     if kind not in (None, "text"):

@@ -1,0 +1,89 @@
+"""One answer of a chat request as it grows: reasoning, text and tool calls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmlaunch.worker.api.chat.prepare import PreparedChat
+from llmlaunch.worker.api.ids import new_id
+from llmlaunch.worker.output.reasoning import ReasoningParser, ReasoningSplit
+from llmlaunch.worker.output.tool_calls.types import ToolCallDelta, ToolCallParser
+from llmlaunch.worker.types import FinishReason, GenerationOutput, TokenLogprob
+
+
+class ChatAnswer:
+    """Collects one answer, and returns what each output adds to it."""
+
+    def __init__(self, prepared: PreparedChat) -> None:
+        self._usage = prepared.usage
+        self._shows_reasoning = prepared.body.include_reasoning is not False
+        self._reasoning_parser = (
+            ReasoningParser(inside=prepared.starts_in_reasoning) if prepared.separates_reasoning else None
+        )
+        self._tool_call_parser: ToolCallParser | None = (
+            prepared.toolset.parser() if prepared.toolset.active else None
+        )
+        self.reasoning = ""
+        self.text = ""
+        self.tool_calls: list[dict[str, Any]] = []
+        self.logprobs: list[TokenLogprob] = []
+        self.last: GenerationOutput | None = None
+        """The last output, once there is one."""
+
+    def take(self, output: GenerationOutput) -> dict[str, Any]:
+        """Add ``output``; return it as OpenAI's ``delta`` object."""
+        self.logprobs.extend(output.logprobs)
+        if output.last:
+            self.last = output
+        split = self._split(output)
+        self.reasoning += split.reasoning
+        reasoning = {"reasoning_content": split.reasoning} if split.reasoning else {}
+        parser = self._tool_call_parser
+        if parser is None:
+            self.text += split.text
+            return reasoning | ({"content": split.text} if split.text else {})
+        deltas = parser.push(split.text) + (parser.flush() if output.last else [])
+        text = "".join(delta.text for delta in deltas)
+        self.text += text
+        calls = [self._tool_call(delta) for delta in deltas if delta.index >= 0]
+        return reasoning | ({"content": text} if text else {}) | ({"tool_calls": calls} if calls else {})
+
+    def _split(self, output: GenerationOutput) -> ReasoningSplit:
+        """Reasoning and text of ``output``; counts the reasoning tokens."""
+        parser = self._reasoning_parser
+        if parser is None:
+            return ReasoningSplit(text=output.text)
+        split = parser.push(output.text)
+        if output.last:
+            rest = parser.flush()
+            split = ReasoningSplit(split.reasoning + rest.reasoning, split.text + rest.text)
+        if parser.inside or split.reasoning:
+            self._usage.reasoning_tokens = (self._usage.reasoning_tokens or 0) + len(output.tokens)
+        return split if self._shows_reasoning else ReasoningSplit(text=split.text)
+
+    def _tool_call(self, delta: ToolCallDelta) -> dict[str, Any]:
+        if not delta.name:
+            self.tool_calls[delta.index]["function"]["arguments"] += delta.arguments
+            return {"index": delta.index, "function": {"arguments": delta.arguments}}
+        function = {"name": delta.name, "arguments": delta.arguments}
+        call = {"id": new_id("call"), "type": "function", "function": function}
+        self.tool_calls.append(call)
+        return {"index": delta.index} | call | {"function": dict(function)}
+
+    @property
+    def finish(self) -> str | None:
+        """The finish reason; "tool_calls" if the answer ends after complete tool calls."""
+        if self.last is None:
+            return None
+        if self.tool_calls and self.last.finish is FinishReason.STOP:
+            return "tool_calls"
+        return self.last.finish
+
+    def message(self) -> dict[str, Any]:
+        """Return the whole answer as OpenAI's message object."""
+        message: dict[str, Any] = {"role": "assistant", "content": self.text, "refusal": None}
+        if self.reasoning:
+            message["reasoning_content"] = self.reasoning
+        if self.tool_calls:
+            message |= {"content": self.text.strip() or None, "tool_calls": self.tool_calls}
+        return message
