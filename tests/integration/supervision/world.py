@@ -113,12 +113,17 @@ def until_phase(client: ControlClient, name: str, phase: str, deadline_s: float 
 
 
 def until_dead(pid: int, deadline_s: float = 10) -> None:
-    wait_until(lambda: not psutil.pid_exists(pid) or _is_zombie(pid), deadline_s, f"pid {pid} gone")
+    wait_until(lambda: _is_dead(pid), deadline_s, f"pid {pid} gone")
 
 
-def _is_zombie(pid: int) -> bool:
+def _is_dead(pid: int) -> bool:
+    """Whether nothing is left but an exit code that nobody has collected.
+
+    A zombie may still have threads that are about to end: until then its sockets take connections, and its locks are held.
+    """
     try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        process = psutil.Process(pid)
+        return process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1
     except psutil.NoSuchProcess:
         return True
 
