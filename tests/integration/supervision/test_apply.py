@@ -13,7 +13,7 @@ import pytest
 from llmlaunch.control.connection import UnixConnection
 from llmlaunch.errors import ControlError
 from llmlaunch.planning.types import Component, Plan, Rejection
-from tests.integration.supervision.world import World, component, engine, until_phase
+from tests.integration.supervision.world import World, component, engine, past_events, until_phase
 from tests.support.waiting import wait_until
 
 
@@ -34,7 +34,7 @@ def test_one_changed_spec_touches_that_one_alone(lab: World) -> None:
     wait_until(lambda: component(client, "b").incarnation == 2, 10)
     until_phase(client, "b", "ready")
     wait_until(lambda: [x.name for x in client.status().components] == ["a", "b", "d"], 10)
-    causes = {(e.component.name, e.component.phase): e.component.cause for e in client.events(timeout_s=0.2)}
+    causes = {(e.component.name, e.component.phase): e.component.cause for e in past_events(client)}
     assert causes["b", "stopping"] == "restarted because its plan changed"
     assert causes["c", "stopped"] == "removed from the manifest"
     assert component(client, "a").pid == before["a"]
@@ -77,7 +77,7 @@ def test_the_gateway_stops_before_anybody_else(lab: World) -> None:
     client = lab.up(worker, api)
     until_phase(client, "api", "ready")
     until_phase(client, "worker", "ready")
-    seen = len(list(client.events(timeout_s=0.3)))
+    seen = len(past_events(client))
     client.shutdown()
     order = [(e.component.name, e.component.phase) for e in client.events(since=seen, timeout_s=10)]
     assert order == [
@@ -88,7 +88,7 @@ def test_the_gateway_stops_before_anybody_else(lab: World) -> None:
 def test_the_event_stream_starts_where_it_is_told_and_ends_with_the_supervisor(lab: World) -> None:
     client = lab.up(engine("a"))
     until_phase(client, "a", "ready")
-    events = list(client.events(timeout_s=0.3))
+    events = past_events(client)
     assert [e.seq for e in events] == list(range(1, len(events) + 1))
     assert [e.component.phase for e in events if e.component.pid is None][:2] == ["pending", "starting"]
     stream = client.events(since=events[-1].seq)

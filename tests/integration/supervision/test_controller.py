@@ -15,7 +15,7 @@ from typing import Any
 from llmlaunch.controller import wire
 from llmlaunch.planning.types import Component, ProcessSpec
 from llmlaunch.supervision import registrar
-from tests.integration.supervision.world import World, component, engine, get, until_phase
+from tests.integration.supervision.world import World, component, engine, get, past_events, until_phase
 from tests.support.ports import free_port
 from tests.support.waiting import wait_until
 
@@ -117,7 +117,7 @@ def test_a_stop_drains_first(lab: World) -> None:
         over.set()
         thread.join()
     until_phase(client, "w", "stopped")
-    stopped = next(e for e in client.events(timeout_s=0.3) if e.component.phase == "stopped")
+    stopped = next(e for e in past_events(client) if e.component.phase == "stopped")
     assert stopped.at >= finished_at, "it ended after its last request, not before"
 
 

@@ -45,7 +45,7 @@ def hard_tree(lab: World) -> ControlClient:
 def test_sigkill_of_the_supervisor_leaves_nothing(lab: World) -> None:
     client = hard_tree(lab)
     os.kill(client.supervisor_pid, signal.SIGKILL)
-    wait_until(lambda: not lab.processes(), 2.0, "nothing left within 2 s")
+    wait_until(lambda: not lab.processes(), 5, "nothing left")
     with pytest.raises(NotRunningError):
         client.status()
 
@@ -71,8 +71,8 @@ def test_lifeline_that_ends_after_a_shutdown_leaves_it_graceful(lab: World) -> N
     until_phase(client, "deaf", "ready")
     client.shutdown()
     os.close(theirs)
-    stages = [e.component.phase for e in client.events(timeout_s=0.4)]
-    assert stages[-1] == "stopping"
+    began = {e.component.phase: e.at for e in client.events(timeout_s=10)}
+    assert began["stopped"] - began["stopping"] > 0.7, "the grace is given"
     assert client.wait_gone(10)
 
 
@@ -174,9 +174,10 @@ def test_a_supervisor_that_is_about_to_end_is_waited_for(lab: World) -> None:
 def test_a_supervisor_that_nobody_uses_ends(lab: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMLAUNCH_SUPERVISION", '{"unused_s": 0.2}')
     assert lab.supervisor().wait_gone(10)
+    monkeypatch.setenv("LLMLAUNCH_SUPERVISION", '{"unused_s": 1.0}')
     client = lab.up(engine("tiny"))
     until_phase(client, "tiny", "ready")
-    wait_until(lambda: time.time() - client.status().supervisor.started_at > 0.5, 5)
+    wait_until(lambda: time.time() - client.status().supervisor.started_at > 1.3, 5)
     assert component(client, "tiny").phase == "ready"
 
 

@@ -11,7 +11,7 @@ import pytest
 from llmlaunch.cli.display.render import status_lines
 from llmlaunch.planning.types import GpuBudget, ProcessSpec
 from llmlaunch.supervision.gpu.measured_vram import load_measurements
-from tests.integration.supervision.world import QUICK, World, component, engine, until_phase
+from tests.integration.supervision.world import QUICK, World, component, engine, past_events, until_phase
 from tests.support.nvml import MockNvml
 from tests.support.waiting import wait_until
 
@@ -55,7 +55,7 @@ def test_loads_on_one_gpu_take_turns(lab: World, gpus: MockNvml) -> None:
         until_phase(client, spec.name, "ready")
     loading: set[str] = set()
     together: list[set[str]] = []
-    for event in client.events(timeout_s=0.5):
+    for event in past_events(client):
         if event.component.phase == "starting":
             loading.add(event.component.name)
         else:
@@ -91,7 +91,7 @@ def test_memory_that_does_not_come_back_fails_with_the_numbers(lab: World, gpus:
         "after 0.5 s still waiting for VRAM: needs 19.5 GiB on GPU 1, which has 3.9 GiB free; "
         "`llmlaunch gpus` shows what uses it"
     )
-    tails = [event.log_tail for event in client.events(timeout_s=0.5)]
+    tails = [event.log_tail for event in past_events(client)]
     assert not any(tails), "what its healthy life printed explains nothing"
 
 

@@ -15,6 +15,7 @@ from tests.integration.supervision.world import (
     component,
     engine,
     get,
+    past_events,
     post,
     until_dead,
     until_phase,
@@ -55,7 +56,7 @@ def test_crash_loop_fails_with_the_last_log_line(lab: World) -> None:
     assert "3 failed starts in a row" in failed.cause
     assert "exited with code 3 while starting: RuntimeError: this engine was told to fail" in failed.cause
     assert failed.restarts == 2
-    events = [e for e in client.events(timeout_s=0.5) if e.component.phase == "failed"]
+    events = [e for e in past_events(client) if e.component.phase == "failed"]
     assert events[-1].log_tail[-1] == "RuntimeError: this engine was told to fail"
     client.command("restart", ["bad"])
     wait_until(lambda: component(client, "bad").incarnation > 3, 10, "a restart tries again")
@@ -81,7 +82,8 @@ def test_a_hung_worker_is_restarted(lab: World) -> None:
     again = wait_for_incarnation(client, 2)
     assert again.pid != first.pid
     until_dead(first.pid or 0)
-    causes = [e.component.cause for e in client.events(timeout_s=0.3) if e.component.phase == "stopping"]
+    lives = [e.component for e in past_events(client)]
+    causes = [life.cause for life in lives if (life.phase, life.incarnation) == ("stopping", 1)]
     assert causes == [
         "unhealthy: 3 probes of /health in a row failed (no answer within 0.4 s; raise `probe_timeout:` to allow more)"
     ]
@@ -144,7 +146,7 @@ def test_progress_in_the_probe_extends_the_deadline(lab: World) -> None:
     client = lab.up(engine("slow", "--ready-after", "4", "--progress", start_timeout_s=2.5))
     until_phase(client, "slow", "ready")
     assert component(client, "slow").restarts == 0
-    shown = [e.component.progress for e in client.events(timeout_s=0.3) if e.component.progress]
+    shown = [e.component.progress for e in past_events(client) if e.component.progress]
     assert len(shown) > 2
     assert shown[0].startswith("loading ")
 

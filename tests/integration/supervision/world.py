@@ -15,7 +15,7 @@ import psutil
 
 from llmlaunch.control.client import ControlClient
 from llmlaunch.control.supervisor_start import ensure_supervisor
-from llmlaunch.control.types import ComponentStatus
+from llmlaunch.control.types import ComponentStatus, ProgressEvent
 from llmlaunch.planning.types import Component, Plan, ProcessSpec
 from tests.support import groups
 from tests.support.ports import free_port
@@ -110,6 +110,17 @@ def until_phase(client: ControlClient, name: str, phase: str, deadline_s: float 
     except AssertionError as error:
         raise AssertionError(f"{error}: {seen[-1]}") from None
     return seen[-1]
+
+
+def past_events(client: ControlClient) -> list[ProgressEvent]:
+    """Every change up to now."""
+    newest = client.status().seq
+    found: list[ProgressEvent] = []
+    for event in client.events(timeout_s=10) if newest else ():
+        found.append(event)
+        if event.seq >= newest:
+            break
+    return found
 
 
 def until_dead(pid: int, deadline_s: float = 10) -> None:
