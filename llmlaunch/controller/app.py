@@ -25,13 +25,18 @@ from starlette.routing import Route
 
 from llmlaunch.common.dispatch_methods import DEFAULT, DispatchMethod
 from llmlaunch.controller import lookup, registry
-from llmlaunch.controller.auth import Caller, Callers, address_for, names_for
-from llmlaunch.controller.fastchat import FastChatWorkers, accepted, is_form, recognised
-from llmlaunch.controller.grants import Role, key_seed
-from llmlaunch.controller.late_heartbeats import LateWorkers
+from llmlaunch.controller.auth import Authorizer, Caller, check_names, checked_address
+from llmlaunch.controller.fastchat import (
+    FastChatProber,
+    claims_nothing_more,
+    is_fastchat_registration,
+    with_detected_engine,
+)
+from llmlaunch.controller.late_workers import LateWorkerProber
 from llmlaunch.controller.live_table import LiveTable
-from llmlaunch.controller.request_bodies import EXCEPTION_HANDLERS, RefusedBody, number, read
+from llmlaunch.controller.request_bodies import EXCEPTION_HANDLERS, RequestRejected, number, read
 from llmlaunch.controller.table import OPEN_SETTLE_S, SETTLE_S, empty, worker_from
+from llmlaunch.controller.tokens import Role, key_seed
 from llmlaunch.controller.wire import (
     FASTCHAT,
     Expected,
@@ -42,11 +47,11 @@ from llmlaunch.controller.wire import (
     WorkerStatus,
 )
 from llmlaunch.controller.worker_probe import (
-    ASK_S,
-    Asker,
-    NobodyThereError,
-    NoStatusError,
+    PROBE_TIMEOUT_S,
+    NotListeningError,
+    ProbeFailedError,
     WorkerAddress,
+    WorkerProber,
     parse_address,
 )
 
@@ -64,7 +69,7 @@ class ModelQuery(BaseModel):
 class Controller:
     """The table and those who wait for it to change.
 
-    ``token`` is the secret that all tokens are made of, "" means that there is none; a worker has ``ask_s`` seconds to say
+    ``token`` is the secret that all tokens are made of, "" means that there is none; a worker has ``probe_timeout_s`` seconds to say
     what it serves. ``supervised``: somebody is about to say which names the deployment promises.
     """
 
@@ -76,12 +81,12 @@ class Controller:
         open_registration: bool = False,
         supervised: bool = False,
         clock: Callable[[], float] = time.monotonic,
-        ask_s: float = ASK_S,
+        probe_timeout_s: float = PROBE_TIMEOUT_S,
     ) -> None:
         self.epoch = secrets.token_hex(8)
         self._dispatch: DispatchMethod = dispatch
         self._assigned = 0
-        self._callers = Callers(token, open_registration=open_registration)
+        self._authorizer = Authorizer(token, open_registration=open_registration)
         first = empty(
             clock(),
             OPEN_SETTLE_S if open_registration else SETTLE_S,
@@ -89,9 +94,9 @@ class Controller:
             names_known=not (token and supervised),
         )
         self._table = LiveTable(first, clock)
-        self._asker = Asker(ask_s, key_seed(token) if token else "")
-        self._fastchat = FastChatWorkers(self._asker, self._table)
-        self._late = LateWorkers(self._asker, self._table)
+        self._prober = WorkerProber(probe_timeout_s, key_seed(token) if token else "")
+        self._fastchat = FastChatProber(self._prober, self._table)
+        self._late = LateWorkerProber(self._prober, self._table)
         self._routes_json: tuple[int, bytes] = (-1, b"")
 
     def app(self) -> Starlette:
@@ -140,60 +145,60 @@ class Controller:
     # -- what workers say --------------------------------------------------------------------------------------------
 
     async def register_worker(self, request: Request) -> Response:
-        caller = self._callers.caller(request, Role.REPLICA)
+        caller = self._authorizer.caller(request, Role.REPLICA)
         body = await read(request, RegisterWorker)
-        address = address_for(caller, body.worker_name)
+        address = checked_address(caller, body.worker_name)
         body = body.model_copy(update={"worker_name": str(address)})
         status = body.worker_status
-        self._guard(caller, str(address), () if status is None else status.model_names)
+        self._check_allowed(caller, str(address), () if status is None else status.model_names)
         if status is None or not (body.verified and caller.is_owner):
             try:
-                own = await self._asker.status(address, caller.trusted and body.keyed)
-            except NobodyThereError as error:
-                if not (is_form(body) and self._await(body, caller)):
-                    raise _unverified(error) from error
+                own = await self._prober.status(address, caller.trusted and body.keyed)
+            except NotListeningError as error:
+                if not (is_fastchat_registration(body) and self._wait_until_it_listens(body, caller)):
+                    raise _probe_failed(error) from error
                 return JSONResponse(
                     {"registered": False, "why": f"{error}; it will be asked again until it answers"}
                 )
-            except NoStatusError as error:
-                raise _unverified(error) from error
-            body = await recognised(self._asker, body, own)
-            status = _believable(address, body, own)
+            except ProbeFailedError as error:
+                raise _probe_failed(error) from error
+            body = await with_detected_engine(self._prober, body, own)
+            status = _verified_status(address, body, own)
             if await request.is_disconnected():
                 # Its own unregistering may have been here already; a worker that still runs registers again.
                 log.info("%s disconnected before it was registered", address)
                 return Response(status_code=499)
-        self._guard(caller, str(address), status.model_names)
-        granted = None if caller.is_owner or caller.grant is None else caller.grant.names
-        worker = worker_from(body, status, self._table.clock(), trusted=caller.trusted, granted=granted)
+        self._check_allowed(caller, str(address), status.model_names)
+        allowed = None if caller.is_owner or caller.scope is None else caller.scope.names
+        worker = worker_from(body, status, self._table.clock(), trusted=caller.trusted, allowed_names=allowed)
         self._table.update(registry.register(self._table.current, worker))
-        self._fastchat.arrived(worker.name)
+        self._fastchat.stop_waiting_for(worker.name)
         log.info("%s serves %s", worker.name, ", ".join(worker.model_names))
         return JSONResponse(None)
 
-    def _await(self, body: RegisterWorker, caller: Caller) -> bool:
-        return self._fastchat.wait_for(body, trusted=caller.trusted, granted=caller.names)
+    def _wait_until_it_listens(self, body: RegisterWorker, caller: Caller) -> bool:
+        return self._fastchat.wait_for(body, trusted=caller.trusted, allowed_names=caller.names)
 
     async def receive_heart_beat(self, request: Request) -> Response:
-        caller = self._callers.caller(request, Role.REPLICA)
+        caller = self._authorizer.caller(request, Role.REPLICA)
         body = await read(request, HeartBeat)
         name = self._own_name(caller, body.worker_name)
         table, exist = registry.heartbeat(self._table.current, name, body.queue_length, self._table.clock())
         self._table.update(table)
-        return JSONResponse({"exist": exist or self._fastchat.awaits(name)})
+        return JSONResponse({"exist": exist or self._fastchat.is_waiting_for(name)})
 
     async def unregister_worker(self, request: Request) -> Response:
-        caller = self._callers.caller(request, Role.REPLICA)
+        caller = self._authorizer.caller(request, Role.REPLICA)
         name = self._own_name(caller, (await read(request, WorkerName)).worker_name)
         table, exist = registry.unregister(self._table.current, name)
         self._table.update(table)
-        self._fastchat.arrived(name)
+        self._fastchat.stop_waiting_for(name)
         if exist:
             log.info("%s unregistered", name)
         return JSONResponse({"exist": exist})
 
     async def drain_worker(self, request: Request) -> Response:
-        caller = self._callers.caller(request, Role.REPLICA)
+        caller = self._authorizer.caller(request, Role.REPLICA)
         name = self._own_name(caller, (await read(request, WorkerName)).worker_name)
         now = self._table.clock()
         table, exist = registry.drain(self._table.current, name, now)
@@ -201,16 +206,16 @@ class Controller:
         return JSONResponse({"exist": exist, "in_flight": lookup.in_flight(table, name, now)})
 
     async def refresh_all_workers(self, request: Request) -> Response:
-        self._callers.caller(request)
+        self._authorizer.caller(request)
         asked = [w for w in self._table.current.workers.values() if not w.verified]
         answers = await asyncio.gather(
-            *(self._asker.status(parse_address(w.name), w.keyed) for w in asked), return_exceptions=True
+            *(self._prober.status(parse_address(w.name), w.keyed) for w in asked), return_exceptions=True
         )
         table = self._table.current
         for worker, answer in zip(asked, answers, strict=True):
             if isinstance(answer, WorkerStatus):
                 table = registry.refresh(table, worker.name, answer)
-            elif not isinstance(answer, NoStatusError):
+            elif not isinstance(answer, ProbeFailedError):
                 raise answer
             else:
                 log.warning("%s", answer)
@@ -222,13 +227,13 @@ class Controller:
     # -- what the supervisor and gateways say and ask ------------------------------------------------------------------
 
     async def set_expected(self, request: Request) -> Response:
-        self._callers.own(request)
+        self._authorizer.trusted_caller(request)
         names = (await read(request, Expected)).names
         self._table.update(registry.expect(self._table.current, names))
         return JSONResponse(None)
 
     async def gateway_report(self, request: Request) -> Response:
-        self._callers.own(request, Role.GATEWAY)
+        self._authorizer.trusted_caller(request, Role.GATEWAY)
         body = await read(request, GatewayReport)
         self._table.update(
             registry.report(self._table.current, body.gateway, body.in_flight, self._table.clock())
@@ -236,7 +241,7 @@ class Controller:
         return JSONResponse(None)
 
     async def routes(self, request: Request) -> Response:
-        self._callers.caller(request, Role.GATEWAY)
+        self._authorizer.caller(request, Role.GATEWAY)
         since = number(request, "since", -1, int)
         wait_s = min(number(request, "wait", 0.0, float), LONGEST_WAIT_S)
         if request.query_params.get("epoch", "") == self.epoch:
@@ -249,19 +254,19 @@ class Controller:
     # -- what FastChat's clients ask -----------------------------------------------------------------------------------
 
     async def list_models(self, request: Request) -> Response:
-        self._callers.reader(request)
+        self._authorizer.check_reader(request)
         return JSONResponse({"models": lookup.models(self._table.current)})
 
     async def list_language_models(self, request: Request) -> Response:
-        self._callers.reader(request)
+        self._authorizer.check_reader(request)
         return JSONResponse({"models": lookup.models(self._table.current, multimodal=False)})
 
     async def list_multimodal_models(self, request: Request) -> Response:
-        self._callers.reader(request)
+        self._authorizer.check_reader(request)
         return JSONResponse({"models": lookup.models(self._table.current, multimodal=True)})
 
     async def get_worker_address(self, request: Request) -> Response:
-        self._callers.reader(request)
+        self._authorizer.check_reader(request)
         model = (await read(request, ModelQuery)).model
         now = self._table.clock()
         table, address = lookup.assign(
@@ -272,7 +277,7 @@ class Controller:
         return JSONResponse({"address": address})
 
     async def worker_get_status(self, request: Request) -> Response:
-        self._callers.reader(request)
+        self._authorizer.check_reader(request)
         workers = self._table.current.workers.values()
         return JSONResponse(
             {
@@ -300,36 +305,36 @@ class Controller:
 
     # -- who may ---------------------------------------------------------------------------------------------------
 
-    def _guard(self, caller: Caller, name: str, model_names: Sequence[str] = ()) -> None:
-        names_for(caller, model_names)
-        why = registry.refusal(self._table.current, name, model_names, trusted=caller.trusted)
+    def _check_allowed(self, caller: Caller, name: str, model_names: Sequence[str] = ()) -> None:
+        check_names(caller, model_names)
+        why = registry.rejection_reason(self._table.current, name, model_names, trusted=caller.trusted)
         if why:
-            raise RefusedBody(403, why, code="forbidden")
+            raise RequestRejected(403, why, code="forbidden")
 
     def _own_name(self, caller: Caller, text: str) -> str:
-        name = str(address_for(caller, text))
-        self._guard(caller, name)
+        name = str(checked_address(caller, text))
+        self._check_allowed(caller, name)
         return name
 
 
-def _unverified(error: NoStatusError) -> RefusedBody:
-    return RefusedBody(422, f"registration refused: {error}", param="worker_name")
+def _probe_failed(error: ProbeFailedError) -> RequestRejected:
+    return RequestRejected(422, f"registration refused: {error}", param="worker_name")
 
 
-def _believable(address: WorkerAddress, body: RegisterWorker, own: WorkerStatus) -> WorkerStatus:
-    """What is to be listed of a worker that claims one status and answers with its ``own``. Raises Refused."""
+def _verified_status(address: WorkerAddress, body: RegisterWorker, own: WorkerStatus) -> WorkerStatus:
+    """What is to be listed of a worker that claims one status and answers with its ``own``. Raises RequestRejected."""
     claimed = body.worker_status
-    if claimed is None or (body.engine == FASTCHAT and accepted(body, own)):
+    if claimed is None or (body.engine == FASTCHAT and claims_nothing_more(body, own)):
         return own
     if set(claimed.model_names) != set(own.model_names):
-        raise RefusedBody(
+        raise RequestRejected(
             422,
-            f"registration refused: {address} serves {_words(own.model_names)}, "
-            f"but its registration says {_words(claimed.model_names)}",
+            f"registration refused: {address} serves {_listed(own.model_names)}, "
+            f"but its registration says {_listed(claimed.model_names)}",
             param="worker_status.model_names",
         )
     return claimed
 
 
-def _words(names: Sequence[str]) -> str:
+def _listed(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names[:8])) + (" …" if len(names) > 8 else "")

@@ -9,33 +9,33 @@ from starlette.requests import Request
 
 from llmlaunch.common import variables
 from llmlaunch.common.addresses import is_loopback
-from llmlaunch.controller import grants
-from llmlaunch.controller.grants import Role, TokenScope
-from llmlaunch.controller.request_bodies import RefusedBody
+from llmlaunch.controller import tokens
+from llmlaunch.controller.request_bodies import RequestRejected
+from llmlaunch.controller.tokens import Role, TokenScope
 from llmlaunch.controller.worker_probe import BadAddressError, WorkerAddress, is_own, parse_address
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
     ip: str
-    grant: TokenScope | None
+    scope: TokenScope | None
     """What its token lets it do; None: it showed no token."""
 
     @property
     def trusted(self) -> bool:
-        return self.grant is not None
+        return self.scope is not None
 
     @property
     def is_owner(self) -> bool:
-        return self.grant is not None and self.grant.role is Role.OWNER
+        return self.scope is not None and self.scope.role is Role.OWNER
 
     @property
     def names(self) -> tuple[str, ...] | None:
         """The only names that a worker of this caller may serve; None: any."""
-        return None if self.grant is None or self.is_owner else self.grant.names
+        return None if self.scope is None or self.is_owner else self.scope.names
 
 
-class Callers:
+class Authorizer:
     """Tells who calls. ``secret`` "" means that there are no tokens."""
 
     def __init__(self, secret: str, *, open_registration: bool) -> None:
@@ -45,20 +45,20 @@ class Callers:
     def caller(self, request: Request, *roles: Role) -> Caller:
         """Who calls, if it is the owner, has one of ``roles``, or is a stranger that may register workers.
 
-        Raises Refused.
+        Raises RequestRejected.
         """
         ip = request.client.host if request.client else ""
-        grant = self._shown(request)
-        if grant is not None:
-            if grant.role is not Role.OWNER and grant.role not in roles:
-                raise _forbidden(f"a {grant.role}'s token does not allow this")
-            return Caller(ip, grant)
+        scope = self._scope(request)
+        if scope is not None:
+            if scope.role is not Role.OWNER and scope.role not in roles:
+                raise _forbidden(f"a {scope.role}'s token does not allow this")
+            return Caller(ip, scope)
         if "origin" in request.headers:  # a page in somebody's browser reaches loopback addresses, too
             raise _forbidden("requests from browsers are not allowed")
         if self._open or (not self._secret and is_loopback(ip)):
             return Caller(ip, None)
         if self._secret:
-            raise RefusedBody(
+            raise RequestRejected(
                 401,
                 f"missing token: send Authorization: Bearer ${variables.TOKEN}, or let workers register without a token: "
                 "controller: {open_registration: true}",
@@ -69,50 +69,50 @@ class Callers:
             "or start the controller with --open-registration"
         )
 
-    def own(self, request: Request, *roles: Role) -> Caller:
-        """The same for what strangers may not do once there are tokens, however open registration is. Raises Refused."""
+    def trusted_caller(self, request: Request, *roles: Role) -> Caller:
+        """The same for what strangers may not do once there are tokens, however open registration is. Raises RequestRejected."""
         caller = self.caller(request, *roles)
         if self._secret and not caller.trusted:
-            raise RefusedBody(
+            raise RequestRejected(
                 401, "missing token: only the deployment itself may do this", code="missing_token"
             )
         return caller
 
-    def reader(self, request: Request) -> None:
-        """Raises Refused for somebody who may not ask what is served where.
+    def check_reader(self, request: Request) -> None:
+        """Raises RequestRejected for somebody who may not ask what is served where.
 
         Without a token anybody may who reaches the port, as with FastChat's controller, and under open registration too.
         """
         if self._secret and not self._open:
             self.caller(request, *Role)
 
-    def _shown(self, request: Request) -> TokenScope | None:
-        """What the caller's token grants; None when it shows none that could. Raises Refused for a wrong one."""
+    def _scope(self, request: Request) -> TokenScope | None:
+        """What the caller's token grants; None when it shows none that could. Raises RequestRejected for a wrong one."""
         scheme, _, shown = request.headers.get("authorization", "").partition(" ")
         if not self._secret or scheme.lower() != "bearer":
             return None
-        grant = grants.read(self._secret, shown.strip())
-        if grant is None:
-            raise RefusedBody(401, "invalid token", code="invalid_token")
-        return grant
+        scope = tokens.scope_of(self._secret, shown.strip())
+        if scope is None:
+            raise RequestRejected(401, "invalid token", code="invalid_token")
+        return scope
 
 
-def address_for(caller: Caller, text: str) -> WorkerAddress:
-    """``text`` as a worker's address. Raises RefusedBody when it is none, or not one that ``caller`` may speak for."""
+def checked_address(caller: Caller, text: str) -> WorkerAddress:
+    """``text`` as a worker's address. Raises RequestRejected when it is none, or not one that ``caller`` may speak for."""
     try:
         address = parse_address(text)
     except BadAddressError as error:
-        raise RefusedBody(422, str(error), param="worker_name") from error
-    grant = caller.grant
-    if grant is None:
+        raise RequestRejected(422, str(error), param="worker_name") from error
+    scope = caller.scope
+    if scope is None:
         if not is_own(address, caller.ip):
             raise _forbidden(
                 f"without a token, {caller.ip} may only register workers at its own IP address, not {address}",
                 param="worker_name",
             )
-    elif grant.role is not Role.OWNER and not _same(address, parse_address(grant.address)):
+    elif scope.role is not Role.OWNER and not _same(address, parse_address(scope.address)):
         raise _forbidden(
-            f"the token is valid for {grant.address} only, not for {address}", param="worker_name"
+            f"the token is valid for {scope.address} only, not for {address}", param="worker_name"
         )
     return address
 
@@ -122,8 +122,8 @@ def _same(a: WorkerAddress, b: WorkerAddress) -> bool:
     return str(a).replace("%25", "%") == str(b).replace("%25", "%")
 
 
-def names_for(caller: Caller, names: Iterable[str]) -> None:
-    """Raises Refused when ``caller``'s token is not for a worker that serves all of ``names``."""
+def check_names(caller: Caller, names: Iterable[str]) -> None:
+    """Raises RequestRejected when ``caller``'s token is not for a worker that serves all of ``names``."""
     if caller.names is None:
         return
     foreign = [name for name in names if name not in caller.names]
@@ -138,5 +138,5 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(map(repr, names))
 
 
-def _forbidden(message: str, *, param: str | None = None) -> RefusedBody:
-    return RefusedBody(403, message, param=param, code="forbidden")
+def _forbidden(message: str, *, param: str | None = None) -> RequestRejected:
+    return RequestRejected(403, message, param=param, code="forbidden")

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 RETRY_FIRST_S = 0.1
 RETRY_MOST_S = 2.0
 """A worker that waits for its controller asks again after these many seconds, doubling."""
-GOODBYE_S = 2.0
+UNREGISTER_TIMEOUT_S = 2.0
 """Seconds that unregistering may take: a worker that ends does not wait longer for a controller."""
 
 Value = TypeVar("Value")
@@ -102,7 +102,7 @@ class ControllerClient:
         """The route table as soon as it is newer than ``since`` of ``epoch``, or after ``wait_s`` seconds."""
         params = {"since": str(since), "epoch": epoch, "wait": str(wait_s)}
         answer = await self._send("GET", "/routes", params=params, timeout=self._timeout_s + wait_s)
-        return self._understood("/routes", lambda: RoutesResponse.model_validate(answer))
+        return self._parsed("/routes", lambda: RoutesResponse.model_validate(answer))
 
     async def aclose(self) -> None:
         await self._http.aclose()
@@ -112,7 +112,7 @@ class ControllerClient:
 
     async def _field(self, path: str, body: BaseModel, field: str, kind: Callable[[Any], Value]) -> Value:
         answer = await self._post(path, body)
-        return self._understood(path, lambda: kind(answer[field]))
+        return self._parsed(path, lambda: kind(answer[field]))
 
     async def _send(self, method: str, path: str, **arguments: Any) -> Any:
         try:
@@ -122,7 +122,7 @@ class ControllerClient:
             raise ControllerUnreachable(f"controller at {self.base_url} does not answer: {detail}") from error
         if response.status_code != 200:
             raise ControllerRefused(response.status_code, self._reason(path, response))
-        return self._understood(path, response.json)
+        return self._parsed(path, response.json)
 
     def _reason(self, path: str, response: httpx.Response) -> str:
         try:
@@ -131,7 +131,7 @@ class ControllerClient:
             reason = response.text[:200]
         return f"controller at {self.base_url} refused {path} ({response.status_code}): {reason}"
 
-    def _understood(self, path: str, read: Callable[[], Value]) -> Value:
+    def _parsed(self, path: str, read: Callable[[], Value]) -> Value:
         try:
             return read()
         except (ValueError, KeyError, TypeError, ValidationError) as error:
@@ -155,26 +155,26 @@ async def keep_registered(
 
     Call it once the worker's port is bound and answers /worker_get_status: the controller may ask it.
     """
-    life = _Life(client, registration, queue_length, on_state)
+    state = _Registration(client, registration, queue_length, on_state)
     failures = 0
     try:
         while True:
             try:
-                again_now = await life.beat()
+                register_again = await state.beat()
             except ControllerError as error:
-                life.tell(False, error.message)
+                state.report(False, error.message)
                 failures += 1
                 pause = backoff.delay(failures, RETRY_FIRST_S, min(RETRY_MOST_S, heartbeat_s))
                 await asyncio.sleep(backoff.equal_jitter(pause, random.random()))
                 continue
             failures = 0
-            if not again_now:
+            if not register_again:
                 await asyncio.sleep(heartbeat_s)
     finally:
-        await life.goodbye()
+        await state.unregister()
 
 
-class _Life:
+class _Registration:
     """What :func:`keep_registered` knows of its worker."""
 
     def __init__(
@@ -190,38 +190,38 @@ class _Life:
         self._on_state = on_state
         self._name = ""
         self._known = False
-        self._told: tuple[bool, str] | None = None
+        self._last_state: tuple[bool, str] | None = None
 
     async def beat(self) -> bool:
         """Register, or heartbeat. True: the controller forgot the worker, so call again at once."""
         if self._known:
             self._known = await self._client.heartbeat(self._name, self._queue_length())
             if self._known:
-                self.tell(True, f"registered with the controller at {self._client.base_url}")
+                self.report(True, f"registered with the controller at {self._client.base_url}")
             else:
-                self.tell(False, "the controller no longer knows this worker; registering again")
+                self.report(False, "the controller no longer knows this worker; registering again")
             return not self._known
         request = self._registration()
         self._name = request.worker_name  # before the call: a cancelled one may have arrived
         await self._client.register(request)
         self._known = True
-        self.tell(True, f"registered with the controller at {self._client.base_url}")
+        self.report(True, f"registered with the controller at {self._client.base_url}")
         return False
 
-    def tell(self, registered: bool, why: str) -> None:
-        if self._told is None or self._told[0] != registered:
+    def report(self, registered: bool, why: str) -> None:
+        if self._last_state is None or self._last_state[0] != registered:
             self._on_state(registered, why)
-        self._told = (registered, why)
+        self._last_state = (registered, why)
 
-    async def goodbye(self) -> None:
+    async def unregister(self) -> None:
         if not self._name:
             return
         try:
-            await _within(self._client.unregister(self._name), GOODBYE_S)
+            await _with_timeout(self._client.unregister(self._name), UNREGISTER_TIMEOUT_S)
         except (ControllerError, TimeoutError) as error:
             log.info("could not unregister: %s", error or "no answer in time")
 
 
-async def _within(call: Awaitable[None], seconds: float) -> None:
+async def _with_timeout(call: Awaitable[None], seconds: float) -> None:
     async with asyncio.timeout(seconds):
         await call

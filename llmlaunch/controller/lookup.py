@@ -10,7 +10,7 @@ from llmlaunch.controller.dispatch import Candidate, choose
 from llmlaunch.controller.table import Table, offered
 from llmlaunch.controller.wire import ReplicaRoute, RoutesResponse
 
-DRAIN_NEWS_S = 1.5
+DRAIN_NOTICE_S = 1.5
 """Seconds within which a gateway has heard of a drain and reported again."""
 
 
@@ -24,7 +24,7 @@ def in_flight(table: Table, name: str, now: float) -> int:
     total = sum(r.in_flight.get(name, 0) for r in fresh)
     worker = table.workers.get(name)
     since = worker.draining_since if worker else None
-    if total == 0 and since is not None and now - since < DRAIN_NEWS_S:
+    if total == 0 and since is not None and now - since < DRAIN_NOTICE_S:
         return sum(1 for r in fresh if r.at < since and r.in_flight)
     return total
 

@@ -22,16 +22,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from llmlaunch.common.heartbeat import REPORT_LEASE_S
-from llmlaunch.controller.table import RegisteredWorker, Report, Table, allowed, lease_over, without
+from llmlaunch.controller.table import RegisteredWorker, Report, Table, lease_over, restrict, without
 from llmlaunch.controller.wire import WorkerStatus
 
 PAUSE_S = 5.0
 """A longer time between two ticks means that the controller itself stood still, and could hear no heartbeat."""
-FAILED_ASKS = 3
+MAX_FAILED_PROBES = 3
 """Questions in a row that a verified worker without a heartbeat may leave unanswered."""
 
 
-def refusal(table: Table, name: str, model_names: Sequence[str], *, trusted: bool) -> str:
+def rejection_reason(table: Table, name: str, model_names: Sequence[str], *, trusted: bool) -> str:
     """Why somebody may not speak for the worker ``name``, or register it for ``model_names``; empty: they may."""
     if trusted:
         return ""
@@ -59,36 +59,36 @@ def heartbeat(table: Table, name: str, queue_length: int, now: float) -> tuple[T
     worker = table.workers.get(name)
     if worker is None:
         return table, False
-    fresh = replace(worker, last_seen=now, queue_length=queue_length, failed_asks=0)
+    fresh = replace(worker, last_seen=now, queue_length=queue_length, failed_probes=0)
     changed = table.loads_changed or queue_length != worker.queue_length
     return replace(table, workers={**table.workers, name: fresh}, loads_changed=changed), True
 
 
-def late(table: Table, now: float) -> list[RegisteredWorker]:
+def late_workers(table: Table, now: float) -> list[RegisteredWorker]:
     """Verified workers whose lease is over. They do not send heartbeats themselves: their supervisor may be what is
-    silent, frozen or busy with a disk, while they are well. So each has to be asked before it goes.
+    silent, frozen or busy with a disk, while they are well. So each has to be probed before it goes.
     """
     return [w for w in table.workers.values() if w.verified and lease_over(w, now)]
 
 
-def answered(table: Table, asked: RegisteredWorker) -> Table:
-    """``asked``, one of the late, is well."""
-    if table.workers.get(asked.name) != asked or not asked.failed_asks:
+def probe_succeeded(table: Table, probed: RegisteredWorker) -> Table:
+    """``probed``, one of the late, is well."""
+    if table.workers.get(probed.name) != probed or not probed.failed_probes:
         return table
-    return replace(table, workers={**table.workers, asked.name: replace(asked, failed_asks=0)})
+    return replace(table, workers={**table.workers, probed.name: replace(probed, failed_probes=0)})
 
 
-def unanswered(table: Table, asked: RegisteredWorker, *, gone: bool) -> Table:
-    """``asked``, one of the late, gave no good answer; ``gone``: it cannot give one any more.
+def probe_failed(table: Table, probed: RegisteredWorker, *, gone: bool) -> Table:
+    """``probed``, one of the late, gave no good answer; ``gone``: it cannot give one any more.
 
     Nothing happens to a worker that was heard of meanwhile.
     """
-    if table.workers.get(asked.name) != asked:
+    if table.workers.get(probed.name) != probed:
         return table
-    if gone or asked.failed_asks + 1 >= FAILED_ASKS:
-        return without(table, {asked.name})
-    failed = replace(asked, failed_asks=asked.failed_asks + 1)
-    return replace(table, workers={**table.workers, asked.name: failed})
+    if gone or probed.failed_probes + 1 >= MAX_FAILED_PROBES:
+        return without(table, {probed.name})
+    failed = replace(probed, failed_probes=probed.failed_probes + 1)
+    return replace(table, workers={**table.workers, probed.name: failed})
 
 
 def refresh(table: Table, name: str, status: WorkerStatus) -> Table:
@@ -96,7 +96,7 @@ def refresh(table: Table, name: str, status: WorkerStatus) -> Table:
     worker = table.workers.get(name)
     if worker is None:
         return table
-    names = allowed(status.model_names, worker.granted)
+    names = restrict(status.model_names, worker.allowed_names)
     fresh = replace(worker, model_names=names, speed=status.speed, queue_length=status.queue_length)
     return register(table, fresh)
 

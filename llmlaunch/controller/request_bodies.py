@@ -20,7 +20,7 @@ Body = TypeVar("Body", bound=BaseModel)
 Number = TypeVar("Number", int, float)
 
 
-class RefusedBody(Exception):
+class RequestRejected(Exception):
     """A request that is answered with an error envelope."""
 
     def __init__(
@@ -31,37 +31,37 @@ class RefusedBody(Exception):
 
 
 async def read(request: Request, model: type[Body]) -> Body:
-    """The request's JSON body as ``model``. Raises Refused: 400 for bad JSON, 422 for bad values, 413 when too long."""
+    """The request's JSON body as ``model``. Raises RequestRejected: 400 for bad JSON, 422 for bad values, 413 when too long."""
     raw = b""
     async for piece in request.stream():
         raw += piece
         if len(raw) > BODY_BYTES:
-            raise RefusedBody(413, f"the request body is larger than {BODY_BYTES} bytes")
+            raise RequestRejected(413, f"the request body is larger than {BODY_BYTES} bytes")
     try:
         return model.model_validate_json(raw)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         if first["type"] == "json_invalid":
-            raise RefusedBody(
+            raise RequestRejected(
                 400, f"the request body is not valid JSON: {first['msg']}", code="invalid_json"
             ) from error
         where = ".".join(map(str, first["loc"]))
-        raise RefusedBody(
+        raise RequestRejected(
             422, f"{where}: {first['msg']}" if where else first["msg"], param=where or None
         ) from error
 
 
 def number(request: Request, name: str, default: Number, kind: type[Number]) -> Number:
-    """The query parameter ``name`` as ``kind``. Raises Refused."""
+    """The query parameter ``name`` as ``kind``. Raises RequestRejected."""
     text = request.query_params.get(name, "")
     if not text:
         return default
     try:
         value = kind(text)
     except ValueError:
-        raise RefusedBody(422, f"{name}: {text[:40]!r} is not a number", param=name) from None
+        raise RequestRejected(422, f"{name}: {text[:40]!r} is not a number", param=name) from None
     if value != value:  # NaN would wait for ever
-        raise RefusedBody(422, f"{name}: {text[:40]!r} is not a number", param=name)
+        raise RequestRejected(422, f"{name}: {text[:40]!r} is not a number", param=name)
     return value
 
 
@@ -107,7 +107,7 @@ async def _fault(_: Request, __: Any) -> Response:
 
 
 EXCEPTION_HANDLERS: dict[Any, Any] = {
-    RefusedBody: _refused,
+    RequestRejected: _refused,
     HTTPException: _http_exception,
     ClientDisconnect: _client_left,
     Exception: _fault,

@@ -30,7 +30,7 @@ class RegisteredWorker:
     multimodal: bool = False
     trusted: bool = False
     """Registered by somebody who knew the token: nobody else may change it."""
-    granted: tuple[str, ...] | None = None
+    allowed_names: tuple[str, ...] | None = None
     """The only names that its own token allows; None: any."""
     verified: bool = False
     """The supervisor vouches for it; it may have no /worker_get_status to ask."""
@@ -38,7 +38,7 @@ class RegisteredWorker:
     probe_timeout_s: float = 2.0
     pid: int | None = None
     pid_started: int = 0
-    failed_asks: int = 0
+    failed_probes: int = 0
     """Since its heartbeat is late: questions in a row without a good answer."""
     draining_since: float | None = None
     component: str = ""
@@ -94,20 +94,20 @@ def worker_from(
     now: float,
     *,
     trusted: bool,
-    granted: tuple[str, ...] | None = None,
+    allowed_names: tuple[str, ...] | None = None,
 ) -> RegisteredWorker:
     """The worker that ``request`` describes, with the models and speed of ``status``."""
     return RegisteredWorker(
         name=request.worker_name,
-        model_names=allowed(status.model_names, granted),
+        model_names=restrict(status.model_names, allowed_names),
         last_seen=now,
         speed=status.speed,
         queue_length=status.queue_length,
         check_heart_beat=request.check_heart_beat,
         multimodal=request.multimodal,
         trusted=trusted,
-        granted=granted,
-        verified=trusted and granted is None and request.verified,
+        allowed_names=allowed_names,
+        verified=trusted and allowed_names is None and request.verified,
         probe_path=request.probe_path,
         probe_timeout_s=request.probe_timeout_s,
         pid=request.pid,
@@ -122,8 +122,8 @@ def worker_from(
     )
 
 
-def allowed(names: Sequence[str], granted: tuple[str, ...] | None) -> tuple[str, ...]:
-    return tuple(n for n in dict.fromkeys(names) if granted is None or n in granted)
+def restrict(names: Sequence[str], allowed_names: tuple[str, ...] | None) -> tuple[str, ...]:
+    return tuple(n for n in dict.fromkeys(names) if allowed_names is None or n in allowed_names)
 
 
 def offered(table: Table, worker: RegisteredWorker) -> tuple[str, ...]:

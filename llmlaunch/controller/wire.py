@@ -21,7 +21,7 @@ GET /health            –                                        {"status": "ok
 =====================  =======================================  ==================================================
 
 Everything that changes the table, and /routes, needs ``Authorization: Bearer <token>`` when the controller has a token
-(``grants.py``). Under open registration workers do without, for their own IP address and for names that the deployment
+(``tokens.py``). Under open registration workers do without, for their own IP address and for names that the deployment
 does not promise; /set_expected and /gateway_report need it all the same. Unless registration is open, all but /health and
 /test_connection need a token then.
 """
@@ -61,7 +61,7 @@ class RegisterWorker(BaseModel):
     request_timeout_s: float | None = Field(default=None, gt=0)
     """Seconds for which it may say nothing while it has requests; None: gateways decide."""
     keyed: bool = False
-    """Its callers show the key that is derived for its address (``grants.worker_key``). Believed of who shows a token."""
+    """Its callers show the key that is derived for its address (``tokens.worker_key``). Believed of who shows a token."""
     verified: bool = False
     """True: the supervisor vouches for the address (engines that have no /worker_get_status)."""
     probe_path: str = ""

@@ -17,13 +17,13 @@ from pydantic import ValidationError
 
 from llmlaunch.common import http_client
 from llmlaunch.common.addresses import bracketed, is_loopback, parse
-from llmlaunch.controller.grants import worker_key
+from llmlaunch.controller.tokens import worker_key
 from llmlaunch.controller.wire import WorkerStatus
 
-ASK_S = 3.0
+PROBE_TIMEOUT_S = 3.0
 """Seconds a worker has to say what it serves."""
-ASKS_AT_ONCE = 64
-ANSWER_BYTES = 256 << 10
+MAX_CONCURRENT_PROBES = 64
+MAX_BODY_BYTES = 256 << 10
 _HEAD_BYTES = 32 << 10
 
 
@@ -31,11 +31,11 @@ class BadAddressError(ValueError):
     """The text is no worker's address, or one that this caller may not name."""
 
 
-class NoStatusError(Exception):
+class ProbeFailedError(Exception):
     """The address does not answer /worker_get_status as a worker does. The text says why."""
 
 
-class NobodyThereError(NoStatusError):
+class NotListeningError(ProbeFailedError):
     """Nobody listens at the address."""
 
 
@@ -82,72 +82,74 @@ def is_own(address: WorkerAddress, client: str) -> bool:
     return ip is not None and ip == parse(client)
 
 
-class Asker:
+class WorkerProber:
     """Asks workers for their status: many at once, each bounded, so that a stuck one holds up nobody.
 
     A worker has ``seconds`` to answer, and its question waits as long again for its turn. ``seed``: what the keys of
     workers are derived from; "" means that none has one.
     """
 
-    def __init__(self, seconds: float = ASK_S, seed: str = "") -> None:
-        self._seconds = seconds
+    def __init__(self, seconds: float = PROBE_TIMEOUT_S, seed: str = "") -> None:
+        self._timeout_s = seconds
         self._seed = seed
-        self._turns = asyncio.Semaphore(ASKS_AT_ONCE)
+        self._slots = asyncio.Semaphore(MAX_CONCURRENT_PROBES)
 
     def _key(self, address: WorkerAddress, keyed: bool) -> str:
         return worker_key(self._seed, str(address)) if keyed and self._seed else ""
 
     async def status(self, address: WorkerAddress, keyed: bool = False) -> WorkerStatus:
-        """What POST ``address``/worker_get_status says; ``keyed``: it asks for its key. Raises NoStatusError."""
+        """What POST ``address``/worker_get_status says; ``keyed``: it asks for its key. Raises ProbeFailedError."""
         key = self._key(address, keyed)
         try:
-            async with asyncio.timeout(2 * self._seconds), self._turns:
-                answer = await _ask(address, "POST", "/worker_get_status", self._seconds, b"{}", key)
+            async with asyncio.timeout(2 * self._timeout_s), self._slots:
+                answer = await _ask(address, "POST", "/worker_get_status", self._timeout_s, b"{}", key)
         except TimeoutError:
-            raise NoStatusError(f"{address} did not answer within {self._seconds:g} s") from None
+            raise ProbeFailedError(f"{address} did not answer within {self._timeout_s:g} s") from None
         except http_client.HttpError as error:
-            kind = NobodyThereError if _nobody(error) else NoStatusError
+            kind = NotListeningError if _not_listening(error) else ProbeFailedError
             raise kind(f"{address} could not be asked for its status: {error}") from error
         if answer.status != 200:
-            raise NoStatusError(f"{address}/worker_get_status answered {answer.status}, not 200")
+            raise ProbeFailedError(f"{address}/worker_get_status answered {answer.status}, not 200")
         try:
             return WorkerStatus.model_validate_json(answer.body)
         except ValidationError:
-            raise NoStatusError(f"{address}/worker_get_status is not a worker's") from None
+            raise ProbeFailedError(f"{address}/worker_get_status is not a worker's") from None
 
-    async def is_well(self, address: WorkerAddress, path: str, seconds: float, keyed: bool = False) -> None:
+    async def check_health(
+        self, address: WorkerAddress, path: str, seconds: float, keyed: bool = False
+    ) -> None:
         """Return when GET ``address`` ``path`` is answered with 2xx within ``seconds``; "" asks for a connection alone.
 
-        Raises NobodyThereError when nobody listens, else NoStatusError.
+        Raises NotListeningError when nobody listens, else ProbeFailedError.
         """
         try:
-            async with asyncio.timeout(self._seconds + seconds), self._turns:
+            async with asyncio.timeout(self._timeout_s + seconds), self._slots:
                 if not path:
                     await http_client.knock(address.host, address.port, timeout_s=seconds, tls=_tls(address))
                     return
                 answer = await _ask(address, "GET", path, seconds, key=self._key(address, keyed))
         except TimeoutError:
-            raise NoStatusError(f"{address}{path} did not answer within {seconds:g} s") from None
+            raise ProbeFailedError(f"{address}{path} did not answer within {seconds:g} s") from None
         except http_client.HttpError as error:
-            if _nobody(error):
-                raise NobodyThereError(f"nothing listens at {address}: {error}") from error
-            raise NoStatusError(f"{address}{path} could not be asked: {error}") from error
+            if _not_listening(error):
+                raise NotListeningError(f"nothing listens at {address}: {error}") from error
+            raise ProbeFailedError(f"{address}{path} could not be asked: {error}") from error
         if not answer.ok:
-            raise NoStatusError(f"{address}{path} answered {answer.status}")
+            raise ProbeFailedError(f"{address}{path} answered {answer.status}")
 
     async def has_template(self, address: WorkerAddress, model: str) -> bool:
         """Whether POST ``address``/worker_get_conv_template answers for ``model`` as FastChat's workers do."""
         question = json.dumps({"model": model}).encode()
         try:
-            async with asyncio.timeout(2 * self._seconds), self._turns:
-                answer = await _ask(address, "POST", "/worker_get_conv_template", self._seconds, question)
+            async with asyncio.timeout(2 * self._timeout_s), self._slots:
+                answer = await _ask(address, "POST", "/worker_get_conv_template", self._timeout_s, question)
         except (http_client.HttpError, TimeoutError):
             return False
         told = answer.json()
         return answer.status == 200 and isinstance(told, dict) and isinstance(told.get("conv"), dict)
 
 
-def _nobody(error: http_client.HttpError) -> bool:
+def _not_listening(error: http_client.HttpError) -> bool:
     return isinstance(error, http_client.CannotConnect) and not isinstance(error, http_client.TlsFailed)
 
 
@@ -161,7 +163,7 @@ async def _ask(
         path,
         timeout_s=seconds,
         head_limit=_HEAD_BYTES,
-        body_limit=ANSWER_BYTES,
+        body_limit=MAX_BODY_BYTES,
         content=content,
         token=key,
         tls=_tls(address),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llmlaunch.common.variables import TOKEN, WORKER_KEYS
-from llmlaunch.controller import grants
+from llmlaunch.controller import tokens
 from llmlaunch.planning.types import Component, ProcessSpec
 
 
@@ -15,10 +15,10 @@ def credentials(secret: str, spec: ProcessSpec) -> dict[str, str]:
     if spec.component is Component.CONTROLLER:
         return {TOKEN: secret}
     if spec.component is Component.API:
-        return {TOKEN: grants.gateway_token(secret), WORKER_KEYS: grants.key_seed(secret)}
+        return {TOKEN: tokens.gateway_token(secret), WORKER_KEYS: tokens.key_seed(secret)}
     found = {}
     if spec.self_registering:
-        found[TOKEN] = grants.replica_token(secret, spec.address, spec.names)
+        found[TOKEN] = tokens.replica_token(secret, spec.address, spec.names)
     if spec.key_variable:
         found[spec.key_variable] = key_of(secret, spec)
     return found
@@ -26,4 +26,4 @@ def credentials(secret: str, spec: ProcessSpec) -> dict[str, str]:
 
 def key_of(secret: str, spec: ProcessSpec) -> str:
     """What ``spec``'s process asks its callers for; empty: nothing."""
-    return grants.worker_key(grants.key_seed(secret), spec.address) if spec.key_variable else ""
+    return tokens.worker_key(tokens.key_seed(secret), spec.address) if spec.key_variable else ""

@@ -22,9 +22,9 @@ from tests.support.waiting import wait_until
 
 QUICK_CONTROLLER = """
 import sys
-from llmlaunch.controller import late_heartbeats, table
-table.LEASE_S, late_heartbeats.TURN_S = 1.0, 0.2
-late_heartbeats.LateWorkers.__init__.__defaults__ = (0.2,)
+from llmlaunch.controller import late_workers, table
+table.LEASE_S, late_workers.INTERVAL_S = 1.0, 0.2
+late_workers.LateWorkerProber.__init__.__defaults__ = (0.2,)
 from llmlaunch.cli import main
 sys.argv = ["llmlaunch", "controller", "--port", sys.argv[1]]
 main()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llmlaunch.controller.grants import worker_key
+from llmlaunch.controller.tokens import worker_key
 from llmlaunch.gateway.http1.open_files import OpenFiles
 from llmlaunch.gateway.http1.upstream import UpstreamConnection
 from llmlaunch.gateway.http1.upstream_pool import UpstreamPool

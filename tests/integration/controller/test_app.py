@@ -16,7 +16,7 @@ import pytest
 
 from llmlaunch.controller.app import Controller
 from llmlaunch.controller.client import ControllerClient
-from llmlaunch.controller.grants import gateway_token, replica_token
+from llmlaunch.controller.tokens import gateway_token, replica_token
 from llmlaunch.controller.wire import RegisterWorker, WorkerStatus
 from tests.integration.controller.support import TOKEN, Api, fake_worker, in_thread
 from tests.support.ports import free_port
@@ -26,7 +26,7 @@ from tests.support.waiting import wait_until
 @pytest.fixture
 def api() -> Iterator[Api]:
     """A controller without a token."""
-    with in_thread(Controller(ask_s=1.0)) as url, Api(url) as api:
+    with in_thread(Controller(probe_timeout_s=1.0)) as url, Api(url) as api:
         yield api
 
 
@@ -42,7 +42,7 @@ def unchanged() -> Iterator[Api]:
 @pytest.fixture
 def guarded() -> Iterator[Api]:
     """A controller with a token, seen by somebody who has it."""
-    with in_thread(Controller(token=TOKEN, ask_s=1.0)) as url, Api(url, TOKEN) as api:
+    with in_thread(Controller(token=TOKEN, probe_timeout_s=1.0)) as url, Api(url, TOKEN) as api:
         yield api
 
 

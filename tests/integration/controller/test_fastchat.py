@@ -20,7 +20,7 @@ SPEED = 8
 def url() -> Iterator[str]:
     """A controller with a token that lets anybody register, as a deployment with ``open_registration`` has it."""
     controller = Controller(
-        token=TOKEN, open_registration=True, clock=lambda: time.monotonic() * SPEED, ask_s=1.0
+        token=TOKEN, open_registration=True, clock=lambda: time.monotonic() * SPEED, probe_timeout_s=1.0
     )
     with in_thread(controller) as url:
         yield url

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llmlaunch.common.heartbeat import REPORT_LEASE_S
 from llmlaunch.controller import lookup, registry
-from llmlaunch.controller.lookup import DRAIN_NEWS_S
+from llmlaunch.controller.lookup import DRAIN_NOTICE_S
 from tests.unit.controller.tables import A, B, table, worker
 
 
@@ -30,7 +30,7 @@ def test_a_drain_waits_for_the_word_of_busy_gateways() -> None:
     t = registry.report(t, "idle", {}, 0.0)
     t, _ = registry.drain(t, A, 0.5)
     assert lookup.in_flight(t, A, 0.6) == 1  # g1 may have sent one meanwhile
-    assert lookup.in_flight(t, A, 0.5 + DRAIN_NEWS_S) == 0  # it would have told by now
+    assert lookup.in_flight(t, A, 0.5 + DRAIN_NOTICE_S) == 0  # it would have told by now
     told = registry.report(t, "g1", {B: 1}, 0.7)
     assert lookup.in_flight(told, A, 0.8) == 0
     assert lookup.in_flight(registry.report(t, "g1", {A: 2}, 0.7), A, 0.8) == 2

@@ -25,9 +25,11 @@ def named(t: Table) -> dict[str, list[str]]:
 
 def test_a_stranger_cannot_take_a_name_of_the_manifest() -> None:
     t = registry.expect(GUARDED, ["m"])
-    assert "'m' is a name in this deployment's manifest" in registry.refusal(t, B, ["x", "m"], trusted=False)
-    assert registry.refusal(t, B, ["x"], trusted=False) == ""
-    assert registry.refusal(t, B, ["x", "m"], trusted=True) == ""
+    assert "'m' is a name in this deployment's manifest" in registry.rejection_reason(
+        t, B, ["x", "m"], trusted=False
+    )
+    assert registry.rejection_reason(t, B, ["x"], trusted=False) == ""
+    assert registry.rejection_reason(t, B, ["x", "m"], trusted=True) == ""
 
 
 def test_a_name_that_comes_into_the_manifest_is_taken_from_the_stranger_that_has_it() -> None:
@@ -58,19 +60,19 @@ def test_a_stranger_serves_nothing_before_the_deployment_has_said_what_it_promis
 def test_without_a_token_everybody_is_a_stranger_and_names_are_anybodys() -> None:
     t = registry.register(registry.expect(empty(0.0), ["m"]), worker(B))
     assert named(t) == {B: ["m"]}
-    assert registry.refusal(t, B, ["m"], trusted=False) == ""
+    assert registry.rejection_reason(t, B, ["m"], trusted=False) == ""
 
 
 def test_a_stranger_speaks_for_no_worker_of_the_deployment() -> None:
     t = registry.register(GUARDED, worker(A, trusted=True))
-    assert "changing it needs a token" in registry.refusal(t, A, (), trusted=False)
-    assert registry.refusal(t, A, (), trusted=True) == ""
+    assert "changing it needs a token" in registry.rejection_reason(t, A, (), trusted=False)
+    assert registry.rejection_reason(t, A, (), trusted=True) == ""
 
 
 def test_a_worker_gets_no_name_that_its_token_does_not_allow() -> None:
     """Neither by registering nor by answering with it later."""
     request, status = RegisterWorker(worker_name=A, verified=True), WorkerStatus(model_names=["m", "evil"])
-    own = worker_from(request, status, 0.0, trusted=True, granted=("m",))
+    own = worker_from(request, status, 0.0, trusted=True, allowed_names=("m",))
     assert not own.verified, "only the supervisor vouches"
     t = registry.register(GUARDED, own)
     assert named(t) == {A: ["m"]}
@@ -103,7 +105,7 @@ def test_whatever_strangers_do_the_deployments_own_workers_serve_its_names(
     for at, message in enumerate(history):
         verb, name, value = message
         wanted = [value] if verb == "register" else []
-        if not registry.refusal(t, name, wanted, trusted=False):
+        if not registry.rejection_reason(t, name, wanted, trusted=False):
             t = apply(t, message, float(at))
         ours = {k: v for k, v in named(t).items() if {"m", "n"} & set(v)}
         assert ours == {NAMES[0]: ["m"]}

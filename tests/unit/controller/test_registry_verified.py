@@ -19,41 +19,41 @@ def vouched(name: str = A, **fields: Any) -> RegisteredWorker:
 def test_no_lease_of_a_verified_worker_runs_out_by_itself() -> None:
     t = run(table(vouched(A), worker(B)), 10 * LEASE_S)
     assert list(t.workers) == [A]
-    assert [w.name for w in registry.late(t, t.ticked_at)] == [A]
+    assert [w.name for w in registry.late_workers(t, t.ticked_at)] == [A]
 
 
 def test_only_verified_workers_whose_lease_is_over_are_asked() -> None:
     t = table(vouched(A), worker(B), vouched("http://10.0.0.3:1", check_heart_beat=False))
-    assert registry.late(t, LEASE_S) == []
-    assert [w.name for w in registry.late(t, LEASE_S + 1)] == [A]
+    assert registry.late_workers(t, LEASE_S) == []
+    assert [w.name for w in registry.late_workers(t, LEASE_S + 1)] == [A]
 
 
 def test_a_late_worker_goes_at_once_when_nobody_is_there() -> None:
     t = run(table(vouched()), LEASE_S + 1)
-    (asked,) = registry.late(t, t.ticked_at)
-    after = registry.unanswered(t, asked, gone=True)
+    (asked,) = registry.late_workers(t, t.ticked_at)
+    after = registry.probe_failed(t, asked, gone=True)
     assert after.workers == {}
     assert after.rev > t.rev
 
 
 def test_a_late_worker_goes_when_it_is_silent_again_and_again() -> None:
     t = run(table(vouched()), LEASE_S + 1)
-    for _ in range(registry.FAILED_ASKS - 1):
-        (asked,) = registry.late(t, t.ticked_at)
-        t = registry.unanswered(t, asked, gone=False)
+    for _ in range(registry.MAX_FAILED_PROBES - 1):
+        (asked,) = registry.late_workers(t, t.ticked_at)
+        t = registry.probe_failed(t, asked, gone=False)
         assert A in t.workers
-    (asked,) = registry.late(t, t.ticked_at)
-    t = registry.answered(t, asked)
-    for _ in range(registry.FAILED_ASKS):
-        (asked,) = registry.late(t, t.ticked_at)
-        t = registry.unanswered(t, asked, gone=False)
+    (asked,) = registry.late_workers(t, t.ticked_at)
+    t = registry.probe_succeeded(t, asked)
+    for _ in range(registry.MAX_FAILED_PROBES):
+        (asked,) = registry.late_workers(t, t.ticked_at)
+        t = registry.probe_failed(t, asked, gone=False)
     assert t.workers == {}
 
 
 @pytest.mark.parametrize("news", ["heartbeat", "register", "drain", "unregister"])
 def test_an_old_question_does_not_touch_a_worker_that_was_heard_of_meanwhile(news: str) -> None:
     t = run(table(vouched()), LEASE_S + 1)
-    (asked,) = registry.late(t, t.ticked_at)
+    (asked,) = registry.late_workers(t, t.ticked_at)
     now = t.ticked_at + 1
     match news:
         case "heartbeat":
@@ -64,13 +64,13 @@ def test_an_old_question_does_not_touch_a_worker_that_was_heard_of_meanwhile(new
             t, _ = registry.drain(t, A, now)
         case "unregister":
             t, _ = registry.unregister(t, A)
-    assert registry.unanswered(t, asked, gone=True) == t
-    assert registry.answered(t, asked) == t
+    assert registry.probe_failed(t, asked, gone=True) == t
+    assert registry.probe_succeeded(t, asked) == t
 
 
 def test_a_heartbeat_forgives_questions_that_were_not_answered() -> None:
     t = run(table(vouched()), LEASE_S + 1)
-    (asked,) = registry.late(t, t.ticked_at)
-    t = registry.unanswered(t, asked, gone=False)
+    (asked,) = registry.late_workers(t, t.ticked_at)
+    t = registry.probe_failed(t, asked, gone=False)
     t, _ = registry.heartbeat(t, A, 0, t.ticked_at)
-    assert t.workers[A].failed_asks == 0
+    assert t.workers[A].failed_probes == 0

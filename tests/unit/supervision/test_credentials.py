@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from llmlaunch.common.variables import TOKEN, WORKER_KEYS
-from llmlaunch.controller import grants
-from llmlaunch.controller.grants import Role, TokenScope
+from llmlaunch.controller import tokens
+from llmlaunch.controller.tokens import Role, TokenScope
 from llmlaunch.engines import registry
 from llmlaunch.planning.environment import OURS, looks_secret
 from llmlaunch.planning.types import Component, ProcessSpec
@@ -20,11 +20,11 @@ WORKER = ProcessSpec(
 
 def granted(spec: ProcessSpec) -> TokenScope | None:
     token = credentials(SECRET, spec).get(TOKEN)
-    return grants.read(SECRET, token) if token is not None else None
+    return tokens.scope_of(SECRET, token) if token is not None else None
 
 
 def test_only_the_controller_knows_the_secret() -> None:
-    assert granted(replace(WORKER, component=Component.CONTROLLER)) == grants.OWNER
+    assert granted(replace(WORKER, component=Component.CONTROLLER)) == tokens.OWNER
     assert granted(replace(WORKER, component=Component.API)) == TokenScope(Role.GATEWAY)
     for spec in (WORKER, replace(WORKER, self_registering=True), replace(WORKER, component=Component.API)):
         assert SECRET not in str(credentials(SECRET, spec))
@@ -42,7 +42,7 @@ def test_an_engine_that_is_registered_by_the_supervisor_gets_none() -> None:
 def test_an_engine_that_can_be_told_a_key_gets_the_one_that_the_gateway_derives() -> None:
     spec = replace(WORKER, key_variable="VLLM_API_KEY")
     gateway = credentials(SECRET, replace(WORKER, component=Component.API))
-    key = grants.worker_key(gateway[WORKER_KEYS], spec.address)
+    key = tokens.worker_key(gateway[WORKER_KEYS], spec.address)
     assert credentials(SECRET, spec) == {"VLLM_API_KEY": key}
     assert key_of(SECRET, spec) == key
     assert key_of(SECRET, WORKER) == ""

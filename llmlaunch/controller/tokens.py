@@ -7,7 +7,7 @@ nobody keeps a list, and a controller that restarts knows all of them again::
              ├─► a replica's token: speaks for one address, and serves no name but its own
              └─► the gateways' seed ──► a worker's key: what its callers must show, for each address another one
 
-A token is its grant as JSON and an HMAC-SHA-256 of that under the secret (RFC 2104), both in base64url: who holds one
+A token is its scope as JSON and an HMAC-SHA-256 of that under the secret (RFC 2104), both in base64url: who holds one
 learns nothing about another.
 """
 
@@ -56,28 +56,28 @@ def key_seed(secret: str) -> str:
 
 def worker_key(seed: str, address: str) -> str:
     """What the worker at ``address`` asks its callers for."""
-    spelt = address.lower().rstrip("/").replace("%25", "%")  # in the one way in which all sides write it
-    return _encoded(hmac.digest(seed.encode(), b"key of " + spelt.encode(), hashlib.sha256))
+    normalized = address.lower().rstrip("/").replace("%25", "%")  # in the one way in which all sides write it
+    return _encoded(hmac.digest(seed.encode(), b"key of " + normalized.encode(), hashlib.sha256))
 
 
-def read(secret: str, shown: str) -> TokenScope | None:
-    """What ``shown`` grants where ``secret`` is the deployment's; None: nothing."""
-    if hmac.compare_digest(shown.encode(), secret.encode()):
+def scope_of(secret: str, token: str) -> TokenScope | None:
+    """What ``token`` allows where ``secret`` is the deployment's; None: nothing."""
+    if hmac.compare_digest(token.encode(), secret.encode()):
         return OWNER
-    body, dot, seal = shown.partition(".")
-    if not dot or not hmac.compare_digest(seal.encode(), _seal(secret, body).encode()):
+    body, dot, signature = token.partition(".")
+    if not dot or not hmac.compare_digest(signature.encode(), _signature(secret, body).encode()):
         return None
-    said = json.loads(_decoded(body))
-    return TokenScope(Role(said["role"]), said["address"], tuple(said["names"]))
+    fields = json.loads(_decoded(body))
+    return TokenScope(Role(fields["role"]), fields["address"], tuple(fields["names"]))
 
 
-def _token(secret: str, grant: TokenScope) -> str:
-    said = {"role": grant.role.value, "address": grant.address, "names": list(grant.names)}
-    body = _encoded(json.dumps(said).encode())
-    return f"{body}.{_seal(secret, body)}"
+def _token(secret: str, scope: TokenScope) -> str:
+    fields = {"role": scope.role.value, "address": scope.address, "names": list(scope.names)}
+    body = _encoded(json.dumps(fields).encode())
+    return f"{body}.{_signature(secret, body)}"
 
 
-def _seal(secret: str, body: str) -> str:
+def _signature(secret: str, body: str) -> str:
     return _encoded(hmac.digest(secret.encode(), b"grant " + body.encode(), hashlib.sha256))
 
 
