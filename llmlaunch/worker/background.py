@@ -1,4 +1,4 @@
-"""Long work outside the event loop: a few threads, a bounded queue, and work that stops when its client has left."""
+"""Runs long work outside the event loop: in a few threads, with a bounded queue. Work stops when its client has left."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from typing import Any, TypeVar
 
 from llmlaunch.worker.errors import QueueFull
 
-MOST_BYTES = 96 << 20
-"""Total size of requests in progress or waiting: three of the largest. A single one is always accepted."""
-MOST_WAITING = 1024
+MAX_BYTES = 96 << 20
+"""Total size of requests in progress or waiting: enough for three of the largest. A single one is always accepted."""
+MAX_JOBS = 1024
 """Number of requests in progress or waiting."""
 
 Value = TypeVar("Value")
 
 
 class AbandonedError(Exception):
-    """Nobody waits for the result any more."""
+    """Raised inside work whose result nobody waits for any more."""
 
 
-_here = threading.local()
+_thread = threading.local()
 
 
 def check_abandoned() -> None:
-    """Call between two parts of long work. Raises AbandonedError if nobody waits for the result any more."""
-    left: Callable[[], bool] | None = getattr(_here, "left", None)
-    if left is not None and left():
+    """Call this between two parts of long work. Raises AbandonedError if nobody waits for the result any more."""
+    is_abandoned: Callable[[], bool] | None = getattr(_thread, "is_abandoned", None)
+    if is_abandoned is not None and is_abandoned():
         raise AbandonedError
 
 
 class BackgroundThreads:
-    """Threads for long work. Only the work itself happens in them, everything else in the event loop."""
+    """Threads for long work. Only the work itself runs in them; everything else runs in the event loop."""
 
-    def __init__(self, threads: int, name: str, *, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, threads: int, name: str, *, max_bytes: int = MAX_BYTES) -> None:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
         self._bytes = 0
         self._jobs = 0
         self._closed = threading.Event()
@@ -48,25 +48,25 @@ class BackgroundThreads:
 
         Raises QueueFull if too much is waiting already.
         """
-        if self._jobs and (self._bytes + size > self._most_bytes or self._jobs >= MOST_WAITING):
+        if self._jobs and (self._bytes + size > self._max_bytes or self._jobs >= MAX_JOBS):
             raise QueueFull(
                 f"{self._jobs} long requests ({self._bytes >> 20} MiB) are in progress or waiting; try again later"
             )
-        left = threading.Event()
+        abandoned = threading.Event()
         self._bytes += size
         self._jobs += 1
-        job = self._threads.submit(self._watched, left, work, *arguments)
+        job = self._threads.submit(self._watched, abandoned, work, *arguments)
         loop = asyncio.get_running_loop()
 
-        def over(_: Future[Value]) -> None:
+        def release(_: Future[Value]) -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(self._release, size)
 
-        job.add_done_callback(over)
+        job.add_done_callback(release)
         try:
             return await asyncio.wrap_future(job)
         finally:
-            left.set()
+            abandoned.set()
 
     def close(self) -> None:
         """Abandon everything in progress or waiting."""
@@ -77,10 +77,10 @@ class BackgroundThreads:
         self._bytes -= size
         self._jobs -= 1
 
-    def _watched(self, left: threading.Event, work: Callable[..., Value], *arguments: Any) -> Value:
-        _here.left = lambda: left.is_set() or self._closed.is_set()
+    def _watched(self, abandoned: threading.Event, work: Callable[..., Value], *arguments: Any) -> Value:
+        _thread.is_abandoned = lambda: abandoned.is_set() or self._closed.is_set()
         try:
             check_abandoned()
             return work(*arguments)
         finally:
-            _here.left = None
+            _thread.is_abandoned = None

@@ -1,4 +1,4 @@
-"""The worker's command line as values, checked before anything heavy is imported."""
+"""The worker's command line as values. They are checked before anything heavy is imported."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 @dataclass(frozen=True, slots=True)
 class WorkerConfig:
-    """Sizes in bytes, times in seconds, lengths in tokens."""
+    """What a worker serves, and how. Sizes in bytes, times in seconds, lengths in tokens."""
 
     model: str
     """A folder, a GGUF file, package://MODULE, or a hub id."""
@@ -72,7 +72,7 @@ class WorkerConfig:
 
 
 def served_names(model: str, given: str) -> tuple[str, ...]:
-    """``given`` ("a,b") as names; when empty, the name that a manifest would give ``model``.
+    """Return ``given`` ("a,b") as names; when empty, the name that a manifest would give ``model``.
 
     Raises UsageError for an empty or repeated name, and when ``model`` has no part that can be a name.
     """

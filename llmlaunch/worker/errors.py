@@ -1,12 +1,15 @@
-"""The errors that a worker answers with, and those that end it.
+"""The errors that become responses of a worker, and those that end it.
 
 ::
 
-    ApiError                        an answer with OpenAI's error envelope
+    ApiError                        a response with OpenAI's error envelope
     ├── BadRequest          400     the request is invalid; names the parameter
-    ├── ContextOverflow     400     prompt and answer exceed the context; gives the counts
+    │   └── ContextOverflow 400     prompt and answer exceed the context; gives the counts
     ├── WrongKey            401     the caller does not belong to this deployment
     ├── UnknownModel        404     the model is not served here
+    ├── NotFound            404     the path or the response does not exist
+    ├── MethodNotAllowed    405     the path does not have this method
+    ├── RequestTooLarge     413     the body is too large
     ├── QueueFull           429     too many requests are waiting
     ├── EngineFault         500     the engine failed on this request
     └── Unavailable         503     loading, draining, out of memory
@@ -42,12 +45,12 @@ OnDeviceLost = Callable[[DeviceLostError], None]
 
 
 def first_line(error: Exception, most: int = 300) -> str:
-    """The first line of ``error``'s message, up to ``most`` characters: CUDA's messages are long."""
+    """Return the first line of ``error``'s message, up to ``most`` characters: CUDA's messages are long."""
     return (str(error).splitlines() or [""])[0][:most]
 
 
 def reason(error: Exception, most: int = 300) -> str:
-    """The type of ``error`` and the first line of its message."""
+    """Return the type of ``error`` and the first line of its message."""
     return f"{type(error).__name__}: {first_line(error, most)}"
 
 
@@ -67,50 +70,66 @@ class ApiError(Exception):
             self.code = code
 
     def envelope(self) -> ErrorEnvelope:
-        """OpenAI's envelope: ``{"error": {"message", "type", "param", "code"}}``."""
+        """Return OpenAI's envelope: ``{"error": {"message", "type", "param", "code"}}``."""
         return error_envelope.envelope(self.message, self.kind, self.param, self.code)
 
 
 class BadRequest(ApiError):
+    """The request is invalid; ``param`` names the parameter."""
+
     status = 400
     kind = "invalid_request_error"
 
 
 class ContextOverflow(BadRequest):
+    """Prompt and answer exceed the model's context; the message has the counts."""
+
     code = "context_length_exceeded"
 
 
 class WrongKey(ApiError):
+    """The caller does not belong to this deployment."""
+
     status = 401
     kind = "authentication_error"
     code = "invalid_api_key"
 
 
 class UnknownModel(ApiError):
+    """No model is served here under this name."""
+
     status = 404
     kind = "invalid_request_error"
     code = "model_not_found"
 
 
 class NotFound(ApiError):
+    """The path, or the stored response, does not exist."""
+
     status = 404
     kind = "invalid_request_error"
     code = "not_found"
 
 
 class MethodNotAllowed(ApiError):
+    """The path exists, but not with this method."""
+
     status = 405
     kind = "invalid_request_error"
     code = "method_not_allowed"
 
 
 class RequestTooLarge(ApiError):
+    """The body of the request is larger than a worker accepts."""
+
     status = 413
     kind = "invalid_request_error"
     code = "request_too_large"
 
 
 class QueueFull(ApiError):
+    """Too many requests are waiting."""
+
     status = 429
     kind = "rate_limit_error"
     code = "queue_full"
@@ -118,11 +137,15 @@ class QueueFull(ApiError):
 
 
 class EngineFault(ApiError):
+    """The engine failed on this request."""
+
     status = 500
     code = "engine_error"
 
 
 class Unavailable(ApiError):
+    """The worker cannot answer now: it is loading, draining or out of memory."""
+
     status = 503
     kind = "service_unavailable_error"
     code = "unavailable"

@@ -28,9 +28,9 @@ from llmlaunch.worker.loading import loader
 from llmlaunch.worker.loading.types import Loaded, LoadedGenerator
 from llmlaunch.worker.state import Status, WorkerState
 
-SWITCH_S = 0.0001
+THREAD_SWITCH_INTERVAL_S = 0.0001
 """Seconds between switches of Python threads. An engine step releases the GIL hundreds of times, and while another thread
-is busy, each reacquisition waits for one switch interval. Python's default of 5 ms would add seconds to a step."""
+is busy, each acquisition waits for one switch interval. Python's default of 5 ms would add seconds to a step."""
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def run(config: WorkerConfig, sock: socket.socket) -> int:
     Raises StartupError (exit code 2) when a retry cannot help, another LlmlaunchError when it may.
     """
     worker = _Worker(config)
-    sys.setswitchinterval(SWITCH_S)
+    sys.setswitchinterval(THREAD_SWITCH_INTERVAL_S)
     code = http_server.run_app(
         RequireKey(application(worker.service), worker.key) if worker.key else application(worker.service),
         sock,

@@ -15,6 +15,8 @@ LOG_EVERY_S = 2.0
 
 
 class Status(StrEnum):
+    """What the worker is doing, as /health names it."""
+
     LOADING = "loading"
     OK = "ok"
     DRAINING = "draining"
@@ -35,9 +37,9 @@ class WorkerState:
         """Human-readable reason why the worker is not ready."""
         self._done = 0
         self._total = 0
-        self._text = "starting"
+        self._phase = "starting"
         self._logged_at = 0.0
-        self._logged_text = ""
+        self._logged_phase = ""
 
     @property
     def ready(self) -> bool:
@@ -53,26 +55,27 @@ class WorkerState:
         self._admitted = self._admitted or registered
         self.note = "" if registered else why
 
-    def progress(self, done_bytes: int, total_bytes: int, text: str) -> None:
-        """Record progress; ``text`` names the phase ("loading weights"). Logs it at most every LOG_EVERY_S."""
+    def progress(self, done_bytes: int, total_bytes: int, phase: str) -> None:
+        """Record progress in ``phase`` ("loading weights"). Logs it at most every LOG_EVERY_S seconds."""
         with self._lock:
-            self._done, self._total, self._text = done_bytes, total_bytes, text
+            self._done, self._total, self._phase = done_bytes, total_bytes, phase
             now = time.monotonic()
             finished = total_bytes > 0 and done_bytes >= total_bytes
-            if text == self._logged_text and not finished and now - self._logged_at < LOG_EVERY_S:
+            if phase == self._logged_phase and not finished and now - self._logged_at < LOG_EVERY_S:
                 return
-            self._logged_at, self._logged_text = now, text
-        log.info("%s", self.sentence())
+            self._logged_at, self._logged_phase = now, phase
+        log.info("%s", self.progress_text())
 
-    def sentence(self) -> str:
-        """For example "loading weights 120/260 MiB"."""
+    def progress_text(self) -> str:
+        """Return the progress as text, for example "loading weights 120/260 MiB"."""
         if not self._total:
-            return self._text
-        return f"{self._text} {self._done >> 20}/{self._total >> 20} MiB"
+            return self._phase
+        return f"{self._phase} {self._done >> 20}/{self._total >> 20} MiB"
 
     def report(self) -> dict[str, Any]:
+        """Return the state as /health and /ready report it."""
         with self._lock:
-            progress = {"done_bytes": self._done, "total_bytes": self._total, "text": self._text}
+            progress = {"done_bytes": self._done, "total_bytes": self._total, "text": self._phase}
         report: dict[str, Any] = {"status": str(self.status)}
         if self.status is Status.LOADING:
             report["progress"] = progress

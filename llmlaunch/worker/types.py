@@ -34,10 +34,11 @@ class Sampling:
     logit_bias: tuple[tuple[int, float], ...] = ()
     seed: int | None = None
     logprobs: int | None = None
-    """None: none. n: of the sampled token and of the n likeliest."""
+    """None: no logprobs. n: of the sampled token and of the n likeliest."""
 
     @property
     def greedy(self) -> bool:
+        """Whether the likeliest token is taken every time."""
         return self.temperature < GREEDY_BELOW
 
     @property
@@ -80,7 +81,7 @@ class DecodingConstraint(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """Prompt and answer are known to fit the context when this exists."""
+    """What the engine is to generate. Prompt and answer are known to fit the context when this exists."""
 
     request_id: str
     prompt: tuple[int, ...]
@@ -90,21 +91,28 @@ class GenerationRequest:
     priority: int = 0
     """Lower runs earlier."""
     after: str = ""
-    """The id of a request with the same prompt: waiting for it saves the prefill."""
+    """The id of a request with the same prompt: waiting for that one saves the prefill."""
     prompt_logprobs: int | None = None
-    """None: none. n: of every prompt token but the first, and of the n likeliest in its place."""
+    """None: no logprobs. n: of every prompt token but the first, and of the n likeliest in its place."""
     constraint: DecodingConstraint | None = None
     """Constrains the answer (``engine.structured_output``). Not shared: it advances with the answer."""
 
 
 class FinishReason(StrEnum):
+    """Why an answer ended; OpenAI's names."""
+
     STOP = "stop"
+    """At a stop string or an end token."""
     LENGTH = "length"
+    """At its maximum number of tokens."""
     CANCELLED = "cancelled"
+    """Because the client left. Clients never see this one."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
+    """One token with its logprob."""
+
     token: int
     logprob: float
     top: tuple[tuple[int, float], ...] = ()
@@ -131,6 +139,7 @@ class GenerationOutput:
 
     @property
     def last(self) -> bool:
+        """Whether the request has ended."""
         return self.finish is not None or self.error is not None
 
 

@@ -80,7 +80,7 @@ class Service:
         if self.state.status is Status.DRAINING:
             raise Unavailable("the worker is shutting down")
         if self._loaded is None:
-            raise Unavailable(f"the model is not loaded yet: {self.state.sentence()}", code="loading")
+            raise Unavailable(f"the model is not loaded yet: {self.state.progress_text()}", code="loading")
         return self._loaded
 
     def check_name(self, name: str) -> None:

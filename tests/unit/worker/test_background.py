@@ -59,7 +59,7 @@ def test_what_nobody_waits_for_ends_and_what_has_not_begun_never_does() -> None:
 
 def test_beyond_its_bytes_it_takes_nothing_until_something_is_over() -> None:
     async def main() -> None:
-        apart, work = BackgroundThreads(1, "test", most_bytes=100), Work()
+        apart, work = BackgroundThreads(1, "test", max_bytes=100), Work()
         first = asyncio.ensure_future(apart.run(500, work))  # a single one is always taken
         await wait(work.begun)
         with pytest.raises(QueueFull):

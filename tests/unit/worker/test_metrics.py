@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from llmlaunch.worker.metrics import FIRST_TOKEN_S, WorkerMetrics
+from llmlaunch.worker.metrics import FIRST_TOKEN_BOUNDS_S, WorkerMetrics
 from llmlaunch.worker.types import EngineLoad
 
 
@@ -37,9 +37,9 @@ def test_counts_stand_under_their_names() -> None:
 
 def test_a_histogram_counts_what_is_at_most_as_large() -> None:
     metrics = WorkerMetrics()
-    metrics.first_token.observe(FIRST_TOKEN_S[1])
-    metrics.first_token.observe(1000.0)
-    metrics.next_token.observe(0.004, 3)
+    metrics.time_to_first_token.observe(FIRST_TOKEN_BOUNDS_S[1])
+    metrics.time_to_first_token.observe(1000.0)
+    metrics.inter_token_latency.observe(0.004, 3)
     found = samples(metrics)
     first = "vllm:time_to_first_token_seconds"
     assert [found[f"{first}_bucket", le] for le in ("0.01", "0.02", "60.0", "+Inf")] == [0, 1, 1, 2]
