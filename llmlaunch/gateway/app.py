@@ -206,7 +206,7 @@ class Gateway:
             breakers={key: int(found.breaker(now)) if found else 0 for key, found in health.items()},
             retries_left=router.retries.level,
             connections=len(self.connections),
-            body_bytes=self.rules.bodies.held,
+            body_bytes=self.rules.bodies.reserved,
             controller_up=router.controller_up,
             routes_revision=router.table.rev,
             cpu_seconds=used.ru_utime + used.ru_stime,

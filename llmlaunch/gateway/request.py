@@ -39,7 +39,7 @@ class ClientRequest:
     named_by_connection: frozenset[bytes] = frozenset()
     """Names of the fields that its ``Connection`` declares hop-by-hop, in lower case."""
     body: bytes = b""
-    held: int = 0
+    reserved: int = 0
     """Bytes that are counted for its body (``http1.body_memory``)."""
     reply: Reply | None = None
     """The reply that was decided while it was parsed; None: it has yet to be answered."""

@@ -35,7 +35,7 @@ class RequestCloser:
     def ended(self, outcome: RequestOutcome, quiet: bool = False) -> None:
         """``quiet``: see ``RequestRecorder.record``."""
         request = outcome.request
-        if request.held:
+        if request.reserved:
             self._bodies.release(request)
         if request.estimate is not None:
             answered = outcome.status in (200, CLIENT_LEFT)

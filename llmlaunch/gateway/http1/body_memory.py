@@ -21,20 +21,20 @@ of connections limits those. Most bodies are smaller than this and cost one comp
 class BodyMemory:
     """The memory for bodies in one process."""
 
-    most: int
+    limit: int
     """Bytes."""
-    held: int = 0
+    reserved: int = 0
 
-    def hold(self, request: ClientRequest, size: int) -> bool:
+    def reserve(self, request: ClientRequest, size: int) -> bool:
         """Count ``size`` bytes for ``request``, instead of what was counted before. False: there is no room for them."""
-        more = size - request.held
-        if self.held + more > self.most:
+        more = size - request.reserved
+        if self.reserved + more > self.limit:
             return False
-        self.held += more
-        request.held = size
+        self.reserved += more
+        request.reserved = size
         return True
 
     def release(self, request: ClientRequest) -> None:
         """Stop counting the body of ``request``. Calling it again does nothing."""
-        self.held -= request.held
-        request.held = 0
+        self.reserved -= request.reserved
+        request.reserved = 0

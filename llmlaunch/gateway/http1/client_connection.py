@@ -163,7 +163,7 @@ class ClientConnection(asyncio.Protocol):
         app = self._app
         files = app.files
         number = -1 if sock is None else sock.fileno()
-        surplus = number >= files.tight and not files.take(number)
+        surplus = number >= files.evict_from and not files.make_room(number)
         self._parser = RequestParser(app.surplus_rules if surplus else app.rules, is_loopback(self.peer))
         self._idle_since = self._now()
         app.connections.add(self)

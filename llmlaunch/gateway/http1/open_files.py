@@ -13,16 +13,16 @@ from collections.abc import Callable
 
 from llmlaunch.http_server import BACKLOG
 
-RESERVE_LEAST, RESERVE_MOST = 32, 2 * BACKLOG
-NOBODY_S = 0.2
+MIN_RESERVE, MAX_RESERVE = 32, 2 * BACKLOG
+NONE_IDLE_S = 0.2
 """Seconds to wait before idle connections are looked for again after none was found."""
 CLOSING_S = 0.05
 """Seconds until the descriptor of a closed connection is free."""
 
 
 class OpenFiles:
-    """``close_idle(N)`` closes up to N idle connections and returns how many. Call :meth:`take` for each new connection
-    from :attr:`tight` on."""
+    """``close_idle(N)`` closes up to N idle connections and returns how many. Call :meth:`make_room` for each new connection
+    from :attr:`evict_from` on."""
 
     def __init__(
         self, close_idle: Callable[[int], int], now: Callable[[], float], limit: int | None = None
@@ -32,30 +32,31 @@ class OpenFiles:
         self._now = now
         self._credit = 0
         """Descriptors that are about to be free."""
-        self._credit_until = self._nobody_until = 0.0
-        most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] if limit is None else limit
-        reserve = min(RESERVE_MOST, max(RESERVE_LEAST, most // 4))
-        endless = most == resource.RLIM_INFINITY
-        self.tight = 1 << 62 if endless else most - reserve
+        self._credit_until = self._none_idle_until = 0.0
+        if limit is None:
+            limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        reserve = min(MAX_RESERVE, max(MIN_RESERVE, limit // 4))
+        unlimited = limit == resource.RLIM_INFINITY
+        self.evict_from = 1 << 62 if unlimited else limit - reserve
         """A new connection with this descriptor, or a higher one, takes the place of another."""
-        self.full = 1 << 62 if endless else most - reserve // 2
+        self.reserved_from = 1 << 62 if unlimited else limit - reserve // 2
         """Descriptors from this one on are kept for health probes and for the controller."""
         self.batch = reserve // 4
         """Connections to close at a time, because finding idle ones means looking at all of them."""
-        self.backlog = BACKLOG if endless else min(BACKLOG, reserve // 2)
+        self.backlog = BACKLOG if unlimited else min(BACKLOG, reserve // 2)
         """The backlog to listen with. The event loop accepts all of it before any connection can give way."""
 
-    def take(self, number: int) -> bool:
+    def make_room(self, number: int) -> bool:
         """Make room for a new connection with the descriptor ``number``. False: no connection is idle."""
         now = self._now()
         if self._credit and now < self._credit_until:
             self._credit -= 1
             return True
-        if now < self._nobody_until:
+        if now < self._none_idle_until:
             return False
-        closed = self._close_idle(self.batch + number - self.tight)
+        closed = self._close_idle(self.batch + number - self.evict_from)
         if not closed:
-            self._nobody_until = now + NOBODY_S
+            self._none_idle_until = now + NONE_IDLE_S
             return False
         self._credit, self._credit_until = closed - 1, now + CLOSING_S
         return True

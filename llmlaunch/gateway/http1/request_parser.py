@@ -171,7 +171,7 @@ class RequestParser:
             return None
         self.since = now = rules.now()
         request = known.with_same_head(now, known.identity or rules.new_identity(), self._local)
-        if length > COUNTED_FROM and not rules.bodies.hold(request, length):
+        if length > COUNTED_FROM and not rules.bodies.reserve(request, length):
             return None
         begin = end + 4
         stop = begin + length
@@ -308,7 +308,7 @@ class RequestParser:
             self._remember(request, own_identity)
             if self._declared > rules.max_body_bytes:
                 request.reply = errors.body_too_large(rules.max_body_bytes)
-            elif self._declared > COUNTED_FROM and not rules.bodies.hold(request, self._declared):
+            elif self._declared > COUNTED_FROM and not rules.bodies.reserve(request, self._declared):
                 request.reply = errors.body_memory_full()
         self._before_body(request)
 
@@ -326,7 +326,7 @@ class RequestParser:
         elif self._size > self._rules.max_body_bytes:
             request.reply = errors.body_too_large(self._rules.max_body_bytes)
             self._append_last(request)
-        elif self._size > max(request.held, COUNTED_FROM) and not self._rules.bodies.hold(
+        elif self._size > max(request.reserved, COUNTED_FROM) and not self._rules.bodies.reserve(
             request, self._size
         ):
             request.reply = errors.body_memory_full()

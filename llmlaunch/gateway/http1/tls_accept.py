@@ -87,11 +87,11 @@ class TlsAcceptor:
 
     def _make_room(self, number: int) -> None:
         """A new connection has the descriptor ``number``: near the limit close slow handshakes, else idle connections."""
-        if number < self._files.tight:
+        if number < self._files.evict_from:
             return
         late = self._loop.time() - SLOW_S
         slow = sum(began < late for began, _ in self._handshakes.values())
-        if not self.close_oldest(min(slow, self._files.batch)) and not self._files.take(number):
+        if not self.close_oldest(min(slow, self._files.batch)) and not self._files.make_room(number):
             self.close_oldest(1)
 
     def _resume(self) -> None:

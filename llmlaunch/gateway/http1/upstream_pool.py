@@ -50,7 +50,7 @@ class UpstreamPool:
             )
         files = self._files
         number = protocol.fileno()
-        if number >= files.tight and not files.take(number) and number >= files.full:
+        if number >= files.evict_from and not files.make_room(number) and number >= files.reserved_from:
             protocol.drop()
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return protocol

@@ -36,7 +36,7 @@ def test_a_body_is_counted_when_it_is_announced_and_given_back_when_its_request_
     asked = rules(LARGE)
     first, second = RequestParser(asked, False), RequestParser(asked, False)
     first.feed(head(LARGE))
-    assert asked.bodies.held == LARGE
+    assert asked.bodies.reserved == LARGE
     second.feed(head(LARGE))
     (refused,) = second.ready
     assert refused.reply is not None
@@ -44,10 +44,10 @@ def test_a_body_is_counted_when_it_is_announced_and_given_back_when_its_request_
     assert b"retry-after: " in refused.reply.fields
     first.feed(bytes(LARGE))
     (whole,) = first.ready
-    assert (whole.reply, len(whole.body), asked.bodies.held) == (None, LARGE, LARGE)
+    assert (whole.reply, len(whole.body), asked.bodies.reserved) == (None, LARGE, LARGE)
     asked.bodies.release(whole)
     asked.bodies.release(whole)
-    assert asked.bodies.held == 0
+    assert asked.bodies.reserved == 0
 
 
 def test_a_head_that_is_known_by_its_bytes_counts_as_one_that_is_parsed() -> None:
@@ -55,24 +55,24 @@ def test_a_head_that_is_known_by_its_bytes_counts_as_one_that_is_parsed() -> Non
     for _ in range(3):  # the first is parsed and remembered, the others are found
         reader = RequestParser(asked, False)
         reader.feed(head(LARGE) + bytes(LARGE))
-        assert (statuses(reader), asked.bodies.held) == ([None], LARGE)
+        assert (statuses(reader), asked.bodies.reserved) == ([None], LARGE)
         other = RequestParser(asked, False)
         other.feed(head(LARGE) + bytes(LARGE))
         assert statuses(other) == [503]
-        assert asked.bodies.held == LARGE
+        assert asked.bodies.reserved == LARGE
         reader.end()
-        assert asked.bodies.held == 0
+        assert asked.bodies.reserved == 0
 
 
 def test_a_chunked_body_is_counted_as_it_comes_and_dropped_where_there_is_no_more_room() -> None:
     asked = rules(LARGE)
     reader = RequestParser(asked, False)
     reader.feed(chunked(bytes(COUNTED_FROM)))
-    assert asked.bodies.held == 0  # a small one, so far
+    assert asked.bodies.reserved == 0  # a small one, so far
     reader.feed(b"%x\r\n%b\r\n" % (LARGE // 2, bytes(LARGE // 2)))
-    assert asked.bodies.held == COUNTED_FROM + LARGE // 2
+    assert asked.bodies.reserved == COUNTED_FROM + LARGE // 2
     reader.feed(b"%x\r\n%b\r\n" % (LARGE, bytes(LARGE)))
-    assert (statuses(reader), asked.bodies.held) == ([503], 0)
+    assert (statuses(reader), asked.bodies.reserved) == ([503], 0)
 
 
 def test_small_bodies_are_not_counted() -> None:
@@ -80,7 +80,7 @@ def test_small_bodies_are_not_counted() -> None:
     reader = RequestParser(asked, False)
     for _ in range(2):
         reader.feed(head(COUNTED_FROM) + bytes(COUNTED_FROM))
-    assert (statuses(reader), asked.bodies.held) == ([None, None], 0)
+    assert (statuses(reader), asked.bodies.reserved) == ([None, None], 0)
 
 
 @pytest.mark.parametrize("extra", [b"", b"expect: 100-continue\r\n", b"connection: close\r\n"])
@@ -88,7 +88,7 @@ def test_a_refusal_for_another_reason_holds_nothing(extra: bytes) -> None:
     asked = rules(LARGE)
     reader = RequestParser(asked, False)
     reader.feed(head(2 << 20, extra))
-    assert (statuses(reader), asked.bodies.held) == ([413], 0)
+    assert (statuses(reader), asked.bodies.reserved) == ([413], 0)
 
 
 def test_a_body_that_stops_coming_is_given_back() -> None:
@@ -96,7 +96,7 @@ def test_a_body_that_stops_coming_is_given_back() -> None:
     reader = RequestParser(asked, False)
     reader.feed(head(LARGE) + b"x")
     reader.refuse_rest(errors.request_timeout())
-    assert (statuses(reader), asked.bodies.held) == ([408], 0)
+    assert (statuses(reader), asked.bodies.reserved) == ([408], 0)
 
 
 SIZES = st.sampled_from([0, 10, COUNTED_FROM, COUNTED_FROM + 1, LARGE, 3 * LARGE])
@@ -114,12 +114,12 @@ def test_nothing_is_left_over_and_the_bound_is_never_exceeded(
         readers.append(reader)
         data = chunked(bytes(size)) + b"0\r\n\r\n" if in_chunks and size else head(size) + bytes(size)
         reader.feed(data[:cut])
-        assert asked.bodies.held <= asked.bodies.most
+        assert asked.bodies.reserved <= asked.bodies.limit
         if is_answered and reader.ready:
             answered.append(reader.ready.popleft())
-    assert asked.bodies.held <= asked.bodies.most
+    assert asked.bodies.reserved <= asked.bodies.limit
     for request in answered:
         asked.bodies.release(request)
     for reader in readers:
         reader.end()
-    assert asked.bodies.held == 0
+    assert asked.bodies.reserved == 0

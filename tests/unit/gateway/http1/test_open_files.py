@@ -6,7 +6,7 @@ import resource
 
 import pytest
 
-from llmlaunch.gateway.http1.open_files import CLOSING_S, NOBODY_S, OpenFiles
+from llmlaunch.gateway.http1.open_files import CLOSING_S, NONE_IDLE_S, OpenFiles
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from llmlaunch.gateway.http1.open_files import CLOSING_S, NOBODY_S, OpenFiles
 )
 def test_what_is_kept_back(limit: int, tight: int, full: int, backlog: int) -> None:
     found = OpenFiles(lambda most: 0, lambda: 0.0, limit)
-    assert (found.tight, found.full, found.backlog) == (tight, full, backlog)
+    assert (found.evict_from, found.reserved_from, found.backlog) == (tight, full, backlog)
 
 
 def test_each_new_one_costs_an_idle_one_its_place_and_all_are_looked_at_rarely() -> None:
@@ -34,17 +34,17 @@ def test_each_new_one_costs_an_idle_one_its_place_and_all_are_looked_at_rarely()
 
     found = OpenFiles(close_idle, lambda: now[0], 1024)
     assert found.batch == batch
-    assert all(found.take(found.tight) for _ in range(3 * batch))
+    assert all(found.make_room(found.evict_from) for _ in range(3 * batch))
     assert (idle[0], looks[0]) == (batch + 1, 3)
     # What was closed before has given its numbers back, and others have taken them.
-    assert found.take(found.tight)
+    assert found.make_room(found.evict_from)
     now[0] += CLOSING_S
-    assert found.take(found.tight)
+    assert found.make_room(found.evict_from)
     assert (idle[0], looks[0]) == (0, 5)
     now[0] += CLOSING_S
     # Nobody lies idle: that is believed for a moment.
-    assert not any(found.take(found.tight) for _ in range(100))
+    assert not any(found.make_room(found.evict_from) for _ in range(100))
     assert looks[0] == 6
-    idle[0], now[0] = 1, now[0] + NOBODY_S
-    assert found.take(found.tight)
-    assert not found.take(found.tight)
+    idle[0], now[0] = 1, now[0] + NONE_IDLE_S
+    assert found.make_room(found.evict_from)
+    assert not found.make_room(found.evict_from)
