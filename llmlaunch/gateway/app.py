@@ -37,7 +37,7 @@ from llmlaunch.gateway.http1.open_files import OpenFiles
 from llmlaunch.gateway.http1.request_parser import ParserRules
 from llmlaunch.gateway.limits.admission import Admission
 from llmlaunch.gateway.limits.keys import KeyRing
-from llmlaunch.gateway.multiprocess.shared_counters import ProcessGroup, alone
+from llmlaunch.gateway.multiprocess.shared_counters import ProcessGroup, single_process
 from llmlaunch.gateway.multiprocess.shares import share
 from llmlaunch.gateway.observe import metrics
 from llmlaunch.gateway.observe.access_log import AccessLog
@@ -91,7 +91,7 @@ class Gateway:
         loop = asyncio.get_running_loop()
         self.now = time.monotonic  # uvloop's own clock does not advance within one turn of the loop
         self.identity = f"gateway-{os.urandom(6).hex()}"
-        self.group = group or alone()
+        self.group = group or single_process()
         self.connections: set[ClientConnection] = set()
         self.waiting_for_routes: set[ClientConnection] | None = set()
         self.stopping = False

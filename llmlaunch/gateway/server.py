@@ -28,8 +28,8 @@ from llmlaunch.gateway.http1.tls import Certificate
 from llmlaunch.gateway.http1.tls_accept import TlsAcceptor
 from llmlaunch.gateway.limits.keys import KeyRing
 from llmlaunch.gateway.multiprocess import parent
-from llmlaunch.gateway.multiprocess.loop_liveness import BEAT_S, LOOK_S
-from llmlaunch.gateway.multiprocess.shared_counters import ProcessGroup, alone
+from llmlaunch.gateway.multiprocess.loop_liveness import HEARTBEAT_S, SAMPLE_S
+from llmlaunch.gateway.multiprocess.shared_counters import ProcessGroup, single_process
 from llmlaunch.gateway.observe import metrics, tracing
 from llmlaunch.gateway.routing.controller_sync import ControllerSync
 from llmlaunch.gateway.routing.saved_table import SavedTable
@@ -75,7 +75,7 @@ def run(service: GatewayService, sock: socket.socket, on_started: Callable[[], N
     Raises UsageError when several processes cannot share the port.
     """
     if service.processes == 1:
-        return _run(service, sock, alone(), on_started)
+        return _run(service, sock, single_process(), on_started)
     _loop_factory()  # imported before the fork, once for all processes
 
     def serve(sock: socket.socket, group: ProcessGroup, on_started: Callable[[], None]) -> int:
@@ -219,13 +219,13 @@ async def _sweep(gateway: Gateway, tls: Certificate | None) -> None:
 async def _beat(gateway: Gateway, group: ProcessGroup) -> None:
     """Show that the event loop runs; see ``multiprocess.loop_liveness``."""
     watch = parent.ParentWatch(group) if group.size > 1 else None
-    look_at = 0.0
+    observe_at = 0.0
     while True:
         group.own.beat += 1.0
-        if watch is not None and gateway.now() >= look_at:
-            look_at = gateway.now() + LOOK_S
-            gateway.endpoints.broken = watch.look(gateway.now())
-        await asyncio.sleep(BEAT_S)
+        if watch is not None and gateway.now() >= observe_at:
+            observe_at = gateway.now() + SAMPLE_S
+            gateway.endpoints.broken = watch.observe(gateway.now())
+        await asyncio.sleep(HEARTBEAT_S)
 
 
 async def _pass_on(gateway: Gateway, sync: ControllerSync) -> None:

@@ -9,7 +9,7 @@ import psutil
 from tests.integration.gateway.fakes import Bench, ask, chat, running
 from tests.support.waiting import wait_until
 
-IMPATIENT = "from llmlaunch.gateway.multiprocess import loop_liveness; loop_liveness.STILL_S = 1.0"
+IMPATIENT = "from llmlaunch.gateway.multiprocess import loop_liveness; loop_liveness.STALLED_S = 1.0"
 
 
 def members(bench: Bench) -> list[psutil.Process]:

@@ -34,20 +34,20 @@ class DeathRecord:
     size: int
     """The size of the body in bytes."""
     replica: int
-    """The :func:`number_of` the replica; 0: none."""
+    """The :func:`replica_number` of the replica; 0: none."""
     sent_at: float
     """When the request was sent, in seconds of the monotonic clock."""
     at: float
     """When the replica died, on the same clock."""
 
 
-def number_of(replica: str) -> int:
+def replica_number(replica: str) -> int:
     """The number that stands for ``replica`` in entries: its CRC-32, but never 0."""
     return zlib.crc32(replica.encode()) or 1
 
 
 class DeathLedger:
-    """The ring buffers of all processes. It is made before the fork; each process then uses :meth:`seen_by` its index."""
+    """The ring buffers of all processes. It is made before the fork; each process then uses :meth:`for_process` its index."""
 
     def __init__(self, processes: int, own: int = 0, values: memoryview[float] | None = None) -> None:
         """``values``: the memory of another ledger, to share it; None: new memory."""
@@ -55,17 +55,17 @@ class DeathLedger:
             values = memoryview(mmap.mmap(-1, (1 + processes * _RING) * _WORD)).cast("d")
         self._values = values
         self._read = [0] * processes
-        self._news = 0.0
+        self._last_change = 0.0
         self._own = own
 
-    def seen_by(self, index: int) -> DeathLedger:
+    def for_process(self, index: int) -> DeathLedger:
         """The same ledger for the process ``index``."""
         return DeathLedger(len(self._read), index, self._values)
 
     @property
-    def has_news(self) -> bool:
+    def has_new_entries(self) -> bool:
         """Whether an entry was written since the last :meth:`read`."""
-        return self._values[0] != self._news
+        return self._values[0] != self._last_change
 
     def write(self, entry: DeathRecord) -> None:
         """Add ``entry`` to this process's ring buffer, in place of the oldest if it is full."""
@@ -83,7 +83,7 @@ class DeathLedger:
 
     def read(self) -> Iterator[DeathRecord]:
         """Entries written since the last call by other processes, and by earlier processes with this index."""
-        self._news = self._values[0]
+        self._last_change = self._values[0]
         for index, read in enumerate(self._read):
             start = 1 + index * _RING
             count = int(self._values[start])
@@ -97,6 +97,6 @@ class DeathLedger:
         return DeathRecord(key, int(size), int(replica), sent_at, died_at)
 
 
-def named(number: int, replicas: Iterable[str]) -> str:
+def replica_name(number: int, replicas: Iterable[str]) -> str:
     """The one of ``replicas`` with that number; ``#number`` if there is none."""
-    return next((replica for replica in replicas if number_of(replica) == number), f"#{number}")
+    return next((replica for replica in replicas if replica_number(replica) == number), f"#{number}")

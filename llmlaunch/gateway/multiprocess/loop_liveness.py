@@ -9,15 +9,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-BEAT_S = 0.5
+HEARTBEAT_S = 0.5
 """Seconds between two heartbeats."""
-LOOK_S = 1.0
+SAMPLE_S = 1.0
 """Seconds between two samples."""
-STILL_S = 5.0
+STALLED_S = 5.0
 """Seconds without a heartbeat or CPU time, and asleep or stopped in every sample, after which a process hangs."""
-BUSY_S = 30.0
+UNRESPONSIVE_S = 30.0
 """Seconds without a heartbeat after which a process hangs, whatever it does."""
-LATE_S = 3.0
+OBSERVER_LATE_S = 3.0
 """Seconds between two samples beyond which the observer itself was held up, so that its observations start again."""
 _ASLEEP = frozenset("STt")
 STOPPED = frozenset("Tt")
@@ -40,28 +40,28 @@ class LoopLiveness:
 
     _beat: float = math.nan
     _cpu_s: float = math.nan
-    _began: bool = False
+    _has_run: bool = False
     """Its loop has run. Before that it may wait for something that it needs to start."""
-    _looked_at: float = -math.inf
-    _quiet_since: float = 0.0
-    _still_since: float = 0.0
+    _observed_at: float = -math.inf
+    _silent_since: float = 0.0
+    _stalled_since: float = 0.0
 
-    def look(self, beat: float, sample: ProcessSample | None, now: float) -> str:
+    def observe(self, beat: float, sample: ProcessSample | None, now: float) -> str:
         """Why the process counts as hung; empty: it does not. ``sample``: None if the kernel reported nothing."""
-        first, late = math.isnan(self._beat), now - self._looked_at > LATE_S
+        first, late = math.isnan(self._beat), now - self._observed_at > OBSERVER_LATE_S
         if beat != self._beat or late:
-            self._began = self._began or (beat != self._beat and not first)
-            self._quiet_since = self._still_since = now
+            self._has_run = self._has_run or (beat != self._beat and not first)
+            self._silent_since = self._stalled_since = now
         elif sample is None or sample.state not in _ASLEEP or sample.cpu_s != self._cpu_s:
-            self._still_since = now
-        self._beat, self._looked_at = beat, now
+            self._stalled_since = now
+        self._beat, self._observed_at = beat, now
         self._cpu_s = math.nan if sample is None else sample.cpu_s
         stopped = sample is not None and sample.state in STOPPED
-        if (stopped or (sample is not None and self._began)) and now - self._still_since >= STILL_S:
+        if (stopped or (sample is not None and self._has_run)) and now - self._stalled_since >= STALLED_S:
             how = "was stopped by a signal" if stopped else "stands still"
-            return f"it {how}, for {now - self._quiet_since:.0f} s"
-        if now - self._quiet_since >= BUSY_S:
-            return f"its loop has not turned for {now - self._quiet_since:.0f} s"
+            return f"it {how}, for {now - self._silent_since:.0f} s"
+        if now - self._silent_since >= UNRESPONSIVE_S:
+            return f"its loop has not turned for {now - self._silent_since:.0f} s"
         return ""
 
 

@@ -34,7 +34,7 @@ from llmlaunch.common import backoff, signals
 from llmlaunch.common.prctl import die_with_parent
 from llmlaunch.errors import UsageError
 from llmlaunch.gateway.multiprocess.death_ledger import DeathLedger
-from llmlaunch.gateway.multiprocess.loop_liveness import LOOK_S, STOPPED, LoopLiveness, ProcessSample, read
+from llmlaunch.gateway.multiprocess.loop_liveness import SAMPLE_S, STOPPED, LoopLiveness, ProcessSample, read
 from llmlaunch.gateway.multiprocess.shared_counters import ProcessGroup, SharedCounters
 
 log = logging.getLogger(__name__)
@@ -42,12 +42,12 @@ log = logging.getLogger(__name__)
 STOP = signal.SIGUSR1
 """The parent sends it to a process that shall finish its requests and exit. It is not SIGTERM or SIGINT, which a
 supervisor or a terminal may have sent to all processes already: a second SIGINT would end a process at once."""
-ENDING_S = 2.0
+KILL_AFTER_S = 2.0
 """Seconds after the grace period when a process that has not exited is killed. Less than a supervisor waits for the
 gateway (``planning.specs.WRAP_UP_S``)."""
-STEADY_S = 10.0
+STABLE_AFTER_S = 10.0
 """A process that ran for this many seconds is replaced at once, another one after a delay that doubles."""
-AGAIN_FIRST_S, AGAIN_MOST_S = 0.1, 5.0
+RESTART_DELAY_S, MAX_RESTART_DELAY_S = 0.1, 5.0
 """The first and the longest of these delays, in seconds."""
 START_TRIES = 3
 """Failed starts of one process after which the gateway gives up, if not all processes have served yet."""
@@ -73,28 +73,28 @@ class ParentWatch:
         self._parent = os.getppid()
         self._liveness = LoopLiveness()
         self._others = {index: LoopLiveness() for index in range(group.size) if index != group.index}
-        self._told = False
+        self._reported = False
 
-    def look(self, now: float) -> bool:
+    def observe(self, now: float) -> bool:
         """Whether connections are lost: both the parent and a process that it would replace hang. Call it once a second.
 
         A parent that was stopped by a signal is sent SIGCONT.
         """
         sample = sample_of(self._parent)
-        why = self._liveness.look(self._group.own.parent_beat, sample, now)
+        why = self._liveness.observe(self._group.own.parent_beat, sample, now)
         lost = [
-            liveness.look(self._group.counters[index].beat, None, now)
+            liveness.observe(self._group.counters[index].beat, None, now)
             for index, liveness in self._others.items()
         ]
-        if why and not self._told:
+        if why and not self._reported:
             log.error(
                 "the parent of the gateway's processes (pid %d) hangs: %s; nobody is replaced",
                 self._parent,
                 why,
             )
-        elif self._told and not why:
+        elif self._reported and not why:
             log.info("the parent of the gateway's processes is back")
-        self._told = bool(why)
+        self._reported = bool(why)
         if why and sample is not None and sample.state in STOPPED:
             with contextlib.suppress(OSError):
                 os.kill(self._parent, signal.SIGCONT)
@@ -143,10 +143,10 @@ class ChildProcess:
     """0: it is not running."""
     since: float = 0.0
     """When it was started, in seconds of the monotonic clock."""
-    again_at: float = 0.0
+    restart_at: float = 0.0
     """When to start it if it is not running, on the same clock."""
     failures: int = 0
-    """How often in a row it ran for less than STEADY_S."""
+    """How often in a row it ran for less than STABLE_AFTER_S."""
     liveness: LoopLiveness = field(default_factory=LoopLiveness)
 
 
@@ -187,43 +187,43 @@ class ParentProcess:
         self._code: int | None = None
         """The exit code of a gateway that is stopping; None: it is not."""
         self._kill_at = 0.0
-        self._look_at = 0.0
+        self._sample_at = 0.0
         self._ending = signals.not_ignored(signals.ENDING)
         self._handled = (*self._ending, signal.SIGCHLD, *signals.meaningless())
 
     def run(self) -> int:
         """Run until a signal stops it; return 130 for SIGINT, else 0. Returns 1 if a process cannot start."""
-        self._woken, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._told, self._tell = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        signal.set_wakeup_fd(self._wake)
+        self._wakeup_read, self._wakeup_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._started_read, self._started_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(self._wakeup_write)
         for number in self._handled:
             signal.signal(number, lambda *_: None)  # its number is read from the wakeup descriptor
         while self._code is None or any(child.pid for child in self._children):
             now = time.monotonic()
             self._start_due(now)
-            ready, _, _ = select.select((self._woken, self._told), (), (), self._patience(now))
-            if self._told in ready:
-                self._have_started(os.read(self._told, 512))
-            if self._woken in ready:
-                self._signalled(os.read(self._woken, 512))
+            ready, _, _ = select.select((self._wakeup_read, self._started_read), (), (), self._timeout(now))
+            if self._started_read in ready:
+                self._note_started(os.read(self._started_read, 512))
+            if self._wakeup_read in ready:
+                self._signalled(os.read(self._wakeup_read, 512))
             self._reap()
-            self._look()
+            self._kill_hung()
             if self._code is not None and time.monotonic() > self._kill_at:
                 self._send(signal.SIGKILL)
         return self._code
 
-    def _patience(self, now: float) -> float:
+    def _timeout(self, now: float) -> float:
         """Seconds until something is due."""
-        due = [self._look_at]
+        due = [self._sample_at]
         if self._code is not None:
             due.append(max(self._kill_at, now + 0.05))
         else:
-            due += [child.again_at for child in self._children if not child.pid]
+            due += [child.restart_at for child in self._children if not child.pid]
         return max(0.0, min(due) - now)
 
     def _start_due(self, now: float) -> None:
         for child in self._children:
-            if self._code is None and not child.pid and child.again_at <= now:
+            if self._code is None and not child.pid and child.restart_at <= now:
                 self._start(child, now)
 
     def _start(self, child: ChildProcess, now: float) -> None:
@@ -234,17 +234,17 @@ class ParentProcess:
             child.pid = os.fork()
         except OSError as error:
             log.error("a process could not be started: %s", error.strerror)
-            child.again_at = now + AGAIN_MOST_S
+            child.restart_at = now + MAX_RESTART_DELAY_S
             return
         finally:
             if child.pid or os.getpid() == parent:
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, self._handled)
         if child.pid == 0:
-            self._be(child.index, parent)
+            self._run_child(child.index, parent)
         child.since = now
         child.liveness = LoopLiveness()
 
-    def _be(self, index: int, parent: int) -> NoReturn:
+    def _run_child(self, index: int, parent: int) -> NoReturn:
         """Run as the child ``index``, in the new process."""
         code = 1
         try:
@@ -255,13 +255,13 @@ class ParentProcess:
             for number in self._handled:
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, self._handled)
-            for descriptor in (self._woken, self._wake, self._told):
+            for descriptor in (self._wakeup_read, self._wakeup_write, self._started_read):
                 os.close(descriptor)
             for other, sock in enumerate(self._sockets):
                 if other != index:
                     sock.close()
-            group = ProcessGroup(self._counters, index, self._ledger.seen_by(index))
-            code = self._serve(self._sockets[index], group, lambda: self._started(index))
+            group = ProcessGroup(self._counters, index, self._ledger.for_process(index))
+            code = self._serve(self._sockets[index], group, lambda: self._report_started(index))
         except BaseException:
             log.exception("a process of the gateway failed")
         finally:
@@ -271,11 +271,11 @@ class ParentProcess:
                     stream.flush()
             os._exit(code)
 
-    def _started(self, index: int) -> None:
+    def _report_started(self, index: int) -> None:
         with contextlib.suppress(OSError):
-            os.write(self._tell, bytes((index,)))
+            os.write(self._started_write, bytes((index,)))
 
-    def _have_started(self, indexes: bytes) -> None:
+    def _note_started(self, indexes: bytes) -> None:
         if self._served is None:
             return
         self._served.update(indexes)
@@ -292,7 +292,7 @@ class ParentProcess:
 
     def _end(self, code: int) -> None:
         self._code = code
-        self._kill_at = time.monotonic() + self._grace_s + ENDING_S
+        self._kill_at = time.monotonic() + self._grace_s + KILL_AFTER_S
         for number in set(self._ending) & set(signals.FROM_A_KEYBOARD):
             signal.signal(
                 number, signal.SIG_DFL
@@ -308,16 +308,16 @@ class ParentProcess:
                     child.pid, number
                 )  # a child that is not reaped keeps its pid: it cannot be another process
 
-    def _look(self) -> None:
+    def _kill_hung(self) -> None:
         """Kill processes that hang, about once a second; :meth:`_reap` then has them replaced."""
         now = time.monotonic()
-        if now < self._look_at:
+        if now < self._sample_at:
             return
-        self._look_at = now + LOOK_S
+        self._sample_at = now + SAMPLE_S
         for child in self._children:
             counters = self._counters[child.index]
             counters.parent_beat += 1.0
-            if not child.pid or not (why := child.liveness.look(counters.beat, sample_of(child.pid), now)):
+            if not child.pid or not (why := child.liveness.observe(counters.beat, sample_of(child.pid), now)):
                 continue
             log.error(
                 "process %d of the gateway (pid %d) hangs: %s; it is killed", child.index, child.pid, why
@@ -341,9 +341,9 @@ class ParentProcess:
             return
         self._notices.exited(self._counters[child.index])
         now = time.monotonic()
-        child.failures = child.failures + 1 if now - child.since < STEADY_S else 0
-        pause = backoff.delay(child.failures, AGAIN_FIRST_S, AGAIN_MOST_S) if child.failures else 0.0
-        child.again_at = now + pause
+        child.failures = child.failures + 1 if now - child.since < STABLE_AFTER_S else 0
+        pause = backoff.delay(child.failures, RESTART_DELAY_S, MAX_RESTART_DELAY_S) if child.failures else 0.0
+        child.restart_at = now + pause
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         if self._served is not None and child.index not in self._served and child.failures >= START_TRIES:
             log.error("process %d of the gateway (pid %d) cannot start: %s", child.index, pid, how)

@@ -121,6 +121,6 @@ class ProcessGroup:
         return self.counters[self.index]
 
 
-def alone() -> ProcessGroup:
+def single_process() -> ProcessGroup:
     """The group of a gateway with a single process."""
     return ProcessGroup((SharedCounters(),))

@@ -82,7 +82,7 @@ class Router:
         routed = RoutedRequest(request, model, waiter)
         self.retries.request()
         trials = self.trials
-        if trials.ledger is not None and trials.ledger.has_news:
+        if trials.ledger is not None and trials.ledger.has_new_entries:
             trials.read_ledger(self.table)
         if trials.suspects.sizes:
             routed.suspect_key = trials.suspects.key_if_suspected(request.body)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from llmlaunch.gateway import errors
 from llmlaunch.gateway.errors import Reply
-from llmlaunch.gateway.multiprocess.death_ledger import DeathLedger, DeathRecord, named, number_of
+from llmlaunch.gateway.multiprocess.death_ledger import DeathLedger, DeathRecord, replica_name, replica_number
 from llmlaunch.gateway.routing.health.suspects import SUSPECTED_S, Suspects, key_of
 from llmlaunch.gateway.routing.route_table import RouteTable
 from llmlaunch.gateway.routing.routed_request import RoutedRequest
@@ -42,7 +42,7 @@ class SuspectTrials:
         now, size = self._now(), len(request.body)
         if self.ledger is not None:
             self.read_ledger(table)
-            self.ledger.write(DeathRecord(key, size, number_of(replica.key), routed.sent_at, now))
+            self.ledger.write(DeathRecord(key, size, replica_number(replica.key), routed.sent_at, now))
         self.suspects.note_replicas(table.replicas)
         seconds = self.suspects.record_death(key, size, replica.key, routed.sent_at, now)
         if seconds:
@@ -59,7 +59,7 @@ class SuspectTrials:
                 self.suspects.clear(record.key)
             elif self._now() - record.at < SUSPECTED_S:
                 self.suspects.note_replicas(table.replicas)
-                replica = named(record.replica, table.replicas)
+                replica = replica_name(record.replica, table.replicas)
                 self.suspects.record_death(record.key, record.size, replica, record.sent_at, record.at)
 
     def answered(self, key: bytes) -> None:

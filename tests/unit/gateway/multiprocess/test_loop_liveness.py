@@ -8,11 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from llmlaunch.gateway.multiprocess.loop_liveness import BUSY_S, STILL_S, LoopLiveness, ProcessSample, read
+from llmlaunch.gateway.multiprocess.loop_liveness import (
+    STALLED_S,
+    UNRESPONSIVE_S,
+    LoopLiveness,
+    ProcessSample,
+    read,
+)
 from llmlaunch.gateway.multiprocess.parent import ParentWatch
 from llmlaunch.gateway.multiprocess.shared_counters import ProcessGroup, SharedCounters
 
-STILL, BUSY = int(STILL_S), int(BUSY_S)
+STILL, BUSY = int(STALLED_S), int(UNRESPONSIVE_S)
 
 
 def first_verdict(
@@ -22,7 +28,7 @@ def first_verdict(
     pulse = LoopLiveness()
     for at, beat in enumerate(beats):
         sight = ProcessSample(states[min(at, len(states) - 1)], cpu[min(at, len(cpu) - 1)])
-        if pulse.look(beat, sight, times[at] if times else float(at)):
+        if pulse.observe(beat, sight, times[at] if times else float(at)):
             return at
     return None
 
@@ -76,7 +82,9 @@ def test_whoever_looks_late_has_seen_nothing() -> None:
 
 def test_nothing_seen_is_only_no_beat() -> None:
     pulse = LoopLiveness()
-    assert [bool(pulse.look(beat, None, float(at))) for at, beat in enumerate(STUCK)].index(True) == 2 + BUSY
+    assert [bool(pulse.observe(beat, None, float(at))) for at, beat in enumerate(STUCK)].index(
+        True
+    ) == 2 + BUSY
 
 
 def test_the_kernels_words() -> None:
@@ -99,6 +107,6 @@ def test_a_process_that_nobody_replaces_is_a_fault_that_probes_must_see(
     for second in range(2 * BUSY):
         boards[1].parent_beat += parent_beats
         boards[0].beat += other_beats
-        broken = watch.look(float(second))
+        broken = watch.observe(float(second))
     assert broken == (not parent_beats and not other_beats)
     assert ("nobody is replaced" in caplog.text) == (not parent_beats)
