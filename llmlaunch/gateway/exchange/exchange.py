@@ -36,7 +36,7 @@ from llmlaunch.gateway.observe.metrics import GatewayMetrics
 from llmlaunch.gateway.observe.outcome import CLIENT_LEFT, RequestOutcome
 from llmlaunch.gateway.observe.tracing import Tracing
 from llmlaunch.gateway.paths import EndpointKind
-from llmlaunch.gateway.payload.model_field import InvalidBody, asks_for_stream, renamed
+from llmlaunch.gateway.payload.model_field import InvalidBody, asks_for_stream, with_model
 from llmlaunch.gateway.payload.usage import tokens_in
 from llmlaunch.gateway.request import ClientRequest
 from llmlaunch.gateway.routing.health.silence import AwaitedResponse
@@ -164,7 +164,7 @@ class Exchange:
         plain = replica.engine_model is not None and replica.engine_model != model
         if (plain or request.endpoint.name) and request.endpoint.kind is EndpointKind.PROXY:
             try:
-                body = renamed(body, replica.engine_model or model)
+                body = with_model(body, replica.engine_model or model)
             except InvalidBody as error:  # finding the model's name may pass a body that is broken elsewhere
                 connection.drop()
                 self.refused(errors.bad_request(error.message, error.param))

@@ -10,7 +10,7 @@ from llmlaunch.gateway.http1 import headers
 from llmlaunch.gateway.http1.framing import BodyFraming, ResponseHead, is_complete
 from llmlaunch.gateway.limits.rates import TokenMeter
 from llmlaunch.gateway.payload.model_name_rewrite import rewriter_for
-from llmlaunch.gateway.payload.usage import PIECES
+from llmlaunch.gateway.payload.usage import TAIL_READS
 from llmlaunch.gateway.request import ClientRequest
 
 
@@ -38,7 +38,7 @@ class ResponseRelay:
         self._rewriter = rewriter = rewriter_for(head, name) if name else None
         self.rewrites = rewriter is not None
         self.head = head
-        self.tail: deque[bytes] = deque(maxlen=PIECES)
+        self.tail: deque[bytes] = deque(maxlen=TAIL_READS)
         self._meter = None if request.api_key.limits.tpm is None else TokenMeter()
         http11 = request.http11
         self.ends_with_connection = framing.until_close

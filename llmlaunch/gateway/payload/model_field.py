@@ -16,7 +16,7 @@ SHORT = 2048
 # The key ``"model"`` is these seven bytes, unless it is written with escapes (its five letters are all \\u006x). In valid
 # JSON the seven bytes are always a whole string, unless the first quote is escaped.
 _KEY = b'"model"'
-_SPELLED_LETTER = b"\\u006"
+_ESCAPED_LETTER = b"\\u006"
 _BACKSLASH = 0x5C
 _DECODER = json.JSONDecoder()
 
@@ -33,7 +33,7 @@ class InvalidBody(ValueError):
 def model_of(body: bytes) -> str:
     """The top-level ``model`` of a JSON object. Raises InvalidBody if it is missing or the body is not valid."""
     if len(body) > SHORT:
-        found = _short_way(body)
+        found = _fast_path(body)
         if found is not None:
             return found
     return _name(parse(body))
@@ -109,7 +109,7 @@ def _loads(text: str) -> Any:
     return value if end == len(text) else json.loads(text)
 
 
-def renamed(body: bytes, model: str) -> bytes:
+def with_model(body: bytes, model: str) -> bytes:
     """``body`` with its top-level ``model`` set to ``model``. Raises InvalidBody."""
     value = parse(body)
     value["model"] = model
@@ -140,7 +140,7 @@ def _kind(value: object) -> str:
     return names.get(type(value), "an object")
 
 
-def _short_way(body: bytes) -> str | None:
+def _fast_path(body: bytes) -> str | None:
     """The model if a short part at either end of the body determines it, else None."""
     found = _from_the_end(body) or _from_the_start(body)
     return found if isinstance(found, str) else None
@@ -163,7 +163,7 @@ def _from_the_start(body: bytes) -> object:
     a JSON object, the key belongs to the outermost object. There must be no second ``model`` after it."""
     at = body.find(_KEY, 0, SHORT)
     # In CPython rfind is several times faster on bytes than find and ``in``.
-    if at < 1 or body[at - 1] == _BACKSLASH or body.rfind(_KEY) != at or body.rfind(_SPELLED_LETTER) >= 0:
+    if at < 1 or body[at - 1] == _BACKSLASH or body.rfind(_KEY) != at or body.rfind(_ESCAPED_LETTER) >= 0:
         return None
     try:
         json.loads(body[:at].decode() + '"":0}')

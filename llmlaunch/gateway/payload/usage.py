@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-PIECES = 4
+TAIL_READS = 4
 """Reads of a response that are kept: the event with the usage, ``[DONE]`` and the last chunk may each come alone."""
 LOOK_BACK = 8 << 10
 """Bytes from the end after which no older read is searched."""
@@ -24,26 +24,26 @@ _USUAL = re.compile(
 """The usual order of the fields, which one match reads."""
 _BACKSLASH = 0x5C
 
-Tokens = tuple[int, int]
+TokenCounts = tuple[int, int]
 """Tokens of the prompt and of the completion."""
 
 
-def tokens_in(pieces: Sequence[bytes]) -> Tokens | None:
-    """The usage in ``pieces``, the last reads of a response; None when there is none.
+def tokens_in(reads: Sequence[bytes]) -> TokenCounts | None:
+    """The usage in ``reads``, the last reads of a response; None when there is none.
 
     Knows the names of all of OpenAI's APIs: prompt_tokens or input_tokens, completion_tokens or output_tokens. If there is
     only total_tokens (rerank), they count as the prompt's.
     """
     tail = b""
-    for piece in reversed(pieces):
-        tail = piece + tail if tail else piece
+    for read in reversed(reads):
+        tail = read + tail if tail else read
         found = _tokens(tail)
         if found is not None or len(tail) > LOOK_BACK:
             return found
     return None
 
 
-def _tokens(tail: bytes) -> Tokens | None:
+def _tokens(tail: bytes) -> TokenCounts | None:
     at = tail.rfind(_KEY)
     while at >= 0:
         if not (at and tail[at - 1] == _BACKSLASH):
@@ -57,12 +57,12 @@ def _tokens(tail: bytes) -> Tokens | None:
     return None
 
 
-def _counts(tail: bytes, at: int) -> Tokens | None:
-    told = _COUNT.findall(tail, at, at + _WINDOW)
-    if not told:
+def _counts(tail: bytes, at: int) -> TokenCounts | None:
+    found = _COUNT.findall(tail, at, at + _WINDOW)
+    if not found:
         return None
     # The first of several equal names counts: the others are in nested details after it.
-    counts = dict(reversed(told))
+    counts = dict(reversed(found))
     completion = int(counts.get(b"completion") or counts.get(b"output") or 0)
     prompt = counts.get(b"prompt") or counts.get(b"input")
     if prompt is None:

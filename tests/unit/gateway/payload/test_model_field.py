@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llmlaunch.gateway.payload import model_field
-from llmlaunch.gateway.payload.model_field import InvalidBody, dump, model_of, parse, renamed
+from llmlaunch.gateway.payload.model_field import InvalidBody, dump, model_of, parse, with_model
 
 # Strings made of what could fool a search: quotes, backslashes, braces, the key itself.
 tricky = st.text(alphabet=st.sampled_from(list('"\\{}[]:,model\n é\u0000😀')), max_size=12) | st.sampled_from(
@@ -75,7 +75,7 @@ def test_the_short_way_is_taken_where_it_matters() -> None:
         json.dumps({"model": "m", "messages": [{"role": "user", "content": long}], "stream": True}),
         json.dumps({"messages": [{"role": "user", "content": long}], "model": "m", "stream": True}),
     ):
-        assert model_field._short_way(text.encode()) == "m"
+        assert model_field._fast_path(text.encode()) == "m"
 
 
 @given(st.binary(max_size=60))
@@ -110,7 +110,7 @@ def test_messages_say_what_is_wrong(text: bytes, message: str, param: str | None
 
 def test_renaming_changes_the_model_alone() -> None:
     text = '{"model":"a","x":[1.0,"é",{"model":"a"}],"big":123456789012345678901234567890}'.encode()
-    after = json.loads(renamed(text, "b/c"))
+    after = json.loads(with_model(text, "b/c"))
     assert after == {**json.loads(text), "model": "b/c"}
 
 

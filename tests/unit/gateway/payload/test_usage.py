@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlaunch.gateway.payload.usage import LOOK_BACK, PIECES, tokens_in
+from llmlaunch.gateway.payload.usage import LOOK_BACK, TAIL_READS, tokens_in
 
 CHAT = {
     "id": "c",
@@ -63,7 +63,7 @@ def test_what_a_model_writes_is_no_usage(text: str, trick: str) -> None:
     assert tokens_in([body]) is None
 
 
-@given(st.lists(st.integers(0, 10_000), max_size=PIECES - 1))
+@given(st.lists(st.integers(0, 10_000), max_size=TAIL_READS - 1))
 def test_cuts_do_not_matter(places: list[int]) -> None:
     body = json.dumps(CHAT).encode()
     edges = sorted({0, len(body), *(place % len(body) for place in places)})
