@@ -47,12 +47,12 @@ class ReplicaConnections:
 
     def _translation(self, replica: RoutedReplica, lines: bytes) -> UpstreamConnection:
         """A translated connection. Such workers are rare, so the translation is imported when it is needed."""
-        from llmlaunch.gateway.fastchat.transport import Translation
+        from llmlaunch.gateway.fastchat.transport import TranslatingTransport
         from llmlaunch.gateway.fastchat.worker import FastChatWorker
 
         worker = self._translated.get(replica.key)
         if worker is None:
             worker = self._translated[replica.key] = FastChatWorker(replica.host, replica.port)
         connection = UpstreamConnection(self.pool, replica.key, lines)
-        connection.connection_made(Translation(connection, worker))
+        connection.connection_made(TranslatingTransport(connection, worker))
         return connection

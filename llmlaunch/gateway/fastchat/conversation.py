@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-_PLACE = "{system_message}"
+_SYSTEM_PLACEHOLDER = "{system_message}"
 _RELEASED = (
     "ADD_COLON_SINGLE", "ADD_COLON_TWO", "ADD_COLON_SPACE_SINGLE", "NO_COLON_SINGLE", "NO_COLON_TWO",
     "ADD_NEW_LINE_SINGLE", "LLAMA2", "CHATGLM", "CHATML", "CHATINTERN", "DOLLY", "RWKV", "PHOENIX", "ROBIN",
@@ -33,7 +33,7 @@ class ConversationTemplate:
     roles: tuple[str, str]
     """The names of the user and of the model."""
     name: str = ""
-    system_template: str = _PLACE
+    system_template: str = _SYSTEM_PLACEHOLDER
     system: str = ""
     """The system message if the client sends none."""
     examples: tuple[tuple[str, str], ...] = ()
@@ -128,7 +128,7 @@ def parse(conv: object) -> ConversationTemplate:
         style=styles[number - 1],
         roles=(_role(conv, 0), _role(conv, 1)),
         name=_text(conv.get("name")),
-        system_template=_text(conv.get("system_template", _PLACE)),
+        system_template=_text(conv.get("system_template", _SYSTEM_PLACEHOLDER)),
         system=_text(conv.get("system_message")),
         examples=tuple((_text(role), _text(message)) for role, message in _pairs(conv.get("messages"))),
         sep=_text(conv.get("sep")),
@@ -172,7 +172,7 @@ def prompt(template: ConversationTemplate, system: str | None, turns: Sequence[t
     ``system``: None: the template's own system message.
     """
     message = template.system if system is None else system
-    text = template.system_template.replace(_PLACE, message)
+    text = template.system_template.replace(_SYSTEM_PLACEHOLDER, message)
     user, model = template.roles
     said = [*template.examples, *((user if by_user else model, told) for by_user, told in turns), (model, "")]
     special = _SPECIAL.get(template.style)

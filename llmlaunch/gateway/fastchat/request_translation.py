@@ -14,7 +14,7 @@ from typing import Any
 from llmlaunch.gateway.fastchat import conversation
 from llmlaunch.gateway.fastchat.conversation import ConversationTemplate
 
-MOST_ANSWERS = 128
+MAX_CHOICES = 128
 """The largest number of choices of one request, for all its prompts together."""
 COMPLETION_TOKENS = 16
 """OpenAI's default for ``max_tokens`` of completions."""
@@ -188,7 +188,7 @@ def check(value: dict[str, Any]) -> TokenCheckRequest:
         text = item.get("prompt")
         if not isinstance(text, str):
             raise UnsupportedRequest("prompts: each must have a prompt, which is a string.", "prompts")
-        prompts.append((_sound(text, "prompts"), _whole(item, "max_tokens", 0) or 0))
+        prompts.append((_encodable(text, "prompts"), _whole(item, "max_tokens", 0) or 0))
     return TokenCheckRequest(value["prompts"][0]["model"], tuple(prompts))
 
 
@@ -197,10 +197,10 @@ def _common(value: dict[str, Any], answers: int) -> dict[str, Any]:
     form = value.get("response_format")
     if form is not None and form != {"type": "text"}:
         raise UnsupportedRequest("This model's worker (FastChat's) answers as text alone.", "response_format")
-    n = _whole(value, "n", 1, MOST_ANSWERS) or 1
-    if n * answers > MOST_ANSWERS:
+    n = _whole(value, "n", 1, MAX_CHOICES) or 1
+    if n * answers > MAX_CHOICES:
         raise UnsupportedRequest(
-            f"The request asks for {n * answers} answers; {MOST_ANSWERS} are the most.", "n"
+            f"The request asks for {n * answers} answers; {MAX_CHOICES} are the most.", "n"
         )
     options = value.get("stream_options")
     if options is not None and not isinstance(options, dict):
@@ -262,7 +262,7 @@ def _stops(given: object) -> tuple[str, ...]:
     stops = [given] if isinstance(given, str) else given or []
     if not isinstance(stops, list) or not all(isinstance(stop, str) and stop for stop in stops):
         raise UnsupportedRequest("stop must be a string or a list of strings, none of them empty.", "stop")
-    return tuple(_sound(stop, "stop") for stop in stops)
+    return tuple(_encodable(stop, "stop") for stop in stops)
 
 
 def _texts(given: object, name: str) -> tuple[str, ...]:
@@ -275,12 +275,12 @@ def _texts(given: object, name: str) -> tuple[str, ...]:
         )
     if not all(texts):
         raise UnsupportedRequest(f"{name} must not be empty.", name)
-    if len(texts) > MOST_INPUTS:
-        raise UnsupportedRequest(f"{name} holds {len(texts)} texts; {MOST_INPUTS} are the most.", name)
-    return tuple(_sound(text, name) for text in texts)
+    if len(texts) > MAX_INPUTS:
+        raise UnsupportedRequest(f"{name} holds {len(texts)} texts; {MAX_INPUTS} are the most.", name)
+    return tuple(_encodable(text, name) for text in texts)
 
 
-MOST_INPUTS = 2048
+MAX_INPUTS = 2048
 """The largest number of inputs in one request for embeddings; the limit is OpenAI's."""
 
 
@@ -288,7 +288,7 @@ def _content(given: object, where: str) -> str:
     if given is None:
         return ""
     if isinstance(given, str):
-        return _sound(given, "messages")
+        return _encodable(given, "messages")
     if not isinstance(given, list):
         raise UnsupportedRequest(f"{where}.content must be a string or a list of parts.", "messages")
     return "\n".join(_part(part, where) for part in given)
@@ -296,11 +296,11 @@ def _content(given: object, where: str) -> str:
 
 def _part(part: object, where: str) -> str:
     if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str):
-        return _sound(part["text"], "messages")
+        return _encodable(part["text"], "messages")
     raise UnsupportedRequest(f"{where}.content: FastChat's workers get text parts alone here.", "messages")
 
 
-def _sound(text: str, name: str) -> str:
+def _encodable(text: str, name: str) -> str:
     """``text``, without change. Refuses lone surrogates, which JSON can contain but a tokenizer cannot handle."""
     try:
         text.encode()
@@ -311,7 +311,7 @@ def _sound(text: str, name: str) -> str:
     return text
 
 
-def room(context: int, prompt: int, asked: int | None, param: str) -> int:
+def answer_budget(context: int, prompt: int, asked: int | None, param: str) -> int:
     """The largest number of tokens for the answer. Raises UnsupportedRequest when the prompt leaves no room.
 
     One token is kept free: a worker uses only the last ``context - answer - 1`` tokens of a prompt.

@@ -17,9 +17,9 @@ UNFINISHED = "\ufffd"
 """The character that a tokenizer returns in place of an incomplete one."""
 _OUT_OF_MEMORY = 50002
 _FLOAT32_MOST = (2 - 2**-23) * 2.0**127
-_IMPOSSIBLE = -9999.0
+_MIN_LOGPROB = -9999.0
 """Stands for a logprob of minus infinity, which JSON cannot represent; the value is vLLM's."""
-_NOISE = "**NETWORK ERROR DUE TO HIGH TRAFFIC. PLEASE REGENERATE OR REFRESH THIS PAGE.**"
+_ERROR_PREFIX = "**NETWORK ERROR DUE TO HIGH TRAFFIC. PLEASE REGENERATE OR REFRESH THIS PAGE.**"
 """FastChat puts this in front of every error message."""
 
 
@@ -41,7 +41,7 @@ def check(piece: object) -> dict[str, Any]:
     number = piece.get("error_code", 0)
     if not number:
         return piece
-    text = str(piece.get("text", "")).replace(_NOISE, "").strip()
+    text = str(piece.get("text", "")).replace(_ERROR_PREFIX, "").strip()
     if text.startswith("(") and text.endswith(")"):
         text = text[1:-1]
     message = f"FastChat's worker failed: {text or f'error {number}'}"
@@ -72,7 +72,7 @@ class ChoiceState:
     index: int
     prompt: int
     """The index of the prompt that it answers."""
-    asked: int
+    max_tokens: int
     """The largest number of tokens, as sent to the worker."""
     text: str = ""
     finish: str | None = None
@@ -131,7 +131,7 @@ class ChoiceState:
         if told is None:
             return None
         # If the first piece was held back as a possible stop string, a full answer shows how the worker counts.
-        return told + (self.from_zero or (self.finish == "length" and told == self.asked - 1))
+        return told + (self.from_zero or (self.finish == "length" and told == self.max_tokens - 1))
 
 
 def _logprobs(told: dict[str, Any]) -> dict[str, list[Any]]:
@@ -143,7 +143,7 @@ def _logprobs(told: dict[str, Any]) -> dict[str, list[Any]]:
     return {
         "tokens": [str(token) for token in tokens],
         "token_logprobs": [
-            v if isinstance(v, int | float) and math.isfinite(v) else _IMPOSSIBLE for v in values
+            v if isinstance(v, int | float) and math.isfinite(v) else _MIN_LOGPROB for v in values
         ],
         "top_logprobs": [{} for _ in tokens],
         "text_offset": [x if type(x) is int else 0 for x in offsets] if isinstance(offsets, list) else [],
@@ -160,12 +160,12 @@ class ResponseShape:
     chat: bool
     include_usage: bool = False
 
-    def whole(self, choices: Sequence[ChoiceState], usage: dict[str, int]) -> dict[str, Any]:
+    def document(self, choices: Sequence[ChoiceState], usage: dict[str, int]) -> dict[str, Any]:
         """The response as one document."""
         kind = "chat.completion" if self.chat else "text_completion"
         return {**self._frame(kind), "choices": [self._finished(c) for c in choices], "usage": usage}
 
-    def role(self, index: int) -> dict[str, Any]:
+    def role_event(self, index: int) -> dict[str, Any]:
         """The first event of a chat's choice."""
         return self._event(index, {"delta": {"role": "assistant", "content": ""}}, None)
 
@@ -179,7 +179,7 @@ class ResponseShape:
             events.append(self._event(index, {"delta": {}} if self.chat else {"text": ""}, delta.finish))
         return events
 
-    def used(self, usage: dict[str, int]) -> dict[str, Any]:
+    def usage_event(self, usage: dict[str, int]) -> dict[str, Any]:
         """The event with the usage, for clients that asked for it."""
         return {**self._frame(self._kind), "choices": [], "usage": usage}
 

@@ -2,10 +2,10 @@
 
 ::
 
-    Exchange ── UpstreamConnection ── Translation ── FastChatWorker ── HTTP ── FastChat's worker
+    Exchange ── UpstreamConnection ── TranslatingTransport ── FastChatWorker ── HTTP ── FastChat's worker
                    (as always)        (this module)
 
-A :class:`Translation` takes the place of the socket's transport. It parses the request that is written to it, calls the
+A :class:`TranslatingTransport` takes the place of the socket's transport. It parses the request that is written to it, calls the
 worker, and hands back the bytes of an HTTP response. So admission, retries, cancelling, draining, metrics and limits work
 as for other workers, and requests to those cost nothing more.
 """
@@ -59,7 +59,7 @@ _READERS: dict[
 }
 
 
-class Translation(asyncio.Transport):
+class TranslatingTransport(asyncio.Transport):
     """The transport of one request and its response."""
 
     def __init__(self, connection: UpstreamConnection, worker: FastChatWorker) -> None:
@@ -141,59 +141,60 @@ class Translation(asyncio.Transport):
                 code="unsupported",
                 status=404,
             )
-        asked = reader(body.parse(content))
-        if isinstance(asked, EmbeddingRequest):
-            await self._embed(asked)
-        elif isinstance(asked, TokenCheckRequest):
-            await self._check(asked)
+        request = reader(body.parse(content))
+        if isinstance(request, EmbeddingRequest):
+            await self._embed(request)
+        elif isinstance(request, TokenCheckRequest):
+            await self._check(request)
         else:
-            await self._generate(asked)
+            await self._generate(request)
 
-    async def _embed(self, asked: EmbeddingRequest) -> None:
+    async def _embed(self, request: EmbeddingRequest) -> None:
         """Embed one text per call: in a batch, the worker's padding would change the vectors of shorter texts."""
         rows: list[list[float]] = []
         tokens = 0
-        for text in asked.inputs:
-            found, took = response_translation.vectors(await self._worker.embed(asked.model, text))
+        for text in request.inputs:
+            found, took = response_translation.vectors(await self._worker.embed(request.model, text))
             rows += found
             tokens += took
-        if len(rows) != len(asked.inputs):
+        if len(rows) != len(request.inputs):
             raise InvalidResponse("it does not have one vector for each input")
-        self.reply(response_translation.embeddings(asked.model, rows, tokens, in_base64=asked.base64))
+        self.reply(response_translation.embeddings(request.model, rows, tokens, in_base64=request.base64))
 
-    async def _check(self, asked: TokenCheckRequest) -> None:
-        context = (await self._worker.details(asked.model)).context
+    async def _check(self, request: TokenCheckRequest) -> None:
+        context = (await self._worker.details(request.model)).context
         rows = []
-        for text, answer in asked.prompts:
-            count = await self._worker.count(asked.model, text)
+        for text, answer in request.prompts:
+            count = await self._worker.count(request.model, text)
             rows.append({"fits": count + answer <= context, "tokenCount": count, "contextLength": context})
         self.reply({"prompts": rows})
 
-    async def _generate(self, asked: TextGenerationRequest) -> None:
+    async def _generate(self, request: TextGenerationRequest) -> None:
         worker = self._worker
-        details = await worker.details(asked.model)
-        texts = asked.texts(details.template)
-        counts = await asyncio.gather(*(worker.count(asked.model, text) for text in texts))
-        param = "messages" if asked.chat else "prompt"
-        rooms = [
-            request_translation.room(details.context, count, asked.max_tokens, param) for count in counts
+        details = await worker.details(request.model)
+        texts = request.texts(details.template)
+        counts = await asyncio.gather(*(worker.count(request.model, text) for text in texts))
+        param = "messages" if request.chat else "prompt"
+        budgets = [
+            request_translation.answer_budget(details.context, count, request.max_tokens, param)
+            for count in counts
         ]
         choices = [
-            ChoiceState(i * asked.n + k, i, rooms[i], from_zero=worker.counts_from_zero)
+            ChoiceState(i * request.n + k, i, budgets[i], from_zero=worker.counts_from_zero)
             for i in range(len(texts))
-            for k in range(asked.n)
+            for k in range(request.n)
         ]
-        name = ("chatcmpl-" if asked.chat else "cmpl-") + os.urandom(12).hex()
-        shape = ResponseShape(name, int(time.time()), asked.model, asked.chat, asked.include_usage)
-        answer = _Answer(self, shape, asked.stream)
-        bodies = [asked.parameters(details.template, texts[c.prompt], c.asked) for c in choices]
+        name = ("chatcmpl-" if request.chat else "cmpl-") + os.urandom(12).hex()
+        shape = ResponseShape(name, int(time.time()), request.model, request.chat, request.include_usage)
+        answer = _ResponseWriter(self, shape, request.stream)
+        bodies = [request.parameters(details.template, texts[c.prompt], c.max_tokens) for c in choices]
         await _all(answer.follow(worker, c, body) for c, body in zip(choices, bodies, strict=True))
         worker.counts_from_zero = worker.counts_from_zero or any(c.from_zero for c in choices)
-        untold = [
-            await worker.count(asked.model, c.text) if c.completion_tokens is None and c.text else 0
+        uncounted = [
+            await worker.count(request.model, c.text) if c.completion_tokens is None and c.text else 0
             for c in choices
         ]
-        answer.end(choices, response_translation.usage(choices, counts, untold))
+        answer.end(choices, response_translation.usage(choices, counts, uncounted))
 
     # -- the answer
 
@@ -235,10 +236,10 @@ class Translation(asyncio.Transport):
             self._connection.data_received(data)
 
 
-class _Answer:
+class _ResponseWriter:
     """Writes one response: events as they come, or one document at the end."""
 
-    def __init__(self, out: Translation, shape: ResponseShape, streams: bool) -> None:
+    def __init__(self, out: TranslatingTransport, shape: ResponseShape, streams: bool) -> None:
         self._out, self._shape, self._streams = out, shape, streams
 
     async def follow(self, worker: FastChatWorker, choice: ChoiceState, body: dict[str, Any]) -> None:
@@ -248,22 +249,22 @@ class _Answer:
             async for piece in pieces:
                 delta = choice.take(piece)
                 if self._streams and self._shape.chat and not begun:
-                    await self._out.event(self._shape.role(choice.index))
+                    await self._out.event(self._shape.role_event(choice.index))
                 begun = True
-                await self._tell(choice, delta)
+                await self._send(choice, delta)
         if not begun:
             raise EmptyResponse("FastChat's worker sent an empty response")
-        await self._tell(choice, choice.end())
+        await self._send(choice, choice.end())
 
-    async def _tell(self, choice: ChoiceState, delta: ChoiceDelta) -> None:
+    async def _send(self, choice: ChoiceState, delta: ChoiceDelta) -> None:
         if self._streams and delta:
             await self._out.event(*self._shape.events(choice.index, delta))
 
     def end(self, choices: Sequence[ChoiceState], usage: dict[str, int]) -> None:
         if not self._streams:
-            self._out.reply(self._shape.whole(choices, usage))
+            self._out.reply(self._shape.document(choices, usage))
             return
-        last: list[object] = [self._shape.used(usage)] if self._shape.include_usage else []
+        last: list[object] = [self._shape.usage_event(usage)] if self._shape.include_usage else []
         self._out.events(*last, b"[DONE]", end=True)
 
 

@@ -26,7 +26,7 @@ CALL_S = 60.0
 """Timeout of a small call in seconds: a worker answers nothing while it computes embeddings."""
 SILENCE_S = 600.0
 """Seconds without a byte of a response. Requests wait inside the worker for one of its slots."""
-KNOWN_S = 30.0
+DETAILS_CACHE_S = 30.0
 """Seconds for which the details of a model are cached."""
 PIECE_LIMIT = 64 << 20
 """Bytes of one part of a stream, and of a small question's answer."""
@@ -49,13 +49,13 @@ class FastChatWorker:
         self.host, self.port = host, port
         self.counts_from_zero = False
         """The worker reports the number of the last token, counted from 0; known once one of its responses shows it."""
-        self._known: dict[str, tuple[float, ModelDetails]] = {}
+        self._details: dict[str, tuple[float, ModelDetails]] = {}
         """When the details of a model were fetched, and the details. A worker may have several models."""
 
     async def details(self, model: str) -> ModelDetails:
-        """Template and context length of ``model``; cached for :data:`KNOWN_S`."""
-        found = self._known.get(model)
-        if found is not None and time.monotonic() - found[0] < KNOWN_S:
+        """Template and context length of ``model``; cached for :data:`DETAILS_CACHE_S`."""
+        found = self._details.get(model)
+        if found is not None and time.monotonic() - found[0] < DETAILS_CACHE_S:
             return found[1]
         conv, size = await asyncio.gather(
             self._call("/worker_get_conv_template", {"model": model}),
@@ -68,7 +68,7 @@ class FastChatWorker:
             details = ModelDetails(conversation.parse(conv.get("conv")), context)
         except ValueError as error:
             raise WorkerError(501, f"FastChat's worker cannot be used: {error}", "template") from None
-        self._known[model] = (time.monotonic(), details)
+        self._details[model] = (time.monotonic(), details)
         return details
 
     async def count(self, model: str, text: str) -> int:
@@ -93,7 +93,7 @@ class FastChatWorker:
                 body_limit=PIECE_LIMIT,
                 content=dump(body),
             )
-        _good(answer.status, path)
+        _check_status(answer.status, path)
         return check(answer.json())
 
     async def generate(self, parameters: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
@@ -113,7 +113,7 @@ class FastChatWorker:
                     read_s=SILENCE_S,
                     content=dump(parameters),
                 ) as answer:
-                    _good(answer.status, path)
+                    _check_status(answer.status, path)
                     while data := await answer.piece():
                         *pieces, rest = (rest + data).split(b"\0")
                         if len(rest) > PIECE_LIMIT:
@@ -137,7 +137,7 @@ def _as_upstream_errors() -> Iterator[None]:
         raise InvalidResponse(str(error)) from None
 
 
-def _good(status: int, path: str) -> None:
+def _check_status(status: int, path: str) -> None:
     if status == 404:
         raise WorkerError(400, f"this kind of FastChat worker has no {path}", "unsupported")
     if status != 200:

@@ -73,7 +73,7 @@ def test_pieces(pieces: list[Any]) -> None:
         for piece in pieces:
             shape.events(0, choice.take(check(piece)))
         choice.end()
-        json.loads(dump(shape.whole([choice], usage([choice], [1], [0]))), parse_constant=no_json)
+        json.loads(dump(shape.document([choice], usage([choice], [1], [0]))), parse_constant=no_json)
 
 
 def no_json(constant: str) -> None:

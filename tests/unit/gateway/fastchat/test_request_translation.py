@@ -9,10 +9,10 @@ import pytest
 from llmlaunch.gateway.fastchat.conversation import ConversationTemplate
 from llmlaunch.gateway.fastchat.request_translation import (
     UnsupportedRequest,
+    answer_budget,
     chat,
     completion,
     embedding,
-    room,
 )
 
 TEMPLATE = ConversationTemplate(
@@ -69,11 +69,11 @@ def test_lengths() -> None:
     assert chat(CHAT).max_tokens is None
     assert chat(CHAT | {"max_tokens": 5, "max_completion_tokens": 3}).max_tokens == 3
     assert completion(TEXT).max_tokens == 16
-    assert room(100, 50, None, "prompt") == 49
-    assert room(100, 50, 10, "prompt") == 10
-    assert room(100, 50, 90, "prompt") == 49
+    assert answer_budget(100, 50, None, "prompt") == 49
+    assert answer_budget(100, 50, 10, "prompt") == 10
+    assert answer_budget(100, 50, 90, "prompt") == 49
     with pytest.raises(UnsupportedRequest) as caught:
-        room(100, 99, None, "prompt")
+        answer_budget(100, 99, None, "prompt")
     assert (caught.value.code, caught.value.status, caught.value.param) == (
         "context_length_exceeded",
         400,

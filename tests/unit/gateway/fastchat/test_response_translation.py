@@ -149,8 +149,8 @@ def test_documents_and_events() -> None:
     assert last["choices"] == [{"index": 0, "delta": {}, "logprobs": None, "finish_reason": "stop"}]
     assert first["usage"] is None
     assert first["object"] == "chat.completion.chunk"
-    assert shape.used({"total_tokens": 1})["choices"] == []
-    whole = ResponseShape("id", 5, "m", chat=False).whole([choice], {})
+    assert shape.usage_event({"total_tokens": 1})["choices"] == []
+    whole = ResponseShape("id", 5, "m", chat=False).document([choice], {})
     assert whole["choices"] == [{"index": 0, "text": "a b", "logprobs": None, "finish_reason": "stop"}]
     assert (whole["object"], whole["model"], whole["id"], whole["created"]) == (
         "text_completion",

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from typing import Any, cast
 
 from llmlaunch.gateway.fastchat.conversation import ConversationTemplate
-from llmlaunch.gateway.fastchat.transport import Translation
+from llmlaunch.gateway.fastchat.transport import TranslatingTransport
 from llmlaunch.gateway.fastchat.worker import FastChatWorker, ModelDetails
 from llmlaunch.gateway.http1.upstream import UpstreamConnection
 
@@ -44,7 +44,7 @@ class Reader:
     key = "http://127.0.0.1:1"
 
     def __init__(self, pause_after: int) -> None:
-        self.transport: Translation | None = None
+        self.transport: TranslatingTransport | None = None
         self.reads = 0
         self.lost: list[Exception | None] = []
         self._pause_after = pause_after
@@ -66,7 +66,7 @@ async def turns(count: int = 200) -> None:
 def test_a_reader_that_is_slow_slows_the_worker() -> None:
     async def life() -> None:
         worker, reader = Endless(), Reader(pause_after=5)
-        reader.transport = Translation(cast(UpstreamConnection, reader), worker)
+        reader.transport = TranslatingTransport(cast(UpstreamConnection, reader), worker)
         reader.transport.write(REQUEST)
         await turns()
         assert (reader.reads, worker.told) == (5, 6)
@@ -86,7 +86,7 @@ def test_a_reader_that_is_slow_slows_the_worker() -> None:
 def test_aborting_while_it_is_paused_ends_the_work() -> None:
     async def life() -> None:
         worker, reader = Endless(), Reader(pause_after=1)
-        reader.transport = Translation(cast(UpstreamConnection, reader), worker)
+        reader.transport = TranslatingTransport(cast(UpstreamConnection, reader), worker)
         reader.transport.write(REQUEST)
         await turns()
         assert worker.told == 2
