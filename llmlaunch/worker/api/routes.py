@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Callable
 from importlib import import_module
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -25,11 +23,10 @@ from llmlaunch.worker.api.completions import response as completion_response
 from llmlaunch.worker.api.completions.prepare import PreparedCompletion
 from llmlaunch.worker.api.completions.protocol import CompletionBody
 from llmlaunch.worker.api.embeddings import EmbeddingBody, NamedEmbeddingBody
-from llmlaunch.worker.api.generation.inflight import IndexedOutput, InflightRequests
+from llmlaunch.worker.api.generation.respond import ResponseWriter, respond
 from llmlaunch.worker.api.generation.response_format import is_requested
 from llmlaunch.worker.api.http import (
     CompactJsonResponse,
-    EventStream,
     Handler,
     error_response,
     read_body,
@@ -49,7 +46,6 @@ from llmlaunch.worker.background import BackgroundThreads
 from llmlaunch.worker.errors import ApiError, BadRequest, MethodNotAllowed, NotFound
 from llmlaunch.worker.loading.types import Loaded, LoadedEmbedder, LoadedGenerator, LoadedReranker
 from llmlaunch.worker.tokenization.tokenizer import SHORT
-from llmlaunch.worker.types import GenerationRequest
 
 Body = TypeVar("Body", bound=RequestBody)
 Value = TypeVar("Value")
@@ -57,30 +53,13 @@ LONG = SHORT + 1
 """Size in bytes given to requests whose preparation is slow at any length: grammars to compile, conversations to continue."""
 
 
-class Prepared(Protocol):
-    """A request for generated text, validated and tokenized."""
-
-    @property
-    def requests(self) -> list[GenerationRequest]:
-        """The engine's requests."""
-
-
-AnyPrepared = TypeVar("AnyPrepared", bound=Prepared)
-
-
-@dataclass(frozen=True, slots=True)
-class Responder(Generic[AnyPrepared]):
-    """How an endpoint that generates text writes its response."""
-
-    full: Callable[[AnyPrepared, InflightRequests], Coroutine[Any, Any, dict[str, Any]]]
-    stream: Callable[[AnyPrepared, InflightRequests, IndexedOutput | None], AsyncIterator[bytes]]
-
-
-CHAT: Responder[PreparedChat] = Responder(chat_response.full_response, chat_response.stream_response)
-COMPLETIONS: Responder[PreparedCompletion] = Responder(
+CHAT: ResponseWriter[PreparedChat] = ResponseWriter(
+    chat_response.full_response, chat_response.stream_response
+)
+COMPLETIONS: ResponseWriter[PreparedCompletion] = ResponseWriter(
     completion_response.full_response, completion_response.stream_response
 )
-RESPONSES: Responder[PreparedResponse] = Responder(
+RESPONSES: ResponseWriter[PreparedResponse] = ResponseWriter(
     responses_response.full_response, responses_response.stream_response
 )
 
@@ -231,7 +210,7 @@ class WorkerRoutes:
         loaded = self.service.loaded_as(LoadedGenerator, body.model)
         size = LONG if is_requested(body) else size
         prepared = await self._prepare(request, size, chat.prepare, body, loaded)
-        return await self._generate(request, prepared, CHAT, bool(body.stream))
+        return await respond(request, self.service, prepared, CHAT, stream=bool(body.stream))
 
     async def completions(self, request: Request) -> Response:
         """Continuations of prompts, as in OpenAI's API."""
@@ -239,7 +218,7 @@ class WorkerRoutes:
         loaded = self.service.loaded_as(LoadedGenerator, body.model)
         size = LONG if is_requested(body) else size
         prepared = await self._prepare(request, size, completions.prepare, body, loaded)
-        return await self._generate(request, prepared, COMPLETIONS, bool(body.stream))
+        return await respond(request, self.service, prepared, COMPLETIONS, stream=bool(body.stream))
 
     async def create_response(self, request: Request) -> Response:
         """A response, which may continue an earlier one, as in OpenAI's Responses API."""
@@ -250,7 +229,7 @@ class WorkerRoutes:
         prepared = await self._prepare(
             request, size, responses.prepare, body, loaded, previous, self.stored_responses
         )
-        return await self._generate(request, prepared, RESPONSES, bool(body.stream))
+        return await respond(request, self.service, prepared, RESPONSES, stream=bool(body.stream))
 
     def _previous_turn(self, body: ResponsesBody) -> StoredTurn | None:
         if body.previous_response_id is None:
@@ -263,22 +242,6 @@ class WorkerRoutes:
                 code="previous_response_not_found",
             )
         return previous
-
-    async def _generate(
-        self, request: Request, prepared: AnyPrepared, responder: Responder[AnyPrepared], stream: bool
-    ) -> Response:
-        cleanup = contextlib.ExitStack()
-        try:
-            cleanup.enter_context(self.service.request())
-            inflight = InflightRequests(self.service.engine, prepared.requests, self.service.metrics)
-            cleanup.callback(inflight.close)
-            if not stream:
-                return CompactJsonResponse(await while_connected(request, responder.full(prepared, inflight)))
-            # As long as nothing has been sent, an error can still have its own status code.
-            first = await while_connected(request, inflight.next())
-            return EventStream(responder.stream(prepared, inflight, first), on_end=cleanup.pop_all().close)
-        finally:
-            cleanup.close()
 
     async def get_response(self, request: Request) -> Response:
         """A stored response, as in OpenAI's Responses API."""

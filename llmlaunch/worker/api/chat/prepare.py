@@ -17,7 +17,7 @@ from llmlaunch.worker.api.ids import new_id
 from llmlaunch.worker.errors import BadRequest, ContextOverflow
 from llmlaunch.worker.loading.types import LoadedGenerator
 from llmlaunch.worker.output import reasoning
-from llmlaunch.worker.output.tool_calls import json_format
+from llmlaunch.worker.output.tool_calls import parsers
 from llmlaunch.worker.tokenization.tokenizer import Tokenizer
 from llmlaunch.worker.types import GenerationRequest
 
@@ -127,9 +127,7 @@ def _template_arguments(body: ChatBody) -> dict[str, Any]:
 
 def _needs_special_tokens(toolset: Toolset, loaded: LoadedGenerator) -> bool:
     """Whether a marker that is parsed is a special token: it must be decoded to be recognized."""
-    markers = (json_format.MARKERS if toolset.active else ()) + (
-        reasoning.MARKERS if loaded.reasoning else ()
-    )
+    markers = (parsers.MARKERS if toolset.active else ()) + (reasoning.MARKERS if loaded.reasoning else ())
     return any(loaded.tokenizer.hides(marker) for marker in markers)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from llmlaunch.worker.api.chat.protocol import ChatBody
 from llmlaunch.worker.errors import BadRequest
-from llmlaunch.worker.output.tool_calls.json_format import JsonToolCallParser
+from llmlaunch.worker.output.tool_calls.parsers import tool_call_parser
 from llmlaunch.worker.output.tool_calls.types import ToolCallParser
 
 INSTRUCTION = """You may call functions to help the user. These are there, each with a JSON schema of its parameters:
@@ -44,7 +44,7 @@ class Toolset:
 
     def parser(self) -> ToolCallParser:
         """Return a new parser for one answer."""
-        return JsonToolCallParser(marked=not self.required)
+        return tool_call_parser(marked=not self.required)
 
     def schema(self) -> dict[str, Any] | None:
         """Return the JSON schema of an answer that must be a list of calls; None if the model decides."""

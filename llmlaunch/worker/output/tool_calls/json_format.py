@@ -23,12 +23,14 @@ from llmlaunch.worker.output.tool_calls.types import ToolCallDelta
 _NAME_MARKER = "[TOOL_CALLS]"
 """After this marker the name may precede the object, which then contains only the arguments."""
 MARKERS = ("<tool_call>", _NAME_MARKER, "<|python_tag|>")
-_HEAD = re.compile(r'\s*\{\s*"name"\s*:\s*"((?:[^"\\]|\\.)*)"\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\S)')
-_NAME = re.compile(r"(?:^|\[TOOL_CALLS\])\s*([\w.-]+)\s*(?:\[CALL_ID\]\s*\w*\s*)?(?:\[ARGS\]\s*)?$")
+_CALL_HEAD = re.compile(
+    r'\s*\{\s*"name"\s*:\s*"((?:[^"\\]|\\.)*)"\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\S)'
+)
+_CALL_NAME = re.compile(r"(?:^|\[TOOL_CALLS\])\s*([\w.-]+)\s*(?:\[CALL_ID\]\s*\w*\s*)?(?:\[ARGS\]\s*)?$")
 _NAME_LIMIT = 512
 """Characters before an object that are searched for the name of a call."""
-_BARE = re.compile(r'\s*\{\s*"name"\s*:')
-_BARE_SO_FAR = '{"name":'
+_BARE_CALL = re.compile(r'\s*\{\s*"name"\s*:')
+_BARE_CALL_PREFIX = '{"name":'
 
 
 def _unescaped(written: str) -> str:
@@ -57,8 +59,10 @@ class JsonToolCallParser:
     def __init__(self, *, marked: bool = True) -> None:
         self._state = _State.TEXT if marked else _State.BETWEEN
         self._markers = StopStringFilter(MARKERS)
-        self._started = False
-        self._begun = ""
+        self._is_text = False
+        """Whether the answer begins with text, not with a bare call."""
+        self._opening = ""
+        """The beginning of the answer, as long as it may be a bare call."""
         self._buffer = ""
         self._end = JsonValueEnd()
         self._named_outside = False
@@ -70,49 +74,49 @@ class JsonToolCallParser:
     def push(self, text: str) -> list[ToolCallDelta]:
         """Add ``text``; return the output that it completes."""
         if self._state is _State.TEXT:
-            return self._text(text)
+            return self._parse_text(text)
         self._buffer += text
-        return self._inside()
+        return self._parse_buffer()
 
     def flush(self) -> list[ToolCallDelta]:
         """Return the remaining output at the end of the answer. An unfinished call stays unfinished."""
         if self._state is _State.TEXT:
-            rest = self._markers.flush_after(self._begun)
-            self._begun = ""
+            rest = self._markers.flush_after(self._opening)
+            self._opening = ""
             return [ToolCallDelta(text=rest)] if rest else []
         if self._state is _State.HEAD:
-            return self._whole(self._buffer)
+            return self._parse_object(self._buffer)
         return []
 
-    def _text(self, text: str) -> list[ToolCallDelta]:
-        if not self._started:
+    def _parse_text(self, text: str) -> list[ToolCallDelta]:
+        if not self._is_text:
             # An answer that starts with a bare call object is a call.
-            self._begun += text
-            start = re.sub(r"\s", "", self._begun)
-            if _BARE.match(self._begun):
-                self._state, self._buffer, self._begun = _State.BETWEEN, self._begun, ""
-                return self._inside()
-            if _BARE_SO_FAR.startswith(start):
+            self._opening += text
+            start = re.sub(r"\s", "", self._opening)
+            if _BARE_CALL.match(self._opening):
+                self._state, self._buffer, self._opening = _State.BETWEEN, self._opening, ""
+                return self._parse_buffer()
+            if _BARE_CALL_PREFIX.startswith(start):
                 return []
-            text, self._begun = self._begun, ""
-            self._started = True
+            text, self._opening = self._opening, ""
+            self._is_text = True
         shown = self._markers.push(text)
         deltas = [ToolCallDelta(text=shown)] if shown else []
         if self._markers.matched is not None:
             self._state = _State.BETWEEN
             self._named_outside = self._markers.matched == _NAME_MARKER
             self._buffer = self._markers.remainder
-            deltas += self._inside()
+            deltas += self._parse_buffer()
         return deltas
 
-    def _inside(self) -> list[ToolCallDelta]:
+    def _parse_buffer(self) -> list[ToolCallDelta]:
         deltas: list[ToolCallDelta] = []
         while self._buffer:
             before = (self._state, self._buffer)
             if self._state is _State.BETWEEN:
-                deltas += self._between()
+                deltas += self._find_object()
             elif self._state is _State.HEAD:
-                deltas += self._head()
+                deltas += self._parse_head()
             elif self._state is _State.ARGUMENTS:
                 end = self._end.find(self._buffer)
                 part, self._buffer = self._buffer[:end], "" if end is None else self._buffer[end:]
@@ -126,7 +130,7 @@ class JsonToolCallParser:
                 break
         return deltas
 
-    def _between(self) -> list[ToolCallDelta]:
+    def _find_object(self) -> list[ToolCallDelta]:
         """Find where the next object begins, and whether it is a whole call or only arguments."""
         at = self._buffer.find("{")
         if at < 0:
@@ -134,32 +138,32 @@ class JsonToolCallParser:
             return []
         before, self._buffer = self._buffer[:at], self._buffer[at:]
         self._end = JsonValueEnd()
-        name = _NAME.search(before) if self._named_outside else None
+        name = _CALL_NAME.search(before) if self._named_outside else None
         if name is None:
             self._state, self._after = _State.HEAD, _State.TAIL
             return []
         self._state, self._after = _State.ARGUMENTS, _State.BETWEEN
-        return [self._begin(name[1])]
+        return [self._begin_call(name[1])]
 
-    def _head(self) -> list[ToolCallDelta]:
-        found = _HEAD.match(self._buffer)
+    def _parse_head(self) -> list[ToolCallDelta]:
+        found = _CALL_HEAD.match(self._buffer)
         if found:
             self._buffer = self._buffer[found.end() :]
             self._state, self._end = _State.ARGUMENTS, JsonValueEnd()
-            return [self._begin(_unescaped(found[1]))]
+            return [self._begin_call(_unescaped(found[1]))]
         # With the keys in another order, the object is parsed once it is complete.
         end = JsonValueEnd().find(self._buffer)
         if end is None:
             return []
         whole, self._buffer = self._buffer[:end], self._buffer[end:]
         self._state = _State.BETWEEN
-        return self._whole(whole)
+        return self._parse_object(whole)
 
-    def _begin(self, name: str) -> ToolCallDelta:
+    def _begin_call(self, name: str) -> ToolCallDelta:
         self.calls += 1
         return ToolCallDelta(index=self.calls - 1, name=name)
 
-    def _whole(self, text: str) -> list[ToolCallDelta]:
+    def _parse_object(self, text: str) -> list[ToolCallDelta]:
         try:
             call = json.loads(text, strict=False)
         except (ValueError, RecursionError):
@@ -168,4 +172,4 @@ class JsonToolCallParser:
             return [ToolCallDelta(text=text)]
         arguments = call.get("arguments", call.get("parameters", {}))
         written = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
-        return [self._begin(call["name"]), ToolCallDelta(index=self.calls - 1, arguments=written)]
+        return [self._begin_call(call["name"]), ToolCallDelta(index=self.calls - 1, arguments=written)]

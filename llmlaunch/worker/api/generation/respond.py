@@ -1,0 +1,59 @@
+"""Runs the engine requests of one API request, and sends the response, whole or as server-sent events."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from llmlaunch.worker.api.generation.inflight import IndexedOutput, InflightRequests
+from llmlaunch.worker.api.http import CompactJsonResponse, EventStream, while_connected
+from llmlaunch.worker.api.service import Service
+from llmlaunch.worker.types import GenerationRequest
+
+
+class Prepared(Protocol):
+    """A request for generated text, validated and tokenized."""
+
+    @property
+    def requests(self) -> list[GenerationRequest]:
+        """The engine's requests."""
+
+
+AnyPrepared = TypeVar("AnyPrepared", bound=Prepared)
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseWriter(Generic[AnyPrepared]):
+    """How an endpoint that generates text writes its response."""
+
+    full: Callable[[AnyPrepared, InflightRequests], Coroutine[Any, Any, dict[str, Any]]]
+    stream: Callable[[AnyPrepared, InflightRequests, IndexedOutput | None], AsyncIterator[bytes]]
+    """Gets the first output, too, which has been waited for already."""
+
+
+async def respond(
+    request: Request,
+    service: Service,
+    prepared: AnyPrepared,
+    writer: ResponseWriter[AnyPrepared],
+    *,
+    stream: bool,
+) -> Response:
+    """Return the response to ``request``. If the client leaves, its engine requests are cancelled. Raises ApiError."""
+    cleanup = contextlib.ExitStack()
+    try:
+        cleanup.enter_context(service.request())
+        inflight = InflightRequests(service.engine, prepared.requests, service.metrics)
+        cleanup.callback(inflight.close)
+        if not stream:
+            return CompactJsonResponse(await while_connected(request, writer.full(prepared, inflight)))
+        # As long as nothing has been sent, an error can still have its own status code.
+        first = await while_connected(request, inflight.next())
+        return EventStream(writer.stream(prepared, inflight, first), on_end=cleanup.pop_all().close)
+    finally:
+        cleanup.close()
