@@ -1,10 +1,10 @@
-"""The controller's HTTP side: messages in, table out. Endpoints and bodies are those of ``wire.py``.
+"""The controller's HTTP endpoints. Their paths and bodies are those of ``wire.py``.
 
-Starlette rather than FastAPI: bodies are read into the wire's own models here, so that every error is an envelope of
-ours, and the process starts in half the time and memory.
+Starlette rather than FastAPI: bodies are parsed into the models of ``wire.py`` here, so that every error has our envelope, and
+the process starts in half the time and memory.
 
 A handler takes the current table after whatever it had to await, and computes the next one in one step (``live_table.py``).
-Nothing that waits (a worker that is asked, a gateway that polls) is held while another is answered.
+A request that waits (for a worker that is being probed, for a change of the table) delays no other.
 """
 
 from __future__ import annotations
@@ -67,10 +67,11 @@ class ModelQuery(BaseModel):
 
 
 class Controller:
-    """The table and those who wait for it to change.
+    """The endpoints, and the tasks that run beside them.
 
-    ``token`` is the secret that all tokens are made of, "" means that there is none; a worker has ``probe_timeout_s`` seconds to say
-    what it serves. ``supervised``: somebody is about to say which names the deployment promises.
+    ``token`` is the deployment's secret, from which all tokens are derived; "" means that there are none. A worker has
+    ``probe_timeout_s`` seconds to say what it serves. ``supervised``: a supervisor is about to send the names that the
+    deployment promises, and strangers get none before.
     """
 
     def __init__(
@@ -100,7 +101,7 @@ class Controller:
         self._routes_json: tuple[int, bytes] = (-1, b"")
 
     def app(self) -> Starlette:
-        """The ASGI application; its lifespan runs the clock that expires leases."""
+        """The ASGI application. Its lifespan runs the tasks that expire leases and probe workers."""
         post = [
             ("/register_worker", self.register_worker),
             ("/receive_heart_beat", self.receive_heart_beat),
@@ -130,7 +131,7 @@ class Controller:
         )
 
     def stop(self) -> None:
-        """Let go of everybody who polls, so that the server can end at once."""
+        """Answer everybody who polls, so that the server can end at once."""
         self._table.stop()
 
     @contextlib.asynccontextmanager
@@ -142,9 +143,10 @@ class Controller:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    # -- what workers say --------------------------------------------------------------------------------------------
+    # -- for workers -------------------------------------------------------------------------------------------------
 
     async def register_worker(self, request: Request) -> Response:
+        """List a worker, after it has answered at its address, unless the supervisor vouches for it."""
         caller = self._authorizer.caller(request, Role.REPLICA)
         body = await read(request, RegisterWorker)
         address = checked_address(caller, body.worker_name)
@@ -180,6 +182,7 @@ class Controller:
         return self._fastchat.wait_for(body, trusted=caller.trusted, allowed_names=caller.names)
 
     async def receive_heart_beat(self, request: Request) -> Response:
+        """Renew a worker's lease."""
         caller = self._authorizer.caller(request, Role.REPLICA)
         body = await read(request, HeartBeat)
         name = self._own_name(caller, body.worker_name)
@@ -188,6 +191,7 @@ class Controller:
         return JSONResponse({"exist": exist or self._fastchat.is_waiting_for(name)})
 
     async def unregister_worker(self, request: Request) -> Response:
+        """Remove a worker at once."""
         caller = self._authorizer.caller(request, Role.REPLICA)
         name = self._own_name(caller, (await read(request, WorkerName)).worker_name)
         table, exist = registry.unregister(self._table.current, name)
@@ -198,6 +202,7 @@ class Controller:
         return JSONResponse({"exist": exist})
 
     async def drain_worker(self, request: Request) -> Response:
+        """Send a worker no new requests, and tell how many it still has."""
         caller = self._authorizer.caller(request, Role.REPLICA)
         name = self._own_name(caller, (await read(request, WorkerName)).worker_name)
         now = self._table.clock()
@@ -206,13 +211,14 @@ class Controller:
         return JSONResponse({"exist": exist, "in_flight": lookup.in_flight(table, name, now)})
 
     async def refresh_all_workers(self, request: Request) -> Response:
+        """Probe every worker that the supervisor does not vouch for, and list what each answers."""
         self._authorizer.caller(request)
-        asked = [w for w in self._table.current.workers.values() if not w.verified]
+        unverified = [w for w in self._table.current.workers.values() if not w.verified]
         answers = await asyncio.gather(
-            *(self._prober.status(parse_address(w.name), w.keyed) for w in asked), return_exceptions=True
+            *(self._prober.status(parse_address(w.name), w.keyed) for w in unverified), return_exceptions=True
         )
         table = self._table.current
-        for worker, answer in zip(asked, answers, strict=True):
+        for worker, answer in zip(unverified, answers, strict=True):
             if isinstance(answer, WorkerStatus):
                 table = registry.refresh(table, worker.name, answer)
             elif not isinstance(answer, ProbeFailedError):
@@ -224,15 +230,17 @@ class Controller:
         self._table.update(table)
         return JSONResponse(None)
 
-    # -- what the supervisor and gateways say and ask ------------------------------------------------------------------
+    # -- for the supervisor and gateways -------------------------------------------------------------------------------
 
     async def set_expected(self, request: Request) -> Response:
+        """Take the served names that the manifest promises."""
         self._authorizer.trusted_caller(request)
         names = (await read(request, Expected)).names
         self._table.update(registry.expect(self._table.current, names))
         return JSONResponse(None)
 
     async def gateway_report(self, request: Request) -> Response:
+        """Take the requests that one gateway has in flight."""
         self._authorizer.trusted_caller(request, Role.GATEWAY)
         body = await read(request, GatewayReport)
         self._table.update(
@@ -241,6 +249,7 @@ class Controller:
         return JSONResponse(None)
 
     async def routes(self, request: Request) -> Response:
+        """The route table, held back until it is newer than the caller's or the caller's wait is over."""
         self._authorizer.caller(request, Role.GATEWAY)
         since = number(request, "since", -1, int)
         wait_s = min(number(request, "wait", 0.0, float), LONGEST_WAIT_S)
@@ -251,21 +260,25 @@ class Controller:
             self._routes_json = (self._table.current.rev, body)
         return Response(self._routes_json[1], media_type="application/json")
 
-    # -- what FastChat's clients ask -----------------------------------------------------------------------------------
+    # -- for FastChat's clients ----------------------------------------------------------------------------------------
 
     async def list_models(self, request: Request) -> Response:
+        """Names that somebody serves now."""
         self._authorizer.check_reader(request)
         return JSONResponse({"models": lookup.models(self._table.current)})
 
     async def list_language_models(self, request: Request) -> Response:
+        """Names of models that are not multimodal."""
         self._authorizer.check_reader(request)
         return JSONResponse({"models": lookup.models(self._table.current, multimodal=False)})
 
     async def list_multimodal_models(self, request: Request) -> Response:
+        """Names of multimodal models."""
         self._authorizer.check_reader(request)
         return JSONResponse({"models": lookup.models(self._table.current, multimodal=True)})
 
     async def get_worker_address(self, request: Request) -> Response:
+        """The address of a worker for one request for a model."""
         self._authorizer.check_reader(request)
         model = (await read(request, ModelQuery)).model
         now = self._table.clock()
@@ -277,6 +290,7 @@ class Controller:
         return JSONResponse({"address": address})
 
     async def worker_get_status(self, request: Request) -> Response:
+        """All workers together, as if they were one."""
         self._authorizer.check_reader(request)
         workers = self._table.current.workers.values()
         return JSONResponse(
@@ -288,9 +302,11 @@ class Controller:
         )
 
     async def connection_test(self, _: Request) -> Response:
+        """Whether a controller is here at all."""
         return JSONResponse("success")
 
     async def health(self, _: Request) -> Response:
+        """Counts of workers and models, for people and probes."""
         table = self._table.current
         return JSONResponse(
             {
@@ -303,7 +319,7 @@ class Controller:
             }
         )
 
-    # -- who may ---------------------------------------------------------------------------------------------------
+    # -- authorization -------------------------------------------------------------------------------------------------
 
     def _check_allowed(self, caller: Caller, name: str, model_names: Sequence[str] = ()) -> None:
         check_names(caller, model_names)
@@ -322,7 +338,10 @@ def _probe_failed(error: ProbeFailedError) -> RequestRejected:
 
 
 def _verified_status(address: WorkerAddress, body: RegisterWorker, own: WorkerStatus) -> WorkerStatus:
-    """What is to be listed of a worker that claims one status and answers with its ``own``. Raises RequestRejected."""
+    """The status under which to list a worker that registers as ``body`` and answers with its ``own``.
+
+    Raises RequestRejected when the two name different models.
+    """
     claimed = body.worker_status
     if claimed is None or (body.engine == FASTCHAT and claims_nothing_more(body, own)):
         return own

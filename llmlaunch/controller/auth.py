@@ -1,4 +1,4 @@
-"""Who may talk to the controller, and for which addresses. What is refused says how it would not be."""
+"""Who may talk to the controller, and for which addresses. A rejection says what would be allowed."""
 
 from __future__ import annotations
 
@@ -17,16 +17,20 @@ from llmlaunch.controller.worker_probe import BadAddressError, WorkerAddress, is
 
 @dataclass(frozen=True, slots=True)
 class Caller:
+    """Who sent a request."""
+
     ip: str
     scope: TokenScope | None
-    """What its token lets it do; None: it showed no token."""
+    """What its token allows; None: it sent no token."""
 
     @property
     def trusted(self) -> bool:
+        """Whether it sent a valid token."""
         return self.scope is not None
 
     @property
     def is_owner(self) -> bool:
+        """Whether it knows the deployment's secret."""
         return self.scope is not None and self.scope.role is Role.OWNER
 
     @property
@@ -36,16 +40,16 @@ class Caller:
 
 
 class Authorizer:
-    """Tells who calls. ``secret`` "" means that there are no tokens."""
+    """Decides who a caller is and what it may do. ``secret`` "" means that there are no tokens."""
 
     def __init__(self, secret: str, *, open_registration: bool) -> None:
         self._secret = secret
         self._open = open_registration
 
     def caller(self, request: Request, *roles: Role) -> Caller:
-        """Who calls, if it is the owner, has one of ``roles``, or is a stranger that may register workers.
+        """The caller: the owner, a bearer of a token for one of ``roles``, or a stranger that may register workers.
 
-        Raises RequestRejected.
+        Raises RequestRejected (401 or 403) for anybody else.
         """
         ip = request.client.host if request.client else ""
         scope = self._scope(request)
@@ -70,7 +74,7 @@ class Authorizer:
         )
 
     def trusted_caller(self, request: Request, *roles: Role) -> Caller:
-        """The same for what strangers may not do once there are tokens, however open registration is. Raises RequestRejected."""
+        """The same without strangers, even under open registration, once there are tokens. Raises RequestRejected."""
         caller = self.caller(request, *roles)
         if self._secret and not caller.trusted:
             raise RequestRejected(
@@ -79,26 +83,26 @@ class Authorizer:
         return caller
 
     def check_reader(self, request: Request) -> None:
-        """Raises RequestRejected for somebody who may not ask what is served where.
+        """Raise RequestRejected unless the caller may read which worker serves what.
 
-        Without a token anybody may who reaches the port, as with FastChat's controller, and under open registration too.
+        Where there is no token, or registration is open, everybody who reaches the port may, as with FastChat's controller.
         """
         if self._secret and not self._open:
             self.caller(request, *Role)
 
     def _scope(self, request: Request) -> TokenScope | None:
-        """What the caller's token grants; None when it shows none that could. Raises RequestRejected for a wrong one."""
-        scheme, _, shown = request.headers.get("authorization", "").partition(" ")
+        """What the caller's token allows; None without a bearer token. Raises RequestRejected for a wrong one."""
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if not self._secret or scheme.lower() != "bearer":
             return None
-        scope = tokens.scope_of(self._secret, shown.strip())
+        scope = tokens.scope_of(self._secret, token.strip())
         if scope is None:
             raise RequestRejected(401, "invalid token", code="invalid_token")
         return scope
 
 
 def checked_address(caller: Caller, text: str) -> WorkerAddress:
-    """``text`` as a worker's address. Raises RequestRejected when it is none, or not one that ``caller`` may speak for."""
+    """``text`` as a worker's address. Raises RequestRejected: 422 if it is malformed, 403 if ``caller`` may not speak for it."""
     try:
         address = parse_address(text)
     except BadAddressError as error:
@@ -118,12 +122,12 @@ def checked_address(caller: Caller, text: str) -> WorkerAddress:
 
 
 def _same(a: WorkerAddress, b: WorkerAddress) -> bool:
-    """An IPv6 zone is written with or without its escape."""
+    """Whether two addresses are equal; the zone of an IPv6 address may be escaped or not."""
     return str(a).replace("%25", "%") == str(b).replace("%25", "%")
 
 
 def check_names(caller: Caller, names: Iterable[str]) -> None:
-    """Raises RequestRejected when ``caller``'s token is not for a worker that serves all of ``names``."""
+    """Raise RequestRejected when ``caller``'s token does not allow a worker to serve all of ``names``."""
     if caller.names is None:
         return
     foreign = [name for name in names if name not in caller.names]

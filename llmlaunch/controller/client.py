@@ -1,4 +1,4 @@
-"""The controller as its callers see it, and the loop by which a worker stays registered."""
+"""A client of the controller, and the loop that keeps a worker registered."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ log = logging.getLogger(__name__)
 
 RETRY_FIRST_S = 0.1
 RETRY_MOST_S = 2.0
-"""A worker that waits for its controller asks again after these many seconds, doubling."""
+"""Seconds between two attempts to reach the controller, the first pause and the longest; pauses double."""
 UNREGISTER_TIMEOUT_S = 2.0
-"""Seconds that unregistering may take: a worker that ends does not wait longer for a controller."""
+"""Seconds that unregistering may take: a worker that shuts down does not wait longer for its controller."""
 
 Value = TypeVar("Value")
 
 
 class ControllerError(LlmlaunchError):
-    """The controller did not do what it was asked."""
+    """A request to the controller failed."""
 
     code = "controller"
 
 
 class ControllerUnreachable(ControllerError):
-    """No answer: nobody listens there, the connection was closed, or the time was over."""
+    """No answer: nothing listens there, the connection was closed, or the request timed out."""
 
     code = "controller_unreachable"
 
 
 class ControllerRefused(ControllerError):
-    """An answer that says no. ``status`` is HTTP's."""
+    """The controller answered with an error. ``status`` is the HTTP status."""
 
     code = "controller_refused"
 
@@ -60,7 +60,7 @@ class ControllerClient:
     """The calls of ``controller/wire.py``.
 
     Every call raises :class:`ControllerUnreachable` or :class:`ControllerRefused`, within ``timeout_s`` seconds
-    (:meth:`routes`: that many beyond its wait). The environment's proxies are not used: these are neighbours.
+    (:meth:`routes`: that many beyond its wait). Proxies from the environment are not used: the controller is close by.
     """
 
     def __init__(self, base_url: str, token: str = "", timeout_s: float = 5.0) -> None:
@@ -73,29 +73,33 @@ class ControllerClient:
         self.base_url = url
         self._timeout_s = timeout_s
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        # To read the authorities that https trusts takes longer than to register.
+        # Loading the CA certificates for https takes longer than registering.
         secure = url.startswith("https://")
         self._http = httpx.AsyncClient(headers=headers, timeout=timeout_s, trust_env=False, verify=secure)
 
     async def register(self, registration: RegisterWorker) -> None:
+        """List the worker, or replace what is listed at its address."""
         await self._post("/register_worker", registration)
 
     async def heartbeat(self, worker_name: str, queue_length: int) -> bool:
-        """Say that the worker is alive. False: the controller does not know it; register again."""
+        """Renew the worker's lease. False: the controller does not know it, so it has to register again."""
         beat = HeartBeat(worker_name=worker_name, queue_length=queue_length)
         return await self._field("/receive_heart_beat", beat, "exist", bool)
 
     async def unregister(self, worker_name: str) -> None:
+        """Remove the worker; one that is not listed is no error."""
         await self._post("/unregister_worker", WorkerName(worker_name=worker_name))
 
     async def drain(self, worker_name: str) -> int:
-        """Let no new request reach the worker; return how many it still works on. 0 as well when it is unknown."""
+        """Send the worker no new requests; return how many it still has. An unknown worker has 0."""
         return await self._field("/drain_worker", WorkerName(worker_name=worker_name), "in_flight", int)
 
     async def set_expected(self, names: Sequence[str]) -> None:
+        """Set the served names that the manifest promises."""
         await self._post("/set_expected", Expected(names=list(names)))
 
     async def report(self, gateway: str, in_flight: dict[str, int]) -> None:
+        """Tell how many requests ``gateway`` has in flight, by worker name."""
         await self._post("/gateway_report", GatewayReport(gateway=gateway, in_flight=in_flight))
 
     async def routes(self, since: int = -1, epoch: str = "", wait_s: float = 0.0) -> RoutesResponse:
@@ -105,6 +109,7 @@ class ControllerClient:
         return self._parsed("/routes", lambda: RoutesResponse.model_validate(answer))
 
     async def aclose(self) -> None:
+        """Close the connections."""
         await self._http.aclose()
 
     async def _post(self, path: str, body: BaseModel) -> Any:
@@ -148,12 +153,12 @@ async def keep_registered(
 ) -> None:
     """Keep a worker known to the controller until cancelled; then unregister it.
 
-    Waits for a controller that is not up yet, registers, heartbeats, and registers again when the controller forgot
-    the worker or came back without it. ``registration`` is called for each attempt to register, ``queue_length`` for
-    each heartbeat. ``on_state(registered, why)`` is called once per change, with words for the log. Losing the
-    controller is no reason to stop serving: gateways keep the routes they know.
+    Waits for a controller that is not up yet, registers, sends heartbeats, and registers again when the controller no longer
+    knows the worker. ``registration`` is called for each attempt to register, ``queue_length`` for
+    each heartbeat. ``on_state(registered, why)`` is called once per change, with a message for the log. A worker that
+    loses its controller goes on serving: gateways keep the routes they know.
 
-    Call it once the worker's port is bound and answers /worker_get_status: the controller may ask it.
+    Call it once the worker's port is bound and answers /worker_get_status: the controller may probe it.
     """
     state = _Registration(client, registration, queue_length, on_state)
     failures = 0
@@ -193,7 +198,7 @@ class _Registration:
         self._last_state: tuple[bool, str] | None = None
 
     async def beat(self) -> bool:
-        """Register, or heartbeat. True: the controller forgot the worker, so call again at once."""
+        """Register, or send a heartbeat. True: the controller no longer knows the worker, so call again at once."""
         if self._known:
             self._known = await self._client.heartbeat(self._name, self._queue_length())
             if self._known:

@@ -1,13 +1,13 @@
 """Which of several replicas gets the next request. Pure: chance, turn and prefix come in as arguments.
 
-``shortest_queue`` takes the fewest requests per speed and settles ties by chance; ``lottery`` draws at random, weighted
+``shortest_queue`` takes the fewest requests per speed and breaks ties at random; ``lottery`` draws at random, weighted
 by speed. These two are the rules of FastChat's controller, except that its shortest queue always gave ties to the
-worker that registered first. ``round_robin`` goes round, and is weighted by speed too.
+worker that registered first. ``round_robin`` takes turns, weighted by speed, too.
 
-``prefix`` sends what begins alike to the same replica, so that its KV cache serves again: rendezvous hashing weighted by
+``prefix`` sends requests with the same beginning to the same replica, so that its KV cache is reused: rendezvous hashing weighted by
 speed (Thaler and Ravishankar 1998; Schindelhauer and Schomaker 2005), so that a replica that comes or goes moves only
-its own share, with bounded loads (Mirrokni, Thorup, Zadimoghaddam 2018): nobody gets more than LOAD_BOUND times an
-even share, and what is beyond goes to the next in the order of its hash.
+its own share, with bounded loads (Mirrokni, Thorup, Zadimoghaddam 2018): no replica gets more than LOAD_BOUND times an
+even share, and what exceeds it goes to the next one in hash order.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def choose(
 ) -> Candidate:
     """Return one of ``candidates``.
 
-    ``draw`` is uniform in [0, 1); ``turn`` counts the choices made so far; ``prefix`` is the same for requests that begin
-    alike, and without one ``prefix`` is as ``shortest_queue``.
+    ``draw`` is uniform in [0, 1); ``turn`` counts the choices made so far; ``prefix`` is equal for requests with the same
+    beginning; without one, ``prefix`` works like ``shortest_queue``.
 
     Raises ValueError when there is no candidate.
     """
@@ -58,23 +58,23 @@ def choose(
     # In turn.
     if len({c.speed for c in candidates}) == 1:
         return candidates[turn % len(candidates)]
-    # Multiples of the golden ratio fall as evenly as can be, wherever one stops (Weyl; Knuth, vol. 3, 6.4).
+    # Multiples of the golden ratio, modulo 1, are spread evenly however many there are (Weyl; Knuth, vol. 3, 6.4).
     return _at(candidates, turn * _GOLDEN % 1.0)
 
 
 def _at(candidates: Sequence[Candidate], part: float) -> Candidate:
-    """Who stands at ``part``, in [0, 1), of a line on which everybody has the length of its speed."""
+    """The candidate at ``part``, in [0, 1), of a line on which each is as long as its speed."""
     mark = part * sum(c.speed for c in candidates)
     for candidate in candidates:
         mark -= candidate.speed
         if mark < 0:
             return candidate
-    return candidates[-1]  # rounding left a crumb
+    return candidates[-1]  # a rounding error
 
 
 def _by_prefix(candidates: Sequence[Candidate], prefix: bytes) -> Candidate:
     share = LOAD_BOUND * (1 + sum(c.queue for c in candidates)) / sum(c.speed for c in candidates)
-    # Somebody is below: otherwise all together had more than there is.
+    # At least one is below its bound: the bounds add up to more than all queues.
     below = [c for c in candidates if c.queue < math.ceil(share * c.speed)]
     return max(below, key=lambda c: _score(c, prefix))
 

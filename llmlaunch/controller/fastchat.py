@@ -2,12 +2,12 @@
 
 Its workers (``fastchat.serve.model_worker`` and its kin, fschat 0.2.36)
 
-- register before they listen, and end themselves when that is not answered with 200: they are awaited, and listed as
-  soon as their address answers as itself;
-- send a heartbeat every 45 s only: the controller asks them itself, so that a dead one leaves within seconds. One that
-  is silent may be at work (embeddings hold its event loop) and stays for two of its own heartbeats;
-- register each model of a multi_model_worker alone, under one address: what the address says of itself counts;
-- speak a protocol of their own to gateways, which ``/worker_get_conv_template`` gives away.
+- register before they listen, and exit when that is not answered with 200: they are listed as soon as their address
+  answers for itself;
+- send a heartbeat every 45 s only: the controller probes them itself, so that a dead one is removed within seconds. One that
+  does not answer may be busy (embeddings block its event loop) and stays for two of its own heartbeats;
+- register each model of a multi_model_worker separately, under one address: the list that the address returns counts;
+- speak a protocol of their own to gateways; they are recognized by ``/worker_get_conv_template``.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ log = logging.getLogger(__name__)
 
 INTERVAL_S = 1.0
 PROBE_EVERY_S = 4.0
-"""Seconds between two questions to a worker that is listed."""
+"""Seconds between two probes of a worker that is listed."""
 LISTEN_TIMEOUT_S = 120.0
-"""Seconds in which an announced worker has to listen: it loads its other models first, if it has several."""
+"""Seconds after its registration in which a worker has to listen: if it has several models, it loads the others first."""
 MAX_AWAITED = 256
 MAX_REFUSED_CONNECTIONS = 2
-"""Refused connections in a row by which a worker is known to be gone."""
+"""Refused connections in a row after which a worker counts as gone."""
 _FORM = {"worker_name", "check_heart_beat", "worker_status"}
 _FORM_MORE = {"multimodal"}
 
 
 def is_fastchat_registration(body: RegisterWorker) -> bool:
-    """Whether ``body`` is what FastChat's workers send, no field more or less."""
+    """Whether ``body`` has exactly the fields that FastChat's workers send."""
     given = body.model_fields_set
     return given >= _FORM and given <= _FORM | _FORM_MORE and body.worker_status is not None
 
 
 def claims_nothing_more(body: RegisterWorker, own: WorkerStatus) -> bool:
-    """Whether ``body`` claims nothing beyond what the worker says of itself."""
+    """Whether ``body`` names no model beyond those that the worker itself reports."""
     return body.worker_status is not None and set(body.worker_status.model_names) <= set(own.model_names)
 
 
@@ -69,18 +69,18 @@ class _Awaited:
 
 
 class FastChatProber:
-    """Those that are awaited, and the loop that asks them and the listed ones."""
+    """The workers that are not listening yet, and the loop that probes them and the listed ones."""
 
     def __init__(self, prober: WorkerProber, table: LiveTable) -> None:
         self._prober, self._table = prober, table
         self._awaited: dict[str, _Awaited] = {}
         self._refused: dict[str, int] = {}
-        """Listed workers at whose address nobody listened, and how often in a row."""
+        """Refused connections in a row, by listed worker."""
 
     def wait_for(
         self, request: RegisterWorker, *, trusted: bool, allowed_names: tuple[str, ...] | None = None
     ) -> bool:
-        """Ask until its address answers. False: too many are awaited already."""
+        """Probe its address until it answers, and then list it. False: too many are awaited already."""
         name = request.worker_name
         if name not in self._awaited and len(self._awaited) >= MAX_AWAITED:
             return False
@@ -92,14 +92,15 @@ class FastChatProber:
         return True
 
     def is_waiting_for(self, name: str) -> bool:
+        """Whether the worker has registered and does not listen yet."""
         return name in self._awaited
 
     def stop_waiting_for(self, name: str) -> None:
-        """It is listed, or has left."""
+        """Forget a worker that is listed now, or has unregistered."""
         self._awaited.pop(name, None)
 
     async def run(self) -> None:
-        """Ask for ever. A worker that is slow to answer holds up nobody else's turn."""
+        """Probe until cancelled. A worker that is slow to answer delays no other."""
         probed_at: dict[str, float] = {}
         with ProbeTasks() as probes:
             while True:
@@ -122,7 +123,7 @@ class FastChatProber:
             else:
                 await self._probe_awaited(name)
         except Exception:
-            log.exception("could not ask %s", name)
+            log.exception("could not probe %s", name)
 
     async def _probe_awaited(self, name: str) -> None:
         found = self._awaited.get(name)

@@ -1,7 +1,7 @@
-"""Asks verified workers whose heartbeat is late whether they are well.
+"""Probes verified workers whose heartbeat is late.
 
-Their supervisor sends the heartbeats. One that is frozen, or hangs on a disk, must not take engines out of the table that
-serve as before: who answers as itself stays, for as long as it does.
+Their supervisor sends the heartbeats. When it is suspended, or blocked by a disk, its engines still serve: each stays in the
+table as long as it answers for itself.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from llmlaunch.controller.table import RegisteredWorker
 from llmlaunch.controller.worker_probe import NotListeningError, ProbeFailedError, WorkerProber, parse_address
 
 INTERVAL_S = 2.0
-"""Seconds between two questions to one worker."""
+"""Seconds between two probes of one worker."""
 log = logging.getLogger(__name__)
 
 
 class LateWorkerProber:
-    """The loop that asks them, each of them every ``interval_s`` seconds."""
+    """Probes each of them every ``interval_s`` seconds."""
 
     def __init__(self, prober: WorkerProber, table: LiveTable, interval_s: float = INTERVAL_S) -> None:
         self._prober, self._table, self._interval_s = prober, table, interval_s
         self._kept: set[str] = set()
-        """Those of whom it was said that they are kept."""
+        """Those that were logged as kept without heartbeats."""
 
     async def run(self) -> None:
-        """Ask for ever. A worker that is slow to answer holds up nobody else's turn."""
+        """Probe until cancelled. A worker that is slow to answer delays no other."""
         with ProbeTasks() as probes:
             while True:
                 await asyncio.sleep(self._interval_s)

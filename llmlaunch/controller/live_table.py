@@ -53,6 +53,6 @@ class LiveTable:
                 log.warning("removed %s: its heartbeats stopped", name)
 
     def stop(self) -> None:
-        """Release everybody who waits, now and from here on, so that the server can end at once."""
+        """Release everybody who waits, now and from now on, so that the server can end at once."""
         self._stopping = True
         self._changed.set()

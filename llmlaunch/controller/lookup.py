@@ -1,4 +1,4 @@
-"""What the table of workers answers: which names are served, where, and who takes the next request. Pure."""
+"""Questions to the table of workers: which names are served, where, and who gets the next request. Pure."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from llmlaunch.controller.table import Table, offered
 from llmlaunch.controller.wire import ReplicaRoute, RoutesResponse
 
 DRAIN_NOTICE_S = 1.5
-"""Seconds within which a gateway has heard of a drain and reported again."""
+"""Seconds after which every gateway has learned of a drain and reported again."""
 
 
 def in_flight(table: Table, name: str, now: float) -> int:
-    """Requests of all gateways that the worker holds.
+    """Requests of all gateways that the worker has in flight.
 
-    Right after a drain began, a gateway that was busy with the worker counts as one request at least, until it has
-    reported again: it may have sent one just before it heard of the drain.
+    Just after a drain began, a busy gateway counts as at least one request until it has reported again: it may have sent one
+    before it learned of the drain.
     """
     fresh = [r for r in table.reports.values() if now - r.at <= REPORT_LEASE_S]
     total = sum(r.in_flight.get(name, 0) for r in fresh)
@@ -32,10 +32,10 @@ def in_flight(table: Table, name: str, now: float) -> int:
 def assign(
     table: Table, model: str, dispatch: DispatchMethod, draw: float, now: float, turn: int = 0
 ) -> tuple[Table, str]:
-    """The address of a worker for one request for ``model``, "" when nobody serves it; ``draw`` and ``turn`` as in dispatch.
+    """The address of a worker for one request for ``model``, "" when none serves it; ``draw`` and ``turn`` as in dispatch.
 
-    The request counts in that worker's queue until its next heartbeat, as in FastChat: a burst of questions between
-    two heartbeats shall not all get the same answer.
+    The request counts in that worker's queue until its next heartbeat, as in FastChat: not all requests of a burst between
+    two heartbeats shall go to the same worker.
     """
     candidates = [
         Candidate(w.name, w.speed, max(w.queue_length, in_flight(table, w.name, now)))
@@ -51,7 +51,7 @@ def assign(
 
 
 def models(table: Table, *, multimodal: bool | None = None) -> list[str]:
-    """Names that somebody serves now, sorted; of one kind when ``multimodal`` says so."""
+    """Names that are served now, sorted; only (not) multimodal ones if ``multimodal`` is true (false)."""
     return sorted(
         {
             name

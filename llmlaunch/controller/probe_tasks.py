@@ -1,4 +1,4 @@
-"""Probes that run side by side, at most one for each worker, so that a slow one delays nobody else's."""
+"""Concurrent probes, at most one for each worker, so that a slow one delays no other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who serves what: a table of workers, and what time and messages do to it. Pure: ``now`` (seconds, any clock) comes in.
+"""How messages and time change the table of workers. Pure: ``now``, in seconds of any clock, is an argument.
 
 ::
 
@@ -8,12 +8,12 @@
         │                  │  │ └────────────────────────────┼──────┘ at the same address
         │                  │  └─ heartbeat, every 5 s        │
         └──────────────────┴─────────────────────────────────┘
-           unregister, or no heartbeat for its lease (of a verified worker: and no answer to the controller itself)
+           unregister, or no heartbeat for its lease (a verified worker: and failed probes, too)
 
-Every function returns a new table; ``rev`` grows whenever what gateways route by has changed.
+Every function returns a new table; ``rev`` grows whenever something has changed that gateways route by.
 
-Where there is a token (a ``guarded`` table) the names that the deployment promises are its own: a worker that registered
-without the token is listed for its other names alone, and for none before the deployment has said which it promises.
+Where there is a token (a ``guarded`` table), the names that the manifest promises are reserved: a worker that registered
+without a token is listed for its other names only, and for none before the supervisor has sent the reserved ones.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from llmlaunch.controller.table import RegisteredWorker, Report, Table, lease_ov
 from llmlaunch.controller.wire import WorkerStatus
 
 PAUSE_S = 5.0
-"""A longer time between two ticks means that the controller itself stood still, and could hear no heartbeat."""
+"""A longer pause between two ticks means that the controller itself was suspended, and could receive no heartbeat."""
 MAX_FAILED_PROBES = 3
-"""Questions in a row that a verified worker without a heartbeat may leave unanswered."""
+"""Failed probes in a row after which a verified worker without heartbeats is removed."""
 
 
 def rejection_reason(table: Table, name: str, model_names: Sequence[str], *, trusted: bool) -> str:
-    """Why somebody may not speak for the worker ``name``, or register it for ``model_names``; empty: they may."""
+    """Why a caller may not speak for the worker ``name``, or register it for ``model_names``; empty if it may."""
     if trusted:
         return ""
     old = table.workers.get(name)
@@ -46,7 +46,7 @@ def rejection_reason(table: Table, name: str, model_names: Sequence[str], *, tru
 
 
 def register(table: Table, worker: RegisteredWorker) -> Table:
-    """Add ``worker``; one at the same address is replaced, its drain forgotten."""
+    """Add ``worker``. One at the same address is replaced, and no longer drained."""
     old = table.workers.get(worker.name)
     workers = {**table.workers, worker.name: worker}
     if old is not None and replace(old, last_seen=worker.last_seen) == worker:
@@ -55,7 +55,7 @@ def register(table: Table, worker: RegisteredWorker) -> Table:
 
 
 def heartbeat(table: Table, name: str, queue_length: int, now: float) -> tuple[Table, bool]:
-    """The worker is alive. False: it is not in the table and has to register."""
+    """Renew the worker's lease. False: it is not in the table and has to register."""
     worker = table.workers.get(name)
     if worker is None:
         return table, False
@@ -65,23 +65,25 @@ def heartbeat(table: Table, name: str, queue_length: int, now: float) -> tuple[T
 
 
 def late_workers(table: Table, now: float) -> list[RegisteredWorker]:
-    """Verified workers whose lease is over. They do not send heartbeats themselves: their supervisor may be what is
-    silent, frozen or busy with a disk, while they are well. So each has to be probed before it goes.
+    """Verified workers whose lease is over.
+
+    Their supervisor sends their heartbeats, and may be suspended or blocked by a disk while they are healthy. So each has to
+    be probed before it is removed.
     """
     return [w for w in table.workers.values() if w.verified and lease_over(w, now)]
 
 
 def probe_succeeded(table: Table, probed: RegisteredWorker) -> Table:
-    """``probed``, one of the late, is well."""
+    """``probed``, a late worker, is healthy."""
     if table.workers.get(probed.name) != probed or not probed.failed_probes:
         return table
     return replace(table, workers={**table.workers, probed.name: replace(probed, failed_probes=0)})
 
 
 def probe_failed(table: Table, probed: RegisteredWorker, *, gone: bool) -> Table:
-    """``probed``, one of the late, gave no good answer; ``gone``: it cannot give one any more.
+    """A probe of the late worker ``probed`` failed; ``gone``: it cannot succeed any more, so the worker is removed at once.
 
-    Nothing happens to a worker that was heard of meanwhile.
+    Nothing happens to a worker that was heard from meanwhile.
     """
     if table.workers.get(probed.name) != probed:
         return table
@@ -92,7 +94,7 @@ def probe_failed(table: Table, probed: RegisteredWorker, *, gone: bool) -> Table
 
 
 def refresh(table: Table, name: str, status: WorkerStatus) -> Table:
-    """Take over what the worker says of itself; nothing happens when it has left meanwhile."""
+    """Take over the status that the worker reports; nothing happens when it has been removed meanwhile."""
     worker = table.workers.get(name)
     if worker is None:
         return table
@@ -102,14 +104,14 @@ def refresh(table: Table, name: str, status: WorkerStatus) -> Table:
 
 
 def unregister(table: Table, name: str) -> tuple[Table, bool]:
-    """Remove the worker. False: there was none."""
+    """Remove the worker. False: it was not listed."""
     if name not in table.workers:
         return table, False
     return without(table, {name}), True
 
 
 def drain(table: Table, name: str, now: float) -> tuple[Table, bool]:
-    """No new request shall reach the worker; what it works on goes on. False: there is no such worker."""
+    """Send the worker no new requests; those that it has go on. False: it is not listed."""
     worker = table.workers.get(name)
     if worker is None:
         return table, False
@@ -120,7 +122,7 @@ def drain(table: Table, name: str, now: float) -> tuple[Table, bool]:
 
 
 def expect(table: Table, names: Sequence[str]) -> Table:
-    """Every served name the manifest promises."""
+    """Set the served names that the manifest promises."""
     expected = tuple(dict.fromkeys(names))
     if expected == table.expected and table.names_known:
         return table
@@ -128,13 +130,13 @@ def expect(table: Table, names: Sequence[str]) -> Table:
 
 
 def report(table: Table, gateway: str, in_flight: Mapping[str, int], now: float) -> Table:
-    """What ``gateway`` has in flight, replacing its last report."""
+    """Set the requests that ``gateway`` has in flight, by worker name; its last report is replaced."""
     busy = {name: count for name, count in in_flight.items() if count > 0}
     return replace(table, reports={**table.reports, gateway: Report(now, busy)})
 
 
 def tick(table: Table, now: float) -> Table:
-    """What time does: leases run out, old reports are dropped, the controller settles, loads are published."""
+    """Let time pass until ``now``: leases expire, old reports are dropped, the controller settles, queue lengths are published."""
     pause = now - table.ticked_at
     workers = table.workers
     if pause > PAUSE_S:

@@ -1,4 +1,4 @@
-"""Reading what callers send, and saying no: every error of the controller is OpenAI's envelope with its right status."""
+"""Parses requests and answers errors. Every error of the controller has OpenAI's envelope and a fitting status."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Number = TypeVar("Number", int, float)
 
 
 class RequestRejected(Exception):
-    """A request that is answered with an error envelope."""
+    """A request that is answered with ``status`` and an error envelope."""
 
     def __init__(
         self, status: int, message: str, *, param: str | None = None, code: str | None = None
@@ -60,7 +60,7 @@ def number(request: Request, name: str, default: Number, kind: type[Number]) -> 
         value = kind(text)
     except ValueError:
         raise RequestRejected(422, f"{name}: {text[:40]!r} is not a number", param=name) from None
-    if value != value:  # NaN would wait for ever
+    if value != value:  # a wait of NaN seconds would never end
         raise RequestRejected(422, f"{name}: {text[:40]!r} is not a number", param=name)
     return value
 
@@ -76,7 +76,7 @@ def envelope(
     code: str | None = None,
     headers: dict[str, str] | None = None,
 ) -> JSONResponse:
-    """OpenAI's error shape."""
+    """A response with OpenAI's error envelope."""
     kind = _TYPES.get(status, error_envelope.SERVER if status >= 500 else error_envelope.INVALID_REQUEST)
     body = error_envelope.envelope(message, kind, param, code)
     return JSONResponse(body, status_code=status, headers=headers)

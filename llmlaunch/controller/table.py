@@ -13,13 +13,15 @@ from llmlaunch.common.heartbeat import FASTCHAT_LEASE_S, LEASE_S
 from llmlaunch.controller.wire import FASTCHAT, RegisterWorker, WorkerStatus
 
 SETTLE_S = LEASE_S
-"""Seconds after its start in which a controller cannot tell a dead worker from one that has not found it yet."""
+"""Seconds after its start in which a controller cannot tell a dead worker from one that has not registered with it yet."""
 OPEN_SETTLE_S = 60.0
-"""The same where FastChat's own workers may be about: they notice a new controller by their next heartbeat."""
+"""The same where FastChat's own workers may register: they notice a new controller by their next heartbeat."""
 
 
 @dataclass(frozen=True, slots=True)
 class RegisteredWorker:
+    """One worker, as it registered and as it was last heard of. Times are seconds of the controller's clock."""
+
     name: str
     """Its address, ``http://host:port``."""
     model_names: tuple[str, ...]
@@ -29,17 +31,17 @@ class RegisteredWorker:
     check_heart_beat: bool = True
     multimodal: bool = False
     trusted: bool = False
-    """Registered by somebody who knew the token: nobody else may change it."""
+    """Registered with a token: callers without one may not change it."""
     allowed_names: tuple[str, ...] | None = None
     """The only names that its own token allows; None: any."""
     verified: bool = False
-    """The supervisor vouches for it; it may have no /worker_get_status to ask."""
+    """The supervisor vouches for it; it may have no /worker_get_status."""
     probe_path: str = ""
     probe_timeout_s: float = 2.0
     pid: int | None = None
     pid_started: int = 0
     failed_probes: int = 0
-    """Since its heartbeat is late: questions in a row without a good answer."""
+    """Failed probes in a row since its heartbeat is late."""
     draining_since: float | None = None
     component: str = ""
     engine: str = ""
@@ -48,17 +50,17 @@ class RegisteredWorker:
     max_concurrency: int | None = None
     request_timeout_s: float | None = None
     keyed: bool = False
-    """It asks its callers for the key of its address."""
+    """It requires the key of its address of its callers (``tokens.worker_key``)."""
 
     @property
     def lease_s(self) -> float:
-        """Seconds without a heartbeat after which it is forgotten."""
+        """Seconds without a heartbeat after which it is removed."""
         return FASTCHAT_LEASE_S if self.engine == FASTCHAT else LEASE_S
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What one gateway said last: requests in flight by worker name."""
+    """The last report of one gateway: requests in flight by worker name."""
 
     at: float
     in_flight: Mapping[str, int]
@@ -66,6 +68,8 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Table:
+    """All workers, and what gateways and the supervisor have reported. Times are seconds of one clock."""
+
     started_at: float
     ticked_at: float
     settle_s: float = SETTLE_S
@@ -75,16 +79,17 @@ class Table:
     reports: Mapping[str, Report] = field(default_factory=dict)
     settled: bool = False
     guarded: bool = False
-    """There is a token, and ``expected`` is out of reach of who registers without it."""
+    """There is a token, and nobody may serve a name of ``expected`` without it."""
     names_known: bool = True
-    """False: the deployment is about to say what it promises."""
+    """False: the supervisor has not sent ``expected`` yet."""
     loads_changed: bool = False
-    """Queue lengths that the current revision does not show yet."""
+    """Whether queue lengths have changed since the current revision."""
 
 
 def empty(
     now: float, settle_s: float = SETTLE_S, *, guarded: bool = False, names_known: bool = True
 ) -> Table:
+    """The table of a controller that starts at ``now``."""
     return Table(started_at=now, ticked_at=now, settle_s=settle_s, guarded=guarded, names_known=names_known)
 
 
@@ -123,11 +128,12 @@ def worker_from(
 
 
 def restrict(names: Sequence[str], allowed_names: tuple[str, ...] | None) -> tuple[str, ...]:
+    """``names`` without duplicates, and without those that ``allowed_names`` does not have; None allows any."""
     return tuple(n for n in dict.fromkeys(names) if allowed_names is None or n in allowed_names)
 
 
 def offered(table: Table, worker: RegisteredWorker) -> tuple[str, ...]:
-    """The names that requests reach ``worker`` by."""
+    """The names under which ``worker`` gets requests."""
     if worker.trusted or not table.guarded:
         return worker.model_names
     if not table.names_known:
@@ -136,9 +142,11 @@ def offered(table: Table, worker: RegisteredWorker) -> tuple[str, ...]:
 
 
 def lease_over(worker: RegisteredWorker, now: float) -> bool:
+    """Whether ``worker`` owes a heartbeat for longer than its lease."""
     return worker.check_heart_beat and now - worker.last_seen > worker.lease_s
 
 
 def without(table: Table, names: set[str]) -> Table:
+    """The table when the workers ``names`` are gone."""
     workers = {name: worker for name, worker in table.workers.items() if name not in names}
     return replace(table, workers=workers, rev=table.rev + 1)

@@ -1,4 +1,4 @@
-"""The controller's protocol. Endpoint and field names follow FastChat's, so that its clients find what they know;
+"""The controller's protocol. Endpoint and field names are FastChat's, so that its clients work unchanged;
 ``docs/explanation/architecture.md`` lists what differs and why.
 
 =====================  =======================================  ==================================================
@@ -21,7 +21,7 @@ GET /health            –                                        {"status": "ok
 =====================  =======================================  ==================================================
 
 Everything that changes the table, and /routes, needs ``Authorization: Bearer <token>`` when the controller has a token
-(``tokens.py``). Under open registration workers do without, for their own IP address and for names that the deployment
+(``tokens.py``). Under open registration workers need none, for their own IP address and for names that the manifest
 does not promise; /set_expected and /gateway_report need it all the same. Unless registration is open, all but /health and
 /test_connection need a token then.
 """
@@ -39,12 +39,16 @@ FASTCHAT = "fastchat"
 
 
 class WorkerStatus(BaseModel):
+    """What a worker reports of itself."""
+
     model_names: list[str] = Field(min_length=1)
     speed: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     queue_length: int = Field(default=0, ge=0)
 
 
 class RegisterWorker(BaseModel):
+    """What a worker, or the supervisor for it, sends to be listed."""
+
     worker_name: str
     """Its address, ``http://host:port``."""
     check_heart_beat: bool = True
@@ -52,47 +56,53 @@ class RegisterWorker(BaseModel):
     """None: the controller asks the worker's /worker_get_status."""
     multimodal: bool = False
     component: str = ""
-    """The component's name in its deployment, for people."""
+    """The component's name in its deployment, for display."""
     engine: str = ""
     engine_model: str | None = None
-    """The name the engine itself knows; None: it answers to every name in model_names."""
+    """The name that the engine itself knows; None: it accepts every name in model_names."""
     kind: Literal["generate", "embed", "rerank"] | None = None
     max_concurrency: int | None = Field(default=None, ge=1)
     request_timeout_s: float | None = Field(default=None, gt=0)
-    """Seconds for which it may say nothing while it has requests; None: gateways decide."""
+    """Seconds that it may send nothing while it has requests; None: gateways decide."""
     keyed: bool = False
-    """Its callers show the key that is derived for its address (``tokens.worker_key``). Believed of who shows a token."""
+    """It requires the key of its address of its callers (``tokens.worker_key``). Ignored without a token."""
     verified: bool = False
     """True: the supervisor vouches for the address (engines that have no /worker_get_status)."""
     probe_path: str = ""
-    """Of a verified worker: where GET is answered with 2xx while it is well. Empty: it is well while it takes connections."""
+    """Of a verified worker: a path where GET is answered with 2xx while it is healthy. Empty: accepting connections is enough."""
     probe_timeout_s: float = Field(default=2.0, gt=0, le=120)
     """Seconds that such an answer may take."""
     pid: int | None = Field(default=None, ge=1)
-    """Of a verified worker on this machine: its process; somebody else at its address is not taken for it."""
+    """Of a verified worker on this machine: its process, so that another one at its address is not mistaken for it."""
     pid_started: int = 0
     """When that process started, in clock ticks since boot (``man 5 proc_pid_stat``)."""
 
 
 class HeartBeat(BaseModel):
+    """Renews a worker's lease."""
+
     worker_name: str
     queue_length: int = Field(default=0, ge=0)
 
 
 class WorkerName(BaseModel):
+    """Names a worker by its address."""
+
     worker_name: str
 
 
 class Expected(BaseModel):
+    """The served names that the manifest promises."""
+
     names: list[str]
-    """Every served name the manifest promises: unknown ones are 404, known but not ready ones 503."""
+    """Gateways answer 404 for a name that is not in it, and 503 for one that is but has no worker yet."""
 
 
 class GatewayReport(BaseModel):
-    """Sent when it changes, and while anything is in flight at least twice per ``heartbeat.REPORT_LEASE_S`` even if it does not."""
+    """A gateway's load. Sent when it changes, and at least twice per ``heartbeat.REPORT_LEASE_S`` while anything is in flight."""
 
     gateway: str
-    """An id that is the gateway's own for its life."""
+    """An id of the gateway's process."""
     in_flight: dict[str, Annotated[int, Field(ge=0)]]
     """Requests in flight by worker_name."""
 
@@ -112,15 +122,17 @@ class ReplicaRoute(BaseModel):
     max_concurrency: int | None = None
     request_timeout_s: float | None = None
     keyed: bool = False
-    """Requests to it bear its key."""
+    """Requests to it must carry its key."""
 
 
 class RoutesResponse(BaseModel):
+    """The route table."""
+
     epoch: str
-    """Of the controller's life; revisions of different epochs do not compare."""
+    """An id of the controller's process; revisions of different epochs are not comparable."""
     rev: int
     settled: bool
-    """False just after the controller started, while workers may not have found it yet: keep what you knew."""
+    """False just after the controller started, while workers may not have registered yet: gateways keep what they knew."""
     dispatch: DispatchMethod
     replicas: list[ReplicaRoute]
     expected: list[str]

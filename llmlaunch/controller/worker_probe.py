@@ -1,8 +1,8 @@
-"""A worker's address must be one that its registrar may name, and must answer as itself.
+"""Checks that a worker's address is well-formed, and that a worker answers there.
 
-A registration makes the controller open a connection and gateways send prompts. So an address is plain
-``http(s)://host:port``; somebody without the token may only name the machine they call from; and the address is asked
-which models it serves before anybody believes it. No redirect is followed, an answer is bounded in size and time.
+A registration makes the controller open a connection, and gateways send prompts. So an address is just
+``http(s)://host:port``; a caller without a token may only name the machine that it calls from; and a worker is probed for the
+models that it serves before it is listed. No redirect is followed, and an answer is bounded in size and time.
 """
 
 from __future__ import annotations
@@ -21,26 +21,28 @@ from llmlaunch.controller.tokens import worker_key
 from llmlaunch.controller.wire import WorkerStatus
 
 PROBE_TIMEOUT_S = 3.0
-"""Seconds a worker has to say what it serves."""
+"""Seconds that a worker has to say what it serves."""
 MAX_CONCURRENT_PROBES = 64
 MAX_BODY_BYTES = 256 << 10
 _HEAD_BYTES = 32 << 10
 
 
 class BadAddressError(ValueError):
-    """The text is no worker's address, or one that this caller may not name."""
+    """The text is not the address of a worker."""
 
 
 class ProbeFailedError(Exception):
-    """The address does not answer /worker_get_status as a worker does. The text says why."""
+    """No good answer came from the address. The text says why."""
 
 
 class NotListeningError(ProbeFailedError):
-    """Nobody listens at the address."""
+    """Nothing listens at the address."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerAddress:
+    """Where a worker listens."""
+
     scheme: str
     host: str
     """Without brackets."""
@@ -51,7 +53,7 @@ class WorkerAddress:
 
 
 def parse_address(text: str) -> WorkerAddress:
-    """The worker's address in its one spelling. Raises BadAddressError."""
+    """The worker's address in canonical form. Raises BadAddressError."""
     text = text.strip()
     if any(c.isspace() or not c.isprintable() for c in text):  # urlsplit would drop some of them
         raise BadAddressError(f"worker address {text!r} contains invalid characters")
@@ -74,7 +76,7 @@ def parse_address(text: str) -> WorkerAddress:
 def is_own(address: WorkerAddress, client: str) -> bool:
     """Whether ``address`` is on the machine that the IP ``client`` calls from.
 
-    Names other than localhost are not: they may resolve differently when they are asked.
+    A host name other than localhost is not: it may resolve differently later.
     """
     if is_loopback(address.host):
         return is_loopback(client)
@@ -83,14 +85,14 @@ def is_own(address: WorkerAddress, client: str) -> bool:
 
 
 class WorkerProber:
-    """Asks workers for their status: many at once, each bounded, so that a stuck one holds up nobody.
+    """Probes many workers at once, each with a time limit, so that a stuck one delays no other.
 
-    A worker has ``seconds`` to answer, and its question waits as long again for its turn. ``seed``: what the keys of
-    workers are derived from; "" means that none has one.
+    A worker has ``timeout_s`` seconds to answer, and a probe may wait as long again for a free slot. The keys of workers are
+    derived from ``seed``; "" means that they have none.
     """
 
-    def __init__(self, seconds: float = PROBE_TIMEOUT_S, seed: str = "") -> None:
-        self._timeout_s = seconds
+    def __init__(self, timeout_s: float = PROBE_TIMEOUT_S, seed: str = "") -> None:
+        self._timeout_s = timeout_s
         self._seed = seed
         self._slots = asyncio.Semaphore(MAX_CONCURRENT_PROBES)
 
@@ -98,7 +100,7 @@ class WorkerProber:
         return worker_key(self._seed, str(address)) if keyed and self._seed else ""
 
     async def status(self, address: WorkerAddress, keyed: bool = False) -> WorkerStatus:
-        """What POST ``address``/worker_get_status says; ``keyed``: it asks for its key. Raises ProbeFailedError."""
+        """The answer to POST ``address``/worker_get_status; ``keyed``: send its key. Raises ProbeFailedError."""
         key = self._key(address, keyed)
         try:
             async with asyncio.timeout(2 * self._timeout_s), self._slots:
@@ -118,9 +120,9 @@ class WorkerProber:
     async def check_health(
         self, address: WorkerAddress, path: str, seconds: float, keyed: bool = False
     ) -> None:
-        """Return when GET ``address`` ``path`` is answered with 2xx within ``seconds``; "" asks for a connection alone.
+        """Return if GET ``address`` ``path`` is answered with 2xx within ``seconds``; with path "", if it accepts a connection.
 
-        Raises NotListeningError when nobody listens, else ProbeFailedError.
+        Raises NotListeningError when nothing listens there, ProbeFailedError for any other failure.
         """
         try:
             async with asyncio.timeout(self._timeout_s + seconds), self._slots:
@@ -139,14 +141,14 @@ class WorkerProber:
 
     async def has_template(self, address: WorkerAddress, model: str) -> bool:
         """Whether POST ``address``/worker_get_conv_template answers for ``model`` as FastChat's workers do."""
-        question = json.dumps({"model": model}).encode()
+        body = json.dumps({"model": model}).encode()
         try:
             async with asyncio.timeout(2 * self._timeout_s), self._slots:
-                answer = await _ask(address, "POST", "/worker_get_conv_template", self._timeout_s, question)
+                answer = await _ask(address, "POST", "/worker_get_conv_template", self._timeout_s, body)
         except (http_client.HttpError, TimeoutError):
             return False
-        told = answer.json()
-        return answer.status == 200 and isinstance(told, dict) and isinstance(told.get("conv"), dict)
+        found = answer.json()
+        return answer.status == 200 and isinstance(found, dict) and isinstance(found.get("conv"), dict)
 
 
 def _not_listening(error: http_client.HttpError) -> bool:
