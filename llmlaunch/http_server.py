@@ -22,7 +22,7 @@ from llmlaunch.common import signals
 from llmlaunch.common.addresses import url
 from llmlaunch.common.browser_guard import Door, Refusal, not_json
 from llmlaunch.common.error_envelope import INVALID_REQUEST, envelope
-from llmlaunch.common.output import lose_what_cannot_be_written
+from llmlaunch.common.output import ignore_write_errors
 from llmlaunch.errors import LlmlaunchError, PortTakenError, StartError, UsageError
 
 BACKLOG = 1024
@@ -109,7 +109,7 @@ def configure_logging(level: str) -> None:
     """
     if level not in LOG_LEVELS:
         raise UsageError(f"unknown log level {level!r}", hint=f"choose one of {', '.join(LOG_LEVELS)}")
-    lose_what_cannot_be_written()
+    ignore_write_errors()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("llmlaunch").setLevel(level.upper())
 
@@ -164,7 +164,7 @@ def run_app(
             self.heeded = signals.not_ignored(signals.ENDING)
             for number in self.heeded:
                 running.add_signal_handler(number, self.stop, number)
-            for number in signals.meaningless():
+            for number in signals.unhandled():
                 running.add_signal_handler(number, note, number)
             yield
 

@@ -176,12 +176,12 @@ def refuse_foreign(path: Path) -> None:
                 continue
             if not trusted(owner):
                 raise UsageError(
-                    f"{folder} belongs to {user_words(owner)}, not to {user_words(os.geteuid())}",
+                    f"{folder} belongs to {describe_user(owner)}, not to {describe_user(os.geteuid())}",
                     hint="run llmlaunch as that user, or set LLMLAUNCH_HOME to a folder of your own",
                 )
 
 
-def user_words(uid: int) -> str:
+def describe_user(uid: int) -> str:
     """``user 'bob' (uid 1001)``; the number alone where nobody knows it."""
     import pwd
 

@@ -129,22 +129,22 @@ def _end_what_is_left(file: str | None, name: str | None, why: str) -> None:
 
 
 def _stop(client: ControlClient, words: list[str], part: Part | None, timeout_s: float | None) -> None:
-    from llmlaunch.cli.deploy.change import carry_out
+    from llmlaunch.cli.deploy.change import apply_and_wait
 
     known = client.status().components
     chosen = set(components(words, known))
     if part is not None:
         chosen |= {c.name for c in known if part is Part.ALL or c.component == part.value}
     wanted = [c.name for c in known if c.name in chosen]
-    board = carry_out(
+    progress = apply_and_wait(
         client,
         wanted,
         lambda: client.command("stop", wanted),
-        lambda board: not board.going(),
-        lambda board: f"still going down: {', '.join(board.going())}",
+        lambda progress: not progress.stopping(),
+        lambda progress: f"still going down: {', '.join(progress.stopping())}",
         timeout_s,
     )
-    if again := board.standing():
+    if again := progress.not_down():
         raise ControlError(
             f"started again in the meantime: {', '.join(again)}",
             hint="another `llmlaunch up` or `restart` was at work",
@@ -152,7 +152,7 @@ def _stop(client: ControlClient, words: list[str], part: Part | None, timeout_s:
 
 
 def _shut_down(client: ControlClient, timeout_s: float | None, *, force: bool) -> None:
-    from llmlaunch.cli.deploy.leftovers import see_it_gone
+    from llmlaunch.cli.deploy.leftovers import wait_until_gone
     from llmlaunch.cli.deploy.session import Session, SupervisorGone
     from llmlaunch.cli.display.live_view import view
     from llmlaunch.cli.display.progress import StartProgress
@@ -167,16 +167,18 @@ def _shut_down(client: ControlClient, timeout_s: float | None, *, force: bool) -
         shown.say(f"note: {error.message}")
         _shut_down_unseen(client, timeout_s, force=force)
         return
-    board = StartProgress(c.name for c in before.components)
-    session = Session(client, board, shown, since=before.seq)
+    progress = StartProgress(c.name for c in before.components)
+    session = Session(client, progress, shown, since=before.seq)
     session.open()
     client.shutdown(force=force)
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     try:
-        with shown.moving(board):
-            session.wait(lambda: False, deadline, lambda: f"still going down: {', '.join(board.standing())}")
+        with shown.live(progress):
+            session.wait(
+                lambda: False, deadline, lambda: f"still going down: {', '.join(progress.not_down())}"
+            )
     except SupervisorGone:
-        see_it_gone(client)
+        wait_until_gone(client)
         shown.say(f"{client.name} is down")
     except DeadlineError as error:
         raise DeadlineError(error.message, hint=FORCE) from None
@@ -184,11 +186,11 @@ def _shut_down(client: ControlClient, timeout_s: float | None, *, force: bool) -
 
 def _shut_down_unseen(client: ControlClient, timeout_s: float | None, *, force: bool) -> None:
     """Take down a deployment that cannot be looked at: its state is one thing, its end another."""
-    from llmlaunch.cli.deploy.leftovers import see_it_gone
+    from llmlaunch.cli.deploy.leftovers import wait_until_gone
 
     client.shutdown(force=force)
     while not client.wait_gone(timeout_s if timeout_s is not None else 3600.0):
         if timeout_s is not None:
             raise DeadlineError("timed out; the supervisor is still running", hint=FORCE)
-    see_it_gone(client)
+    wait_until_gone(client)
     typer.echo(f"{client.name} is down")

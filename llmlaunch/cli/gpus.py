@@ -180,9 +180,9 @@ def _link_word(kind: LinkKind, nvlinks: int) -> str:
 def _rich(header: Sequence[str], rows: Rows) -> None:
     from rich.text import Text
 
-    from llmlaunch.cli.display.responsive_table import Fitted
+    from llmlaunch.cli.display.responsive_table import ResponsiveTable
     from llmlaunch.cli.display.tables import console
 
     styles = ["red" if title == "REMARK" else "" for title in header]
     cells = [[Text(cell, style=style) for cell, style in zip(row, styles, strict=True)] for row in rows]
-    console().print(Fitted(header, cells, RIGHT, ("NAME", "REMARK")))
+    console().print(ResponsiveTable(header, cells, RIGHT, ("NAME", "REMARK")))

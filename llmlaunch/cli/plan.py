@@ -170,7 +170,7 @@ def _tables(made: Plan) -> RenderableType:
 def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> RenderableType:
     from rich.text import Text
 
-    from llmlaunch.cli.display.responsive_table import Fitted
+    from llmlaunch.cli.display.responsive_table import ResponsiveTable
 
     cells = [[Text(cell) for cell in row] for row in rows]
-    return Fitted(header, cells, ("VRAM", "TOTAL", "FREE", "PLANNED", "LEFT"), ("MASK", "USED BY"))
+    return ResponsiveTable(header, cells, ("VRAM", "TOTAL", "FREE", "PLANNED", "LEFT"), ("MASK", "USED BY"))

@@ -23,7 +23,7 @@ def restart(
 
     Requests in flight finish first. What failed or was stopped starts again, with its count of failures at zero.
     """
-    from llmlaunch.cli.deploy.change import carry_out
+    from llmlaunch.cli.deploy.change import apply_and_wait
     from llmlaunch.control.client import ControlClient
 
     client = ControlClient.connect(deployment(file, name))
@@ -33,13 +33,13 @@ def restart(
         client.command("restart", chosen)
         typer.echo(f"restarting: {', '.join(chosen)}")
         return
-    board = carry_out(
+    progress = apply_and_wait(
         client,
         {item: before[item].incarnation + 1 for item in chosen},
         lambda: client.command("restart", chosen),
-        lambda board: board.settled(),
-        lambda board: "not ready:\n" + "\n".join(map(board.reason, board.missing())),
+        lambda progress: progress.settled(),
+        lambda progress: "not ready:\n" + "\n".join(map(progress.reason, progress.missing())),
         timeout,
     )
-    if lost := board.failed() + board.ended():
-        raise StartError("\n".join(map(board.reason, lost)), hint=f"llmlaunch logs {lost[0]}")
+    if lost := progress.failed() + progress.ended():
+        raise StartError("\n".join(map(progress.reason, lost)), hint=f"llmlaunch logs {lost[0]}")

@@ -26,7 +26,7 @@ _NONSENSE = (ValueError, KeyError, TypeError, AttributeError, IndexError, Overfl
 """What decoding a file raises that holds something else than it should."""
 
 
-class Unfit(ValueError):
+class UnusableFileError(ValueError):
     """What is there is none of our files; the text says what it is."""
 
 
@@ -47,7 +47,7 @@ def kind(mode: int) -> str:
 def open_ours(path: Path, flags: int = os.O_RDONLY) -> int:
     """A descriptor of the ordinary file ``path``. Waits for nothing and follows no link.
 
-    Raises Unfit when it is something else or another user's, FileNotFoundError and other OSErrors as ``os.open`` does.
+    Raises UnusableFileError when it is something else or another user's, FileNotFoundError and other OSErrors as ``os.open`` does.
     """
     # Opening a device may do something by itself, so look first, and again at what was opened.
     if not (flags & os.O_CREAT and not os.path.lexists(path)):
@@ -64,17 +64,17 @@ def open_ours(path: Path, flags: int = os.O_RDONLY) -> int:
 
 def _check(found: os.stat_result) -> None:
     if not stat.S_ISREG(found.st_mode):
-        raise Unfit(f"it is {kind(found.st_mode)}")
+        raise UnusableFileError(f"it is {kind(found.st_mode)}")
     if not trusted(found.st_uid):
-        raise Unfit(f"it belongs to user {found.st_uid}")
+        raise UnusableFileError(f"it belongs to user {found.st_uid}")
 
 
 def read(path: Path, most: int = MOST_BYTES) -> bytes:
-    """The bytes of ``path``. Raises Unfit also when there are more than ``most``, and otherwise as :func:`open_ours`."""
+    """The bytes of ``path``. Raises UnusableFileError also when there are more than ``most``, and otherwise as :func:`open_ours`."""
     with os.fdopen(open_ours(path), "rb") as file:
         data = file.read(most + 1)
     if len(data) > most:
-        raise Unfit(f"it has more than {most} bytes")
+        raise UnusableFileError(f"it has more than {most} bytes")
     return data
 
 
@@ -147,7 +147,7 @@ def open_kept(path: Path, flags: int) -> int:
     for _ in range(2):
         try:
             descriptor = open_ours(path, flags | os.O_CREAT)
-        except Unfit as error:
+        except UnusableFileError as error:
             set_aside(path, str(error))
             continue
         except OSError as error:

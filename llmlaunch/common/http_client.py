@@ -214,7 +214,9 @@ async def exchange(
         await _leave(writer)
 
 
-async def knock(host: str, port: int, *, timeout_s: float, tls: ssl.SSLContext | None = None) -> None:
+async def check_connection(
+    host: str, port: int, *, timeout_s: float, tls: ssl.SSLContext | None = None
+) -> None:
     """Connect within ``timeout_s`` seconds, and leave. Raises HttpError."""
     _, writer = await _connect(host, port, timeout_s, tls)
     await _leave(writer)

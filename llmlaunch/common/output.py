@@ -28,7 +28,7 @@ class _Lossy(io.FileIO):
         return memoryview(data).nbytes if written is None else written
 
 
-def lose_what_cannot_be_written() -> None:
+def ignore_write_errors() -> None:
     """From here on, no print and no log line of this process fails. For processes that serve; idempotent."""
     sys.stdout = _lossy(sys.stdout, 1)
     sys.stderr = _lossy(sys.stderr, 2)

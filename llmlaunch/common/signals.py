@@ -27,7 +27,7 @@ def not_ignored(numbers: Iterable[int]) -> tuple[int, ...]:
     return tuple(number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN)
 
 
-def meaningless() -> tuple[int, ...]:
+def unhandled() -> tuple[int, ...]:
     """Signals that nobody handles and that would end this process without a word, such as SIGUSR1 and SIGALRM.
 
     A server notes them and goes on.

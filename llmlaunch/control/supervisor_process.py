@@ -40,7 +40,7 @@ class UnreachableError(ControlError):
 def foreign_error(name: str, uid: int) -> ForeignError:
     """The error that says whose deployment ``name`` is."""
     return ForeignError(
-        f"deployment {name!r} belongs to {paths.user_words(uid)}, not to {paths.user_words(os.geteuid())}",
+        f"deployment {name!r} belongs to {paths.describe_user(uid)}, not to {paths.describe_user(os.geteuid())}",
         hint="run llmlaunch as that user, or use another name or another LLMLAUNCH_HOME",
     )
 

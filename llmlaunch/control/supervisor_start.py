@@ -106,7 +106,7 @@ def _last_words(name: str, offset: int) -> str:
             size = os.fstat(log.fileno()).st_size
             log.seek(max(offset if offset <= size else 0, size - _LAST_WORDS_BYTES))
             lines = log.read(_LAST_WORDS_BYTES).decode(errors="replace").split("\n")
-    except (OSError, files.Unfit):
+    except (OSError, files.UnusableFileError):
         return ""
     said = [one_line(line) for line in lines if line.strip()]
     return said[-1].removeprefix("error: ") if said else ""

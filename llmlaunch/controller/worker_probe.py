@@ -127,7 +127,9 @@ class WorkerProber:
         try:
             async with asyncio.timeout(self._timeout_s + seconds), self._slots:
                 if not path:
-                    await http_client.knock(address.host, address.port, timeout_s=seconds, tls=_tls(address))
+                    await http_client.check_connection(
+                        address.host, address.port, timeout_s=seconds, tls=_tls(address)
+                    )
                     return
                 answer = await _ask(address, "GET", path, seconds, key=self._key(address, keyed))
         except TimeoutError:

@@ -40,7 +40,7 @@ class CommandEngine:
             found.append("engine_args does not apply to engine: command; write the flags into command:")
         return tuple(found)
 
-    def unsuited(self, facts: ModelFacts, devices: int) -> str:
+    def unsupported(self, facts: ModelFacts, devices: int) -> str:
         return ""
 
     def sequences(self, model: ModelSpec) -> int:

@@ -64,7 +64,7 @@ def _word(value: Any) -> str:
     return str(value)
 
 
-def refused(args: Mapping[str, Any], owned: Mapping[str, str]) -> Iterator[str]:
+def invalid_flags(args: Mapping[str, Any], owned: Mapping[str, str]) -> Iterator[str]:
     """One sentence for each key that is no flag, is given twice, or that the plan sets itself.
 
     ``owned`` maps flag names to what to write in the manifest instead.
@@ -89,8 +89,8 @@ def positive(args: Mapping[str, Any], *names: str) -> Iterator[str]:
             yield f"engine_args: {name.replace('-', '_')} is {value!r}, expected an integer above 0"
 
 
-def twice(args: Mapping[str, Any], said: Mapping[str, object]) -> Iterator[str]:
-    """A sentence for each flag in ``said`` (flag name → the model's own key's value) that engine_args repeats."""
-    for name, value in said.items():
+def repeated(args: Mapping[str, Any], keys: Mapping[str, object]) -> Iterator[str]:
+    """A sentence for each flag in ``keys`` (flag name → the model's own key's value) that engine_args repeats."""
+    for name, value in keys.items():
         if value is not None and lookup(args, name) is not None:
             yield f"engine_args: {name.replace('-', '_')} is given twice; remove one of the two"

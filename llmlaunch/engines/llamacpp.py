@@ -8,7 +8,7 @@ Source: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md
 from __future__ import annotations
 
 from llmlaunch.engines import common
-from llmlaunch.engines.flags import lookup, positive, refused, to_flags, twice
+from llmlaunch.engines.flags import invalid_flags, lookup, positive, repeated, to_flags
 from llmlaunch.engines.types import Launch, LaunchRequest, MemoryRule, MetricNames
 from llmlaunch.manifest.types import ModelSpec
 from llmlaunch.models.facts import ModelFacts, ModelKind
@@ -56,13 +56,13 @@ class LlamaCpp:
         args = model.engine_args
         both = [name for name in _LAYERS if lookup(args, name) is not None]
         return (
-            *refused(args, _OWNED),
-            *twice(args, {}),
+            *invalid_flags(args, _OWNED),
+            *repeated(args, {}),
             *positive(args, "batch-size", "ubatch-size"),
             *([f"engine_args: {' and '.join(both)} are the same flag"] if len(both) > 1 else []),
         )
 
-    def unsuited(self, facts: ModelFacts, devices: int) -> str:
+    def unsupported(self, facts: ModelFacts, devices: int) -> str:
         if facts.format == "gguf":
             return ""
         return f"llama.cpp reads GGUF files, and {facts.source} is {facts.format}; name a .gguf file, or another engine"

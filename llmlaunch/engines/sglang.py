@@ -8,7 +8,7 @@ Source: https://docs.sglang.io/advanced_features/server_arguments.html
 from __future__ import annotations
 
 from llmlaunch.engines import common
-from llmlaunch.engines.flags import lookup, positive, refused, to_flags, twice
+from llmlaunch.engines.flags import invalid_flags, lookup, positive, repeated, to_flags
 from llmlaunch.engines.types import Launch, LaunchRequest, MemoryRule, MetricNames
 from llmlaunch.manifest.types import ModelSpec, Source
 from llmlaunch.models.facts import ModelFacts, ModelKind
@@ -50,14 +50,14 @@ class Sglang:
 
     def problems(self, model: ModelSpec) -> tuple[str, ...]:
         args = model.engine_args
-        said = {"max-running-requests": model.max_concurrency, "context-length": model.max_model_len}
+        keys = {"max-running-requests": model.max_concurrency, "context-length": model.max_model_len}
         return (
-            *refused(args, _OWNED),
-            *twice(args, said),
+            *invalid_flags(args, _OWNED),
+            *repeated(args, keys),
             *positive(args, "max-running-requests", "context-length"),
         )
 
-    def unsuited(self, facts: ModelFacts, devices: int) -> str:
+    def unsupported(self, facts: ModelFacts, devices: int) -> str:
         return common.indivisible(facts, devices)
 
     def sequences(self, model: ModelSpec) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llmlaunch.common import variables
 from llmlaunch.engines import common
-from llmlaunch.engines.flags import positive, refused, to_flags, twice
+from llmlaunch.engines.flags import invalid_flags, positive, repeated, to_flags
 from llmlaunch.engines.types import Launch, LaunchRequest, MemoryRule, MetricNames
 from llmlaunch.manifest.types import ModelSpec, Source
 from llmlaunch.models.facts import ModelFacts
@@ -36,14 +36,14 @@ class Transformers:
 
     def problems(self, model: ModelSpec) -> tuple[str, ...]:
         args = model.engine_args
-        said = {"limit-worker-concurrency": model.max_concurrency, "max-model-len": model.max_model_len}
+        keys = {"limit-worker-concurrency": model.max_concurrency, "max-model-len": model.max_model_len}
         return (
-            *refused(args, _OWNED),
-            *twice(args, said),
+            *invalid_flags(args, _OWNED),
+            *repeated(args, keys),
             *positive(args, "limit-worker-concurrency", "max-model-len"),
         )
 
-    def unsuited(self, facts: ModelFacts, devices: int) -> str:
+    def unsupported(self, facts: ModelFacts, devices: int) -> str:
         return ""
 
     def sequences(self, model: ModelSpec) -> int:

@@ -114,7 +114,7 @@ class Engine(Protocol):
         """What the manifest says that this engine cannot do, in words; empty: nothing."""
         ...
 
-    def unsuited(self, facts: ModelFacts, devices: int) -> str:
+    def unsupported(self, facts: ModelFacts, devices: int) -> str:
         """Why this engine cannot run that model on that many GPUs (0: the CPU), or empty."""
         ...
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 
 from llmlaunch.engines import common
-from llmlaunch.engines.flags import lookup, positive, refused, to_flags, twice
+from llmlaunch.engines.flags import invalid_flags, lookup, positive, repeated, to_flags
 from llmlaunch.engines.types import Launch, LaunchRequest, MemoryRule, MetricNames
 from llmlaunch.manifest.types import ModelSpec, Source
 from llmlaunch.models.facts import ModelFacts
@@ -52,10 +52,10 @@ class Vllm:
 
     def problems(self, model: ModelSpec) -> tuple[str, ...]:
         args = model.engine_args
-        said = {"max-num-seqs": model.max_concurrency, "max-model-len": model.max_model_len}
-        return (*refused(args, _OWNED), *twice(args, said), *positive(args, "max-num-seqs"))
+        keys = {"max-num-seqs": model.max_concurrency, "max-model-len": model.max_model_len}
+        return (*invalid_flags(args, _OWNED), *repeated(args, keys), *positive(args, "max-num-seqs"))
 
-    def unsuited(self, facts: ModelFacts, devices: int) -> str:
+    def unsupported(self, facts: ModelFacts, devices: int) -> str:
         return common.indivisible(facts, devices)
 
     def sequences(self, model: ModelSpec) -> int:

@@ -179,7 +179,7 @@ def _listen_for_signals(loop: asyncio.AbstractEventLoop, signalled: asyncio.Futu
     for number in heeded:
         loop.add_signal_handler(number, stop, number)
     loop.add_signal_handler(parent.STOP, told_to_stop, 0)
-    for number in signals.meaningless():
+    for number in signals.unhandled():
         loop.add_signal_handler(number, note, number)
 
 

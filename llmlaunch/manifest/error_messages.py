@@ -44,7 +44,7 @@ def explain(tree: YamlDocument, kind: type[BaseModel], prefix: Path, error: Mapp
     location = tuple(error["loc"])
     on_key = location[-1:] == ("[key]",)
     path: Path = (*prefix, *(location[:-1] if on_key else location))
-    if tree.silenced(path):
+    if tree.unreadable(path):
         return
     match error["type"]:
         case "extra_forbidden":

@@ -120,7 +120,7 @@ class Reader:
         entries: list[check.ModelClaims] = []
         if listed is None or listed == []:
             misspelt = any(problem.suggestion == "models" for problem in self.tree.problems)
-            if not misspelt and not self.tree.silenced(("models",)):
+            if not misspelt and not self.tree.unreadable(("models",)):
                 where: Path = ("models",) if "models" in data else ()
                 self.tree.problem(where, "no models are listed", expected="at least one under models:")
         elif not isinstance(listed, list):
@@ -158,7 +158,7 @@ class Reader:
 
     def _own(self, value: Any, path: Path) -> dict[str, Any] | None:
         """An entry's own keys; None, with the mistake noted, when it has none."""
-        if self.tree.silenced(path):
+        if self.tree.unreadable(path):
             return None
         if isinstance(value, dict):
             return value
@@ -285,7 +285,7 @@ class Reader:
 
     def _default_name(self, model: str, path: Path) -> str:
         name = resolve.default_name(model)
-        if not name and not self.tree.silenced(path):
+        if not name and not self.tree.unreadable(path):
             self.tree.problem(path, "cannot derive a name from this model", expected="names: with one")
         return name
 

@@ -12,7 +12,7 @@ _LONG = "a path that contains @ needs the long form (model: PATH)"
 
 
 @dataclass(frozen=True, slots=True)
-class Short:
+class ShortForm:
     """The parts as given; None where a part is absent or empty, which means the default."""
 
     model: str
@@ -22,7 +22,7 @@ class Short:
     gpus: str | None = None
 
 
-def parse(text: str) -> Short:
+def parse(text: str) -> ShortForm:
     """Read one short form. Raises ValueError with what is wrong.
 
     IPv6 hosts may stand in brackets or bare. A path that contains ``@`` itself cannot be told from the parts: the long form takes it.
@@ -37,10 +37,10 @@ def parse(text: str) -> Short:
     for name, part in (("host", host), ("port", port)):
         if "/" in part:
             raise ValueError(f"the {name} {part!r} is a path; {_LONG}")
-    return Short(model, _host(host), _port(port), gpus or None)
+    return ShortForm(model, _host(host), _port(port), gpus or None)
 
 
-def render(short: Short) -> str:
+def render(short: ShortForm) -> str:
     """The text that :func:`parse` reads as ``short``."""
     host = bracketed(short.host or "")
     port = "" if short.port is None else str(short.port)

@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from llmlaunch.common.deployment_name import PATTERN, RULE, is_deployment_name
 from llmlaunch.manifest import devices, resolve, sizes
 from llmlaunch.manifest.types import Restarts
-from llmlaunch.manifest.yaml_scalars import Filled, typed
+from llmlaunch.manifest.yaml_scalars import FilledText, typed
 
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9_.])?")
 _PATH = re.compile(r"/\S*")
@@ -36,7 +36,7 @@ def wrong(
 
 def _retyped(value: object) -> object:
     """``"${PORT}"`` is a number where a number belongs: inside [ ] and { } YAML forces the quotes."""
-    return typed(str(value)) if isinstance(value, Filled) else value
+    return typed(str(value)) if isinstance(value, FilledText) else value
 
 
 def _size(value: object) -> int:

@@ -59,7 +59,7 @@ class YamlDocument:
         found = (names for at, names in self.from_environment.items() if at[: len(path)] == path)
         return set().union(*found)
 
-    def silenced(self, path: Path) -> bool:
+    def unreadable(self, path: Path) -> bool:
         """Whether the value at ``path`` could not be read, which has been told."""
         return any(path[:end] in self.broken for end in range(1, len(path) + 1))
 

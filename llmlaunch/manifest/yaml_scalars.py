@@ -16,7 +16,7 @@ _INT = re.compile(r"[-+]?(?:0|[1-9][0-9]*)|0x[0-9a-fA-F]+|0o[0-7]+")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 
 
-class Filled(str):
+class FilledText(str):
     """A quoted text with a variable's value in it. Where a number belongs, :func:`typed` may still make it one."""
 
     __slots__ = ()

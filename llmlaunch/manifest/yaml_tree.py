@@ -13,7 +13,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from llmlaunch.errors import Problem
 from llmlaunch.manifest import yaml_nodes
 from llmlaunch.manifest.yaml_document import Path, YamlDocument
-from llmlaunch.manifest.yaml_scalars import Filled, is_clean, typed
+from llmlaunch.manifest.yaml_scalars import FilledText, is_clean, typed
 
 _VARIABLE = re.compile(r"\$(?:\$|\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|\{)")
 _TAG = re.compile(r"tag:yaml\.org,2002:\w+|!")
@@ -121,7 +121,7 @@ class _Expander:
         plain = isinstance(node, ScalarNode) and node.style is None and id(node) not in self.as_text
         if plain:
             return typed(text)
-        return Filled(text) if text != written else text
+        return FilledText(text) if text != written else text
 
     def _fill(self, text: str, path: Path) -> str:
         def one(match: re.Match[str]) -> str:

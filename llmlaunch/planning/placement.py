@@ -23,7 +23,7 @@ class PlacementRequest:
     gpus: GpuRequest
     need: Callable[[int, str], VramNeed | None]
     """From (number of GPUs, GPU's name); None: nothing tells."""
-    unsuited: Callable[[int], str]
+    unsupported: Callable[[int], str]
     """Why the engine cannot run it on so many GPUs (0: the CPU), or empty."""
     needs_gpu: str
     """Why ``auto`` may not mean the CPU where there is no GPU; empty: it may."""
@@ -73,7 +73,9 @@ class DevicePool:
 def place(requests: Sequence[PlacementRequest], pool: DevicePool) -> dict[str, Outcome]:
     """An outcome for every request; what is placed is taken from ``pool``."""
     outcomes: dict[str, Outcome] = {}
-    for _, request in sorted(enumerate(requests), key=lambda pair: (*_hardness(pair[1], pool), pair[0])):
+    for _, request in sorted(
+        enumerate(requests), key=lambda pair: (*_most_constrained_first(pair[1], pool), pair[0])
+    ):
         outcome = _place(request, pool)
         if isinstance(outcome, Placed):
             pool.take(outcome.devices, outcome.claims, request.group)
@@ -81,7 +83,7 @@ def place(requests: Sequence[PlacementRequest], pool: DevicePool) -> dict[str, O
     return outcomes
 
 
-def _hardness(request: PlacementRequest, pool: DevicePool) -> tuple[bool, int, int]:
+def _most_constrained_first(request: PlacementRequest, pool: DevicePool) -> tuple[bool, int, int]:
     count = _count(request.gpus)
     names = {device.name for device in pool.survey.devices} if count else ()
     needs = [need.per_gpu for name in names if (need := request.need(count, name))]
@@ -111,7 +113,7 @@ def _place(request: PlacementRequest, pool: DevicePool) -> Outcome:
 
 
 def _on_cpu(request: PlacementRequest, why: str) -> Outcome:
-    problem = request.unsuited(0)
+    problem = request.unsupported(0)
     if problem:
         return NotPlaced(problem)
     return Placed((), (), f"on the CPU {why}{request.cpu_words}")
@@ -137,7 +139,7 @@ def _pinned(request: PlacementRequest, gpus: GpuPinned, pool: DevicePool) -> Out
         return NotPlaced("CUDA lets a process use one MIG instance, so it cannot span several devices")
     if len({device.uuid for device in devices}) < len(devices):
         return NotPlaced("lists one device twice")
-    problem = request.unsuited(len(devices))
+    problem = request.unsupported(len(devices))
     if problem:
         return NotPlaced(problem)
     needs = _needs(request, devices)
@@ -150,7 +152,7 @@ def _pinned(request: PlacementRequest, gpus: GpuPinned, pool: DevicePool) -> Out
 
 
 def _auto(request: PlacementRequest, count: int, pool: DevicePool) -> Outcome:
-    problem = request.unsuited(count)
+    problem = request.unsupported(count)
     if problem:
         return NotPlaced(problem)
     candidates = [d for d in pool.survey.devices if count == 1 or not d.mig]
@@ -251,7 +253,7 @@ def _with_more(request: PlacementRequest, count: int, pool: DevicePool) -> str:
     while more <= len(whole):
         needs = [(d, request.need(more, d.name)) for d in whole]
         fits = [n for d, n in needs if n and n.per_gpu <= pool.left[d.position]]
-        if len(fits) >= more and not request.unsuited(more):
+        if len(fits) >= more and not request.unsupported(more):
             return (
                 f"; with gpu_count: {more} it needs {size(max(n.per_gpu for n in fits))} on each, which fits"
             )

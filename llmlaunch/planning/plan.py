@@ -199,8 +199,8 @@ def _request(replica: _Replica, context: PlanningContext) -> placement.Placement
     def need(count: int, gpu_name: str) -> estimate.VramNeed | None:
         return estimate.need(model, facts, engine, count, gpu_name, context.measured_vram)
 
-    def unsuited(count: int) -> str:
-        problem = engine.unsuited(facts, count) if facts else ""
+    def unsupported(count: int) -> str:
+        problem = engine.unsupported(facts, count) if facts else ""
         return problem or ("" if count else _too_large(model, weights, context))
 
     weights = estimate.weight_bytes(model, facts, engine.memory) if facts else None
@@ -210,7 +210,7 @@ def _request(replica: _Replica, context: PlanningContext) -> placement.Placement
         group=replica.group,
         gpus=model.gpus,
         need=need,
-        unsuited=unsuited,
+        unsupported=unsupported,
         needs_gpu=needs_gpu,
         without_gpu=without_gpu,
         cpu_words=f": weights {size(weights)} of main memory" if weights else "",

@@ -58,7 +58,7 @@ def assign(wanted: Sequence[PortRequest], context: PlanningContext) -> dict[str,
     _refuse_taken(wanted, taken)
     ports = {request.name: request.port for request in wanted if request.port is not None}
     used = set(ports.values())
-    before = {spec.name: spec for spec in context.running if not taken.by_strangers(spec)}
+    before = {spec.name: spec for spec in context.running if not taken.held_by_others(spec)}
     for request in wanted:
         old = before.get(request.name)
         if request.name not in ports and old and old.host == request.host and old.port not in used:
@@ -109,17 +109,17 @@ class _OccupiedPorts:
     def on(self, host: str, port: int) -> OccupiedPort | None:
         return next((row for row in self._rows.get(port, ()) if overlap(row.host, host)), None)
 
-    def by_strangers(self, spec: ProcessSpec) -> bool:
+    def held_by_others(self, spec: ProcessSpec) -> bool:
         """Whether somebody else holds the port of ``spec``, which is one of the deployment's own."""
         if spec.name not in self._idle:
             return False
         holder = self.on(spec.host, spec.port)
         return holder is not None and holder.owner not in self._own
 
-    def by_ours(self, request: PortRequest) -> bool:
+    def held_by_deployment(self, request: PortRequest) -> bool:
         """Whether the deployment itself holds the port that was asked for."""
         return any(
-            spec.port == request.port and overlap(spec.host, request.host) and not self.by_strangers(spec)
+            spec.port == request.port and overlap(spec.host, request.host) and not self.held_by_others(spec)
             for spec in self._own.values()
         )
 
@@ -128,7 +128,7 @@ def _refuse_taken(wanted: Sequence[PortRequest], taken: _OccupiedPorts) -> None:
     found = []
     for request in wanted:
         holder = taken.on(request.host, request.port) if request.port is not None else None
-        if holder and not taken.by_ours(request):
+        if holder and not taken.held_by_deployment(request):
             found.append(
                 f"{request.name} requests port {request.port} on {request.host}, which {holder.holder} holds"
             )

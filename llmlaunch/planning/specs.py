@@ -141,7 +141,7 @@ class ProcessSpecBuilder:
             restart_delay_s=model.restart.delay_s,
             self_registering=launch.self_registering,
             progress_patterns=launch.progress_patterns,
-            max_concurrency=_at_once(model, engine, launch),
+            max_concurrency=_concurrency_limit(model, engine, launch),
             request_timeout_s=model.request_timeout_s,
             start_timeout_s=model.start_timeout_s or launch.start_timeout_s,
             stop_grace_s=model.stop_grace_s,
@@ -199,9 +199,9 @@ class ProcessSpecBuilder:
         return (self._context.python, "-m", "llmlaunch", verb, "--host", host, "--port", str(port))
 
     def _secret(self, env: Mapping[str, str]) -> tuple[str, ...]:
-        return tuple(sorted(k for k, v in env.items() if _SECRET_NAME.search(k) or self._tells(v)))
+        return tuple(sorted(k for k, v in env.items() if _SECRET_NAME.search(k) or self._reveals_secret(v)))
 
-    def _tells(self, value: str) -> bool:
+    def _reveals_secret(self, value: str) -> bool:
         return any(
             s and (s == value or (len(s) >= _SHORTEST_PART and s in value)) for s in self._manifest.secrets
         )
@@ -230,7 +230,7 @@ def exposed(spec: ProcessSpec) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _at_once(model: ModelSpec, engine: Engine, launch: Launch) -> int | None:
+def _concurrency_limit(model: ModelSpec, engine: Engine, launch: Launch) -> int | None:
     """How many requests the replica works on at a time, for gateways to keep to; None: nobody knows.
 
     What a gateway sends beyond that waits in the engine, where turns between API keys and their priorities mean nothing.

@@ -165,7 +165,7 @@ class Daemon:
         for number in signals.not_ignored((signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)):
             loop.add_signal_handler(number, self._on_signal, number)
         # Handlers, not SIG_IGN, which every engine would inherit.
-        for number in (*signals.not_ignored((signal.SIGHUP,)), *signals.meaningless()):
+        for number in (*signals.not_ignored((signal.SIGHUP,)), *signals.unhandled()):
             loop.add_signal_handler(number, http_server.note, number)
         if lifeline_fd is not None:
             loop.add_reader(lifeline_fd, self._on_lifeline, lifeline_fd)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from llmlaunch.control.client import ControlClient
 
 
-def carry_out(
+def apply_and_wait(
     client: ControlClient,
     wanted: Mapping[str, int] | Sequence[str],
     order: Callable[[], object],
@@ -23,18 +23,18 @@ def carry_out(
     waiting_for: Callable[[StartProgress], str],
     timeout_s: float | None,
 ) -> StartProgress:
-    """Call ``order`` and wait until ``done``, with every change shown; the board as it is then.
+    """Call ``order`` and wait until ``done``, with every change shown; the progress as it is then.
 
     Raises DeadlineError after ``timeout_s`` seconds, NotRunningError when the supervisor ends meanwhile.
     """
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
-    board, shown = StartProgress(wanted), view()
-    session = Session(client, board, shown, since=client.status().seq)
+    progress, shown = StartProgress(wanted), view()
+    session = Session(client, progress, shown, since=client.status().seq)
     order()
     session.open()
     try:
-        with shown.moving(board):
-            session.wait(lambda: done(board), deadline, lambda: waiting_for(board))
+        with shown.live(progress):
+            session.wait(lambda: done(progress), deadline, lambda: waiting_for(progress))
     except SupervisorGone:
         raise NotRunningError(f"{client.name} was taken down in the meantime") from None
-    return board
+    return progress

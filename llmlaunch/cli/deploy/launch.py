@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from llmlaunch.cli.deploy import launch_messages
-from llmlaunch.cli.deploy.launched import Launched, UpOptions
+from llmlaunch.cli.deploy.launched import LaunchedDeployment, UpOptions
 from llmlaunch.cli.deploy.port_reassignment import expected_incarnations, reassign_ports
 from llmlaunch.cli.deploy.select import refuse_other_file
 from llmlaunch.cli.deploy.session import Interrupted, Session, SupervisorGone
@@ -57,7 +57,7 @@ def _hand_over(
     shown: PlainView | TerminalView,
     began: float,
     until_the_end: contextlib.ExitStack,
-) -> Launched:
+) -> LaunchedDeployment:
     """Plan, and have a supervisor accept the plan; a new one is started for it where there is none."""
     from llmlaunch.control.planning_lock import planning_lock
 
@@ -78,9 +78,11 @@ def _hand_over(
         shown.say(launch_messages.changes(result))
     wanted = dict.fromkeys((spec.name for spec in plan.processes), 0)
     before = {c.name: c for c in known.components}
-    board = StartProgress(wanted | expected_incarnations(result.restarted, before), result.removed)
-    session = Session(client, board, shown, since=known.seq)
-    return Launched(options, manifest, plan, client, session, shown, created and not options.detach, began)
+    progress = StartProgress(wanted | expected_incarnations(result.restarted, before), result.removed)
+    session = Session(client, progress, shown, since=known.seq)
+    return LaunchedDeployment(
+        options, manifest, plan, client, session, shown, created and not options.detach, began
+    )
 
 
 def _plan(options: UpOptions, shown: PlainView | TerminalView) -> tuple[Manifest, Plan, Deployed]:
@@ -150,16 +152,16 @@ def _supervised(name: str, *, foreground: bool) -> Iterator[tuple[ControlClient,
         os.close(write_end)
 
 
-def _until_ready(launched: Launched) -> int:
+def _until_ready(launched: LaunchedDeployment) -> int:
     """Wait for every component, in a deployment that goes on without this process."""
-    board = launched.session.board
+    progress = launched.session.progress
 
     def lost() -> list[str]:
-        return board.failed() + board.ended()
+        return progress.failed() + progress.ended()
 
     try:
-        with launched.shown.moving(board):
-            launched = _wait(launched, lambda: bool(lost()) or board.settled(), launched.deadline)
+        with launched.shown.live(progress):
+            launched = _wait(launched, lambda: bool(lost()) or progress.settled(), launched.deadline)
             if not lost():
                 _names_ready(launched, lambda: bool(lost()))
     except Interrupted as interrupted:
@@ -178,23 +180,25 @@ def _until_ready(launched: Launched) -> int:
             error.message, hint=f"it goes on in the background; {launch_messages.how_to_look(launched)}"
         ) from None
     if lost():
-        raise StartError("\n".join(map(board.reason, lost())), hint=launch_messages.how_to_look(launched))
+        raise StartError("\n".join(map(progress.reason, lost())), hint=launch_messages.how_to_look(launched))
     launch_messages.show_summary(launched)
     return 0
 
 
-def _stay(launched: Launched) -> int:
+def _stay(launched: LaunchedDeployment) -> int:
     """Show the start, then whatever changes, until Ctrl-C, a signal, or the end of everything that can serve."""
-    board, shown = launched.session.board, launched.shown
+    progress, shown = launched.session.progress, launched.shown
     try:
-        with shown.moving(board):
-            launched = _wait(launched, lambda: board.settled() or board.hopeless(), launched.deadline)
-            if not board.missing():
-                _names_ready(launched, lambda: bool(board.missing()))
-        if not board.hopeless():
-            if len(board.missing()) < len(board.wanted):
+        with shown.live(progress):
+            launched = _wait(
+                launched, lambda: progress.settled() or progress.cannot_serve(), launched.deadline
+            )
+            if not progress.missing():
+                _names_ready(launched, lambda: bool(progress.missing()))
+        if not progress.cannot_serve():
+            if len(progress.missing()) < len(progress.wanted):
                 launch_messages.show_summary(launched)
-            launched = _wait(launched, partial(board.hopeless, for_good=True), None)
+            launched = _wait(launched, partial(progress.cannot_serve, for_good=True), None)
     except Interrupted as interrupted:
         if interrupted.signum == signal.SIGHUP:
             let_go_of_terminal()
@@ -205,18 +209,20 @@ def _stay(launched: Launched) -> int:
     except DeadlineError:
         take_down(launched, f"timed out: stopping {launched.plan.deployment}")
         raise
-    reasons = "\n".join(map(board.reason, board.failed()))
+    reasons = "\n".join(map(progress.reason, progress.failed()))
     take_down(launched, f"no component is left that can serve: stopping {launched.plan.deployment}")
     raise StartError(reasons, hint=f"llmlaunch logs NAME{launched.selector} shows everything it printed")
 
 
-def _wait(launched: Launched, done: Callable[[], bool], deadline: float | None) -> Launched:
+def _wait(
+    launched: LaunchedDeployment, done: Callable[[], bool], deadline: float | None
+) -> LaunchedDeployment:
     """Wait until ``done``; what somebody else shuts out of its port meanwhile is moved to another, where the manifest allows."""
-    session, board = launched.session, launched.session.board
+    session, progress = launched.session, launched.session.progress
     waiting_for, stuck = partial(launch_messages.not_ready, launched), set[str]()
 
     def shut_out() -> bool:
-        return not stuck.issuperset(board.shut_out())
+        return not stuck.issuperset(progress.port_taken())
 
     for _ in range(MOST_MOVES):
         session.wait(lambda: shut_out() or done(), deadline, waiting_for)
@@ -224,21 +230,21 @@ def _wait(launched: Launched, done: Callable[[], bool], deadline: float | None) 
             return launched
         moved = reassign_ports(launched)
         if moved is None:
-            stuck.update(board.shut_out())
+            stuck.update(progress.port_taken())
         launched = moved or launched
     session.wait(done, deadline, waiting_for)
     return launched
 
 
-def take_down(launched: Launched, why: str) -> None:
+def take_down(launched: LaunchedDeployment, why: str) -> None:
     """Have everything stopped and wait until it is gone. Another signal kills."""
-    from llmlaunch.cli.deploy.leftovers import see_it_gone
+    from llmlaunch.cli.deploy.leftovers import wait_until_gone
 
     session = launched.session
     launched.shown.say(f"\n{why}")
     _shut_down(launched.client, force=False)
     killed = False
-    with launched.shown.moving(session.board):
+    with launched.shown.live(session.progress):
         while True:
             try:
                 session.step(0.5)
@@ -249,7 +255,7 @@ def take_down(launched: Launched, why: str) -> None:
                 killed = True
             except SupervisorGone:
                 break
-    see_it_gone(launched.client)
+    wait_until_gone(launched.client)
     launched.shown.say(f"{launched.plan.deployment} is down")
 
 
@@ -259,13 +265,13 @@ def _shut_down(client: ControlClient, *, force: bool) -> None:
         client.shutdown(force=force)
 
 
-def _gone(launched: Launched) -> int:
-    from llmlaunch.cli.deploy.leftovers import see_it_gone
+def _gone(launched: LaunchedDeployment) -> int:
+    from llmlaunch.cli.deploy.leftovers import wait_until_gone
     from llmlaunch.paths import DeploymentPaths
 
     # An orderly end removes the socket; a supervisor that died left it behind.
     died = DeploymentPaths(launched.plan.deployment).socket.exists()
-    see_it_gone(launched.client)
+    wait_until_gone(launched.client)
     if died:
         raise StartError(
             "the supervisor died, and everything with it", hint=launch_messages.supervisor_log_hint(launched)
@@ -274,7 +280,7 @@ def _gone(launched: Launched) -> int:
     return 0
 
 
-def _names_ready(launched: Launched, over: Callable[[], bool]) -> None:
+def _names_ready(launched: LaunchedDeployment, over: Callable[[], bool]) -> None:
     """Wait until the endpoint lists every name, or there is no reason to wait any more. Raises DeadlineError."""
     from llmlaunch.cli.talk.endpoint import names_ready
 

@@ -34,7 +34,7 @@ class UpOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Launched:
+class LaunchedDeployment:
     """A plan that its supervisor has accepted."""
 
     options: UpOptions

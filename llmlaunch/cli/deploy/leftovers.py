@@ -14,7 +14,7 @@ GONE_DEADLINE_S = 10.0
 """Everything is down and the socket is closed: so long may the supervisor take to end itself."""
 
 
-def see_it_gone(client: ControlClient) -> None:
+def wait_until_gone(client: ControlClient) -> None:
     """Wait until the supervisor has ended, and end what it left. Raises ControlError when something lives on."""
     from llmlaunch.common.process_identity import identify
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from llmlaunch.errors import LlmlaunchError
 
 if TYPE_CHECKING:
-    from llmlaunch.cli.deploy.launched import Launched
+    from llmlaunch.cli.deploy.launched import LaunchedDeployment
     from llmlaunch.control.types import ComponentStatus
     from llmlaunch.planning.types import Plan
 
@@ -20,7 +20,7 @@ def expected_incarnations(anew: Iterable[str], before: Mapping[str, ComponentSta
     return {name: before[name].incarnation + 1 for name in anew if name in before}
 
 
-def reassign_ports(launched: Launched) -> Launched | None:
+def reassign_ports(launched: LaunchedDeployment) -> LaunchedDeployment | None:
     """The deployment with other ports for what is shut out of its own; None when nothing can be moved.
 
     What the manifest asks for stays where it is: the supervisor tries again, and gives up with the holder's name.
@@ -29,14 +29,14 @@ def reassign_ports(launched: Launched) -> Launched | None:
     from llmlaunch.cli.deploy.gateway_files import check_gateway_files
     from llmlaunch.control.planning_lock import planning_lock
 
-    client, board = launched.client, launched.session.board
+    client, progress = launched.client, launched.session.progress
     try:
         with planning_lock(lambda: None):
             deployed = client.deployed()
             if deployed.specs != launched.plan.processes:
                 return None  # somebody else has changed it since
             _, plan = replan(launched.manifest, deployed=deployed, check=check_gateway_files)
-            moved = _moved(launched.plan, plan, board.shut_out())
+            moved = _moved(launched.plan, plan, progress.port_taken())
             if not moved or plan.rejections:
                 return None
             before = {c.name: c for c in client.status().components}
@@ -45,8 +45,8 @@ def reassign_ports(launched: Launched) -> Launched | None:
         return None  # the supervisor tells what becomes of it
     for line in moved:
         launched.shown.say(line)
-    board.wanted |= expected_incarnations((*result.restarted, *result.started), before)
-    board.seed(client.status())
+    progress.wanted |= expected_incarnations((*result.restarted, *result.started), before)
+    progress.seed(client.status())
     return replace(launched, plan=plan)
 
 

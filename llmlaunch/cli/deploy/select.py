@@ -113,7 +113,7 @@ def deployment(file: str | None, name: str | None, *, stopped_too: bool = False)
 def _none_running() -> str:
     from llmlaunch.control.supervisor_process import foreign_deployments
 
-    others = [f"{name!r} belongs to {paths.user_words(uid)}" for name, uid in foreign_deployments()]
+    others = [f"{name!r} belongs to {paths.describe_user(uid)}" for name, uid in foreign_deployments()]
     return "; ".join(
         ["no deployment is running" if not others else "no deployment of yours is running", *others]
     )

@@ -56,11 +56,11 @@ class View(Protocol):
 
 
 class Session:
-    """Feeds ``board`` and ``view`` from the supervisor behind ``client``. Call :meth:`open` once, after ``apply``."""
+    """Feeds ``progress`` and ``view`` from the supervisor behind ``client``. Call :meth:`open` once, after ``apply``."""
 
-    def __init__(self, client: ControlClient, board: StartProgress, view: View, *, since: int = 0) -> None:
+    def __init__(self, client: ControlClient, progress: StartProgress, view: View, *, since: int = 0) -> None:
         self.client = client
-        self.board = board
+        self.progress = progress
         self.view = view
         self._since = since  # the number of an event: earlier ones are history that nobody here asked for
         self._supervisor = 0
@@ -70,7 +70,7 @@ class Session:
         """Take the state as it is now, and listen from here on."""
         report = self.client.status()
         self._supervisor = report.supervisor.pid
-        self.board.seed(report)
+        self.progress.seed(report)
         threading.Thread(target=self._listen, name="events", daemon=True).start()
 
     def _listen(self) -> None:
@@ -132,7 +132,7 @@ class Session:
         if isinstance(item, _Ended):
             self._inbox.put(item)  # it stays true for whoever asks next
             raise SupervisorGone
-        self.board.take(item)
+        self.progress.take(item)
         self.view.change(item)
 
     def wait(self, done: Callable[[], bool], deadline: float | None, waiting_for: Callable[[], str]) -> None:

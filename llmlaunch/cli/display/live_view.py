@@ -1,4 +1,4 @@
-"""Showing changes while they happen: plain lines in a pipe, a moving board on a terminal."""
+"""Showing changes while they happen: plain lines in a pipe, a live table on a terminal."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class PlainView:
         self._tails = _Tails()
 
     @contextlib.contextmanager
-    def moving(self, board: StartProgress) -> Iterator[None]:
+    def live(self, progress: StartProgress) -> Iterator[None]:
         """Nothing moves in a pipe."""
         yield
 
@@ -72,25 +72,25 @@ class PlainView:
 
 
 class TerminalView:
-    """A board with a row for each component while :meth:`moving`, coloured lines otherwise."""
+    """A progress with a row for each component while :meth:`live`, coloured lines otherwise."""
 
     def __init__(self) -> None:
         from llmlaunch.cli.display import tables
 
-        self._console = tables.console(cast(IO[str], _Outliving(sys.stdout)))
+        self._console = tables.console(cast(IO[str], _DetachableStream(sys.stdout)))
         self._live: Any = None
         self._shown: dict[str, str] = {}
         self._tails = _Tails()
 
     @contextlib.contextmanager
-    def moving(self, board: StartProgress) -> Iterator[None]:
-        """Keep a board of all components below the printed lines as long as the block runs."""
+    def live(self, progress: StartProgress) -> Iterator[None]:
+        """Keep a progress of all components below the printed lines as long as the block runs."""
         from rich.live import Live
 
         from llmlaunch.cli.display import tables
 
         def draw() -> RenderableType:
-            return tables.board(list(board.rows.values()), time.time())
+            return tables.live_table(list(progress.rows.values()), time.time())
 
         with Live(console=self._console, get_renderable=draw, refresh_per_second=10) as self._live:
             try:
@@ -100,10 +100,10 @@ class TerminalView:
                 self._live = None
 
     def say(self, text: str = "", style: str = "") -> None:
-        """Print a line above the board."""
+        """Print a line above the progress."""
         from rich.text import Text
 
-        # Not print(style=…): that would colour the board below as well.
+        # Not print(style=…): that would colour the progress below as well.
         self._console.print(Text(text, style=style), soft_wrap=True)
 
     def change(self, event: ProgressEvent) -> None:
@@ -112,7 +112,7 @@ class TerminalView:
         style = render.PHASE_STYLE.get(component.phase, "")
         line = render.change_line(component)
         bad = component.phase in ("failed", "backoff")
-        # While the board moves, its rows tell the rest.
+        # While the progress moves, its rows tell the rest.
         if (self._live is None or bad) and self._shown.get(component.name) != line:
             self.say(line, style)
         self._shown[component.name] = line
@@ -120,7 +120,7 @@ class TerminalView:
             self.say(f"  | {printed}", "dim")
 
 
-class _Outliving:
+class _DetachableStream:
     """A terminal's stream that takes no harm when the terminal is closed: the signal that says so comes a little later."""
 
     def __init__(self, stream: IO[str]) -> None:

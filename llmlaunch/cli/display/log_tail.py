@@ -190,7 +190,7 @@ class Tail:
 
         try:
             yield
-        except (OSError, files.Unfit) as error:
+        except (OSError, files.UnusableFileError) as error:
             path = self._stream.path if self._stream else ""
             why = error.strerror if isinstance(error, OSError) else str(error)
             raise LlmlaunchError(f"{path} cannot be read: {why}") from None

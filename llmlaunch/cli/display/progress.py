@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from llmlaunch.cli.display.render import outlook
+from llmlaunch.cli.display.render import next_attempt
 
 if TYPE_CHECKING:
     from llmlaunch.control.types import ComponentStatus, ProgressEvent, StatusReport
@@ -15,14 +15,14 @@ class StartProgress:
     """The latest state of each component, and which of them are waited for.
 
     ``wanted`` maps a component to the lowest incarnation that counts: a replica that is about to be restarted is still READY
-    for a moment, but in a life that is over. ``leaving`` names what a new plan has no place for.
+    for a moment, but in a life that is over. ``removed`` names what a new plan has no place for.
     """
 
-    def __init__(self, wanted: Mapping[str, int] | Iterable[str] = (), leaving: Iterable[str] = ()) -> None:
+    def __init__(self, wanted: Mapping[str, int] | Iterable[str] = (), removed: Iterable[str] = ()) -> None:
         self.wanted: dict[str, int] = (
             dict(wanted) if isinstance(wanted, Mapping) else dict.fromkeys(wanted, 0)
         )
-        self.leaving = tuple(leaving)
+        self.removed = tuple(removed)
         self.rows: dict[str, ComponentStatus] = {}
         self.tails: dict[str, tuple[str, ...]] = {}
         self._seeded = False
@@ -69,22 +69,22 @@ class StartProgress:
             name for name in self.wanted if name in self.rows and self.rows[name].phase == "stopped"
         ]
 
-    def shut_out(self) -> list[str]:
+    def port_taken(self) -> list[str]:
         """What is waited for and cannot start, because somebody else holds its port."""
         waiting = [name for name in self.wanted if self._in(name, "backoff", "failed")]
         return [name for name in waiting if self.rows[name].why == "port"]
 
-    def standing(self) -> list[str]:
+    def not_down(self) -> list[str]:
         """What is waited for and not down yet."""
         return [name for name in self.wanted if self._up(name)]
 
-    def going(self) -> list[str]:
+    def stopping(self) -> list[str]:
         """What is waited for and on its way down. What somebody else starts again is not."""
         return [name for name in self.wanted if self._stopping(name)]
 
-    def lingering(self) -> list[str]:
-        """What is leaving and not down yet."""
-        return [name for name in self.leaving if self._stopping(name)]
+    def still_stopping(self) -> list[str]:
+        """What is removed and not down yet."""
+        return [name for name in self.removed if self._stopping(name)]
 
     def _stopping(self, name: str) -> bool:
         return name in self.rows and self.rows[name].phase == "stopping"
@@ -93,12 +93,12 @@ class StartProgress:
         return name in self.rows and self.rows[name].phase not in ("stopped", "failed")
 
     def settled(self) -> bool:
-        """Whether everything that is waited for is READY, FAILED or ended, and what leaves is down."""
+        """Whether everything that is waited for is READY, FAILED or ended, and what is removed is down."""
         ended = self.ended()
         here = [name for name in self.wanted if name not in ended]
-        return all(self._in(name, "ready", "failed") for name in here) and not self.lingering()
+        return all(self._in(name, "ready", "failed") for name in here) and not self.still_stopping()
 
-    def hopeless(self, *, for_good: bool = False) -> bool:
+    def cannot_serve(self, *, for_good: bool = False) -> bool:
         """Whether nothing can serve: the controller, the gateway or every worker FAILED.
 
         What was stopped on request is no failure. ``for_good``: nor is what will be tried again.
@@ -116,7 +116,7 @@ class StartProgress:
         if row is None:
             return f"{name}: " + ("no longer part of the deployment" if self._seeded else "not started")
         why = row.cause or row.progress or "unknown reason"
-        if later := outlook(row, row.since):
+        if later := next_attempt(row, row.since):
             why += f"; {later}"
         return "\n".join(
             [f"{name}: {row.phase}: {why}", *(f"  | {line}" for line in self.tails.get(name, ()))]

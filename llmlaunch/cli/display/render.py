@@ -93,7 +93,7 @@ def explanation(component: ComponentStatus) -> str:
     return one_line(component.cause or component.note)
 
 
-def outlook(component: ComponentStatus, now: float) -> str:
+def next_attempt(component: ComponentStatus, now: float) -> str:
     """When one that is down is tried again, or who has to say so; empty for all others."""
     if component.phase not in ("backoff", "failed"):
         return ""
@@ -105,10 +105,10 @@ def outlook(component: ComponentStatus, now: float) -> str:
 
 def why(component: ComponentStatus, now: float) -> str:
     """The explanation, and what is to come."""
-    return "; ".join(word for word in (explanation(component), outlook(component, now)) if word)
+    return "; ".join(word for word in (explanation(component), next_attempt(component, now)) if word)
 
 
-def story(component: ComponentStatus, now: float) -> str:
+def status_reason(component: ComponentStatus, now: float) -> str:
     """For ``status``: why it is as it is; of one that is well again, what ailed it the last time."""
     told = why(component, now)
     if component.phase != "ready" or component.last is None:
@@ -128,7 +128,7 @@ def component_row(component: ComponentStatus, gpus: Sequence[GpuStatus], now: fl
         vram(component),
         str(component.restarts),
         age(now - component.since),
-        story(component, now),
+        status_reason(component, now),
     )
 
 

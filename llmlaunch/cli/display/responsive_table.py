@@ -21,7 +21,7 @@ _NOTHING = {"", "-"}
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
+class ResponsiveTable:
     """Rows of cells under ``header``, in as many columns as the width allows. The first column names its row.
 
     ``right``: titles of columns whose cells end at the right. ``folds``: of columns that may be broken over lines.
@@ -37,10 +37,10 @@ class Fitted:
     counts: Collection[str] = ()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        titles = self._that_fit(options.max_width)
+        titles = self._visible_columns(options.max_width)
         yield self._table(titles) if titles else self._blocks()
 
-    def _that_fit(self, width: int) -> list[str]:
+    def _visible_columns(self, width: int) -> list[str]:
         """The titles of the columns to show; none when a table cannot show what matters."""
         titles = list(self.header)
         empty = [title for title in titles[1:] if title not in self.folds and self._is_empty(title)]
@@ -56,9 +56,9 @@ class Fitted:
         return [row[index] for row in self.rows]
 
     def _is_empty(self, title: str) -> bool:
-        return all(self._says_nothing(title, cell) for cell in self._cells(title))
+        return all(self._is_blank(title, cell) for cell in self._cells(title))
 
-    def _says_nothing(self, title: str, cell: Text) -> bool:
+    def _is_blank(self, title: str, cell: Text) -> bool:
         return cell.plain in _NOTHING or (cell.plain == "0" and title in self.counts)
 
     def _width(self, titles: Sequence[str]) -> int:
@@ -95,6 +95,6 @@ class Fitted:
         for row in self.rows:
             grid.add_row(Text(self.header[0].lower(), style="dim"), row[0])
             for title, cell in zip(self.header[1:], row[1:], strict=True):
-                if not self._says_nothing(title, cell):
+                if not self._is_blank(title, cell):
                     grid.add_row(Text(f"  {title.lower()}", style="dim"), cell)
         return grid

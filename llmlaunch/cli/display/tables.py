@@ -1,4 +1,4 @@
-"""The same values as ``render``'s, for a terminal: rich tables and the live board."""
+"""The same values as ``render``'s, for a terminal: rich tables and the live one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def status(report: StatusReport, now: float) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
-    from llmlaunch.cli.display.responsive_table import Fitted
+    from llmlaunch.cli.display.responsive_table import ResponsiveTable
 
     well = all(c.phase == "ready" for c in report.components) and not report.stopping
     parts: list[RenderableType] = [Text(render.headline(report, now), style="bold green" if well else "bold")]
@@ -39,7 +39,7 @@ def status(report: StatusReport, now: float) -> RenderableType:
     parts.append(Text())
     rows = [_styled(c, render.component_row(c, report.gpus, now)) for c in report.components]
     parts.append(
-        Fitted(
+        ResponsiveTable(
             render.COMPONENT_HEADER,
             rows,
             ("PID", "RESTARTS"),
@@ -50,7 +50,7 @@ def status(report: StatusReport, now: float) -> RenderableType:
     )
     if report.gpus:
         gpus = [[Text(cell) for cell in render.gpu_row(gpu)] for gpu in report.gpus]
-        parts += [Text(), Fitted(render.GPU_HEADER, gpus, ("TOTAL", "USED", "FREE", "PLANNED"))]
+        parts += [Text(), ResponsiveTable(render.GPU_HEADER, gpus, ("TOTAL", "USED", "FREE", "PLANNED"))]
     if report.note:
         parts += [Text(), Text(f"GPUs: {one_line(report.note)}", style="yellow")]
     return Group(*parts)
@@ -68,8 +68,8 @@ def _styled(component: ComponentStatus, row: Sequence[str]) -> list[Text]:
     ]
 
 
-def board(components: Sequence[ComponentStatus], now: float) -> RenderableType:
-    """The moving table of ``up``, ``restart`` and ``down``: one row a component, with a spinner where something happens."""
+def live_table(components: Sequence[ComponentStatus], now: float) -> RenderableType:
+    """The live table of ``up``, ``restart`` and ``down``: one row a component, with a spinner where something happens."""
     from rich.table import Table
     from rich.text import Text
 

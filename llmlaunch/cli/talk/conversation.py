@@ -78,7 +78,7 @@ class Conversation:
         """Add the model's answer."""
         self.messages.append({"role": "assistant", "content": text})
 
-    def take_back(self) -> str | None:
+    def undo(self) -> str | None:
         """Forget the last message of the user and all after it; its text, or None when there was none."""
         for place in range(len(self.messages) - 1, -1, -1):
             if self.messages[place]["role"] == "user":

@@ -80,7 +80,7 @@ def _obey(endpoint: Endpoint, conversation: Conversation, order: ChatCommand) ->
         conversation.load(order.argument)
         typer.echo(f"(loaded {len(conversation.messages)} messages)")
     elif order.verb in ("remove", "regen"):
-        text = conversation.take_back()
+        text = conversation.undo()
         if text is None:
             raise UsageError("nothing has been said yet")
         if order.verb == "regen":
@@ -106,7 +106,7 @@ def answer(endpoint: Endpoint, conversation: Conversation, text: str) -> None:
             raise
         typer.echo(" (stopped)", nl=False)
     except LlmlaunchError:
-        conversation.take_back()
+        conversation.undo()
         if said:
             typer.echo()
         raise
@@ -116,7 +116,7 @@ def answer(endpoint: Endpoint, conversation: Conversation, text: str) -> None:
     if said:
         conversation.answered(said)
     else:
-        conversation.take_back()
+        conversation.undo()
         raise RequestError("the answer was empty")
 
 

@@ -189,7 +189,7 @@ class ParentProcess:
         self._kill_at = 0.0
         self._sample_at = 0.0
         self._ending = signals.not_ignored(signals.ENDING)
-        self._handled = (*self._ending, signal.SIGCHLD, *signals.meaningless())
+        self._handled = (*self._ending, signal.SIGCHLD, *signals.unhandled())
 
     def run(self) -> int:
         """Run until a signal stops it; return 130 for SIGINT, else 0. Returns 1 if a process cannot start."""

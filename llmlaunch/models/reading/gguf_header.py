@@ -66,7 +66,7 @@ class Length:
     n: int
 
 
-class _Short(Exception):
+class _Truncated(Exception):
     """The bytes at hand end inside the header."""
 
 
@@ -82,7 +82,7 @@ def read_prefixes(prefix: Prefix, size: int, where: str) -> GgufHeader:
         content = prefix(length)
         try:
             return parse(content, size, where)
-        except _Short:
+        except _Truncated:
             if length >= size:
                 raise ModelError(
                     f"{where}: cut short: the GGUF header is incomplete ({size} bytes)",
@@ -96,7 +96,7 @@ def read_prefixes(prefix: Prefix, size: int, where: str) -> GgufHeader:
 
 
 def parse(content: bytes, size: int, where: str) -> GgufHeader:
-    """The header in ``content``, the beginning of a file of ``size`` bytes. Raises ModelError, or _Short for more."""
+    """The header in ``content``, the beginning of a file of ``size`` bytes. Raises ModelError, or _Truncated for more."""
     cursor = _Cursor(content, where, size)
     magic = cursor.take(4)
     if magic != b"GGUF":
@@ -210,7 +210,7 @@ class _Cursor:
         limit = len(content) - 8
         for _ in range(n):  # a vocabulary: 150,000 steps, so written for speed
             if position > limit:
-                raise _Short
+                raise _Truncated
             position += 8 + unpack(content, position)[0]
         self.position = position
         self._advance(0)
@@ -224,6 +224,6 @@ class _Cursor:
                 hint="download or copy the file again",
             )
         if end > len(self.content):
-            raise _Short
+            raise _Truncated
         self.position = end
         return end

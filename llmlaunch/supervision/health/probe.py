@@ -164,7 +164,7 @@ class ProcessProbe:
         """Whether its port takes connections: all there is to see of a server without a probe."""
         try:
             host = urlsplit(self._spec.address).hostname or ""
-            await http_client.knock(host, self._spec.port, timeout_s=timeout_s)
+            await http_client.check_connection(host, self._spec.port, timeout_s=timeout_s)
         except http_client.TimedOut:
             return _ProbeResult(False, f"no connection within {timeout_s:g} s")
         except http_client.CannotConnect as error:
@@ -264,7 +264,7 @@ class _ProgressLines:
                 # It prints faster than anybody could read: its newest lines say all.
                 self._stream.skip_to_last(_READ_BYTES)
                 data = self._stream.read(_READ_BYTES)
-        except (OSError, files.Unfit):
+        except (OSError, files.UnusableFileError):
             return ""
         # Progress bars overwrite themselves with carriage returns.
         lines = data.decode(errors="replace").replace("\r", "\n").split("\n")

@@ -135,7 +135,7 @@ def tail(path: Path, lines: int) -> list[str]:
         with contextlib.closing(LogStream(path)) as stream:
             whole = stream.skip_to_last(_TAIL_BYTES)
             text = b"".join(iter(stream.read, b""))[-_TAIL_BYTES:].decode(errors="replace")
-    except (OSError, files.Unfit):
+    except (OSError, files.UnusableFileError):
         return []
     rows = [row.rstrip("\r").rpartition("\r")[2] for row in text.split("\n")]
     if not whole:

@@ -18,7 +18,7 @@ BLOCK_BYTES = 64 << 10
 class LogStream:
     """What one log holds, through all its files from the oldest on, and then what is added to it.
 
-    Methods raise Unfit for something that is no log, and OSError; a log that is not there yet is an empty one.
+    Methods raise UnusableFileError for something that is no log, and OSError; a log that is not there yet is an empty one.
     """
 
     def __init__(self, path: Path) -> None:
@@ -112,7 +112,7 @@ class LogStream:
             try:
                 for number in numbers:
                     if number > after:
-                        with contextlib.suppress(FileNotFoundError, files.Unfit):
+                        with contextlib.suppress(FileNotFoundError, files.UnusableFileError):
                             part = self.path.with_name(f"{self.path.name}.{number}")
                             found.append((number, files.open_ours(part)))
                 with contextlib.suppress(FileNotFoundError):

@@ -210,14 +210,14 @@ def test_nobody_listens() -> None:
     async def run() -> None:
         for call in (
             http_client.ask(HOST, free_port(), "GET", "/", timeout_s=10, body_limit=0),
-            http_client.knock(HOST, free_port(), timeout_s=10),
+            http_client.check_connection(HOST, free_port(), timeout_s=10),
         ):
             with pytest.raises(CannotConnect) as caught:
                 await call
             assert caught.value.refused
             assert isinstance(caught.value, OSError)
         with pytest.raises(CannotConnect) as caught:
-            await http_client.knock("a..b", 1, timeout_s=10)
+            await http_client.check_connection("a..b", 1, timeout_s=10)
         assert not caught.value.refused
 
     asyncio.run(run())
@@ -233,7 +233,7 @@ def test_a_knock_asks_nothing() -> None:
 
     async def run() -> None:
         async with server(serve) as port:
-            await http_client.knock(HOST, port, timeout_s=10)
+            await http_client.check_connection(HOST, port, timeout_s=10)
             await asyncio.wait_for(left.wait(), 10)
 
     asyncio.run(run())
@@ -248,7 +248,7 @@ def test_somebody_who_does_not_speak_tls_is_not_nobody() -> None:
     async def run() -> None:
         async with server(serve) as port:
             with pytest.raises(TlsFailed):
-                await http_client.knock(HOST, port, timeout_s=10, tls=ssl.create_default_context())
+                await http_client.check_connection(HOST, port, timeout_s=10, tls=ssl.create_default_context())
 
     asyncio.run(run())
 

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from llmlaunch.common.output import lose_what_cannot_be_written
+from llmlaunch.common.output import ignore_write_errors
 
 SCRIPT = """
 import logging, os, sys
@@ -61,5 +61,5 @@ def test_what_can_be_written_is_written_in_order() -> None:
 def test_streams_that_are_not_ours_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging, "raiseExceptions", True)
     before = sys.stdout, sys.stderr
-    lose_what_cannot_be_written()
+    ignore_write_errors()
     assert (sys.stdout, sys.stderr) == before

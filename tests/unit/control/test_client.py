@@ -138,4 +138,4 @@ def test_another_users_deployment_is_said(home: Path) -> None:
 
 
 def test_a_user_without_a_name(home: Path) -> None:
-    assert paths.user_words(987654) == "unnamed user (uid 987654)"
+    assert paths.describe_user(987654) == "unnamed user (uid 987654)"

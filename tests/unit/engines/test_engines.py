@@ -170,15 +170,15 @@ def test_llama_server() -> None:
 
 
 def test_llama_cpp_wants_a_gguf_file() -> None:
-    assert registry.get("llamacpp").unsuited(GGUF, 1) == ""
-    assert "GGUF" in registry.get("llamacpp").unsuited(FACTS, 1)
+    assert registry.get("llamacpp").unsupported(GGUF, 1) == ""
+    assert "GGUF" in registry.get("llamacpp").unsupported(FACTS, 1)
 
 
 @pytest.mark.parametrize("engine", ["vllm", "sglang"])
 def test_tensor_parallelism_divides_the_heads(engine: str) -> None:
-    assert registry.get(engine).unsuited(FACTS, 2) == ""
-    assert "32 attention heads" in registry.get(engine).unsuited(FACTS, 3)
-    assert registry.get("transformers").unsuited(FACTS, 3) == ""
+    assert registry.get(engine).unsupported(FACTS, 2) == ""
+    assert "32 attention heads" in registry.get(engine).unsupported(FACTS, 3)
+    assert registry.get("transformers").unsupported(FACTS, 3) == ""
 
 
 def test_a_command_is_filled_in() -> None:

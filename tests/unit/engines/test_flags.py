@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlaunch.engines.flags import flag_name, lookup, positive, refused, to_flags, twice
+from llmlaunch.engines.flags import flag_name, invalid_flags, lookup, positive, repeated, to_flags
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_text_with_a_dash_stays_apart_for_parsers_that_do_not_know_the_equals_si
 @pytest.mark.parametrize("key", ["", "-", "---a", "a b", "a=b", "1x", "-x-", "a--b", "a;b", "é"])
 def test_what_is_no_flag(key: str) -> None:
     assert flag_name(key) == ""
-    assert list(refused({key: 1}, {})) == [
+    assert list(invalid_flags({key: 1}, {})) == [
         f"engine_args: {key!r} is not a valid flag; expected a name like max_model_len"
     ]
 
@@ -54,23 +54,23 @@ def test_a_flag_name_is_never_more_than_one_plain_word(key: str) -> None:
 def test_owned_keys_are_refused_in_every_spelling() -> None:
     owned = {"port": "write port: on the model"}
     for key in ("port", "--port", "-port"):
-        assert list(refused({key: 1}, owned)) == [
+        assert list(invalid_flags({key: 1}, owned)) == [
             f"engine_args: {key} is set by the plan; write port: on the model"
         ]
-    assert list(refused({"portable": 1}, owned)) == []
+    assert list(invalid_flags({"portable": 1}, owned)) == []
 
 
 def test_one_flag_in_two_spellings_is_refused() -> None:
-    assert list(refused({"max_len": 1, "max-len": 2}, {})) == [
+    assert list(invalid_flags({"max_len": 1, "max-len": 2}, {})) == [
         "engine_args: max_len and max-len are the same flag"
     ]
 
 
 def test_a_value_said_twice_and_values_that_are_no_count() -> None:
-    assert list(twice({"max_num_seqs": 4}, {"max-num-seqs": 8})) == [
+    assert list(repeated({"max_num_seqs": 4}, {"max-num-seqs": 8})) == [
         "engine_args: max_num_seqs is given twice; remove one of the two"
     ]
-    assert list(twice({"max_num_seqs": 4}, {"max-num-seqs": None})) == []
+    assert list(repeated({"max_num_seqs": 4}, {"max-num-seqs": None})) == []
     assert list(positive({"a": 0, "b": True, "c": "8", "d": 2}, "a", "b", "c", "d")) == [
         "engine_args: a is 0, expected an integer above 0",
         "engine_args: b is True, expected an integer above 0",

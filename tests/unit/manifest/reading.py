@@ -1,4 +1,4 @@
-"""Short ways to read a manifest in a test."""
+"""ShortForm ways to read a manifest in a test."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlaunch.manifest import shorthand
-from llmlaunch.manifest.shorthand import Short
+from llmlaunch.manifest.shorthand import ShortForm
 from llmlaunch.manifest.types import (
     GpuPinned,
 )
@@ -21,20 +21,20 @@ UUID = "01234567-89ab-cdef-0123-456789abcdef"
 @pytest.mark.parametrize(
     ("text", "short"),
     [
-        ("m", Short("m")),
-        ("THUDM/chatglm3-6b@localhost@21002@2", Short("THUDM/chatglm3-6b", "localhost", 21002, "2")),
-        ("m@@@0,1", Short("m", gpus="0,1")),
-        ("m@@21002", Short("m", port=21002)),
-        ("m@[::1]@21002", Short("m", "::1", 21002)),
-        ("m@::1@21002", Short("m", "::1", 21002)),
-        ("m@fe80::1%eth0", Short("m", "fe80::1%eth0")),
-        ("/data/my models/a b@localhost", Short("/data/my models/a b", "localhost")),
-        ("  m @ h @ 1 @ cpu ", Short("m", "h", 1, "cpu")),
-        (f"m@@@GPU-{UUID}", Short("m", gpus=f"GPU-{UUID}")),
-        ("m@@@", Short("m")),
+        ("m", ShortForm("m")),
+        ("THUDM/chatglm3-6b@localhost@21002@2", ShortForm("THUDM/chatglm3-6b", "localhost", 21002, "2")),
+        ("m@@@0,1", ShortForm("m", gpus="0,1")),
+        ("m@@21002", ShortForm("m", port=21002)),
+        ("m@[::1]@21002", ShortForm("m", "::1", 21002)),
+        ("m@::1@21002", ShortForm("m", "::1", 21002)),
+        ("m@fe80::1%eth0", ShortForm("m", "fe80::1%eth0")),
+        ("/data/my models/a b@localhost", ShortForm("/data/my models/a b", "localhost")),
+        ("  m @ h @ 1 @ cpu ", ShortForm("m", "h", 1, "cpu")),
+        (f"m@@@GPU-{UUID}", ShortForm("m", gpus=f"GPU-{UUID}")),
+        ("m@@@", ShortForm("m")),
     ],
 )
-def test_short_form(text: str, short: Short) -> None:
+def test_short_form(text: str, short: ShortForm) -> None:
     assert shorthand.parse(text) == short
 
 
@@ -59,7 +59,7 @@ _DEVICES = st.lists(st.integers(0, 99), min_size=1, unique=True).map(lambda d: "
 
 
 _SHORTS = st.builds(
-    Short,
+    ShortForm,
     model=_MODELS,
     host=_HOSTS,
     port=st.none() | st.integers(1, 65535),
@@ -68,7 +68,7 @@ _SHORTS = st.builds(
 
 
 @given(_SHORTS)
-def test_short_forms_survive_writing_and_reading(short: Short) -> None:
+def test_short_forms_survive_writing_and_reading(short: ShortForm) -> None:
     assert shorthand.parse(shorthand.render(short)) == short
 
 

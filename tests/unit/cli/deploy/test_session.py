@@ -55,8 +55,8 @@ def client() -> Iterator[FakeClient]:
 
 
 def opened(client: FakeClient, since: int = 0, view: Seen | None = None) -> Session:
-    board = StartProgress(["smollm2-1"])
-    session = Session(cast("ControlClient", client), board, view or Seen(), since=since)
+    progress = StartProgress(["smollm2-1"])
+    session = Session(cast("ControlClient", client), progress, view or Seen(), since=since)
     session.open()
     return session
 
@@ -65,14 +65,14 @@ def test_waiting_ends_when_it_is_done(client: FakeClient) -> None:
     view = Seen()
     session = opened(client, view=view)
     client.stream.put(event(1, worker()))
-    session.wait(lambda: not session.board.missing(), time.monotonic() + 10, str)
+    session.wait(lambda: not session.progress.missing(), time.monotonic() + 10, str)
     assert [e.seq for e in view.events] == [1]
 
 
 def test_the_deadline_tells_what_was_missing(client: FakeClient) -> None:
     session = opened(client)
     with pytest.raises(DeadlineError, match="smollm2-1: starting"):
-        session.wait(lambda: False, time.monotonic(), lambda: session.board.reason("smollm2-1"))
+        session.wait(lambda: False, time.monotonic(), lambda: session.progress.reason("smollm2-1"))
 
 
 def test_what_happened_before_is_not_shown(client: FakeClient) -> None:
@@ -86,7 +86,7 @@ def test_a_broken_stream_goes_on_where_it_was(client: FakeClient) -> None:
     client.stream.put(None)
     wait_until(lambda: client.asked_since == [0, 7])
     client.stream.put(event(8, worker()))
-    session.wait(lambda: not session.board.missing(), time.monotonic() + 10, str)
+    session.wait(lambda: not session.progress.missing(), time.monotonic() + 10, str)
 
 
 def test_a_supervisor_that_is_gone_is_told_again_and_again(client: FakeClient) -> None:

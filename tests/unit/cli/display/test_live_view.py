@@ -73,11 +73,11 @@ def terminal(
 
 
 def test_a_terminal_gets_a_board_that_ends_in_the_last_state(terminal: pytest.CaptureFixture[str]) -> None:
-    shown, board = live_view.TerminalView(), StartProgress()
-    board.seed(report(worker(phase="starting", progress="loading [bold]x")))
-    with shown.moving(board):
+    shown, progress = live_view.TerminalView(), StartProgress()
+    progress.seed(report(worker(phase="starting", progress="loading [bold]x")))
+    with shown.live(progress):
         change = event(1, worker(phase="failed", cause="exit code 1"), NOW, "Traceback [x]")
-        board.take(change)
+        progress.take(change)
         shown.change(change)
     text = terminal.readouterr().out
     assert "Traceback [x]" in text

@@ -10,7 +10,7 @@ from llmlaunch.control.types import ComponentStatus
 from tests.unit.cli.values import API, CONTROLLER, NOW, event, report, worker
 
 
-def board(
+def start_progress(
     *rows: ComponentStatus, wanted: Mapping[str, int] | Iterable[str] = ("controller", "smollm2-1", "api")
 ) -> StartProgress:
     made = StartProgress(wanted)
@@ -19,7 +19,7 @@ def board(
 
 
 def test_ready_when_every_component_is() -> None:
-    made = board(CONTROLLER, worker(phase="starting"), API)
+    made = start_progress(CONTROLLER, worker(phase="starting"), API)
     assert made.missing() == ["smollm2-1"]
     made.take(event(11, worker()))
     assert made.missing() == []
@@ -27,7 +27,7 @@ def test_ready_when_every_component_is() -> None:
 
 
 def test_a_component_that_was_never_seen_is_missing() -> None:
-    made = board(CONTROLLER, API)
+    made = start_progress(CONTROLLER, API)
     assert made.missing() == ["smollm2-1"]
     assert made.ended() == ["smollm2-1"]
     assert made.settled(), "nobody waits for it for ever"
@@ -37,14 +37,14 @@ def test_a_component_that_was_never_seen_is_missing() -> None:
 
 
 def test_an_event_older_than_the_report_changes_nothing_but_keeps_what_was_printed() -> None:
-    made = board(CONTROLLER, worker(), API)
+    made = start_progress(CONTROLLER, worker(), API)
     made.take(event(10, worker(phase="failed", cause="exit code 1"), NOW, "boom"))
     assert made.failed() == []
     assert made.tails == {"smollm2-1": ("boom",)}
 
 
 def test_ready_in_a_life_that_is_over_does_not_count() -> None:
-    made = board(worker(incarnation=3), wanted={"smollm2-1": 4})
+    made = start_progress(worker(incarnation=3), wanted={"smollm2-1": 4})
     assert made.missing() == ["smollm2-1"]
     made.take(event(11, worker(phase="failed", incarnation=3)))
     assert made.failed() == []
@@ -53,14 +53,14 @@ def test_ready_in_a_life_that_is_over_does_not_count() -> None:
 
 
 def test_one_that_waits_for_memory_in_vain_has_failed_though_it_was_never_started() -> None:
-    made = board(worker(phase="pending", incarnation=3), wanted={"smollm2-1": 4})
+    made = start_progress(worker(phase="pending", incarnation=3), wanted={"smollm2-1": 4})
     made.take(event(11, worker(phase="failed", incarnation=3, why="memory")))
     assert made.failed() == ["smollm2-1"]
     assert made.settled()
 
 
 def test_the_reason_has_the_cause_and_the_last_lines() -> None:
-    made = board(worker(phase="starting"))
+    made = start_progress(worker(phase="starting"))
     made.take(event(11, worker(phase="failed", cause="exit code 1"), NOW, "loading", "RuntimeError: boom"))
     assert (
         made.reason("smollm2-1")
@@ -69,7 +69,7 @@ def test_the_reason_has_the_cause_and_the_last_lines() -> None:
 
 
 @pytest.mark.parametrize(
-    ("phases", "hopeless"),
+    ("phases", "cannot_serve"),
     [
         ({}, False),
         ({"smollm2-1": "failed"}, False),
@@ -82,11 +82,11 @@ def test_the_reason_has_the_cause_and_the_last_lines() -> None:
         ({"controller": "failed"}, True),
     ],
 )
-def test_hopeless_is_when_nothing_can_serve_any_more(phases: dict[str, str], hopeless: bool) -> None:
+def test_hopeless_is_when_nothing_can_serve_any_more(phases: dict[str, str], cannot_serve: bool) -> None:
     rows = [CONTROLLER, worker("smollm2-1"), worker("smollm2-2"), API]
     names = [row.name for row in rows]
-    made = board(*(replace(row, phase=phases.get(row.name, "ready")) for row in rows), wanted=names)
-    assert made.hopeless() is hopeless
+    made = start_progress(*(replace(row, phase=phases.get(row.name, "ready")) for row in rows), wanted=names)
+    assert made.cannot_serve() is cannot_serve
 
 
 def test_what_will_be_tried_again_is_no_reason_to_end_what_has_been_up() -> None:
@@ -96,17 +96,17 @@ def test_what_will_be_tried_again_is_no_reason_to_end_what_has_been_up() -> None
         worker("smollm2-1", "failed", next_try=NOW + 60),
         worker("smollm2-2", "failed", next_try=NOW + 9),
     ]
-    made = board(*rows, wanted=[row.name for row in rows])
-    assert made.hopeless()
-    assert not made.hopeless(for_good=True)
+    made = start_progress(*rows, wanted=[row.name for row in rows])
+    assert made.cannot_serve()
+    assert not made.cannot_serve(for_good=True)
     for seq, name in enumerate(("smollm2-1", "smollm2-2"), 11):
         made.take(event(seq, worker(name, "failed")))
-    assert made.hopeless(for_good=True)
+    assert made.cannot_serve(for_good=True)
     assert made.failed() == ["smollm2-1", "smollm2-2"]
 
 
 def test_what_leaves_has_to_be_down_before_a_change_is_over() -> None:
-    made = StartProgress(["smollm2-1"], leaving=["old-1"])
+    made = StartProgress(["smollm2-1"], removed=["old-1"])
     made.seed(report(worker(), worker("old-1", "stopping")))
     assert made.missing() == []
     assert not made.settled()
@@ -115,21 +115,21 @@ def test_what_leaves_has_to_be_down_before_a_change_is_over() -> None:
 
 
 def test_standing_is_what_still_has_to_go() -> None:
-    made = board(CONTROLLER, worker(phase="stopping"), API, wanted=["smollm2-1", "gone"])
-    assert made.standing() == ["smollm2-1"]
+    made = start_progress(CONTROLLER, worker(phase="stopping"), API, wanted=["smollm2-1", "gone"])
+    assert made.not_down() == ["smollm2-1"]
     made.take(event(11, worker(phase="stopped")))
-    assert made.standing() == []
+    assert made.not_down() == []
 
 
 def test_a_clock_that_is_set_back_hides_no_change() -> None:
-    made = board(worker(phase="starting"), wanted=["smollm2-1"])
+    made = start_progress(worker(phase="starting"), wanted=["smollm2-1"])
     made.take(event(11, worker(), NOW - 86400))
     assert made.missing() == []
 
 
 @pytest.mark.parametrize("cause", ["stopped by command", "removed from the manifest"])
 def test_what_somebody_else_stops_is_waited_for_no_longer(cause: str) -> None:
-    made = board(CONTROLLER, worker(phase="starting"), API)
+    made = start_progress(CONTROLLER, worker(phase="starting"), API)
     assert not made.settled()
     made.take(event(11, worker(phase="stopped", cause=cause)))
     assert made.ended() == ["smollm2-1"]
@@ -139,22 +139,22 @@ def test_what_somebody_else_stops_is_waited_for_no_longer(cause: str) -> None:
 
 
 def test_what_is_stopped_in_the_middle_of_a_restart_is_waited_for_no_longer() -> None:
-    made = board(worker(phase="stopping", incarnation=3), wanted={"smollm2-1": 4})
+    made = start_progress(worker(phase="stopping", incarnation=3), wanted={"smollm2-1": 4})
     assert not made.ended()
     made.take(event(11, worker(phase="stopped", incarnation=3)))
     assert made.ended() == ["smollm2-1"]
 
 
 def test_what_somebody_else_brings_back_does_not_linger() -> None:
-    made = StartProgress(["smollm2-1"], leaving=["old-1"])
+    made = StartProgress(["smollm2-1"], removed=["old-1"])
     made.seed(report(worker(), worker("old-1", "stopping")))
     made.take(event(1, worker("old-1", "starting", incarnation=2)))
     assert made.settled()
 
 
 def test_what_somebody_else_starts_again_is_not_on_its_way_down() -> None:
-    made = board(worker(phase="stopping"), wanted=["smollm2-1"])
-    assert made.going() == ["smollm2-1"]
+    made = start_progress(worker(phase="stopping"), wanted=["smollm2-1"])
+    assert made.stopping() == ["smollm2-1"]
     made.take(event(11, worker(phase="pending")))
-    assert made.going() == []
-    assert made.standing() == ["smollm2-1"]
+    assert made.stopping() == []
+    assert made.not_down() == ["smollm2-1"]

@@ -93,8 +93,8 @@ def test_a_cause_never_breaks_the_line_or_the_terminal(text: str) -> None:
 
 def test_when_it_is_tried_again() -> None:
     down = worker(phase="failed", cause="port 80 is taken", since=NOW - 10, next_try=NOW + 50)
-    assert render.story(down, NOW) == "port 80 is taken; next try in 50s"
-    assert render.story(down, NOW + 55) == "port 80 is taken; next try now"
+    assert render.status_reason(down, NOW) == "port 80 is taken; next try in 50s"
+    assert render.status_reason(down, NOW + 55) == "port 80 is taken; next try now"
     assert render.change_line(down) == "smollm2-1: failed: port 80 is taken; next try in 1m 00s"
     assert render.why(replace(down, phase="backoff"), NOW) == "port 80 is taken; next try in 50s"
     assert render.why(replace(down, phase="backoff", next_try=None), NOW) == "port 80 is taken"
@@ -109,13 +109,16 @@ def test_what_ailed_one_that_is_well_again() -> None:
     last = LastFailure(
         NOW - 180, 1, "exit", "was killed by SIGKILL;\nits last line: \x1b[31m", signal="SIGKILL"
     )
-    assert render.story(worker(last=last), NOW) == "3m 00s ago: was killed by SIGKILL; its last line: ^[[31m"
-    assert render.story(worker(note="runs slowly", last=last), NOW).startswith(
+    assert (
+        render.status_reason(worker(last=last), NOW)
+        == "3m 00s ago: was killed by SIGKILL; its last line: ^[[31m"
+    )
+    assert render.status_reason(worker(note="runs slowly", last=last), NOW).startswith(
         "runs slowly; 3m 00s ago: was killed"
     )
     assert render.change_line(worker(last=last)) == "smollm2-1: ready", "that it is ready is the news"
     down = worker(phase="failed", cause="exited with code 1", last=last)
-    assert "SIGKILL" not in render.story(down, NOW), "the cause says what is the matter now"
+    assert "SIGKILL" not in render.status_reason(down, NOW), "the cause says what is the matter now"
 
 
 def test_progress_is_told_while_starting_and_the_cause_otherwise() -> None:

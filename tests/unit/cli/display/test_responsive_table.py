@@ -7,14 +7,14 @@ import io
 from rich.console import Console
 from rich.text import Text
 
-from llmlaunch.cli.display.responsive_table import Fitted
+from llmlaunch.cli.display.responsive_table import ResponsiveTable
 
 
 def shown(width: int) -> list[str]:
     rows = [["tiny-1", "0", "0", "http://127.0.0.1:21002"], ["api", "-", "0", "http://127.0.0.1:8000"]]
     cells = [[Text(cell) for cell in row] for row in rows]
     console = Console(file=io.StringIO(), width=width)
-    table = Fitted(("NAME", "GPU", "RESTARTS", "ADDRESS"), cells, counts=("RESTARTS",))
+    table = ResponsiveTable(("NAME", "GPU", "RESTARTS", "ADDRESS"), cells, counts=("RESTARTS",))
     with console.capture() as printed:
         console.print(table)
     return [line.rstrip() for line in printed.get().splitlines()]

@@ -48,12 +48,12 @@ def test_any_line_is_an_order_a_message_or_a_usage_error(line: str) -> None:
 
 def test_taking_back_forgets_the_message_and_its_answer() -> None:
     talk = Conversation("m", "be brief")
-    assert talk.take_back() is None
+    assert talk.undo() is None
     talk.say("one")
     talk.answered("1")
     talk.say("two")
     talk.answered("2")
-    assert talk.take_back() == "two"
+    assert talk.undo() == "two"
     assert [m["content"] for m in talk.messages] == ["be brief", "one", "1"]
     talk.reset()
     assert talk.messages == [{"role": "system", "content": "be brief"}]
