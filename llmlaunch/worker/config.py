@@ -29,8 +29,9 @@ class WorkerConfig:
     worker_address: str = ""
     """The address given to the controller and gateways; empty: from host and port."""
     controller_address: str = ""
-    """Empty: the worker does not register."""
+    """The controller to register with; empty: the worker does not register."""
     component: str = ""
+    """The name of this worker in its deployment; empty: it was started by hand."""
     device: str = "auto"
     dtype: str = "auto"
     max_concurrency: int = 32
@@ -54,12 +55,12 @@ class WorkerConfig:
     seed: int | None = None
     stop_grace_s: float = 30.0
     request_timeout_s: float | None = None
-    """Silence that gateways accept while it has requests; None: they decide."""
+    """How long gateways accept silence from this worker while it has requests; None: they decide."""
     prefix_reuse: bool = True
     reasoning: str = "auto"
     """auto: return the reasoning of models that mark it in a separate field. off: as part of the answer."""
     strict_seeds: bool = False
-    """Requests with a seed share no forward pass with others."""
+    """Whether requests with a seed get forward passes of their own."""
     cuda_graphs: bool = True
     """Whether steps that only decode may be replayed as CUDA graphs."""
 
