@@ -1,1 +1,1 @@
-"""Who may ask for how much: API keys, their rates, and keys that fail."""
+"""API keys: who may ask for how much, and what happens to wrong keys."""

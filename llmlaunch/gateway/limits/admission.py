@@ -1,5 +1,5 @@
-"""What requests cost the keys that have limits: taken on an estimate when they come, settled when they are over. Pure:
-time comes in (seconds)."""
+"""Admission under the limits of API keys: a request is charged an estimate when it arrives, and what it really used when
+it has ended. Pure: time comes in (seconds)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from llmlaunch.gateway.request import ClientRequest
 
 
 class Admission:
-    """One account for each key that has limits. ``on_limited`` is told the key and the limit that refused a request."""
+    """One account for each key that has limits.
+
+    ``on_limited`` is called with the name of the key and the limit (``LimitExceeded.what``) for each refused request.
+    """
 
     def __init__(self, on_limited: Callable[[str, str], None]) -> None:
         self._on_limited = on_limited
@@ -20,7 +23,7 @@ class Admission:
         """By the key's name."""
 
     def admit(self, request: ClientRequest, model: str, now: float) -> Reply | None:
-        """Put ``request`` down to its key's account; or why its key cannot have it now. Sets its ``estimate``."""
+        """Charge ``request`` to the account of its key, and set its ``estimate``; or the reply that refuses it."""
         key, limits = request.api_key.name, request.api_key.limits
         if not limits.allows(model):
             return errors.model_not_allowed(model)
@@ -40,17 +43,17 @@ class Admission:
     def settle(
         self, request: ClientRequest, *, answered: bool, tokens: tuple[int, int] | None, counted: int
     ) -> None:
-        """``request``, which was admitted, is over; the rest: see :func:`charge`."""
+        """Correct the account once an admitted ``request`` has ended. The other arguments: see :func:`charge`."""
         estimate = request.estimate or 0
         used = charge(estimate, answered=answered, tokens=tokens, counted=counted)
         self._accounts[request.api_key.name].settle(estimate, used)
 
 
 def charge(estimate: int, *, answered: bool, tokens: tuple[int, int] | None, counted: int) -> int:
-    """The tokens that a key pays for a request whose prompt was estimated to have ``estimate``.
+    """The tokens that a key is charged for a request whose prompt was estimated at ``estimate`` tokens.
 
-    ``answered``: a replica worked for it, whether or not the client waited for the end. ``tokens``: of the prompt and of
-    the completion, where the answer told; else the ``counted`` ones of the answer.
+    ``answered``: a replica answered it, even if the client left before the end. ``tokens``: those of the prompt and of the
+    completion, if the answer reported its usage. Otherwise ``counted``, the estimate for the completion, is used.
     """
     if not answered:
         return 0

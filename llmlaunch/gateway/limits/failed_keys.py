@@ -1,7 +1,8 @@
-"""Wrong API keys, counted by address: whoever sends many waits for each answer, and fills no log. Pure: time comes in.
+"""Wrong API keys, counted by address: an address that sends many gets delayed answers and few lines in the log. Pure:
+time comes in.
 
-Only what is refused waits. A right key is let through at once from any address: many clients may stand behind one
-(NAT, a proxy), and one of them with a wrong key must not be the others' trouble.
+Only refusals are delayed. A valid key is let through at once from any address: many clients may share one (NAT, a
+proxy), and one of them with a wrong key must not slow down the others.
 """
 
 from __future__ import annotations
@@ -14,24 +15,29 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from llmlaunch.gateway.limits.rates import TokenBucket
 
 FREE = 20
-"""Wrong keys at once, and again a minute, that are answered like everything else."""
+"""Wrong keys of an address that are answered without a delay: this many at once, and as many again each minute."""
 DELAY_S = 1.0
-"""Seconds that an answer beyond is held back."""
+"""Seconds by which each further answer is delayed."""
 DELAYED_PER_ADDRESS, DELAYED_MOST = 16, 256
-"""Answers that are held back at a time, of one address and in all; beyond, the connection is closed."""
+"""Answers that are delayed at a time, for one address and in total; beyond that the connection is closed."""
 ADDRESSES = 4096
-"""Addresses that are told apart."""
+"""Addresses that are counted separately; all others share one count."""
 LOG_EVERY_S = 60.0
 """Seconds between two lines of the log about one address."""
 LINES_MOST = 10
-"""Addresses that are told of at a time."""
+"""Addresses that are logged by name at a time."""
 OTHERS = "other addresses"
 
 
 class WrongKeyAction(Enum):
+    """What to do with a request that has a wrong key. The value is its label in the metrics."""
+
     ANSWER = "at once"
+    """Refuse it now."""
     DELAY = "held back"
+    """Refuse it after DELAY_S."""
     CLOSE = "closed"
+    """Refuse it now and close the connection."""
 
 
 @dataclass(slots=True)
@@ -39,19 +45,19 @@ class _AddressRecord:
     bucket: TokenBucket
     delayed: int = 0
     unlogged: int = 0
-    """Wrong keys beyond the free ones that nobody was told of."""
+    """Wrong keys beyond the free ones that are not logged yet."""
     logged_at: float = float("-inf")
 
 
 class FailedKeys:
-    """The table. One process has one."""
+    """The wrong keys that one process has seen, by address."""
 
     def __init__(self) -> None:
         self._sources: dict[str, _AddressRecord] = {}
         self._delayed = 0
 
     def record(self, address: str, now: float) -> tuple[WrongKeyAction, str]:
-        """A wrong key came from ``address``: what to do, and the name to :meth:`release` with, once, after HOLD."""
+        """Count a wrong key from ``address``: what to do, and the name to call :meth:`release` with once, after a DELAY."""
         name = _network(address)
         if name not in self._sources and len(self._sources) >= ADDRESSES:
             name = OTHERS
@@ -67,12 +73,12 @@ class FailedKeys:
         return WrongKeyAction.DELAY, name
 
     def release(self, name: str) -> None:
-        """An answer is not held back any more."""
+        """A delayed answer was sent, or its client left."""
         self._sources[name].delayed -= 1
         self._delayed -= 1
 
     def lines(self, now: float) -> Iterator[str]:
-        """What is to be logged now; forgets who has been quiet. Call it about once a second."""
+        """The lines to log now. Also forgets idle addresses. Call it about once a second."""
         due = [
             (name, s) for name, s in self._sources.items() if s.unlogged and now - s.logged_at >= LOG_EVERY_S
         ]
@@ -89,7 +95,7 @@ class FailedKeys:
 
 
 def _network(address: str) -> str:
-    """What one client may have of addresses: one of IPv4, a /64 of IPv6."""
+    """The range of addresses that counts as one client: an IPv4 address, or a /64 of IPv6."""
     try:
         found = ip_address(address)
     except ValueError:

@@ -1,11 +1,11 @@
-"""API keys: read from a file or from an environment variable, kept and compared as keyed hashes only.
+"""API keys: read from a file or from an environment variable, stored and compared as keyed hashes only.
 
-A file holds one key a line, bare or as ``name: key``, and behind it what the key may use::
+A file holds one key a line, bare or as ``name: key``, followed by the limits of the key::
 
     alice: sk-...  rpm=60 tpm=100000 concurrency=4 models=llama,qwen priority=-1
 
-``#`` starts a comment. It is read again when it changes, so a key can be added, limited or withdrawn while the gateway
-runs. Names go into logs, keys never.
+``#`` starts a comment. The file is read again when it changes, so keys can be added, limited or revoked while the
+gateway runs. Names are logged, keys never.
 """
 
 from __future__ import annotations
@@ -31,33 +31,33 @@ log = logging.getLogger(__name__)
 
 _LINE = re.compile(r"(?:(?P<name>[\w.@-]+)\s*:\s+)?(?P<key>[\x21-\x7e]+)(?P<limits>(?:\s+[a-z]+=\S*)*)")
 _ASSIGNED = re.compile(r"(?:export\s+)?[\w.@-]+\s*=\s*[^\s=].*")
-"""``NAME=KEY``, as other programs have it. Base64 ends with ``=`` and has none within."""
+"""``NAME=KEY``, as other programs write it. A Base64 key has ``=`` only at its end."""
 _JOINED = re.compile(r"[^\s:,;|]+:sk-\S|(?:[\w.@-]+\s*:\s+)?[^\s:,;|]+[,;|]sk-\S")
-"""``NAME:KEY``, or keys in a row. A key may hold colons and commas, but nobody's begins anew behind one."""
+"""``NAME:KEY``, or several keys without a space. A key may contain colons and commas, but no ``sk-`` after one."""
 _UNFILLED = re.compile(r"(?:[\w.@-]+\s*:\s+)?\$(?:\{[^}\s]*\}|[A-Z_]+)")
 _QUOTES = "\"'`“”‘’"
 _AROUND_QUOTES = "[](){},;:"
 _BOM = "\ufeff"
 _PIPE_S = 2.0
-"""Seconds in which a pipe that is named as the file has to bring something."""
+"""Seconds to wait for data when the file is a pipe."""
 _NUMBERS = ("rpm", "tpm", "concurrency")
 _SYNTAX = "write NAME: KEY or a bare KEY without spaces in it, then limits: rpm=60 tpm=100000 concurrency=4 models=a,b"
 
 
 @dataclass(frozen=True, slots=True)
 class KeyEntry:
-    """One line of a file."""
+    """A key and its limits, as one line of a file has them."""
 
     key: str = field(repr=False)
     limits: KeyLimits = UNLIMITED
 
 
 class KeyRing:
-    """Who may ask. Looking a key up takes a time that says nothing about the keys: only their hashes, keyed with a
-    secret of this process, are ever compared."""
+    """The valid API keys. The time of a lookup reveals nothing about them: only hashes, keyed with a secret of this
+    process, are compared."""
 
     def __init__(self, keys: Mapping[str, KeyEntry], file: Path | None = None, processes: int = 1) -> None:
-        """``keys`` by name: those that do not come from ``file``. ``processes`` share what each key may use."""
+        """``keys``: those that do not come from ``file``, by name. The limits of a key are shared by ``processes``."""
         self._processes = processes
         self._secret = os.urandom(32)
         self._fixed = self._hashed(keys)
@@ -69,14 +69,14 @@ class KeyRing:
         return len(self._grants)
 
     def find(self, authorization: bytes) -> ApiKey | None:
-        """Who sent ``Authorization: Bearer KEY``, None when it is no key of ours."""
+        """The key of ``Authorization: Bearer KEY``; None if it is not a valid one."""
         scheme, _, key = authorization.partition(b" ")
         if scheme.lower() != b"bearer":
             return None
         return self._grants.get(self._hash(key.strip()))
 
     def load(self) -> None:
-        """Read the file the first time. Raises UsageError when it cannot be used."""
+        """Read the file for the first time. Raises UsageError when it cannot be used or holds no key."""
         if self._file is None:
             return
         try:
@@ -90,13 +90,13 @@ class KeyRing:
             )
 
     def refresh(self) -> bool:
-        """Read the file again if it changed; True when it did. A file that cannot be read leaves the keys as they were."""
+        """Read the file again if it has changed; whether it was. If it cannot be read, the keys stay as they are."""
         if self._file is None:
             return False
         try:
             about = self._file.stat()
             if self._stamp(about) == self._read_stamp or stat.S_ISFIFO(about.st_mode):
-                return False  # a pipe brings its keys once
+                return False  # a pipe can be read only once
             self._read(self._file)
         except (OSError, UnicodeDecodeError, UsageError) as error:
             now = (0,)
@@ -136,11 +136,11 @@ class KeyRing:
 
 
 def parse(lines: Iterable[str], source: str) -> dict[str, KeyEntry]:
-    """Entries by name. A key without a name is called ``key-N`` after its line. Raises UsageError with the line's number."""
+    """Entries by name. A key without a name gets the name ``key-N``, N being its line. Raises UsageError with the line."""
     found: dict[str, KeyEntry] = {}
     seen: dict[str, int] = {}
     for number, whole in enumerate(lines, 1):
-        line = whole.lstrip(_BOM)  # files that were joined may have one within
+        line = whole.lstrip(_BOM)  # concatenated files may have one in the middle
         text = re.split(r"(?:^|\s)#", line, maxsplit=1)[0].strip()
         if not text:
             continue
@@ -164,7 +164,7 @@ def parse(lines: Iterable[str], source: str) -> dict[str, KeyEntry]:
 
 
 def _reject_other_formats(text: str, where: str) -> None:
-    """Raise UsageError for what other programs write into such a file: taken literally, it would be a key nobody has."""
+    """Raise UsageError for the formats of other programs: read literally, they would make keys that nobody has."""
     if _ASSIGNED.fullmatch(text):
         raise UsageError(f"{where}: NAME=KEY is not a valid line", hint=_SYNTAX)
     if _JOINED.match(text):
@@ -184,7 +184,7 @@ def _reject_other_formats(text: str, where: str) -> None:
 
 
 def _invisible_character(line: str) -> str:
-    """The first character that no line here can hold and nobody sees: pasted text has them. Empty when there is none."""
+    """Describes the first invisible character that is not allowed, as pasted text may have one; "" if there is none."""
     if "\0" in line:
         return "there are NUL bytes in it, as in UTF-16 text; save the file as UTF-8"
     for column, letter in enumerate(line.rstrip("\r\n"), 1):
@@ -199,7 +199,7 @@ def _invisible_character(line: str) -> str:
 
 
 def _open(file: Path) -> TextIO:
-    """Open for reading without waiting for whoever writes to a pipe. Raises OSError, UsageError."""
+    """Open ``file`` without waiting forever for the writer of a pipe. Raises OSError and UsageError."""
     descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         mode = os.fstat(descriptor).st_mode
@@ -229,7 +229,7 @@ def _describe(file: Path, error: OSError | UnicodeDecodeError | UsageError) -> s
 
 
 def _limits(text: str, where: str) -> KeyLimits:
-    """Raises UsageError; what it says holds nothing of the line but names of limits."""
+    """Parse the limits. Raises UsageError, whose message quotes nothing of the line but names of limits."""
     given: dict[str, str] = {}
     for word in text.split():
         name, _, value = word.partition("=")
@@ -255,9 +255,9 @@ def _number(text: str, least: int, what: str) -> int:
 
 
 def load_key_ring(file: Path | None, variable: str | None, processes: int = 1) -> KeyRing | None:
-    """The keys of a file and of the comma-separated environment ``variable``; None when neither is named.
+    """The keys of ``file`` and of the environment ``variable``, which separates them by commas; None if neither is given.
 
-    Raises UsageError when one is named and holds no key.
+    Raises UsageError if one is given and holds no key.
     """
     keys: dict[str, KeyEntry] = {}
     if variable:

@@ -1,8 +1,8 @@
-"""What one API key may use: requests and tokens a minute, requests at a time, models. Pure: time comes in.
+"""Limits of one API key: requests and tokens a minute, and requests at a time. Pure: time comes in (seconds).
 
-Rates are token buckets that hold a minute's worth, so a client may use its minute at once and then goes on steadily.
-Tokens are known only when an answer is over: a request is admitted on an estimate of its prompt, the difference is
-settled at its end, and what was used beyond the bucket is owed before the next request is admitted.
+Rates are token buckets that hold a minute's worth, so a client may use a whole minute's share at once and then continues
+at a steady rate. The tokens of a request are known only when it has ended: it is admitted on an estimate of its prompt,
+and the difference is settled at its end. A bucket may go below zero, and must fill up before the next request.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from dataclasses import dataclass, field
 from llmlaunch.gateway.limits.api_key import KeyLimits
 
 BYTES_PER_TOKEN = 4
-"""For estimates, where nobody told a number."""
+"""For estimates, where no number was reported."""
 
 
 @dataclass(frozen=True, slots=True)
 class LimitExceeded:
-    """Too much, for now."""
+    """The limit that refuses a request for now."""
 
     what: str
     """"requests", "tokens" or "concurrency"."""
     wait_s: int
-    """Whole seconds after which another try can work."""
+    """Whole seconds after which the request may succeed."""
 
 
 @dataclass(slots=True)
 class TokenBucket:
-    """Full at first; filled again at an even rate."""
+    """Starts full and refills at a steady rate."""
 
     size: int
     at: float
@@ -38,7 +38,7 @@ class TokenBucket:
         self.level = float(self.size)
 
     def fill(self, per_minute: int, now: float) -> float:
-        """What is in it now. A bucket that has grown since the last time is as much fuller."""
+        """Refill it, and return its level. If ``per_minute`` has grown since, the level grows by as much."""
         self.level += max(0, per_minute - self.size)
         self.size = per_minute
         self.level = min(float(per_minute), self.level + max(0.0, now - self.at) * per_minute / 60)
@@ -48,14 +48,14 @@ class TokenBucket:
 
 @dataclass(slots=True)
 class KeyAccount:
-    """What one key uses. Survives a change of its limits."""
+    """What one key uses. It outlives a change of the key's limits."""
 
     in_flight: int = 0
     requests: TokenBucket | None = None
     tokens: TokenBucket | None = None
 
     def admit(self, limits: KeyLimits, now: float, estimate: int) -> LimitExceeded | None:
-        """Take one request of about ``estimate`` tokens on, or say what is used up; then nothing is taken.
+        """Charge one request of about ``estimate`` tokens; or return the limit that is exceeded, and charge nothing.
 
         A request larger than a whole minute's tokens is admitted once the bucket is full.
         """
@@ -80,7 +80,7 @@ class KeyAccount:
         return None
 
     def settle(self, estimate: int, used: int) -> None:
-        """The request admitted with ``estimate`` is over and took ``used`` tokens."""
+        """The request that was admitted with ``estimate`` tokens has ended and used ``used``."""
         self.in_flight -= 1
         if self.tokens is not None:
             self.tokens.level += estimate - used
@@ -92,15 +92,17 @@ def _seconds(missing: float, per_minute: int) -> int:
 
 @dataclass(slots=True)
 class TokenMeter:
-    """An estimate of the tokens in an answer, for those that do not tell: one an event of a stream."""
+    """Estimates the tokens of an answer that does not report its usage: one for each event of a stream."""
 
     size: int = 0
     events: int = 0
 
     def feed(self, data: bytes) -> None:
+        """Count the next bytes of the answer."""
         self.size += len(data)
         self.events += data.count(b"data:")
 
     @property
     def tokens(self) -> int:
+        """The estimate so far: the number of events, or without any, of tokens in so many bytes."""
         return self.events or self.size // BYTES_PER_TOKEN

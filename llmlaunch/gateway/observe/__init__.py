@@ -1,1 +1,1 @@
-"""What the gateway tells of its requests: metrics, access log, traces."""
+"""Metrics, the access log and traces of the gateway's requests."""

@@ -1,4 +1,4 @@
-"""The access log: one JSON object a line for every request that ended. No prompt, no answer, no key."""
+"""The access log: one JSON object a line for each request that has ended. It contains no prompt, answer or key."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _TRACE = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*
 FLUSH_AT = 64 << 10
 """Bytes that are written without waiting for the next flush."""
 WRITE_MOST = 4096
-"""Bytes of whole lines that are written at once: up to PIPE_BUF a pipe keeps together what each of several processes
-writes."""
+"""Bytes of whole lines that are written at once. A write of up to PIPE_BUF bytes into a pipe is atomic, so that lines of
+several processes do not mix."""
 WAITING_MOST = 4 << 20
-"""Bytes that wait for whoever reads the log before lines are lost."""
+"""Bytes that may wait for a slow reader; beyond that, lines are dropped."""
 NAME_MOST = 200
-"""Characters of a model's name that are logged: unknown ones may be anything a client sent."""
+"""Characters of a model's name that are logged: a client may send any name."""
 
 
 def line(
@@ -47,7 +47,7 @@ def line(
     duration_s: float,
     attempts: int,
 ) -> str:
-    """One line without its end. ``at``: when it ended, seconds since 1970. What is not known is left out."""
+    """One line without its newline. ``at``: the end of the request in seconds since 1970. Unknown fields are left out."""
     rest = ""
     if tokens is not None:
         rest = f', "prompt_tokens": {tokens[0]}, "completion_tokens": {tokens[1]}'
@@ -78,7 +78,7 @@ def _second(at: int) -> str:
 
 
 def line_of(outcome: RequestOutcome, client: str, trace: str, at: float) -> str:
-    """:func:`line` of a request that is over. ``client``: its address. ``trace``: the id of our own, if there is one."""
+    """The :func:`line` of one request. ``client``: its address. ``trace``: the id of our own trace; "" if there is none."""
     request = outcome.request
     parent = _TRACE.fullmatch(request.field(b"traceparent"))
     return line(
@@ -100,9 +100,9 @@ def line_of(outcome: RequestOutcome, client: str, trace: str, at: float) -> str:
 
 
 class AccessLog:
-    """Lines for a file descriptor, many at a time. ``later`` is called when there is something to flush.
+    """Writes lines to a file descriptor in batches. ``later`` is called when the first line of a batch was added.
 
-    A thread writes them: a pipe that nobody empties, or a slow disk, holds up that thread and no request.
+    A thread writes them: a pipe that is not read, or a slow disk, blocks that thread and no request.
     """
 
     def __init__(self, descriptor: int, later: Callable[[], None]) -> None:
@@ -110,11 +110,12 @@ class AccessLog:
         self._lines: list[str] = []
         self._size = 0
         self._handed = 0
-        """Bytes handed to the writer so far."""
+        """Bytes passed to the writer so far."""
         self._lost = 0
         self._writer = _WriterThread(descriptor)
 
     def add(self, text: str) -> None:
+        """Add one line, given without its newline."""
         if not self._lines:
             self._later()
         self._lines.append(text)
@@ -123,14 +124,14 @@ class AccessLog:
             self.flush()
 
     def flush(self) -> None:
-        """Hand over what waits. What a writer that is stuck could not hold is lost, and counted."""
+        """Pass the batch to the writer; drop and count its lines when too many bytes wait there already."""
         if not self._lines:
             return
         lines = [f"{text}\n".encode() for text in self._lines]
         size = sum(map(len, lines))
         self._lines.clear()
         self._size = 0
-        # Once lines are lost, half of the room has to be free: a log with many small holes tells less than one large one.
+        # Once lines were dropped, half of the room must be free again: one large gap is better than many small ones.
         room = WAITING_MOST // 2 if self._lost else WAITING_MOST
         if self._handed + size - self._writer.done > room:
             if not self._lost:
@@ -150,7 +151,7 @@ class AccessLog:
 
 
 class _WriterThread:
-    """The thread, which begins with the first lines: a process that forks before has none."""
+    """Writes batches in a thread, which starts with the first batch so that it is not there when the process forks."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -158,7 +159,7 @@ class _WriterThread:
         self._thread: Thread | None = None
         self._broken = False
         self.done = 0
-        """Bytes that are written or given up. Set by the thread alone."""
+        """Bytes written or given up so far. Only the thread sets it."""
 
     def give(self, lines: list[bytes]) -> None:
         if self._thread is None:
@@ -180,7 +181,7 @@ class _WriterThread:
                 self.done += len(data)
 
     def _write(self, data: bytes) -> None:
-        """A reader that is gone costs its lines, not the service."""
+        """Write ``data``. If the reader is gone, the lines are lost and the service goes on."""
         rest = memoryview(data)
         try:
             while rest:
@@ -192,7 +193,7 @@ class _WriterThread:
 
 
 def _together(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """``lines``, as many in one as WRITE_MOST allows."""
+    """The ``lines``, joined into writes of at most WRITE_MOST bytes."""
     found: list[bytes] = []
     size = 0
     for text in lines:

@@ -1,8 +1,8 @@
-"""What the gateway counts, and how Prometheus reads it.
+"""The gateway's metrics, and the page that Prometheus reads.
 
-Kept by hand: a request touches a handful of numbers, and a library costs more per request than everything else here
-together. Labels hold only paths and models that exist, so nobody can fill memory by asking for names. The numbers lie
-on a :class:`SharedCounters`, which other processes of the same gateway read too.
+Kept by hand: a request changes a handful of numbers, and a client library would cost more per request than everything
+else here together. Labels hold only paths and models that exist, so that invented names cannot fill the memory. The
+numbers lie in :class:`SharedCounters`, which the other processes of the same gateway read, too.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0
 PREFIX = "llmlaunch_gateway_"
 _BOUNDS = (*map(str, BUCKETS_S), "+Inf")
 _ABSENT = math.nan
-"""A gauge that a process has no value for."""
+"""The value of a gauge that a process does not have."""
 
 
 class MetricKind(Enum):
+    """The types of Prometheus metrics that are used here."""
+
     COUNTER = "counter"
     GAUGE = "gauge"
     HISTOGRAM = "histogram"
@@ -31,12 +33,14 @@ class MetricKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class MetricFamily:
+    """A metric with all its labels: name, type, help text and names of labels."""
+
     name: str
     kind: MetricKind
     text: str
     labels: tuple[str, ...] = ()
     over: Callable[[Sequence[float]], float] = math.fsum
-    """The value of a gauge over all processes."""
+    """Combines the values of all processes into one."""
 
 
 _MODEL = ("path", "model")
@@ -74,7 +78,7 @@ _BY_NAME = {family.name: family for family in FAMILIES}
 
 @dataclass(frozen=True, slots=True)
 class Gauges:
-    """What is counted elsewhere, at the moment of asking, in one process."""
+    """Values of one process at this moment that are not counted here."""
 
     in_flight: Mapping[str, int]
     """By replica."""
@@ -89,11 +93,11 @@ class Gauges:
     cpu_seconds: float
     resident_bytes: int
     body_bytes: int = 0
-    """Of requests, as far as they are counted."""
+    """Bytes held for the bodies of requests (``http1.body_memory``)."""
 
 
 class GatewayMetrics:
-    """What one process counts."""
+    """The counters of one process."""
 
     def __init__(self, counters: SharedCounters) -> None:
         self._counters = counters
@@ -102,15 +106,16 @@ class GatewayMetrics:
         self._durations: dict[tuple[str, str], int] = {}
         self._first_bytes: dict[tuple[str, str], int] = {}
         self._tokens: dict[tuple[str, str], tuple[int, int]] = {}
-        """Of prompts and of completions, by model and key."""
+        """Indices of the counters for prompt and completion tokens, by model and key."""
         self._others: dict[Name, int] = {}
-        """Places by family and labels."""
+        """Indices by family and labels."""
         for family in ("process_exits_total", "process_hangs_total"):
             self._place(PREFIX + family, ())
-        # A process before this one may have had the counters.
+        # The process that this one replaces may have used the counters.
         self._cpu_before = self._values[self._place("process_cpu_seconds_total", ())]
 
     def ended(self, outcome: RequestOutcome) -> None:
+        """Count a request that has ended, its duration and its tokens."""
         values = self._values
         request, status, seconds = outcome.request, outcome.status, outcome.duration_s
         path, model, key = request.endpoint.label, outcome.counted_model, request.api_key.name
@@ -129,6 +134,7 @@ class GatewayMetrics:
             self._used(model, key, outcome.tokens)
 
     def first_byte(self, path: str, model: str, seconds: float) -> None:
+        """Count the time from a request's head to the first byte of its answer."""
         at = self._first_bytes.get((path, model))
         if at is None:
             at = self._histogram(self._first_bytes, "time_to_first_byte_seconds", (path, model))
@@ -136,7 +142,7 @@ class GatewayMetrics:
         self._values[at + len(_BOUNDS)] += seconds
 
     def _used(self, model: str, key: str, tokens: tuple[int, int] | None) -> None:
-        """``tokens`` of the prompt and of the completion; None when the answer told none."""
+        """``tokens``: those of the prompt and of the completion; None if the answer did not report its usage."""
         if tokens is None:
             self._count("usage_untold_total", model)
             return
@@ -149,19 +155,23 @@ class GatewayMetrics:
         self._values[places[1]] += tokens[1]
 
     def was_limited(self, key: str, limit: str) -> None:
+        """Count a request that was refused because of a ``limit`` of its ``key``."""
         self._count("limited_total", key, limit)
 
     def wrong_key(self, answer: str) -> None:
+        """Count a request with a wrong API key; ``answer`` is a value of ``WrongKeyAction``."""
         self._count("wrong_keys_total", answer)
 
     def retried(self, reason: str) -> None:
+        """Count a retry; ``reason`` is a value of ``FailureKind``, or "stale" for a pooled connection that was closed."""
         self._count("retries_total", reason)
 
     def upstream_error(self, replica: str, kind: str) -> None:
+        """Count an attempt that failed at ``replica``; ``kind`` is a value of ``FailureKind``."""
         self._count("upstream_errors_total", replica, kind)
 
     def publish(self, gauges: Gauges) -> None:
-        """Write what is now, for every process to read."""
+        """Write the ``gauges`` for all processes to read; those that no longer exist are withdrawn."""
         now: dict[Name, float] = {
             (PREFIX + "retry_budget",): gauges.retries_left,
             (PREFIX + "connections",): gauges.connections,
@@ -190,7 +200,7 @@ class GatewayMetrics:
         self._values[at] += 1.0
 
     def _histogram(self, family: dict[tuple[str, str], int], name: str, key: tuple[str, str]) -> int:
-        """A place for one count for each bound, and the sum."""
+        """Allocate one count for each bound, and the sum; return the index of the first."""
         at = family[key] = self._place(PREFIX + name, key, len(_BOUNDS) + 1)
         return at
 
@@ -199,7 +209,7 @@ class GatewayMetrics:
 
 
 def withdraw(counters: SharedCounters, keep: Iterable[Name] = ()) -> None:
-    """Take back the gauges that are not in ``keep``: all of them when their process has ended."""
+    """Remove the gauges that are not in ``keep``; by default all of them, as when their process has ended."""
     kept = set(keep)
     for name, (at, _) in counters.places().items():
         if name not in kept and _BY_NAME[name[0]].kind is MetricKind.GAUGE:
@@ -207,18 +217,18 @@ def withdraw(counters: SharedCounters, keep: Iterable[Name] = ()) -> None:
 
 
 def exited(counters: SharedCounters) -> None:
-    """The process of ``counters`` has ended without being asked to."""
+    """Count that the process of ``counters`` ended unexpectedly, and remove its gauges."""
     withdraw(counters)
     counters.values[counters.place((PREFIX + "process_exits_total",))] += 1.0
 
 
 def hung(counters: SharedCounters) -> None:
-    """The process of ``counters`` hung, and is killed for it."""
+    """Count that the process of ``counters`` hung and is being killed."""
     counters.values[counters.place((PREFIX + "process_hangs_total",))] += 1.0
 
 
 def render(processes: Sequence[SharedCounters]) -> bytes:
-    """The whole page: every number over all ``processes``."""
+    """The whole page in Prometheus' text format, with each number combined over all ``processes``."""
     found: dict[str, dict[Name, list[Sequence[float]]]] = {family.name: {} for family in FAMILIES}
     for counters in processes:
         for (name, *labels), (at, size) in counters.places().items():

@@ -1,4 +1,4 @@
-"""What became of a request: the one value that metrics, the access log and traces are written from."""
+"""The outcome of a request: the one value that metrics, the access log and traces are made from."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from typing import NamedTuple
 from llmlaunch.gateway.request import ClientRequest
 
 CLIENT_LEFT = 499
-"""The status of a request whose client did not wait for its answer, as nginx counts it."""
+"""The status of a request whose client left before the answer was complete, as in nginx."""
 
 
 class RequestOutcome(NamedTuple):
-    """Of a request that has ended. A tuple: one is made for every request, at a third of what a frozen dataclass costs."""
+    """The outcome of one request. A tuple: one is made for each request, at a third of the cost of a frozen dataclass."""
 
     request: ClientRequest
     status: int
-    """What the client got; CLIENT_LEFT if it left before."""
+    """The HTTP status that the client got; CLIENT_LEFT if it left before the end."""
     duration_s: float
-    """From the request's head to the end."""
+    """Seconds from the request's head to the end."""
     peer: str
     """Address at the other end of the client's connection."""
     model: str = ""
-    """The name that was asked for, if a replica had to answer."""
+    """The requested model; empty for requests that the gateway answers itself."""
     counted_model: str = ""
-    """``model``, unless it is unknown here: metrics never forget a name, and anybody can make them up."""
+    """``model`` if it is known here, else empty: metrics never forget a name, and clients can invent any number."""
     replica: str = ""
-    """Key of the one that was asked last; empty: none was."""
+    """The key of the replica that was tried last; empty if none was."""
     attempts: int = 0
-    """Replicas that were asked."""
+    """How many replicas were chosen for it, one after the other."""
     first_byte_s: float | None = None
-    """From the request's head to the first byte of the answer."""
+    """Seconds from the request's head to the first byte of the answer."""
     tokens: tuple[int, int] | None = None
-    """Of the prompt and of the completion, as the answer told."""
+    """The tokens of the prompt and of the completion, if the answer reported its usage."""
     counted_tokens: int = 0
-    """Of the answer, about, as counted on its way; only for keys with a limit of tokens."""
+    """The estimated tokens of the answer; 0 unless the key has a limit of tokens."""

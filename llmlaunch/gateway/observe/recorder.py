@@ -1,4 +1,4 @@
-"""Whoever wants to know of requests that ended hears of them here: metrics, the access log, traces, the debug log."""
+"""Passes the outcome of each request to metrics, traces, the access log and the debug log."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class RequestRecorder:
-    """``client_of`` tells the client's address from the peer's and the request."""
+    """Records the outcome of each request. ``client_of`` returns the client's address, given the peer's and the request."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class RequestRecorder:
         self._debugs = log.isEnabledFor(logging.DEBUG)
 
     def record(self, outcome: RequestOutcome, quiet: bool = False) -> None:
-        """A request has ended. ``quiet``: the access log tells of it in sum only."""
+        """Record a request that has ended. ``quiet``: without a line in the access log."""
         self._metrics.ended(outcome)
         trace = "" if self._tracing is None else self._tracing.ended(outcome)
         if self._access_log is not None and not quiet:
@@ -46,6 +46,6 @@ class RequestRecorder:
             )  # fmt: skip
 
     def close(self, seconds: float) -> None:
-        """Write what is still to be written to the access log; give up after ``seconds``."""
+        """Write the rest of the access log; give up after ``seconds``."""
         if self._access_log is not None:
             self._access_log.close(seconds)

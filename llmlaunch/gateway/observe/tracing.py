@@ -1,9 +1,9 @@
-"""OpenTelemetry: one server span for every request, between the client's span and the worker's.
+"""OpenTelemetry: one server span for each request, between the client's span and the worker's.
 
-Off, and free of cost, unless the usual OTEL_* variables name where spans go
+Off, at no cost, unless the usual OTEL_* variables say where spans go
 (https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/) and the packages of the extra
-``llmlaunch[otel]`` are installed. Attributes have the names of the semantic conventions for HTTP and generative AI,
-where these have one. No text of prompts or answers is told.
+``llmlaunch[otel]`` are installed. Attributes are named after the semantic conventions for HTTP and generative AI where
+these have a name. No text of prompts or answers is exported.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ log = logging.getLogger(__name__)
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _SPOKEN = "http/protobuf"
 _QUIET = frozenset((EndpointKind.HEALTH, EndpointKind.READY, EndpointKind.METRICS))
-"""Asked every few seconds by machines: nobody wants their spans."""
+"""Polled every few seconds by monitoring: no spans are made for these."""
 _CONTEXT = frozenset((b"traceparent", b"tracestate"))
 FLUSH_S = 2.0
-"""Seconds at the end in which the last spans may still go out."""
+"""Seconds at the end for exporting the last spans."""
 
 
 class Tracing:
@@ -45,7 +45,7 @@ class Tracing:
         self._failed = Status(StatusCode.ERROR)
 
     def fields(self, request: ClientRequest) -> Fields:
-        """The fields of ``request``, with our span as the parent of what the worker does."""
+        """The header fields of ``request``, with our span as the parent of the worker's spans (W3C Trace Context)."""
         context = self._span(request).get_span_context()
         fields = [field for field in request.fields if field[0] not in _CONTEXT]
         parent = f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
@@ -55,7 +55,7 @@ class Tracing:
         return fields
 
     def ended(self, outcome: RequestOutcome) -> str:
-        """End the span of a request; the id of its trace, empty when it has none."""
+        """End the span of a request, and return the id of its trace; "" if it has none."""
         if outcome.request.endpoint.kind in _QUIET:
             return ""
         span = self._span(outcome.request)
@@ -67,7 +67,7 @@ class Tracing:
         return f"{span.get_span_context().trace_id:032x}"
 
     async def close(self) -> None:
-        """Send what is left, within FLUSH_S; a collector that hangs loses it."""
+        """Export the remaining spans within FLUSH_S; they are lost if the collector does not answer."""
         done = asyncio.Event()
         loop = asyncio.get_running_loop()
 
@@ -118,7 +118,7 @@ def _attributes(outcome: RequestOutcome) -> dict[str, str | int | float]:
 
 
 def from_environment(environ: Mapping[str, str]) -> Tracing | None:
-    """What OTEL_* variables ask for; None when they do not ask, or for what is not there, which is logged."""
+    """The tracing that the OTEL_* variables configure; None if they do not, or if it is not possible, which is logged."""
     if not extras.traces_wanted(environ):
         return None
     exporter = environ.get("OTEL_TRACES_EXPORTER", "") or "otlp"
