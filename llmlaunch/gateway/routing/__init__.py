@@ -1,1 +1,1 @@
-"""Which replica answers a request: route table, choice, health, queue."""
+"""Which replica answers a request, and when: route table, choice, queue and retries."""

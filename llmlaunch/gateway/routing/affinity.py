@@ -1,7 +1,7 @@
-"""Which part of a request says what a replica may have in its KV cache already. Pure.
+"""The part of a request that a replica may already have in its KV cache. Pure.
 
-A conversation grows at its end, so every turn of it begins alike: with everything up to the first message of the user.
-That part is looked for in the bytes, without building the whole JSON: a wrong guess costs a cache hit, nothing else.
+A conversation grows at its end, so all of its turns begin alike: with everything up to the user's first message. That
+part is found in the bytes, without parsing the whole JSON. A wrong guess costs only a cache hit.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ import hashlib
 import json
 
 LOOK_AT = 8 << 10
-"""Bytes of the conversation that are read; a longer beginning is as good as its first bytes."""
+"""Bytes of the conversation that are read at most."""
 TEXT = 512
-"""Characters of a prompt that is one text."""
+"""Characters that are used of a prompt that is a single text."""
 _KEYS = (b'"messages"', b'"prompt"', b'"input"')
 _DECODER = json.JSONDecoder()
 
 
 def prefix_of(body: bytes) -> bytes:
-    """A digest that is the same for all turns of a conversation; empty when the body holds none."""
+    """A digest that is the same for all turns of a conversation; empty if the body contains no prompt."""
     for key in _KEYS:
         at = body.find(key)
         if at >= 0:
@@ -35,7 +35,7 @@ def _beginning(text: str) -> str:
     while True:
         at = len(text) - len(text[at:].lstrip(" \t\r\n,"))
         if text[at : at + 1] != "{":
-            # The end of the list; or it holds texts or token numbers, and is as good as a text.
+            # The end of the list; or a list of texts or tokens, which is treated like a single text.
             return text[:at] if text[at : at + 1] == "]" else text[:TEXT]
         end = _end(text, at)
         if '"user"' in text[at:end]:
@@ -44,7 +44,7 @@ def _beginning(text: str) -> str:
 
 
 def _end(text: str, at: int) -> int:
-    """Where the JSON value that begins at ``at`` ends; the end of ``text`` when it is cut."""
+    """Where the JSON value at ``at`` ends; the end of ``text`` if the value is truncated."""
     try:
         return _DECODER.raw_decode(text, at)[1]
     except (ValueError, RecursionError):

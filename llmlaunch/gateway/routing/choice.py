@@ -1,4 +1,4 @@
-"""Which replica gets a request, and which has to wait. Pure: load, time and chance come in as arguments."""
+"""Which replica gets a request, and whether the request has to wait. Pure: load, time and chance come in as arguments."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from llmlaunch.gateway.routing.health.replica_health import ReplicaHealth
 from llmlaunch.gateway.routing.route_table import RoutedReplica
 
 WAITING_PER_SLOT = 4
+"""Requests that may wait for each request that the replicas work on at once."""
 WAITING_BESIDE = 64
+"""Requests that may wait for a model beside those."""
 UNCAPPED_MOST = 1024
-"""Requests at once for a replica whose max_concurrency nobody knows: engines queue by themselves, up to a point."""
+"""Requests at once for a replica whose max_concurrency is unknown. Engines have a queue of their own."""
 
 
 IDLE = ReplicaHealth()
@@ -29,21 +31,20 @@ def pick(
     turn: int = 0,
     prefix: bytes = b"",
 ) -> RoutedReplica | None:
-    """The replica for one request, or None when every one that may take it is at its max_concurrency.
+    """The replica for one request; None if all that could take it are at their max_concurrency.
 
-    ``tried`` are keys that failed this request already; they are not asked again. ``draw``, ``turn`` and
-    ``prefix``: see ``controller.dispatch``.
-    Raises LookupError when no replica is left to ask.
+    ``tried``: keys of replicas that have failed this request, which are left out. ``draw``, ``turn`` and ``prefix``: see
+    ``controller.dispatch``. Raises LookupError if all ``replicas`` were tried.
     """
     if tried:
         replicas = [r for r in replicas if r.key not in tried]
-    if len(replicas) == 1:  # the usual case, and worth its lines: nothing is built for it
+    if len(replicas) == 1:  # the usual case is worth a fast path that allocates nothing
         only = replicas[0]
         return only if _has_slot(only, health_of) else None
     if not replicas:
         raise LookupError("no replica is left")
     awake = [r for r in replicas if health_of.get(r.key, IDLE).takes(now)]
-    if not awake:  # one that refuses costs nothing, and one that is silent a long wait
+    if not awake:  # to be refused costs nothing, to ask a silent one costs a long wait
         awake = [r for r in replicas if not health_of.get(r.key, IDLE).doubted]
     candidates = []
     for replica in awake or replicas:
@@ -63,7 +64,7 @@ def is_full(
     tried: Collection[str],
     now: float,
 ) -> bool:
-    """Whether :func:`pick` would say "wait". False as well when it would find nobody to ask."""
+    """Whether :func:`pick` would return None. False also if it would raise LookupError."""
     try:
         return pick(replicas, health_of, tried, "shortest_queue", now, 0.0) is None
     except LookupError:
@@ -75,7 +76,7 @@ def _has_slot(replica: RoutedReplica, health_of: Mapping[str, ReplicaHealth]) ->
 
 
 def places_to_wait(replicas: Iterable[RoutedReplica], processes: int = 1) -> int:
-    """How many requests may wait for ``replicas`` in one process: some times what they can work on at once."""
+    """How many requests may wait for ``replicas`` in each of ``processes``."""
     return sum(WAITING_PER_SLOT * (r.max_concurrency or 0) for r in replicas) + share(
         WAITING_BESIDE, processes
     )

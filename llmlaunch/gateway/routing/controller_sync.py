@@ -1,7 +1,7 @@
-"""Follow the controller: its route table by long poll, and our counts of requests in flight back to it.
+"""Keeps in step with the controller: fetches its route table by long poll, and reports the requests in flight.
 
-No request of a client ever waits for this. A controller that is gone leaves the table as it was, and one that hangs when
-we start leaves us with the last table on disk (``saved_table``).
+No client's request waits for this. While the controller is gone the table stays as it is; if it does not answer at the
+start, the last table on disk is used (``saved_table``).
 """
 
 from __future__ import annotations
@@ -25,22 +25,25 @@ from llmlaunch.gateway.routing.saved_table import REWRITE_S, SavedTable
 log = logging.getLogger(__name__)
 
 WAIT_S = 30.0
-"""Seconds one long poll is held by the controller."""
+"""Seconds for which the controller holds a long poll."""
 ANSWER_S = 5.0
+"""Seconds to wait for any other answer, and beyond WAIT_S for a long poll's."""
 ANSWER_LIMIT = 64 << 20
-"""Bytes of an answer of the controller."""
+"""Bytes of an answer at most."""
 RETRY_FIRST_S, RETRY_MOST_S = 0.2, 2.0
+"""Seconds between two failed polls: the first and the longest pause."""
 RETRY_EARLY_S = 0.25
-"""At most, until the first table came: requests may wait for it."""
+"""The longest pause until the first table has come: requests may be waiting for it."""
 SAVE_CHECK_S = 0.5
-"""Between two looks whether there is a table to write down."""
+"""Seconds between two checks whether there is a table to save."""
 REPORT_S = 1.0
+"""Seconds between two checks whether there are counts to report."""
 POLL_AT_LEAST_S = 0.2
-"""Between two answers without news, from a controller that does not hold them."""
+"""Seconds between two polls without a change, if the controller does not hold them."""
 
 
 class ControllerStatusError(Exception):
-    """The controller answered, and said no."""
+    """The controller answered with a status other than 200."""
 
 
 def controller_address(url: str) -> tuple[str, int]:
@@ -64,7 +67,7 @@ class ControllerSync:
     def __init__(
         self, router: Router, identity: str, url: str, token: str, saved: SavedTable | None = None
     ) -> None:
-        """``identity`` names this process to the controller at ``url``; ``saved``: where its table is written down."""
+        """``identity`` names this process to the controller at ``url``. ``saved``: where its table is kept on disk."""
         self._saved = saved
         self._router = router
         self._identity = identity
@@ -75,10 +78,11 @@ class ControllerSync:
         self._report_asked = asyncio.Event()
 
     def report_now(self) -> None:
-        """Report now: somebody waits for these counts."""
+        """Report the requests in flight at once, because the controller waits for them."""
         self._report_asked.set()
 
     async def run(self) -> None:
+        """Poll, report and save until it is cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follow())
             group.create_task(self._report())
@@ -86,14 +90,14 @@ class ControllerSync:
                 group.create_task(self._save_changes(self._saved))
 
     async def _save_changes(self, saved: SavedTable) -> None:
-        """Write down what the controller told, when it changes and again while it holds."""
+        """Save the controller's table when it changes, and every REWRITE_S while it does not."""
         written, saved_at = RouteTable(), 0.0
         while True:
             table, now = self._router.table, time.monotonic()
             due = table is not written or now - saved_at > REWRITE_S
             if due and self._router.controller_answered:
                 written, saved_at = table, now
-                # A disk that hangs holds up this task and no request.
+                # In a thread: a disk that hangs must block this task only.
                 await asyncio.to_thread(saved.save, table, self._router.processes)
             await asyncio.sleep(SAVE_CHECK_S)
 
@@ -123,7 +127,7 @@ class ControllerSync:
                 await asyncio.sleep(POLL_AT_LEAST_S)
 
     async def _routes(self, wait_s: float) -> bool:
-        """Ask once; return whether something changed."""
+        """Poll once; return whether the table changed. Without a wait it is always true."""
         table = self._router.table
         path = f"/routes?since={table.rev}&epoch={quote(table.epoch)}&wait={wait_s:g}"
         new, problems = route_table.parse(
@@ -180,7 +184,7 @@ class ControllerSync:
         )
 
     def _log_change(self, trouble: str) -> None:
-        """Once per change: a controller that is away for an hour is one line."""
+        """Log ``trouble`` once until it changes, so that a controller that is away for an hour makes one line."""
         if trouble and trouble != self._logged:
             log.warning("%s; serving continues with the routes known so far", trouble)
         self._logged = trouble or "well"

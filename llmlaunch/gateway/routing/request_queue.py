@@ -1,8 +1,8 @@
 """Requests that wait for a free slot: bounded per model, fair between API keys. Pure.
 
-Within a key, first come first served. Between keys, turn by turn: the key that was called longest ago goes first,
-however many requests another one has waiting. A lower priority goes first, as in vLLM. When all places for a
-model are taken, a newcomer takes the place of the newest request of the key that has most of them, if that is fair.
+Within a key: first come, first served. Between keys: in turn, and the key that was served longest ago goes first, however
+many requests of other keys are waiting. A lower priority goes first, as in vLLM. When the queue of a model is full, a new
+request takes the place of the newest request of the key that has most of them there, if that is fair.
 """
 
 from __future__ import annotations
@@ -25,9 +25,11 @@ class QueueEntry(Generic[T]):
     name: str
     """The model it waits for."""
     key: str
-    """Of whose key it is."""
+    """The name of its API key."""
     deadline: float
+    """The time after which it is overdue (seconds)."""
     number: int
+    """Entries are numbered in the order in which they came."""
     priority: int
     """Lower goes first."""
 
@@ -37,10 +39,12 @@ _by_number = attrgetter("number")
 
 @dataclass(slots=True)
 class RequestQueue(Generic[T]):
+    """The queues of all models."""
+
     _queues: dict[str, dict[str, OrderedDict[int, QueueEntry[T]]]] = field(default_factory=dict)
-    """By model, by key."""
+    """Entries by number, by model and key."""
     _last_served: dict[str, int] = field(default_factory=dict)
-    """Key → the turn in which it was called last. As many as there are keys in the keys file."""
+    """Key → the turn in which it was served last. It holds at most the keys of the keys file."""
     _next: int = 0
     _turn: int = 0
 
@@ -52,16 +56,17 @@ class RequestQueue(Generic[T]):
 
     @property
     def names(self) -> list[str]:
-        """The models that somebody waits for."""
+        """The models that requests wait for."""
         return list(self._queues)
 
     def waiting(self, name: str) -> int:
+        """How many requests wait for the model ``name``."""
         return sum(map(len, self._queues.get(name, {}).values()))
 
     def add(
         self, item: T, name: str, deadline: float, bound: int, key: str = "", priority: int = 0
     ) -> QueueEntry[T] | None:
-        """The new entry; None when ``bound`` requests wait for ``name`` already."""
+        """Add ``item`` to the queue for ``name``; None if ``bound`` requests wait for ``name`` already."""
         if self.waiting(name) >= bound:
             return None
         self._next += 1
@@ -70,9 +75,9 @@ class RequestQueue(Generic[T]):
         return entry
 
     def evictable(self, name: str, key: str) -> QueueEntry[T] | None:
-        """Whose place a newcomer with ``key`` may take: the newest of the key with most requests for ``name``.
+        """The entry that a new request of ``key`` may replace: the newest of the key with most requests for ``name``.
 
-        None when ``key`` would then have as many as that one, or more.
+        None if ``key`` would then have as many requests as that key, or more.
         """
         queues = self._queues.get(name, {})
         if not queues:
@@ -83,7 +88,7 @@ class RequestQueue(Generic[T]):
         return next(reversed(largest.values()))
 
     def remove(self, entry: QueueEntry[T]) -> None:
-        """Give the place back. Twice does no harm."""
+        """Remove ``entry``, if it is still there."""
         queues = self._queues.get(entry.name, {})
         queue = queues.get(entry.key)
         if queue is None:
@@ -95,17 +100,18 @@ class RequestQueue(Generic[T]):
                 del self._queues[entry.name]
 
     def holds(self, entry: QueueEntry[T]) -> bool:
+        """Whether ``entry`` still waits."""
         return entry.number in self._queues.get(entry.name, {}).get(entry.key, ())
 
     def mark_served(self, entry: QueueEntry[T]) -> None:
-        """It is this one's turn: its key comes last the next time."""
+        """Note that ``entry`` gets a slot now, so that its key comes last the next time."""
         self._turn += 1
         self._last_served[entry.key] = self._turn
 
     def in_order(self, names: Iterable[str]) -> Iterator[QueueEntry[T]]:
-        """Who waits for one of ``names`` now, in the order to call them; they keep their places.
+        """The entries that wait for one of ``names``, in the order in which to serve them; none is removed.
 
-        Those who leave or come while this goes on make no difference to it.
+        Entries that are added or removed meanwhile do not change the result.
         """
         found: dict[str, list[list[QueueEntry[T]]]] = {}
         for name in names:
@@ -116,7 +122,7 @@ class RequestQueue(Generic[T]):
         return _turn_by_turn(lines)
 
     def overdue(self, now: float) -> list[QueueEntry[T]]:
-        """Everybody whose deadline is over, longest wait first; they keep their places."""
+        """The entries whose deadline has passed, oldest first; none is removed."""
         found = [
             entry
             for queues in self._queues.values()
@@ -128,7 +134,7 @@ class RequestQueue(Generic[T]):
 
 
 def _turn_by_turn(lines: list[list[QueueEntry[T]]]) -> Iterator[QueueEntry[T]]:
-    """One of each line, again and again; lines of equal priority stand together."""
+    """One entry of each line in turn, priority by priority. ``lines`` are sorted by priority."""
     at = 0
     while at < len(lines):
         priority = lines[at][0].priority

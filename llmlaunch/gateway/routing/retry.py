@@ -1,4 +1,4 @@
-"""Whether a request whose try at a replica failed gets another one, and how many retries there may be. Pure."""
+"""Whether a failed request is tried again, and the budget of retries. Pure: time comes in (seconds)."""
 
 from __future__ import annotations
 
@@ -7,24 +7,28 @@ from enum import Enum, auto
 from typing import ClassVar
 
 ATTEMPTS = 3
-"""Replicas one request may be sent to. It may meet fewer deaths: ``suspects.DEATHS``."""
+"""Attempts for one request. Fewer deaths of replicas are allowed: ``suspects.DEATHS``."""
 
 
 class NextStep(Enum):
-    """What a failed try leads to."""
+    """What follows a failed attempt."""
 
     REFUSE_CULPRIT = auto()
-    """It brought down replicas: no other one is put at risk."""
+    """The request brings replicas down: no other replica is put at risk."""
     GIVE_UP = auto()
-    """It was tried often enough."""
+    """It has had all its attempts."""
     TRY_ANOTHER = auto()
-    """Another replica may answer it, if the budget allows a retry."""
+    """Another replica may answer it, if the budget allows for a retry."""
     CHOOSE_AGAIN = auto()
-    """No other replica is there now: one that is back may take it, or nobody does."""
+    """There is no other replica now: choose among all that are back, if any."""
 
 
 def after_failure(*, refused_s: float, attempts: int, has_alternative: bool) -> NextStep:
-    """``refused_s``: the seconds for which the request is refused because of the deaths it was at."""
+    """The step after a failed attempt.
+
+    ``refused_s``: for how many seconds the request is refused because of the deaths with it. ``attempts`` include the
+    failed one.
+    """
     if refused_s:
         return NextStep.REFUSE_CULPRIT
     if attempts >= ATTEMPTS:
@@ -33,9 +37,9 @@ def after_failure(*, refused_s: float, attempts: int, has_alternative: bool) -> 
 
 
 def tried_after(tried: tuple[str, ...], failed: str, serving: tuple[str, ...]) -> tuple[str, ...]:
-    """The replicas that are not asked again once ``failed`` failed, too; all are replicas' keys.
+    """The keys of the replicas that are left out now that ``failed`` has failed, too.
 
-    When every one of several has failed, those before this one may be back.
+    Once all of several replicas have failed, only the last one is left out: the others may be back.
     """
     tried = (*tried, failed)
     if len(serving) > 1 and all(key in tried for key in serving):
@@ -45,27 +49,30 @@ def tried_after(tried: tuple[str, ...], failed: str, serving: tuple[str, ...]) -
 
 @dataclass(slots=True)
 class RetryBudget:
-    """Retries are a part of the requests, so that they cannot double the load on replicas that are failing already.
+    """Limits retries to a part of the requests, so that they cannot double the load on replicas that are failing.
 
-    Every request adds SHARE of a retry. Beside that some come with time, so that a quiet gateway can retry too.
+    Each request adds SHARE of a retry. Some are added over time, so that a gateway with little traffic can retry, too.
     """
 
     level: float = 100.0
     at: float = 0.0
 
     SHARE: ClassVar[float] = 0.2
+    """Retries that one request adds."""
     PER_S: ClassVar[float] = 10.0
+    """Retries that a second adds."""
     RESERVE: ClassVar[float] = 100.0
-    """Up to which time fills the budget."""
+    """The level up to which time fills the budget."""
     MOST: ClassVar[float] = 500.0
-    """A replica may die with this many requests in flight, and each finds another."""
+    """The highest level: so many requests can be retried when their replica dies."""
 
     def request(self) -> None:
+        """Add the share of one request."""
         if self.level < self.MOST:
             self.level += self.SHARE
 
     def take(self, now: float) -> bool:
-        """Whether one retry is left; it is taken."""
+        """Take one retry; False if none is left. ``now`` in seconds."""
         if self.level < self.RESERVE:
             self.level = min(self.RESERVE, self.level + max(0.0, now - self.at) * self.PER_S)
         self.at = now

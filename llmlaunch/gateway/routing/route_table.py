@@ -1,7 +1,7 @@
-"""Who serves what, as the gateway knows it. Pure: a new table comes from the old one and the controller's answer.
+"""The route table: which replicas serve which names. Pure: a new table is made from the old one and the controller's answer.
 
-The controller's answer is read by hand, not with ``controller.wire``'s pydantic models: those alone would double the
-memory and the start time of this process. A test holds the two descriptions together.
+The controller's answer is read by hand and not with the pydantic models of ``controller.wire``: those alone would double
+the memory and the start time of this process. A test keeps the two descriptions equal.
 """
 
 from __future__ import annotations
@@ -20,34 +20,37 @@ FASTCHAT = "fastchat"
 
 @dataclass(frozen=True, slots=True)
 class RoutedReplica:
-    """One worker, as requests reach it."""
+    """One replica, and how requests reach it."""
 
     key: str
     """Its worker_name: ``http://host:port``."""
     host: str
     port: int
     names: tuple[str, ...]
-    """Every served name it answers for."""
+    """Its served names."""
     prefix: bytes = b""
-    """A path in front of every path, when its address has one."""
+    """The path of its address, which goes in front of each request's path."""
     speed: float = 1.0
+    """Its capacity in relation to other replicas."""
     queue_length: int = 0
-    """Requests it holds by its own account, whoever sent them."""
+    """Requests that it has as it reports them itself, from all senders."""
     draining: bool = False
+    """Whether it takes no new requests."""
     engine_model: str | None = None
-    """The only name the engine knows; None: it answers to all of ``names``."""
+    """The only name that the engine accepts; None: it accepts all of ``names``."""
     max_concurrency: int | None = None
-    """This process's part of it."""
+    """Requests at once: this process's share of them. None: unknown."""
     engine: str = ""
+    """The name of its engine; empty if unknown."""
     request_timeout_s: float | None = None
-    """For how long it may say nothing while it has requests; None: as ``silence`` has it."""
+    """Seconds without a byte, while it has requests, after which it is taken for broken; None: see ``health.silence``."""
     keyed: bool = False
-    """Requests to it bear the key that is derived for its address."""
+    """Whether requests to it carry the API key that is derived from its address."""
 
 
 @dataclass(frozen=True, slots=True)
 class RouteTable:
-    """The table of one moment. ``rev`` -1 and an empty ``epoch``: nothing was heard yet."""
+    """The table at one moment. Before the controller's first answer, ``rev`` is -1 and ``epoch`` empty."""
 
     epoch: str = ""
     rev: int = -1
@@ -56,26 +59,27 @@ class RouteTable:
     replicas: Mapping[str, RoutedReplica] = field(default_factory=dict)
     """By key."""
     expected: frozenset[str] = frozenset()
-    """Names the deployment promises, served now or not."""
+    """All names of the deployment, whether or not they are served now."""
     remembered: frozenset[str] = frozenset()
-    """Keys kept from the epoch before this one, which has not seen them yet."""
+    """Keys of replicas kept from the epoch before, which the controller has not seen again yet."""
     serving: Mapping[str, tuple[RoutedReplica, ...]] = field(default_factory=dict)
     """Served name → the replicas that take new requests for it."""
 
     @property
     def names(self) -> list[str]:
-        """Every name that can be asked for now, sorted."""
+        """The names that are served now, sorted."""
         return sorted(self.serving)
 
     def ready_of_expected(self) -> int:
+        """How many of the ``expected`` names are served now."""
         return sum(name in self.serving for name in self.expected)
 
 
 def merge(old: RouteTable, new: RouteTable) -> RouteTable:
-    """The table to use once ``new`` arrived while ``old`` was in use.
+    """The table to use when ``new`` arrives while ``old`` is in use.
 
-    A controller that just started says ``settled=False`` while workers may not have found it yet: whoever it has not
-    seen is kept as it was known, until it is settled. Whoever it has seen and lost is gone.
+    A controller that has just started says ``settled=False`` while workers may not have found it yet. Until it is settled,
+    replicas that it has not seen are kept as they were. Replicas that it has seen and lost are removed.
     """
     if new.settled:
         return _indexed(new, new.replicas, new.expected, frozenset())
@@ -112,11 +116,11 @@ def _indexed(
 
 
 def parse(answer: object, processes: int = 1) -> tuple[RouteTable, list[str]]:
-    """Read the controller's answer to ``GET /routes`` (``controller.wire.Routes``).
+    """Read the controller's answer to ``GET /routes`` (``controller.wire.RoutesResponse``).
 
-    ``processes`` share what a replica can do at a time.
-    Returns the table to :func:`merge`, and a sentence for each replica that had to be left out. Raises ValueError
-    when the answer as a whole cannot be understood: the caller then keeps the table it has.
+    The max_concurrency of a replica is shared by ``processes``.
+    Returns the table to :func:`merge`, and a message for each replica that had to be left out. Raises ValueError if the
+    answer as a whole is not valid: the caller then keeps its table.
     """
     if not isinstance(answer, dict):
         raise ValueError(f"expected an object, got {type(answer).__name__}")
@@ -186,7 +190,7 @@ def address(url: str) -> tuple[str, int, bytes]:
 
 
 def dump(table: RouteTable, processes: int = 1) -> dict[str, object]:
-    """``table`` as an answer that :func:`parse` reads, without what only holds for the moment."""
+    """``table`` as an answer that :func:`parse` reads, without values that change from moment to moment."""
     return {
         "epoch": table.epoch,
         "rev": table.rev,

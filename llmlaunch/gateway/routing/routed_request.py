@@ -1,4 +1,4 @@
-"""One request as the router sees it: which replica has it, who failed it, and what it waits for."""
+"""One request as the router sees it: which replica has it, which ones failed it, and what it waits for."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from llmlaunch.gateway.routing.route_table import RoutedReplica
 
 
 class Waiter(Protocol):
-    """Whom the router tells that a wait is over."""
+    """What the router calls when a request need not wait any longer."""
 
     def choose_again(self) -> None:
         """Ask :meth:`Router.choose` again."""
         ...
 
     def refused(self, reply: Reply) -> None:
-        """There is nothing more to wait for."""
+        """It is not served: answer with ``reply``."""
         ...
 
 
 class RoutedRequest:
-    """Written by the router alone."""
+    """The state of one request. Only the router changes it."""
 
     __slots__ = (
         "attempts", "deferred_since", "health", "holds_slot", "is_probe", "model", "queue_entry", "replica",
@@ -34,24 +34,24 @@ class RoutedRequest:
     def __init__(self, request: ClientRequest, model: str, waiter: Waiter) -> None:
         self.request = request
         self.model = model
-        """The name it asks for."""
+        """The requested served name."""
         self.waiter = waiter
         self.attempts = 0
         self.tried: tuple[str, ...] = ()
-        """Replicas that failed it, by key."""
+        """The keys of replicas that failed it and are left out."""
         self.replica: RoutedReplica
-        """Chosen last, once there was an attempt."""
+        """The one that was chosen last. Set with the first attempt."""
         self.health: ReplicaHealth
-        """Of ``replica``."""
+        """The health of ``replica``."""
         self.sent_at = 0.0
-        """When it was chosen."""
+        """When a replica was chosen last (seconds)."""
         self.holds_slot = False
-        """One of the replica's slots is taken by this request."""
+        """Whether it takes one of the replica's slots now."""
         self.is_probe = False
-        """The replica's breaker is half open, and this request shows whether it closes."""
+        """Whether it probes a replica whose breaker is half open."""
         self.suspect_key = b""
-        """What a suspect is remembered by; empty: it is none."""
+        """The digest of its body if it is a suspect (``health.suspects``); else empty."""
         self.deferred_since: float | None = None
-        """When a suspect began to wait for its turn."""
+        """When it began to wait for its turn as a suspect (seconds); None: it does not."""
         self.queue_entry: QueueEntry[RoutedRequest] | None = None
-        """Its place in the queue."""
+        """Its entry in the queue, while it waits there."""

@@ -5,10 +5,11 @@
     enter ─► choose ─► a replica has it ─► release
                │ ▲          │
                ▼ │          └─ retry: choose again, or the reply that says why not
-              waits: in the queue for a slot, or, a suspect, for its turn
+              waits: in the queue for a slot, or as a suspect for its turn
 
-The one writer of routes, replicas' health, the queue and the suspects of one gateway process. Decisions are in ``choice``,
-``retry``, ``suspects`` and ``request_queue``, which are pure; here they meet time, chance and each other.
+The only writer of routes, replicas' health, the queue and the suspects of one gateway process. The decisions are in
+``choice``, ``retry``, ``request_queue`` and ``health.suspects``, which are pure; the router gives them time and chance, and
+puts them together.
 """
 
 from __future__ import annotations
@@ -35,14 +36,14 @@ from llmlaunch.gateway.routing.routed_request import RoutedRequest, Waiter
 log = logging.getLogger(__name__)
 
 QUEUE_TIMEOUT_S = 300.0
-"""Seconds a request may wait for a free slot: half of what OpenAI's clients wait for an answer. The queue is bounded, and
-whoever leaves it is noticed, so a long wait costs nobody else anything."""
+"""Seconds that a request may wait for a free slot: half of what OpenAI's clients wait for an answer. The queue is bounded,
+and clients that leave are noticed, so a long wait costs others nothing."""
 _OWN_FAULTS = frozenset((500, 502, 504))
 """Answers that count against a replica's health."""
 
 
 class Router:
-    """Of one event loop."""
+    """Routes the requests of one event loop."""
 
     def __init__(
         self,
@@ -52,9 +53,9 @@ class Router:
         on_retry: Callable[[FailureKind], None] = lambda kind: None,
         on_routes: Callable[[], None] = lambda: None,
     ) -> None:
-        """``processes`` share the replicas; ``ledger``: where they tell each other of deaths.
+        """``processes`` share the replicas, and tell each other of deaths through ``ledger``.
 
-        ``on_retry`` is called with the reason of every retry, ``on_routes`` after every new table.
+        ``on_retry`` is called with the reason of each retry, ``on_routes`` after each new table.
         """
         self._now = now
         self.processes = processes
@@ -62,23 +63,24 @@ class Router:
         self._on_routes = on_routes
         self.table = RouteTable()
         self.controller_answered = False
-        """The controller has answered once."""
+        """Whether the controller has answered at least once."""
         self.controller_up = False
+        """Whether the controller answered last time."""
         self.health_of: dict[str, ReplicaHealth] = {}
-        """By replica."""
+        """The health of each replica, by key."""
         self.queue: RequestQueue[RoutedRequest] = RequestQueue()
         self.trials = SuspectTrials(now, ledger)
         self.retries = RetryBudget(at=now())
         self.drained = asyncio.Event()
-        """A replica that drains has nothing of ours any more: the controller should know."""
+        """Set when a draining replica has no more requests of ours, which the controller should know at once."""
         self._turns: dict[str, int] = {}
-        """Model → requests that took a turn, where replicas are chosen in turn."""
+        """Model → number of the last request, for round robin."""
         self._draining: frozenset[str] = frozenset()
 
     # -- one request
 
     def enter(self, request: ClientRequest, model: str, waiter: Waiter) -> RoutedRequest:
-        """A request for ``model`` came; :meth:`choose` a replica for it next."""
+        """Take on a request for ``model``; :meth:`choose` a replica for it next."""
         routed = RoutedRequest(request, model, waiter)
         self.retries.request()
         trials = self.trials
@@ -89,9 +91,9 @@ class Router:
         return routed
 
     def choose(self, routed: RoutedRequest, why: str = "") -> RoutedReplica | Reply | None:
-        """The replica that has it from now on, or the reply that says why none does. None: it waits.
+        """The replica that has the request from now on, or the reply if there is none. None: it waits.
 
-        ``why``: how the last try failed.
+        ``why``: how the last attempt failed.
         """
         model = routed.model
         replicas = self.table.serving.get(model, ())
@@ -129,12 +131,12 @@ class Router:
         return replica
 
     def has_alternative(self, routed: RoutedRequest) -> bool:
-        """Whether a try after the present one has a replica to go to."""
+        """Whether there is another replica for one more attempt."""
         tried = (*routed.tried, routed.replica.key) if routed.holds_slot else routed.tried
         return routed.attempts < ATTEMPTS and any(r.key not in tried for r in self._candidates(routed))
 
     def began(self, routed: RoutedRequest, status: int) -> None:
-        """An answer with ``status`` began."""
+        """Note that an answer with the HTTP ``status`` has begun."""
         health = routed.health
         health.answers_begun += 1
         if status in _OWN_FAULTS:
@@ -143,19 +145,19 @@ class Router:
             health.answered()
 
     def answered(self, routed: RoutedRequest, status: int) -> None:
-        """The whole answer to a suspect came."""
+        """Note that the answer to a suspect is complete."""
         if status < 500:
             self.trials.answered(routed.suspect_key)
 
     def failed(self, routed: RoutedRequest, kind: FailureKind) -> None:
-        """The replica failed it: what that says of the one and of the other."""
+        """Note what a failed attempt says about the replica and about the request."""
         if kind.counts_against_health:
             routed.health.failed(self._now())
         if kind.is_death and routed.request.body:
             self.trials.died(routed, self.table)
 
     def retry(self, routed: RoutedRequest, kind: FailureKind, why: str) -> RoutedReplica | Reply | None:
-        """As :meth:`choose`, after :meth:`failed`; nothing went to the client yet. Gives the slot back."""
+        """Release the slot and :meth:`choose` again, after :meth:`failed`. Nothing may have gone to the client yet."""
         replica, model = routed.replica, routed.model
         serving = tuple(r.key for r in self.table.serving.get(model, ()))
         routed.tried = tried_after(routed.tried, replica.key, serving)
@@ -176,7 +178,7 @@ class Router:
         return self.choose(routed, why)
 
     def release(self, routed: RoutedRequest) -> None:
-        """Give its slot back, if it has one."""
+        """Release its slot, if it has one, to the requests that wait."""
         if not routed.holds_slot:
             return
         routed.holds_slot = False
@@ -192,7 +194,7 @@ class Router:
             self._serve_queue(replica.names)
 
     def withdraw(self, routed: RoutedRequest) -> None:
-        """It waits for nothing any more. Its slot is kept until :meth:`release`."""
+        """Stop waiting. A slot is kept until :meth:`release`."""
         self._leave_queue(routed)
         if routed.deferred_since is not None:
             self.trials.stop_waiting(routed)
@@ -220,7 +222,7 @@ class Router:
         bound = places_to_wait(replicas, self.processes)
         if queue.waiting(model) >= bound:
             evicted = queue.evictable(model, api_key.name)
-            if evicted is not None:  # another key has most of the places, and this one needs one
+            if evicted is not None:  # another key has most of the places
                 self._leave_queue(evicted.item)
                 evicted.item.waiter.refused(errors.queue_share_full(model))
         deadline = now + QUEUE_TIMEOUT_S
@@ -233,7 +235,7 @@ class Router:
             routed.queue_entry = None
 
     def serve_waiting(self) -> None:
-        """Slots may be free: a replica came, or its rest is over."""
+        """Serve all queues: there may be free slots because a replica joined or has recovered."""
         for name in self.queue.names:
             self._serve_queue((name,))
 
@@ -244,14 +246,14 @@ class Router:
             if replicas and is_full(replicas, self.health_of, routed.tried, self._now()):
                 if not routed.tried and not routed.request.holder:
                     return
-                continue  # what is free has failed this one already; the next in line may take it
+                continue  # the free replicas have failed this one already; they may serve the next
             if self.queue.holds(entry):
                 self.queue.mark_served(entry)
                 self._leave_queue(routed)
                 routed.waiter.choose_again()
 
     def refuse_overdue(self, now: float) -> None:
-        """Refuse whoever has waited for QUEUE_TIMEOUT_S."""
+        """Refuse the requests that have waited for QUEUE_TIMEOUT_S."""
         for entry in self.queue.overdue(now):
             self._leave_queue(entry.item)
             entry.item.waiter.refused(errors.queue_timeout(entry.name, QUEUE_TIMEOUT_S))
@@ -259,7 +261,7 @@ class Router:
     # -- routes
 
     def adopt(self, table: RouteTable) -> None:
-        """Use ``table``, which the controller told, from now on."""
+        """Use ``table``, which came from the controller, from now on."""
         before = self.table
         self.table = table
         now = self._now()
@@ -285,12 +287,12 @@ class Router:
         self._on_routes()
 
     def adopt_saved(self, table: RouteTable) -> None:
-        """Use ``table``, which an earlier gateway left, until the controller answers."""
+        """Use ``table``, which an earlier gateway has saved, until the controller answers."""
         self.adopt(table)
         self.controller_answered = False
 
     def not_served(self, name: str) -> Reply:
-        """Why nobody serves ``name`` now."""
+        """The error for a ``name`` that no replica serves now."""
         table = self.table
         if name in table.expected or any(name in r.names for r in table.replicas.values()):
             return errors.model_not_ready(name)
@@ -301,21 +303,21 @@ class Router:
         return errors.model_not_found(name)
 
     def known_name(self, name: str) -> str:
-        """``name`` when it is one of ours, else empty: metrics hold no others."""
+        """``name`` if the deployment has it, else empty. Metrics hold known names only."""
         return name if name in self.table.serving or name in self.table.expected else ""
 
     def health(self, key: str) -> ReplicaHealth:
-        """Of the replica of that key."""
+        """The health of the replica ``key``."""
         found = self.health_of.get(key)
         if found is None:
             found = self.health_of[key] = ReplicaHealth()
         return found
 
     def in_flight(self) -> dict[str, int]:
-        """Requests at each replica that has any, by key."""
+        """This process's requests at each replica that has any, by key."""
         return {key: health.in_flight for key, health in self.health_of.items() if health.in_flight}
 
     def sweep(self, now: float) -> None:
-        """About once a second: whoever waits too long, and whose turn may have come."""
+        """Refuse overdue requests and serve the queues. Called about once a second."""
         self.refuse_overdue(now)
         self.serve_waiting()

@@ -1,9 +1,9 @@
-"""The last route table on disk: what a gateway serves by from its start until its controller answers.
+"""The last route table on disk, which a gateway uses from its start until its controller answers.
 
-A controller that hangs, or is away, must cost a gateway that starts anew nothing. What the file says is believed when it
-is ours (``files``), and of the same run of the same deployment under the same controller: every run of a supervisor has
-another name, and in a new one an old address may be a stranger's. Anything else is ignored. The file holds addresses and
-names of models, and no secret.
+A controller that hangs or is away must not keep a new gateway from serving. The file is used if it belongs to this user
+(``files``) and comes from the same run of the same deployment with the same controller: each run of a supervisor has an
+id of its own, and in another run an old address may belong to someone else. Otherwise it is ignored. The file holds
+addresses and names of models, and no secret.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from llmlaunch.paths import DeploymentPaths
 log = logging.getLogger(__name__)
 
 AGE_MOST_S = 600.0
-"""A table that was written longer ago is not used."""
+"""Seconds after which a saved table is not used any more."""
 REWRITE_S = 60.0
-"""A table that still holds is written again, so that its age says how long no gateway has been there."""
+"""Seconds after which an unchanged table is saved again, so that its age tells for how long no gateway has run."""
 _VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
 class TableOrigin:
-    """What must be the same for a table to hold."""
+    """Where a table comes from. One of another origin is not used."""
 
     deployment: str
     run: str
-    """Of the supervisor: another one each time that the deployment starts."""
+    """The id of the supervisor's run: a new one each time that the deployment starts."""
     controller: str
     """Its address."""
 
 
 def of_deployment(env: Mapping[str, str], controller: str) -> SavedTable | None:
-    """The memory of what a supervisor started, as the environment names it; None for a gateway by hand."""
+    """The saved table of a gateway that a supervisor has started, by its environment; None if it was started by hand."""
     name, run = env.get(variables.DEPLOYMENT, ""), env.get(variables.RUN, "")
     if not run or not is_deployment_name(name):
         return None
@@ -51,7 +51,7 @@ def of_deployment(env: Mapping[str, str], controller: str) -> SavedTable | None:
 
 
 class SavedTable:
-    """One file. Nothing here raises: without it a gateway waits for its controller, as it always could."""
+    """One file. Nothing here raises: without the file, a gateway just waits for its controller."""
 
     def __init__(self, path: Path, origin: TableOrigin) -> None:
         self._path = path
@@ -59,7 +59,7 @@ class SavedTable:
         self._warned = False
 
     def load(self, processes: int) -> RouteTable | None:
-        """The table, indexed; None when there is none to be believed. ``processes`` share what a replica can do."""
+        """The saved table; None if there is none that can be used. ``processes`` share each replica's max_concurrency."""
         try:
             data = json.loads(files.read(self._path))
             self._check(data)
@@ -72,7 +72,7 @@ class SavedTable:
         return route_table.merge(RouteTable(), found)
 
     def save(self, table: RouteTable, processes: int) -> None:
-        """Write the table down, whole or not at all."""
+        """Save ``table`` atomically. An error is logged once."""
         data = {
             "version": _VERSION, "deployment": self._origin.deployment, "run": self._origin.run,
             "controller": self._origin.controller, "saved_at": time.time(), "routes": route_table.dump(table, processes),
@@ -87,7 +87,7 @@ class SavedTable:
             self._warned = False
 
     def _check(self, data: Any) -> None:
-        """Raises ValueError."""
+        """Raise ValueError if ``data`` has another version or origin, or is too old."""
         if not isinstance(data, dict) or data.get("version") != _VERSION:
             raise ValueError("another version wrote them")
         if data.get("deployment") != self._origin.deployment or data.get("run") != self._origin.run:

@@ -1,4 +1,4 @@
-"""Which model a request wants, and whether one replica alone can answer it. Pure."""
+"""The model that a request is for, and the replica, if only one can answer it. Pure."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _CHECK, _RESPONSE = EndpointKind.CHECK, EndpointKind.RESPONSE  # every request i
 
 
 def target(request: ClientRequest, table: RouteTable) -> str | None:
-    """The model whose replicas answer ``request``; None when nobody has what it is about. Sets ``request.holder``.
+    """The model whose replicas can answer ``request``; None if it names a response that no replica stores.
 
-    Raises InvalidBody.
+    Sets ``request.holder``. Raises InvalidBody.
     """
     found = request.endpoint
     if found.kind is _CHECK:
@@ -31,9 +31,9 @@ def target(request: ClientRequest, table: RouteTable) -> str | None:
 
 
 def _of_response(request: ClientRequest, response: str, table: RouteTable) -> str | None:
-    """A name, which the key may use, of the replica that gave ``response``.
+    """A served name, allowed to the key, of the replica that stores the ``response`` of that id; None if there is none.
 
-    An id that does not tell who gave it comes from another engine. Then it can only be found where there is one.
+    The ids of some engines do not name their replica. Such a response is found only if there is a single replica.
     """
     replicas = {key: replica for key, replica in table.replicas.items() if not replica.draining}
     key = giver(response, replicas)

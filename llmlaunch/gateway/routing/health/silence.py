@@ -1,19 +1,19 @@
-"""When a replica that says nothing is taken for broken. Pure: time comes in (seconds).
+"""When a replica that sends nothing is taken for broken. Pure: time comes in (seconds).
 
-An engine can freeze and still accept connections and answer /health. Only its silence shows it, and a healthy engine is
-silent, too: while it reads a long prompt, or until a whole answer is done. So it is the replica that is judged, by
-everything that comes from it, and a tiny request of our own settles the doubt::
+An engine can freeze and still accept connections and answer /health. Only its silence shows it, but a healthy engine is
+silent, too, while it reads a long prompt or until a whole answer is complete. So the replica as a whole is judged, by
+everything that comes from it, and a probe decides: a tiny request of the gateway's own::
 
                a quarter of the limit without a byte              the limit is over, and
-               of any answer, with requests there                 the question has no answer
+               of any answer, while it has requests               the probe has no answer
     HEARD ───────────────────────────────────────────► DOUBTED ─────────────────────────────► SILENT
-      ▲                                                 │  new requests go elsewhere           │  and what it had, too
+      ▲                                                 │  new requests go elsewhere           │  and those it had, too
       └──────── a byte of any answer, or the ───────────┴──────────────────────────────────────┘
-                question's answer: it was slow
+                answer to the probe: it was slow
 
-**What must speak.** A stream must go on, and begin once its prompt is read; and so must our question, wherever it
-certainly gets a slot. Where only whole answers are awaited, and an engine may work on them one by one, nothing
-need come for minutes. An engine with nobody beside it is given more time: to give it up helps nobody.
+**What the limit is.** A stream must go on, and must begin once its prompt is read; so must the answer to the probe,
+wherever the probe certainly gets a slot. If all clients wait for whole answers, which an engine may produce one by one,
+nothing need come for minutes. An engine that is its model's only one gets more time: to give it up would help nobody.
 """
 
 from __future__ import annotations
@@ -25,62 +25,67 @@ from enum import Enum, auto
 from llmlaunch.gateway.routing.route_table import RoutedReplica
 
 SILENCE_S = 60.0
-"""The limit for engines that are known. vLLM and SGLang give a single step 300 s, which only a first one can take."""
+"""The limit for known engines. vLLM and SGLang allow 300 s for a single step, but only the first can take so long."""
 SILENCE_UNKNOWN_S = 300.0
-"""For ``engine: command``: it may load its model at the first request."""
+"""The limit for ``engine: command``, which may load its model at the first request."""
 WHOLE_S = 600.0
-"""For whole answers, unless something else must speak: how long OpenAI's clients wait."""
+"""The limit if only whole answers are awaited: so long OpenAI's clients wait."""
 ALONE = 3.0
-"""Times the limit, where no other replica could answer."""
+"""The limit is multiplied by this if no other replica could answer."""
 BYTES_PER_S = 200.0
-"""Of prompts: some 50 tokens a second, which is a slow CPU."""
+"""Bytes of prompts that a slow CPU reads in a second: about 50 tokens."""
 KNOWN = frozenset(("transformers", "vllm", "sglang", "llamacpp"))
 DOUBT = 0.25
-"""Part of the limit after which the question is asked."""
+"""The part of the limit after which the probe is sent."""
 AGAIN_S = 30.0
-"""A question that a silent replica does not answer is given up and asked again."""
+"""Seconds after which a silent replica is probed again."""
 
 
 class SilenceVerdict(Enum):
+    """What to do about a replica."""
+
     FINE = auto()
+    """Nothing."""
     PROBE = auto()
-    """Ask it something small."""
+    """Send it a probe."""
     SILENT = auto()
-    """It is broken: take away what it has."""
+    """It is broken: take its requests away."""
 
 
 @dataclass(frozen=True, slots=True)
 class AwaitedResponse:
-    """One request that a replica has."""
+    """A response that a replica owes."""
 
     sent_at: float
     size: int
-    """Bytes of its body, if nothing of its answer came; else 0."""
+    """Bytes of the request's body, if the answer has not begun; else 0."""
     speaks: bool
-    """It asked for a stream, or its answer has begun."""
+    """Whether bytes should come soon: it is a stream, or it has begun."""
 
 
 @dataclass(slots=True)
 class ReplicaSilence:
-    """What is known of one replica's silence."""
+    """What is known about the silence of one replica."""
 
     heard_at: float = float("-inf")
     probed_at: float | None = None
-    """When the question was sent that has no answer yet."""
+    """When the probe was sent that has no answer yet."""
     silent: bool = False
+    """Whether it is taken for broken."""
 
     @property
     def doubted(self) -> bool:
+        """Whether new requests should go elsewhere."""
         return self.silent or self.probed_at is not None
 
     def heard(self, now: float) -> None:
-        """Something came."""
+        """Note that something came from the replica."""
         self.heard_at = now
         self.probed_at = None
         self.silent = False
 
     def probe_lost(self) -> None:
-        """The question is gone without an answer: another one may be asked."""
+        """Note that the probe will get no answer: another one may be sent."""
         self.probed_at = None
 
     def judge(
@@ -92,7 +97,10 @@ class ReplicaSilence:
         alone: bool,
         processes: int = 1,
     ) -> SilenceVerdict:
-        """What to do about ``replica`` now, which has the requests ``waiting``."""
+        """What to do about ``replica`` now, which owes the responses ``waiting``.
+
+        ``alone``: no other replica serves its names. ``processes`` share it.
+        """
         if self.silent:
             return self._while_silent(now)
         if not waiting:
@@ -120,7 +128,7 @@ class ReplicaSilence:
 def limit_s(
     waiting: Collection[AwaitedResponse], replica: RoutedReplica, *, alone: bool, processes: int = 1
 ) -> float:
-    """Seconds without a byte from ``replica`` after which it is broken if our question has no answer either."""
+    """Seconds without a byte from ``replica`` after which it is broken, if it does not answer the probe either."""
     if replica.request_timeout_s is not None:
         return replica.request_timeout_s
     prefill = sum(one.size for one in waiting) / BYTES_PER_S
@@ -133,10 +141,10 @@ def limit_s(
 
 
 def _has_slot(requests: int, replica: RoutedReplica, processes: int) -> bool:
-    """Whether our question certainly gets a slot beside so many ``requests``.
+    """Whether a probe certainly gets a slot beside so many ``requests``.
 
-    llama.cpp has all its slots at once. The cache of other engines may be full with fewer sequences than they allow.
-    Parts of several processes are rounded up: a slot that is free here may be taken by another one.
+    llama.cpp can use all its slots at once. The KV cache of other engines may be full with fewer sequences than they
+    allow. The shares of several processes are rounded up: another process may have taken a slot that is free here.
     """
     slots = replica.max_concurrency
     if slots is None or processes > 1 or requests >= slots:

@@ -1,6 +1,6 @@
-"""Watching replicas that say nothing, once a second for all requests together: what ``silence`` decides is done here.
+"""Watches for replicas that send nothing, and does what ``silence`` decides: once a second, for all requests together.
 
-Nothing is done for an event of a stream: whether anything came is seen by the pieces that are kept of each answer.
+It costs nothing per event of a stream: whether anything came shows in the last pieces that are kept of each answer.
 """
 
 from __future__ import annotations
@@ -25,48 +25,54 @@ PROBE_BODIES: dict[bytes, dict[str, object]] = {
     b"/v1/score": {"text_1": "1", "text_2": "1"},
     b"/tokenize": {"prompt": "1"},
 }
-"""By path, the least that can be asked. One that is refused is answered too."""
+"""The smallest valid request for each path, without the model. A refusal counts as an answer, too."""
 
 
 class InFlight(Protocol):
-    """A request that may be at a replica now."""
+    """A request that a replica may have now."""
 
     @property
     def replica(self) -> RoutedReplica | None:
-        """Who has it; None: nobody."""
+        """The replica that has it; None: none has."""
         ...
 
     @property
-    def model(self) -> str: ...
+    def model(self) -> str:
+        """The requested served name."""
+        ...
 
     @property
     def path(self) -> bytes:
-        """Where it is sent at the replica."""
+        """The path at the replica, without its prefix."""
         ...
 
     def made_progress(self) -> bool:
-        """Whether anything came since this was asked last, or could have come and was not read."""
+        """Whether anything came since the last call, or could not come because nobody read it."""
         ...
 
-    def awaited(self) -> AwaitedResponse: ...
+    def awaited(self) -> AwaitedResponse:
+        """The response that it waits for."""
+        ...
 
     def gave_up_replica(self, seconds: float) -> None:
-        """The replica has said nothing for ``seconds``, and is taken for broken."""
+        """The replica has sent nothing for ``seconds`` and is taken for broken: go elsewhere or fail."""
         ...
 
 
 class Probe(Protocol):
-    """A question on its way. Whoever sends it calls :meth:`SilenceWatch.answered` or ``unanswered`` once, unless dropped."""
+    """A probe on its way. It calls :meth:`SilenceWatch.answered` or ``unanswered`` once, unless it is dropped."""
 
-    def drop(self) -> None: ...
+    def drop(self) -> None:
+        """Cancel it."""
+        ...
 
 
 SendProbe = Callable[["SilenceWatch", RoutedReplica, bytes, str], Probe]
-"""Sends one of PROBE_BODIES to a replica, by path, for a model."""
+"""Sends a probe for the watch: to a replica, at a path of PROBE_BODIES, for a model."""
 
 
 class SilenceWatch:
-    """Over all replicas that have requests of this process, and those that are silent."""
+    """Watches all replicas that have requests of this process or are silent. ``send`` sends a probe."""
 
     def __init__(self, router: Router, now: Callable[[], float], send: SendProbe) -> None:
         self._router = router
@@ -74,13 +80,13 @@ class SilenceWatch:
         self._send = send
         self._silences: dict[str, ReplicaSilence] = {}
         self._spoke: dict[str, int] = {}
-        """Replica → answers that had begun at the last sweep."""
+        """Replica → how many of its answers had begun at the last sweep."""
         self._probes: dict[str, Probe] = {}
         self._last_probes: dict[str, tuple[bytes, str]] = {}
-        """Replica → path and model of the last question."""
+        """Replica → path and model of its last probe."""
 
     def sweep(self, requests: Sequence[InFlight], now: float) -> None:
-        """``requests`` are all that may have a request at a replica."""
+        """Judge all replicas. ``requests`` are all that a replica may have now. Call it about once a second."""
         held: dict[str, list[InFlight]] = {}
         for request in requests:
             replica = request.replica
@@ -100,17 +106,19 @@ class SilenceWatch:
             self._forget(key)
 
     def close(self) -> None:
+        """Drop all probes."""
         for probe in self._probes.values():
             probe.drop()
         self._probes.clear()
 
     def answered(self, replica: RoutedReplica, probe: Probe) -> None:
+        """Note that ``replica`` answered ``probe``."""
         if self._probes.get(replica.key) is probe:
             del self._probes[replica.key]
             self._heard(replica.key, self._now())
 
     def unanswered(self, replica: RoutedReplica, probe: Probe) -> None:
-        """It got no answer, and will not get one."""
+        """Note that ``probe`` failed: no answer will come."""
         if self._probes.get(replica.key) is probe:
             del self._probes[replica.key]
             self._silences[replica.key].probe_lost()
@@ -139,7 +147,7 @@ class SilenceWatch:
             old.drop()
         if path:
             self._probes[replica.key] = self._send(self, replica, path, model)
-        else:  # nothing it has can be asked for in little
+        else:  # none of its requests has a path with a small request
             self._silences[replica.key].probe_lost()
 
     def _broken(self, replica: RoutedReplica, requests: Sequence[InFlight], now: float) -> None:

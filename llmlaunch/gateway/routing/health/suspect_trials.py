@@ -1,5 +1,4 @@
-"""Suspects wait for their turn, and the processes of one gateway tell each other of deaths: what ``suspects`` decides is
-done here."""
+"""Does what ``suspects`` decides: makes suspects wait for their turn, and shares deaths with the gateway's other processes."""
 
 from __future__ import annotations
 
@@ -17,11 +16,11 @@ from llmlaunch.gateway.routing.routed_request import RoutedRequest
 log = logging.getLogger(__name__)
 
 TRIALS_S = 0.01
-"""Seconds between two looks whether a suspect's turn has come."""
+"""Seconds between two checks whether a suspect's turn has come."""
 
 
 class SuspectTrials:
-    """Of one gateway process. ``ledger`` is None where there is only one."""
+    """The suspects of one gateway process. ``ledger`` is None if there is only one process."""
 
     def __init__(self, now: Callable[[], float], ledger: DeathLedger | None) -> None:
         self.suspects = Suspects()
@@ -33,7 +32,7 @@ class SuspectTrials:
     # -- deaths
 
     def died(self, routed: RoutedRequest, table: RouteTable) -> None:
-        """Its replica died or fell silent with it. One that leaves is no victim of its requests."""
+        """Note that its replica died or fell silent while it had the request. Draining replicas do not count."""
         request, replica = routed.request, routed.replica
         key = routed.suspect_key = routed.suspect_key or key_of(request.body)
         known = table.replicas.get(replica.key)
@@ -53,7 +52,7 @@ class SuspectTrials:
             )  # fmt: skip
 
     def read_ledger(self, table: RouteTable) -> None:
-        """Take over what the other processes met."""
+        """Take over the deaths and answers of the other processes."""
         for record in () if self.ledger is None else self.ledger.read():
             if not record.replica:
                 self.suspects.clear(record.key)
@@ -63,28 +62,28 @@ class SuspectTrials:
                 self.suspects.record_death(record.key, record.size, replica, record.sent_at, record.at)
 
     def answered(self, key: bytes) -> None:
-        """Whoever is remembered by ``key`` got a whole answer."""
+        """Note that the suspect ``key`` got a whole answer, and tell the other processes."""
         if self.suspects.clear(key) and self.ledger is not None:
             self.ledger.write(DeathRecord(key, 0, 0, 0.0, self._now()))
 
     def routes_changed(self, table: RouteTable) -> None:
-        """There is a new ``table``, perhaps of other replicas altogether."""
+        """Note the replicas of a new ``table``: if all of them are new, all suspects are cleared."""
         if self.suspects:
             self.suspects.replicas_changed(table.replicas)
 
     def refused_for_s(self, routed: RoutedRequest) -> float:
-        """For how many seconds it is refused; 0: it is not."""
+        """For how many seconds the request is refused; 0: it is not."""
         return self.suspects.refused_for_s(routed.suspect_key, self._now()) if routed.suspect_key else 0.0
 
     def expire(self, now: float) -> None:
-        """Forget what is old."""
+        """Forget old suspects."""
         if self.suspects:
             self.suspects.expire(now)
 
     # -- turns
 
     def avoided(self, routed: RoutedRequest, now: float) -> frozenset[str] | Reply | None:
-        """The replicas that this suspect may not be sent to now, or why it is refused. None: it waits for its turn."""
+        """The replicas that this suspect may not be sent to now, or the reply that refuses it. None: it waits for its turn."""
         suspects, key = self.suspects, routed.suspect_key
         seconds = suspects.refused_for_s(key, now)
         if seconds:
@@ -92,7 +91,7 @@ class SuspectTrials:
         if suspects.is_free(key):
             return frozenset()
         avoided = None
-        if routed.deferred_since is None:  # those that were at the same death have to come together first
+        if routed.deferred_since is None:  # first let the others of the same death arrive
             routed.deferred_since = now
         else:
             avoided = suspects.avoided(key, now - routed.deferred_since, now)
@@ -101,18 +100,18 @@ class SuspectTrials:
         return avoided
 
     def begin(self, routed: RoutedRequest, replica: str) -> None:
-        """It is sent to ``replica``."""
+        """Note that the suspect is sent to ``replica``."""
         routed.deferred_since = None
         self.suspects.trial_began(routed.suspect_key, replica, routed.sent_at)
 
     def defer(self, routed: RoutedRequest) -> None:
-        """It is asked again shortly whether its turn has come."""
+        """Check again shortly whether its turn has come."""
         if not self._deferred:
             asyncio.get_running_loop().call_later(TRIALS_S, self._try_suspects)
         self._deferred.append(routed)
 
     def stop_waiting(self, routed: RoutedRequest) -> None:
-        """It does not wait any more."""
+        """Stop waiting for its turn."""
         if routed in self._deferred:
             self._deferred.remove(routed)
 

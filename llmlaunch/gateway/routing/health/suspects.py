@@ -1,32 +1,32 @@
-"""Requests that may be what brings replicas down, known by their bytes. Pure: time comes in (seconds).
+"""Requests that may be bringing replicas down, recognised by their bytes. Pure: time comes in (seconds).
 
-When a replica dies or falls silent, the cause may be one of the requests that it had, and nobody can tell which. To
-fail all of them would punish many for one; to send all of them on would let that one bring down every replica, and its
-client, which tries again, would do it once more as soon as they are back. So each of them becomes a suspect::
+When a replica dies or falls silent, one of its requests may be the cause, and nothing tells which. To fail all of them
+would punish many for one. To send all of them on would let that one bring down every replica, and its client, which
+retries, would do it again as soon as they are back. So each of them becomes a suspect::
 
-               a death with it                         a death with it again
+               a death with it                         another death with it
     unknown ─────────────────────► suspect ───────────────────────────────────► refused, for REFUSED_S
        ▲                            │   ▲  waits until no other suspect             │
        │        a whole answer      │   │  is being tried on a free replica         │ over: tried once more,
        └────────────────────────────┘   └───────────────────────────────────────────┘ refused for twice as long
 
-**Who is refused.** Whatever was in flight at two deaths without a whole answer in between. That is exact as long as a
-second replica has one suspect at a time, so suspects are tried one after the other: each has a replica that no other
-suspect is tried on, until something of its answer comes, or until it has lived there longer than it took the first
-replica to die. The youngest goes first, because what kills usually kills soon. Once the second death has shown who it
-was, all others that were at the first one are free of suspicion, and so is whoever met only the second.
+**Which requests are refused.** Those that were in flight at two deaths without a whole answer in between. This is exact
+as long as the second replica has one suspect at a time. So suspects are tried one after the other: each gets a replica on
+which no other suspect is tried, until its answer begins, or until it has been there longer than the first replica took to
+die. The youngest goes first, because a request that kills usually does so soon. Once the second death has shown the
+culprit, all others that were at the first death are cleared, and so are those that were at the second one only.
 
-**What it costs the innocent.** After a death that no request caused, which is the usual one, suspects wait for each
-other. They do so for about as long as they had been with the dead replica, and for WAIT_MOST_S at most; then they go,
-together if it must be. If a slow killer is among those, the few that are with it when it kills again are refused with
-it: no third replica is put at risk for them.
+**What it costs innocent requests.** After a death that no request caused, which is the usual case, suspects wait for each
+other: for about as long as they had been with the dead replica, and for WAIT_MOST_S at most. Then they go, together if
+need be. If the culprit is a slow one among them, the few that are with it at the second death are refused with it: no
+third replica is put at risk for them.
 
 **Equal bytes.** A request that is sent again has the same bytes, so a client's own retries are recognised. Innocent
-requests may be equal too (benchmarks, checks by machines): one whole answer clears the bytes, and a death counts once
-however many of them it hit. A refused connection or a drain is no death.
+requests may be equal, too (benchmarks, monitoring): one whole answer clears the bytes, and a death counts once however
+many of them it hit. A refused connection or a drain is not a death.
 
-The processes of one gateway tell each other of deaths and of answers (``death_ledger``). Each tries its own suspects one at a
-time; two processes may do so at the same replica.
+The processes of one gateway share deaths and answers (``death_ledger``). Each tries its own suspects one at a time; two
+processes may do so on the same replica.
 """
 
 from __future__ import annotations
@@ -39,69 +39,75 @@ from llmlaunch.common import backoff
 from llmlaunch.gateway.multiprocess.death_ledger import KEY_BYTES
 
 SUSPECTED_S = 600.0
-"""How long a death is held against the bytes that were there."""
+"""Seconds for which a suspect is remembered after a death."""
 REFUSED_S, REFUSED_MOST_S = 300.0, 3600.0
+"""Seconds for which it is refused: the first time, and at most."""
 DEATHS = 2
-"""After which the bytes are refused."""
+"""Deaths after which it is refused."""
 SUSPECTS_MOST = 1024
-"""Beyond that the oldest are forgotten."""
+"""Suspects that are remembered; beyond that the oldest are forgotten."""
 TRIAL_LEAST_S, TRIAL_MOST_S = 0.5, 2.0
-"""For how long a suspect has a replica for itself, if nothing of its answer comes before."""
+"""Seconds, at least and at most, for which no other suspect is sent to its replica, unless its answer begins before."""
 WAIT_LEAST_S, WAIT_MOST_S = 3.0, 6.0
-"""For how long it waits for its turn."""
+"""Seconds, at least and at most, for which a suspect waits for its turn."""
 WAIT_FOR_EQUAL_S = 30.0
-"""For how long it waits while the same bytes are being tried."""
+"""Seconds for which a suspect waits while the same bytes are being tried."""
 
 
 def key_of(body: bytes) -> bytes:
-    """What a body is remembered by."""
+    """The digest by which a body is recognised."""
     return hashlib.blake2b(body, digest_size=KEY_BYTES).digest()
 
 
 @dataclass(slots=True)
 class Suspect:
+    """One body that was in flight when a replica died."""
+
     size: int
-    """Bytes of its body."""
+    """Bytes of the body."""
     last: float
-    """When it was at a death last."""
+    """The time of the last death with it."""
     deaths: dict[str, float] = field(default_factory=dict)
-    """Replica → when it died with it."""
+    """Replica → when it died with the request."""
     count: int = 0
+    """Deaths without a whole answer in between."""
     age: float = 0.0
-    """Seconds from being sent to the death."""
+    """Seconds between sending it and the last death."""
     responded: bool = False
-    """Something of an answer came since."""
+    """Whether an answer has begun since."""
     trials: dict[str, float] = field(default_factory=dict)
-    """Replica that has it now → until when no other suspect goes there."""
+    """Replica that has it now → until when no other suspect is sent there."""
     refused_until: float = 0.0
     refusals: int = 0
+    """How many times it was refused for a while."""
 
     @property
     def forgotten_at(self) -> float:
+        """When it is forgotten, unless there is another death."""
         return max(self.last, self.refused_until) + SUSPECTED_S
 
 
 class Suspects:
-    """What one gateway process remembers."""
+    """The suspects that one gateway process remembers."""
 
     def __init__(self) -> None:
         self.sizes: frozenset[int] = frozenset()
-        """Of the bodies that are remembered: no other body need be looked at."""
+        """The sizes of the remembered bodies: bodies of other sizes need not be digested."""
         self._known: dict[bytes, Suspect] = {}
         self._explained_deaths: dict[str, float] = {}
-        """Replica → its last death whose cause is known."""
+        """Replica → the time of its last death with a known culprit."""
         self._replicas_seen: frozenset[str] = frozenset()
-        """Every replica that was there at a death."""
+        """All replicas that were there at a death."""
 
     def __len__(self) -> int:
         return len(self._known)
 
     def note_replicas(self, replicas: Iterable[str]) -> None:
-        """These are there at a death."""
+        """Note that these ``replicas`` are there at a death."""
         self._replicas_seen = self._replicas_seen.union(replicas)
 
     def replicas_changed(self, replicas: Collection[str]) -> None:
-        """These are there now. When all of them are others than before, so may be what they run: all is forgotten."""
+        """Note that these ``replicas`` are there now. If all are new, they may run something else: forget everything."""
         if replicas and self._replicas_seen.isdisjoint(replicas):
             self._known.clear()
             self._explained_deaths.clear()
@@ -109,9 +115,9 @@ class Suspects:
             self._index_sizes()
 
     def record_death(self, key: bytes, size: int, replica: str, sent_at: float, now: float) -> float:
-        """``replica`` died or fell silent with the request of ``key``, which was sent to it at ``sent_at``.
+        """Record that ``replica`` died or fell silent with the request ``key``, which it was sent at ``sent_at``.
 
-        Returns for how many seconds it is refused from now on; 0: it may be tried again.
+        Returns for how many seconds the request is refused from now on; 0: it may be tried again.
         """
         suspect = self._known.get(key)
         if suspect is None:
@@ -130,29 +136,29 @@ class Suspects:
         return suspect.refused_until - now
 
     def key_if_suspected(self, body: bytes) -> bytes:
-        """What ``body`` is remembered by; empty when it is not."""
+        """The key of ``body`` if it is a suspect, else empty."""
         if len(body) not in self.sizes:
             return b""
         key = key_of(body)
         return key if key in self._known else b""
 
     def refused_for_s(self, key: bytes, now: float) -> float:
-        """For how many seconds the request is still refused; 0: it is not."""
+        """For how many more seconds the request ``key`` is refused; 0: it is not."""
         suspect = self._known.get(key)
         return 0.0 if suspect is None else max(0.0, suspect.refused_until - now)
 
     def is_free(self, key: bytes) -> bool:
-        """Whether it may be sent anywhere, with any other."""
+        """Whether it may be sent to any replica, beside any other suspect."""
         suspect = self._known.get(key)
         return suspect is None or suspect.responded
 
     def age(self, key: bytes) -> float:
-        """Those with less of it go first (seconds)."""
+        """Seconds that it had been with the replica that died. The youngest is tried first."""
         suspect = self._known.get(key)
         return 0.0 if suspect is None else suspect.age
 
     def avoided(self, key: bytes, waited: float, now: float) -> frozenset[str] | None:
-        """The replicas that it may not be sent to now, after it has ``waited`` so many seconds; None: to none at all."""
+        """The replicas that it may not be sent to now, after ``waited`` seconds; None: it may not be sent to any."""
         own = self._known.get(key)
         if own is None or own.responded:
             return frozenset()
@@ -169,33 +175,33 @@ class Suspects:
         )
 
     def trial_began(self, key: bytes, replica: str, now: float) -> None:
-        """It is sent to ``replica``."""
+        """Note that it is sent to ``replica``."""
         suspect = self._known.get(key)
         if suspect is not None:
             longest = min(max(1.5 * suspect.age, TRIAL_LEAST_S), TRIAL_MOST_S)
             suspect.trials[replica] = now + longest
 
     def trial_ended(self, key: bytes, replica: str) -> None:
-        """``replica`` does not have it any more, whatever became of it."""
+        """Note that ``replica`` does not have it any more, for whatever reason."""
         suspect = self._known.get(key)
         if suspect is not None:
             suspect.trials.pop(replica, None)
 
     def answer_began(self, key: bytes) -> None:
-        """Something of its answer came."""
+        """Note that its answer has begun."""
         suspect = self._known.get(key)
         if suspect is not None:
             suspect.responded = True
 
     def clear(self, key: bytes) -> bool:
-        """It got its whole answer: these bytes bring nobody down. Returns whether they were suspected to."""
+        """Clear it, because it got a whole answer. Returns whether it was a suspect."""
         if self._known.pop(key, None) is None:
             return False
         self._index_sizes()
         return True
 
     def expire(self, now: float) -> None:
-        """Forget what is old."""
+        """Forget old suspects."""
         old = [key for key, suspect in self._known.items() if suspect.forgotten_at <= now]
         for key in old:
             del self._known[key]
@@ -214,7 +220,7 @@ class Suspects:
         return found
 
     def _refuse(self, culprit: Suspect, replica: str, now: float) -> None:
-        """``culprit`` was at a death too many, that of ``replica``: whoever was not there is free."""
+        """Refuse ``culprit`` for the death of ``replica``, and clear the suspects of its earlier deaths that were not there."""
         culprit.refusals += 1
         culprit.refused_until = now + backoff.delay(culprit.refusals, REFUSED_S, REFUSED_MOST_S)
         self._explained_deaths[replica] = now
@@ -235,7 +241,7 @@ class Suspects:
 
 _NEVER = float("-inf")
 _ONE_DEATH_S = 1.0
-"""Connections to a dead replica break within this time."""
+"""Seconds within which all connections to a dead replica break."""
 
 
 def _together(one: float | None, other: float) -> bool:
