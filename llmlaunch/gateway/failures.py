@@ -1,4 +1,4 @@
-"""How a try at a replica can fail, and whose fault that may be. Pure."""
+"""How an attempt at a replica can fail, and what that says about the replica. Pure."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ from enum import Enum
 
 
 class FailureKind(Enum):
-    """The value is what metrics call it."""
+    """The kinds of failures. The value is their label in the metrics."""
 
     REFUSED = "refused"
     """The replica did not accept a connection."""
     TIMEOUT = "timeout"
-    """It did not accept one in time."""
+    """It did not accept a connection in time."""
     RESET = "reset"
     """The connection broke."""
     SILENT = "silent"
-    """Nothing came for so long that the replica is taken for frozen."""
+    """It sent nothing for so long that it is taken for frozen."""
     INVALID = "bad_answer"
-    """What came is not valid HTTP."""
+    """Its answer is not valid HTTP."""
     UNAVAILABLE = "unavailable"
-    """It answered 503: it drains, or is still loading."""
+    """It answered 503: it is draining or still loading."""
     EMPTY = "empty"
-    """A translated worker is alive and answered nothing."""
+    """A FastChat worker is alive but its answer was empty."""
 
     @property
     def counts_against_health(self) -> bool:
-        """Whether the replica's circuit breaker counts it."""
+        """Whether it counts for the replica's circuit breaker."""
         return self is not FailureKind.UNAVAILABLE
 
     @property
     def is_death(self) -> bool:
-        """Whether the replica died or froze, which may be the request's doing."""
+        """Whether the replica died or froze, which the request may have caused."""
         return self is FailureKind.RESET or self is FailureKind.SILENT

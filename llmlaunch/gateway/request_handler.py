@@ -1,4 +1,4 @@
-"""From a complete request to whoever answers it, and what is done once it has ended."""
+"""Decides what answers a complete request, and does what is due when it has ended."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PROXIED = frozenset((_PROXY, EndpointKind.CHECK, EndpointKind.RESPONSE))
 
 
 class RequestCloser:
-    """What is done once a request has ended, however it was answered."""
+    """Releases memory, settles limits and records the outcome when a request has ended."""
 
     def __init__(self, bodies: BodyMemory, admission: Admission, recorder: RequestRecorder) -> None:
         self._bodies = bodies
@@ -33,7 +33,7 @@ class RequestCloser:
         self._recorder = recorder
 
     def ended(self, outcome: RequestOutcome, quiet: bool = False) -> None:
-        """``quiet``: see ``RequestRecorder.record``."""
+        """Close one request. ``quiet``: see ``RequestRecorder.record``."""
         request = outcome.request
         if request.reserved:
             self._bodies.release(request)
@@ -46,7 +46,7 @@ class RequestCloser:
 
 
 class RequestHandler:
-    """Of one gateway process."""
+    """Handles the requests of one gateway process: its own answers at once, all others by an ``Exchange``."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class RequestHandler:
         self._now = exchanges.now
 
     def respond(self, client: ClientConnection, request: ClientRequest) -> Responder | None:
-        """See ``client_connection.Application``."""
+        """Answer ``request``; or return what will answer it later. See ``client_connection.Application``."""
         if request.reply is not None:
             reply = request.reply
         elif request.endpoint.kind is _PROXY or request.endpoint.kind in _PROXIED:
@@ -81,7 +81,7 @@ class RequestHandler:
         return None
 
     def _find_model(self, request: ClientRequest) -> str | Reply:
-        """The name of the model whose replicas have to answer, or why they need not."""
+        """The model whose replicas have to answer, or the reply that refuses the request."""
         try:
             model = target(request, self._exchanges.router.table)
         except InvalidBody as error:
@@ -105,7 +105,7 @@ class RequestHandler:
     def _wrong_key(
         self, client: ClientConnection, request: ClientRequest, reply: Reply
     ) -> DelayedResponse | None:
-        """``reply`` at once, or late and not logged if it is one of many to the same address."""
+        """Send ``reply`` at once; or late and without an access log line, if the address had many wrong keys."""
         address = self._addresses.of(client.peer, request)
         action, source = self.failed_keys.record(address, self._now())
         self._exchanges.metrics.wrong_key(action.value)

@@ -1,11 +1,12 @@
-"""One request on its way to a replica and back. Its phases are drawn in ``lifecycle``.
+"""The exchange: one request on its way to a replica, and the answer on its way back. ``lifecycle`` draws its phases.
 
-Until a byte of the answer went to the client, a replica's failure costs only another try: the head of an answer is
-held back until its first content comes, so a replica that dies during the prefill is invisible too. After that, a
-failure ends the stream with an error event and a closed connection. A client that leaves ends the exchange at once,
-wherever it is; closing the connection is how every engine learns that nobody reads any more.
+Until a byte of the answer has gone to the client, the failure of a replica costs only another attempt. The head of an
+answer is held back until its first content comes, so the client does not notice a replica that dies during the prefill,
+either. After that, a failure ends the stream with an error event and a closed connection. A client that leaves ends the
+exchange at once in any phase: engines stop working on a request when its connection is closed.
 
-Which replica is asked, and when, is the router's (``routing.router``); what the client gets of an answer is the relay's.
+``routing.router`` decides which replica gets the request, and when. ``response_relay`` makes what the client gets of the
+answer.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from llmlaunch.gateway.routing.health.silence import AwaitedResponse
 from llmlaunch.gateway.routing.route_table import RoutedReplica
 from llmlaunch.gateway.routing.router import Router
 
-# A member of an enum costs ten times what a name of the module does, in Python 3.11, and a request has a dozen of them.
+# In Python 3.11 a member of an enum costs ten times as much as a global, and a request needs a dozen of them.
 _NEW, _WAITING, _CONNECTING, _RECONNECTING = (
     ExchangePhase.NEW,
     ExchangePhase.WAITING,
@@ -60,28 +61,28 @@ _SENT, _RESPONDING, _STREAMING, _ENDED = (
 
 @dataclass(slots=True)
 class ExchangeContext:
-    """What all exchanges of a gateway share."""
+    """What all exchanges of a gateway process share."""
 
     router: Router
     connections: ReplicaConnections
     metrics: GatewayMetrics
     tracing: Tracing | None
     cors_fields: Callable[[bytes], bytes]
-    """Of a browser's origin: see ``Application.cors_fields``."""
+    """See ``client_connection.Application.cors_fields``."""
     now: Callable[[], float]
     spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
     ended: Callable[[RequestOutcome], None]
-    """Called once for every exchange."""
+    """Called once for each exchange, at its end."""
     stopping: bool = False
-    """The gateway takes no further request on any connection."""
+    """Whether the gateway accepts no more requests."""
 
 
 class Exchange:
-    """See the module. Implements ``client_connection.Responder``, ``upstream.ResponseReceiver``, ``router.Waiter`` and
-    ``silence_watch.InFlight``.
+    """One request of a client that a replica has to answer.
 
-    The path of a request that meets no trouble is tuned by hand: attributes are read once, phases are set directly, and a
-    stream's chunks do not come by here at all (``UpstreamConnection.pass_chunks``).
+    Implements ``client_connection.Responder``, ``upstream.ResponseReceiver``, ``routed_request.Waiter`` and
+    ``silence_watch.InFlight``. The path of a request without failures is tuned by hand: attributes are read once, phases
+    are set directly, and the chunks of a stream bypass this class (``UpstreamConnection.pass_chunks``).
     """
 
     __slots__ = (
@@ -103,26 +104,27 @@ class Exchange:
         self._connecting: asyncio.Task[None] | None = None
         self._connection: UpstreamConnection | None = None
         self._relay: ResponseRelay
-        """Once an answer has begun, which ``phase`` tells."""
+        """Set when an answer has begun, as ``phase`` shows."""
         self._pool_is_stale = False
-        """A pooled connection turned out dead: the next ones are new."""
+        """A pooled connection was closed already: use new ones from now on."""
         self._last_piece: bytes | None = None
-        """The end of the answer when :meth:`made_progress` looked last."""
+        """The last piece of the answer at the last call of :meth:`made_progress`."""
         self._asks_for_stream: bool | None = None
-        """None: nobody has looked yet."""
+        """Whether the body asks for a stream; None: not parsed yet."""
 
     @property
     def started(self) -> bool:
-        """Bytes of an answer went to the client."""
+        """Whether bytes of an answer have gone to the client."""
         return self.phase is _STREAMING
 
     # -- to a replica
 
     def start(self) -> None:
+        """Choose a replica and send the request, or wait for one."""
         self._proceed(self._context.router.choose(self._routed))
 
     def choose_again(self) -> None:
-        """There may be a replica for it now."""
+        """Choose again: there may be a free replica now."""
         self._proceed(self._context.router.choose(self._routed))
 
     def _proceed(self, found: RoutedReplica | Reply | None) -> None:
@@ -165,7 +167,7 @@ class Exchange:
         if (plain or request.endpoint.name) and request.endpoint.kind is EndpointKind.PROXY:
             try:
                 body = with_model(body, replica.engine_model or model)
-            except InvalidBody as error:  # finding the model's name may pass a body that is broken elsewhere
+            except InvalidBody as error:  # the body may be malformed after the model's name
                 connection.drop()
                 self.refused(errors.bad_request(error.message, error.param))
                 return
@@ -183,6 +185,7 @@ class Exchange:
     # -- the answer (upstream.ResponseReceiver)
 
     def answer_began(self, head: ResponseHead, body: BodyFraming) -> None:
+        """Prepare to relay the answer; or try another replica if this one is not ready (503)."""
         context, request, routed = self._context, self._request, self._routed
         router = context.router
         if head.status == 503 and router.has_alternative(
@@ -200,6 +203,7 @@ class Exchange:
         self.phase = _RESPONDING
 
     def answer_bytes(self, data: bytes) -> None:
+        """Relay the next bytes of the answer."""
         relay = self._relay
         data = relay.feed(data)
         if self.phase is _STREAMING:
@@ -212,6 +216,7 @@ class Exchange:
                 self._connection.pass_chunks(relay.observer, self._client.transport.write)
 
     def answer_ended(self) -> None:
+        """Relay the end of the answer, and end the exchange."""
         relay = self._relay
         if relay.ends_with_connection and relay.is_truncated():
             self.answer_broke("its connection closed", FailureKind.RESET, began=True)
@@ -231,6 +236,7 @@ class Exchange:
         self._client.finished(relay.keep_alive)
 
     def answer_broke(self, why: str, kind: FailureKind, began: bool) -> None:
+        """The connection failed before the answer was complete: see ``lifecycle.after_break``."""
         context, routed, connection = self._context, self._routed, self._connection
         pooled = connection is not None and connection.used and not self._pool_is_stale
         self._connection = None
@@ -264,7 +270,7 @@ class Exchange:
         self._context.router.failed(self._routed, kind)
 
     def _failed(self, why: str, kind: FailureKind) -> None:
-        """Nothing went to the client yet: try again where that can help."""
+        """Nothing has gone to the client yet: try again if that can help."""
         self._note_failure(kind)
         self._proceed(self._context.router.retry(self._routed, kind, why))
 
@@ -274,7 +280,7 @@ class Exchange:
         self._send_interruption(why)
 
     def _send_interruption(self, why: str) -> None:
-        """The answer cannot go on. A stream gets an error event; anything else is cut so that it can be seen."""
+        """End an answer early: a stream with an error event, anything else so that the client sees it is truncated."""
         relay = self._relay
         self._end(relay.head.status)
         event = relay.interruption(why)
@@ -285,19 +291,19 @@ class Exchange:
         self._client.finished(keep=False)
 
     def refused(self, reply: Reply) -> None:
-        """Nobody answers it: ``reply`` says why."""
+        """End with the gateway's own ``reply``."""
         self._end(reply.status)
         self._client.reply(self._request, reply)
 
     # -- the client (client_connection.Responder)
 
     def cancel(self) -> None:
-        """The client left."""
+        """End because the client left."""
         self._withdraw()
         self._end(CLIENT_LEFT)
 
     def shut_down(self) -> None:
-        """The grace is over: end with an error the client can see."""
+        """End because the grace period is over, with an error that the client can see."""
         started = self.started
         self._withdraw()
         if started:
@@ -306,11 +312,12 @@ class Exchange:
             self.refused(errors.stopping())
 
     def pause(self) -> None:
-        """The client reads slower than the replica writes."""
+        """Stop reading from the replica: the client reads more slowly than the replica writes."""
         if self._connection is not None:
             self._connection.pause()
 
     def resume(self) -> None:
+        """Read from the replica again."""
         if self._connection is not None:
             self._connection.resume()
 
@@ -318,27 +325,28 @@ class Exchange:
 
     @property
     def replica(self) -> RoutedReplica | None:
-        """Who has this request now."""
+        """The replica that has this request now; None: none has."""
         return self._routed.replica if self._routed.holds_slot else None
 
     @property
     def model(self) -> str:
-        """The name it asks for."""
+        """The requested served name."""
         return self._routed.model
 
     @property
     def path(self) -> bytes:
-        """Where it is sent at the replica."""
+        """The path at the replica, without its prefix."""
         return self._request.endpoint.upstream
 
     def made_progress(self) -> bool:
-        """Whether anything came since this was asked last, or could have come and was not read."""
+        """Whether anything came since the last call, or could not come because the connection is paused."""
         last = self._relay.tail[-1] if self.phase in ANSWERING and self._relay.tail else None
         came = last is not self._last_piece
         self._last_piece = last
         return came or (self._connection is not None and self._connection.paused)
 
     def awaited(self) -> AwaitedResponse:
+        """The response that it waits for, as ``routing.health.silence`` judges it."""
         if self._asks_for_stream is None:
             self._asks_for_stream = asks_for_stream(self._request.body)
         began = self.started or (self.phase is _RESPONDING and bool(self._relay.tail))
@@ -346,7 +354,7 @@ class Exchange:
         return AwaitedResponse(self._routed.sent_at, size, self._asks_for_stream or began)
 
     def gave_up_replica(self, seconds: float) -> None:
-        """The replica has said nothing for ``seconds``, and is taken for broken."""
+        """Leave a replica that has sent nothing for ``seconds`` and is taken for broken."""
         self._drop_connection()
         why = f"it said nothing for {seconds:.0f} s"
         if self.started:
@@ -354,7 +362,7 @@ class Exchange:
         else:
             self._failed(why, FailureKind.SILENT)
 
-    # -- endings
+    # -- the end
 
     def _withdraw(self) -> None:
         self._context.router.withdraw(self._routed)
@@ -373,7 +381,7 @@ class Exchange:
         phase, self.phase = self.phase, _ENDED
         router = context.router
         router.release(routed)
-        del routed.waiter  # each would keep the other alive until the garbage collector comes
+        del routed.waiter  # breaks a reference cycle, which only the garbage collector would free
         tokens, counted = None, 0
         if phase is _STREAMING or phase is _RESPONDING:
             relay = self._relay

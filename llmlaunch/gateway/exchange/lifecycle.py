@@ -1,13 +1,13 @@
-"""The life of one exchange: its phases, which may follow which, and what a failure leads to. Pure.
+"""The phases of an exchange, the transitions between them, and what follows a failure. Pure.
 
 ::
 
              no replica is free: the queue
     NEW ─────────────────────────────────► WAITING ◄───────────────────────────────┐
      │                                        │  ▲ │                               │
-     │ a replica is chosen                    ▼  └─┘ still no slot                 │ a try failed, nothing
+     │ a replica is chosen                    ▼  └─┘ still no slot                 │ failed, and nothing
      └────────────┬───────────────────────────┘                                    │ went to the client:
-                  │                           no pooled connection                 │ another try
+                  │                           no pooled connection                 │ another attempt
                   ├──────────────────────────────────────────────► CONNECTING ─────┤
                   ▼                                                    │           │
                 SENT ◄─────────────────────────────────────────────────┘           │
@@ -17,15 +17,15 @@
                  │ the head of an answer                                           │
                  ▼                                                                 │
              RESPONDING ───────────────────────────────────────────────────────────┘
-                 │ its first content: from here on the client has a part of it
+                 │ its first content goes to the client
                  ▼
              STREAMING
                  │ its last byte, or an interruption
                  ▼
-               ENDED        every other phase ends here, too: refused, the client left, the gateway stops
+               ENDED        from any other phase, too: refused, the client left, the gateway stops
 
-A failed try leads to WAITING, CONNECTING or SENT, as a first one does. ``NEXT`` is the whole of it. The exchange sets its
-phase without looking there, for that would cost every request some half a microsecond; the tests look at every step.
+Each further attempt leads to WAITING, CONNECTING or SENT, as the first one does. ``NEXT`` has all transitions. The exchange
+does not check them, which would cost each request about half a microsecond; the tests check every step.
 """
 
 from __future__ import annotations
@@ -36,32 +36,32 @@ from enum import Enum, auto
 from llmlaunch.gateway.failures import FailureKind
 
 STALE_S = 1.0
-"""A connection that was closed while it lay idle breaks within this time of its use (seconds)."""
+"""Seconds within which a pooled connection that the replica had closed breaks when it is used."""
 
 
 class ExchangePhase(Enum):
-    """Where an exchange is."""
+    """The phase of an exchange."""
 
     NEW = auto()
     WAITING = auto()
-    """For a free slot, or, a suspect, for its turn."""
+    """It waits for a free slot, or as a suspect for its turn."""
     CONNECTING = auto()
-    """A replica is chosen, and a connection to it is being made."""
+    """A replica is chosen, and a new connection to it is being made."""
     RECONNECTING = auto()
-    """To the same replica: a pooled connection broke as soon as it was used."""
+    """A new connection to the same replica is being made, because a pooled one broke as soon as it was used."""
     SENT = auto()
-    """The replica has the request; nothing of an answer came."""
+    """The replica has the request; its answer has not begun."""
     RESPONDING = auto()
-    """The head of its answer came and is held back until the first content."""
+    """The head of the answer came and is held back until the first content."""
     STREAMING = auto()
-    """Bytes of the answer went to the client."""
+    """Bytes of the answer have gone to the client."""
     ENDED = auto()
 
 
 ANSWERING = frozenset({ExchangePhase.RESPONDING, ExchangePhase.STREAMING})
-"""A replica's answer has begun."""
+"""The phases in which a replica's answer has begun."""
 _TRIED = frozenset({ExchangePhase.WAITING, ExchangePhase.CONNECTING, ExchangePhase.SENT, ExchangePhase.ENDED})
-"""What another try, or none, leads to."""
+"""The phases that an attempt, or giving up, leads to."""
 
 NEXT: Mapping[ExchangePhase, frozenset[ExchangePhase]] = {
     ExchangePhase.NEW: _TRIED,
@@ -73,28 +73,31 @@ NEXT: Mapping[ExchangePhase, frozenset[ExchangePhase]] = {
     ExchangePhase.STREAMING: frozenset({ExchangePhase.ENDED}),
     ExchangePhase.ENDED: frozenset(),
 }
-"""ExchangePhase → those that may follow."""
+"""Phase → the phases that may follow."""
 
 
 class AfterBreak(Enum):
-    """What follows when the connection to a replica is gone before the answer is whole."""
+    """What follows when the connection to a replica breaks before the answer is complete."""
 
     INTERRUPT = auto()
-    """The client has a part of the answer: say that it ends here."""
+    """The client has a part of the answer: tell it that the answer ends here."""
     REFUSE = auto()
-    """Tell the client what is wrong with the replica's answer: another try would bring the same."""
+    """Answer with an error: the replica's answer is invalid, and would be again."""
     RECONNECT = auto()
-    """Ask the same replica again: it closed an idle connection just as it was taken, or it died. Whether it takes
-    another connection shows which."""
+    """Send it to the same replica again: either an idle connection was closed just as it was used, or the replica died.
+    A new connection shows which."""
     RETRY = auto()
-    """Nothing went to the client: try again where that can help."""
+    """Nothing has gone to the client: try again if that can help."""
 
 
 def after_break(
     phase: ExchangePhase, kind: FailureKind, *, pooled: bool, began: bool, after_s: float
 ) -> AfterBreak:
-    """``pooled``: the connection had been used before; ``began``: bytes of an answer came; ``after_s``: seconds since
-    the request was sent."""
+    """The step after a broken connection.
+
+    ``pooled``: the connection had been used before. ``began``: bytes of an answer came. ``after_s``: seconds since the
+    request was sent.
+    """
     if phase is ExchangePhase.STREAMING:
         return AfterBreak.INTERRUPT
     if kind is FailureKind.INVALID:
@@ -105,8 +108,8 @@ def after_break(
 
 
 def refused_connection(phase: ExchangePhase, *, timed_out: bool) -> FailureKind:
-    """What it means that a replica did not take a connection."""
+    """The kind of failure if a replica does not accept a connection in ``phase``."""
     if timed_out:
         return FailureKind.TIMEOUT
-    # What looked like an idle connection's end was the replica's.
+    # The pooled connection had not been stale: the replica had died.
     return FailureKind.RESET if phase is ExchangePhase.RECONNECTING else FailureKind.REFUSED

@@ -1,4 +1,4 @@
-"""How a replica's answer becomes the client's: framing, the model's name, and the last bytes, which tell of its tokens."""
+"""Turns a replica's answer into the client's: framing, the model's name, and the last bytes, which report the usage."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from llmlaunch.gateway.request import ClientRequest
 
 
 class ResponseRelay:
-    """One answer. Whatever it returns is to be written to the client."""
+    """One answer. The bytes that its methods return are to be written to the client."""
 
     __slots__ = (
         "_cors_fields", "_framing", "_meter", "_request", "_rewriter", "_wants_chunks", "client_head", "decodes",
@@ -31,7 +31,7 @@ class ResponseRelay:
         cors_fields: bytes,
         stopping: bool,
     ) -> None:
-        """``name``: what the answer must call the model, if the engine calls it otherwise; else empty."""
+        """``name``: the model's name for the client, if the engine has another one; else empty."""
         self._request = request
         self._framing = framing
         self._cors_fields = cors_fields
@@ -43,36 +43,36 @@ class ResponseRelay:
         http11 = request.http11
         self.ends_with_connection = framing.until_close
         self.decodes = rewriter is not None or (framing.chunked and not http11)
-        """The replica's chunk framing is taken off."""
+        """Whether the replica's chunked framing has to be decoded."""
         sized = head.length is not None and rewriter is None
         self._wants_chunks = chunked = http11 and (rewriter is not None or framing.chunked)
-        """The client gets the answer in chunks."""
+        """Whether the client gets the answer chunked."""
         self.framed = sized or chunked
-        """The client can tell by its chunks, or by its length, whether it is whole."""
+        """Whether the client can see from chunks or length that the answer is complete."""
         self.keep_alive = request.keep_alive and self.framed and not stopping
-        """The client's connection can take another request afterwards."""
+        """Whether the client's connection can take another request afterwards."""
         self.client_head = b""
-        """The head for the client, to be written with the first content."""
+        """The head for the client, to be written before the first content."""
         if rewriter is None or rewriter.streams:
             self.client_head = self._make_head(head.length if sized else None, chunked)
 
     @property
     def observer(self) -> Callable[[bytes], None]:
-        """Keeps what may tell how many tokens the answer took, where bytes do not come through :meth:`feed`."""
+        """To be called with each piece that bypasses :meth:`feed`: keeps the last ones, and estimates tokens."""
         return self.tail.append if self._meter is None else self._observe
 
     @property
     def passes_chunks(self) -> bool:
-        """Whole chunks of the answer go on as they come."""
+        """Whether the chunks of the answer may be passed on unchanged."""
         return self._framing.chunked and not self.decodes
 
     @property
     def counted_tokens(self) -> int:
-        """About how many tokens came, when the request's key has a limit for them."""
+        """The estimated tokens of the answer; 0 unless the request's key has a limit of tokens."""
         return 0 if self._meter is None else self._meter.tokens
 
     def feed(self, data: bytes) -> bytes:
-        """What ``data`` becomes; empty while it is held to be changed."""
+        """What ``data`` becomes for the client; empty while it is held back to be rewritten."""
         self.tail.append(data)
         if self._meter is not None:
             self._meter.feed(data)
@@ -83,7 +83,7 @@ class ResponseRelay:
         return data
 
     def end(self, stopping: bool) -> bytes:
-        """What is left to be written once the whole answer came."""
+        """What is left to write when the answer is complete. ``stopping``: the gateway accepts no more requests."""
         rewriter = self._rewriter
         if rewriter is None:
             return b""
@@ -96,16 +96,16 @@ class ResponseRelay:
         return (b"%x\r\n%b\r\n" % (len(data), data) if data else b"") + b"0\r\n\r\n"
 
     def is_truncated(self) -> bool:
-        """Whether the answer, which ended with its connection, is not whole."""
+        """Whether an answer that ended with its connection is incomplete."""
         return not is_complete(self.head.get(b"content-type"), b"".join(self.tail))
 
     def interruption(self, why: str) -> bytes | None:
-        """What tells the client that the answer ends here; None: only the connection's end can."""
+        """What tells the client that the answer ends early; None: only closing the connection can."""
         streams = self.head.get(b"content-type").startswith(b"text/event-stream")
         filler = b"" if self.decodes else self._framing.before_interruption()
         if not streams or filler is None:
             return None
-        # The line ends finish an event that was cut; between events they mean nothing.
+        # The newlines finish an event that was cut; between events they have no meaning.
         event = b"\n\n" + errors.stream_error(f"The answer was interrupted: {why}.")
         return filler + b"%x\r\n%b\r\n" % (len(event), event) if self._wants_chunks else event
 
