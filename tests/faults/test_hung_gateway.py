@@ -24,7 +24,7 @@ def test_a_gateway_process_that_hangs_is_replaced_and_no_new_connection_is_lost(
         # Half of these meet the one that hangs, and are answered by the next.
         for _ in range(10):
             assert chat(bench.port, "m").status == 200
-        wait_until(lambda: "hangs: it was stopped by a signal" in bench.gateway.log, 20)
+        wait_until(lambda: "hangs: it has been stopped by a signal" in bench.gateway.log, 20)
         wait_until(lambda: len(members(bench)) == 2 and hangs not in members(bench))
         assert bench.metric("process_hangs_total") == 1
         assert bench.gateway.stop() == 0

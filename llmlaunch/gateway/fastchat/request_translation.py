@@ -123,7 +123,9 @@ def chat(value: dict[str, Any]) -> TextGenerationRequest:
     if not isinstance(messages, list) or not messages:
         raise UnsupportedRequest("messages must be a list with at least one message.", "messages")
     if value.get("logprobs"):
-        raise UnsupportedRequest("This model's worker (FastChat's) has no logprobs for chats.", "logprobs")
+        raise UnsupportedRequest(
+            "This model's worker (FastChat's) does not support logprobs in chats.", "logprobs"
+        )
     systems: list[str] = []
     turns: list[tuple[bool, str]] = []
     for i, message in enumerate(messages):
@@ -137,8 +139,8 @@ def chat(value: dict[str, Any]) -> TextGenerationRequest:
             turns.append((role == "user", content))
         else:
             raise UnsupportedRequest(
-                f"{where}: this model's worker (FastChat's) knows messages of system, user and assistant alone, "
-                "and no calls of tools.",
+                f"{where}: this model's worker (FastChat's) supports only system, user and assistant messages, "
+                "without tool calls.",
                 "messages",
             )
     asked = value.get("max_completion_tokens")
@@ -157,11 +159,11 @@ def completion(value: dict[str, Any]) -> TextGenerationRequest:
     prompts = _texts(value.get("prompt"), "prompt")
     logprobs = _whole(value, "logprobs", 0, 5)
     if value.get("echo"):
-        raise UnsupportedRequest(
-            "This model's worker (FastChat's) is asked without echo; put the prompt in front.", "echo"
-        )
+        raise UnsupportedRequest("This model's worker (FastChat's) does not support echo.", "echo")
     if _whole(value, "best_of", 1) not in (None, value.get("n") or 1):
-        raise UnsupportedRequest("best_of beyond n is not there with FastChat's workers.", "best_of")
+        raise UnsupportedRequest(
+            "This model's worker (FastChat's) does not support a best_of other than n.", "best_of"
+        )
     asked = _whole(value, "max_tokens", 1)
     return TextGenerationRequest(
         chat=False,
@@ -187,7 +189,7 @@ def check(value: dict[str, Any]) -> TokenCheckRequest:
     for item in value["prompts"]:
         text = item.get("prompt")
         if not isinstance(text, str):
-            raise UnsupportedRequest("prompts: each must have a prompt, which is a string.", "prompts")
+            raise UnsupportedRequest("prompts: each must have a prompt that is a string.", "prompts")
         prompts.append((_encodable(text, "prompts"), _whole(item, "max_tokens", 0) or 0))
     return TokenCheckRequest(value["prompts"][0]["model"], tuple(prompts))
 
@@ -196,11 +198,13 @@ def _common(value: dict[str, Any], answers: int) -> dict[str, Any]:
     _refuse_unknown(value)
     form = value.get("response_format")
     if form is not None and form != {"type": "text"}:
-        raise UnsupportedRequest("This model's worker (FastChat's) answers as text alone.", "response_format")
+        raise UnsupportedRequest(
+            "This model's worker (FastChat's) supports only text as its response_format.", "response_format"
+        )
     n = _whole(value, "n", 1, MAX_CHOICES) or 1
     if n * answers > MAX_CHOICES:
         raise UnsupportedRequest(
-            f"The request asks for {n * answers} answers; {MAX_CHOICES} are the most.", "n"
+            f"The request asks for {n * answers} answers; the maximum is {MAX_CHOICES}.", "n"
         )
     options = value.get("stream_options")
     if options is not None and not isinstance(options, dict):
@@ -219,7 +223,7 @@ def _refuse_unknown(value: dict[str, Any]) -> None:
     for name, idle in _NO_EFFECT.items():
         given = value.get(name)
         if given is not None and given not in idle:
-            raise UnsupportedRequest(f"This model's worker (FastChat's) does not know {name}.", name)
+            raise UnsupportedRequest(f"This model's worker (FastChat's) does not support {name}.", name)
 
 
 def _sampling(value: dict[str, Any]) -> dict[str, Any]:
@@ -276,7 +280,7 @@ def _texts(given: object, name: str) -> tuple[str, ...]:
     if not all(texts):
         raise UnsupportedRequest(f"{name} must not be empty.", name)
     if len(texts) > MAX_INPUTS:
-        raise UnsupportedRequest(f"{name} holds {len(texts)} texts; {MAX_INPUTS} are the most.", name)
+        raise UnsupportedRequest(f"{name} has {len(texts)} texts; the maximum is {MAX_INPUTS}.", name)
     return tuple(_encodable(text, name) for text in texts)
 
 
@@ -297,7 +301,9 @@ def _content(given: object, where: str) -> str:
 def _part(part: object, where: str) -> str:
     if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str):
         return _encodable(part["text"], "messages")
-    raise UnsupportedRequest(f"{where}.content: FastChat's workers get text parts alone here.", "messages")
+    raise UnsupportedRequest(
+        f"{where}.content: this model's worker (FastChat's) accepts only text parts.", "messages"
+    )
 
 
 def _encodable(text: str, name: str) -> str:
@@ -318,11 +324,11 @@ def answer_budget(context: int, prompt: int, asked: int | None, param: str) -> i
     """
     left = context - prompt - 1
     if prompt < 1:
-        raise UnsupportedRequest("The prompt holds no token.", param)
+        raise UnsupportedRequest("The prompt has no tokens.", param)
     if left < 1:
         raise UnsupportedRequest(
             f"This model's maximum context length is {context} tokens. However, your request has {prompt} "
-            "in its prompt and needs 1 at least for the answer.",
+            "in its prompt and needs at least 1 for the answer.",
             param,
             code="context_length_exceeded",
         )

@@ -58,10 +58,10 @@ class LoopLiveness:
         self._cpu_s = math.nan if sample is None else sample.cpu_s
         stopped = sample is not None and sample.state in STOPPED
         if (stopped or (sample is not None and self._has_run)) and now - self._stalled_since >= STALLED_S:
-            how = "was stopped by a signal" if stopped else "stands still"
-            return f"it {how}, for {now - self._silent_since:.0f} s"
+            how = "has been stopped by a signal" if stopped else "has done nothing"
+            return f"it {how} for {now - self._silent_since:.0f} s"
         if now - self._silent_since >= UNRESPONSIVE_S:
-            return f"its loop has not turned for {now - self._silent_since:.0f} s"
+            return f"its event loop has not run for {now - self._silent_since:.0f} s"
         return ""
 
 

@@ -88,7 +88,7 @@ class ParentWatch:
         ]
         if why and not self._reported:
             log.error(
-                "the parent of the gateway's processes (pid %d) hangs: %s; nobody is replaced",
+                "the parent of the gateway's processes (pid %d) hangs: %s; processes that fail are not replaced",
                 self._parent,
                 why,
             )
@@ -233,7 +233,7 @@ class ParentProcess:
         try:
             child.pid = os.fork()
         except OSError as error:
-            log.error("a process could not be started: %s", error.strerror)
+            log.error("cannot start a process: %s", error.strerror)
             child.restart_at = now + MAX_RESTART_DELAY_S
             return
         finally:
@@ -319,9 +319,7 @@ class ParentProcess:
             counters.parent_beat += 1.0
             if not child.pid or not (why := child.liveness.observe(counters.beat, sample_of(child.pid), now)):
                 continue
-            log.error(
-                "process %d of the gateway (pid %d) hangs: %s; it is killed", child.index, child.pid, why
-            )
+            log.error("process %d of the gateway (pid %d) hangs: %s; killing it", child.index, child.pid, why)
             self._notices.hung(counters)
             child.liveness = LoopLiveness()
             os.kill(child.pid, signal.SIGKILL)
@@ -350,5 +348,5 @@ class ParentProcess:
             self._end(1)
             return
         log.warning(
-            "process %d of the gateway (pid %d) ended with %s: another one follows", child.index, pid, how
+            "process %d of the gateway (pid %d) ended with %s; starting another one", child.index, pid, how
         )

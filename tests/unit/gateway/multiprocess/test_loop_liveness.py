@@ -109,4 +109,4 @@ def test_a_process_that_nobody_replaces_is_a_fault_that_probes_must_see(
         boards[0].beat += other_beats
         broken = watch.observe(float(second))
     assert broken == (not parent_beats and not other_beats)
-    assert ("nobody is replaced" in caplog.text) == (not parent_beats)
+    assert ("are not replaced" in caplog.text) == (not parent_beats)
