@@ -174,10 +174,14 @@ def prompt(template: ConversationTemplate, system: str | None, turns: Sequence[t
     message = template.system if system is None else system
     text = template.system_template.replace(_SYSTEM_PLACEHOLDER, message)
     user, model = template.roles
-    said = [*template.examples, *((user if by_user else model, told) for by_user, told in turns), (model, "")]
+    messages = [
+        *template.examples,
+        *((user if by_user else model, content) for by_user, content in turns),
+        (model, ""),
+    ]
     special = _SPECIAL.get(template.style)
     if special is not None:
-        return special(template, text, message, said)
+        return special(template, text, message, messages)
     style = _STYLES[template.style]
     names = {"system": text, "sep": template.sep, "sep2": template.sep2}
     needed = {"text": text, "message": message}.get(style.unless, "always")
@@ -185,48 +189,51 @@ def prompt(template: ConversationTemplate, system: str | None, turns: Sequence[t
     opens, ends, blank = (
         tuple(s.format(**names) for s in pair) for pair in (style.opens, style.ends, style.blank)
     )
-    for i, (role, told) in enumerate(said[-style.last :]):
+    for i, (role, content) in enumerate(messages[-style.last :]):
         odd = i % 2
         parts.append(style.lead[odd] + role)
-        parts.append(opens[odd] + style.clean(told) + ends[odd] if told else blank[odd])
+        parts.append(opens[odd] + style.clean(content) + ends[odd] if content else blank[odd])
     return "".join(parts)
 
 
-_Said = Sequence[tuple[str, str]]
+_Messages = Sequence[tuple[str, str]]
 
 
-def _llama2(template: ConversationTemplate, text: str, message: str, said: _Said) -> str:
+def _llama2(template: ConversationTemplate, text: str, message: str, messages: _Messages) -> str:
     """The first message follows the system text inside its [INST]; roles alternate, whatever the turns say."""
     parts = [text if message else "[INST] "]
-    for i, (_, told) in enumerate(said):
+    for i, (_, content) in enumerate(messages):
         tag = template.roles[i % 2]
-        if not told:
+        if not content:
             parts.append(tag)
         elif i == 0:
-            parts.append(told + " ")
+            parts.append(content + " ")
         else:
-            parts.append(f"{tag} {told}{(template.sep, template.sep2)[i % 2]}")
+            parts.append(f"{tag} {content}{(template.sep, template.sep2)[i % 2]}")
     return "".join(parts)
 
 
-def _chatglm(template: ConversationTemplate, text: str, message: str, said: _Said) -> str:
+def _chatglm(template: ConversationTemplate, text: str, message: str, messages: _Messages) -> str:
     """Rounds are numbered, from 1 for chatglm2 and from 0 for others."""
     sep, first = template.sep, int(template.name == "chatglm2")
     parts = [text + sep if text else ""]
-    for i, (role, told) in enumerate(said):
+    for i, (role, content) in enumerate(messages):
         if i % 2 == 0:
             parts.append(f"[Round {i // 2 + first}]{sep}")
-        parts.append(f"{role}：{told}{sep}" if told else f"{role}：")
+        parts.append(f"{role}：{content}{sep}" if content else f"{role}：")
     return "".join(parts)
 
 
-def _yuan2(template: ConversationTemplate, text: str, message: str, said: _Said) -> str:
+def _yuan2(template: ConversationTemplate, text: str, message: str, messages: _Messages) -> str:
     """There are no roles. The characters of ``<n>`` are stripped from the end, as FastChat does."""
-    parts = [text + template.sep2 if message else "", *(told + "<n>" for _, told in said if told)]
+    parts = [
+        text + template.sep2 if message else "",
+        *(content + "<n>" for _, content in messages if content),
+    ]
     return "".join(parts).rstrip("<n>") + template.sep
 
 
-_SPECIAL: dict[str, Callable[[ConversationTemplate, str, str, _Said], str]] = {
+_SPECIAL: dict[str, Callable[[ConversationTemplate, str, str, _Messages], str]] = {
     "LLAMA2": _llama2,
     "CHATGLM": _chatglm,
     "YUAN2": _yuan2,

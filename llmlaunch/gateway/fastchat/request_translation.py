@@ -228,14 +228,14 @@ def _refuse_unknown(value: dict[str, Any]) -> None:
 
 def _sampling(value: dict[str, Any]) -> dict[str, Any]:
     sampling: dict[str, Any] = {}
-    for name, (least, most, default) in _NUMBERS.items():
+    for name, (minimum, maximum, default) in _NUMBERS.items():
         given = value.get(name)
         if given is None:
             given = default
         elif isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given):
             raise UnsupportedRequest(f"{name} must be a number.", name)
-        elif not least <= given <= most:
-            raise UnsupportedRequest(f"{name} must be between {least:g} and {most:g}.", name)
+        elif not minimum <= given <= maximum:
+            raise UnsupportedRequest(f"{name} must be between {minimum:g} and {maximum:g}.", name)
         if given is not None:
             sampling[name] = float(given)
     top_k = _whole(value, "top_k", -1)
@@ -243,14 +243,14 @@ def _sampling(value: dict[str, Any]) -> dict[str, Any]:
     return sampling
 
 
-def _whole(value: dict[str, Any], name: str, least: int, most: int | None = None) -> int | None:
+def _whole(value: dict[str, Any], name: str, minimum: int, maximum: int | None = None) -> int | None:
     given = value.get(name)
     if given is None:
         return None
     if type(given) is not int:
         raise UnsupportedRequest(f"{name} must be a whole number.", name)
-    if given < least or (most is not None and given > most):
-        bounds = f"at least {least}" if most is None else f"between {least} and {most}"
+    if given < minimum or (maximum is not None and given > maximum):
+        bounds = f"at least {minimum}" if maximum is None else f"between {minimum} and {maximum}"
         raise UnsupportedRequest(f"{name} must be {bounds}.", name)
     return given
 

@@ -48,8 +48,8 @@ def check(piece: object) -> dict[str, Any]:
     if number == _OUT_OF_MEMORY:
         # Another replica, or this one in a moment, may have the memory.
         raise WorkerError(503, message, "out_of_memory")
-    told = number // 100 if isinstance(number, int) else 0
-    status = 429 if told == 429 else 400 if 400 <= told < 500 else 500
+    http_status = number // 100 if isinstance(number, int) else 0
+    status = 429 if http_status == 429 else 400 if 400 <= http_status < 500 else 500
     raise WorkerError(status, message, f"fastchat_{number}")
 
 
@@ -89,10 +89,10 @@ class ChoiceState:
         if not isinstance(text, str):
             raise WorkerError(502, "FastChat's worker sent a piece without text", "bad_answer")
         self.text = text
-        told = piece.get("usage")
-        if isinstance(told, dict) and type(told.get("completion_tokens")) is int:
-            self.usage = told
-            self.from_zero = self.from_zero or told["completion_tokens"] == 0
+        reported = piece.get("usage")
+        if isinstance(reported, dict) and type(reported.get("completion_tokens")) is int:
+            self.usage = reported
+            self.from_zero = self.from_zero or reported["completion_tokens"] == 0
         if isinstance(piece.get("logprobs"), dict):
             self.logprobs = _logprobs(piece["logprobs"])
         if piece.get("finish_reason") is not None:
@@ -121,23 +121,23 @@ class ChoiceState:
     @property
     def prompt_tokens(self) -> int | None:
         """Tokens of the prompt; None: the worker did not report them."""
-        told = self.usage.get("prompt_tokens")
-        return told if type(told) is int else None
+        count = self.usage.get("prompt_tokens")
+        return count if type(count) is int else None
 
     @property
     def completion_tokens(self) -> int | None:
         """Tokens of the answer; None: the worker did not report them."""
-        told = self.usage.get("completion_tokens")
-        if told is None:
+        count = self.usage.get("completion_tokens")
+        if count is None:
             return None
         # If the first piece was held back as a possible stop string, a full answer shows how the worker counts.
-        return told + (self.from_zero or (self.finish == "length" and told == self.max_tokens - 1))
+        return count + (self.from_zero or (self.finish == "length" and count == self.max_tokens - 1))
 
 
-def _logprobs(told: dict[str, Any]) -> dict[str, list[Any]]:
+def _logprobs(reported: dict[str, Any]) -> dict[str, list[Any]]:
     """The worker's logprobs in OpenAI's form. FastChat's workers do not report alternative tokens."""
-    tokens = told.get("tokens")
-    values, offsets = told.get("token_logprobs"), told.get("text_offset")
+    tokens = reported.get("tokens")
+    values, offsets = reported.get("token_logprobs"), reported.get("text_offset")
     if not (isinstance(tokens, list) and isinstance(values, list) and len(values) == len(tokens)):
         raise WorkerError(502, "FastChat's worker sent logprobs that do not fit its tokens", "bad_answer")
     return {
@@ -173,8 +173,8 @@ class ResponseShape:
         """The events that add ``delta`` to the choice ``index``."""
         events = []
         if delta.text:
-            said = {"delta": {"content": delta.text}} if self.chat else {"text": delta.text}
-            events.append(self._event(index, said, None, delta.logprobs))
+            content = {"delta": {"content": delta.text}} if self.chat else {"text": delta.text}
+            events.append(self._event(index, content, None, delta.logprobs))
         if delta.finish:
             events.append(self._event(index, {"delta": {}} if self.chat else {"text": ""}, delta.finish))
         return events
@@ -191,17 +191,17 @@ class ResponseShape:
         return {"id": self.identity, "object": kind, "created": self.created, "model": self.model}
 
     def _event(
-        self, index: int, said: dict[str, Any], finish: str | None, logprobs: dict[str, Any] | None = None
+        self, index: int, content: dict[str, Any], finish: str | None, logprobs: dict[str, Any] | None = None
     ) -> dict[str, Any]:
-        choice = {"index": index, **said, "logprobs": logprobs, "finish_reason": finish}
+        choice = {"index": index, **content, "logprobs": logprobs, "finish_reason": finish}
         frame = self._frame(self._kind)
         return {**frame, "choices": [choice], **({"usage": None} if self.include_usage else {})}
 
     def _finished(self, choice: ChoiceState) -> dict[str, Any]:
         message = {"role": "assistant", "content": choice.text, "refusal": None}
-        said = {"message": message} if self.chat else {"text": choice.text}
+        content = {"message": message} if self.chat else {"text": choice.text}
         logprobs = None if self.chat else choice.logprobs
-        return {"index": choice.index, **said, "logprobs": logprobs, "finish_reason": choice.finish}
+        return {"index": choice.index, **content, "logprobs": logprobs, "finish_reason": choice.finish}
 
 
 def usage(choices: Sequence[ChoiceState], counted: Sequence[int], texts: Sequence[int]) -> dict[str, int]:
@@ -211,12 +211,16 @@ def usage(choices: Sequence[ChoiceState], counted: Sequence[int], texts: Sequenc
     """
     prompts = dict(enumerate(counted))
     prompts |= {c.prompt: c.prompt_tokens for c in choices if c.prompt_tokens is not None}
-    made = sum(
+    completion_tokens = sum(
         text if c.completion_tokens is None else c.completion_tokens
         for c, text in zip(choices, texts, strict=True)
     )
-    asked = sum(prompts.values())
-    return {"prompt_tokens": asked, "completion_tokens": made, "total_tokens": asked + made}
+    prompt_tokens = sum(prompts.values())
+    return {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "total_tokens": prompt_tokens + completion_tokens,
+    }
 
 
 def vectors(answer: dict[str, Any]) -> tuple[list[list[float]], int]:
