@@ -30,21 +30,21 @@ class AccessControl:
         """
         path = request.path
         found = request.endpoint = endpoint(path)
-        guarded = self._keys is not None and self._needs_key(request)
+        needs_key = self._keys is not None and self._needs_key(request)
         host, origin, site = _browser_fields(request)
         # A request with a valid key needs no check of its origin: browsers do not add keys by themselves.
-        if not guarded or request.method == b"OPTIONS":
+        if not needs_key or request.method == b"OPTIONS":
             refusal = self._door.refusal(host, origin, site)
             if refusal is not None:
                 return errors.refused_by_browser_guard(refusal)
         if request.method == b"OPTIONS":
             return self._options(request)
-        if guarded and self._keys is not None:
+        if needs_key and self._keys is not None:
             api_key = self._keys.find(request.authorization)
             if api_key is None:
                 return errors.invalid_api_key(missing=not request.authorization)
             request.api_key = api_key
-        if found.kind is EndpointKind.NOWHERE:
+        if found.kind is EndpointKind.UNKNOWN:
             return errors.unknown_path(path.decode("latin-1"))
         if request.method not in found.methods:
             return errors.method_not_allowed(request.method.decode(), path.decode("latin-1"), found.allowed)
@@ -75,14 +75,14 @@ class AccessControl:
 
     def _needs_key(self, request: ClientRequest) -> bool:
         found = request.endpoint
-        if found.kind is EndpointKind.NOWHERE:
+        if found.kind is EndpointKind.UNKNOWN:
             return request.path.startswith((b"/v1", b"/api"))
         if found.kind is EndpointKind.METRICS and self._addresses.is_local(request):
             return not self._door.points_here(_browser_fields(request)[0])
-        return found.guarded
+        return found.needs_key
 
     def _options(self, request: ClientRequest) -> Reply:
-        if request.endpoint.kind is EndpointKind.NOWHERE and request.path != b"*":
+        if request.endpoint.kind is EndpointKind.UNKNOWN and request.path != b"*":
             return errors.unknown_path(request.path.decode("latin-1"))
         allowed = b"GET, HEAD, POST, OPTIONS" if request.path == b"*" else request.endpoint.allowed.encode()
         fields = b"allow: %b\r\n" % allowed

@@ -99,7 +99,7 @@ class Gateway:
         self._id_prefix = os.urandom(5).hex()
         self._id_count = 0
         self._date = (0, b"")
-        self._told_full = False
+        self._warned_full = False
 
         self._metrics = GatewayMetrics(self.group.own)
         self.router = Router(
@@ -240,8 +240,8 @@ class Gateway:
         self.router.trials.expire(now)
         if self.group.size > 1:
             self._publish()
-        if self.group.own.full and not self._told_full:
-            self._told_full = True
+        if self.group.own.full and not self._warned_full:
+            self._warned_full = True
             log.warning("the table of metrics is full: new names and replicas are not counted")
         if self._access.refresh():
             self.rules.head_cache.clear()

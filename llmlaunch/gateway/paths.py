@@ -20,7 +20,7 @@ class EndpointKind(Enum):
     HEALTH = auto()
     READY = auto()
     METRICS = auto()
-    NOWHERE = auto()
+    UNKNOWN = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +31,13 @@ class ApiEndpoint:
     methods: tuple[bytes, ...]
     label: str
     """The path as metrics name it."""
-    guarded: bool = True
+    needs_key: bool = True
     """It needs an API key, if the gateway has any."""
     upstream: bytes = b""
     """The path at the worker."""
     name: str = ""
     """The model or the response id that is a part of the path."""
-    metered: bool = False
+    has_usage: bool = False
     """Its responses contain a token usage."""
 
     @property
@@ -46,13 +46,15 @@ class ApiEndpoint:
         return ", ".join(method.decode() for method in (*self.methods, b"OPTIONS"))
 
 
-NOWHERE = ApiEndpoint(EndpointKind.NOWHERE, (), "other")
+UNKNOWN = ApiEndpoint(EndpointKind.UNKNOWN, (), "other")
 _GET = (b"GET", b"HEAD")
 _POST = (b"POST",)
 
 
-def _proxy(path: str, upstream: str = "", *, metered: bool = True) -> ApiEndpoint:
-    return ApiEndpoint(EndpointKind.PROXY, _POST, path, upstream=(upstream or path).encode(), metered=metered)
+def _proxy(path: str, upstream: str = "", *, has_usage: bool = True) -> ApiEndpoint:
+    return ApiEndpoint(
+        EndpointKind.PROXY, _POST, path, upstream=(upstream or path).encode(), has_usage=has_usage
+    )
 
 
 _PATHS: dict[bytes, ApiEndpoint] = {
@@ -67,14 +69,14 @@ _PATHS: dict[bytes, ApiEndpoint] = {
         _proxy("/rerank", "/v1/rerank"),
         _proxy("/v1/score"),
         _proxy("/score", "/v1/score"),
-        _proxy("/tokenize", metered=False),
-        _proxy("/detokenize", metered=False),
+        _proxy("/tokenize", has_usage=False),
+        _proxy("/detokenize", has_usage=False),
         # For FastChat's clients.
         _proxy("/api/v1/chat/completions", "/v1/chat/completions"),
         ApiEndpoint(EndpointKind.CHECK, _POST, "/api/v1/token_check", upstream=b"/api/v1/token_check"),
         ApiEndpoint(EndpointKind.MODELS, _GET, "/v1/models"),
-        ApiEndpoint(EndpointKind.HEALTH, _GET, "/health", guarded=False),
-        ApiEndpoint(EndpointKind.READY, _GET, "/ready", guarded=False),
+        ApiEndpoint(EndpointKind.HEALTH, _GET, "/health", needs_key=False),
+        ApiEndpoint(EndpointKind.READY, _GET, "/ready", needs_key=False),
         ApiEndpoint(EndpointKind.METRICS, _GET, "/metrics"),
     )
 }
@@ -84,13 +86,13 @@ _ENGINE, _ENGINE_END = b"/v1/engines/", b"/embeddings"
 
 
 def endpoint(path: bytes) -> ApiEndpoint:
-    """The endpoint of ``path``, which has no query; NOWHERE if there is none."""
+    """The endpoint of ``path``, which has no query; UNKNOWN if there is none."""
     found = _PATHS.get(path)
     if found is not None:
         return found
     if path.startswith(_MODEL) and len(path) > len(_MODEL):
         name = _text(path[len(_MODEL) :])
-        return ApiEndpoint(EndpointKind.MODEL, _GET, "/v1/models/{id}", name=name) if name else NOWHERE
+        return ApiEndpoint(EndpointKind.MODEL, _GET, "/v1/models/{id}", name=name) if name else UNKNOWN
     response = _RESPONSE.fullmatch(path)
     if response is not None:
         methods, identity = (b"GET", b"DELETE"), response[1].decode()
@@ -100,9 +102,9 @@ def endpoint(path: bytes) -> ApiEndpoint:
         if name:
             label = "/v1/engines/{model}/embeddings"
             return ApiEndpoint(
-                EndpointKind.PROXY, _POST, label, upstream=b"/v1/embeddings", name=name, metered=True
+                EndpointKind.PROXY, _POST, label, upstream=b"/v1/embeddings", name=name, has_usage=True
             )
-    return NOWHERE
+    return UNKNOWN
 
 
 def _text(quoted: bytes) -> str:

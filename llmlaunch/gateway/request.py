@@ -7,7 +7,7 @@ from typing import Any
 
 from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.limits.api_key import NO_KEY, ApiKey
-from llmlaunch.gateway.paths import NOWHERE, ApiEndpoint
+from llmlaunch.gateway.paths import UNKNOWN, ApiEndpoint
 
 Fields = list[tuple[bytes, bytes]]
 
@@ -27,7 +27,7 @@ class ClientRequest:
     """x-request-id: the client's own, or a generated one."""
     fields: Fields = field(default_factory=list)
     """Header fields with names in lower case. Without Content-Length, which follows from the body."""
-    endpoint: ApiEndpoint = NOWHERE
+    endpoint: ApiEndpoint = UNKNOWN
     authorization: bytes = b""
     origin: bytes = b""
     api_key: ApiKey = NO_KEY

@@ -141,7 +141,7 @@ async def _serve(
     background = [
         loop.create_task(sync.run(), name="controller sync"),
         loop.create_task(_sweep(gateway, tls), name="sweep"),
-        loop.create_task(_pass_on(gateway, sync), name="report"),
+        loop.create_task(_report_drained(gateway, sync), name="report"),
     ]
     background.append(loop.create_task(_beat(gateway, group), name="beat"))
     for task in background:
@@ -228,7 +228,7 @@ async def _beat(gateway: Gateway, group: ProcessGroup) -> None:
         await asyncio.sleep(HEARTBEAT_S)
 
 
-async def _pass_on(gateway: Gateway, sync: ControllerSync) -> None:
+async def _report_drained(gateway: Gateway, sync: ControllerSync) -> None:
     while True:
         await gateway.router.drained.wait()
         gateway.router.drained.clear()
@@ -238,5 +238,7 @@ async def _pass_on(gateway: Gateway, sync: ControllerSync) -> None:
 def _must_not_end(task: asyncio.Task[Any]) -> None:
     if not task.cancelled() and task.exception() is not None:
         log.critical(
-            "%s ended: routes and counts stay as they are", task.get_name(), exc_info=task.exception()
+            "the background task %s failed and is not started again",
+            task.get_name(),
+            exc_info=task.exception(),
         )

@@ -18,7 +18,7 @@ def outcome(
     tokens: tuple[int, int] | None = None,
 ) -> RequestOutcome:
     """Of a request to ``path`` with the API key named ``key``; ``tokens``: of an answer that tells any."""
-    endpoint = ApiEndpoint(EndpointKind.PROXY, (b"POST",), path, metered=tokens is not None)
+    endpoint = ApiEndpoint(EndpointKind.PROXY, (b"POST",), path, has_usage=tokens is not None)
     request = ClientRequest(b"POST", path.encode(), b"", True, True, 0.0, b"req-1")
     request.endpoint, request.api_key = endpoint, ApiKey(key)
     return RequestOutcome(

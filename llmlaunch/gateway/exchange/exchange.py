@@ -385,7 +385,7 @@ class Exchange:
         tokens, counted = None, 0
         if phase is _STREAMING or phase is _RESPONDING:
             relay = self._relay
-            if status == 200 and request.endpoint.metered:
+            if status == 200 and request.endpoint.has_usage:
                 tokens = tokens_in(relay.tail)
             if request.estimate is not None:
                 counted = relay.counted_tokens

@@ -130,7 +130,7 @@ class GatewayMetrics:
             at = self._histogram(self._durations, "request_duration_seconds", (path, model))
         values[at + bisect_left(BUCKETS_S, seconds)] += 1.0
         values[at + len(_BOUNDS)] += seconds
-        if status == 200 and request.endpoint.metered:
+        if status == 200 and request.endpoint.has_usage:
             self._used(model, key, outcome.tokens)
 
     def first_byte(self, path: str, model: str, seconds: float) -> None:

@@ -11,9 +11,9 @@ from llmlaunch.gateway.paths import EndpointKind, endpoint
     ("path", "kind", "name"),
     [
         (b"/v1/models/a%2Fb", EndpointKind.MODEL, "a/b"), (b"/v1/models/a/b", EndpointKind.MODEL, "a/b"),
-        (b"/v1/models/%ff", EndpointKind.NOWHERE, ""), (b"/v1/models/", EndpointKind.NOWHERE, ""),
-        (b"/v1/engines/a/b/embeddings", EndpointKind.PROXY, "a/b"), (b"/v1/engines/embeddings", EndpointKind.NOWHERE, ""),
-        (b"/v1/engines//embeddings", EndpointKind.NOWHERE, ""), (b"/V1/models", EndpointKind.NOWHERE, ""), (b"", EndpointKind.NOWHERE, ""),
+        (b"/v1/models/%ff", EndpointKind.UNKNOWN, ""), (b"/v1/models/", EndpointKind.UNKNOWN, ""),
+        (b"/v1/engines/a/b/embeddings", EndpointKind.PROXY, "a/b"), (b"/v1/engines/embeddings", EndpointKind.UNKNOWN, ""),
+        (b"/v1/engines//embeddings", EndpointKind.UNKNOWN, ""), (b"/V1/models", EndpointKind.UNKNOWN, ""), (b"", EndpointKind.UNKNOWN, ""),
     ],
 )  # fmt: skip
 def test_paths(path: bytes, kind: EndpointKind, name: str) -> None:
