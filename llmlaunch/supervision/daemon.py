@@ -93,7 +93,7 @@ class Daemon:
         self.status = SupervisorStatus(os.getpid(), time.time(), __version__)
         run, secret = secrets.token_hex(16), secrets.token_urlsafe(32)
         self.effects = ProcessEffects(where, policy, run, secret, left)
-        self.journal = Journal(where, self.effects.last_words)
+        self.journal = Journal(where, self.effects.last_lines)
         self.supervisor = Supervisor(where.name, self.effects, policy)
         self.supervisor.on_change = self.journal.record
         self._watchdog = Watchdog(where)
@@ -217,11 +217,11 @@ def _serve(where: paths.DeploymentPaths, policy: Policy, lifeline_fd: int | None
         async def run() -> None:
             await Daemon(where, policy, left).run(sock, lifeline_fd)
 
-        logging_beside = LogThread.take_over()
+        logging_beside = LogThread.install()
         try:
             asyncio.run(run())
         finally:
-            logging_beside.give_back()
+            logging_beside.uninstall()
         log.info("%s is down", where.name)
     finally:
         lock.release()

@@ -43,7 +43,7 @@ from llmlaunch.supervision.registrar import Registrar
 from llmlaunch.supervision.running_processes import Key, RunningProcesses
 from llmlaunch.supervision.vram_meter import VramMeter
 
-_LAST_LINES = 20
+_KEPT_LINES = 20
 log = logging.getLogger(__name__)
 
 
@@ -70,9 +70,9 @@ class ProcessEffects:
         self._killed: set[Key] = set()
         self._draining: set[Key] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._beside = FileThreads()
-        self._numbers: dict[str, int] = {}
-        self._words: dict[str, tuple[int, list[str]]] = {}
+        self._file_threads = FileThreads()
+        self._incarnations: dict[str, int] = {}
+        self._last_lines: dict[str, tuple[int, list[str]]] = {}
         self.running = RunningProcesses(where, run, left)
         self.vram = VramMeter(self.running)
         self.registrar = Registrar(secret)
@@ -88,12 +88,12 @@ class ProcessEffects:
     # ── commands ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def spawn(self, spec: ProcessSpec, incarnation: int) -> None:
-        self._numbers[spec.name] = incarnation
-        self._go(self._live(spec, incarnation))
+        self._incarnations[spec.name] = incarnation
+        self._start_task(self._run_process(spec, incarnation))
 
     def drain(self, spec: ProcessSpec, incarnation: int, grace_s: float) -> None:
         self._draining.add((spec.name, incarnation))
-        self._go(self._drain(spec, incarnation, grace_s))
+        self._start_task(self._drain(spec, incarnation, grace_s))
 
     def terminate(self, name: str, incarnation: int, grace_s: float) -> None:
         self._draining.discard((name, incarnation))
@@ -107,24 +107,24 @@ class ProcessEffects:
             tree.kill()
 
     def read_memory(self) -> None:
-        self._go(self._read_memory())
+        self._start_task(self._read_memory())
 
-    async def look_up(self, names: Sequence[str]) -> None:
-        unknown = [name for name in names if name not in self._numbers]
+    async def find_last_incarnations(self, names: Sequence[str]) -> None:
+        unknown = [name for name in names if name not in self._incarnations]
 
         def read() -> dict[str, int]:
             return {name: component_logs.last_incarnation(self._where.name, name) for name in unknown}
 
         none: dict[str, int] = {}
         if unknown:
-            self._numbers |= await self._beside.run("looking for earlier logs", read, none)
+            self._incarnations |= await self._file_threads.run("looking for earlier logs", read, none)
 
     def last_incarnation(self, name: str) -> int:
-        return self._numbers.get(name, 0)
+        return self._incarnations.get(name, 0)
 
-    def last_words(self, name: str, incarnation: int) -> list[str]:
+    def last_lines(self, name: str, incarnation: int) -> list[str]:
         """The last lines of a process that has ended, as they were read then."""
-        number, lines = self._words.get(name, (0, []))
+        number, lines = self._last_lines.get(name, (0, []))
         return lines if number == incarnation else []
 
     def inherit(self, names: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -147,14 +147,14 @@ class ProcessEffects:
 
     # ── one process's life ──────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _live(self, spec: ProcessSpec, incarnation: int) -> None:
+    async def _run_process(self, spec: ProcessSpec, incarnation: int) -> None:
         key = (spec.name, incarnation)
         try:
             tree = await self._start(spec, incarnation)
         except (StartError, PortTakenError) as error:
             why = Why.PORT if isinstance(error, PortTakenError) else Why.SPAWN
             permanent = isinstance(error, CannotExecute)
-            await self._listen_to_last_words(spec.name, incarnation)
+            await self._read_last_lines(spec.name, incarnation)
             self._post(spec.name, SpawnFailed(incarnation, error.message, permanent, why))
             return
         except Exception as error:
@@ -171,14 +171,14 @@ class ProcessEffects:
         self.running.discard(key)
         self._killed.discard(key)
         lacked = code != 0 and oom.rose()
-        last_line = spec.hide(await self._listen_to_last_words(spec.name, incarnation))
+        last_line = spec.hide(await self._read_last_lines(spec.name, incarnation))
         self._post(spec.name, Exited(incarnation, code, last_line, lacked))
 
     async def _start(self, spec: ProcessSpec, incarnation: int) -> ProcessTree:
         if taken := await asyncio.to_thread(wait_for_port, spec.host, spec.port):
             raise PortTakenError(taken)
         key = (spec.name, incarnation)
-        marks = {
+        identity = {
             variables.RUN: self._run,
             variables.DEPLOYMENT: self._where.name,
             variables.COMPONENT: spec.name,
@@ -186,7 +186,7 @@ class ProcessEffects:
         }
         # Python buffers what it prints to a file: the reason of a crash would be lost, and progress come late.
         inherited = child_environment(self._inherited.get(spec.name, os.environ), spec, self._private_env)
-        env = {"PYTHONUNBUFFERED": "1", **inherited, **marks, **credentials(self._secret, spec)}
+        env = {"PYTHONUNBUFFERED": "1", **inherited, **identity, **credentials(self._secret, spec)}
         if spec.engine != EngineName.COMMAND:
             # `python -m` would import a json.py or a tokenizers.py that lies beside the manifest.
             env.setdefault("PYTHONSAFEPATH", "1")
@@ -194,7 +194,7 @@ class ProcessEffects:
         life = f"{self._where.name}-{spec.name}-{incarnation}-{self._run[:8]}"
         target = component_logs.target(self._where, spec.name, incarnation, spec.log_max_bytes, spec.log_keep)
         with contextlib.ExitStack() as stack:
-            output = await self._beside.run(f"opening the log of {spec.name}", target.__enter__, None)
+            output = await self._file_threads.run(f"opening the log of {spec.name}", target.__enter__, None)
             if output is None:
                 raise StartError(
                     f"its log cannot be opened: the disk that holds {self._where.logs} does not respond"
@@ -229,17 +229,17 @@ class ProcessEffects:
         await self.registrar.drain(spec.address, grace_s, lambda: key in self._draining)
         self._post(spec.name, Drained(incarnation))
 
-    async def _listen_to_last_words(self, name: str, incarnation: int) -> str:
-        """Read the end of its log, for :meth:`last_words`; the last line."""
+    async def _read_last_lines(self, name: str, incarnation: int) -> str:
+        """Read the end of its log, for :meth:`last_lines`; the last line."""
 
         def read() -> tuple[list[str], bool]:
             return component_logs.tail(
-                self._where.log(name, incarnation), _LAST_LINES
+                self._where.log(name, incarnation), _KEPT_LINES
             ), component_logs.disk_is_full(self._where.logs)
 
         nothing: tuple[list[str], bool] = ([], False)
-        lines, full = await self._beside.run(f"reading the log of {name}", read, nothing)
-        self._words[name] = incarnation, lines
+        lines, full = await self._file_threads.run(f"reading the log of {name}", read, nothing)
+        self._last_lines[name] = incarnation, lines
         said = next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")
         if full:
             # What it had to say may be lost with it, and it may have died of this.
@@ -251,9 +251,9 @@ class ProcessEffects:
 
     def _learn(self, spec: ProcessSpec, incarnation: int) -> None:
         if spec.learning_key and spec.gpus:
-            self._go(self.vram.learn(spec, incarnation))
+            self._start_task(self.vram.learn(spec, incarnation))
 
-    def _go(self, work: Coroutine[Any, Any, None]) -> None:
+    def _start_task(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)

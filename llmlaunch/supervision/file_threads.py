@@ -109,14 +109,14 @@ class LogThread(logging.Handler):
         self._thread.start()
 
     @classmethod
-    def take_over(cls) -> LogThread:
+    def install(cls) -> LogThread:
         """Put one in the place of the root logger's handlers."""
         root = logging.getLogger()
         made = cls(root.handlers)
         root.handlers = [made]
         return made
 
-    def give_back(self, patience_s: float = 2.0) -> None:
+    def uninstall(self, patience_s: float = 2.0) -> None:
         """Have the handlers in their place again, once all is written or ``patience_s`` is over."""
         end = time.monotonic() + patience_s
         with contextlib.suppress(queue.Full):

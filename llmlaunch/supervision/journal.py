@@ -31,10 +31,10 @@ _LIVES = frozenset(phase.value for phase in LIVE_PHASES)
 class Journal:
     """``record`` is called by the writer alone; everybody may ``follow``."""
 
-    def __init__(self, where: paths.DeploymentPaths, last_words: Callable[[str, int], list[str]]) -> None:
-        """``last_words`` gives the last lines of a component's incarnation that has ended, without a look at the disk."""
+    def __init__(self, where: paths.DeploymentPaths, last_lines: Callable[[str, int], list[str]]) -> None:
+        """``last_lines`` gives the last lines of a component's incarnation that has ended, without a look at the disk."""
         self._where = where
-        self._last_words = last_words
+        self._last_lines = last_lines
         self._events: deque[ProgressEvent] = deque(maxlen=_KEPT_EVENTS)
         self._last: dict[str, ComponentStatus] = {}
         self._seq = 0
@@ -53,7 +53,7 @@ class Journal:
         tail: list[str] = []
         # From PENDING, nothing has run: the last log tells of an earlier, perhaps healthy life.
         if slot.record.phase in _FAILURES and before is not None and before.phase in _LIVES:
-            tail = self._last_words(name, slot.record.incarnation)
+            tail = self._last_lines(name, slot.record.incarnation)
         self._seq += 1
         self._events.append(ProgressEvent(self._seq, time.time(), status, tuple(tail)))
         self._wake()
@@ -101,7 +101,7 @@ class Journal:
             progress=record.progress,
             incarnation=record.incarnation,
             why="" if record.cause.why is Why.NONE else record.cause.why.value,
-            note=record.remark if record.phase is Phase.READY else "",
+            note=record.note if record.phase is Phase.READY else "",
             next_try=None if not resting or record.deadline is None else self._calendar(record.deadline),
             last=self._last_failure(record.last),
         )

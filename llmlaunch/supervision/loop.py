@@ -50,7 +50,7 @@ from llmlaunch.supervision.core.types import (
 _READING_AGE_S = 1.0
 _READING_EVERY_S = 0.25
 _MOST_S = 3600.0
-_STOOD_STILL_S = 2.0
+_SUSPENDED_S = 2.0
 """A turn that is so late was held up from outside: SIGSTOP, or a machine with nothing to spare."""
 _AFTER_A_BUG_S = 0.1
 """A bug that comes back at every turn must not turn the loop into a busy one."""
@@ -70,7 +70,7 @@ class Effects(Protocol):
     def read_memory(self) -> None:
         """Answered through ``memory``: free bytes by GPU UUID, None when nobody can tell."""
 
-    async def look_up(self, names: Sequence[str]) -> None:
+    async def find_last_incarnations(self, names: Sequence[str]) -> None:
         """Find out what :meth:`last_incarnation` says of ``names``. The one method that waits: for a disk."""
 
     def last_incarnation(self, name: str) -> int:
@@ -130,7 +130,7 @@ class Supervisor:
 
         ``environment``: that of who brings the plan. What starts because of it inherits it; None: as before.
         """
-        await self._effects.look_up([spec.name for spec in plan.processes])
+        await self._effects.find_last_incarnations([spec.name for spec in plan.processes])
         return await self._ask(lambda: self.apply_now(plan, restart_down, environment))
 
     async def command(self, verb: Verb, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -162,18 +162,18 @@ class Supervisor:
                 item = await asyncio.wait_for(self._queue.get(), pause)
             except TimeoutError:
                 item = None
-            self.stood_still(self._clock() - began - pause)
+            self.extend_deadlines(self._clock() - began - pause)
             try:
                 self.handle(item)
             except Exception:
                 log.exception("cannot handle %r", item)
                 await asyncio.sleep(_AFTER_A_BUG_S)
 
-    def stood_still(self, late_s: float) -> None:
+    def extend_deadlines(self, late_s: float) -> None:
         """This process came ``late_s`` seconds late to its turn. Nobody's patience ends in a time in which nobody was heard:
         the starts of a supervisor that was stopped went on without it.
         """
-        if late_s < _STOOD_STILL_S:
+        if late_s < _SUSPENDED_S:
             return
         log.warning("was suspended for %.0f s; all deadlines are extended by as much", late_s)
         for name, slot in self.slots.items():

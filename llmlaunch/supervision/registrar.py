@@ -22,7 +22,7 @@ from llmlaunch.supervision.request import RequestFailed, request
 
 _RETRY_S = 0.5
 _DRAIN_POLL_S = 0.2
-_ZEROS_TO_BELIEVE = 2
+_IDLE_ANSWERS = 2
 """Gateways report what is in flight a moment later: one zero may be older than the last request."""
 log = logging.getLogger(__name__)
 
@@ -49,12 +49,12 @@ class Registrar:
         self._controller: _Controller | None = None
         self._wanted: dict[str, _Wanted] = {}
         self._serving: set[str] = set()
-        self._gone: set[str] = set()
+        self._to_unregister: set[str] = set()
         self._expected: tuple[str, ...] = ()
-        self._told: set[str] = set()
-        self._told_expected: tuple[str, ...] | None = None
+        self._registered: set[str] = set()
+        self._sent_expected: tuple[str, ...] | None = None
         self._changed = asyncio.Event()
-        self._complained = ""
+        self._last_error = ""
 
     def follow(self, slots: Mapping[str, Slot], expected: tuple[str, ...]) -> None:
         """The state now. Cheap: called after every change."""
@@ -72,10 +72,10 @@ class Registrar:
         if new == (self._controller, self._wanted, self._serving, self._expected):
             return
         if controller != self._controller:
-            self._told, self._told_expected, self._gone = set(), None, set()
-        self._gone = (self._gone | (self._serving - serving)) - serving
+            self._registered, self._sent_expected, self._to_unregister = set(), None, set()
+        self._to_unregister = (self._to_unregister | (self._serving - serving)) - serving
         # A spec that changed under a live registration (its names, its concurrency) is registered anew.
-        self._told -= {a for a in self._told if wanted.get(a) != self._wanted.get(a)}
+        self._registered -= {a for a in self._registered if wanted.get(a) != self._wanted.get(a)}
         self._controller, self._wanted, self._serving, self._expected = new
         self._changed.set()
 
@@ -83,7 +83,7 @@ class Registrar:
         """Until cancelled."""
         beat = time.monotonic()
         while True:
-            pause = _RETRY_S if not self._settled() else max(beat + HEARTBEAT_S - time.monotonic(), 0)
+            pause = _RETRY_S if not self._up_to_date() else max(beat + HEARTBEAT_S - time.monotonic(), 0)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), pause if self._controller else None)
             self._changed.clear()
@@ -95,34 +95,36 @@ class Registrar:
                 beat = time.monotonic()
             try:
                 await self._bring_up_to_date(controller, due)
-                self._complained = ""
+                self._last_error = ""
             except RequestFailed as error:
-                if error.message != self._complained:
+                if error.message != self._last_error:
                     log.warning("controller at %s: %s", controller.address, error.message)
-                    self._complained = error.message
+                    self._last_error = error.message
 
-    def _settled(self) -> bool:
+    def _up_to_date(self) -> bool:
         return (
-            self._told_expected == self._expected and not self._gone and self._told == set(self._wanted)
+            self._sent_expected == self._expected
+            and not self._to_unregister
+            and self._registered == set(self._wanted)
         ) or self._controller is None
 
     async def _bring_up_to_date(self, controller: _Controller, beat: bool) -> None:
-        if self._told_expected != (expected := self._expected):
+        if self._sent_expected != (expected := self._expected):
             await self._post(controller, "/set_expected", {"names": list(expected)})
-            self._told_expected = expected
-        for address in sorted(self._gone):
+            self._sent_expected = expected
+        for address in sorted(self._to_unregister):
             await self._post(controller, "/unregister_worker", {"worker_name": address})
-            self._gone.discard(address)
-            self._told.discard(address)
+            self._to_unregister.discard(address)
+            self._registered.discard(address)
         if beat:
-            for address in sorted(self._told):
+            for address in sorted(self._registered):
                 answer = await self._post(controller, "/receive_heart_beat", {"worker_name": address})
                 if not (isinstance(answer, dict) and answer.get("exist")):
-                    self._told.discard(address)
+                    self._registered.discard(address)
         for address, wanted in sorted(self._wanted.items()):
-            if address not in self._told and self._controller == controller:
+            if address not in self._registered and self._controller == controller:
                 await self._post(controller, "/register_worker", _registration(wanted))
-                self._told.add(address)
+                self._registered.add(address)
                 spec = wanted.spec
                 log.info("registered %s (%s) as %s", spec.name, address, ", ".join(spec.names))
 
@@ -133,18 +135,18 @@ class Registrar:
             raise RequestFailed(f"POST {path} answered with status {response.status}: {detail}")
         return response.json()
 
-    async def drain(self, address: str, grace_s: float, still: Callable[[], bool]) -> None:
-        """Return once nothing is in flight at ``address``, the grace is over, or nobody can tell. ``still``: go on."""
-        end, zeros = time.monotonic() + grace_s, 0
-        while (controller := self._controller) and still() and time.monotonic() < end:
+    async def drain(self, address: str, grace_s: float, go_on: Callable[[], bool]) -> None:
+        """Return once nothing is in flight at ``address``, the grace is over, or nobody can tell. ``go_on``: go on."""
+        end, idle = time.monotonic() + grace_s, 0
+        while (controller := self._controller) and go_on() and time.monotonic() < end:
             try:
                 answer = await self._post(controller, "/drain_worker", {"worker_name": address})
             except RequestFailed:
                 return
             if not isinstance(answer, dict) or not answer.get("exist"):
                 return
-            zeros = zeros + 1 if not answer.get("in_flight") else 0
-            if zeros >= _ZEROS_TO_BELIEVE:
+            idle = idle + 1 if not answer.get("in_flight") else 0
+            if idle >= _IDLE_ANSWERS:
                 return
             await asyncio.sleep(_DRAIN_POLL_S)
 

@@ -78,7 +78,7 @@ class RunningProcesses:
 
     async def close(self) -> None:
         """Kill stray orphans, then remove the state file, unless something that it names is still alive."""
-        await asyncio.to_thread(procs.kill_until_gone, self.shims.strays, _STRAYS_S)
+        await asyncio.to_thread(procs.kill_until_gone, self.shims.orphans, _STRAYS_S)
         self.save()
         written = await asyncio.to_thread(self._writer.finish)
         if written and not self._left:

@@ -39,7 +39,7 @@ class Watchdog:
         self._beating: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._forget()
+        self._clear_report()
         self._beat, self._watched = time.monotonic(), threading.get_ident()
         self._beating = asyncio.create_task(self._keep_beating())
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
@@ -48,7 +48,7 @@ class Watchdog:
         self._over.set()
         if self._beating is not None:
             self._beating.cancel()
-        self._forget()
+        self._clear_report()
 
     async def _keep_beating(self) -> None:
         while True:
@@ -69,13 +69,13 @@ class Watchdog:
                 self._beat = now
             elif now - self._beat > self._patience_s and not self._hangs:
                 self._hangs = True
-                self._tell_hang(now)
+                self._report_hang(now)
             elif self._hangs and now - self._beat <= self._patience_s:
                 self._hangs = False
-                self._forget()
+                self._clear_report()
                 log.warning("the supervisor's event loop is running again")
 
-    def _tell_hang(self, now: float) -> None:
+    def _report_hang(self, now: float) -> None:
         with contextlib.suppress(OSError):
             unresponsive.record_hang(self._where, self._beat)
         frame = sys._current_frames().get(self._watched)
@@ -86,6 +86,6 @@ class Watchdog:
             stack.rstrip(),
         )
 
-    def _forget(self) -> None:
+    def _clear_report(self) -> None:
         with contextlib.suppress(OSError):
             unresponsive.clear_hang(self._where)

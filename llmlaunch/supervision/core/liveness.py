@@ -17,7 +17,7 @@ from llmlaunch.supervision.core.types import Probed, Record
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class ProbeLimits:
     """How long a component may be silent. Times in seconds."""
 
     timeout_s: float
@@ -25,7 +25,7 @@ class Patience:
     busy_limit_s: float
 
     @classmethod
-    def of(cls, spec: ProcessSpec, policy: Policy) -> Patience:
+    def of(cls, spec: ProcessSpec, policy: Policy) -> ProbeLimits:
         timeout = policy.probe_timeout_s if spec.probe_timeout_s is None else spec.probe_timeout_s
         failures = policy.max_failed_probes if spec.probe_failures is None else spec.probe_failures
         # Whoever allows an idle one more than the limit means a busy one, too.
@@ -37,7 +37,7 @@ def judge(record: Record, event: Probed, spec: ProcessSpec, policy: Policy, now:
     """``record`` after a liveness probe, and why it is unhealthy; empty as long as it is not."""
     if event.ok:
         return replace(record, failed_probes=0, unanswered_since=None), ""
-    patience = Patience.of(spec, policy)
+    patience = ProbeLimits.of(spec, policy)
     since = now if record.unanswered_since is None or event.answered else record.unanswered_since
     busy = event.unanswered and event.cpu is not None and event.cpu >= policy.busy_cpu
     failed = 0 if busy else record.failed_probes + 1

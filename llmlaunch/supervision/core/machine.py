@@ -125,11 +125,11 @@ def _spawn(record: Record, now: _Now) -> _Result:
         was_ready=False,
         failed_probes=0,
         unanswered_since=None,
-        probe_said="",
+        last_probe="",
         stage=Stage.NONE,
         waiting="",
         progress="",
-        remark="",
+        note="",
     )
     return record, (Spawn(record.incarnation),)
 
@@ -159,7 +159,7 @@ def _starting_spawned(record: Record, event: Spawned, now: _Now) -> _Result:
 
 def _starting_probed(record: Record, event: Probed, now: _Now) -> _Result:
     if not event.ok or record.pid is None:
-        return replace(record, probe_said="" if event.ok else event.detail), ()
+        return replace(record, last_probe="" if event.ok else event.detail), ()
     stable = now.time + now.policy.stable_s
     return replace(
         record,
@@ -168,10 +168,10 @@ def _starting_probed(record: Record, event: Probed, now: _Now) -> _Result:
         proven=True,
         deadline=stable,
         failed_probes=0,
-        probe_said="",
+        last_probe="",
         cause=Cause(),
         progress="",
-        remark=event.detail,
+        note=event.detail,
     ), ()
 
 
@@ -185,8 +185,8 @@ def _starting_tick(record: Record, event: Tick, now: _Now) -> _Result:
     text = f"not ready, and no progress for {now.spec.start_timeout_s:g} s"
     if record.progress:
         text += f"; last progress: {record.progress}"
-    if record.probe_said:
-        text += f"; last probe of {now.spec.ready_path or 'its port'}: {record.probe_said}"
+    if record.last_probe:
+        text += f"; last probe of {now.spec.ready_path or 'its port'}: {record.last_probe}"
     return _stop(record, Cause(Why.START_TIMEOUT, text), now, drain=False)
 
 
@@ -278,7 +278,7 @@ def _after_death(record: Record, now: _Now, ended: Exited | None = None) -> _Res
         pid=None,
         failed_probes=0,
         unanswered_since=None,
-        probe_said="",
+        last_probe="",
         stage=Stage.NONE,
         deadline=None,
         waiting="",

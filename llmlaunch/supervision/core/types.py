@@ -102,7 +102,7 @@ class Record:
     failed_probes: int = 0
     unanswered_since: float | None = None
     """When the first of the probes came back that were not answered since."""
-    probe_said: str = ""
+    last_probe: str = ""
     """What the last probe of a start came to, as long as it is not ready."""
     stage: Stage = Stage.NONE
     deadline: float | None = None
@@ -118,7 +118,7 @@ class Record:
     waiting: str = ""
     """What a PENDING component waits for."""
     progress: str = ""
-    remark: str = ""
+    note: str = ""
     """What it said of itself when it became ready: that it runs otherwise than one might expect."""
 
 

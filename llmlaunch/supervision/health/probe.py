@@ -16,7 +16,7 @@ from llmlaunch.common import files, http_client
 from llmlaunch.common.http_client import Response
 from llmlaunch.common.terminal_text import one_line
 from llmlaunch.planning.types import Component, ProcessSpec
-from llmlaunch.supervision.core.liveness import Patience
+from llmlaunch.supervision.core.liveness import ProbeLimits
 from llmlaunch.supervision.core.restart import Policy
 from llmlaunch.supervision.core.types import Probed, Progressed
 from llmlaunch.supervision.file_threads import FileThreads
@@ -61,39 +61,39 @@ class ProcessProbe:
         self._policy = policy
         self._emit = emit
         self._cpu_seconds = cpu_seconds
-        self._beside = FileThreads()
+        self._file_threads = FileThreads()
         self._answered = answered
         self._answered_before: int | None = None
-        self._timeout_s = Patience.of(spec, policy).timeout_s
+        self._timeout_s = ProbeLimits.of(spec, policy).timeout_s
 
     async def run(self, ready: bool) -> None:
         """Until cancelled: readiness until the first success (unless ``ready`` already), liveness from then on."""
         if not ready:
-            with contextlib.closing(_ProgressLines(self._log, self._spec.progress_patterns)) as signs:
-                await self._until_ready(signs)
+            with contextlib.closing(_ProgressLines(self._log, self._spec.progress_patterns)) as lines:
+                await self._until_ready(lines)
         while self._spec.live_path:
             await asyncio.sleep(self._policy.probe_every_s)
             self._emit(await self._alive())
 
     # ── readiness ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _until_ready(self, signs: _ProgressLines) -> None:
+    async def _until_ready(self, lines: _ProgressLines) -> None:
         now = asyncio.get_running_loop().time
         began, seen, said = now(), "", ""
         # Half of what a start may take without progress, so that there is something to tell when it is over.
         patience_s = min(self._policy.start_probe_timeout_s, self._spec.start_timeout_s / 2)
         timeout_s = max(self._timeout_s, patience_s)
         while True:
-            probe = asyncio.create_task(self._ask(self._spec.ready_path, timeout_s))
+            probe = asyncio.create_task(self._probe(self._spec.ready_path, timeout_s))
             try:
                 # The log goes on while a server that loads lets its probe wait.
                 while not (await asyncio.wait({probe}, timeout=_MOST_S))[0]:
-                    self._tell(await self._newest(signs))
+                    self._report_progress(await self._newest(lines))
                 answer = probe.result()
             finally:
                 probe.cancel()
             if answer.ok:
-                self._emit(Probed(self._incarnation, True, _remark(answer.response)))
+                self._emit(Probed(self._incarnation, True, _note(answer.response)))
                 return
             if answer.detail != said:
                 said = answer.detail
@@ -101,16 +101,16 @@ class ProcessProbe:
             told = _progress(answer.response)
             if told and told != seen:
                 seen = told
-                self._tell(told)
-            self._tell(await self._newest(signs))
+                self._report_progress(told)
+            self._report_progress(await self._newest(lines))
             await asyncio.sleep(min(max(_LEAST_S, (now() - began) * _SHARE), _MOST_S))
 
-    async def _newest(self, signs: _ProgressLines) -> str:
-        if not signs.wanted:
+    async def _newest(self, lines: _ProgressLines) -> str:
+        if not lines.wanted:
             return ""
-        return await self._beside.run(f"looking for progress in {self._log}", signs.newest, "", _READ_S)
+        return await self._file_threads.run(f"looking for progress in {self._log}", lines.newest, "", _READ_S)
 
-    def _tell(self, progress: str) -> None:
+    def _report_progress(self, progress: str) -> None:
         if progress:
             self._emit(Progressed(self._incarnation, progress))
 
@@ -118,7 +118,7 @@ class ProcessProbe:
 
     async def _alive(self) -> Probed:
         """One liveness probe. What the process did meanwhile is only looked at when the answer is late or missing."""
-        probe = asyncio.create_task(self._ask(self._spec.live_path, self._timeout_s))
+        probe = asyncio.create_task(self._probe(self._spec.live_path, self._timeout_s))
         try:
             await asyncio.wait({probe}, timeout=min(_SLOW_S, self._timeout_s / 4))
             meter = None if probe.done() else await _CpuMeter.start(self._cpu_seconds)
@@ -144,7 +144,7 @@ class ProcessProbe:
 
     # ── both ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _ask(self, path: str, timeout_s: float) -> _ProbeResult:
+    async def _probe(self, path: str, timeout_s: float) -> _ProbeResult:
         if not path:
             return await self._connect(timeout_s)
         try:
@@ -200,7 +200,7 @@ class _CpuMeter:
         return max(used - self.used, 0.0) / elapsed
 
 
-def _remark(response: Response | None) -> str:
+def _note(response: Response | None) -> str:
     """What a server that is ready wants people to know of how it runs: ``{"warning": …}``."""
     body = response.json() if response else None
     told = body.get("warning") if isinstance(body, dict) else None

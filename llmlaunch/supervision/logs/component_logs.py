@@ -44,7 +44,7 @@ class LogTarget:
     """Files, the one that is being written among them."""
 
     @property
-    def words(self) -> tuple[str, ...]:
+    def arguments(self) -> tuple[str, ...]:
         """For the shim's command line."""
         return (str(self.folder), self.name, str(self.most), str(self.keep))
 

@@ -19,11 +19,11 @@ import struct
 import termios
 import time
 
-from log_writer import TALLY_BYTES, LogWriter, Tally, copy  # type: ignore[import-not-found]
+from log_writer import COUNTERS_BYTES, ByteCounters, LogWriter, copy  # type: ignore[import-not-found]
 
 PIPE_BYTES = 1 << 20
 WATCH_S = 1.0  # how often the log's writer is looked after
-DISMISSED_S = 2.0  # so long may the writer take for what is left in the pipe
+FINISH_S = 2.0  # so long may the writer take for what is left in the pipe
 
 
 class LogPipe:
@@ -34,13 +34,13 @@ class LogPipe:
         self.source, self.sink = os.pipe2(os.O_CLOEXEC)
         self.room = self.widen()
         os.set_blocking(self.source, False)
-        self.tally = Tally(memoryview(mmap.mmap(-1, TALLY_BYTES)))
+        self.counters = ByteCounters(memoryview(mmap.mmap(-1, COUNTERS_BYTES)))
         self.seen = 0
         self.stuck = False
-        self.dismissed_at: float | None = None
-        self.watched_at = self.begun_at = 0.0
-        self.writer, self.tell = 0, -1
-        self.begin()
+        self.finishing_since: float | None = None
+        self.watched_at = self.started_at = 0.0
+        self.writer, self.stop = 0, -1
+        self.start_writer()
 
     def widen(self) -> int:
         try:
@@ -48,30 +48,30 @@ class LogPipe:
         except OSError:  # this user has many large pipes already
             return fcntl.fcntl(self.sink, fcntl.F_GETPIPE_SZ)
 
-    def begin(self) -> None:
+    def start_writer(self) -> None:
         """Start the writer, the first one or the next. Should it not start, the pipe is emptied all the same."""
-        self.begun_at = time.monotonic()
-        if self.tell >= 0:
-            os.close(self.tell)
-        told, self.tell = os.pipe2(os.O_CLOEXEC)
+        self.started_at = time.monotonic()
+        if self.stop >= 0:
+            os.close(self.stop)
+        stopped, self.stop = os.pipe2(os.O_CLOEXEC)
         try:
             self.writer = os.fork()
         except OSError:
-            os.close(told)
+            os.close(stopped)
             return
         if self.writer == 0:
             try:
-                self.write(told)
+                self.run_writer(stopped)
             finally:
                 os._exit(0)
-        os.close(told)
+        os.close(stopped)
 
-    def write(self, told: int) -> None:
+    def run_writer(self, stopped: int) -> None:
         """Be the writer."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
-            if int(name) not in (self.source, told, self.folder):
+            if int(name) not in (self.source, stopped, self.folder):
                 try:
                     os.close(int(name))
                 except OSError:
@@ -80,7 +80,11 @@ class LogPipe:
             os.open(os.devnull, os.O_RDWR)
         disguise(f"llmlaunch: writes {self.name}")
         copy(
-            self.source, told, LogWriter(self.folder, self.name, self.most, self.keep), self.tally, self.room
+            self.source,
+            stopped,
+            LogWriter(self.folder, self.name, self.most, self.keep),
+            self.counters,
+            self.room,
         )
 
     def watch(self) -> None:
@@ -89,37 +93,37 @@ class LogPipe:
         if not self.stuck and now - self.watched_at < WATCH_S:
             return
         self.watched_at = now
-        if self.writer == 0 and now - self.begun_at > WATCH_S:
-            self.begin()
-        taken = self.tally.taken
+        if self.writer == 0 and now - self.started_at > WATCH_S:
+            self.start_writer()
+        taken = self.counters.taken
         waiting = struct.unpack("i", fcntl.ioctl(self.source, termios.FIONREAD, bytes(4)))[0]
         moved, self.seen = taken != self.seen, taken
         # A pipe is full when its pages are, and lines of half a page leave half of it empty.
         self.stuck = not moved and (self.stuck or waiting * 4 > self.room)
         if self.stuck and waiting:
             try:
-                self.tally.dropped += len(os.read(self.source, self.room))
+                self.counters.dropped += len(os.read(self.source, self.room))
             except BlockingIOError:
                 pass
 
-    def dismiss(self) -> None:
+    def finish(self) -> None:
         """Nobody writes any more: let the writer finish, but not for ever."""
         now = time.monotonic()
-        if self.dismissed_at is None:
-            self.dismissed_at = now
+        if self.finishing_since is None:
+            self.finishing_since = now
             if self.writer == 0:
-                self.begin()
+                self.start_writer()
             try:
-                os.write(self.tell, b".")
+                os.write(self.stop, b".")
             except OSError:
                 pass  # it has ended already
-        elif self.writer and now - self.dismissed_at > DISMISSED_S:
+        elif self.writer and now - self.finishing_since > FINISH_S:
             os.kill(self.writer, signal.SIGKILL)
 
     @property
-    def given_up(self) -> bool:
+    def writer_is_stuck(self) -> bool:
         """Whether not even SIGKILL ends the writer: its disk hangs."""
-        return self.dismissed_at is not None and time.monotonic() - self.dismissed_at > 2 * DISMISSED_S
+        return self.finishing_since is not None and time.monotonic() - self.finishing_since > 2 * FINISH_S
 
 
 def disguise(title: str) -> None:

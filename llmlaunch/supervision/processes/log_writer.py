@@ -49,7 +49,7 @@ class LogWriter:
     def write(self, data: bytes) -> None:
         self._look()
         if self.lost and self._file >= 0:
-            self._tell_of_the_lost()
+            self._note_lost_bytes()
         while data:
             piece = self._fitting(data)
             if not piece:
@@ -59,7 +59,7 @@ class LogWriter:
                 return
             data = data[len(piece) :]
 
-    def lose(self, count: int, reason: str) -> None:
+    def count_lost(self, count: int, reason: str) -> None:
         """``count`` bytes were dropped before they came here."""
         self.lost += count
         self.reason = reason
@@ -95,7 +95,7 @@ class LogWriter:
             self.lost += len(rest) - len(data)  # the caller counts all of it
         return not rest
 
-    def _tell_of_the_lost(self) -> None:
+    def _note_lost_bytes(self) -> None:
         lost, self.lost = self.lost, 0
         why = f": {self.reason}" if self.reason else ""
         start = "" if self._whole else "\n"
@@ -175,7 +175,7 @@ def part_numbers(names: list[str], name: str) -> list[int]:
     return sorted(int(number) for number in found if number.isascii() and number.isdigit())
 
 
-class Tally:
+class ByteCounters:
     """Two counters that the keeper and its log's writer share: bytes taken by the writer, bytes dropped by the keeper."""
 
     def __init__(self, memory: memoryview) -> None:
@@ -198,32 +198,32 @@ class Tally:
         self._words[1] = value
 
 
-TALLY_BYTES = struct.calcsize("QQ")
+COUNTERS_BYTES = struct.calcsize("QQ")
 
 
-def copy(source: int, told: int, writer: LogWriter, tally: Tally, room: int) -> None:
-    """Write what comes through the pipe ``source``, which holds ``room`` bytes, until the pipe ``told`` says that it is over.
+def copy(source: int, stop: int, writer: LogWriter, counters: ByteCounters, room: int) -> None:
+    """Write what comes through the pipe ``source``, which holds ``room`` bytes, until the pipe ``stop`` says that it is over.
 
     A byte in it: nobody writes any more. Its end: the keeper is dead, and the program dies with it.
     """
     os.set_blocking(source, False)
     poll = select.poll()
     poll.register(source, select.POLLIN)
-    poll.register(told, select.POLLIN)
-    seen = tally.dropped
+    poll.register(stop, select.POLLIN)
+    seen = counters.dropped
     while True:
         ready = [descriptor for descriptor, _ in poll.poll()]
         data = _read(source)
-        if (dropped := tally.dropped) != seen:
-            writer.lose(dropped - seen, "the disk was too slow")
+        if (dropped := counters.dropped) != seen:
+            writer.count_lost(dropped - seen, "the disk was too slow")
             seen = dropped
         if data:
-            tally.taken += len(data)
+            counters.taken += len(data)
             writer.write(data)
-            if len(data) * SMALL < room and told not in ready:
+            if len(data) * SMALL < room and stop not in ready:
                 time.sleep(PAUSE_S)
-        elif told in ready:
-            if os.read(told, 1) == b"":
+        elif stop in ready:
+            if os.read(stop, 1) == b"":
                 _last_words(source, writer)
             writer.write(b"")  # tells of what is missing at the end
             return

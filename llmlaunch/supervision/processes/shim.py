@@ -66,18 +66,18 @@ class Shim:
 
     def start(self, argv: list[str]) -> int:
         """Fork and exec; the pipe closes by itself at a successful exec, or brings the errno."""
-        told, tell = os.pipe2(os.O_CLOEXEC)
+        status, report_status = os.pipe2(os.O_CLOEXEC)
         owner = os.getpid()
         pid = os.fork()
         if pid == 0:
             try:
-                self.become(argv, owner)
+                self.exec_program(argv, owner)
             except BaseException as error:
-                os.write(tell, str(getattr(error, "errno", 0) or 0).encode())
+                os.write(report_status, str(getattr(error, "errno", 0) or 0).encode())
             os._exit(127)
-        os.close(tell)
-        failed = os.read(told, 16)
-        os.close(told)
+        os.close(report_status)
+        failed = os.read(status, 16)
+        os.close(status)
         if failed:
             os.waitpid(pid, 0)
             self.report(f"fail {failed.decode()} {os.strerror(int(failed))}")
@@ -86,7 +86,7 @@ class Shim:
         self.report(f"pid {pid}")
         return pid
 
-    def become(self, argv: list[str], owner: int) -> None:
+    def exec_program(self, argv: list[str], owner: int) -> None:
         os.setsid()
         die_with_parent()
         if os.getppid() != owner:
@@ -144,21 +144,21 @@ class Shim:
             return ["gone"]
         return [line.decode() for line in lines]
 
-    def keep(self) -> None:
+    def run(self) -> None:
         """Until nothing is left of the tree: wait, end it as told, sweep up, report."""
         killing = False
         deadline: float | None = None
         while self.child and deadline is None:
-            deadline, killing = self.obey(self.wait(WATCH_S), deadline, killing)
+            deadline, killing = self.carry_out(self.wait(WATCH_S), deadline, killing)
         if deadline is None:
-            deadline = self.end_softly(LEFTOVER_GRACE_S)
+            deadline = self.terminate(LEFTOVER_GRACE_S)
         since = None
         left: list[int] = []
         while not self.reap():
             left = self.descendants(os.getpid())
             if not left:
-                self.log.dismiss()
-                if self.log.given_up:
+                self.log.finish()
+                if self.log.writer_is_stuck:
                     break
             now = time.monotonic()
             if killing or now >= deadline:
@@ -167,14 +167,14 @@ class Shim:
                 self.send(signal.SIGKILL, left)
                 if now - since > KILL_PATIENCE_S:
                     break
-            new, killing = self.obey(self.wait(POLL_S), deadline, killing)
+            new, killing = self.carry_out(self.wait(POLL_S), deadline, killing)
             deadline = min(deadline, new or deadline)
         else:
             left = []
         self.forget_group(self.cgroup)
         self.report(f"exit {self.code if not self.child else -signal.SIGKILL} {len(left)}")
         if self.orphaned:
-            self.end_unkept_neighbours()
+            self.kill_orphaned_trees()
 
     def kill_group(self, cgroup: str) -> None:
         if cgroup:
@@ -200,7 +200,7 @@ class Shim:
         except OSError:
             pass
 
-    def end_unkept_neighbours(self) -> None:
+    def kill_orphaned_trees(self) -> None:
         """The owner has died. A neighbour's shim may have been killed with it, and then its tree has nobody but us.
 
         The owner has noted (``control/state_file.py``) what is below each shim.
@@ -214,11 +214,11 @@ class Shim:
             if state["run"] != os.environ[RUN]:
                 return
             kept = [k for k in state["processes"] if not self.alive(k["shim"])]
-            unkept = [p for k in kept for p in (k["program"], *k["descendants"]) if p]
+            orphans = [p for k in kept for p in (k["program"], *k["descendants"]) if p]
             for k in kept:
                 self.kill_group(k["cgroup"])
             until = time.monotonic() + KILL_PATIENCE_S
-            while (roots := [p["pid"] for p in unkept if self.alive(p)]) and time.monotonic() < until:
+            while (roots := [p["pid"] for p in orphans if self.alive(p)]) and time.monotonic() < until:
                 self.send(signal.SIGKILL, [pid for root in roots for pid in (root, *self.descendants(root))])
                 time.sleep(POLL_S)
             for k in kept:
@@ -236,16 +236,18 @@ class Shim:
             return False
         return fields[0] not in (b"Z", b"X") and int(fields[19]) == process["started"]
 
-    def obey(self, commands: list[str], deadline: float | None, killing: bool) -> tuple[float | None, bool]:
+    def carry_out(
+        self, commands: list[str], deadline: float | None, killing: bool
+    ) -> tuple[float | None, bool]:
         for command in commands:
             word, _, value = command.partition(" ")
             if word == "kill":
                 deadline, killing = time.monotonic(), True
             elif word in ("term", "gone"):
-                deadline = self.end_softly(ORPHAN_GRACE_S if word == "gone" else float(value))
+                deadline = self.terminate(ORPHAN_GRACE_S if word == "gone" else float(value))
         return deadline, killing
 
-    def end_softly(self, grace: float) -> float:
+    def terminate(self, grace: float) -> float:
         """SIGTERM to the tree, also to what is suspended; when the patience is over."""
         tree = self.descendants(os.getpid())
         self.send(signal.SIGTERM, tree)
@@ -286,7 +288,7 @@ def main(folder: str, name: str, most: str, keep: str, *argv: str) -> None:
         signal.signal(number, signal.SIG_IGN)
     if int(folder) >= 0:
         os.set_inheritable(int(folder), False)
-    Shim(list(argv), LogPipe(int(folder), name, int(most), int(keep))).keep()
+    Shim(list(argv), LogPipe(int(folder), name, int(most), int(keep))).run()
 
 
 if __name__ == "__main__":

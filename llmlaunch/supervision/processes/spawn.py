@@ -50,11 +50,11 @@ class Shims:
             self._pids.add(popen.pid)
         return popen
 
-    def over(self, pid: int) -> None:
+    def discard(self, pid: int) -> None:
         """It was reaped."""
         self._pids.discard(pid)
 
-    def strays(self) -> list[int]:
+    def orphans(self) -> list[int]:
         """Pids of orphans and of what is below them. Walks /proc; for any thread."""
         with self._starting:
             return procs.unknown_children(os.getpid(), self._pids)
@@ -130,7 +130,7 @@ class ProcessTree:
     def poll(self) -> None:
         """Reap the shim if it has ended."""
         if self._popen.poll() is not None:
-            self._shims.over(self._popen.pid)
+            self._shims.discard(self._popen.pid)
 
     @property
     def shim_pid(self) -> int:
@@ -152,7 +152,7 @@ class ProcessTree:
         while self.shim.alive and time.monotonic() < end:
             time.sleep(0.005)
         cgroups.kill(self.cgroup)
-        return procs.kill_until_gone(self._shims.strays, _REPORT_S)
+        return procs.kill_until_gone(self._shims.orphans, _REPORT_S)
 
     async def _abandon(self) -> None:
         self._popen.kill()
@@ -189,7 +189,7 @@ def start_under_shim(
     try:
         popen = shims.start(
             lambda: subprocess.Popen(
-                [sys.executable, "-I", "-S", str(SHIM), *log.words, *argv],
+                [sys.executable, "-I", "-S", str(SHIM), *log.arguments, *argv],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 pass_fds=log.descriptors,
@@ -237,7 +237,7 @@ def reap_children(trees: Sequence[ProcessTree], shims: Shims) -> None:
         else:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(info.si_pid, os.WNOHANG)
-            shims.over(info.si_pid)
+            shims.discard(info.si_pid)
 
 
 def _exec_error(program: str, rest: str) -> StartError:

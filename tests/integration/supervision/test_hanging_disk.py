@@ -56,7 +56,7 @@ def test_a_log_that_cannot_be_read_holds_up_nobody(home: Path, monkeypatch: pyte
     async def run() -> None:
         effects = ProcessEffects(where, POLICY, "run", "secret")
         supervisor = Supervisor("lab", effects, POLICY)
-        journal = Journal(where, effects.last_words)
+        journal = Journal(where, effects.last_lines)
         supervisor.on_change = journal.record
         asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, effects.running.reap)
         running = asyncio.create_task(supervisor.run())

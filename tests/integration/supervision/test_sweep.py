@@ -120,10 +120,10 @@ def test_what_cannot_be_ended_is_said_and_not_forgotten(
     assert where.state_file.exists()
 
 
-def test_children_of_somebody_else_are_no_strays() -> None:
+def test_children_of_somebody_else_are_no_orphans_of_ours() -> None:
     earlier = subprocess.Popen(["sleep", "60"])
     try:
-        assert earlier.pid not in Shims().strays()
+        assert earlier.pid not in Shims().orphans()
     finally:
         earlier.kill()
         earlier.wait()
@@ -137,13 +137,13 @@ def test_every_child_that_is_no_shim_is_a_stray() -> None:
     shim = shims.start(lambda: subprocess.Popen(["sleep", "60"]))
     orphan = subprocess.Popen([sys.executable, "-c", script], env={})
     try:
-        found = wait_until(lambda: len(new := shims.strays()) == 2 and new)
+        found = wait_until(lambda: len(new := shims.orphans()) == 2 and new)
         assert orphan.pid in found
         assert shim.pid not in found
-        shims.over(shim.pid)
-        assert shim.pid in shims.strays()
+        shims.discard(shim.pid)
+        assert shim.pid in shims.orphans()
     finally:
-        for pid in shims.strays():
+        for pid in shims.orphans():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         shim.wait()

@@ -103,7 +103,7 @@ def test_who_logs_waits_for_no_disk(disk: threading.Event) -> None:
     before = root.handlers
     root.handlers = [Slow()]
     try:
-        beside = LogThread.take_over()
+        beside = LogThread.install()
         changing = {"n": 1}
         logging.getLogger("test").warning("first %s", changing)
         changing["n"] = 2
@@ -113,7 +113,7 @@ def test_who_logs_waits_for_no_disk(disk: threading.Event) -> None:
             logging.getLogger("test").exception("second")
         assert said == []
         disk.set()
-        beside.give_back(10)
+        beside.uninstall(10)
         assert said[0] == "first {'n': 1}"
         assert said[1].startswith("second\nTraceback")
         assert root.handlers == [*beside._handlers]

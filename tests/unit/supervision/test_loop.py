@@ -94,7 +94,7 @@ class World:
     def read_memory(self) -> None:
         self.asked += 1
 
-    async def look_up(self, names: Sequence[str]) -> None:
+    async def find_last_incarnations(self, names: Sequence[str]) -> None:
         pass
 
     def last_incarnation(self, name: str) -> int:
@@ -340,11 +340,11 @@ def test_a_start_that_went_on_while_the_supervisor_was_stopped_is_not_given_up()
     supervisor.handle()
     history.say("w", Spawned(1, 5))
     history.now += 60.0
-    supervisor.stood_still(55.0)
+    supervisor.extend_deadlines(55.0)
     supervisor.handle()
     phases = [supervisor.slots["w"].record.phase]
     history.now += 6.0
-    supervisor.stood_still(0.5)
+    supervisor.extend_deadlines(0.5)
     supervisor.handle()
     phases.append(supervisor.slots["w"].record.phase)
     assert phases == [Phase.STARTING, Phase.STOPPING], "its own ten seconds are over"

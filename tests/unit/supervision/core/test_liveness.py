@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from llmlaunch.supervision.core.liveness import Patience
+from llmlaunch.supervision.core.liveness import ProbeLimits
 from llmlaunch.supervision.core.restart import Policy
 from llmlaunch.supervision.core.types import (
     Exited,
@@ -81,8 +81,8 @@ def test_how_many_probes_may_fail_is_the_components_own() -> None:
 
 def test_who_waits_long_for_an_idle_one_waits_longer_for_a_busy_one() -> None:
     policy = Policy()
-    assert Patience.of(spec(), policy) == Patience(5.0, 3, 300.0)
-    assert Patience.of(spec(probe_timeout_s=60.0, probe_failures=5), policy) == Patience(60.0, 5, 620.0)
+    assert ProbeLimits.of(spec(), policy) == ProbeLimits(5.0, 3, 300.0)
+    assert ProbeLimits.of(spec(probe_timeout_s=60.0, probe_failures=5), policy) == ProbeLimits(60.0, 5, 620.0)
 
 
 def test_a_start_that_takes_too_long_says_what_its_probe_came_to() -> None:
@@ -93,4 +93,4 @@ def test_a_start_that_takes_too_long_says_what_its_probe_came_to() -> None:
     record, _ = play((8.1, Tick()), record=record)
     assert record.cause.text == ("not ready, and no progress for 8 s; last probe of /health: status 503")
     record, _ = play((9.0, Exited(1, -15)), (11.0, Tick()), (11.0, Tick()), record=record)
-    assert (record.phase, record.probe_said) == (Phase.STARTING, ""), "the next life has said nothing yet"
+    assert (record.phase, record.last_probe) == (Phase.STARTING, ""), "the next life has said nothing yet"

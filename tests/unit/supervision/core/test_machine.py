@@ -43,9 +43,9 @@ def test_from_pending_to_ready() -> None:
 
 def test_what_it_remarks_on_becoming_ready_is_of_this_process_alone() -> None:
     record, _ = play(*START, (1.0, Probed(1, True, "runs slowly")), (2.0, Probed(1, True)))
-    assert record.remark == "runs slowly"
+    assert record.note == "runs slowly"
     record, _ = play((3.0, Exited(1, 1)), (9.0, Tick()), (9.1, Tick()), record=record)
-    assert (record.phase, record.remark) == (Phase.STARTING, "")
+    assert (record.phase, record.note) == (Phase.STARTING, "")
 
 
 def test_a_closed_gate_says_what_it_waits_for() -> None:

@@ -50,7 +50,7 @@ def test_a_folder_that_takes_no_logs_costs_them_and_nothing_else(
 
     monkeypatch.setattr(Path, "mkdir", full)
     with component_logs.target(paths.DeploymentPaths("lab"), "w-1", 1, 1000, 3) as target:
-        assert target.words == ("-1", "w-1.000001.log", "1000", "3")
+        assert target.arguments == ("-1", "w-1.000001.log", "1000", "3")
         assert target.descriptors == ()
 
 

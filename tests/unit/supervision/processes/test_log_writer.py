@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from llmlaunch.supervision.logs.component_logs import tail
 from llmlaunch.supervision.logs.log_stream import LogStream
 from llmlaunch.supervision.processes import log_writer
-from llmlaunch.supervision.processes.log_writer import TALLY_BYTES, LogWriter, Tally, copy
+from llmlaunch.supervision.processes.log_writer import COUNTERS_BYTES, ByteCounters, LogWriter, copy
 from tests.support.waiting import wait_until
 
 
@@ -200,10 +200,10 @@ class Copier:
     def __init__(self, tmp_path: Path, folder: int) -> None:
         self.source, self.sink = os.pipe()
         told, self.tell = os.pipe()
-        self.tally = Tally(memoryview(bytearray(TALLY_BYTES)))
+        self.counters = ByteCounters(memoryview(bytearray(COUNTERS_BYTES)))
         writer = LogWriter(folder, "log", 1 << 20, 3)
         self._thread = threading.Thread(
-            target=copy, args=(self.source, told, writer, self.tally, 65536), daemon=True
+            target=copy, args=(self.source, told, writer, self.counters, 65536), daemon=True
         )
         self._thread.start()
 
@@ -218,7 +218,7 @@ def test_what_is_in_the_pipe_is_written_before_the_end(tmp_path: Path, folder: i
     os.write(copier.tell, b".")
     copier.ended()
     assert (tmp_path / "log").read_bytes() == b"last words\n"
-    assert copier.tally.taken == 11
+    assert copier.counters.taken == 11
 
 
 def test_the_writer_outlives_its_keeper_until_the_program_is_gone(tmp_path: Path, folder: int) -> None:
@@ -232,9 +232,9 @@ def test_the_writer_outlives_its_keeper_until_the_program_is_gone(tmp_path: Path
 
 def test_what_the_keeper_dropped_is_told(tmp_path: Path, folder: int) -> None:
     copier = Copier(tmp_path, folder)
-    copier.tally.dropped += 5
+    copier.counters.dropped += 5
     os.write(copier.sink, b"again\n")
-    wait_until(lambda: copier.tally.taken == 6, 5, "the line is taken")
+    wait_until(lambda: copier.counters.taken == 6, 5, "the line is taken")
     os.write(copier.tell, b".")
     copier.ended()
     text = (tmp_path / "log").read_text()
