@@ -1,4 +1,4 @@
-"""The supervisor's HTTP interface; ``control/types.py`` has the table of what it speaks."""
+"""The supervisor's HTTP interface. ``control/types.py`` has a table of its endpoints."""
 
 from __future__ import annotations
 
@@ -29,33 +29,35 @@ _VERBS = {"start": Verb.START, "stop": Verb.STOP, "restart": Verb.RESTART}
 
 
 class JsonResponse(Response):
-    """JSON in plain ASCII. Paths may hold bytes that are not UTF-8, and no answer may fail because of one."""
+    """JSON in plain ASCII. Paths may contain bytes that are not UTF-8, and no response may fail because of one."""
 
     media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
+        """JSON without spaces."""
         return json.dumps(content, separators=(",", ":")).encode()
 
 
 class BadRequestError(LlmlaunchError):
-    """A request that makes no sense."""
+    """A request that is malformed, or for another deployment."""
 
     code = "bad_request"
 
 
 class DaemonProtocol(Protocol):
-    """The daemon, as the interface needs it."""
+    """What the interface needs of the daemon."""
 
     supervisor: Supervisor
     effects: ProcessEffects
     journal: Journal
     status: SupervisorStatus
 
-    def stop(self, force: bool = False) -> None: ...
+    def stop(self, force: bool = False) -> None:
+        """Shut down; a second call, or ``force``, kills."""
 
 
 def build(host: DaemonProtocol) -> Starlette:
-    """The application. Every refusal is {"error": {"code", "message", "hint"}} with a fitting status."""
+    """The application. Every error is {"error": {"code", "message", "hint"}} with a fitting status."""
     routes = _Routes(host)
     return Starlette(
         routes=[
@@ -162,7 +164,7 @@ async def _body(request: Request) -> dict[str, Any]:
 
 
 def _environment(value: object) -> dict[str, str] | None:
-    # What is wrong with it is not said with it: it holds secrets.
+    # Messages do not quote it: it holds secrets.
     if value is None:
         return None
     if not isinstance(value, dict):
@@ -192,7 +194,7 @@ async def _no_route(request: Request, error: Exception) -> Response:
 
 
 async def _broken(request: Request, error: Exception) -> Response:
-    """A fault of ours. Starlette raises it again once this is sent, and the log has it whole."""
+    """A bug of ours. Starlette raises it again once this is sent, so that the log has the traceback."""
     words = f"{request.method} {request.url.path} failed in the supervisor: {type(error).__name__}: {error}"
     return _envelope(500, "internal", words, "see the supervisor's log; `llmlaunch down` still works")
 

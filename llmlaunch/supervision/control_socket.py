@@ -31,7 +31,7 @@ def take_lock(where: paths.DeploymentPaths) -> FileLock:
 
 
 def bind_socket(where: paths.DeploymentPaths) -> socket.socket:
-    """The listening control socket, for this user alone. Only the holder of the lock may call this."""
+    """The listening control socket, accessible to this user only. Only the holder of the lock may call this."""
     files.remove(where.socket)
     folder = os.open(where.run, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -54,7 +54,7 @@ FileIdentity = tuple[int, int, int]
 
 
 def file_identity(path: Path) -> FileIdentity | None:
-    """What lies at ``path`` now, links not followed; None when nothing can be seen there."""
+    """What is at ``path`` now, links not followed; None if there is nothing."""
     try:
         found = path.lstat()
     except OSError:

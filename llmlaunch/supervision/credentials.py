@@ -1,4 +1,4 @@
-"""What each process of a deployment is told in its environment, so that it may do its own part and no more. Pure."""
+"""The secrets that each process of a deployment gets in its environment: no more than its own part needs. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from llmlaunch.planning.types import Component, ProcessSpec
 def credentials(secret: str, spec: ProcessSpec) -> dict[str, str]:
     """Variables for ``spec``'s process; ``secret`` is the deployment's.
 
-    An engine that the supervisor registers gets no token, and one that cannot be told a key gets none.
+    An engine that the supervisor registers gets no token, and one that does not support keys gets no key.
     """
     if spec.component is Component.CONTROLLER:
         return {TOKEN: secret}
@@ -25,5 +25,5 @@ def credentials(secret: str, spec: ProcessSpec) -> dict[str, str]:
 
 
 def key_of(secret: str, spec: ProcessSpec) -> str:
-    """What ``spec``'s process asks its callers for; empty: nothing."""
+    """The key that ``spec``'s process requires of its callers; empty if none."""
     return tokens.worker_key(tokens.key_seed(secret), spec.address) if spec.key_variable else ""

@@ -1,8 +1,8 @@
 """The supervisor's process: one deployment, one lock, one socket.
 
-It starts empty and is told what to run through the socket (``supervision/api.py``). It ends when it is told to shut down, at
-SIGTERM, SIGINT or SIGQUIT (gracefully; a second one kills), or when its lifeline breaks: then whoever started it in the
-foreground has died. A signal that was ignored at the start stays ignored, and one that means nothing is noted in the log.
+It starts empty and gets its plan through the socket (``supervision/api.py``). It ends when it is told to shut down, at
+SIGTERM, SIGINT or SIGQUIT (gracefully; a second one kills), or when its lifeline closes, because the command that started it
+in the foreground has died. A signal that was ignored at the start stays ignored, and one without a meaning is only logged.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 
 
 class _OwnerOnly(HttpToolsProtocol):
-    """Hangs up on every user but the owner. The folder's mode says the same; this holds when somebody loosens it."""
+    """Closes connections of every user but the owner and root, should the folder's mode not keep them out."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -61,7 +61,7 @@ class _OwnerOnly(HttpToolsProtocol):
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals alone, and sleeps instead of looking ten times a second whether it should end."""
+    """Does not handle signals, and sleeps instead of polling ten times a second whether it should end."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -80,12 +80,12 @@ class _Server(uvicorn.Server):
 
         listener = await asyncio.get_running_loop().create_server(connection, sock=sock)
         for earlier in self.servers:
-            earlier.close()  # no path leads there any more; conversations that have begun go on
+            earlier.close()  # no path leads there any more; open connections stay
         self.servers.append(listener)
 
 
 class Daemon:
-    """Ties the loop, its effects, its journal and the socket together."""
+    """Connects the loop, its effects, its journal and the socket."""
 
     def __init__(self, where: paths.DeploymentPaths, policy: Policy, left: Sequence[ProcessId] = ()) -> None:
         self.where = where
@@ -101,7 +101,7 @@ class Daemon:
         self._socket: control_socket.FileIdentity | None = None
 
     async def run(self, sock: socket.socket, lifeline_fd: int | None) -> None:
-        """Until everything is down."""
+        """Run until everything is down."""
         config = uvicorn.Config(
             build(self), http=_OwnerOnly, ws="none", lifespan="off", log_config=None, access_log=False,
             timeout_graceful_shutdown=1,
@@ -137,9 +137,9 @@ class Daemon:
         self.supervisor.shutdown(force)
 
     async def _stay_reachable(self, server: _Server) -> None:
-        """Make the socket again when somebody removed it, or put something else in its place.
+        """Bind the socket again when its file was removed or replaced.
 
-        The runtime folder goes when its user logs out, and cleaners of /tmp take what is old; the deployment goes on.
+        A logout removes the user's runtime folder, and cleaners of /tmp delete old files; the deployment goes on.
         """
         while True:
             await asyncio.sleep(self._policy.look_for_socket_s)
@@ -149,7 +149,7 @@ class Daemon:
                 paths.private_dir(self.where.run)
                 sock = control_socket.bind_socket(self.where)
             except (OSError, LlmlaunchError):
-                continue  # the folder above is gone, too, or somebody else's; it comes back when the user does
+                continue  # the folder above is gone, too, or somebody else's; it comes back at the next login
             self._socket = control_socket.file_identity(self.where.socket)
             log.warning("the control socket was removed or replaced; bound it again")
             await server.listen_also(sock)
@@ -179,13 +179,13 @@ class Daemon:
             return
         asyncio.get_running_loop().remove_reader(descriptor)
         if not self._asked_to_stop:
-            # In order, as for `down`: somebody's answers are on their way, and they did not kill the terminal.
+            # Gracefully, as for `down`: requests are in flight.
             log.warning("the command that started this supervisor in the foreground has exited")
             self.stop()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the supervisor of one deployment; its exit code. Errors are said in one line on stderr."""
+    """Run the supervisor of one deployment and return its exit code. An error is one line on stderr."""
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", force=True
     )

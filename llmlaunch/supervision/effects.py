@@ -1,4 +1,4 @@
-"""Carries out the loop's commands: processes are started, drained, ended, and what becomes of them is posted as events."""
+"""Carries out the loop's commands: starts, drains and ends processes, and posts the results as events."""
 
 from __future__ import annotations
 
@@ -48,8 +48,10 @@ log = logging.getLogger(__name__)
 
 
 class ProcessEffects:
-    """Real processes of one deployment. ``run`` identifies them after a crash; what lets them into the controller is
-    derived from ``secret``. ``left`` are processes of an earlier supervisor that could not be ended.
+    """Real processes of one deployment.
+
+    ``run`` identifies them after a crash; their tokens and keys are derived from ``secret``. ``left`` are processes of an earlier
+    supervisor that could not be killed.
     """
 
     def __init__(
@@ -83,33 +85,40 @@ class ProcessEffects:
         self._memory_read: Callable[[Mapping[str, int] | None], None] = lambda free: None
 
     def attach(self, post: Post, memory: Callable[[Mapping[str, int] | None], None]) -> None:
+        """Where to post events, and what :meth:`read_memory` finds."""
         self._post, self._memory_read = post, memory
 
     # ── commands ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def spawn(self, spec: ProcessSpec, incarnation: int) -> None:
+        """Start ``spec`` under a shim. Posts Spawned and later Exited, or SpawnFailed."""
         self._incarnations[spec.name] = incarnation
         self._start_task(self._run_process(spec, incarnation))
 
     def drain(self, spec: ProcessSpec, incarnation: int, grace_s: float) -> None:
+        """Wait up to ``grace_s`` seconds until no request is in flight. Posts Drained."""
         self._draining.add((spec.name, incarnation))
         self._start_task(self._drain(spec, incarnation, grace_s))
 
     def terminate(self, name: str, incarnation: int, grace_s: float) -> None:
+        """SIGTERM the tree, and SIGKILL it after ``grace_s`` seconds."""
         self._draining.discard((name, incarnation))
         if tree := self.running.get((name, incarnation)):
             tree.terminate(grace_s)
 
     def kill(self, name: str, incarnation: int) -> None:
+        """SIGKILL the tree, at once or as soon as it exists."""
         self._draining.discard((name, incarnation))
         self._killed.add((name, incarnation))
         if tree := self.running.get((name, incarnation)):
             tree.kill()
 
     def read_memory(self) -> None:
+        """Read free GPU memory, and pass it on."""
         self._start_task(self._read_memory())
 
     async def find_last_incarnations(self, names: Sequence[str]) -> None:
+        """Read from the logs on disk where the numbering of ``names`` goes on."""
         unknown = [name for name in names if name not in self._incarnations]
 
         def read() -> dict[str, int]:
@@ -120,25 +129,28 @@ class ProcessEffects:
             self._incarnations |= await self._file_threads.run("looking for earlier logs", read, none)
 
     def last_incarnation(self, name: str) -> int:
+        """The highest incarnation of ``name`` that is known, 0 if there is none."""
         return self._incarnations.get(name, 0)
 
     def last_lines(self, name: str, incarnation: int) -> list[str]:
-        """The last lines of a process that has ended, as they were read then."""
+        """The last lines that an incarnation printed before it ended; empty if it has not, or a later one has."""
         number, lines = self._last_lines.get(name, (0, []))
         return lines if number == incarnation else []
 
     def inherit(self, names: Sequence[str], environment: Mapping[str, str]) -> None:
-        # In memory alone: it holds secrets. Who restarts a supervisor brings its own.
+        """Start ``names`` with ``environment`` from now on."""
+        # In memory only: it holds secrets. Whoever starts the next supervisor sends another.
         self._inherited |= dict.fromkeys(names, environment)
 
     def follow(self, slots: Mapping[str, Slot], plan: Plan) -> None:
+        """Bring probes, registrations and the state file to the state in ``slots``."""
         self._workdir, self._private_env = plan.workdir, frozenset(plan.private_env)
         self._probes.follow(slots)
         self.registrar.follow(slots, plan.served_names)
         self.running.save()
 
     async def close(self) -> None:
-        """After everything is down. The state file stays as long as something of it lives nevertheless."""
+        """Release everything, once all components are down. The state file stays if a process could not be killed."""
         for task in self._tasks:
             task.cancel()
         self._probes.close()
@@ -184,7 +196,7 @@ class ProcessEffects:
             variables.COMPONENT: spec.name,
             variables.INCARNATION: str(incarnation),
         }
-        # Python buffers what it prints to a file: the reason of a crash would be lost, and progress come late.
+        # Python buffers what it prints to a pipe: the reason of a crash would be lost, and progress would be late.
         inherited = child_environment(self._inherited.get(spec.name, os.environ), spec, self._private_env)
         env = {"PYTHONUNBUFFERED": "1", **inherited, **identity, **credentials(self._secret, spec)}
         if spec.engine != EngineName.COMMAND:
@@ -218,7 +230,7 @@ class ProcessEffects:
         return tree
 
     def _folder(self, spec: ProcessSpec) -> str:
-        """Where it runs: the manifest's folder. Only a command may need that one; the others serve on when it is gone."""
+        """The working folder: the manifest's. Only a command may depend on it; the others start even if it is gone."""
         folder = self._workdir or str(self._where.state)
         return (
             folder if spec.engine == EngineName.COMMAND or Path(folder).is_dir() else str(self._where.state)
@@ -242,7 +254,7 @@ class ProcessEffects:
         self._last_lines[name] = incarnation, lines
         said = next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")
         if full:
-            # What it had to say may be lost with it, and it may have died of this.
+            # Its last lines may be lost, and this may be why it ended.
             said += f"{said and '; '}no space left on the disk that holds its logs ({self._where.logs})"
         return said
 

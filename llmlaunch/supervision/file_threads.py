@@ -1,6 +1,6 @@
-"""Work with files beside the loop: a disk that hangs must not hold up the supervisor, and may never answer.
+"""File I/O in threads: a disk that hangs must not block the supervisor, and may never answer.
 
-Threads of their own rather than asyncio's pool: that has a handful, and a handful of reads that hang would stop all others.
+These are threads of their own rather than asyncio's pool, which is small: a few reads that hang would block all others.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 PATIENCE_S = 5.0
-"""What a read or write may take before everybody goes on without it."""
+"""Seconds that a read or write may take before its caller goes on without it."""
 _T = TypeVar("_T")
 log = logging.getLogger(__name__)
 
 
 class FileThreads:
-    """Does things in threads, one at a time for each ``what``: what hangs is not tried again until it comes back."""
+    """Runs functions in threads, one at a time for each ``what``: one that hangs is not tried again until it returns."""
 
     def __init__(self) -> None:
         self._busy: set[str] = set()
@@ -29,7 +29,10 @@ class FileThreads:
     async def run(
         self, what: str, work: Callable[[], _T], otherwise: _T, patience_s: float = PATIENCE_S
     ) -> _T:
-        """What ``work`` returns, or raises; ``otherwise`` when that takes too long. ``what`` is for the log."""
+        """The result or exception of ``work``; ``otherwise`` after ``patience_s`` seconds, or if ``what`` still hangs.
+
+        ``what`` also describes it in the log.
+        """
         if what in self._busy:
             return otherwise
         loop = asyncio.get_running_loop()
@@ -65,7 +68,7 @@ class FileThreads:
 
 
 class LatestValueThread(Generic[_T]):
-    """Hands values to ``work`` in a thread of its own; of those that come while it works, the newest alone."""
+    """Passes values to ``work`` in a thread; of those that arrive while it is busy, only the newest."""
 
     def __init__(self, work: Callable[[_T], None]) -> None:
         self._work = work
@@ -74,10 +77,11 @@ class LatestValueThread(Generic[_T]):
         self._thread.start()
 
     def put(self, value: _T) -> None:
+        """Pass ``value`` on; never blocks."""
         self._values.put(value)
 
     def finish(self, patience_s: float = PATIENCE_S) -> bool:
-        """Wait until the last value is done; False when that takes too long. Blocks. Nothing may be put afterwards."""
+        """Wait until the last value is processed; False after ``patience_s`` seconds. Blocks. No value may follow."""
         self._values.put(None)
         self._thread.join(patience_s)
         return not self._thread.is_alive()
@@ -96,10 +100,10 @@ class LatestValueThread(Generic[_T]):
 
 
 class LogThread(logging.Handler):
-    """Passes records on to ``handlers`` in a thread. Whoever logs never waits for a disk."""
+    """Passes log records to ``handlers`` in a thread, so that logging never waits for a disk."""
 
     MOST = 10_000
-    """Records that wait; beyond, new ones are lost."""
+    """Records that may wait; further ones are dropped."""
 
     def __init__(self, handlers: list[logging.Handler]) -> None:
         super().__init__()
@@ -110,14 +114,14 @@ class LogThread(logging.Handler):
 
     @classmethod
     def install(cls) -> LogThread:
-        """Put one in the place of the root logger's handlers."""
+        """Replace the root logger's handlers by one of these that passes on to them."""
         root = logging.getLogger()
         made = cls(root.handlers)
         root.handlers = [made]
         return made
 
     def uninstall(self, patience_s: float = 2.0) -> None:
-        """Have the handlers in their place again, once all is written or ``patience_s`` is over."""
+        """Restore the handlers, once everything is written, or after ``patience_s`` seconds."""
         end = time.monotonic() + patience_s
         with contextlib.suppress(queue.Full):
             self._records.put(None, timeout=patience_s)
@@ -126,8 +130,9 @@ class LogThread(logging.Handler):
             logging.getLogger().handlers = self._handlers
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Queue ``record``; drop it if the queue is full."""
         with contextlib.suppress(queue.Full):
-            # Now: what is logged may have changed when its turn comes, and a traceback needs its frames.
+            # Format it now: its arguments may change before the thread gets to it, and a traceback needs its frames.
             record.message = record.getMessage()
             record.msg, record.args = record.message, None
             self._records.put_nowait(record)

@@ -1,4 +1,4 @@
-"""What the supervisor tells of its components: their status now, and every change of it, numbered."""
+"""What the supervisor reports of its components: their current status, and every change of it, numbered."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _LIVES = frozenset(phase.value for phase in LIVE_PHASES)
 
 
 class Journal:
-    """``record`` is called by the writer alone; everybody may ``follow``."""
+    """Only the loop calls ``record``; anybody may ``follow``."""
 
     def __init__(self, where: paths.DeploymentPaths, last_lines: Callable[[str, int], list[str]]) -> None:
-        """``last_lines`` gives the last lines of a component's incarnation that has ended, without a look at the disk."""
+        """``last_lines`` returns the last lines of an incarnation that has ended, without reading from disk."""
         self._where = where
         self._last_lines = last_lines
         self._events: deque[ProgressEvent] = deque(maxlen=_KEPT_EVENTS)
@@ -40,18 +40,18 @@ class Journal:
         self._seq = 0
         self._more = asyncio.Event()
         self._closed = False
-        # Records hold monotonic times, people read the calendar; a clock that is set later moves nothing.
+        # Records hold monotonic times, status shows wall-clock times; setting the clock later must not move them.
         self._epoch = time.time() - time.monotonic()
 
     def record(self, name: str, slot: Slot) -> None:
-        """Note a change, if there is one that anybody can see."""
+        """Append an event if the status of ``name`` has changed."""
         status = self.component(slot, None)
         if self._last.get(name) == status:
             return
         before = self._last.get(name)
         self._last[name] = status
         tail: list[str] = []
-        # From PENDING, nothing has run: the last log tells of an earlier, perhaps healthy life.
+        # From PENDING, nothing has run: the last log is of an earlier, perhaps healthy incarnation.
         if slot.record.phase in _FAILURES and before is not None and before.phase in _LIVES:
             tail = self._last_lines(name, slot.record.incarnation)
         self._seq += 1
@@ -71,6 +71,7 @@ class Journal:
                 await more.wait()
 
     def close(self) -> None:
+        """End every :meth:`follow` once it has delivered the last event."""
         self._closed = True
         self._wake()
 
@@ -81,6 +82,7 @@ class Journal:
             self._more.set()
 
     def component(self, slot: Slot, vram_used: int | None) -> ComponentStatus:
+        """The status of one component; ``vram_used`` is in bytes, None if unknown."""
         record, spec = slot.record, slot.spec
         pending, resting = record.phase is Phase.PENDING, record.phase in _FAILURES
         return ComponentStatus(
@@ -132,7 +134,7 @@ class Journal:
         inventory: Inventory | None,
         stopping: bool,
     ) -> StatusReport:
-        """Everything, for ``status``. ``used`` is measured VRAM by component, ``inventory`` the GPUs now if there are any."""
+        """The whole status. ``used`` is measured VRAM in bytes by component, ``inventory`` the GPUs now if there are any."""
         urls = [slot.spec.address for slot in slots.values() if slot.spec.component is Component.API]
         return StatusReport(
             deployment=self._where.name,

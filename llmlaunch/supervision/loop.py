@@ -1,7 +1,7 @@
-"""The single writer: takes events one by one, asks the core, and hands its commands to the effects.
+"""The single writer: takes events one by one, passes them to the core, and hands its commands to the effects.
 
-Nobody else touches the slots. Effects, probes, people and signals enqueue; a method that answers (``apply``, ``command``)
-enqueues a request and awaits what the writer says.
+Nobody else changes the slots. Effects, probes, users and signals enqueue; a method with a result (``apply``, ``command``)
+enqueues a request and awaits the writer's answer.
 """
 
 from __future__ import annotations
@@ -51,34 +51,44 @@ _READING_AGE_S = 1.0
 _READING_EVERY_S = 0.25
 _MOST_S = 3600.0
 _SUSPENDED_S = 2.0
-"""A turn that is so late was held up from outside: SIGSTOP, or a machine with nothing to spare."""
+"""If the loop wakes up so late, its process was suspended (SIGSTOP), or the machine is overloaded."""
 _AFTER_A_BUG_S = 0.1
-"""A bug that comes back at every turn must not turn the loop into a busy one."""
+"""Pause after an exception, so that one that recurs does not make a busy loop."""
 _T = TypeVar("_T")
 log = logging.getLogger(__name__)
 Post = Callable[[str, Event], None]
 
 
 class Effects(Protocol):
-    """What the loop can do to the world. No method waits: what comes of it is posted as events."""
+    """What the loop can do. Methods do not wait: results are posted as events."""
 
-    def attach(self, post: Post, memory: Callable[[Mapping[str, int] | None], None]) -> None: ...
-    def spawn(self, spec: ProcessSpec, incarnation: int) -> None: ...
-    def drain(self, spec: ProcessSpec, incarnation: int, grace_s: float) -> None: ...
-    def terminate(self, name: str, incarnation: int, grace_s: float) -> None: ...
-    def kill(self, name: str, incarnation: int) -> None: ...
+    def attach(self, post: Post, memory: Callable[[Mapping[str, int] | None], None]) -> None:
+        """Called once, first: where to post events, and free memory."""
+
+    def spawn(self, spec: ProcessSpec, incarnation: int) -> None:
+        """Answered by Spawned and Exited, or SpawnFailed."""
+
+    def drain(self, spec: ProcessSpec, incarnation: int, grace_s: float) -> None:
+        """Answered by Drained, after ``grace_s`` seconds at the latest."""
+
+    def terminate(self, name: str, incarnation: int, grace_s: float) -> None:
+        """Answered by Exited; the tree is killed after ``grace_s`` seconds."""
+
+    def kill(self, name: str, incarnation: int) -> None:
+        """Answered by Exited."""
+
     def read_memory(self) -> None:
-        """Answered through ``memory``: free bytes by GPU UUID, None when nobody can tell."""
+        """Answered through ``memory``: free bytes by GPU UUID, None if unknown."""
 
     async def find_last_incarnations(self, names: Sequence[str]) -> None:
-        """Find out what :meth:`last_incarnation` says of ``names``. The one method that waits: for a disk."""
+        """Look up what :meth:`last_incarnation` returns for ``names``. The only method that waits: for a disk."""
 
     def last_incarnation(self, name: str) -> int:
-        """Where the numbering of ``name`` goes on."""
+        """The highest incarnation of ``name`` so far."""
         ...
 
     def inherit(self, names: Sequence[str], environment: Mapping[str, str]) -> None:
-        """From here on, processes of ``names`` are started with ``environment``, which their specs add to."""
+        """Start processes of ``names`` with ``environment``, plus that of their specs, from now on."""
 
     def follow(self, slots: Mapping[str, Slot], plan: Plan) -> None:
         """Called after every change, with the whole state."""
@@ -121,6 +131,7 @@ class Supervisor:
     # ── for everybody: enqueue ──────────────────────────────────────────────────────────────────────────────────────
 
     def post(self, name: str, event: Event) -> None:
+        """Enqueue ``event`` of the component ``name``."""
         self._queue.put_nowait((name, event))
 
     async def apply(
@@ -128,13 +139,13 @@ class Supervisor:
     ) -> ApplyResult:
         """Bring the deployment to ``plan``; returns when the changes have begun. Raises ControlError while it stops.
 
-        ``environment``: that of who brings the plan. What starts because of it inherits it; None: as before.
+        ``environment`` is that of the client. What starts because of this plan inherits it; None: as before.
         """
         await self._effects.find_last_incarnations([spec.name for spec in plan.processes])
         return await self._ask(lambda: self.apply_now(plan, restart_down, environment))
 
     async def command(self, verb: Verb, names: tuple[str, ...]) -> tuple[str, ...]:
-        """Command components by name. Raises ControlError (code ``not_found``) if one is unknown; then none is commanded."""
+        """Command components by name. Raises ControlError, and does nothing, if one is unknown (code ``not_found``)."""
         return await self._ask(lambda: self.command_now(verb, names))
 
     def shutdown(self, force: bool = False) -> None:
@@ -155,7 +166,7 @@ class Supervisor:
     # ── the writer ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def run(self) -> None:
-        """Until a shutdown is complete. What goes wrong with one item is logged, and the loop goes on."""
+        """Run until a shutdown is complete. An exception is logged, and the loop goes on."""
         while not (self.stopping and all_down(self.slots)):
             began, pause = self._clock(), self._until_next_tick()
             try:
@@ -170,8 +181,9 @@ class Supervisor:
                 await asyncio.sleep(_AFTER_A_BUG_S)
 
     def extend_deadlines(self, late_s: float) -> None:
-        """This process came ``late_s`` seconds late to its turn. Nobody's patience ends in a time in which nobody was heard:
-        the starts of a supervisor that was stopped went on without it.
+        """Extend every deadline by ``late_s`` seconds, for which this process was suspended.
+
+        It could receive no event in that time, and its components went on without it.
         """
         if late_s < _SUSPENDED_S:
             return
@@ -227,7 +239,7 @@ class Supervisor:
         try:
             self.on_change(name, slot)
         except Exception:
-            # Telling people must not keep a command from being carried out.
+            # A failed report must not keep a command from being carried out.
             log.exception("cannot report a change of %s", name)
 
     def _do(self, name: str, spec: ProcessSpec, command: Command) -> None:
@@ -276,11 +288,12 @@ class Supervisor:
                 pause = min(pause, _READING_EVERY_S)
         return max(pause, 0.001)
 
-    # ── what people ask for; called by the writer ──────────────────────────────────────────────────────────────────
+    # ── what clients ask for; called by the writer ──────────────────────────────────────────────────────────────────
 
     def apply_now(
         self, plan: Plan, restart_down: bool, environment: Mapping[str, str] | None = None
     ) -> ApplyResult:
+        """As :meth:`apply`, for the writer."""
         if self.stopping:
             raise ControlError(f"{plan.deployment!r} is shutting down", hint="try again when it is gone")
         changes = reconcile(plan.processes, self.slots, restart_down)
@@ -319,7 +332,7 @@ class Supervisor:
     def _inherit(self, names: Sequence[str]) -> None:
         """Have ``names`` started from here on with the environment of the last `up`.
 
-        What runs unchanged keeps its own, for its next start, too: who only looked in from another shell must not change it.
+        What runs unchanged keeps its own, for its next start, too: an `up` from another shell that changes nothing must not change it.
         """
         if self._environment is not None:
             self._effects.inherit(names, self._environment)
@@ -329,6 +342,7 @@ class Supervisor:
         return Slot(record, spec)
 
     def command_now(self, verb: Verb, names: tuple[str, ...]) -> tuple[str, ...]:
+        """As :meth:`command`, for the writer."""
         if self.stopping:
             raise ControlError("the deployment is shutting down", hint="try again when it is gone")
         for name in names:
@@ -344,6 +358,7 @@ class Supervisor:
         return names
 
     def shutdown_now(self, force: bool) -> None:
+        """As :meth:`shutdown`, for the writer."""
         log.info("shutting everything down%s", ", by force" if force else "")
         self.stopping = True
         self._force = self._force or force

@@ -1,6 +1,6 @@
-"""Tells the controller what the supervisor knows: workers that cannot register themselves, workers that are gone, names to expect.
+"""Tells the controller what the supervisor knows: workers that cannot register themselves, workers that are gone, the served names.
 
-The wire is ``controller/wire.py``; a controller that does not answer is asked again with the next heartbeat.
+The protocol is that of ``controller/wire.py``. A request that fails is repeated.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from llmlaunch.supervision.request import RequestFailed, request
 _RETRY_S = 0.5
 _DRAIN_POLL_S = 0.2
 _IDLE_ANSWERS = 2
-"""Gateways report what is in flight a moment later: one zero may be older than the last request."""
+"""Answers in a row that mean that a worker is drained: one of them may be older than the last request."""
 log = logging.getLogger(__name__)
 
 
@@ -35,14 +35,14 @@ class _Controller:
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """A worker to be registered: what it is, and which process."""
+    """A worker to be registered: its spec and its process."""
 
     spec: ProcessSpec
     pid: int | None
 
 
 class Registrar:
-    """:meth:`follow` takes note of the state, the task :meth:`run` brings the controller to it."""
+    """:meth:`follow` takes the state, and the task :meth:`run` sends it to the controller."""
 
     def __init__(self, token: str) -> None:
         self._token = token
@@ -57,7 +57,7 @@ class Registrar:
         self._last_error = ""
 
     def follow(self, slots: Mapping[str, Slot], expected: tuple[str, ...]) -> None:
-        """The state now. Cheap: called after every change."""
+        """Take the current state. Cheap: called after every change."""
         controller, serving, wanted = None, set(), {}
         for slot in slots.values():
             spec, record = slot.spec, slot.record
@@ -74,13 +74,13 @@ class Registrar:
         if controller != self._controller:
             self._registered, self._sent_expected, self._to_unregister = set(), None, set()
         self._to_unregister = (self._to_unregister | (self._serving - serving)) - serving
-        # A spec that changed under a live registration (its names, its concurrency) is registered anew.
+        # A worker whose spec has changed (its names, its concurrency) is registered again.
         self._registered -= {a for a in self._registered if wanted.get(a) != self._wanted.get(a)}
         self._controller, self._wanted, self._serving, self._expected = new
         self._changed.set()
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Send what has changed, and heartbeats, until cancelled."""
         beat = time.monotonic()
         while True:
             pause = _RETRY_S if not self._up_to_date() else max(beat + HEARTBEAT_S - time.monotonic(), 0)
@@ -136,7 +136,9 @@ class Registrar:
         return response.json()
 
     async def drain(self, address: str, grace_s: float, go_on: Callable[[], bool]) -> None:
-        """Return once nothing is in flight at ``address``, the grace is over, or nobody can tell. ``go_on``: go on."""
+        """Return once nothing is in flight at ``address``, after ``grace_s`` seconds, if the controller does not know, or as soon as
+        ``go_on`` returns False.
+        """
         end, idle = time.monotonic() + grace_s, 0
         while (controller := self._controller) and go_on() and time.monotonic() < end:
             try:

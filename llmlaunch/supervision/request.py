@@ -1,4 +1,4 @@
-"""One question to a process of the deployment, for probes and the registrar; what goes wrong is said in a few words."""
+"""One HTTP request to a process of the deployment, for probes and the registrar, with short error messages."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _MOST_BYTES = 1 << 20
 
 
 class RequestFailed(LlmlaunchError):
-    """No answer came. The message says why in a few words: "connection refused"."""
+    """No answer came. The message says why, briefly: "connection refused"."""
 
     code = "request"
 
 
 class NoAnswer(RequestFailed):
-    """Somebody listens there, and said nothing, or not all: it may be busy."""
+    """Something listens there, and sent no answer, or only a part of it: it may be busy."""
 
     def __init__(self, message: str, timed_out: bool = False) -> None:
         super().__init__(message)
@@ -31,9 +31,9 @@ class NoAnswer(RequestFailed):
 async def request(
     method: str, url: str, body: Any = None, *, token: str = "", timeout_s: float = 2.0
 ) -> Response:
-    """Ask once. Raises RequestFailed when no complete answer came within ``timeout_s`` seconds; NoAnswer if one still might.
+    """Send one request. Raises RequestFailed if no complete answer came within ``timeout_s`` seconds; NoAnswer if one still might.
 
-    Of a body, the first MiB is read.
+    Only the first MiB of a body is read.
     """
     parts = urlsplit(url)
     try:

@@ -1,8 +1,8 @@
-"""A thread that notices when the supervisor's loop hangs, says where, and tells the clients.
+"""A thread that notices when the supervisor's event loop hangs, logs where, and informs clients.
 
-It only tells. What runs serves on while its supervisor hangs: the gateway has its routes, the controller asks the engines
-itself. To kill a hung supervisor would take all of that down, and a second one could not adopt it: every shim ends its
-tree when the pipe to its owner breaks. So that is left to a person, who is told how.
+It does nothing else. What runs goes on serving while its supervisor hangs: the gateway has its routes, and the controller probes
+the engines itself. Killing a hung supervisor would take all of that down, and a second one could not adopt it: every shim ends
+its tree when the pipe to its owner breaks. So that is left to the user, who is told how.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from llmlaunch.control import unresponsive
 
 BEAT_S = 1.0
 PATIENCE_S = 5.0
-"""A loop that has not turned for so long hangs: nothing in it takes a tenth of that."""
+"""A loop that has not run for so long hangs: nothing in it takes a tenth of that."""
 log = logging.getLogger(__name__)
 
 
@@ -39,12 +39,14 @@ class Watchdog:
         self._beating: asyncio.Task[None] | None = None
 
     def start(self) -> None:
+        """Begin to watch the running event loop."""
         self._clear_report()
         self._beat, self._watched = time.monotonic(), threading.get_ident()
         self._beating = asyncio.create_task(self._keep_beating())
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def close(self) -> None:
+        """Stop, and remove the report of a hang."""
         self._over.set()
         if self._beating is not None:
             self._beating.cancel()
@@ -62,7 +64,7 @@ class Watchdog:
             paused = now - looked - self._beat_s
             looked = now
             if paused > self._patience_s:
-                # This thread, too: the loop has not had its turn yet.
+                # This thread was suspended, too: the loop has had no time to run yet.
                 log.warning(
                     "the whole process was suspended for %.0f s: it was stopped, or the machine slept", paused
                 )

@@ -1,4 +1,4 @@
-"""What a failure leads to: another try at once, a later one, or none; and how it is told."""
+"""What a failure leads to: a retry at once, a later one, or none; and the message for it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def describe_exit(event: Exited, starting: bool) -> str:
     if event.out_of_memory:
         text += "; the kernel's OOM killer was at work at the time"
     if event.last_line:
-        # Who is killed has no last words: the line may be of the best of times.
+        # A process that was killed could not say why: its last line may have nothing to do with it.
         own_end = event.code is not None and event.code >= 0
         text += f": {event.last_line}" if own_end else f"; its last line: {event.last_line}"
     return text
@@ -40,11 +40,11 @@ def describe_exit(event: Exited, starting: bool) -> str:
 def after_failure(
     record: Record, ended: Exited | None, spec: ProcessSpec, now: float, jitter: float, policy: Policy
 ) -> Record:
-    """``record``, of which nothing is left, on its way to the next try. Its cause says what failed.
+    """``record`` after a failure, when nothing of the process is left: in BACKOFF or FAILED. Its cause says what failed.
 
-    ``ended`` is how its process did, if one had come to be. Who has been READY is never given up: what it was started with
-    works. Nor is a fault that others may mend. How long it rests grows, and with too many failed starts in a row it is FAILED
-    meanwhile, so that whoever waits for it learns of it.
+    ``ended`` is the end of its process, if there was one. A component that has been READY is retried without limit, since its
+    flags work, and so is a failure that others may fix. The delays grow, and after too many failed starts in a row the phase is
+    FAILED, so that whoever waits for it learns of it.
     """
     cause, failures = record.cause, record.failures + 1
     death = Death(record.incarnation, now, cause.why, cause.text)

@@ -1,10 +1,10 @@
-"""What a probe of a component that is READY says: well, not known, or lost.
+"""What a probe of a READY component means: healthy, unknown, or unhealthy.
 
-A server may be well and not answer: its probe asks for a token behind forty others, or its interpreter is held by one long
-call. So an answer that says "ill", or a port where nobody listens, is believed; silence is only believed of a process tree that
-uses no CPU. One that is busy is left alone as long as it goes on answering requests, and for ``Policy.busy_limit_s`` if no answer
-is seen. Whether requests are in flight is not asked: a client that has left, or that came without the gateway, keeps it as busy as
-any other.
+A healthy server may fail to answer: its probe waits for a token behind forty other requests, or one long call blocks its
+interpreter. So an answer with an error, or a port where nothing listens, counts as a failure; silence only counts if the process
+tree uses no CPU. One that is busy is left alone as long as it goes on answering requests, and for ``Policy.busy_limit_s`` if it
+answers none. Whether requests are in flight does not matter: a client that has disconnected, or that bypassed the gateway, keeps
+it just as busy.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from llmlaunch.supervision.core.types import Probed, Record
 
 @dataclass(frozen=True, slots=True)
 class ProbeLimits:
-    """How long a component may be silent. Times in seconds."""
+    """How long a component may fail to answer. Times in seconds."""
 
     timeout_s: float
     failures: int
@@ -26,9 +26,10 @@ class ProbeLimits:
 
     @classmethod
     def of(cls, spec: ProcessSpec, policy: Policy) -> ProbeLimits:
+        """The limits of ``spec``, or the policy's where it has none."""
         timeout = policy.probe_timeout_s if spec.probe_timeout_s is None else spec.probe_timeout_s
         failures = policy.max_failed_probes if spec.probe_failures is None else spec.probe_failures
-        # Whoever allows an idle one more than the limit means a busy one, too.
+        # Whoever allows an idle component more than the limit wants at least that for a busy one.
         limit = max(policy.busy_limit_s, 2 * failures * (timeout + policy.probe_every_s))
         return cls(timeout, failures, limit)
 

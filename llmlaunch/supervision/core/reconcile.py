@@ -1,4 +1,4 @@
-"""From what the plan wants and what runs: what to change, what may start now, and what stops first."""
+"""Compares the plan with what runs: what to change, what may start now, and what stops first."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from llmlaunch.supervision.core.types import DOWN_PHASES, LIVE_PHASES, OPEN, Gat
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A component as the supervisor holds it."""
+    """A component: its state, and what it was and will be started from."""
 
     record: Record
     spec: ProcessSpec
     """What runs, or ran last."""
     successor: ProcessSpec | None = None
-    """What takes its place once nothing of ``spec`` runs."""
+    """What replaces ``spec`` once nothing of it runs."""
     leaving: bool = False
-    """No longer in the plan: forgotten once it is down."""
+    """No longer in the plan; dropped once it is down."""
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Names, in plan order. ``update`` are among the kept: their spec changed in ways a running process does not feel."""
+    """Names of components, in plan order. A component in ``keep`` may have a new spec that its running process does not notice."""
 
     start: tuple[str, ...] = ()
     restart: tuple[str, ...] = ()
@@ -37,9 +37,8 @@ class Changes:
 def same_process(a: ProcessSpec, b: ProcessSpec) -> bool:
     """Whether a process started from ``a`` is what ``b`` asks for.
 
-    Reasons, estimates and the supervisor's own patience may differ, and what others may know of it (``argv`` says where the
-    process itself finds its API keys): a replica is not restarted because the plan's
-    arithmetic saw another number of free bytes.
+    What only the supervisor and the planner use may differ: reasons, estimates, timeouts, and which values are secret. A replica
+    is not restarted because the planner found another number of free bytes.
     """
     return (
         replace(
@@ -92,7 +91,7 @@ def spec_kept(running: ProcessSpec, wanted: ProcessSpec) -> ProcessSpec:
 
 
 def reconcile(wanted: Sequence[ProcessSpec], slots: Mapping[str, Slot], restart_down: bool) -> Changes:
-    """What a new plan means for each component. ``restart_down``: stopped and failed ones start again.
+    """The changes that lead to a new plan. ``restart_down``: stopped and failed components start again.
 
     A failed component whose spec changed starts again in any case; one that was stopped by hand stays down unless
     ``restart_down``.
@@ -126,8 +125,8 @@ def gate(
 ) -> Gate:
     """Whether the PENDING component ``name`` may start now, or what it waits for.
 
-    ``free`` is free memory in bytes by GPU UUID; None: nobody can tell, and nobody waits for it. ``labels`` says how to
-    call a GPU, by UUID.
+    ``free`` is free memory in bytes by GPU UUID; None: unknown, and nothing waits for it. ``labels`` has the name of each GPU
+    for messages, by UUID.
     """
     spec, labels = slots[name].spec, labels or {}
     for need in spec.needs:
@@ -161,17 +160,18 @@ def _label(uuid: str, labels: Mapping[str, str]) -> str:
 
 
 def needs_memory_reading(spec: ProcessSpec) -> bool:
+    """Whether free GPU memory has to be read before ``spec`` may start."""
     return bool(spec.gpus) and any(spec.vram_per_gpu)
 
 
 def next_to_stop(slots: Mapping[str, Slot]) -> tuple[str, ...]:
-    """Whom a shutdown stops now: gateways first, so that requests in flight finish, then everybody else."""
+    """What a shutdown stops now: gateways first, so that requests in flight finish, then everything else."""
     gateways = [n for n, s in slots.items() if s.spec.component is Component.API and not _is_down(s)]
     return tuple(gateways or [n for n, s in slots.items() if not _is_down(s)])
 
 
 def all_down(slots: Mapping[str, Slot]) -> bool:
-    """Nothing of the deployment is alive, and nothing will be."""
+    """Whether nothing of the deployment runs, or will be started."""
     return all(_is_down(slot) for slot in slots.values())
 
 

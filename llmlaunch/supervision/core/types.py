@@ -1,4 +1,4 @@
-"""The supervisor's vocabulary: what a component is doing, what can happen to it, what can be done about it.
+"""The supervisor's types: the state of a component, the events that change it, the commands that follow.
 
 Times are seconds of one monotonic clock that the caller reads; nothing in this package reads a clock.
 """
@@ -10,8 +10,10 @@ from enum import StrEnum
 
 
 class Phase(StrEnum):
+    """What a component is doing."""
+
     PENDING = "pending"
-    """Wanted, and waiting for its gate: what it needs, its turn on a GPU, memory that comes back."""
+    """Waiting for its gate: the components that it needs, its turn on a GPU, or free memory."""
     STARTING = "starting"
     """Spawned, or about to be; it does not answer its readiness probe yet."""
     READY = "ready"
@@ -21,18 +23,18 @@ class Phase(StrEnum):
     """It failed and starts again after a delay."""
     STOPPED = "stopped"
     FAILED = "failed"
-    """It failed too often, or in a way that no retry mends. It is tried again slowly in the first case; in the second it
-    stays down until it is told to start."""
+    """It failed too often, and is retried slowly; or in a way that no retry can fix, and stays down until it is told to
+    start."""
 
 
 LIVE_PHASES = frozenset({Phase.STARTING, Phase.READY, Phase.STOPPING})
 """Phases in which a process may exist. In all others there is none."""
 DOWN_PHASES = frozenset({Phase.STOPPED, Phase.FAILED})
-"""Phases that nobody waits for the end of: nothing runs, and nothing will soon."""
+"""Phases that may last: nothing runs, and nothing will soon."""
 
 
 class Why(StrEnum):
-    """The kinds of cause; :class:`Cause` adds the words."""
+    """The kind of a :class:`Cause`."""
 
     NONE = "none"
     COMMAND = "command"
@@ -41,40 +43,42 @@ class Why(StrEnum):
     EXIT = "exit"
     SPAWN = "spawn"
     PORT = "port"
-    """Somebody else holds the port."""
+    """Another process has its port."""
     MEMORY = "memory"
 
 
 @dataclass(frozen=True, slots=True)
 class Cause:
+    """Why a component is in its phase."""
+
     why: Why = Why.NONE
     text: str = ""
     permanent: bool = False
-    """No retry can mend it."""
+    """No retry can fix it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """How a life ended that nobody had told to end, or how a start failed."""
+    """How an incarnation ended that nobody had stopped, or how its start failed."""
 
     incarnation: int
     at: float
     why: Why
     text: str
-    """In words, as the cause of what followed."""
+    """The message, as in the cause of what followed."""
     code: int | None = None
-    """As in :class:`Exited`; None as well when no process came to be."""
+    """As in :class:`Exited`; None, too, if no process was created."""
     out_of_memory: bool = False
-    """The kernel killed something for lack of memory just then."""
+    """The kernel's OOM killer was active just before."""
     last_line: str = ""
 
 
 class Stage(StrEnum):
-    """How far a stop has come."""
+    """The stage of a stop."""
 
     NONE = "none"
     SPAWN = "spawn"
-    """The process was still being made when the stop came: wait for it, then end it."""
+    """The process was still being created when the stop came: wait for it, then end it."""
     DRAIN = "drain"
     TERM = "term"
     KILL = "kill"
@@ -88,43 +92,43 @@ class Record:
     wanted: bool = True
     incarnation: int = 0
     pid: int | None = None
-    """Known once Spawned came."""
+    """Known after Spawned."""
     was_ready: bool = False
     """This incarnation has been READY."""
     failures: int = 0
-    """In a row; a stable run forgives them."""
+    """In a row; a stable run resets them."""
     gave_up: int = 0
-    """How many of them ended in FAILED."""
+    """How many of them led to FAILED."""
     proven: bool = False
-    """It has been READY since somebody last told it to start: its flags and files are right."""
+    """It has been READY since it was last told to start, so its flags and files are right."""
     restarts: int = 0
-    """Starts that nobody asked for, since the supervisor runs."""
+    """Starts that nobody asked for, since the supervisor started."""
     failed_probes: int = 0
     unanswered_since: float | None = None
-    """When the first of the probes came back that were not answered since."""
+    """When the first of the latest unanswered probes failed."""
     last_probe: str = ""
-    """What the last probe of a start came to, as long as it is not ready."""
+    """Why the last readiness probe failed."""
     stage: Stage = Stage.NONE
     deadline: float | None = None
-    """When Tick has something to do: the end of the start, of the stop's stage, of the stable run, or of the wait before the
-    next try."""
+    """When Tick has something to do: at the end of the start timeout, of a stop's stage, of the stable run, or of the delay
+    before the next try."""
     stop_by: float = 0.0
-    """End of the grace that a stop was given, draining included."""
+    """End of a stop's grace, draining included."""
     since: float = 0.0
     """When this phase began."""
     cause: Cause = field(default_factory=Cause)
     last: Death | None = None
-    """The latest failure, whatever came after it."""
+    """The latest failure, even if it has recovered since."""
     waiting: str = ""
     """What a PENDING component waits for."""
     progress: str = ""
     note: str = ""
-    """What it said of itself when it became ready: that it runs otherwise than one might expect."""
+    """A warning that it gave when it became ready: that it runs differently than one might expect."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """Whether a PENDING component may start now. ``timed``: waiting for this is bounded, and failing if it lasts."""
+    """Whether a PENDING component may start now. ``timed``: the wait for this has a limit, and exceeding it is a failure."""
 
     is_open: bool
     reason: str = ""
@@ -139,13 +143,15 @@ OPEN = Gate(True)
 
 @dataclass(frozen=True, slots=True)
 class Spawned:
+    """Its program runs, as process ``pid``."""
+
     incarnation: int
     pid: int
 
 
 @dataclass(frozen=True, slots=True)
 class SpawnFailed:
-    """No process came to be, or none is left of it."""
+    """No process was created, or none is left of it."""
 
     incarnation: int
     reason: str
@@ -161,21 +167,23 @@ class Exited:
     code: int | None
     last_line: str = ""
     out_of_memory: bool = False
-    """The kernel killed something for lack of memory just before."""
+    """The kernel's OOM killer was active just before."""
 
 
 @dataclass(frozen=True, slots=True)
 class Probed:
+    """The result of one readiness or liveness probe."""
+
     incarnation: int
     ok: bool
     detail: str = ""
-    """Why not, or what it remarks on becoming ready."""
+    """Why the probe failed, or a warning on becoming ready."""
     unanswered: bool = False
-    """It failed for want of an answer: a process that is busy and one that hangs look alike."""
+    """No answer came, so the process is either busy or hung."""
     cpu: float | None = None
-    """How many CPUs the process tree kept busy while it did not answer; None: not known."""
+    """How many CPUs the process tree kept busy meanwhile; None if unknown."""
     answered: int = 0
-    """Requests that it answered since the probe before, as far as that is known, though it did not answer this one."""
+    """Other requests that it answered since the previous probe, as far as known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,12 +196,14 @@ class Progressed:
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """No request is in flight any more, or there was no way to find out."""
+    """No request is in flight any more, or nobody could tell."""
 
     incarnation: int
 
 
 class Verb(StrEnum):
+    """What a component can be told to do."""
+
     START = "start"
     STOP = "stop"
     RESTART = "restart"
@@ -203,10 +213,12 @@ class Verb(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Commanded:
+    """A user, a new plan or a shutdown has told it to do something."""
+
     verb: Verb
     drain: bool = True
     reason: str = ""
-    """Where the command comes from, in words, when nobody gave it to this component by name."""
+    """Why the command was given, if no user named this component."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +260,8 @@ class Terminate:
 
 @dataclass(frozen=True, slots=True)
 class Kill:
+    """SIGKILL the whole tree at once."""
+
     incarnation: int
 
 

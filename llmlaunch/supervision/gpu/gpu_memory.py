@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 _FRESH_S = 0.5
 _PATIENCE_S = 5.0
-"""A driver in trouble may never answer; nobody waits for it longer."""
+"""Seconds that the driver has to answer: a broken one may never do so."""
 
 
 class GpuMemory:
-    """Samples of the machine. Does nothing, and imports nothing, until it is asked."""
+    """Samples of the machine's GPUs. Imports nothing until the first one."""
 
     def __init__(self) -> None:
         self._thread: ThreadPoolExecutor | None = None
@@ -29,7 +29,7 @@ class GpuMemory:
         self._lock = asyncio.Lock()
 
     async def sample(self, fresh: bool = False) -> Inventory:
-        """The machine now, or half a second ago unless ``fresh``."""
+        """The GPUs now, or up to half a second ago unless ``fresh``."""
         async with self._lock:
             if fresh or time.monotonic() - self._at > _FRESH_S:
                 if self._thread is None:
@@ -50,6 +50,7 @@ class GpuMemory:
         return self._sampler.sample()
 
     def close(self) -> None:
+        """End the thread, without waiting for a reading that hangs."""
         if self._thread is not None:
             self._thread.shutdown(wait=False, cancel_futures=True)
 
@@ -62,7 +63,7 @@ def free_bytes(inventory: Inventory) -> dict[str, int]:
 
 
 def used_bytes(inventory: Inventory, pids: Iterable[int]) -> int | None:
-    """What these processes use on all GPUs together; None when no driver tells, or none of them is on a GPU."""
+    """Bytes that these processes use on all GPUs together; None if the driver does not tell, or none of them uses a GPU."""
     wanted = set(pids)
     found = [p for gpu in inventory.gpus for p in gpu.processes or () if p.pid in wanted]
     if not found or any(p.used_bytes is None for p in found):
@@ -71,4 +72,5 @@ def used_bytes(inventory: Inventory, pids: Iterable[int]) -> int | None:
 
 
 def used_by_tree(inventory: Inventory, trees: Mapping[str, Iterable[int]]) -> dict[str, int | None]:
+    """Bytes in use by each process tree; ``trees`` has their pids."""
     return {name: used_bytes(inventory, pids) for name, pids in trees.items()}

@@ -1,4 +1,4 @@
-"""What replicas were seen to use of their GPUs, kept for the next plan."""
+"""How much GPU memory replicas were measured to use, stored for the next plan."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from llmlaunch.common import file_lock, files
 
 
 def measurements_file() -> Path:
+    """The file that all deployments of this user share."""
     return paths.state_root() / "learned.json"
 
 
 def load_measurements() -> dict[str, int]:
-    """Measured bytes per replica by ``planning.estimate.learning_key``; empty when nothing was measured yet."""
+    """Measured bytes per replica by ``planning.estimate.learning_key``; empty if nothing has been measured yet."""
     return files.load(measurements_file(), _learned) or {}
 
 
@@ -24,7 +25,7 @@ def _learned(data: dict[str, Any]) -> dict[str, int]:
 
 
 def record_measurement(key: str, used_bytes: int) -> None:
-    """Note what a replica was seen to use. Safe against other supervisors that do the same."""
+    """Store what a replica uses, in bytes. Locks the file against other supervisors."""
     paths.private_dir(paths.state_root())
     with file_lock.held(measurements_file().with_suffix(".lock")):
         learned = load_measurements() | {key: used_bytes}

@@ -1,7 +1,7 @@
 """How many requests a replica has answered, as the deployment's own gateway counts them.
 
-Asked only of a replica that is busy and lets its probe wait: one that goes on answering requests is well, however long its probe stands
-in line behind them.
+Only read for a replica that is busy and does not answer its probe: one that goes on answering requests is healthy, however long its
+probe has to wait behind them.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ class AnswerCounts:
         self._gateway = ""
 
     def follow(self, slots: Mapping[str, Slot]) -> None:
+        """Note the address of the gateway that is ready, if there is one."""
         ready = (s for s in slots.values() if s.record.phase is Phase.READY)
         self._gateway = next((s.spec.address for s in ready if s.spec.component is Component.API), "")
 
     async def by(self, spec: ProcessSpec) -> int | None:
-        """Requests that ``spec`` has answered with success so far; None when nobody can tell."""
+        """Requests that ``spec`` has answered successfully so far; None if unknown."""
         if spec.component is not Component.WORKER or not self._gateway:
             return None
         try:

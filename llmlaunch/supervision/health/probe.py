@@ -1,4 +1,4 @@
-"""Is it ready, does it live, does its start go on: one task that watches one process."""
+"""Probes one process: whether it is ready, whether it is alive, whether its start makes progress."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from llmlaunch.supervision.logs.log_stream import LogStream
 from llmlaunch.supervision.request import NoAnswer, RequestFailed, request
 
 _LEAST_S, _MOST_S, _SHARE = 0.05, 0.5, 0.03
-"""Seconds between two readiness probes, and their share in what the start has taken so far: a start is known to be over
-after hardly more than it took."""
+"""The least and the most seconds between two readiness probes, and their share of the time since the start: readiness is
+noticed hardly later than it occurs."""
 _SLOW_S = 0.5
-"""An answer that takes longer may never come: from here on it is measured what the process does instead."""
+"""An answer that takes longer may never come: from here on the process tree's CPU time is measured."""
 _BUSY_STATUSES = (429, 503)
-"""What servers answer that have no time now; SGLang does when a token for its probe took 20 s."""
+"""What a busy server may answer; SGLang does when a token for its probe took 20 s."""
 _READ_BYTES = 256 << 10
 _READ_S = 1.0
 _LINE_CHARACTERS = 200
@@ -39,8 +39,8 @@ Emit = Callable[[Probed | Progressed], None]
 class ProcessProbe:
     """Probes one incarnation of ``spec``.
 
-    ``cpu_seconds`` tells what its process tree has used so far, and may block; ``answered`` how many requests it has answered.
-    ``key`` is what it asks its callers for; "" means nothing.
+    ``cpu_seconds`` returns the CPU time of its process tree so far, and may block; ``answered`` how many requests it has answered.
+    ``key`` is the key that it requires; "" means none.
     """
 
     def __init__(
@@ -80,13 +80,13 @@ class ProcessProbe:
     async def _until_ready(self, lines: _ProgressLines) -> None:
         now = asyncio.get_running_loop().time
         began, seen, said = now(), "", ""
-        # Half of what a start may take without progress, so that there is something to tell when it is over.
+        # Half of what a start may take without progress, so that a failed probe can be reported when that is over.
         patience_s = min(self._policy.start_probe_timeout_s, self._spec.start_timeout_s / 2)
         timeout_s = max(self._timeout_s, patience_s)
         while True:
             probe = asyncio.create_task(self._probe(self._spec.ready_path, timeout_s))
             try:
-                # The log goes on while a server that loads lets its probe wait.
+                # Progress in the log counts while a server that is loading does not answer.
                 while not (await asyncio.wait({probe}, timeout=_MOST_S))[0]:
                     self._report_progress(await self._newest(lines))
                 answer = probe.result()
@@ -117,7 +117,7 @@ class ProcessProbe:
     # ── liveness ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _alive(self) -> Probed:
-        """One liveness probe. What the process did meanwhile is only looked at when the answer is late or missing."""
+        """One liveness probe. CPU time is only measured when the answer is late or missing."""
         probe = asyncio.create_task(self._probe(self._spec.live_path, self._timeout_s))
         try:
             await asyncio.wait({probe}, timeout=min(_SLOW_S, self._timeout_s / 4))
@@ -136,10 +136,10 @@ class ProcessProbe:
         return Probed(self._incarnation, False, answer.detail, unanswered=True, cpu=cpu, answered=more)
 
     async def _answered_since(self) -> int:
-        """Since the probe before that was not answered. The first of them has nothing to compare with."""
+        """Requests answered since the previous unanswered probe; 0 for the first one."""
         before, now = self._answered_before, await self._answered()
         self._answered_before = now
-        # A gateway that was started anew counts from zero.
+        # A gateway that restarted counts from zero.
         return 0 if before is None or now is None else max(now - before, 0)
 
     # ── both ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -161,7 +161,7 @@ class ProcessProbe:
         return _ProbeResult(False, f"status {response.status}", response.status in _BUSY_STATUSES, response)
 
     async def _connect(self, timeout_s: float) -> _ProbeResult:
-        """Whether its port takes connections: all there is to see of a server without a probe."""
+        """Whether its port accepts connections: all that can be checked of a server without a probe path."""
         try:
             host = urlsplit(self._spec.address).hostname or ""
             await http_client.check_connection(host, self._spec.port, timeout_s=timeout_s)
@@ -183,7 +183,7 @@ class _ProbeResult:
 
 @dataclass(frozen=True, slots=True)
 class _CpuMeter:
-    """CPU time between two looks, as CPUs kept busy."""
+    """CPU time between two readings, as the number of CPUs kept busy."""
 
     cpu_seconds: Callable[[], float]
     began: float
@@ -201,14 +201,14 @@ class _CpuMeter:
 
 
 def _note(response: Response | None) -> str:
-    """What a server that is ready wants people to know of how it runs: ``{"warning": …}``."""
+    """The warning of a server that is ready, if its probe returns one: ``{"warning": …}``."""
     body = response.json() if response else None
     told = body.get("warning") if isinstance(body, dict) else None
     return one_line(told)[:_LINE_CHARACTERS] if isinstance(told, str) else ""
 
 
 def _progress(response: Response | None) -> str:
-    """What a server that is still loading says of it in its probe's body."""
+    """The progress that a server reports in its probe's body while it loads."""
     body = response.json() if response else None
     if not isinstance(body, dict):
         return ""
@@ -226,7 +226,7 @@ def _progress_text(progress: dict[str, Any]) -> str:
 
 
 class _ProgressLines:
-    """New lines of a log that match a pattern of progress."""
+    """New lines of a log that match one of ``patterns``."""
 
     def __init__(self, log: Path, patterns: tuple[str, ...]) -> None:
         self._stream = LogStream(log)
@@ -241,14 +241,14 @@ class _ProgressLines:
         return bool(self._patterns)
 
     def close(self) -> None:
-        """A reading that hangs in another thread keeps its file until it comes back."""
+        """Close the log. A read that hangs in another thread keeps its file until it returns."""
         self._over.set()
         if self._reading.acquire(blocking=False):
             self._stream.close()
             self._reading.release()
 
     def newest(self) -> str:
-        """The last new line that shows progress and differs from the one before; empty when there is none. May block."""
+        """The last new line that matches and differs from the one before; empty if there is none. May block."""
         with self._reading:
             if not self._patterns or self._over.is_set():
                 return ""
@@ -261,7 +261,7 @@ class _ProgressLines:
         try:
             data = self._stream.read(_READ_BYTES)
             if len(data) == _READ_BYTES:
-                # It prints faster than anybody could read: its newest lines say all.
+                # It prints faster than it is read: only its newest lines matter.
                 self._stream.skip_to_last(_READ_BYTES)
                 data = self._stream.read(_READ_BYTES)
         except (OSError, files.UnusableFileError):

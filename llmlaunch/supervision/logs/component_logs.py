@@ -1,4 +1,4 @@
-"""What components printed: bounded files for each incarnation, readable by their owner alone.
+"""What components printed: bounded files for each incarnation, readable only by their owner.
 
 ``log_writer`` writes them, from the process that keeps the component: it is there as long as the component is, and goes on when
 the supervisor is stopped. Each incarnation has a log of its own, ``COMPONENT.000001.log``, which holds ``log_keep`` files of
@@ -36,20 +36,21 @@ class LogTarget:
     """Where a shim writes what its program prints."""
 
     folder: int
-    """A descriptor of the folder; -1: nothing can be kept."""
+    """A descriptor of the folder; -1: output is discarded."""
     name: str
     most: int
     """Bytes in a file."""
     keep: int
-    """Files, the one that is being written among them."""
+    """Files, including the one that is being written."""
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """For the shim's command line."""
+        """The shim's command-line arguments for it."""
         return (str(self.folder), self.name, str(self.most), str(self.keep))
 
     @property
     def descriptors(self) -> tuple[int, ...]:
+        """The file descriptors that the shim inherits."""
         return (self.folder,) if self.folder >= 0 else ()
 
 
@@ -59,7 +60,7 @@ def target(
 ) -> Iterator[LogTarget]:
     """Where a new incarnation's output goes. Makes room for it first.
 
-    A folder that cannot be written to costs the output, not the start.
+    If the folder cannot be written to, output is lost, but the component starts.
     """
     folder = -1
     try:
@@ -76,7 +77,7 @@ def target(
 
 
 def _prune(where: paths.DeploymentPaths, component: str, most: int) -> None:
-    """Delete what is too much of earlier incarnations: beyond ``KEPT`` of them, and beyond ``most`` bytes in all."""
+    """Delete logs of earlier incarnations: beyond the newest ``KEPT``, and beyond ``most`` bytes in all."""
     size = 0
     for age, path in enumerate(reversed(log_files(where.name, component)), 1):
         for file in reversed(_files_of(path)):
@@ -118,7 +119,7 @@ def _matches(where: paths.DeploymentPaths) -> Iterator[re.Match[str]]:
 
 
 def disk_is_full(folder: Path) -> bool:
-    """Whether nothing more can be written there."""
+    """Whether hardly anything more can be written there."""
     try:
         room = os.statvfs(folder)
     except OSError:

@@ -1,6 +1,6 @@
-"""Reading a log that is written meanwhile, through all its files, and from its end.
+"""Reads a log while it is being written, through all its files, or from near its end.
 
-It never takes more memory than a block and a line, whatever the size of the log.
+It never needs more memory than a block, whatever the size of the log.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ BLOCK_BYTES = 64 << 10
 
 
 class LogStream:
-    """What one log holds, through all its files from the oldest on, and then what is added to it.
+    """The content of one log, through all its files from the oldest on, and then what is appended to it.
 
-    Methods raise UnusableFileError for something that is no log, and OSError; a log that is not there yet is an empty one.
+    Methods raise UnusableFileError if the path is not a regular file of ours, and OSError; a log that does not exist yet is empty.
     """
 
     def __init__(self, path: Path) -> None:
@@ -64,7 +64,7 @@ class LogStream:
             descriptor = found[index][1]
             at = os.fstat(descriptor).st_size
             if last and at:
-                # The end of the last line ends nothing that counts.
+                # The newline at the very end does not begin another line.
                 left += os.pread(descriptor, 1, at - 1) == b"\n"
                 last = False
             if not left:
@@ -85,6 +85,7 @@ class LogStream:
         self._take(found, 0, 0)
 
     def close(self) -> None:
+        """Close the file that is open."""
         if self._file >= 0:
             os.close(self._file)
         self._file = -1

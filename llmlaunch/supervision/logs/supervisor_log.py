@@ -14,9 +14,9 @@ KEPT = 2
 
 
 def keep(where: paths.DeploymentPaths) -> None:
-    """Have what is logged go to the supervisor's log, which whoever started it has opened as stderr.
+    """Rotate the supervisor's log, if stderr is that file.
 
-    With another stderr, a terminal's, nothing changes.
+    With another stderr, such as a terminal, nothing changes.
     """
     try:
         mine, file = os.fstat(2), where.supervisor_log.lstat()

@@ -1,8 +1,8 @@
-"""A control group for each life of a component, where one may be made: what is in it cannot leave by forking, and one write
-ends it all (``cgroup.kill``, Linux 5.14; Documentation/admin-guide/cgroup-v2.rst).
+"""A control group for each incarnation of a component, where allowed: processes cannot leave it by forking, and one write kills
+them all (``cgroup.kill``, Linux 5.14; Documentation/admin-guide/cgroup-v2.rst).
 
-It is one more hold beside descent and environments, and none that anything depends on: ordinary users have a group of
-their own to write to only where systemd or a container delegates one. No controller is enabled, so nothing is limited.
+It complements process trees and environments, and nothing depends on it: ordinary users can create groups only where systemd or
+a container delegates one to them. No controller is enabled, so nothing is limited.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def own(proc: Path = _PROC) -> Path | None:
 
 
 def make(parent: Path | None, name: str) -> str:
-    """The path of a new group in ``parent``; empty when there can be none, or none that can be killed."""
+    """The path of a new group in ``parent``; empty if none can be created, or the kernel lacks ``cgroup.kill``."""
     if parent is None:
         return ""
     path = parent / f"{PREFIX}{name}"
@@ -46,7 +46,7 @@ def make(parent: Path | None, name: str) -> str:
 
 
 def kill(path: str) -> None:
-    """SIGKILL to everything in the group; nothing happens when it is gone, or none of ours."""
+    """SIGKILL everything in the group; does nothing if it is gone, or not one of ours."""
     if path and Path(path).name.startswith(PREFIX):
         with contextlib.suppress(OSError):
             descriptor = os.open(
@@ -59,7 +59,7 @@ def kill(path: str) -> None:
 
 
 def pids(path: str) -> list[int]:
-    """What lives in the group."""
+    """Pids of what is alive in the group."""
     try:
         return [int(line) for line in (Path(path) / "cgroup.procs").read_text().split()] if path else []
     except (OSError, ValueError):
@@ -67,7 +67,7 @@ def pids(path: str) -> list[int]:
 
 
 def remove(path: str) -> None:
-    """Forget the group, if nothing lives in it."""
+    """Remove the group, if nothing is alive in it."""
     if path and Path(path).name.startswith(PREFIX):
         with contextlib.suppress(OSError):
             Path(path).rmdir()

@@ -1,4 +1,4 @@
-"""End what a supervisor that died left running: by the state file that it wrote, and by the environments of its processes."""
+"""Kills what a supervisor that died left running, by its state file and by the environments of its processes."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class CleanupResult:
-    """What a supervisor had left: processes that were ended, and those that not even SIGKILL ends."""
+    """How many processes were killed, and which could not be killed even by SIGKILL."""
 
     ended: int = 0
     left: tuple[ProcessId, ...] = ()
 
 
 def clean_after_crash(where: paths.DeploymentPaths) -> CleanupResult:
-    """End what a killed supervisor left, and forget it. Only the holder of the lock may call this. Blocks for seconds.
+    """Kill what a dead supervisor left, and remove its state file. Only the holder of the lock may call this. Blocks for seconds.
 
-    Environments find what the state file does not name, and the state file names what wiped its environment.
+    Environments reveal processes that the state file does not name, and the state file names those that wiped their environment.
     """
     state = read_state(where)
     swept = CleanupResult() if state is None else _sweep(state)
@@ -52,7 +52,7 @@ def _sweep(state: SupervisorState) -> CleanupResult:
 
     def alive() -> list[int]:
         ours = procs.with_environment({RUN: state.run}) if state.run else []
-        # A pid and a start time may be of a file that was copied here; an environment tells whose process it is.
+        # The state file may be a copy from another machine; an environment shows whose process it is.
         roots = [p.pid for p in named if p.alive and not procs.is_another(p.pid, RUN, state.run)]
         below = [p.pid for family in procs.families(roots).values() for p in family]
         grouped = [pid for group in groups for pid in cgroups.pids(group)]
@@ -73,15 +73,15 @@ def _sweep(state: SupervisorState) -> CleanupResult:
 
 
 def clean_unless_running(where: paths.DeploymentPaths) -> CleanupResult:
-    """End what a supervisor that is gone has left. Nothing happens while one is in charge. Blocks for seconds."""
+    """Kill what a dead supervisor has left. Does nothing while one is running. Blocks for seconds."""
     end = time.monotonic() + _LOCK_S
     while (state := read_state(where)) is not None:
-        if state.supervisor.alive:  # perhaps without its lock: somebody may have removed the file
+        if state.supervisor.alive:  # perhaps without its lock: the file may have been removed
             return CleanupResult()
         try:
             lock = take_lock(where)
         except AlreadyRunningError:
-            # A dead process keeps its lock until the last of its threads is gone. Else it is the next supervisor's.
+            # A dead process holds its lock until its last thread is gone; otherwise the next supervisor has it.
             if time.monotonic() > end:
                 return CleanupResult()
             time.sleep(0.02)

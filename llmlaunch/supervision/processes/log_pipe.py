@@ -1,4 +1,4 @@
-"""The pipe that takes a program's output, and the process that writes it down: how a log stays bounded.
+"""The pipe for a program's output, and the process that writes it to the log, so that its size stays bounded.
 
 The program writes into a pipe, and a child of the shim copies from there into files. Written to directly, a file can
 be bounded only by punching holes into it, which keeps no earlier files and not every file system can, and a full disk
@@ -22,12 +22,12 @@ import time
 from log_writer import COUNTERS_BYTES, ByteCounters, LogWriter, copy  # type: ignore[import-not-found]
 
 PIPE_BYTES = 1 << 20
-WATCH_S = 1.0  # how often the log's writer is looked after
-FINISH_S = 2.0  # so long may the writer take for what is left in the pipe
+WATCH_S = 1.0  # how often the log's writer is checked
+FINISH_S = 2.0  # how long the writer may take for what is left in the pipe
 
 
 class LogPipe:
-    """A pipe for the program's output, and the process that writes it down."""
+    """A pipe for the program's output, and the process that writes it to the log."""
 
     def __init__(self, folder: int, name: str, most: int, keep: int) -> None:
         self.folder, self.name, self.most, self.keep = folder, name, most, keep
@@ -43,13 +43,14 @@ class LogPipe:
         self.start_writer()
 
     def widen(self) -> int:
+        """Enlarge the pipe if allowed; its size in bytes."""
         try:
             return fcntl.fcntl(self.sink, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         except OSError:  # this user has many large pipes already
             return fcntl.fcntl(self.sink, fcntl.F_GETPIPE_SZ)
 
     def start_writer(self) -> None:
-        """Start the writer, the first one or the next. Should it not start, the pipe is emptied all the same."""
+        """Start the writer, the first one or another. If that fails, the pipe is emptied all the same."""
         self.started_at = time.monotonic()
         if self.stop >= 0:
             os.close(self.stop)
@@ -67,7 +68,7 @@ class LogPipe:
         os.close(stopped)
 
     def run_writer(self, stopped: int) -> None:
-        """Be the writer."""
+        """Run the writer, in the process that was forked for it."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
@@ -88,7 +89,7 @@ class LogPipe:
         )
 
     def watch(self) -> None:
-        """See whether the writer does its work; do the least of it in its place while it does not."""
+        """Start the writer again if it has ended; empty the pipe while the writer does not read."""
         now = time.monotonic()
         if not self.stuck and now - self.watched_at < WATCH_S:
             return
@@ -107,7 +108,7 @@ class LogPipe:
                 pass
 
     def finish(self) -> None:
-        """Nobody writes any more: let the writer finish, but not for ever."""
+        """Tell the writer that no more output comes, and kill it if it does not finish in time."""
         now = time.monotonic()
         if self.finishing_since is None:
             self.finishing_since = now
@@ -127,9 +128,9 @@ class LogPipe:
 
 
 def disguise(title: str) -> None:
-    """Be ``title`` in the list of processes, with no environment.
+    """Show ``title`` in the list of processes, and no environment.
 
-    Who looks for the program's processes by their environment must not find the one that still has its last words to write.
+    A search for the program's processes by their environment must not find the writer, which may outlive them.
     """
     with open("/proc/self/stat", "rb") as stat:  # noqa: PTH123
         start, end, env_start, env_end = map(int, stat.read().rpartition(b")")[2].split()[45:49])

@@ -1,10 +1,10 @@
-"""Writes a log in bounded space: a file that is full makes room for a new one, and the oldest is dropped.
+"""Writes a log of bounded size: a full file is rotated, and the oldest is deleted.
 
 ``NAME`` is always the file that is being written; when it is full it becomes ``NAME.1``, the next one ``NAME.2`` and so on, so
 a number means the same file for as long as that exists, and the highest number is the newest. Together they are one stream:
 a line may begin in one file and end in the next. See ``logs`` for the reading side.
 
-Standard library alone, and little of it: the shim runs this without the rest of llmlaunch.
+Only the standard library, and little of it: the shim runs this without the rest of llmlaunch.
 """
 
 import errno
@@ -15,20 +15,20 @@ import struct
 import time
 
 LOOK_EVERY_S = 1.0
-"""How often a writer looks whether its file is still there, and tries again to open one that could not be opened."""
+"""How often a writer checks that its file is still there, and tries again to open one that could not be opened."""
 READ_BYTES = 1 << 20
 SMALL = 8
-"""A read of less than this share of the pipe is followed by a short pause, so that a chatty program costs few wake-ups."""
+"""A read of less than one part in ``SMALL`` of the pipe is followed by a short pause, to save wake-ups for a chatty program."""
 PAUSE_S = 0.005
 LAST_WORDS_S = 1.0
-"""The keeper is dead: so long may its program's output still come."""
+"""How long output is still read after the shim has died."""
 FLAGS = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 
 class LogWriter:
     """Appends to ``name`` in the folder that the descriptor ``folder`` is open on: ``keep`` files of ``most`` bytes at most.
 
-    No method raises because of the disk: what cannot be written is lost, and a line in the log says so once it can be.
+    No method raises because of the disk: what cannot be written is lost, and a line in the log says so as soon as one can be written.
     """
 
     def __init__(self, folder: int, name: str, most: int, keep: int) -> None:
@@ -37,7 +37,7 @@ class LogWriter:
         self.most = max(most, 1)
         self.keep = max(keep, 1)
         self.lost = 0
-        """Bytes that could not be written since the last one that could."""
+        """Bytes lost since the last successful write."""
         self.reason = ""
         self._file = -1
         self._size = 0
@@ -47,6 +47,7 @@ class LogWriter:
         """Whether the last thing written was the end of a line."""
 
     def write(self, data: bytes) -> None:
+        """Append ``data``, rotating the files as needed."""
         self._look()
         if self.lost and self._file >= 0:
             self._note_lost_bytes()
@@ -60,12 +61,12 @@ class LogWriter:
             data = data[len(piece) :]
 
     def count_lost(self, count: int, reason: str) -> None:
-        """``count`` bytes were dropped before they came here."""
+        """Count ``count`` bytes that were dropped before they came here."""
         self.lost += count
         self.reason = reason
 
     def opened(self, descriptor: int) -> None:
-        """Called with each file that is begun or taken up."""
+        """Called with the descriptor of each file that was opened; for subclasses."""
 
     def _fitting(self, data: bytes) -> bytes:
         """How much of ``data`` goes into the file as it is: whole lines if possible; nothing when the file must make room."""
@@ -103,7 +104,7 @@ class LogWriter:
             self.lost = lost
 
     def _look(self) -> None:
-        """Have a file to write to, also when somebody removed or replaced the last one."""
+        """Open a file if none is open, or if the open one was removed or replaced."""
         now = time.monotonic()
         if now < self._look_at:
             return
@@ -152,7 +153,7 @@ class LogWriter:
             for number in numbers[: max(len(numbers) - self.keep + 1, 0)]:
                 os.unlink(f"{self.name}.{number}", dir_fd=self.folder)
         except OSError:
-            # Bounded all the same.
+            # The size stays bounded all the same.
             try:
                 os.ftruncate(self._file, 0)
                 self._size = 0
@@ -176,13 +177,14 @@ def part_numbers(names: list[str], name: str) -> list[int]:
 
 
 class ByteCounters:
-    """Two counters that the keeper and its log's writer share: bytes taken by the writer, bytes dropped by the keeper."""
+    """Two counters in memory that the shim and its log's writer share. Both count bytes."""
 
     def __init__(self, memory: memoryview) -> None:
         self._words = memory.cast("B").cast("Q")
 
     @property
     def taken(self) -> int:
+        """Read from the pipe by the writer."""
         return self._words[0]
 
     @taken.setter
@@ -191,6 +193,7 @@ class ByteCounters:
 
     @property
     def dropped(self) -> int:
+        """Read from the pipe and dropped by the shim, while the writer was stuck."""
         return self._words[1]
 
     @dropped.setter
@@ -202,9 +205,9 @@ COUNTERS_BYTES = struct.calcsize("QQ")
 
 
 def copy(source: int, stop: int, writer: LogWriter, counters: ByteCounters, room: int) -> None:
-    """Write what comes through the pipe ``source``, which holds ``room`` bytes, until the pipe ``stop`` says that it is over.
+    """Write what comes through the pipe ``source``, which holds ``room`` bytes, until the pipe ``stop`` has something to read.
 
-    A byte in it: nobody writes any more. Its end: the keeper is dead, and the program dies with it.
+    A byte means that nobody writes any more; end of file that the shim is dead, and the program with it.
     """
     os.set_blocking(source, False)
     poll = select.poll()
@@ -225,7 +228,7 @@ def copy(source: int, stop: int, writer: LogWriter, counters: ByteCounters, room
         elif stop in ready:
             if os.read(stop, 1) == b"":
                 _last_words(source, writer)
-            writer.write(b"")  # tells of what is missing at the end
+            writer.write(b"")  # notes what is missing at the end
             return
         elif data == b"":
             poll.unregister(source)

@@ -1,9 +1,9 @@
-"""Whether the kernel killed a process for lack of memory: its own counts, before and after a death.
+"""Whether the kernel's OOM killer may have ended a process: the kernel's counts, before and after its death.
 
-A SIGKILL says who did it to nobody. The kernel counts what its OOM killer ends: for each cgroup in ``memory.events`` (version 2) or
+A SIGKILL does not show who sent it. The kernel counts what its OOM killer ends: for each cgroup in ``memory.events`` (version 2) or
 ``memory.oom_control`` (version 1, Linux 4.13 and later), and for the whole machine in ``/proc/vmstat``; see
-Documentation/admin-guide/cgroup-v2.rst and ``man 5 proc_vmstat``. All of them may count the death of a neighbour, so a death is
-held against the last few seconds alone.
+Documentation/admin-guide/cgroup-v2.rst and ``man 5 proc_vmstat``. All of these counts may include other processes, so only
+the last few seconds before a death are considered.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ _PROC, _CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 _FIELD = b"oom_kill"
 _LOOKS = 3
 LOOK_EVERY_S = 5.0
-"""A process that lost one of its children may need some seconds to end: a death is held against the count of 10 to 15 s before."""
+"""A process that lost one of its children may take some seconds to end, so its death is compared with the count 10 to 15 s before."""
 
 
 class OomCount:
-    """The count that concerns the process ``pid``: its cgroup's if that can be read, else the machine's."""
+    """The OOM count for the process ``pid``: its cgroup's if that can be read, else the machine's."""
 
     def __init__(self, pid: int, proc: Path = _PROC, cgroups: Path = _CGROUPS) -> None:
         self._files = [*_of_cgroup(pid, proc, cgroups), proc / "vmstat"]
         self._looks = deque([self._read()], maxlen=_LOOKS)
 
     def look(self) -> None:
-        """To be called every ``LOOK_EVERY_S`` seconds: what was counted some looks ago is none of the death to come."""
+        """Read the count; to be called every ``LOOK_EVERY_S`` seconds, so that older kills are not attributed to a later death."""
         self._looks.append(self._read())
 
     def rose(self) -> bool:
-        """Whether the kernel has killed lately. False as well when nobody can tell."""
+        """Whether the OOM killer was active lately. False, too, if unknown."""
         before, now = self._looks[0], self._read()
         return before is not None and now is not None and now > before
 
@@ -48,7 +48,7 @@ class OomCount:
 
 
 def _of_cgroup(pid: int, proc: Path, cgroups: Path) -> list[Path]:
-    """Where the counts of the cgroup of ``pid`` may be, best first. In a container its own cgroup looks like the root."""
+    """Files that may have the count of the cgroup of ``pid``, best first. In a container its own cgroup looks like the root."""
     try:
         lines = (proc / str(pid) / "cgroup").read_text().splitlines()
     except OSError:
@@ -64,6 +64,6 @@ def _of_cgroup(pid: int, proc: Path, cgroups: Path) -> list[Path]:
             root, name = cgroups, "memory.events"
         else:
             continue
-        # A group without the controller, as ours are, counts with the nearest one above that has it.
+        # A group without the memory controller, as ours are, is counted in the nearest one above that has it.
         found += [root / part / name for part in (PurePath(inside), *PurePath(inside).parents)]
     return list(dict.fromkeys(found))

@@ -1,4 +1,4 @@
-"""Process trees and environments, read from /proc, and the end of whole trees."""
+"""Reads process trees and environments from /proc, and kills whole trees."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def descendants(root: int) -> list[int]:
 
 
 def families(roots: Iterable[int]) -> dict[int, list[ProcessId]]:
-    """Everything alive below each of ``roots``, without it, in one walk through /proc."""
+    """Everything alive below each of ``roots``, which are not included, in one walk through /proc."""
     children = _children()
     return {root: _below(root, children) for root in roots}
 
@@ -63,7 +63,7 @@ def cpu_seconds(root: int) -> float:
 
 
 def environment(pid: int) -> dict[str, str]:
-    """What ``pid`` was started with; empty when it is gone or somebody else's."""
+    """The environment that ``pid`` was started with; empty if it is gone or belongs to another user."""
     try:
         raw = Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
@@ -73,9 +73,9 @@ def environment(pid: int) -> dict[str, str]:
 
 
 def is_another(pid: int, name: str, value: str) -> bool:
-    """Whether its environment says that ``pid`` is none of those that were started with ``name`` set to ``value``.
+    """Whether the environment of ``pid`` proves that it was not started with ``name`` set to ``value``.
 
-    An environment that is empty, or wiped by setproctitle, says nothing.
+    One that is empty, or wiped by setproctitle, proves nothing.
     """
     try:
         raw = Path(f"/proc/{pid}/environ").read_bytes()
@@ -98,13 +98,14 @@ def with_environment(wanted: Mapping[str, str], pids: Iterable[int] | None = Non
 
 
 def kill(pids: Iterable[int]) -> None:
+    """SIGKILL each of ``pids`` that exists and is ours."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
 
 
 def kill_until_gone(find: Callable[[], list[int]], patience_s: float) -> list[int]:
-    """SIGKILL what ``find`` returns until it finds nothing; what is left after ``patience_s`` seconds. Blocks."""
+    """SIGKILL what ``find`` returns until it returns nothing; what is left after ``patience_s`` seconds. Blocks."""
     end = time.monotonic() + patience_s
     while left := find():
         kill(left)

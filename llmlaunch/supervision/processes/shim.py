@@ -1,6 +1,6 @@
-"""Keeps one process tree, and takes it down when its owner dies, however that dies.
+"""Holds one process tree together, and takes it down when its owner dies, however that happens.
 
-Run as ``python -I -S shim.py FOLDER NAME MOST KEEP PROGRAM ARG…``; standard library alone, and of llmlaunch only the
+Run as ``python -I -S shim.py FOLDER NAME MOST KEEP PROGRAM ARG…``; only the standard library, and of llmlaunch only the
 files ``log_pipe`` and ``log_writer`` beside this one, ``prctl`` and ``variables`` in ``common``. The environment and
 the working folder are the program's. FOLDER is a descriptor of the folder (-1: there is none) in which the program's
 output becomes the log NAME, KEEP files of MOST bytes at most. Three more descriptors belong to the owner:
@@ -8,7 +8,7 @@ output becomes the log NAME, KEEP files of MOST bytes at most. Three more descri
 * 0, a pipe that the owner holds open: lines ``term SECONDS`` and ``kill``; end of file means that the owner is gone
 * 1, a pipe for reports: ``pid N`` once the program runs, or ``fail ERRNO TEXT``; at the end ``exit CODE LEFT``, where CODE is
   negative for a signal and LEFT counts processes that not even SIGKILL could end
-* 2, where the shim itself complains until the log is open
+* 2, stderr of the shim itself until the log is open
 
 How it keeps hold of a tree: it is a subreaper (``man 2 prctl``, PR_SET_CHILD_SUBREAPER), so a descendant whose parent died
 becomes its own child, whatever session or group it moved to; walking /proc from here down finds all. The program gets
@@ -28,7 +28,7 @@ from log_pipe import WATCH_S, LogPipe  # type: ignore[import-not-found]
 from prctl import adopt_orphans, die_with_parent  # type: ignore[import-not-found]
 from variables import CGROUP, RUN, STATE_FILE  # type: ignore[import-not-found]
 
-ORPHAN_GRACE_S = 0.8  # the owner is gone: nobody waits for an answer any more
+ORPHAN_GRACE_S = 0.8  # the owner is gone: nobody waits for a response any more
 LEFTOVER_GRACE_S = 1.0  # the program has ended and left some of its children behind
 KILL_PATIENCE_S = 15.0  # processes in uninterruptible sleep may outlast even SIGKILL
 POLL_S = 0.02
@@ -41,6 +41,8 @@ STATE_BYTES = 16 << 20
 
 
 class Shim:
+    """The shim's process: the program's parent, and a subreaper of everything below it."""
+
     def __init__(self, argv: list[str], log: LogPipe) -> None:
         self.log = log
         adopt_orphans()
@@ -59,13 +61,14 @@ class Shim:
         self.child = self.start(argv)
 
     def report(self, line: str) -> None:
+        """Send one line to the owner, if it still listens."""
         try:
             os.write(self.reports, line.encode() + b"\n")
         except OSError:
             pass  # nobody listens any more
 
     def start(self, argv: list[str]) -> int:
-        """Fork and exec; the pipe closes by itself at a successful exec, or brings the errno."""
+        """Fork and exec. The pipe closes at a successful exec, or carries the errno."""
         status, report_status = os.pipe2(os.O_CLOEXEC)
         owner = os.getpid()
         pid = os.fork()
@@ -87,6 +90,7 @@ class Shim:
         return pid
 
     def exec_program(self, argv: list[str], owner: int) -> None:
+        """Become the program, in the process that was forked for it. Returns only by raising OSError."""
         os.setsid()
         die_with_parent()
         if os.getppid() != owner:
@@ -104,7 +108,7 @@ class Shim:
     def reap(self) -> bool:
         """Collect everything that has ended, perhaps the program. True: there are no children, hence no descendants.
 
-        The log's writer is a child, too: it has to be dismissed before.
+        The log's writer is a child, too: it has to finish before.
 
         Only this proves the end: a walk through /proc misses a process whose parent dies while it walks.
         """
@@ -121,7 +125,7 @@ class Shim:
                 self.child, self.code = 0, os.waitstatus_to_exitcode(status)
 
     def wait(self, timeout: float) -> list[str]:
-        """Sleep until something happens; the owner's commands, ``gone`` for its end."""
+        """Sleep until something happens, at most ``timeout`` seconds; the owner's commands, and ``gone`` when it has died."""
         watched = [self.woken]
         if self.input is not None:
             watched.append(0)
@@ -145,7 +149,7 @@ class Shim:
         return [line.decode() for line in lines]
 
     def run(self) -> None:
-        """Until nothing is left of the tree: wait, end it as told, sweep up, report."""
+        """Until nothing is left of the tree: wait, end it as commanded, kill what remains, report."""
         killing = False
         deadline: float | None = None
         while self.child and deadline is None:
@@ -177,11 +181,13 @@ class Shim:
             self.kill_orphaned_trees()
 
     def kill_group(self, cgroup: str) -> None:
+        """SIGKILL everything in the control group, if there is one."""
         if cgroup:
             self.write(f"{cgroup}/cgroup.kill", b"1")
 
     @staticmethod
     def forget_group(cgroup: str) -> None:
+        """Remove the control group, unless something is still alive in it."""
         try:
             if cgroup:
                 os.rmdir(cgroup)  # noqa: PTH106
@@ -190,7 +196,7 @@ class Shim:
 
     @staticmethod
     def write(file: str, data: bytes) -> None:
-        """Write into a file of the kernel's that is there."""
+        """Write to a file of the kernel's, if it exists."""
         try:
             descriptor = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
             try:
@@ -201,9 +207,9 @@ class Shim:
             pass
 
     def kill_orphaned_trees(self) -> None:
-        """The owner has died. A neighbour's shim may have been killed with it, and then its tree has nobody but us.
+        """Kill the trees of other shims that were killed together with the owner: nobody else would.
 
-        The owner has noted (``control/state_file.py``) what is below each shim.
+        The state file names what is below each shim (``control/state_file.py``).
         """
         import json  # takes longer than all other imports together, and is needed here alone
 
@@ -228,7 +234,7 @@ class Shim:
 
     @staticmethod
     def alive(process: dict[str, int]) -> bool:
-        """Whether it is the same process still, by its start time (``man 5 proc_pid_stat``), and no zombie."""
+        """Whether it still is the same process, by its start time (``man 5 proc_pid_stat``), and not a zombie."""
         try:
             with open(f"/proc/{process['pid']}/stat", "rb") as stat:  # noqa: PTH123
                 fields = stat.read().rpartition(b")")[2].split()
@@ -239,6 +245,7 @@ class Shim:
     def carry_out(
         self, commands: list[str], deadline: float | None, killing: bool
     ) -> tuple[float | None, bool]:
+        """Carry out the owner's commands; the new deadline of the tree, and whether to kill now."""
         for command in commands:
             word, _, value = command.partition(" ")
             if word == "kill":
@@ -248,7 +255,7 @@ class Shim:
         return deadline, killing
 
     def terminate(self, grace: float) -> float:
-        """SIGTERM to the tree, also to what is suspended; when the patience is over."""
+        """Send SIGTERM to the tree, and wake what is suspended; the time until which to wait for its end."""
         tree = self.descendants(os.getpid())
         self.send(signal.SIGTERM, tree)
         self.send(signal.SIGCONT, tree)
@@ -256,14 +263,15 @@ class Shim:
 
     @staticmethod
     def send(number: int, tree: list[int]) -> None:
+        """Send a signal to every process of ``tree`` that still exists."""
         for pid in tree:
             try:
                 os.kill(pid, number)
             except OSError:
-                pass  # it went by itself, or belongs to somebody else now
+                pass  # it has exited, or belongs to another user now
 
     def descendants(self, root: int) -> list[int]:
-        """All processes below ``root``, but the log's writer."""
+        """Pids of all processes below ``root``, except the log's writer."""
         children: dict[int, list[int]] = {}
         for name in os.listdir("/proc"):  # noqa: PTH208  # pathlib would double the time to start
             if not name.isdigit():
@@ -284,6 +292,7 @@ class Shim:
 
 
 def main(folder: str, name: str, most: str, keep: str, *argv: str) -> None:
+    """Run a shim with the arguments of its command line."""
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
     if int(folder) >= 0:

@@ -1,4 +1,4 @@
-"""Start one process under the shim, and hear from it until nothing is left of its tree."""
+"""Starts one process under the shim, and follows it until nothing is left of its tree."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from llmlaunch.supervision.processes import cgroups, procs
 SHIM = Path(__file__).with_name("shim.py")
 _REPORT_S = 15.0
 _PORT_S = 0.5
-"""How long a port may take to come free; the kernel closes a dead process's sockets, but not within the same instant."""
+"""How long a port may take to become free: the kernel closes a dead process's sockets shortly after its end."""
 
 _OF_THE_PROGRAM = frozenset({errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.E2BIG,
                              errno.ENAMETOOLONG, errno.EINVAL})  # fmt: skip
-"""Errors of ``execve`` that are the program's, and not of the moment as ENOMEM, EMFILE and ETXTBSY are."""
+"""Errors of ``execve`` that are the program's fault, and not temporary as ENOMEM, EMFILE and ETXTBSY are."""
 
 
 class CannotExecute(StartError):
-    """The program itself is at fault, and no retry mends it."""
+    """The program itself is at fault, and no retry can fix it."""
 
 
 class Shims:
-    """This process's children that are meant to be: every other one is an orphan of a shim that somebody killed.
+    """The shims among this process's children: every other child is an orphan of a shim that was killed.
 
-    Environments do not tell: vLLM and SGLang wipe theirs when they set their titles (setproctitle). Children that this
-    process had before are somebody else's: a supervisor has none, but a program that runs one inside may.
+    Environments cannot tell them apart: vLLM and SGLang wipe theirs when they set their titles (setproctitle). Children that this
+    process had before are left alone: a supervisor has none, but a program that embeds one may.
     """
 
     def __init__(self) -> None:
@@ -45,13 +45,14 @@ class Shims:
         self._starting = threading.Lock()
 
     def start(self, start: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
-        with self._starting:  # no look at the children may fall between its birth and its name
+        """Call ``start``, and note the shim that it has started."""
+        with self._starting:  # nobody may list the children between its creation and the next line
             popen = start()
             self._pids.add(popen.pid)
         return popen
 
     def discard(self, pid: int) -> None:
-        """It was reaped."""
+        """Forget a shim that was reaped."""
         self._pids.discard(pid)
 
     def orphans(self) -> list[int]:
@@ -100,7 +101,7 @@ class ProcessTree:
         return int(rest)
 
     async def ended(self) -> tuple[int | None, int]:
-        """Wait until nothing is left: the exit code (None when nobody saw it), and how many processes cannot be ended."""
+        """Wait until nothing is left: the exit code (None if the shim was killed), and how many processes cannot be killed."""
         code, left = None, 0
         line = await self._lines.get()
         if line is not None:
@@ -108,15 +109,17 @@ class ProcessTree:
             code, left = int(code_text), int(left_text)
             await self._lines.get()
         else:
-            # Somebody killed the shim. The program died with it; what it leaves comes to this process, a subreaper.
+            # The shim was killed, and the program with it. Its descendants become children of this process, a subreaper.
             left = len(await asyncio.to_thread(self._sweep))
         self.close()
         return code, left
 
     def terminate(self, grace_s: float) -> None:
+        """Tell the shim to SIGTERM the tree, and to SIGKILL it after ``grace_s`` seconds."""
         self._tell(f"term {grace_s:.3f}")
 
     def kill(self) -> None:
+        """Tell the shim to SIGKILL the tree."""
         self._tell("kill")
 
     def pids(self) -> list[int]:
@@ -124,7 +127,7 @@ class ProcessTree:
         return procs.descendants(self._popen.pid)
 
     def cpu_seconds(self) -> float:
-        """CPU time that all of it took so far. Walks /proc."""
+        """CPU time that the whole tree has used so far. Walks /proc."""
         return procs.cpu_seconds(self._popen.pid)
 
     def poll(self) -> None:
@@ -134,9 +137,11 @@ class ProcessTree:
 
     @property
     def shim_pid(self) -> int:
+        """The pid of the shim, which is the root of the tree."""
         return self._popen.pid
 
     def close(self) -> None:
+        """Release pipes and control group, once nothing is left of the tree."""
         asyncio.get_running_loop().remove_reader(self._reports)
         for pipe in (self._commands, self._output):
             with contextlib.suppress(OSError):
@@ -144,11 +149,11 @@ class ProcessTree:
         cgroups.remove(self.cgroup)
         self.poll()
         if self._popen.returncode is None:
-            self._popen.returncode = 0  # it is about to end, and reap_strangers takes it then
+            self._popen.returncode = 0  # it is about to end, and reap_children collects it then
 
     def _sweep(self) -> list[int]:
         end = time.monotonic() + _REPORT_S
-        # Its pipe is closed before its children come here; a zombie has none any more.
+        # Its pipe closes before its children are reparented; a zombie has none left.
         while self.shim.alive and time.monotonic() < end:
             time.sleep(0.005)
         cgroups.kill(self.cgroup)
@@ -180,9 +185,9 @@ class ProcessTree:
 def start_under_shim(
     argv: Sequence[str], env: Mapping[str, str], cwd: str, log: LogTarget, shims: Shims
 ) -> ProcessTree:
-    """Start ``argv`` under a shim, one of ``shims`` from then on. ``log`` takes its stdout and stderr.
+    """Start ``argv`` under a shim, which is added to ``shims``. Its stdout and stderr go to ``log``.
 
-    Raises StartError when not even the shim can be started.
+    Raises StartError if the shim itself cannot be started.
     """
     if not Path(cwd).is_dir():
         raise StartError(f"the working folder no longer exists: {cwd}")
@@ -205,7 +210,7 @@ def start_under_shim(
 
 
 def wait_for_port(host: str, port: int) -> str:
-    """Empty when a server could listen there, else why not, with the holder's name. Blocks for half a second at most."""
+    """Empty if a server could listen there, else why not, with the process that does. Blocks for half a second at most."""
     from llmlaunch.hardware.ports import bind_problem, can_bind, holder_of
 
     end = time.monotonic() + _PORT_S
@@ -226,7 +231,7 @@ def reap_children(trees: Sequence[ProcessTree], shims: Shims) -> None:
     known = {tree.shim_pid: tree for tree in trees}
     while True:
         try:
-            # Look first, and take only what is nobody else's: a Popen wants to reap its own child.
+            # Look first (WNOWAIT): a Popen has to reap its own child itself.
             info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
             return
