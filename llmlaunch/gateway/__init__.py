@@ -1,1 +1,1 @@
-"""The OpenAI API: one hop from a client to a worker, and nobody asked per request."""
+"""The OpenAI endpoint: one hop from a client to a worker, without asking the controller for each request."""

@@ -133,6 +133,6 @@ def test_in_a_deployment_nobody_waits_for_an_engine_that_answers_health_alone() 
         with concurrent.futures.ThreadPoolExecutor(4) as clients:
             answers = list(clients.map(lambda number: chat(port, "m", n=number), range(4)))
         assert [answer.status for answer in answers] == [200] * 4
-        assert "said nothing for" in cli.ok("logs", "api")
+        assert "sent nothing for" in cli.ok("logs", "api")
         assert {component["phase"] for component in cli.status()["components"]} == {"ready"}
         cli.ok("down")

@@ -356,7 +356,7 @@ class Exchange:
     def gave_up_replica(self, seconds: float) -> None:
         """Leave a replica that has sent nothing for ``seconds`` and is taken for broken."""
         self._drop_connection()
-        why = f"it said nothing for {seconds:.0f} s"
+        why = f"it sent nothing for {seconds:.0f} s"
         if self.started:
             self._interrupted(why, FailureKind.SILENT)
         else:

@@ -207,7 +207,7 @@ def _open(file: Path) -> TextIO:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
         if stat.S_ISFIFO(mode):
             if not select.select([descriptor], [], [], _PIPE_S)[0]:
-                raise UsageError(f"API keys file {file}: it is a pipe that nobody writes to")
+                raise UsageError(f"API keys file {file}: it is a pipe, and nothing writes to it")
             os.set_blocking(descriptor, True)
         elif not stat.S_ISREG(mode):
             raise UsageError(f"API keys file {file}: it is not a file")

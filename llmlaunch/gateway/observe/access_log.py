@@ -135,7 +135,7 @@ class AccessLog:
         room = WAITING_MOST // 2 if self._lost else WAITING_MOST
         if self._handed + size - self._writer.done > room:
             if not self._lost:
-                log.warning("nobody reads the access log: lines are dropped from here on")
+                log.warning("the access log is not being read: lines are dropped from here on")
             self._lost += len(lines)
             return
         if self._lost:
@@ -172,7 +172,7 @@ class _WriterThread:
             self._waiting.put(None)
             self._thread.join(seconds)
             if self._thread.is_alive():
-                log.warning("nobody reads the access log: its last lines are dropped")
+                log.warning("the access log is not being read: its last lines are dropped")
 
     def _run(self) -> None:
         while (lines := self._waiting.get()) is not None:

@@ -153,7 +153,7 @@ class SilenceWatch:
     def _broken(self, replica: RoutedReplica, requests: Sequence[InFlight], now: float) -> None:
         since = max(self._silences[replica.key].heard_at, min(r.awaited().sent_at for r in requests))
         log.warning(
-            "%s said nothing for %.0f s, and does not answer a tiny request either: its %d requests go elsewhere, "
+            "%s sent nothing for %.0f s and does not answer a tiny request either: its %d requests go elsewhere, "
             "and it is left out until it answers",
             replica.key, now - since, len(requests),
         )  # fmt: skip
