@@ -72,10 +72,10 @@ class StoppingCriteria:
 class DecodingConstraint(Protocol):
     """Which tokens may come next in one answer (``engine.structured_output`` makes them)."""
 
-    def restrict(self, logits: Tensor) -> None:
+    def mask_logits(self, logits: Tensor) -> None:
         """Set the ``logits`` ``[vocabulary]`` of disallowed tokens to -inf."""
 
-    def take(self, token: int) -> None:
+    def accept_token(self, token: int) -> None:
         """Advance by ``token``, which was sampled."""
 
 

@@ -115,7 +115,7 @@ def tokenized_pairs(pairs: TextPairs, loaded: LoadedReranker) -> list[Pair]:
         check_abandoned()
         for text in texts:
             if text not in beginnings:
-                beginnings[text] = loaded.tokenizer.start(text, limit)
+                beginnings[text] = loaded.tokenizer.prefix(text, limit)
         pair = loaded.tokenizer.encode_pair(beginnings[texts[0]], beginnings[texts[1]], pairs.limit)
         # The tokenizer never drops special tokens.
         if pairs.limit is not None and len(pair.tokens) > pairs.limit:

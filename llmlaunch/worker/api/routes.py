@@ -45,11 +45,11 @@ from llmlaunch.worker.api.tokenize import CountBody, DetokenizeBody, TokenCheckB
 from llmlaunch.worker.background import BackgroundThreads
 from llmlaunch.worker.errors import ApiError, BadRequest, MethodNotAllowed, NotFound
 from llmlaunch.worker.loading.types import Loaded, LoadedEmbedder, LoadedGenerator, LoadedReranker
-from llmlaunch.worker.tokenization.tokenizer import SHORT
+from llmlaunch.worker.tokenization.tokenizer import SHORT_CHARS
 
 Body = TypeVar("Body", bound=RequestBody)
 Value = TypeVar("Value")
-LONG = SHORT + 1
+LONG = SHORT_CHARS + 1
 """Size in bytes given to requests whose preparation is slow at any length: grammars to compile, conversations to continue."""
 
 
@@ -198,7 +198,7 @@ class WorkerRoutes:
         work: Callable[..., Value],
         *arguments: Any,
     ) -> Value:
-        if size <= SHORT:
+        if size <= SHORT_CHARS:
             return work(*arguments)
         return await while_connected(request, threads.run(size, work, *arguments))
 

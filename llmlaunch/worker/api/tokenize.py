@@ -62,13 +62,13 @@ def check_tokenize(body: TokenizeBody) -> None:
 def tokenize(body: TokenizeBody, loaded: Loaded) -> bytes:
     """Return the response to /tokenize as JSON. Raises BadRequest."""
     if body.prompt is not None:
-        tokens = loaded.tokenizer.pieces(body.prompt, special=body.add_special_tokens is not False)
+        tokens = loaded.tokenizer.encode_chunks(body.prompt, special=body.add_special_tokens is not False)
     else:
         text = loaded.tokenizer.render(
             plain_messages(body.messages or []),
             add_generation_prompt=body.add_generation_prompt is not False,
         )
-        tokens = loaded.tokenizer.pieces(text, special=False)
+        tokens = loaded.tokenizer.encode_chunks(text, special=False)
     return _token_report(tokens, loaded.context)
 
 

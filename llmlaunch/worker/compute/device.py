@@ -30,7 +30,7 @@ def choose(config: WorkerConfig) -> str:
     return "cuda" if available else "cpu"
 
 
-def settle(device: str) -> None:
+def configure(device: str) -> None:
     """Set process-wide PyTorch options for ``device``."""
     if device == "cuda":
         # On Hopper PyTorch prefers cuDNN attention, which compiles a plan for each new shape: tens of milliseconds a layer.

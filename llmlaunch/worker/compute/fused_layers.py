@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from llmlaunch.worker.compute.onednn_weights import JoinedLinear, hooked
+from llmlaunch.worker.compute.onednn_weights import JoinedLinear, has_hooks
 from llmlaunch.worker.kv.cache import attend
 
 LAYERS = {
@@ -26,7 +26,7 @@ LAYERS = {
 """In ``transformers.models``. All compute what :class:`FusedLayer` does; tests compare them token for token."""
 
 
-class RootMeanSquare(nn.Module):
+class RMSNorm(nn.Module):
     """RMSNorm (arXiv:1910.07467) through PyTorch's layer norm, the only fused norm kernel for CPUs.
 
     Numbers together with their negatives have mean 0, and the mean of their squares as variance: their layer norm is
@@ -92,13 +92,13 @@ class FusedLayer(nn.Module):
         """The layer's output for ``hidden`` ``[1, tokens, size]``, of the same shape. Writes keys and values to the cache."""
         size = hidden.shape[1]
         heads = self.heads(self.attention_norm(hidden)).view(1, size, -1, self._dim)
-        turning, values = torch.split(heads, [self._heads + self._kv_heads, self._kv_heads], 2)
+        unrotated, values = torch.split(heads, [self._heads + self._kv_heads, self._kv_heads], 2)
         if self.query_norm is not None and self.key_norm is not None:
-            query, key = torch.split(turning, [self._heads, self._kv_heads], 2)
-            turning = torch.cat((self.query_norm(query), self.key_norm(key)), 2)
+            query, key = torch.split(unrotated, [self._heads, self._kv_heads], 2)
+            unrotated = torch.cat((self.query_norm(query), self.key_norm(key)), 2)
         cos, sin = position_embeddings
-        turned = torch.addcmul(turning * cos, turning.roll(self._dim // 2, -1), sin)
-        query, key = torch.split(turned.transpose(1, 2), [self._heads, self._kv_heads], 1)
+        rotated = torch.addcmul(unrotated * cos, unrotated.roll(self._dim // 2, -1), sin)
+        query, key = torch.split(rotated.transpose(1, 2), [self._heads, self._kv_heads], 1)
         keys, values = past_key_values.update(key, values.transpose(1, 2), self._index)
         attended, _weights = attend(self, query, keys, values, None, self._scaling, self._window)
         hidden = self.attention_out(attended.view(1, size, -1)) + hidden
@@ -114,8 +114,8 @@ def _window(attention: Any) -> int | None:
     return window
 
 
-def _norm(norm: Any) -> RootMeanSquare:
-    return RootMeanSquare(norm.weight, norm.variance_epsilon)
+def _norm(norm: Any) -> RMSNorm:
+    return RMSNorm(norm.weight, norm.variance_epsilon)
 
 
 def fuse(model: Any) -> int:
@@ -138,12 +138,12 @@ def fuse(model: Any) -> int:
 
 
 def _known(layer: nn.Module) -> bool:
-    """Whether it is exactly one of :data:`LAYERS`, on a CPU, unmodified: not hooked, wrapped or quantised."""
+    """Whether it is exactly one of :data:`LAYERS`, on a CPU, unmodified: without hooks, not wrapped, not quantised."""
     name = f"{type(layer).__module__}.{type(layer).__qualname__}".removeprefix("transformers.models.")
     modules = list(layer.modules())
     return (
         name in LAYERS
-        and not any(map(hooked, modules))
+        and not any(map(has_hooks, modules))
         and all(type(module) is nn.Linear for module in modules if hasattr(module, "in_features"))
         and all(type(weight) is nn.Parameter and weight.device.type == "cpu" for weight in layer.parameters())
     )

@@ -33,8 +33,8 @@ TESTED: dict[str, frozenset[tuple[int, int]]] = {
 """Versions (major and minor) that tests/unit/worker/compute/test_lean_imports.py passed with. To add one: install it, run the file."""
 COMPILER = "torch._dynamo"
 TRACED = "torch._dynamo._trace_wrapped_higher_order_op"
-"""The one module of it that transformers uses otherwise; it does not need the rest."""
-LIST = "transformers.utils.import_utils"
+"""The only module of the compiler that transformers itself imports; it does not need the rest."""
+IMPORT_UTILS = "transformers.utils.import_utils"
 
 
 def begin() -> None:
@@ -48,7 +48,7 @@ def begin() -> None:
 
 
 def done() -> None:
-    """Turn the garbage collector on again; it ignores the objects that exist now. Does nothing without :func:`begin`."""
+    """Turn the garbage collector on again, without the objects that exist now. Does nothing before :func:`begin`."""
     if not gc.isenabled():
         gc.freeze()
         gc.enable()
@@ -57,13 +57,12 @@ def done() -> None:
 def untested(version_of: Callable[[str], str]) -> str:
     """The first library, with its version, that is not in :data:`TESTED`; "" when all are.
 
-    ``version_of`` says which version of a library is installed. Pre-releases count as untested: they are not yet what they
-    will be.
+    ``version_of`` says which version of a library is installed. Pre-releases count as untested.
     """
     for name, tested in TESTED.items():
         try:
             version = version_of(name)
-        except metadata.PackageNotFoundError:  # a copy on the path, which does not tell its version
+        except metadata.PackageNotFoundError:  # a copy on the path without metadata
             return name
         release = re.fullmatch(r"(\d+)\.(\d+)(\.\d+)*(\+.*)?", version)  # with a local label: 2.13.0+cpu
         if release is None or (int(release[1]), int(release[2])) not in tested:
@@ -79,11 +78,11 @@ class _Finder(MetaPathFinder):
     ) -> ModuleSpec | None:
         if name.startswith(COMPILER + ".") and name != TRACED:
             return _inside(name, path)
-        if name not in (COMPILER, LIST):
+        if name not in (COMPILER, IMPORT_UTILS):
             return None
         spec = PathFinder.find_spec(name, path, target)
         if spec is not None and isinstance(spec.loader, SourceFileLoader):
-            changed = _Later if name == COMPILER else _Shorter
+            changed = _LazyLoader if name == COMPILER else _PatchingLoader
             spec.loader = changed(spec.loader.name, spec.loader.path)
         return spec
 
@@ -91,14 +90,14 @@ class _Finder(MetaPathFinder):
 # -- the compiler, later ---------------------------------------------------------------------------------------------
 
 
-class _Later(SourceFileLoader):
+class _LazyLoader(SourceFileLoader):
     """Leaves a package empty until one of its attributes is used."""
 
     def exec_module(self, module: ModuleType) -> None:
-        module.__class__ = _Unloaded
+        module.__class__ = _LazyModule
 
 
-class _There(Loader):
+class _ImportedLoader(Loader):
     """Loader of a module that is already imported."""
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
@@ -110,14 +109,14 @@ class _There(Loader):
 def _inside(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
     """Finds a module of the package. The package is loaded first, because its modules depend on its import order."""
     package = sys.modules.get(COMPILER)
-    if isinstance(package, _Unloaded) and not package._loading_here():
+    if isinstance(package, _LazyModule) and not package._loading_here():
         package._load()
         if name in sys.modules:
-            return ModuleSpec(name, _There())
+            return ModuleSpec(name, _ImportedLoader())
     return None
 
 
-class _Unloaded(ModuleType):
+class _LazyModule(ModuleType):
     """Stands for ``torch._dynamo`` until something is compiled: its decorators are recorded, and applied later."""
 
     _lock = threading.RLock()
@@ -126,13 +125,13 @@ class _Unloaded(ModuleType):
 
     def __getattribute__(self, name: str) -> Any:
         # Wait while another thread loads the module: it must not be seen half loaded.
-        if _Unloaded._loading and not object.__getattribute__(self, "_loading_here")():
-            with _Unloaded._lock:
+        if _LazyModule._loading and not object.__getattribute__(self, "_loading_here")():
+            with _LazyModule._lock:
                 pass
         return ModuleType.__getattribute__(self, name)
 
     def __getattr__(self, name: str) -> Any:
-        if type(self) is not _Unloaded:  # another thread has loaded it
+        if type(self) is not _LazyModule:  # another thread has loaded it
             return getattr(self, name)
         if name.startswith("__") or self._loading_here():
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
@@ -144,7 +143,7 @@ class _Unloaded(ModuleType):
         return getattr(self, name)
 
     def _loading_here(self) -> bool:
-        return _Unloaded._loading and _Unloaded._lock._is_owned()  # type: ignore[attr-defined]
+        return _LazyModule._loading and _LazyModule._lock._is_owned()  # type: ignore[attr-defined]
 
     def _mark(self, name: str, function: Any) -> Any:
         """Record a decorator that only concerns the compiler; it is applied when that is loaded."""
@@ -162,7 +161,7 @@ class _Unloaded(ModuleType):
 
         @functools.wraps(fn)
         def either(*arguments: Any, **keywords: Any) -> Any:
-            if type(self) is _Unloaded:  # nothing is being compiled
+            if type(self) is _LazyModule:  # nothing is being compiled
                 return fn(*arguments, **keywords)
             if not disabled:
                 disabled.append(self.disable(fn, recursive, **others))
@@ -174,38 +173,38 @@ class _Unloaded(ModuleType):
         """Turn this into the real module. Other threads wait."""
         with self._lock:
             spec = self.__spec__
-            if type(self) is not _Unloaded or spec is None or not isinstance(spec.loader, _Later):
+            if type(self) is not _LazyModule or spec is None or not isinstance(spec.loader, _LazyLoader):
                 return
-            _Unloaded._loading = True
+            _LazyModule._loading = True
             try:
                 SourceFileLoader(spec.loader.name, spec.loader.path).exec_module(self)
                 module: ModuleType = self
                 module.__class__ = ModuleType
             finally:
-                _Unloaded._loading = False
-            for name, function in _Unloaded._marked:
+                _LazyModule._loading = False
+            for name, function in _LazyModule._marked:
                 getattr(module, name)(function)
 
 
 # -- transformers' list of its models --------------------------------------------------------------------------------
 
 
-class _Shorter(SourceFileLoader):
+class _PatchingLoader(SourceFileLoader):
     """Runs the module, then replaces its slow parts."""
 
     def exec_module(self, module: ModuleType) -> None:
         super().exec_module(module)
-        shorten(module)
+        patch_import_utils(module)
 
 
-def shorten(module: Any) -> None:
+def patch_import_utils(module: Any) -> None:
     """Make ``transformers.utils.import_utils`` read the sources of a folder only once, and report no distributed support."""
     if hasattr(module, "is_torch_distributed_available"):  # as in a torch that is built without
         module.is_torch_distributed_available = lambda: False
     if hasattr(module, "create_import_structure_from_path"):
         module.create_import_structure_from_path = _once(module.create_import_structure_from_path)
     if hasattr(module, "fetch__all__"):
-        module.fetch__all__ = _from_the_last(module.fetch__all__)
+        module.fetch__all__ = _from_last_all(module.fetch__all__)
 
 
 def _once(structure: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -226,7 +225,7 @@ def _copy(value: Any) -> Any:
     return {key: _copy(inner) for key, inner in value.items()} if isinstance(value, dict) else value
 
 
-def _from_the_last(fetch: Callable[[str], list[str]]) -> Callable[[str], list[str]]:
+def _from_last_all(fetch: Callable[[str], list[str]]) -> Callable[[str], list[str]]:
     """``fetch``, which scans a source for the last line that begins with ``__all__``, started at that line."""
 
     def names(source: str) -> list[str]:

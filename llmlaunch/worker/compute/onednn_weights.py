@@ -61,7 +61,7 @@ class PackedLinear(nn.Module):
         return found
 
 
-def pays(model: Any, *, last_bits: bool = True) -> bool:
+def is_faster(model: Any, *, last_bits: bool = True) -> bool:
     """Whether packed weights make ``model`` faster: bfloat16 on a CPU for which oneDNN supports it.
 
     ``last_bits``: whether the last bits matter; if not, float32 as well.
@@ -80,7 +80,7 @@ def pack(model: Any, dtype: torch.dtype = torch.bfloat16) -> int:
     Weights that are also used elsewhere (an output layer tied to the embedding) are kept there, too.
     """
     count = _pack_inside(model, dtype)
-    released = release()
+    released = release_mapped_files()
     log.info(
         "packed the weights of %d linear layers; released %d MiB of mapped weight files",
         count,
@@ -108,11 +108,11 @@ def _plain(layer: nn.Module, dtype: torch.dtype) -> TypeGuard[nn.Linear]:
         type(layer) is nn.Linear
         and type(layer.weight) is nn.Parameter
         and layer.weight.dtype == dtype
-        and not hooked(layer)
+        and not has_hooks(layer)
     )
 
 
-def hooked(module: nn.Module) -> bool:
+def has_hooks(module: nn.Module) -> bool:
     """Whether calling ``module`` also runs hooks, PyTorch's or accelerate's."""
     return bool(module._forward_hooks or module._forward_pre_hooks or hasattr(module, "_hf_hook"))
 
@@ -125,7 +125,7 @@ def _joined_bias(parts: Sequence[nn.Linear]) -> Tensor | None:
     ).detach()
 
 
-def release() -> int:
+def release_mapped_files() -> int:
     """Release the pages of weight files that were only read to be packed; return the number of bytes.
 
     If they are needed again (by an embedding lookup), they are read from the page cache.

@@ -23,9 +23,9 @@ from llmlaunch.worker.config import WorkerConfig
 WINDOW_S = 0.5
 """Seconds between two measurements: long compared to the kernel's clock, which ticks a hundred times a second."""
 TICKS = os.sysconf("SC_CLK_TCK")
-STEPS_S = 0.25
+IDLE_AFTER_S = 0.25
 """If there was no step for so many seconds, nothing is being computed and nothing needs to wait."""
-ROOM_S = 0.2
+FREE_CORE_S = 0.2
 """Maximum seconds for which other work waits for the computing threads to leave a core."""
 
 
@@ -38,7 +38,7 @@ class CpuTime:
     idle: float
 
 
-def fitting(before: CpuTime, now: CpuTime, most: int) -> int:
+def threads_for(before: CpuTime, now: CpuTime, most: int) -> int:
     """Threads for the cores that this process used or could have used between two measurements; at least one. Pure."""
     wall = now.wall - before.wall
     if wall <= 0:
@@ -55,7 +55,7 @@ def idle_s(stat: str, cores: Collection[int]) -> float:
     return sum(int(row[4]) + int(row[5]) for row in rows if row and row[0] in names) / TICKS
 
 
-def look() -> CpuTime:
+def measure() -> CpuTime:
     """Measure now. Raises OSError if there is no /proc/stat."""
     stat = Path("/proc/stat").read_text()
     return CpuTime(time.monotonic(), time.process_time(), idle_s(stat, os.sched_getaffinity(0)))
@@ -67,12 +67,12 @@ class ThreadAdjuster:
     def __init__(
         self,
         most: int,
-        look: Callable[[], CpuTime] = look,
+        measure: Callable[[], CpuTime] = measure,
         set_threads: Callable[[int], None] = torch.set_num_threads,
     ) -> None:
         """``most``: number of threads when nothing else computes."""
         self._most = most
-        self._look = look
+        self._measure = measure
         self._set = set_threads
         self._threads = 0
         self._left = most
@@ -85,7 +85,7 @@ class ThreadAdjuster:
         self._changed = threading.Condition()
 
     @contextlib.contextmanager
-    def making_room(self) -> Iterator[None]:
+    def free_core(self) -> Iterator[None]:
         """Leave a core to other work of this process that takes milliseconds or more.
 
         Waits for the current step to end: its threads would wait for each other all the time.
@@ -93,8 +93,8 @@ class ThreadAdjuster:
         with self._changed:
             self._beside += 1
             began = time.monotonic()
-            if self._most > 1 and began - self._stepped_at < STEPS_S:
-                self._changed.wait_for(lambda: self._stepped_at > began, ROOM_S)
+            if self._most > 1 and began - self._stepped_at < IDLE_AFTER_S:
+                self._changed.wait_for(lambda: self._stepped_at > began, FREE_CORE_S)
         try:
             yield
         finally:
@@ -107,7 +107,7 @@ class ThreadAdjuster:
             return
         now = time.monotonic()
         if now >= self._next:
-            self._look_again(now)
+            self._measure_again(now)
         threads = max(1, min(self._left, self._most - self._beside))
         if threads != self._threads:
             self._threads = threads
@@ -117,14 +117,14 @@ class ThreadAdjuster:
             if self._beside:
                 self._changed.notify_all()
 
-    def _look_again(self, now: float) -> None:
+    def _measure_again(self, now: float) -> None:
         self._next = now + WINDOW_S
         try:
-            use = self._look()
+            use = self._measure()
         except (OSError, ValueError, IndexError):
             self._next = float("inf")  # measuring is impossible here: keep the current number
             return
-        self._left = fitting(self._before, use, self._most) if self._before else self._most
+        self._left = threads_for(self._before, use, self._most) if self._before else self._most
         self._before = use
 
 

@@ -57,7 +57,7 @@ class BatchRunner:
             log.error("%s", end.message)
             self._lost(end)
 
-    def through(
+    def forward(
         self, batch: Sequence[Sequence[int]], types: Sequence[Sequence[int]] | None = None
     ) -> tuple[Any, Tensor]:
         """The model's output for a padded batch, and the batch's attention mask ``[texts, tokens]``."""

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from llmlaunch.worker.compute import device as devices
-from llmlaunch.worker.engine.pacer import Pacer
+from llmlaunch.worker.engine.prefill_budget import PrefillBudget
 from llmlaunch.worker.engine.sampler import SamplingState, logprobs, sample
 from llmlaunch.worker.engine.scheduled_request import ScheduledRequest
 from llmlaunch.worker.engine.scheduler import Scheduler, Step
@@ -22,16 +22,16 @@ from llmlaunch.worker.types import EngineLoad, GenerationOutput, GenerationReque
 
 EXPECTED_TOKENS = 512
 """Tokens of room reserved for an answer without a limit; it takes more as it grows beyond them."""
-READING_TOKENS = 256
+PROMPT_LOGPROBS_TOKENS = 256
 """Maximum number of prompt tokens in a step while a request wants prompt logprobs."""
 
 
-def _lasts(spans: Sequence[Span], every: set[str]) -> list[int]:
+def _sampled_rows(spans: Sequence[Span], all_logits: set[str]) -> list[int]:
     """Indexes of the logits of a pass that are sampled from."""
     wanted: list[int] = []
     at = 0
     for span in spans:
-        at += len(span.tokens) if span.request_id in every else int(span.samples)
+        at += len(span.tokens) if span.request_id in all_logits else int(span.samples)
         if span.samples:
             wanted.append(at - 1)
     return wanted
@@ -59,28 +59,28 @@ class ContinuousBatching:
         ``recorder``: records steps that only decode, which are then replayed where that is faster.
         """
         self._model = model
-        self._graphs = graphs.Graphs(model, recorder) if recorder else None
+        self._graphs = graphs.CudaGraphs(model, recorder) if recorder else None
         self._capacity = capacity
         self._reuse = reuse
         self._exact = model.dtype == torch.float32
-        self._strict = strict_seeds
-        self._apart: set[str] = set()
+        self._strict_seeds = strict_seeds
+        self._exclusive: set[str] = set()
         """Requests that share no forward pass with others."""
-        self._pacer = Pacer(prompt_tokens)
+        self._prefill = PrefillBudget(prompt_tokens)
         self._answers: dict[str, AnswerBuilder] = {}
         self._states: dict[str, SamplingState] = {}
-        self._reading: set[str] = set()
+        self._prompt_logprobs: set[str] = set()
         """Requests that want the logprobs of their prompts."""
         self._preempted = 0
         """Count from earlier schedulers."""
-        self._fresh()
+        self._reset()
 
-    def _fresh(self) -> None:
+    def _reset(self) -> None:
         layers = self._model.config.get_text_config().num_hidden_layers
-        spare = graphs.SPARE if self._graphs else 0
+        spare = graphs.SPARE_COLUMNS if self._graphs else 0
         self._cache = KVCache(layers, self._capacity.rows, self._capacity.columns, spare)
         if self._graphs:
-            self._graphs.forget()
+            self._graphs.reset()
         self.scheduler = Scheduler(self._capacity)
 
     @torch.inference_mode()
@@ -100,27 +100,27 @@ class ContinuousBatching:
         """Queue a request. Raises ValueError if the cache can never hold it."""
         request = answer.request
         repeatable = self._repeatable(request)
-        apart = self._strict and repeatable
-        reading = request.prompt_logprobs is not None  # reused columns have no logits
+        exclusive = self._strict_seeds and repeatable
+        prompt_logprobs = request.prompt_logprobs is not None  # reused columns have no logits
         self.scheduler.add(
             ScheduledRequest(
                 request.request_id,
                 request.prompt,
                 request.stopping.max_tokens,
                 priority=request.priority,
-                reuse=self._reuse and not (repeatable or reading),
+                reuse=self._reuse and not (repeatable or prompt_logprobs),
                 after=request.after,
                 # After a preemption its answer is computed again, in other chunks, which rounds differently.
                 expected=EXPECTED_TOKENS
-                if request.stopping.open_ended and not (repeatable or reading)
+                if request.stopping.open_ended and not (repeatable or prompt_logprobs)
                 else None,
-                fixed_chunks=apart,
+                fixed_chunks=exclusive,
             )
         )
-        if reading:
-            self._reading.add(request.request_id)
-        if apart:
-            self._apart.add(request.request_id)
+        if prompt_logprobs:
+            self._prompt_logprobs.add(request.request_id)
+        if exclusive:
+            self._exclusive.add(request.request_id)
         self._answers[request.request_id] = answer
         self._states[request.request_id] = SamplingState.of(
             request.sampling, request.prompt, request.constraint
@@ -131,79 +131,83 @@ class ContinuousBatching:
 
         Reusing a prefix rounds differently, and so may the replay of a step.
         """
-        return request.sampling.seed is not None and (self._strict or not self._exact)
+        return request.sampling.seed is not None and (self._strict_seeds or not self._exact)
 
     def remove(self, request_id: str) -> None:
         """Drop a request; its row becomes free. Does nothing if it is unknown."""
         self.scheduler.remove(request_id)
         self._answers.pop(request_id, None)
         self._states.pop(request_id, None)
-        self._reading.discard(request_id)
-        self._apart.discard(request_id)
+        self._prompt_logprobs.discard(request_id)
+        self._exclusive.discard(request_id)
 
     @torch.inference_mode()
     def step(self) -> list[tuple[str, GenerationOutput]]:
         """Schedule, compute and sample one step; return the new output by request id."""
         began = time.perf_counter()
-        otherwise = self._graphs.steps if self._graphs else 0
+        graph_steps = self._graphs.steps if self._graphs else 0
         decoding = self.scheduler.decoding()
-        budget = self._pacer.budget(decoding)
+        budget = self._prefill.tokens(decoding)
         # Logits of whole prompts are large: one vocabulary per token.
-        if self._reading:
-            step = self.scheduler.step(min(budget, READING_TOKENS))
+        if self._prompt_logprobs:
+            step = self.scheduler.step(min(budget, PROMPT_LOGPROBS_TOKENS))
         else:
-            step = self.scheduler.step(budget, lambda prompts: self._pacer.burst(decoding, prompts))
-        self._move(step)
+            step = self.scheduler.step(budget, lambda prompts: self._prefill.burst(decoding, prompts))
+        self._apply_moves(step)
         if not step.spans:
             return []
-        together = tuple(span for span in step.spans if span.request_id not in self._apart)
-        alone = [(span,) for span in step.spans if span.request_id in self._apart]
-        news: list[tuple[str, GenerationOutput]] = []
+        together = tuple(span for span in step.spans if span.request_id not in self._exclusive)
+        alone = [(span,) for span in step.spans if span.request_id in self._exclusive]
+        outputs: list[tuple[str, GenerationOutput]] = []
         for spans in [together, *alone] if together else alone:
-            news += self._pass(spans)
+            outputs += self._forward(spans)
         prompt = sum(len(span.tokens) for span in step.spans if span.prompt)
         decoded = sum(not span.prompt for span in step.spans)
         # Steps with prompts are never replayed, so their cost is compared with steps that are not replayed either.
-        if self._graphs is None or self._graphs.steps == otherwise:
-            self._pacer.learn(decoded, prompt, time.perf_counter() - began)
-        return news
+        if self._graphs is None or self._graphs.steps == graph_steps:
+            self._prefill.observe(decoded, prompt, time.perf_counter() - began)
+        return outputs
 
-    def _pass(self, computed: tuple[Span, ...]) -> list[tuple[str, GenerationOutput]]:
+    def _forward(self, computed: tuple[Span, ...]) -> list[tuple[str, GenerationOutput]]:
         """Compute spans in one forward pass, and return the resulting outputs."""
-        every = self._reading & {span.request_id for span in computed if span.prompt}
+        all_logits = self._prompt_logprobs & {span.request_id for span in computed if span.prompt}
         logits = None
         requests = (self._answers[span.request_id].request for span in computed)
-        if self._graphs and not every and not any(map(self._repeatable, requests)):
+        if self._graphs and not all_logits and not any(map(self._repeatable, requests)):
             logits = self._graphs.run(self._cache, computed)
         if logits is None:
-            logits = self._cache.run(self._model, computed, every)
-        news = self._read(computed, logits, every) if every and logits is not None else []
-        if every and logits is not None:
-            logits = logits[_lasts(computed, every)]
-        over = {name for name, _ in news}
+            logits = self._cache.run(self._model, computed, all_logits)
+        outputs = (
+            self._add_prompt_logprobs(computed, logits, all_logits)
+            if all_logits and logits is not None
+            else []
+        )
+        if all_logits and logits is not None:
+            logits = logits[_sampled_rows(computed, all_logits)]
+        ended = {name for name, _ in outputs}
         spans = [span for span in computed if span.samples]
         if logits is not None and spans:
-            kept = [at for at, span in enumerate(spans) if span.request_id not in over]
+            kept = [at for at, span in enumerate(spans) if span.request_id not in ended]
             if len(kept) < len(spans):
                 spans, logits = [spans[at] for at in kept], logits[kept]
-            news += self._speak(spans, logits) if spans else []
-        return news
+            outputs += self._sample(spans, logits) if spans else []
+        return outputs
 
-    def _move(self, step: Step) -> None:
+    def _apply_moves(self, step: Step) -> None:
         for move in step.moves:
             if isinstance(move, CopyColumns):
                 self._cache.copy(move.source, move.target, move.columns)
             else:
                 self._cache.drop(move.row)
 
-    def _read(
-        self, spans: Sequence[Span], logits: torch.Tensor, every: set[str]
+    def _add_prompt_logprobs(
+        self, spans: Sequence[Span], logits: torch.Tensor, all_logits: set[str]
     ) -> list[tuple[str, GenerationOutput]]:
         """Add the prompt logprobs that were requested; finish the requests that want nothing else."""
-        news: list[tuple[str, GenerationOutput]] = []
+        outputs: list[tuple[str, GenerationOutput]] = []
         at = 0
         for span in spans:
-            if span.request_id not in every:
+            if span.request_id not in all_logits:
                 at += span.samples
                 continue
             answer = self._answers[span.request_id]
@@ -218,34 +222,34 @@ class ContinuousBatching:
             output = answer.end_of_prompt() if span.samples else None
             if output is not None:
                 self.remove(span.request_id)
-                news.append((span.request_id, output))
-        return news
+                outputs.append((span.request_id, output))
+        return outputs
 
-    def _speak(self, spans: list[Span], logits: torch.Tensor) -> list[tuple[str, GenerationOutput]]:
+    def _sample(self, spans: list[Span], logits: torch.Tensor) -> list[tuple[str, GenerationOutput]]:
         """Sample a token for every span that wants one, and return the resulting outputs."""
         states = [self._states[span.request_id] for span in spans]
         for span, state in zip(spans, states, strict=True):
             state.banned = self._answers[span.request_id].banned
         tokens, found = sample(logits, states)
-        news: list[tuple[str, GenerationOutput]] = []
+        outputs: list[tuple[str, GenerationOutput]] = []
         for span, token, logprob in zip(spans, tokens, found, strict=True):
             self.scheduler.advance(span.request_id, token)
             output = self._answers[span.request_id].push(token, logprob)
             if output is None:
                 continue
-            news.append(
+            outputs.append(
                 (span.request_id, replace(output, cached_tokens=self.scheduler.cached(span.request_id)))
             )
             if output.last:
                 self.remove(span.request_id)
-        return news
+        return outputs
 
     def recover(self) -> None:
         """Replace the cache after a failed step. Raises DeviceLostError if the device has failed, too."""
         devices.check_alive(self._model)
         self._preempted += self.scheduler.preempted
         self._cache.release()
-        self._fresh()
+        self._reset()
 
     def load(self) -> EngineLoad:
         """How busy it is; preemptions are counted since the worker started."""

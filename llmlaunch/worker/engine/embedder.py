@@ -15,17 +15,17 @@ from llmlaunch.worker.errors import OnDeviceLost
 class Embedder:
     """Embeds texts with one model."""
 
-    def __init__(self, model: Any, recipe: pooling.PoolingRecipe, lost: OnDeviceLost) -> None:
+    def __init__(self, model: Any, config: pooling.PoolingConfig, lost: OnDeviceLost) -> None:
         self.runner = BatchRunner(model, lost)
-        self._recipe = recipe
+        self._pooling = config
         self.size = self._size()
-        self.prefix = recipe.prompt
-        self.lower_case = recipe.lower_case
+        self.prefix = config.prompt
+        self.lower_case = config.lower_case
 
     def _size(self) -> int:
-        if self._recipe.dense:
-            return int(self._recipe.dense[-1].weight.shape[0])
-        return int(self.runner.model.config.get_text_config().hidden_size) * len(self._recipe.modes)
+        if self._pooling.dense:
+            return int(self._pooling.dense[-1].weight.shape[0])
+        return int(self.runner.model.config.get_text_config().hidden_size) * len(self._pooling.modes)
 
     async def run(
         self, inputs: Callable[[], list[list[int]]], dimensions: int | None, size: int = 0
@@ -46,8 +46,8 @@ class Embedder:
         """Vectors of token sequences. ``dimensions`` truncates them and normalizes again, as OpenAI does."""
         vectors: list[list[float]] = [[]] * len(inputs)
         for batch in batches([len(ids) for ids in inputs]):
-            out, mask = self.runner.through([inputs[index] for index in batch])
-            found = pooling.pool(out.last_hidden_state, mask, self._recipe)
+            out, mask = self.runner.forward([inputs[index] for index in batch])
+            found = pooling.pool(out.last_hidden_state, mask, self._pooling)
             if dimensions is not None and dimensions < found.shape[1]:
                 found = torch.nn.functional.normalize(found[:, :dimensions], dim=-1)
             for index, vector in zip(batch, found.tolist(), strict=True):

@@ -46,10 +46,10 @@ class GenerationEngine:
         ends: frozenset[int],
         deliver: Deliver,
         lost: OnDeviceLost,
-        most: int = 1 << 30,
+        max_requests: int = 1 << 30,
         before_step: Callable[[], None] = lambda: None,
     ) -> None:
-        """``decode(tokens, skip_special)`` → text; ``ends``: the model's end tokens; ``most``: maximum number of requests,
+        """``decode(tokens, skip_special)`` → text; ``ends``: the model's end tokens; ``max_requests``: maximum number of requests,
         waiting ones included.
 
         ``lost`` is called when the engine ends because the device can no longer be used, ``before_step`` before every
@@ -60,12 +60,12 @@ class GenerationEngine:
         self._ends = ends
         self._deliver = deliver
         self._lost = lost
-        self._most = most
+        self._max_requests = max_requests
         self._before_step = before_step
         self._inbox: queue.SimpleQueue[tuple[AnswerBuilder, Sink] | None] = queue.SimpleQueue()
         self._cancelled: set[str] = set()
         self._pending: dict[str, Sink] = {}
-        self._counts: dict[str, AnswerBuilder] = {}
+        self._answers: dict[str, AnswerBuilder] = {}
         self._lock = threading.Lock()
         self._stopping = False
         self._thread = threading.Thread(target=self._main, name="engine", daemon=True)
@@ -91,7 +91,7 @@ class GenerationEngine:
         with self._lock:
             if self._stopping:
                 raise Unavailable("the worker is shutting down")
-            if len(self._pending) >= self._most:
+            if len(self._pending) >= self._max_requests:
                 raise QueueFull(f"{len(self._pending)} requests are running or waiting; try again later")
             self._pending[request.request_id] = sink
         self._inbox.put((answer, sink))
@@ -132,11 +132,11 @@ class GenerationEngine:
                 continue
             try:
                 self._before_step()
-                news = self._strategy.step()
+                outputs = self._strategy.step()
             except Exception as error:
-                self._fault(error)
+                self._handle_failed_step(error)
             else:
-                self._hand_out(news)
+                self._deliver_outputs(outputs)
 
     def _receive(self) -> None:
         """Take all requests from the inbox; block if there is nothing to compute."""
@@ -152,55 +152,55 @@ class GenerationEngine:
 
     def _admit(self, answer: AnswerBuilder, sink: Sink) -> None:
         request_id = answer.request.request_id
-        self._counts[request_id] = answer
+        self._answers[request_id] = answer
         try:
             self._strategy.add(answer)
         except ApiError as error:
-            self._hand_out([(request_id, GenerationOutput(error=error))])
+            self._deliver_outputs([(request_id, GenerationOutput(error=error))])
         except Exception as error:
             log.exception("request %s could not be accepted", request_id)
             fault = EngineFault(f"the engine could not accept the request: {error}")
-            self._hand_out([(request_id, GenerationOutput(error=fault))])
+            self._deliver_outputs([(request_id, GenerationOutput(error=fault))])
 
     def _drop_cancelled(self) -> None:
         with self._lock:
             # Requests still in the inbox are handled in the next round.
-            names = [name for name in self._cancelled if name in self._counts]
-        news = []
+            names = [name for name in self._cancelled if name in self._answers]
+        outputs = []
         for name in names:
             self._strategy.remove(name)
             output = GenerationOutput(
-                finish=FinishReason.CANCELLED, completion_tokens=self._counts[name].count
+                finish=FinishReason.CANCELLED, completion_tokens=self._answers[name].count
             )
-            news.append((name, output))
-        self._hand_out(news)
+            outputs.append((name, output))
+        self._deliver_outputs(outputs)
 
-    def _hand_out(self, news: list[tuple[str, GenerationOutput]]) -> None:
+    def _deliver_outputs(self, outputs: list[tuple[str, GenerationOutput]]) -> None:
         bundle: list[tuple[Sink, GenerationOutput]] = []
         with self._lock:
-            for name, output in news:
+            for name, output in outputs:
                 sink = self._pending.get(name)
                 if sink is None:
                     continue
                 bundle.append((sink, output))
                 if output.last:
                     del self._pending[name]
-                    self._counts.pop(name, None)
+                    self._answers.pop(name, None)
                     self._cancelled.discard(name)
         if bundle:
             self._deliver(bundle)
 
-    def _fault(self, error: Exception) -> None:
+    def _handle_failed_step(self, error: Exception) -> None:
         """A step failed. The state of the cache is unknown, so all its requests fail and the cache is recreated."""
         if _out_of_memory(error):
-            log.error("out of memory in a step with %d requests: %s", len(self._counts), first_line(error))
+            log.error("out of memory in a step with %d requests: %s", len(self._answers), first_line(error))
             answer: ApiError = Unavailable(
                 "the device ran out of memory on this request; ask for less, or lower --limit-worker-concurrency "
                 "or --max-model-len",
                 code="out_of_memory",
             )
         else:
-            log.error("the engine failed in a step with %d requests", len(self._counts), exc_info=error)
+            log.error("the engine failed in a step with %d requests", len(self._answers), exc_info=error)
             answer = EngineFault(f"the engine failed: {reason(error)}")
         self._fail_all(answer)
         try:
@@ -214,10 +214,10 @@ class GenerationEngine:
 
     def _fail_all(self, error: ApiError) -> None:
         with self._lock:
-            names = list(self._pending) if self._stopping else list(self._counts)
+            names = list(self._pending) if self._stopping else list(self._answers)
         for name in names:
             self._strategy.remove(name)
-        self._hand_out([(name, GenerationOutput(error=error)) for name in names])
+        self._deliver_outputs([(name, GenerationOutput(error=error)) for name in names])
 
 
 def _out_of_memory(error: Exception) -> bool:

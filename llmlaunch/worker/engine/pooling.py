@@ -42,7 +42,7 @@ class DenseLayer:
 
 
 @dataclass(frozen=True, slots=True)
-class PoolingRecipe:
+class PoolingConfig:
     """How a model pools. The results of all ``modes`` are concatenated, in this order."""
 
     modes: tuple[str, ...] = ("mean",)
@@ -57,14 +57,14 @@ class PoolingRecipe:
     """Prefix of every text."""
 
 
-def read(folder: Path) -> PoolingRecipe:
+def read_config(folder: Path) -> PoolingConfig:
     """The pooling of the model in ``folder``; the mean of all tokens if there is no modules.json.
 
     Raises StartupError for an unknown step: its vectors would be wrong.
     """
     listed = _json(folder / "modules.json")
     if not isinstance(listed, list):
-        return PoolingRecipe()
+        return PoolingConfig()
     transformer, normalize = "", False
     modes: tuple[str, ...] = ("mean",)
     dense: list[DenseLayer] = []
@@ -84,7 +84,7 @@ def read(folder: Path) -> PoolingRecipe:
     settings = _json(folder / transformer / "sentence_bert_config.json") or {}
     own = _json(folder / "config_sentence_transformers.json") or {}
     name = own.get("default_prompt_name")
-    return PoolingRecipe(
+    return PoolingConfig(
         modes=modes,
         dense=tuple(dense),
         normalize=normalize,
@@ -128,17 +128,17 @@ def _dense(place: Path) -> DenseLayer:
     return DenseLayer(tensors["linear.weight"], tensors.get("linear.bias"), ACTIVATIONS[name])
 
 
-def pool(states: Tensor, mask: Tensor, recipe: PoolingRecipe) -> Tensor:
+def pool(states: Tensor, mask: Tensor, config: PoolingConfig) -> Tensor:
     """``states`` ``[texts, tokens, size]`` with their 0/1 ``mask`` → vectors ``[texts, size']`` in float32."""
     states = states.float()
     weights = mask[..., None].to(states.dtype)
-    out = torch.cat([_pool(states, weights, mode) for mode in recipe.modes], -1)
-    for layer in recipe.dense:
+    out = torch.cat([_pool(states, weights, mode) for mode in config.modes], -1)
+    for layer in config.dense:
         bias = None if layer.bias is None else layer.bias.to(out.device, torch.float32)
         out = torch.nn.functional.linear(out, layer.weight.to(out.device, torch.float32), bias)
         if layer.activation is not None:
             out = layer.activation(out)
-    return torch.nn.functional.normalize(out, dim=-1) if recipe.normalize else out
+    return torch.nn.functional.normalize(out, dim=-1) if config.normalize else out
 
 
 def _pool(states: Tensor, weights: Tensor, mode: str) -> Tensor:

@@ -108,11 +108,6 @@ class PrefixCache:
             kept -= self.idle[row].resident
             self._drop(row)
 
-    def clear(self) -> None:
-        """Release the memory of all idle rows."""
-        for row in self.idle:
-            self._drop(row)
-
     def _drop(self, row: int) -> None:
         if self.idle[row].resident:
             self.idle[row] = IdleRow()

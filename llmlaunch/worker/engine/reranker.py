@@ -43,7 +43,7 @@ class Reranker:
         for batch in batches([len(pair.tokens) for pair in pairs]):
             chosen = [pairs[index] for index in batch]
             types = [pair.types for pair in chosen] if chosen[0].types else None
-            out, _ = self.runner.through([pair.tokens for pair in chosen], types)
+            out, _ = self.runner.forward([pair.tokens for pair in chosen], types)
             for index, score in zip(batch, self._activation(out.logits[:, 0].float()).tolist(), strict=True):
                 scores[index] = score
         return scores

@@ -23,22 +23,22 @@ GROUP = 32
 class SamplingState:
     """Sampling state of one request: its parameters, its random numbers, and the tokens that its penalties depend on."""
 
-    rules: Sampling
-    chance: random.Random
+    params: Sampling
+    generator: random.Random
     prompt: tuple[int, ...] = ()
-    said: list[int] = field(default_factory=list)
+    output: list[int] = field(default_factory=list)
     banned: tuple[int, ...] = ()
     """Tokens that are not allowed yet: the end tokens, before min_tokens."""
     constraint: DecodingConstraint | None = None
 
     @classmethod
     def of(
-        cls, rules: Sampling, prompt: Sequence[int], constraint: DecodingConstraint | None = None
+        cls, params: Sampling, prompt: Sequence[int], constraint: DecodingConstraint | None = None
     ) -> SamplingState:
         """The state before the first token. Without a seed its random numbers differ each time."""
         # Mersenne Twister, so that a seed means the same on every device and machine.
-        kept = tuple(prompt) if rules.repetition_penalty != 1 else ()
-        return cls(rules, random.Random(rules.seed), kept, constraint=constraint)
+        kept = tuple(prompt) if params.repetition_penalty != 1 else ()
+        return cls(params, random.Random(params.seed), kept, constraint=constraint)
 
 
 def sample(logits: Tensor, states: Sequence[SamplingState]) -> tuple[list[int], list[TokenLogprob | None]]:
@@ -47,96 +47,98 @@ def sample(logits: Tensor, states: Sequence[SamplingState]) -> tuple[list[int], 
     Logprobs are from before temperature and penalties, as in vLLM.
     """
     raw = logits.float()
-    shaped = _reshape(raw, states)
+    processed = _process_logits(raw, states)
     tokens = [0] * len(states)
-    greedy = [row for row, state in enumerate(states) if state.rules.greedy]
+    greedy = [row for row, state in enumerate(states) if state.params.greedy]
     if greedy:
-        picked = likeliest_one(shaped if len(greedy) == len(states) else shaped[greedy]).tolist()
+        picked = fast_argmax(processed if len(greedy) == len(states) else processed[greedy]).tolist()
         for row, token in zip(greedy, picked, strict=True):
             tokens[row] = token
-    drawn = [row for row, state in enumerate(states) if not state.rules.greedy]
+    drawn = [row for row, state in enumerate(states) if not state.params.greedy]
     if drawn:
-        rows = shaped if len(drawn) == len(states) else shaped[drawn]
+        rows = processed if len(drawn) == len(states) else processed[drawn]
         for row, token in zip(drawn, _draw(rows, [states[row] for row in drawn]), strict=True):
             tokens[row] = token
     for state, token in zip(states, tokens, strict=True):
-        state.said.append(token)
+        state.output.append(token)
         if state.constraint is not None:
-            state.constraint.take(token)
-    return tokens, logprobs(raw, tokens, [state.rules.logprobs for state in states])
+            state.constraint.accept_token(token)
+    return tokens, logprobs(raw, tokens, [state.params.logprobs for state in states])
 
 
-def _reshape(raw: Tensor, states: Sequence[SamplingState]) -> Tensor:
+def _process_logits(raw: Tensor, states: Sequence[SamplingState]) -> Tensor:
     """Apply biases, penalties and bans. Rows without any are left unchanged."""
-    shaped = raw
+    processed = raw
     for row, state in enumerate(states):
-        if not (state.rules.changes_logits or state.banned or state.constraint):
+        if not (state.params.changes_logits or state.banned or state.constraint):
             continue
-        if shaped is raw:
-            shaped = raw.clone()
-        _reshape_row(shaped[row], state)
-    return shaped
+        if processed is raw:
+            processed = raw.clone()
+        _process_row(processed[row], state)
+    return processed
 
 
-def _reshape_row(logits: Tensor, state: SamplingState) -> None:
-    rules = state.rules
-    if rules.repetition_penalty != 1:
-        seen = torch.tensor(sorted({*state.prompt, *state.said}), device=logits.device)
+def _process_row(logits: Tensor, state: SamplingState) -> None:
+    params = state.params
+    if params.repetition_penalty != 1:
+        seen = torch.tensor(sorted({*state.prompt, *state.output}), device=logits.device)
         seen = seen[seen < len(logits)]
         values = logits[seen]
         penalised = torch.where(
-            values > 0, values / rules.repetition_penalty, values * rules.repetition_penalty
+            values > 0, values / params.repetition_penalty, values * params.repetition_penalty
         )
         most = torch.finfo(logits.dtype).max  # softmax needs finite logits
         logits[seen] = torch.where(values.isfinite(), penalised.clamp(-most, most), values)
-    if state.said and (rules.presence_penalty or rules.frequency_penalty):
-        said, counts = torch.tensor(state.said, device=logits.device).unique(return_counts=True)  # type: ignore[no-untyped-call]
-        logits[said] -= rules.presence_penalty + rules.frequency_penalty * counts
-    for token, bias in rules.logit_bias:
+    if state.output and (params.presence_penalty or params.frequency_penalty):
+        used, counts = torch.tensor(state.output, device=logits.device).unique(return_counts=True)  # type: ignore[no-untyped-call]
+        logits[used] -= params.presence_penalty + params.frequency_penalty * counts
+    for token, bias in params.logit_bias:
         if 0 <= token < len(logits):
             logits[token] += bias
     if state.banned:
         logits[list(state.banned)] = float("-inf")
     if state.constraint is not None:
-        state.constraint.restrict(logits)
+        state.constraint.mask_logits(logits)
 
 
 def _draw(logits: Tensor, states: Sequence[SamplingState]) -> list[int]:
     """Sample with one uniform number per row, by inverting the row's cumulative distribution."""
-    rules = [state.rules for state in states]
-    chances = torch.tensor([[v.chance.random()] for v in states], dtype=torch.float64, device=logits.device)
+    params = [state.params for state in states]
+    chances = torch.tensor(
+        [[v.generator.random()] for v in states], dtype=torch.float64, device=logits.device
+    )
     tokens = [0] * len(states)
-    whole = [row for row, r in enumerate(rules) if r.top_p >= 1 and not r.top_k and not r.min_p]
-    cut = [row for row in range(len(rules)) if row not in whole]
-    for rows, draw in ((whole, _draw_whole), (cut, _draw_cut)):
+    unrestricted = [row for row, r in enumerate(params) if r.top_p >= 1 and not r.top_k and not r.min_p]
+    restricted = [row for row in range(len(params)) if row not in unrestricted]
+    for rows, draw in ((unrestricted, _draw_unrestricted), (restricted, _draw_restricted)):
         if not rows:
             continue
-        if len(rows) == len(rules):
-            return draw(logits, rules, chances)
-        picked = draw(logits[rows], [rules[row] for row in rows], chances[rows])
+        if len(rows) == len(params):
+            return draw(logits, params, chances)
+        picked = draw(logits[rows], [params[row] for row in rows], chances[rows])
         for row, token in zip(rows, picked, strict=True):
             tokens[row] = token
     return tokens
 
 
-def _draw_whole(logits: Tensor, rules: Sequence[Sampling], chances: Tensor) -> list[int]:
+def _draw_unrestricted(logits: Tensor, params: Sequence[Sampling], chances: Tensor) -> list[int]:
     """Sample from all tokens."""
-    scaled = _scaled(logits, logits.amax(-1, keepdim=True), _column([r.temperature for r in rules], logits))
-    picked: list[int] = _invert(scaled.softmax(-1).to(torch.float64).cumsum(-1), chances).tolist()
+    scaled = _scaled(logits, logits.amax(-1, keepdim=True), _column([r.temperature for r in params], logits))
+    picked: list[int] = _inverse_cdf(scaled.softmax(-1).to(torch.float64).cumsum(-1), chances).tolist()
     return picked
 
 
-def _draw_cut(logits: Tensor, rules: Sequence[Sampling], chances: Tensor) -> list[int]:
+def _draw_restricted(logits: Tensor, params: Sequence[Sampling], chances: Tensor) -> list[int]:
     """Sample where top_k, min_p or top_p restrict the tokens; applied in this order, as in vLLM."""
     vocabulary = logits.shape[-1]
-    top_k = [min(r.top_k, vocabulary) or vocabulary for r in rules]
+    top_k = [min(r.top_k, vocabulary) or vocabulary for r in params]
     few = max(top_k) <= FEW_CANDIDATES
-    most = min(vocabulary, FEW_CANDIDATES if few else max([CANDIDATES, *(r.top_k for r in rules)]))
-    values, tokens = likeliest(logits, most)
-    temperatures = _column([r.temperature for r in rules], logits)
+    most = min(vocabulary, FEW_CANDIDATES if few else max([CANDIDATES, *(r.top_k for r in params)]))
+    values, tokens = fast_topk(logits, most)
+    temperatures = _column([r.temperature for r in params], logits)
     scaled = _scaled(values, values[:, :1], temperatures)
-    limits, nucleus = _column(top_k, logits), _column([r.top_p for r in rules], logits)
-    floors = _column([r.min_p for r in rules], logits)
+    limits, nucleus = _column(top_k, logits), _column([r.top_p for r in params], logits)
+    floors = _column([r.min_p for r in params], logits)
     inside = torch.arange(most, device=logits.device)[None] < limits
     # The normalizer over all tokens within top_k: over the whole vocabulary for rows without it.
     total = scaled.masked_fill(~inside, float("-inf")).logsumexp(-1, keepdim=True)
@@ -147,23 +149,23 @@ def _draw_cut(logits: Tensor, rules: Sequence[Sampling], chances: Tensor) -> lis
     weights = (scaled - total).exp() * inside
     before = weights.cumsum(-1) - weights
     kept = weights * (before < nucleus) * (weights >= floors * weights[:, :1])
-    picked: list[int] = tokens.gather(1, _invert(kept.to(torch.float64).cumsum(-1), chances)[:, None])[
+    picked: list[int] = tokens.gather(1, _inverse_cdf(kept.to(torch.float64).cumsum(-1), chances)[:, None])[
         :, 0
     ].tolist()
     if open_rows and most < vocabulary:
         # A nucleus (or min_p) that reaches beyond the candidates needs all tokens, which is rare and slow.
         for row in ((limits > most) & (kept[:, -1:] > 0))[:, 0].nonzero()[:, 0].tolist():
-            picked[row] = _draw_slowly(logits[row], rules[row], chances[row : row + 1])
+            picked[row] = _draw_sorted(logits[row], params[row], chances[row : row + 1])
     return picked
 
 
-def _draw_slowly(logits: Tensor, rules: Sampling, chance: Tensor) -> int:
+def _draw_sorted(logits: Tensor, params: Sampling, chance: Tensor) -> int:
     """Sample one row with all its tokens sorted."""
     values, order = logits.sort(descending=True)
-    weights = _scaled(values, values[:1], rules.temperature).softmax(-1)
-    weights *= (weights.cumsum(-1) - weights) < rules.top_p
-    weights *= weights >= rules.min_p * weights[0]
-    return int(order[_invert(weights.to(torch.float64).cumsum(-1)[None], chance)[0]])
+    weights = _scaled(values, values[:1], params.temperature).softmax(-1)
+    weights *= (weights.cumsum(-1) - weights) < params.top_p
+    weights *= weights >= params.min_p * weights[0]
+    return int(order[_inverse_cdf(weights.to(torch.float64).cumsum(-1)[None], chance)[0]])
 
 
 def _column(values: Sequence[float], like: Tensor) -> Tensor:
@@ -175,7 +177,7 @@ def _scaled(logits: Tensor, highest: Tensor, temperature: Tensor | float) -> Ten
     return (logits - highest) / temperature
 
 
-def likeliest_one(logits: Tensor) -> Tensor:
+def fast_argmax(logits: Tensor) -> Tensor:
     """Like ``argmax`` (the first of equal maxima), but several times as fast for a large vocabulary."""
     rows, vocabulary = logits.shape
     if vocabulary % GROUP:
@@ -185,7 +187,7 @@ def likeliest_one(logits: Tensor) -> Tensor:
     return best * GROUP + grouped[torch.arange(rows, device=logits.device), best].argmax(-1)
 
 
-def likeliest(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def fast_topk(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Like ``topk``, but several times as fast for a few of a large vocabulary.
 
     The highest ``count`` lie within the ``count`` groups with the highest maxima: only these are examined.
@@ -201,7 +203,7 @@ def likeliest(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return values, best.gather(1, at // GROUP) * GROUP + at % GROUP
 
 
-def _invert(mass: Tensor, chances: Tensor) -> Tensor:
+def _inverse_cdf(mass: Tensor, chances: Tensor) -> Tensor:
     """Index where the cumulative ``mass`` exceeds the row's random number times its total."""
     place = torch.searchsorted(mass, chances * mass[:, -1:], right=True)[:, 0]
     # If rounding leaves nothing above, take the last index with any mass.

@@ -129,10 +129,6 @@ class Scheduler:
                 return True
         return False
 
-    def forget(self) -> None:
-        """Invalidate all idle rows: the device failed, and their content is unknown."""
-        self._prefixes.clear()
-
     # -- the decision --------------------------------------------------------------------------------------------
 
     def step(

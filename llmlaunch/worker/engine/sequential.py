@@ -28,12 +28,12 @@ NO_TOKEN = -1
 """Never sampled: passed to ``generate`` as its end token, because endings are decided here."""
 
 
-class _Enough(Exception):  # not an error: it unwinds ``generate``
+class _StopGenerating(Exception):  # not an error: it unwinds ``generate``
     pass
 
 
 @dataclass(slots=True)
-class _Talk:
+class _Channel:
     """The queues between ``step`` and a running ``generate``."""
 
     logits: queue.SimpleQueue[Tensor | BaseException | None]
@@ -50,7 +50,7 @@ class SequentialGeneration:
         self._waiting: deque[AnswerBuilder] = deque()
         self._current: AnswerBuilder | None = None
         self._state: SamplingState | None = None
-        self._talk: _Talk | None = None
+        self._channel: _Channel | None = None
 
     @property
     def busy(self) -> bool:
@@ -73,15 +73,15 @@ class SequentialGeneration:
         """Compute one token of the current request."""
         if self._current is None:
             self._begin(self._waiting.popleft())
-        answer, state, talk = self._current, self._state, self._talk
-        if answer is None or state is None or talk is None:
+        answer, state, channel = self._current, self._state, self._channel
+        if answer is None or state is None or channel is None:
             return []
-        logits = talk.logits.get()
+        logits = channel.logits.get()
         if isinstance(logits, BaseException):
-            self._talk = None
+            self._channel = None
             raise logits
         if logits is None:
-            self._talk = None
+            self._channel = None
             raise RuntimeError("generate ended before the answer did")
         state.banned = answer.banned
         (token,), (logprob,) = sample(logits, [state])
@@ -89,7 +89,7 @@ class SequentialGeneration:
         if output is not None and output.last:
             self._end()
         else:
-            talk.tokens.put(token)
+            channel.tokens.put(token)
         return [(answer.request.request_id, output)] if output is not None else []
 
     def recover(self) -> None:
@@ -104,30 +104,30 @@ class SequentialGeneration:
     # -- the generate thread -------------------------------------------------------------------------------------
 
     def _begin(self, answer: AnswerBuilder) -> None:
-        talk = _Talk(queue.SimpleQueue(), queue.SimpleQueue())
-        self._current, self._talk = answer, talk
+        channel = _Channel(queue.SimpleQueue(), queue.SimpleQueue())
+        self._current, self._channel = answer, channel
         self._state = SamplingState.of(
             answer.request.sampling, answer.request.prompt, answer.request.constraint
         )
-        arguments = (talk, answer.request.prompt, answer.request.stopping.max_tokens)
+        arguments = (channel, answer.request.prompt, answer.request.stopping.max_tokens)
         threading.Thread(target=self._generate, args=arguments, name="generate", daemon=True).start()
 
     def _end(self) -> None:
-        if self._talk is not None:
-            self._talk.tokens.put(None)
+        if self._channel is not None:
+            self._channel.tokens.put(None)
             # Two forward passes must not run at once: wait until ``generate`` has returned.
-            while not (isinstance(last := self._talk.logits.get(), BaseException) or last is None):
+            while not (isinstance(last := self._channel.logits.get(), BaseException) or last is None):
                 pass
-        self._current = self._state = self._talk = None
+        self._current = self._state = self._channel = None
 
-    def _generate(self, talk: _Talk, prompt: tuple[int, ...], most: int) -> None:
+    def _generate(self, channel: _Channel, prompt: tuple[int, ...], most: int) -> None:
         from transformers import GenerationConfig, LogitsProcessorList
 
         def ask(_: Tensor, scores: Tensor) -> Tensor:
-            talk.logits.put(scores.detach().clone())
-            token = talk.tokens.get()
+            channel.logits.put(scores.detach().clone())
+            token = channel.tokens.get()
             if token is None:
-                raise _Enough
+                raise _StopGenerating
             forced = torch.full_like(scores, float("-inf"))
             forced[:, token] = 0
             return forced
@@ -152,9 +152,9 @@ class SequentialGeneration:
                     generation_config=settings,
                     logits_processor=LogitsProcessorList([ask]),
                 )
-        except _Enough:
-            talk.logits.put(None)
+        except _StopGenerating:
+            channel.logits.put(None)
         except BaseException as error:
-            talk.logits.put(error)
+            channel.logits.put(error)
         else:
-            talk.logits.put(None)
+            channel.logits.put(None)

@@ -19,9 +19,9 @@ from llmlaunch.worker.tokenization.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from torch import Tensor
 
-KEPT = 64
+MAX_COMPILED = 64
 """Number of compiled grammars that are kept for later requests."""
-SPACE = r"[\x20\n]{0,12}"
+JSON_WHITESPACE = r"[\x20\n]{0,12}"
 """Whitespace between JSON tokens: enough for indentation, but limited, because small models would go on forever."""
 
 
@@ -44,7 +44,7 @@ class GrammarMatcher:
         self._matcher = matcher
         self._ends = ends
 
-    def restrict(self, logits: Tensor) -> None:
+    def mask_logits(self, logits: Tensor) -> None:
         """Set the ``logits`` ``[vocabulary]`` of disallowed tokens to -inf. If nothing else is allowed, the end tokens are."""
         import torch  # requests are parsed before it is imported
 
@@ -60,7 +60,7 @@ class GrammarMatcher:
             allowed[list(self._ends)] = True
         logits.masked_fill_(~allowed, float("-inf"))
 
-    def take(self, token: int) -> None:
+    def accept_token(self, token: int) -> None:
         """Advance by ``token``, which was sampled."""
         if token not in self._ends and not self._matcher.is_stopped():
             self._matcher.consume_token(token)
@@ -74,17 +74,17 @@ class GrammarCompiler:
     """Compiles grammars for one model. Thread-safe; slow on first use, and for each new grammar."""
 
     def __init__(self, tokenizer: Tokenizer, ends: frozenset[int]) -> None:
-        self._codec = tokenizer
+        self._tokenizer = tokenizer
         self._ends = tuple(sorted(end for end in ends if end < tokenizer.vocabulary))
         self._lock = threading.Lock()
         self._vocabulary: Any = None
         self._compiled: OrderedDict[str, GrammarMatcher] = OrderedDict()
 
-    def of(self, wanted: StructuredOutputRequest) -> GrammarMatcher:
+    def compile(self, wanted: StructuredOutputRequest) -> GrammarMatcher:
         """The constraint that a request asks for. Raises BadRequest if it is invalid."""
         return self._matcher_for(wanted.param, _grammar(wanted.kind, wanted.param, wanted.value))
 
-    def of_schema(self, schema: dict[str, Any], param: str) -> GrammarMatcher:
+    def compile_schema(self, schema: dict[str, Any], param: str) -> GrammarMatcher:
         """A constraint to JSON matching ``schema``, which the parameter ``param`` asks for. Raises BadRequest."""
         return self._matcher_for(param, _schema(schema, param))
 
@@ -92,7 +92,7 @@ class GrammarCompiler:
         with self._lock:
             if grammar not in self._compiled:
                 self._compiled[grammar] = self._compile(param, grammar)
-                if len(self._compiled) > KEPT:
+                if len(self._compiled) > MAX_COMPILED:
                     self._compiled.popitem(last=False)
             self._compiled.move_to_end(grammar)
             return self._compiled[grammar].copy()
@@ -101,10 +101,10 @@ class GrammarCompiler:
         from llguidance import LLMatcher
 
         if self._vocabulary is None:
-            self._vocabulary = self._codec.guidance_tokenizer(self._ends)
+            self._vocabulary = self._tokenizer.guidance_tokenizer(self._ends)
         matcher = LLMatcher(self._vocabulary, grammar, log_level=0)
         if matcher.is_error():
-            raise BadRequest(f"{param}: {_first(matcher.get_error())}", param=param)
+            raise BadRequest(f"{param}: {_summary(matcher.get_error())}", param=param)
         return GrammarMatcher(matcher, self._ends)
 
 
@@ -116,7 +116,7 @@ def _grammar(kind: str, param: str, value: Any) -> str:
     if kind == "grammar" and isinstance(value, str):
         return str(LLMatcher.grammar_from_lark(value))
     if kind == "choice" and isinstance(value, list) and value and all(isinstance(v, str) for v in value):
-        return str(LLMatcher.grammar_from_regex("|".join(map(_literally, value))))
+        return str(LLMatcher.grammar_from_regex("|".join(map(_escaped, value))))
     if kind == "json":
         return _schema(value, param)
     if kind in ("json_object", "response_format json_object"):
@@ -131,7 +131,7 @@ def _grammar(kind: str, param: str, value: Any) -> str:
     )
 
 
-def _literally(text: str) -> str:
+def _escaped(text: str) -> str:
     """``text`` escaped as a regular expression."""
     return "".join("\\" + letter if letter in r".^$*+?{}[]\|()/-&~#" else letter for letter in text)
 
@@ -147,12 +147,14 @@ def _schema(value: Any, param: str) -> str:
     if not isinstance(value, dict):
         raise BadRequest(f"{param}: a JSON schema must be an object", param=param)
     try:
-        return str(LLMatcher.grammar_from_json_schema(value, defaults={"whitespace_pattern": SPACE}))
+        return str(
+            LLMatcher.grammar_from_json_schema(value, defaults={"whitespace_pattern": JSON_WHITESPACE})
+        )
     except ValueError as error:
-        raise BadRequest(f"{param}: {_first(str(error))}", param=param) from error
+        raise BadRequest(f"{param}: {_summary(str(error))}", param=param) from error
 
 
-def _first(message: str) -> str:
+def _summary(message: str) -> str:
     """The useful part of a library's error message."""
     line = re.split(r"\n|<state>|Traceback", message.strip())[0]
     return line[:300] or "invalid grammar"

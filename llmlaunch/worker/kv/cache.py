@@ -61,7 +61,7 @@ class KVCacheLayer(CacheLayerMixin):  # type: ignore[misc]
             self.keys[span.row, :, span.start : end] = key_states[0]
             self.values[span.row, :, span.start : end] = value_states[0]
         else:
-            rows, columns = layout.places(key_states.device)
+            rows, columns = layout.write_positions(key_states.device)
             self.keys[rows, :, columns] = key_states[0].transpose(0, 1)
             self.values[rows, :, columns] = value_states[0].transpose(0, 1)
         return self.keys, self.values
@@ -129,12 +129,12 @@ class KVCache(Cache):  # type: ignore[misc]
             if end > start:
                 pages.madvise(mmap.MADV_DONTNEED, start, end - start)
 
-    def run(self, model: Any, spans: Sequence[Span], every: Collection[str] = ()) -> Tensor | None:
+    def run(self, model: Any, spans: Sequence[Span], all_logits: Collection[str] = ()) -> Tensor | None:
         """Compute the spans in one forward pass. Returns logits ``[wanted, vocabulary]``: of every token for requests in
-        ``every``, of the last one for other spans that sample. None if no logits are wanted.
+        ``all_logits``, of the last one for other spans that sample. None if no logits are wanted.
         """
         device = model.get_input_embeddings().weight.device
-        layout = SpanLayout(spans, device, model.dtype, every)
+        layout = SpanLayout(spans, device, model.dtype, all_logits)
         wanted = layout.ends if len(layout.ends) else torch.tensor([layout.size - 1], device=device)
         logits = self.compute(model, layout, layout.tokens, layout.positions, wanted)
         return logits if len(layout.ends) else None

@@ -33,14 +33,14 @@ from llmlaunch.worker.kv.types import Span
 
 log = logging.getLogger(__name__)
 
-USES = 16
+USES_BEFORE_RECORDING = 16
 """Steps of a shape before it is recorded: recording costs as much as several steps."""
-LEAST_COLUMNS = 256
-TIMED = 2
+MIN_COLUMNS = 256
+MEASUREMENTS = 2
 """Measurements of each variant; the best one counts."""
-EACH_BYTES = 8 << 20
+BYTES_PER_GRAPH = 8 << 20
 """Approximate memory that the driver takes for a graph: some kilobytes for each of its hundreds of kernels."""
-SPARE = 1
+SPARE_COLUMNS = 1
 """Columns that the cache must have beyond those that are read."""
 
 
@@ -61,7 +61,7 @@ def shape_of(spans: Sequence[Span], rows: int, columns: int) -> GraphShape | Non
     tokens = min(_power(len(spans), 1), rows)
     longest = max(span.start for span in spans) + 1
     return GraphShape(
-        tokens, min(_power(longest, LEAST_COLUMNS), columns), max(span.row for span in spans) < tokens
+        tokens, min(_power(longest, MIN_COLUMNS), columns), max(span.row for span in spans) < tokens
     )
 
 
@@ -114,7 +114,7 @@ class _ReplayLayout:
         self._dtype = dtype
         self._masks: dict[int | None, Tensor] = {}
 
-    def places(self, device: torch.device) -> tuple[Tensor, Tensor]:
+    def write_positions(self, device: torch.device) -> tuple[Tensor, Tensor]:
         return self._rows, self._places
 
     def group_mask(self, index: int, window: int | None, device: torch.device) -> Tensor:
@@ -164,20 +164,20 @@ class RecordedStep:
         return self._cache.compute(self._model, layout, tokens[None], positions[None], 0)
 
 
-class Graphs:
-    """The recorded steps of one cache, until :meth:`forget`."""
+class CudaGraphs:
+    """The recorded steps of one cache, until :meth:`reset`."""
 
     def __init__(self, model: Any, recorder: Recorder) -> None:
         self._model = model
         self._recorder = recorder
         self._bytes_left = GRAPH_BYTES
-        self._given_up = False
+        self._disabled = False
         self._uses: dict[GraphShape, int] = {}
         self._recorded: dict[GraphShape, RecordedStep] = {}
         self.steps = 0
         """Number of steps that were recorded or replayed, so their duration is not typical."""
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """The cache is replaced: recorded graphs refer to the old one's memory."""
         self._uses.clear()
         self._recorded.clear()
@@ -186,23 +186,27 @@ class Graphs:
 
     def run(self, cache: KVCache, spans: Sequence[Span]) -> Tensor | None:
         """Logits ``[spans, vocabulary]`` from a replay; None if there is no recording for this step."""
-        shape = None if self._given_up else shape_of(spans, cache.rows, cache.columns)
+        shape = None if self._disabled else shape_of(spans, cache.rows, cache.columns)
         if shape is None:
             return None
         if shape not in self._recorded and self._due(shape):
             self.steps += 1
             self._record(cache, shape, spans)
-        steady = self._recorded.get(shape)
-        if steady is None:
+        recorded = self._recorded.get(shape)
+        if recorded is None:
             return None
         self.steps += 1
-        return steady.run(spans)
+        return recorded.run(spans)
 
     def _due(self, shape: GraphShape) -> bool:
         """Count a step of ``shape``; return whether to record it."""
         uses = self._uses[shape] = self._uses.get(shape, 0) + 1
         # The gathered copies are allocated once more before the recording, outside of its memory pool.
-        return uses == USES and self._bytes_left > 0 and 2 * self._copied(shape) <= self._bytes_left
+        return (
+            uses == USES_BEFORE_RECORDING
+            and self._bytes_left > 0
+            and 2 * self._copied(shape) <= self._bytes_left
+        )
 
     def _copied(self, shape: GraphShape) -> int:
         """Bytes of keys and values that a layer gathers, if rows are not in order."""
@@ -217,32 +221,32 @@ class Graphs:
             before = self._recorder.used()
             unlike = self._compare(cache, shape, spans)
             # A recording that was slower has been freed by now.
-            self._bytes_left -= max(0, self._recorder.used() - before) + EACH_BYTES * (
+            self._bytes_left -= max(0, self._recorder.used() - before) + BYTES_PER_GRAPH * (
                 shape in self._recorded
             )
         except Exception as error:
             unlike = reason(error, 200)
         if unlike:
             log.warning("CUDA graphs are off: %s", unlike)
-            self._given_up = True
+            self._disabled = True
             self._recorded.clear()
 
     def _compare(self, cache: KVCache, shape: GraphShape, spans: Sequence[Span]) -> str:
         """Keep a recording of ``shape`` if it is faster. Returns what is wrong with it; empty if nothing is."""
         plain_s, expected = self._best(lambda: cache.run(self._model, spans))
-        steady = RecordedStep(self._model, cache, shape, self._recorder, spans)
-        replay_s, logits = self._best(lambda: steady.run(spans))
+        recorded = RecordedStep(self._model, cache, shape, self._recorder, spans)
+        replay_s, logits = self._best(lambda: recorded.run(spans))
         unlike = difference(logits, expected)
         if unlike:
             return f"a replay gave different logits ({unlike})"
         words = "%d tokens over %d columns take %.1f ms replayed, %.1f ms otherwise"
         log.info(words, shape.tokens, shape.columns, 1e3 * replay_s, 1e3 * plain_s)
         if replay_s < plain_s:
-            self._recorded[shape] = steady
+            self._recorded[shape] = recorded
         return ""
 
     def _best(self, work: Callable[[], Tensor | None]) -> tuple[float, Tensor]:
         """The shortest time of ``work`` in seconds, and its result."""
         found: list[Tensor | None] = []
-        seconds = min(self._recorder.seconds(lambda: found.append(work())) for _ in range(TIMED))
+        seconds = min(self._recorder.seconds(lambda: found.append(work())) for _ in range(MEASUREMENTS))
         return seconds, cast(Tensor, found[-1])  # every decode is sampled from: there are logits

@@ -48,7 +48,9 @@ class Chunk:
     start: int
 
 
-def arrange(spans: Sequence[Span], call_cost: int = CALL_COST) -> tuple[list[DecodeGroup], list[Chunk]]:
+def split_into_calls(
+    spans: Sequence[Span], call_cost: int = CALL_COST
+) -> tuple[list[DecodeGroup], list[Chunk]]:
     """Split a step's attention into calls. ``spans`` are in the order of their rows.
 
     All rows of a call cost as much as the longest, so a row of very different length gets its own call.
@@ -60,7 +62,7 @@ def arrange(spans: Sequence[Span], call_cost: int = CALL_COST) -> tuple[list[Dec
         size, length = len(span.tokens), span.start + len(span.tokens)
         if size > 1:
             chunks.append(Chunk(at, at + size, span.row, span.start))
-        elif groups and _joins(groups[-1], at, span.row, length, call_cost):
+        elif groups and _can_join(groups[-1], at, span.row, length, call_cost):
             last = groups[-1]
             groups[-1] = DecodeGroup(
                 last.first, at + 1, last.row, max(last.columns, length), (*last.lengths, length)
@@ -71,7 +73,7 @@ def arrange(spans: Sequence[Span], call_cost: int = CALL_COST) -> tuple[list[Dec
     return groups, chunks
 
 
-def _joins(group: DecodeGroup, at: int, row: int, length: int, call_cost: int) -> bool:
+def _can_join(group: DecodeGroup, at: int, row: int, length: int, call_cost: int) -> bool:
     if group.last != at or group.row + len(group.lengths) != row:
         return False
     shorter = group.columns - length
@@ -113,7 +115,7 @@ class Layout(Protocol):
     def chunks(self) -> Sequence[Chunk]:
         """The prompt chunks; each is an attention call of its own."""
 
-    def places(self, device: torch.device) -> tuple[Tensor, Tensor]:
+    def write_positions(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Row and column of every token, on ``device``."""
 
     def group_mask(self, index: int, window: int | None, device: torch.device) -> Tensor | None:
@@ -127,11 +129,15 @@ class SpanLayout:
     """The layout of any step. Masks and indexes are computed once per device and window, and shared by the layers."""
 
     def __init__(
-        self, spans: Sequence[Span], device: torch.device, dtype: torch.dtype, every: Collection[str] = ()
+        self,
+        spans: Sequence[Span],
+        device: torch.device,
+        dtype: torch.dtype,
+        all_logits: Collection[str] = (),
     ) -> None:
-        """``every``: requests that want the logits after each token, not only after a span's last one."""
+        """``all_logits``: requests that want the logits after each token, not only after a span's last one."""
         self.single = spans[0] if len(spans) == 1 else None
-        self.groups, self.chunks = arrange(spans)
+        self.groups, self.chunks = split_into_calls(spans)
         self._dtype = dtype
         tokens = [token for span in spans for token in span.tokens]
         columns = [column for span in spans for column in range(span.start, span.start + len(span.tokens))]
@@ -141,7 +147,7 @@ class SpanLayout:
         at = 0
         for span in spans:
             at += len(span.tokens)
-            if span.request_id in every:
+            if span.request_id in all_logits:
                 ends.extend(range(at - len(span.tokens), at))
             elif span.samples:
                 ends.append(at - 1)
@@ -150,14 +156,14 @@ class SpanLayout:
         self.ends = torch.tensor(ends, device=device, dtype=torch.long)
         self._rows = torch.tensor(rows)
         self._columns = torch.tensor(columns)
-        self._places: dict[torch.device, tuple[Tensor, Tensor]] = {}
+        self._write_positions: dict[torch.device, tuple[Tensor, Tensor]] = {}
         self._masks: dict[tuple[object, ...], Tensor | None] = {}
 
-    def places(self, device: torch.device) -> tuple[Tensor, Tensor]:
+    def write_positions(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Row and column of every token, ``[tokens]`` each, on ``device``."""
-        if device not in self._places:
-            self._places[device] = (self._rows.to(device), self._columns.to(device))
-        return self._places[device]
+        if device not in self._write_positions:
+            self._write_positions[device] = (self._rows.to(device), self._columns.to(device))
+        return self._write_positions[device]
 
     def group_mask(self, index: int, window: int | None, device: torch.device) -> Tensor | None:
         """Additive mask ``[rows, 1, 1, columns]`` of a group; None if every row sees all columns."""

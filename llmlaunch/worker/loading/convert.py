@@ -28,7 +28,7 @@ FORMAT = 1
 """Version of the conversion; increasing it invalidates all earlier ones."""
 
 
-def place(file: Path) -> Path:
+def converted_folder(file: Path) -> Path:
     """Where the conversion of ``file`` is or will be."""
     status = file.stat()
     key = f"{FORMAT}\0{file.resolve()}\0{status.st_size}\0{status.st_mtime_ns}"
@@ -36,12 +36,12 @@ def place(file: Path) -> Path:
     return paths.cache_root() / "converted" / f"{file.stem}-{digest}"
 
 
-def safetensors(file: Path, progress: ReportProgress) -> Path:
+def to_safetensors(file: Path, progress: ReportProgress) -> Path:
     """Return the folder with ``file``'s model, tokenizer and chat template; convert if it does not exist yet.
 
     Raises StartupError if the file is not a GGUF file, or transformers cannot read its architecture.
     """
-    target = place(file)
+    target = converted_folder(file)
     if (target / "config.json").exists():
         return target
     paths.private_dir(target.parent)
@@ -73,7 +73,7 @@ def _convert(file: Path, folder: Path, progress: ReportProgress) -> None:
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)
         tokenizer.save_pretrained(str(folder))
-        with _counted(file, progress):
+        with _conversion_progress(file, progress):
             model = AutoModelForCausalLM.from_pretrained(
                 str(file.parent), gguf_file=file.name, dtype=torch.bfloat16
             )
@@ -99,7 +99,7 @@ def _make_plain(model: Any, dtype: Any) -> None:
 
 
 @contextlib.contextmanager
-def _counted(file: Path, progress: ReportProgress) -> Iterator[None]:
+def _conversion_progress(file: Path, progress: ReportProgress) -> Iterator[None]:
     """Report the progress of a conversion without hooks into the reader: it maps the file, so the mapping's resident
     pages are those it has already read."""
     total = file.stat().st_size

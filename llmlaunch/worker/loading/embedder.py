@@ -29,12 +29,12 @@ def load(
 ) -> LoadedEmbedder:
     """Load the model in ``path`` onto ``device``, with its tokenizer and pooling."""
     began = time.perf_counter()
-    recipe = pooling.read(path)
-    folder = path / recipe.transformer
+    pooled = pooling.read_config(path)
+    folder = path / pooled.transformer
     tokenizer, model = load_encoder(AutoModel, folder, config, device, progress)
     text = model.config.get_text_config()
     own = getattr(text, "max_position_embeddings", None) or DEFAULT_CONTEXT
-    context = min(value for value in (own, recipe.longest, config.max_model_len) if value)
+    context = min(value for value in (own, pooled.longest, config.max_model_len) if value)
     name = dtype_name(model.dtype)
     log.info(
         "loaded %s in %.1f s: %s on %s, embeddings", config.model, time.perf_counter() - began, name, device
@@ -45,7 +45,7 @@ def load(
         context=context,
         dtype=name,
         device=device,
-        embedder=Embedder(model, recipe, lost),
+        embedder=Embedder(model, pooled, lost),
         mode="batched embeddings",
-        note=f"pooling: {', '.join(recipe.modes)}{', normalized' if recipe.normalize else ''}",
+        note=f"pooling: {', '.join(pooled.modes)}{', normalized' if pooled.normalize else ''}",
     )

@@ -24,7 +24,7 @@ from llmlaunch.worker.kv.cache import ATTENTION
 from llmlaunch.worker.loading import placement, quantised
 from llmlaunch.worker.loading.generation_config import default_sampling, end_tokens
 from llmlaunch.worker.loading.types import LoadedGenerator, ReportProgress
-from llmlaunch.worker.loading.weights import DEFAULT_CONTEXT, counted, dtype_name
+from llmlaunch.worker.loading.weights import DEFAULT_CONTEXT, dtype_name, weights_progress
 from llmlaunch.worker.output import reasoning
 from llmlaunch.worker.tokenization.tokenizer import Tokenizer
 
@@ -50,14 +50,14 @@ def load(
     ends = end_tokens(model, tokenizer)
     adjuster = thread_count.thread_adjuster(config, device)
     if adjuster:
-        tokenizer.making_room = adjuster.making_room
+        tokenizer.free_core = adjuster.free_core
     engine = GenerationEngine(
         strategy,
         decode=lambda tokens, skip: tokenizer.decode(tokens, skip_special=skip),
         ends=ends,
         deliver=deliver,
         lost=lost,
-        most=config.max_concurrency + config.max_queue,
+        max_requests=config.max_concurrency + config.max_queue,
         before_step=adjuster.adjust if adjuster else lambda: None,
     )
     engine.start()
@@ -74,7 +74,7 @@ def load(
         defaults=default_sampling(model, config.seed),
         grammars=GrammarCompiler(tokenizer, ends),
         engine=engine,
-        reasoning=config.reasoning == "auto" and tokenizer.knows(reasoning.CLOSE),
+        reasoning=config.reasoning == "auto" and tokenizer.has_marker(reasoning.CLOSE),
         reads_prompts=isinstance(strategy, ContinuousBatching),
         mode=strategy.mode,
         note=note,
@@ -89,14 +89,14 @@ def _weights(config: WorkerConfig, settings: Any, path: Path, device: str, progr
 
         automatic = AutoModelForSeq2SeqLM
     dtype: Any = "auto" if config.dtype == "auto" else getattr(torch, config.dtype)
-    with counted(path, progress):
+    with weights_progress(path, progress):
         model = automatic.from_pretrained(
             path,
             config=settings,
             dtype=dtype,
             trust_remote_code=config.trust_remote_code,
             **placement.device_map(device, config),
-            **quantised.packing(config, device),
+            **quantised.load_in_arguments(config, device),
         )
     return model.eval()
 
@@ -127,7 +127,7 @@ def _strategy(model: Any, config: WorkerConfig, device: str, context: int) -> tu
         warning = f"requests run one at a time, because {why}"
         return SequentialGeneration(model), context, warning, warning
     fused_layers.fuse(model)
-    if onednn_weights.pays(model):
+    if onednn_weights.is_faster(model):
         onednn_weights.pack(model)
     room, words = memory.capacity(model, config, device, context)
     log.info("%s", words)

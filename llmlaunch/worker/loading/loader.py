@@ -49,7 +49,7 @@ def prepare(config: WorkerConfig, progress: ReportProgress) -> Path:
         return path
     from llmlaunch.worker.loading import convert
 
-    return convert.safetensors(path, progress)
+    return convert.to_safetensors(path, progress)
 
 
 def load(config: WorkerConfig, progress: ReportProgress, deliver: Deliver, lost: OnDeviceLost) -> Loaded:
@@ -65,7 +65,7 @@ def load(config: WorkerConfig, progress: ReportProgress, deliver: Deliver, lost:
     if facts.format == "gguf":
         from llmlaunch.worker.loading import convert
 
-        path = convert.safetensors(path, progress)
+        path = convert.to_safetensors(path, progress)
     progress(0, 0, "importing torch")
     from llmlaunch.worker.compute import device as devices
     from llmlaunch.worker.compute import thread_count
@@ -73,13 +73,13 @@ def load(config: WorkerConfig, progress: ReportProgress, deliver: Deliver, lost:
 
     lean_imports.done()
     device = devices.choose(config)
-    devices.settle(device)
+    devices.configure(device)
     thread_count.set_threads(config.threads)
     warning = quantised.check(facts, device)
     if config.load_in:
         quantised.check_load_in(config.load_in, facts, device)
     placement.check_limit(facts.weight_bytes, config)
-    with reasons(config.model):
+    with startup_errors(config.model):
         loaded: Loaded
         if facts.kind is ModelKind.GENERATE:
             loaded = generator.load(config, facts, path, device, progress, deliver, lost)
@@ -98,7 +98,7 @@ def load(config: WorkerConfig, progress: ReportProgress, deliver: Deliver, lost:
 
 
 @contextlib.contextmanager
-def reasons(model: str) -> Iterator[None]:
+def startup_errors(model: str) -> Iterator[None]:
     """Turn the exceptions that transformers raises for models it cannot load into StartupError."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""Quantized models: what loading them requires, checked before any weights are read.
+"""Quantised models: what loading them requires, checked before any weights are read.
 
 Checks use the model's facts alone. Transformers itself loads the formats that pass.
 Unquantised weights can be quantised while they are loaded (``--load-in``), by a package that supports the device.
@@ -16,7 +16,7 @@ from llmlaunch.models.facts import ModelFacts
 from llmlaunch.worker.config import WorkerConfig
 from llmlaunch.worker.errors import StartupError
 
-PACKERS = {
+LOAD_IN_PACKAGES = {
     ("8bit", "cuda"): "bitsandbytes",
     ("4bit", "cuda"): "bitsandbytes",
     # On a CPU bitsandbytes also rounds the inputs of its 8-bit layers and takes twice as long; torchao has no 4-bit mode.
@@ -109,7 +109,7 @@ def check_load_in(
             f"--load-in {bits}: the weights of {facts.source} are already quantised with {facts.quantisation}",
             hint="remove --load-in (load_in in engine_args)",
         )
-    package = PACKERS[bits, device]
+    package = LOAD_IN_PACKAGES[bits, device]
     if not installed(package):
         where = "CPU" if device == "cpu" else "GPU"
         raise StartupError(
@@ -118,11 +118,11 @@ def check_load_in(
         )
 
 
-def packing(config: WorkerConfig, device: str) -> dict[str, Any]:
+def load_in_arguments(config: WorkerConfig, device: str) -> dict[str, Any]:
     """Arguments for ``from_pretrained`` that quantise the weights as ``--load-in`` asks; empty if it does not."""
     if not config.load_in:
         return {}
-    if PACKERS[config.load_in, device] == "torchao":
+    if LOAD_IN_PACKAGES[config.load_in, device] == "torchao":
         # It warns about every GPU kernel that it cannot load.
         logging.getLogger("torchao").setLevel(logging.ERROR)
         from torchao.quantization import Int8WeightOnlyConfig
@@ -133,13 +133,15 @@ def packing(config: WorkerConfig, device: str) -> dict[str, Any]:
     from transformers import BitsAndBytesConfig
 
     if config.load_in == "8bit":
-        packed = BitsAndBytesConfig(load_in_8bit=True, llm_int8_enable_fp32_cpu_offload=config.cpu_offload)
+        quantisation = BitsAndBytesConfig(
+            load_in_8bit=True, llm_int8_enable_fp32_cpu_offload=config.cpu_offload
+        )
     else:
         computing = torch.bfloat16 if config.dtype == "auto" else getattr(torch, config.dtype)
-        packed = BitsAndBytesConfig(
+        quantisation = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_compute_dtype=computing,
             llm_int8_enable_fp32_cpu_offload=config.cpu_offload,
         )
-    return {"quantization_config": packed}
+    return {"quantization_config": quantisation}

@@ -27,21 +27,21 @@ def load_encoder(
     """The tokenizer and the model of a folder, as transformers' class ``kind`` loads a model that answers in one pass."""
     tokenizer = Tokenizer(AutoTokenizer.from_pretrained(folder, trust_remote_code=config.trust_remote_code))
     dtype: Any = "auto" if config.dtype == "auto" else getattr(torch, config.dtype)
-    with counted(folder, progress):
+    with weights_progress(folder, progress):
         model = kind.from_pretrained(
             folder,
             dtype=dtype,
             trust_remote_code=config.trust_remote_code,
             **placement.device_map(device, config),
-            **quantised.packing(config, device),
+            **quantised.load_in_arguments(config, device),
         ).eval()
-    if onednn_weights.pays(model, last_bits=False):
+    if onednn_weights.is_faster(model, last_bits=False):
         onednn_weights.pack(model, model.dtype)
     return tokenizer, model
 
 
 @contextlib.contextmanager
-def counted(path: Path, progress: ReportProgress) -> Iterator[None]:
+def weights_progress(path: Path, progress: ReportProgress) -> Iterator[None]:
     """Report how many bytes of the weights are loaded, by observing transformers' own progress bar."""
     total = sum(file.stat().st_size for file in path.glob("*.safetensors")) or sum(
         file.stat().st_size for file in path.glob("*.bin")

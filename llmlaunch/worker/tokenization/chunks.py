@@ -23,7 +23,7 @@ BETWEEN = re.compile(r"(?<=\S)\s+(?=\S)|(?<=[^\w\s])(?=\w)")
 """Between words, or after punctuation, which scripts without spaces have, too."""
 
 
-def forward(text: str, size: int, encode: Encode) -> Iterator[tuple[str, int]]:
+def split_forward(text: str, size: int, encode: Encode) -> Iterator[tuple[str, int]]:
     """Yield ``text`` in chunks of about ``size`` characters, each with the number of characters read so far."""
     start = 0
     for low in _steps(len(text), size):
@@ -35,7 +35,7 @@ def forward(text: str, size: int, encode: Encode) -> Iterator[tuple[str, int]]:
     yield text[start:], len(text)
 
 
-def backward(text: str, size: int, encode: Encode) -> Iterator[str]:
+def split_backward(text: str, size: int, encode: Encode) -> Iterator[str]:
     """The same, from the end of the text."""
     end = len(text)
     for low in _steps(len(text), size):

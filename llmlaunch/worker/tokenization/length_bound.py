@@ -38,7 +38,7 @@ class LengthBound:
     ignored: bytes = b""
     """Bytes without a token: they may be dropped."""
 
-    def least(self, text: str) -> int:
+    def min_tokens(self, text: str) -> int:
         """Minimum number of tokens of ``text``."""
         data = text.encode("utf-8", "surrogatepass")
         size = len(data) - sum(data.count(byte) for byte in self.ignored)

@@ -14,11 +14,11 @@ from llmlaunch.worker.errors import BadRequest
 from llmlaunch.worker.tokenization import chunks
 from llmlaunch.worker.tokenization.length_bound import bound
 
-PIECE = 1 << 16
+CHUNK_CHARS = 1 << 16
 """Characters that are tokenized at a time: about 30 ms."""
-LEAST_PIECE = 1 << 12
+MIN_CHUNK_CHARS = 1 << 12
 """The same for tokenizers written in Python, and if few tokens are wanted."""
-SHORT = 8000
+SHORT_CHARS = 8000
 """Texts up to this many characters are tokenized while holding the GIL: releasing it would cost more."""
 NICENESS = 10
 """Niceness of the tokenizing threads: they yield to the computing ones, but still get at least a tenth of a core's time."""
@@ -52,7 +52,7 @@ class Tokenizer:
             tokenizer._tokenizer.no_truncation()
             tokenizer._tokenizer.no_padding()
             _start_threads(tokenizer._tokenizer)
-        self.making_room: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
+        self.free_core: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
         """Wraps the tokenizing of a long text, which needs a core of its own."""
         self.vocabulary = len(tokenizer)
         self.special = frozenset(int(i) for i in tokenizer.all_special_ids)
@@ -70,13 +70,13 @@ class Tokenizer:
         template = getattr(self._tokenizer, "chat_template", None)
         return "tools" in str(template)  # some models have several named templates, one of them for tools
 
-    def knows(self, mark: str) -> bool:
+    def has_marker(self, mark: str) -> bool:
         """Whether ``mark`` occurs in the chat template, or is a token of the vocabulary."""
         template = getattr(self._tokenizer, "chat_template", None)
         added = getattr(self._tokenizer, "added_tokens_decoder", {})
         return mark in str(template or "") or any(token.content == mark for token in added.values())
 
-    def hides(self, text: str) -> bool:
+    def is_special(self, text: str) -> bool:
         """Whether ``text`` is a special token, which decoding skips."""
         added = getattr(self._tokenizer, "added_tokens_decoder", {})
         return any(token.special and token.content == text for token in added.values())
@@ -87,9 +87,9 @@ class Tokenizer:
         value = self._tokenizer.eos_token_id
         return None if value is None else int(value)
 
-    def least(self, text: str) -> int:
+    def min_tokens(self, text: str) -> int:
         """Minimum number of tokens of ``text``, from its length, without tokenizing it."""
-        return 0 if self._bound is None else self._bound.least(text)
+        return 0 if self._bound is None else self._bound.min_tokens(text)
 
     def encode(self, text: str, *, special: bool = True, most: int | None = None) -> list[int]:
         """Token ids of ``text``; with ``special`` including the special tokens at its start and end.
@@ -97,7 +97,7 @@ class Tokenizer:
         Raises TooLong if it is known early that there are more than ``most``. If that only turns out at the end, they are
         returned.
         """
-        if most is not None and (least := self.least(text)) > most:
+        if most is not None and (least := self.min_tokens(text)) > most:
             raise TooLong(f"at least {least:,}")
         found: list[int] = []
         for tokens, read in self._read(text, special=special, most=most):
@@ -123,7 +123,7 @@ class Tokenizer:
             return self.encode(text, special=special)[-most:]
         before, after = self._around if special and self._around else ([], [])
         found = list(reversed(after))
-        for piece in chunks.backward(text, self._size(most), self._plain):
+        for piece in chunks.split_backward(text, self._size(most), self._plain):
             check_abandoned()
             found += reversed(self._plain(piece))
             if len(found) >= most:
@@ -132,10 +132,10 @@ class Tokenizer:
             found += reversed(before)
         return found[:most][::-1]
 
-    def start(self, text: str, most: int) -> str:
+    def prefix(self, text: str, most: int) -> str:
         """The shortest known beginning of ``text`` with at least ``most`` tokens; all of it if it has no more."""
         count = 0
-        for piece, read in chunks.forward(text, self._size(most), self._plain):
+        for piece, read in chunks.split_forward(text, self._size(most), self._plain):
             check_abandoned()
             if read == len(text):
                 break
@@ -144,13 +144,13 @@ class Tokenizer:
                 return text[:read]
         return text
 
-    def pieces(self, text: str, *, special: bool = True) -> Iterator[list[int]]:
+    def encode_chunks(self, text: str, *, special: bool = True) -> Iterator[list[int]]:
         """Token ids of ``text``, chunk by chunk."""
         return (tokens for tokens, _ in self._read(text, special=special))
 
     def count(self, text: str) -> int:
         """Number of tokens that :meth:`encode` returns."""
-        return sum(map(len, self.pieces(text)))
+        return sum(map(len, self.encode_chunks(text)))
 
     @property
     def closing(self) -> list[int]:
@@ -165,8 +165,8 @@ class Tokenizer:
             return
         before, after = self._around if special and self._around else ([], [])
         ahead = list(before)
-        with self.making_room():
-            for piece, read in chunks.forward(text, size, self._plain):
+        with self.free_core():
+            for piece, read in chunks.split_forward(text, size, self._plain):
                 check_abandoned()
                 yield ahead + self._plain(piece), read
                 ahead = []
@@ -176,15 +176,15 @@ class Tokenizer:
     def _size(self, most: int | None) -> int:
         """Characters in a chunk, if ``most`` tokens are wanted."""
         if not self._fast:
-            return LEAST_PIECE
-        return PIECE if most is None else min(PIECE, max(LEAST_PIECE, 8 * most))
+            return MIN_CHUNK_CHARS
+        return CHUNK_CHARS if most is None else min(CHUNK_CHARS, max(MIN_CHUNK_CHARS, 8 * most))
 
     def _plain(self, text: str, *, special: bool = False) -> list[int]:
         if not self._fast:
             with self._lock:
                 return [int(i) for i in self._tokenizer.encode(text, add_special_tokens=special)]
         tokenizer = self._tokenizer._tokenizer
-        if len(text) <= SHORT:
+        if len(text) <= SHORT_CHARS:
             return list(tokenizer.encode(text, add_special_tokens=special).ids)
         # Encoding a batch releases the GIL, and with a second text it uses the tokenizer's own threads.
         return list(tokenizer.encode_batch_fast([text, ""], add_special_tokens=special)[0].ids)
@@ -215,7 +215,7 @@ class Tokenizer:
 
     def decode(self, tokens: Sequence[int], *, skip_special: bool = True) -> str:
         """The text of ``tokens``. Bytes that are not valid UTF-8, such as half a letter, become U+FFFD."""
-        if self._fast and len(tokens) > SHORT:  # decoding a batch releases the GIL
+        if self._fast and len(tokens) > SHORT_CHARS:  # decoding a batch releases the GIL
             batch = [list(tokens), []]
             return str(self._tokenizer._tokenizer.decode_batch(batch, skip_special_tokens=skip_special)[0])
         if self._fast:

@@ -26,7 +26,7 @@ import torch
 from llmlaunch.cli import main
 from llmlaunch.worker.engine import batching
 
-whole = batching.ContinuousBatching._pass
+whole = batching.ContinuousBatching._forward
 
 
 def passed(self, spans):
@@ -35,7 +35,7 @@ def passed(self, spans):
     return whole(self, spans)
 
 
-batching.ContinuousBatching._pass = passed
+batching.ContinuousBatching._forward = passed
 main()
 """
 LOST_DEVICE = """
@@ -55,7 +55,7 @@ def lost(_):
     )
 
 
-batching.ContinuousBatching._pass = batch_inference.BatchRunner.through = broken
+batching.ContinuousBatching._forward = batch_inference.BatchRunner.forward = broken
 device.check_alive = lost
 main()
 """

@@ -46,8 +46,8 @@ def test_greedy_answers_equal_generate_in_float32(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["Llama", "Qwen2", "GPT2", "Mistral"])
 def test_replayed_decodes_equal_generate(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
-    monkeypatch.setattr(graphs, "USES", 2)
-    monkeypatch.setattr(graphs, "LEAST_COLUMNS", 16)
+    monkeypatch.setattr(graphs, "USES_BEFORE_RECORDING", 2)
+    monkeypatch.setattr(graphs, "MIN_COLUMNS", 16)
     model = tiny.fresh(kind).to("cuda")
     expected = {name: tiny.reference(model, prompt, 40) for name, prompt in ASKED.items()}
     recorder = cuda_recorder.recorder(model)
@@ -61,7 +61,7 @@ def test_replayed_decodes_equal_generate(kind: str, monkeypatch: pytest.MonkeyPa
         run.finish()
         assert run.tokens == expected
         assert run.strategy._graphs is not None
-        assert not run.strategy._graphs._given_up, "see the warning in the log"
+        assert not run.strategy._graphs._disabled, "see the warning in the log"
         assert len(run.strategy._graphs._recorded) + len(run.strategy._graphs._uses) >= 3
         run.strategy.recover()
     assert torch.cuda.current_stream() == before
@@ -74,7 +74,7 @@ def test_a_pass_that_waits_for_the_device_is_left_as_it_is(
     wait: Callable[[], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A recording that fails, before it begins or within, must leave the device as it was."""
-    monkeypatch.setattr(graphs, "USES", 2)
+    monkeypatch.setattr(graphs, "USES_BEFORE_RECORDING", 2)
     model = tiny.fresh("Llama").to("cuda")
     waiting = model.model.layers[1].register_forward_hook(lambda *_: wait() and None)
     before = torch.cuda.current_stream()
@@ -84,7 +84,7 @@ def test_a_pass_that_waits_for_the_device_is_left_as_it_is(
         run.finish()
         assert len(run.tokens[name]) == 30
         assert run.strategy._graphs is not None
-        assert run.strategy._graphs._given_up
+        assert run.strategy._graphs._disabled
         assert torch.cuda.current_stream() == before
         assert torch.cuda.get_sync_debug_mode() == 0
         torch.cuda.empty_cache()
@@ -172,7 +172,7 @@ import torch
 from llmlaunch.cli import main
 from llmlaunch.worker.engine import batching
 
-whole = batching.ContinuousBatching._pass
+whole = batching.ContinuousBatching._forward
 
 
 def passed(self, spans):
@@ -181,7 +181,7 @@ def passed(self, spans):
     return whole(self, spans)
 
 
-batching.ContinuousBatching._pass = passed
+batching.ContinuousBatching._forward = passed
 main()
 """
 

@@ -72,7 +72,7 @@ def test_beyond_its_bytes_it_takes_nothing_until_something_is_over() -> None:
     asyncio.run(main())
 
 
-def test_at_the_end_everything_is_given_up() -> None:
+def test_at_the_end_everything_is_disabled() -> None:
     async def main() -> None:
         apart, work = BackgroundThreads(1, "test"), Work()
         task = asyncio.ensure_future(apart.run(1, work))

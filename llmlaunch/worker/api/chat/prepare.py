@@ -128,7 +128,7 @@ def _template_arguments(body: ChatBody) -> dict[str, Any]:
 def _needs_special_tokens(toolset: Toolset, loaded: LoadedGenerator) -> bool:
     """Whether a marker that is parsed is a special token: it must be decoded to be recognized."""
     markers = (parsers.MARKERS if toolset.active else ()) + (reasoning.MARKERS if loaded.reasoning else ())
-    return any(loaded.tokenizer.hides(marker) for marker in markers)
+    return any(loaded.tokenizer.is_special(marker) for marker in markers)
 
 
 def _continues_reasoning(body: ChatBody) -> bool:

@@ -117,6 +117,6 @@ def _constraint(
     body: GenerationBody, loaded: LoadedGenerator, schema: dict[str, Any] | None
 ) -> GrammarMatcher | None:
     if schema is not None:
-        return loaded.grammars.of_schema(schema, "tools")
+        return loaded.grammars.compile_schema(schema, "tools")
     requested = response_format.requested(body)
-    return loaded.grammars.of(requested) if requested is not None else None
+    return loaded.grammars.compile(requested) if requested is not None else None

@@ -103,12 +103,12 @@ def test_a_template_that_opens_the_thoughts() -> None:
 
 def test_models_that_know_the_marks_think() -> None:
     tokenizer = tiny.tokenizer()
-    assert not Tokenizer(tokenizer).knows(CLOSE)
+    assert not Tokenizer(tokenizer).has_marker(CLOSE)
     tokenizer.add_tokens(["<think>", "</think>"])
-    assert Tokenizer(tokenizer).knows(CLOSE)
+    assert Tokenizer(tokenizer).has_marker(CLOSE)
     other = tiny.tokenizer()
     other.chat_template += "{{ content.split('</think>')[-1] }}"
-    assert Tokenizer(other).knows(CLOSE)
+    assert Tokenizer(other).has_marker(CLOSE)
 
 
 def test_fastchats_token_check() -> None:

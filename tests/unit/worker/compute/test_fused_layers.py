@@ -94,7 +94,7 @@ def test_the_norm_is_the_librarys_also_for_large_numbers_and_none() -> None:
 
     norm = LlamaRMSNorm(64, eps=1e-6)
     nn.init.normal_(norm.weight)
-    own = fused_layers.RootMeanSquare(norm.weight, norm.variance_epsilon)
+    own = fused_layers.RMSNorm(norm.weight, norm.variance_epsilon)
     for scale in (0.0, 1e-4, 1.0, 3e4):
         numbers = torch.randn(1, 5, 64) * scale
         numbers[..., 3] *= 1000  # as activations are

@@ -115,7 +115,7 @@ def test_transformers_lists_the_same_models() -> None:
     ],
 )
 def test_the_names_of_a_source_are_found_as_before(source: str) -> None:
-    assert lean_imports._from_the_last(import_utils.fetch__all__)(source) == import_utils.fetch__all__(source)
+    assert lean_imports._from_last_all(import_utils.fetch__all__)(source) == import_utils.fetch__all__(source)
 
 
 def test_a_folder_is_read_once_and_each_gets_a_copy(tmp_path: Path) -> None:
@@ -199,5 +199,5 @@ def test_an_untested_version_is_imported_plainly_and_serves(folder: Path) -> Non
 def test_an_older_library_is_left_as_it_is() -> None:
     empty = functools.partial(object)  # takes attributes, and has none of those looked for
     before = dict(vars(empty))
-    lean_imports.shorten(empty)
+    lean_imports.patch_import_utils(empty)
     assert vars(empty) == before

@@ -39,7 +39,7 @@ def test_products_are_those_of_the_plain_layer(bias: bool, tokens: int) -> None:
 def test_a_packed_model_says_what_it_said(family: str) -> None:
     model = tiny.fresh(family).to(torch.bfloat16)
     changed = copy.deepcopy(model)
-    assert onednn_weights.pays(changed)
+    assert onednn_weights.is_faster(changed)
     assert onednn_weights.pack(changed) > 0
     assert not any(type(module) is nn.Linear for module in changed.modules())
     assert changed.dtype == torch.bfloat16
@@ -49,7 +49,7 @@ def test_a_packed_model_says_what_it_said(family: str) -> None:
 
 
 def test_float32_stays_as_it_is_where_the_last_bits_matter() -> None:
-    assert not onednn_weights.pays(tiny.fresh("Llama"))
+    assert not onednn_weights.is_faster(tiny.fresh("Llama"))
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="packed on x86 alone")
@@ -59,7 +59,7 @@ def test_float32_is_packed_where_they_do_not() -> None:
     size = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
     model = BertModel(BertConfig(vocab_size=50, **size)).eval()
     changed = copy.deepcopy(model)
-    assert onednn_weights.pays(changed, last_bits=False)
+    assert onednn_weights.is_faster(changed, last_bits=False)
     assert onednn_weights.pack(changed, torch.float32) > 0
     assert not any(type(module) is nn.Linear for module in changed.modules())
     ids = torch.tensor([[5, 9, 11, 3], [7, 1, 0, 0]])
@@ -70,7 +70,7 @@ def test_float32_is_packed_where_they_do_not() -> None:
 
 
 def test_half_precision_of_the_other_kind_is_left_alone() -> None:
-    assert not onednn_weights.pays(tiny.fresh("Llama").to(torch.float16), last_bits=False)
+    assert not onednn_weights.is_faster(tiny.fresh("Llama").to(torch.float16), last_bits=False)
 
 
 class Own(nn.Linear):
@@ -94,7 +94,7 @@ def test_pages_of_a_weight_file_go_back_and_can_still_be_read(tmp_path: Path) ->
     save_file({"a": values}, tmp_path / "model.safetensors")
     held = load_file(tmp_path / "model.safetensors")["a"]
     assert float(held.sum()) == float(values.sum())
-    onednn_weights.release()
+    onednn_weights.release_mapped_files()
     assert torch.equal(held, values)
 
 

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from llmlaunch.worker.compute.thread_count import CpuTime, ThreadAdjuster, fitting, idle_s
+from llmlaunch.worker.compute.thread_count import CpuTime, ThreadAdjuster, idle_s, threads_for
 from tests.support.waiting import wait_until
 
 STAT = """cpu  900 0 300 2000 40 0 0 0 0 0
@@ -32,11 +32,11 @@ intr 1 2 3
     ],
 )
 def test_as_many_threads_as_cores_that_are_left(own: float, idle: float, most: int, threads: int) -> None:
-    assert fitting(CpuTime(10, 3, 5), CpuTime(11, 3 + own, 5 + idle), most) == threads
+    assert threads_for(CpuTime(10, 3, 5), CpuTime(11, 3 + own, 5 + idle), most) == threads
 
 
 def test_two_looks_at_the_same_time_tell_nothing() -> None:
-    assert fitting(CpuTime(10, 1, 1), CpuTime(10, 1, 1), 4) == 4
+    assert threads_for(CpuTime(10, 1, 1), CpuTime(10, 1, 1), 4) == 4
 
 
 def test_idle_time_is_that_of_the_given_cores_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +117,7 @@ def test_work_beside_the_steps_has_a_core_of_its_own() -> None:
     engine.start()
     try:
         wait_until(lambda: threads == [2])
-        with adjuster.making_room():
+        with adjuster.free_core():
             wait_until(lambda: threads == [2, 1])
         wait_until(lambda: threads == [2, 1, 2])
     finally:
@@ -127,6 +127,6 @@ def test_work_beside_the_steps_has_a_core_of_its_own() -> None:
 
 def test_where_nothing_is_computed_nobody_waits_for_room(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(monkeypatch, [])  # its clock stands still: whoever waits does so for ever
-    with machine.adjuster(2).making_room():
+    with machine.adjuster(2).free_core():
         pass
     assert machine.set == []

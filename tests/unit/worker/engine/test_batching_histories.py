@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from llmlaunch.worker.engine import batching, scheduled_request
-from llmlaunch.worker.engine.pacer import Pacer
+from llmlaunch.worker.engine.prefill_budget import PrefillBudget
 from llmlaunch.worker.engine.sequential import SequentialGeneration
 from tests.unit.worker import tiny
 from tests.unit.worker.engine.test_sequential import unfit
@@ -70,7 +70,7 @@ def reference(model: Any, prompt: Sequence[int], **generate: Any) -> tuple[tuple
 
 
 class Paced:
-    """In place of the pacer, which learns from a clock: the history says how much of prompts a step takes."""
+    """In place of the prefill, which learns from a clock: the history says how much of prompts a step takes."""
 
     def __init__(self, budgets: Sequence[int]) -> None:
         self._budgets = budgets
@@ -135,7 +135,7 @@ class Play:
             strict_seeds=history["strict"],
             **engine,
         )
-        strategy._pacer = cast("Pacer", Paced(history["budgets"]))
+        strategy._prefill = cast("PrefillBudget", Paced(history["budgets"]))
         self.run = tiny.Run(strategy)
         self.expected: dict[str, tuple[int, ...]] = {}
         self.lost: set[str] = set()
@@ -206,7 +206,7 @@ class Play:
         assert set(self.run.last) == set(self.run.tokens)
         assert not strategy._answers
         assert not strategy._states
-        assert not strategy._reading
+        assert not strategy._prompt_logprobs
         assert strategy.load().running == strategy.load().waiting == strategy.load().kv_used == 0
 
 

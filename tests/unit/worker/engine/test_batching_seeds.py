@@ -70,7 +70,7 @@ def test_the_requests_beside_a_strict_one_are_answered_as_ever() -> None:
         run.step()
     run.finish()
     assert [run.tokens[f"r{at}"] for at in range(4)] == expected
-    assert not run.strategy._apart
+    assert not run.strategy._exclusive
 
 
 def _open(asked: GenerationRequest) -> GenerationRequest:

@@ -104,7 +104,7 @@ def started(strategy: Counting, lost: OnDeviceLost) -> GenerationEngine:
         ends=frozenset(),
         deliver=hand_over,
         lost=lost,
-        most=50,
+        max_requests=50,
     )
     made.start()
     return made

@@ -16,8 +16,8 @@ from llmlaunch.worker.engine.sampler import (
     CANDIDATES,
     FEW_CANDIDATES,
     SamplingState,
-    likeliest,
-    likeliest_one,
+    fast_argmax,
+    fast_topk,
     sample,
 )
 from llmlaunch.worker.types import Sampling
@@ -31,7 +31,7 @@ def draw(
     chance = random.Random(1)
     states = [SamplingState.of(Sampling(**rules), prompt) for _ in range(times)]
     for state in states:
-        state.chance = random.Random(chance.random())
+        state.generator = random.Random(chance.random())
     tokens, _ = sample(row.expand(times, -1), states)
     return Counter(tokens)
 
@@ -202,9 +202,9 @@ def test_the_search_for_the_likeliest_finds_what_sorting_finds(vocabulary: int, 
     logits = (torch.randn(3, vocabulary) * spread).bfloat16().float()  # some are alike
     logits[1, :] = float("-inf")
     logits[1, vocabulary // 2] = 0.0
-    assert torch.equal(likeliest_one(logits), logits.argmax(-1))
+    assert torch.equal(fast_argmax(logits), logits.argmax(-1))
     for count in (1, min(vocabulary, FEW_CANDIDATES), min(vocabulary, CANDIDATES)):
-        values, tokens = likeliest(logits, count)
+        values, tokens = fast_topk(logits, count)
         assert torch.equal(values, logits.sort(-1, descending=True).values[:, :count])
         assert torch.equal(values, logits.gather(1, tokens))
         assert all(len(set(row)) == count for row in tokens.tolist())

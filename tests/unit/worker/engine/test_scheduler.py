@@ -41,8 +41,6 @@ def test_histories(seed: int) -> None:
             assert world.scheduler.remove(name)
             assert not world.scheduler.remove(name)
             cancelled.add(name)
-        elif roll < 0.47:
-            world.scheduler.forget()
         world.step()
     world.finish()
     for name, request in world.requests.items():

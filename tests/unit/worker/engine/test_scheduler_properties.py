@@ -26,7 +26,6 @@ ACTIONS = st.one_of(
     st.tuples(st.just("add"), PROMPTS, st.integers(1, 9), st.booleans(), st.sampled_from((0, 0, 1))),
     st.tuples(st.just("again"), st.integers(0, 30), st.integers(1, 9)),
     st.tuples(st.just("cancel"), st.integers(0, 30)),
-    st.tuples(st.just("forget")),
     st.tuples(st.just("step"), st.integers(1, 6)),
 )
 CAPACITIES = st.builds(
@@ -64,8 +63,6 @@ class Watched(World):
             assert self.scheduler.remove(gone) == here
             if here:
                 self.cancelled.add(gone)
-        elif kind == "forget":
-            self.scheduler.forget()
         elif kind == "step":
             for _ in range(values[0]):
                 self.step()

@@ -60,7 +60,7 @@ FORMS: list[tuple[dict[str, Any], Any]] = [
 
 def made(grammars: GrammarCompiler, asked_for: ChatBody) -> GrammarMatcher | None:
     found = requested(asked_for)
-    return grammars.of(found) if found is not None else None
+    return grammars.compile(found) if found is not None else None
 
 
 @pytest.mark.parametrize(

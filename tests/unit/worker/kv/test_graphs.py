@@ -28,8 +28,8 @@ PROMPTS = {f"r{at}": [5 + (at * 7 + step) % 80 for step in range(2 + 5 * at)] fo
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every shape is recorded at its second step, and there are many."""
-    monkeypatch.setattr(graphs, "USES", 2)
-    monkeypatch.setattr(graphs, "LEAST_COLUMNS", 8)
+    monkeypatch.setattr(graphs, "USES_BEFORE_RECORDING", 2)
+    monkeypatch.setattr(graphs, "MIN_COLUMNS", 8)
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +63,7 @@ def test_replays_answer_as_generate_does(kind: str) -> None:
     model = tiny.model(kind)
     assert answered(model, recorder).tokens == expected(model)
     assert recorder.recordings >= 3
-    assert recorder.replays > 10 + graphs.TIMED * recorder.recordings
+    assert recorder.replays > 10 + graphs.MEASUREMENTS * recorder.recordings
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -83,7 +83,7 @@ def test_below_float32_replays_are_the_steps_that_they_stand_for() -> None:
     recorder = TapeRecorder()
     answered(model, recorder)
     assert recorder.recordings >= 3
-    assert recorder.replays > 10 + graphs.TIMED * recorder.recordings
+    assert recorder.replays > 10 + graphs.MEASUREMENTS * recorder.recordings
 
 
 def test_rows_that_nobody_decodes_in_keep_their_columns() -> None:
@@ -116,10 +116,10 @@ def test_a_replay_that_is_not_quicker_is_not_used() -> None:
     run = answered(model, recorder)
     assert run.tokens == expected(model)
     assert run.strategy._graphs is not None
-    tried = [uses for uses in run.strategy._graphs._uses.values() if uses >= graphs.USES]
+    tried = [uses for uses in run.strategy._graphs._uses.values() if uses >= graphs.USES_BEFORE_RECORDING]
     assert recorder.recordings == len(tried) >= 3
-    assert max(tried) > graphs.USES
-    assert recorder.replays == recorder.recordings * graphs.TIMED
+    assert max(tried) > graphs.USES_BEFORE_RECORDING
+    assert recorder.replays == recorder.recordings * graphs.MEASUREMENTS
 
 
 class Refusing(TapeRecorder):
@@ -181,7 +181,7 @@ def test_one_shape_that_comes_out_otherwise_ends_all(warnings: list[str]) -> Non
     run = tiny.Run(tiny.batching(model, rows=4, recorder=recorder))
     run.add(tiny.request("r0", PROMPTS["r0"], 20))
     run.finish()
-    assert recorder.replays > graphs.TIMED, "right as long as there is one token"
+    assert recorder.replays > graphs.MEASUREMENTS, "right as long as there is one token"
     run.add(tiny.request("r1", PROMPTS["r1"], 20))
     run.add(tiny.request("r2", PROMPTS["r2"], 20))
     run.finish()
@@ -198,7 +198,7 @@ def test_rows_are_not_copied_together_where_that_takes_too_much_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     token = 2 * 2 * 8 * 4  # keys and values, heads, size, bytes
-    monkeypatch.setattr(graphs, "EACH_BYTES", 0)
+    monkeypatch.setattr(graphs, "BYTES_PER_GRAPH", 0)
     monkeypatch.setattr(graphs, "GRAPH_BYTES", 2 * token * 2 * 16)
     model = tiny.model("Llama")
     run = tiny.Run(tiny.batching(model, rows=4, recorder=TapeRecorder(growth=0)))
@@ -231,7 +231,7 @@ def test_recording_ends_when_its_memory_is_used_up() -> None:
     model = tiny.model("Llama")
     assert answered(model, recorder).tokens == expected(model)
     assert recorder.recordings == 2
-    assert recorder.replays > 2 * graphs.TIMED
+    assert recorder.replays > 2 * graphs.MEASUREMENTS
 
 
 def test_after_a_fault_nothing_is_replayed_on_memory_that_is_gone() -> None:
@@ -283,7 +283,7 @@ def test_the_pacer_learns_from_steps_alone_that_are_like_those_with_prompts(
     recorder = TapeRecorder()
     strategy = tiny.batching(tiny.model("Llama"), rows=1, recorder=recorder)
     learned: list[int] = []
-    monkeypatch.setattr(strategy._pacer, "learn", lambda *_: learned.append(recorder.replays))
+    monkeypatch.setattr(strategy._prefill, "observe", lambda *_: learned.append(recorder.replays))
     run = tiny.Run(strategy)
     run.add(tiny.request("x", PROMPTS["r0"], 40))
     plain = 0

@@ -39,17 +39,17 @@ def conversions(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 def test_once_and_then_never_again(file: Path, conversions: list[Path]) -> None:
-    first = convert.safetensors(file, quiet)
+    first = convert.to_safetensors(file, quiet)
     assert (first / "config.json").exists()
-    assert convert.safetensors(file, quiet) == first
+    assert convert.to_safetensors(file, quiet) == first
     assert conversions == [file]
     assert [path.name for path in first.parent.iterdir() if path.is_dir()] == [first.name]
 
 
 def test_a_file_that_changed_is_converted_anew(file: Path, conversions: list[Path]) -> None:
-    first = convert.safetensors(file, quiet)
+    first = convert.to_safetensors(file, quiet)
     file.write_bytes(b"GGUF.........")
-    assert convert.safetensors(file, quiet) != first
+    assert convert.to_safetensors(file, quiet) != first
     assert len(conversions) == 2
 
 
@@ -67,7 +67,9 @@ def test_a_second_worker_waits_for_the_first(
     monkeypatch.setattr(convert, "_convert", slow)
     said: list[str] = []
     threads = [
-        threading.Thread(target=convert.safetensors, args=(file, lambda done, total, text: said.append(text)))
+        threading.Thread(
+            target=convert.to_safetensors, args=(file, lambda done, total, text: said.append(text))
+        )
         for _ in range(3)
     ]
     for thread in threads:
@@ -88,8 +90,8 @@ def test_what_failed_leaves_nothing_behind(file: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(convert, "_convert", fail)
     with pytest.raises(OSError, match="disk full"):
-        convert.safetensors(file, quiet)
-    assert not [path for path in convert.place(file).parent.iterdir() if path.is_dir()]
+        convert.to_safetensors(file, quiet)
+    assert not [path for path in convert.converted_folder(file).parent.iterdir() if path.is_dir()]
 
 
 def test_what_is_no_gguf_is_refused(home: Path) -> None:

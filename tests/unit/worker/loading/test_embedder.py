@@ -31,18 +31,18 @@ MASK = torch.tensor([[1, 1, 0], [1, 1, 1]])
     ],
 )
 def test_pooling(mode: str, expected: list[list[float]]) -> None:
-    assert torch.allclose(pooling.pool(STATES, MASK, pooling.PoolingRecipe((mode,))), torch.tensor(expected))
+    assert torch.allclose(pooling.pool(STATES, MASK, pooling.PoolingConfig((mode,))), torch.tensor(expected))
 
 
 def test_modes_are_put_side_by_side_and_normalized() -> None:
-    out = pooling.pool(STATES, MASK, pooling.PoolingRecipe(("cls", "max"), normalize=True))
+    out = pooling.pool(STATES, MASK, pooling.PoolingConfig(("cls", "max"), normalize=True))
     assert out.shape == (2, 4)
     assert torch.allclose(out.norm(dim=-1), torch.ones(2))
 
 
 def test_padding_on_the_left_is_seen() -> None:
     left = torch.tensor([[0, 1, 1]])
-    assert pooling.pool(STATES[:1], left, pooling.PoolingRecipe(("cls",))).tolist() == [[3.0, 4.0]]
+    assert pooling.pool(STATES[:1], left, pooling.PoolingConfig(("cls",))).tolist() == [[3.0, 4.0]]
 
 
 def write(folder: Path, modules: list[tuple[str, str, dict[str, Any]]]) -> None:
@@ -68,16 +68,16 @@ def test_the_recipe_is_read_from_the_models_files(tmp_path: Path) -> None:
     (tmp_path / "config_sentence_transformers.json").write_text(
         '{"prompts": {"query": "query: "}, "default_prompt_name": "query"}'
     )
-    recipe = pooling.read(tmp_path)
-    assert recipe.modes == ("cls",)
-    assert recipe.normalize
-    assert recipe.longest == 77
-    assert recipe.lower_case
-    assert recipe.prompt == "query: "
+    config = pooling.read_config(tmp_path)
+    assert config.modes == ("cls",)
+    assert config.normalize
+    assert config.longest == 77
+    assert config.lower_case
+    assert config.prompt == "query: "
 
 
 def test_without_files_the_mean_is_taken(tmp_path: Path) -> None:
-    assert pooling.read(tmp_path) == pooling.PoolingRecipe()
+    assert pooling.read_config(tmp_path) == pooling.PoolingConfig()
 
 
 def test_a_dense_step_is_applied(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_dense_step_is_applied(tmp_path: Path) -> None:
         {"linear.weight": torch.tensor([[1.0, 1.0]]), "linear.bias": torch.tensor([0.5])},
         tmp_path / "2_Dense" / "model.safetensors",
     )
-    out = pooling.pool(STATES, MASK, pooling.read(tmp_path))
+    out = pooling.pool(STATES, MASK, pooling.read_config(tmp_path))
     assert torch.allclose(out, torch.tanh(torch.tensor([[3.5], [5.5]])))
 
 
@@ -103,13 +103,13 @@ def test_a_dense_step_is_applied(tmp_path: Path) -> None:
 def test_a_step_that_is_not_known_is_refused(tmp_path: Path, kind: str) -> None:
     write(tmp_path, [("Transformer", "", {}), (kind, "1_X", {})])
     with pytest.raises(StartupError, match=kind):
-        pooling.read(tmp_path)
+        pooling.read_config(tmp_path)
 
 
 def test_broken_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "modules.json").write_text("{")
     with pytest.raises(StartupError, match=r"modules\.json"):
-        pooling.read(tmp_path)
+        pooling.read_config(tmp_path)
 
 
 def test_batches_are_of_similar_length_and_lose_nothing() -> None:
@@ -127,7 +127,7 @@ def test_a_batch_gives_what_each_text_gives_alone() -> None:
     )
     torch.manual_seed(0)
     model = transformers.BertModel(config).eval()
-    embedder = Embedder(model, pooling.PoolingRecipe(normalize=True), tiny.never_lost)
+    embedder = Embedder(model, pooling.PoolingConfig(normalize=True), tiny.never_lost)
     texts = [[1, 2, 3], [4], [5, 6, 7, 8, 9, 10, 11], [12, 13]]
     together = torch.tensor(embedder.embed(texts))
     with torch.inference_mode():

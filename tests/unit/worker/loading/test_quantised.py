@@ -18,7 +18,12 @@ from llmlaunch.worker.config import WorkerConfig
 from llmlaunch.worker.engine.batching import ContinuousBatching
 from llmlaunch.worker.errors import StartupError
 from llmlaunch.worker.loading import loader
-from llmlaunch.worker.loading.quantised import PACKERS, REQUIREMENTS, check_load_in, packing
+from llmlaunch.worker.loading.quantised import (
+    LOAD_IN_PACKAGES,
+    REQUIREMENTS,
+    check_load_in,
+    load_in_arguments,
+)
 from llmlaunch.worker.loading.quantised import check as check_packed
 from llmlaunch.worker.loading.types import LoadedGenerator
 from tests.unit.worker import tiny
@@ -73,13 +78,13 @@ def test_every_method_is_one_that_transformers_reads() -> None:
     assert set(REQUIREMENTS) - ours <= set(AUTO_QUANTIZER_MAPPING)
 
 
-@pytest.mark.parametrize(("bits", "device"), sorted(PACKERS))
+@pytest.mark.parametrize(("bits", "device"), sorted(LOAD_IN_PACKAGES))
 def test_load_in_is_for_weights_that_are_not_packed_and_names_the_package_it_needs(
     bits: str, device: str
 ) -> None:
     with pytest.raises(StartupError, match="already quantised with gptq"):
         check_load_in(bits, packed("gptq"), device, everything)
-    package = PACKERS[bits, device]
+    package = LOAD_IN_PACKAGES[bits, device]
     with pytest.raises(StartupError, match=package) as caught:
         check_load_in(bits, PLAIN, device, nothing)
     assert f"pip install {package}" in (caught.value.hint or "")
@@ -87,14 +92,14 @@ def test_load_in_is_for_weights_that_are_not_packed_and_names_the_package_it_nee
 
 
 def test_without_load_in_nothing_is_packed() -> None:
-    assert packing(CONFIG, "cpu") == packing(CONFIG, "cuda") == {}
+    assert load_in_arguments(CONFIG, "cpu") == load_in_arguments(CONFIG, "cuda") == {}
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("bits", "error"), [("8bit", 0.02), ("4bit", 0.2)])
 def test_weights_are_packed_on_a_cpu_and_answer_in_a_batch(bits: str, error: float, tmp_path: Path) -> None:
     """Runs where the package is installed."""
-    pytest.importorskip(PACKERS[bits, "cpu"])
+    pytest.importorskip(LOAD_IN_PACKAGES[bits, "cpu"])
     model = tiny.fresh("Llama", hidden_size=128, head_dim=32, intermediate_size=256)
     folder = tiny.save(model, tmp_path / "m")
     config = replace(

@@ -102,7 +102,7 @@ def test_no_text_makes_fewer_tokens_than_said(made: Tokenizer) -> None:
     texts = [part * 50 for part in PARTS]
     texts += ["".join(chance.choices(PARTS, k=chance.randrange(1, 60))) for _ in range(2000)]
     for text in texts:
-        assert known.least(text) <= len(made.encode(text, add_special_tokens=False)), text
+        assert known.min_tokens(text) <= len(made.encode(text, add_special_tokens=False)), text
 
 
 @pytest.mark.parametrize("made", FREE.values(), ids=FREE)
@@ -114,9 +114,9 @@ def test_the_bound_is_the_longest_token_in_bytes() -> None:
     assert bound(byte_level(["hello world"]), _BYTES) == LengthBound(longest=11)
     assert bound(with_token(), _BYTES) == LengthBound(longest=21)
     assert bound(byte_level(without=b"\x04\xff"), _BYTES) == LengthBound(longest=12, ignored=b"\x04")
-    assert LengthBound(longest=11).least("x" * 111) == 11
-    assert LengthBound(longest=11).least("") == 0
-    assert LengthBound(longest=11, ignored=b"\x04").least("\x04" * 1000) == 0
+    assert LengthBound(longest=11).min_tokens("x" * 111) == 11
+    assert LengthBound(longest=11).min_tokens("") == 0
+    assert LengthBound(longest=11, ignored=b"\x04").min_tokens("\x04" * 1000) == 0
 
 
 def test_a_component_that_is_not_known_bounds_nothing() -> None:

@@ -15,7 +15,7 @@ from llmlaunch.worker.api.embeddings import EmbeddingBody
 from llmlaunch.worker.background import AbandonedError
 from llmlaunch.worker.errors import ContextOverflow
 from llmlaunch.worker.tokenization import tokenizer as codecs
-from llmlaunch.worker.tokenization.tokenizer import PIECE, SHORT, Tokenizer, TooLong
+from llmlaunch.worker.tokenization.tokenizer import CHUNK_CHARS, SHORT_CHARS, Tokenizer, TooLong
 from tests.support.waiting import wait_until
 from tests.unit.worker import tiny
 from tests.unit.worker.scripted import served
@@ -82,7 +82,7 @@ def test_a_prompt_that_cannot_fit_is_refused_untokenized(
     error = asyncio.run(main())
     assert error["code"] == "context_length_exceeded"
     assert str(CONTEXT) in error["message"]
-    assert sum(size for size, _ in tokenized) < SHORT
+    assert sum(size for size, _ in tokenized) < SHORT_CHARS
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_what_is_tokenized_is_so_in_pieces_beside_the_event_loop(
 
     asyncio.run(main())
     assert tokenized
-    assert max(size for size, _ in tokenized) < 1.5 * PIECE
+    assert max(size for size, _ in tokenized) < 1.5 * CHUNK_CHARS
     assert not any(in_loop for _, in_loop in tokenized)
 
 
@@ -158,7 +158,7 @@ def test_the_oldest_turns_are_left_out_in_few_tries(monkeypatch: pytest.MonkeyPa
 
 def test_texts_are_tokenized_by_threads_that_computing_ones_come_before() -> None:
     tokenizer = Tokenizer(tiny.tokenizer())
-    tokenizer.encode("x" * (SHORT + 1))
+    tokenizer.encode("x" * (SHORT_CHARS + 1))
 
     def niceness(task: Path) -> int:
         return int((task / "stat").read_text().rsplit(")", 1)[1].split()[16])  # proc_pid_stat(5)
@@ -199,23 +199,23 @@ def test_parts_of_a_long_text_are_parts_of_its_tokens(
     tokenizer: Tokenizer, text: str, special: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = tokenizer.encode(text, special=special)
-    monkeypatch.setattr(codecs, "LEAST_PIECE", 400)
-    monkeypatch.setattr(codecs, "PIECE", 700)
+    monkeypatch.setattr(codecs, "MIN_CHUNK_CHARS", 400)
+    monkeypatch.setattr(codecs, "CHUNK_CHARS", 700)
     assert tokenizer.encode(text, special=special) == whole
-    assert [token for piece in tokenizer.pieces(text, special=special) for token in piece] == whole
+    assert [token for piece in tokenizer.encode_chunks(text, special=special) for token in piece] == whole
     for most in (1, 2, 50, 100_000):
         assert tokenizer.encode_end(text, most, special=special) == whole[-most:]
         if special:
             start = tokenizer.encode_start(text, most)
             assert len(start) == min(most, len(whole))
             assert start[:-1] == whole[:most][:-1]
-        begun = tokenizer.start(text, most)
+        begun = tokenizer.prefix(text, most)
         assert text.startswith(begun)
         assert begun == text or len(tokenizer.encode(begun, special=False)) >= most
 
 
 def test_reading_stops_once_there_are_too_many(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(codecs, "LEAST_PIECE", 400)
+    monkeypatch.setattr(codecs, "MIN_CHUNK_CHARS", 400)
     read: list[int] = []
     plain = Tokenizer._plain
 
@@ -241,7 +241,7 @@ def test_a_text_of_which_nobody_waits_for_the_tokens_is_read_no_further(
     for read in (
         tokenizer.count,
         lambda text: tokenizer.encode_end(text, 10),
-        lambda text: tokenizer.start(text, 10),
+        lambda text: tokenizer.prefix(text, 10),
     ):
         with pytest.raises(AbandonedError):
             read("hello world " * 10_000)

@@ -1,4 +1,4 @@
-"""How much of the waiting prompts each step takes on, so that running streams do not stall. Pure: told how long steps took."""
+"""How many prompt tokens each step computes, so that running streams do not stall. Pure: it is told how long steps took."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Sequence
 
 from llmlaunch.worker.engine.scheduled_request import PendingPrompt
 
-PATIENCE = 2.0
+MOST_SLOWDOWN = 2.0
 """A step that also computes prompts may take this many times as long as one that only decodes."""
 MOST_BURST_S = 0.8
 """Maximum seconds for a step that computes several prompts at once to return their first tokens together."""
-FIRST_TOKEN = 4
-"""Each further first token is worth this many ordinary pauses of one running stream."""
+FIRST_TOKEN_PAUSES = 4
+"""Each further first token is worth this many ordinary pauses between two tokens of one running stream."""
 SMALLEST_CHUNK = 16
 
 
-class Pacer:
-    """Decides how many prompt tokens a step may compute besides the decodes, based on how long past steps took."""
+class PrefillBudget:
+    """How many prompt tokens a step may compute besides the decodes, learned from how long past steps took."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -35,7 +35,7 @@ class Pacer:
             return 0.0
         return max(self._prompt_s - self._decode_s, self._prompt_s / 4) / self._prompt_tokens
 
-    def budget(self, decoding: int) -> int:
+    def tokens(self, decoding: int) -> int:
         """Prompt tokens for the next step. Constant while nothing decodes, so that rounding is the same, too."""
         if not decoding:
             return self._most
@@ -45,7 +45,7 @@ class Pacer:
             )
         if not self._prompt_token_s:
             return SMALLEST_CHUNK
-        tokens = int((PATIENCE - 1) * self._decode_s / self._prompt_token_s)
+        tokens = int((MOST_SLOWDOWN - 1) * self._decode_s / self._prompt_token_s)
         return max(SMALLEST_CHUNK, min(self._most, tokens))
 
     def burst(self, decoding: int, prompts: Sequence[PendingPrompt]) -> int:
@@ -62,12 +62,12 @@ class Pacer:
         for prompt in prompts:
             total += prompt.tokens
             complete += not prompt.begun
-            worth = min(MOST_BURST_S, FIRST_TOKEN * self._decode_s * (complete - 1) / decoding)
+            worth = min(MOST_BURST_S, FIRST_TOKEN_PAUSES * self._decode_s * (complete - 1) / decoding)
             if total <= self._most and total * self._prompt_token_s <= worth:
                 most = total
         return most
 
-    def learn(self, decoded: int, prompt: int, seconds: float) -> None:
+    def observe(self, decoded: int, prompt: int, seconds: float) -> None:
         """Tell how many ``seconds`` a step with ``decoded`` decodes and ``prompt`` prompt tokens took."""
         if decoded and prompt <= 1:
             self._decode_s = _blend(self._decode_s, seconds)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from llmlaunch.worker.engine.pacer import MOST_BURST_S, Pacer
+from llmlaunch.worker.engine.prefill_budget import MOST_BURST_S, PrefillBudget
 from llmlaunch.worker.engine.scheduled_request import PendingPrompt, ScheduledRequest
 from llmlaunch.worker.engine.scheduler import Scheduler
 from llmlaunch.worker.kv.types import Capacity
@@ -16,12 +16,12 @@ TOKEN_S = 0.001
 
 
 @pytest.fixture
-def pacer() -> Pacer:
+def prefill() -> PrefillBudget:
     """Of a machine that takes 30 ms to decode, and 1 ms for each token of a prompt."""
-    pacer = Pacer(2048)
-    pacer.learn(decoded=1, prompt=0, seconds=DECODE_S)
-    pacer.learn(decoded=0, prompt=100, seconds=DECODE_S + 100 * TOKEN_S)
-    return pacer
+    prefill = PrefillBudget(2048)
+    prefill.observe(decoded=1, prompt=0, seconds=DECODE_S)
+    prefill.observe(decoded=0, prompt=100, seconds=DECODE_S + 100 * TOKEN_S)
+    return prefill
 
 
 @pytest.mark.parametrize(
@@ -41,38 +41,40 @@ def pacer() -> Pacer:
         (0, [20] * 8, 0),  # nobody is held up: the ordinary budget is all there is
     ],
 )
-def test_a_burst_buys_first_tokens(pacer: Pacer, decoding: int, left: list[int], tokens: int) -> None:
-    assert pacer.burst(decoding, [PendingPrompt(tokens) for tokens in left]) == tokens
+def test_a_burst_buys_first_tokens(
+    prefill: PrefillBudget, decoding: int, left: list[int], tokens: int
+) -> None:
+    assert prefill.burst(decoding, [PendingPrompt(tokens) for tokens in left]) == tokens
     assert tokens * TOKEN_S <= MOST_BURST_S
 
 
-def test_the_last_piece_of_a_long_prompt_buys_nothing(pacer: Pacer) -> None:
+def test_the_last_piece_of_a_long_prompt_buys_nothing(prefill: PrefillBudget) -> None:
     tail = PendingPrompt(60, begun=True)
-    assert pacer.burst(1, [tail]) == 0
-    assert pacer.burst(1, [tail, PendingPrompt(20)]) == 0
-    assert pacer.burst(1, [tail, PendingPrompt(20), PendingPrompt(20)]) == 100, (
+    assert prefill.burst(1, [tail]) == 0
+    assert prefill.burst(1, [tail, PendingPrompt(20)]) == 0
+    assert prefill.burst(1, [tail, PendingPrompt(20), PendingPrompt(20)]) == 100, (
         "but it is read where others pay"
     )
 
 
 def test_nothing_is_bought_before_the_price_is_known() -> None:
-    assert Pacer(2048).burst(1, [PendingPrompt(20)] * 8) == 0
+    assert PrefillBudget(2048).burst(1, [PendingPrompt(20)] * 8) == 0
 
 
 def test_the_price_is_right_as_soon_as_a_decode_was_seen() -> None:
     """A worker's first step computes a prompt alone, and reads the weights for that as for a decode."""
-    pacer = Pacer(2048)
-    pacer.learn(decoded=0, prompt=50, seconds=DECODE_S + 50 * TOKEN_S)
-    pacer.learn(decoded=1, prompt=1, seconds=DECODE_S)
-    assert pacer.burst(1, [PendingPrompt(20)] * 8) == 160
-    assert pacer.budget(1) == 30
+    prefill = PrefillBudget(2048)
+    prefill.observe(decoded=0, prompt=50, seconds=DECODE_S + 50 * TOKEN_S)
+    prefill.observe(decoded=1, prompt=1, seconds=DECODE_S)
+    assert prefill.burst(1, [PendingPrompt(20)] * 8) == 160
+    assert prefill.tokens(1) == 30
 
 
 def test_a_burst_keeps_to_the_longest_step() -> None:
-    pacer = Pacer(64)
-    pacer.learn(decoded=1, prompt=0, seconds=DECODE_S)
-    pacer.learn(decoded=0, prompt=100, seconds=DECODE_S + 1e-6)
-    assert pacer.burst(1, [PendingPrompt(20)] * 8) == 60
+    prefill = PrefillBudget(64)
+    prefill.observe(decoded=1, prompt=0, seconds=DECODE_S)
+    prefill.observe(decoded=0, prompt=100, seconds=DECODE_S + 1e-6)
+    assert prefill.burst(1, [PendingPrompt(20)] * 8) == 60
 
 
 def test_the_scheduler_tells_what_is_left_and_takes_the_larger_budget() -> None:
