@@ -1,1 +1,1 @@
-"""How the arithmetic is done: packed weights, fused layers, threads, and what need not be imported."""
+"""Faster computation: oneDNN weights, fused layers, thread count, lean imports; and the device."""

@@ -39,7 +39,7 @@ def configure(device: str) -> None:
 
 
 def check_alive(model: Any) -> None:
-    """Raises DeviceLostError if ``model``'s device has failed, as after most CUDA errors: for the whole process."""
+    """Raises DeviceLostError if ``model``'s device has failed: most CUDA errors break it for the whole process."""
     device = model.get_input_embeddings().weight.device
     if device.type != "cuda":
         return

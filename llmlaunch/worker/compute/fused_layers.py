@@ -2,8 +2,8 @@
 
 In a decode of a small model on a CPU, reading the weights takes half as long as the overhead of Python and PyTorch
 between many small operations. So known layers are rebuilt: linear layers with the same input become one product, the
-norm one operation instead of eight, and the rotary embedding is applied to queries and keys together. The sums are the
-same, but may be rounded in another order.
+norm one operation instead of eight, and the rotary embedding is applied to queries and keys together. The results
+are the same up to rounding.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""From requests to tokens: scheduler, batches, sampler, stops."""
+"""From requests to tokens: scheduler, prefix cache, batching, sampler, structured output."""

@@ -22,7 +22,7 @@ Value = TypeVar("Value")
 
 
 class BatchRunner:
-    """One model and its thread. Its requests wait for each other, but nothing else waits for them."""
+    """One model and its thread. Requests are computed one after another, without blocking anything else."""
 
     def __init__(self, model: Any, lost: OnDeviceLost) -> None:
         """``lost`` is called in the model's thread when the device can no longer be used."""

@@ -72,7 +72,7 @@ class ContinuousBatching:
         self._prompt_logprobs: set[str] = set()
         """Requests that want the logprobs of their prompts."""
         self._preempted = 0
-        """Count from earlier schedulers."""
+        """Preemptions by earlier schedulers, before a recovery."""
         self._reset()
 
     def _reset(self) -> None:

@@ -36,13 +36,11 @@ class PrefillBudget:
         return max(self._prompt_s - self._decode_s, self._prompt_s / 4) / self._prompt_tokens
 
     def tokens(self, decoding: int) -> int:
-        """Prompt tokens for the next step. Constant while nothing decodes, so that rounding is the same, too."""
+        """Prompt tokens for the next step. Constant while nothing decodes, so that equal prompts are rounded equally."""
         if not decoding:
             return self._most
         if not self._decode_s:
-            return (
-                1  # measures a decode, since a step that only decodes may never come while there are prompts
-            )
+            return 1  # measures a decode: while there are prompts, a step that only decodes may never come
         if not self._prompt_token_s:
             return SMALLEST_CHUNK
         tokens = int((MOST_SLOWDOWN - 1) * self._decode_s / self._prompt_token_s)

@@ -12,11 +12,11 @@ from torch import Tensor
 from llmlaunch.worker.types import DecodingConstraint, Sampling, TokenLogprob
 
 CANDIDATES = 256
-"""The nucleus is searched among this many likeliest tokens first; only if it is larger is everything sorted."""
+"""top_p is tried on this many likeliest tokens first; all are sorted only if these are not enough."""
 FEW_CANDIDATES = 64
-"""Enough if every row's top_k is at most this."""
+"""The same if no row's top_k is larger than this."""
 GROUP = 32
-"""The search for candidates looks at the likeliest of this many neighbouring tokens first."""
+"""Number of neighbouring tokens of which only the likeliest is looked at first."""
 
 
 @dataclass(slots=True)

@@ -1,1 +1,1 @@
-"""The KV cache: where keys and values of all requests lie, and CUDA graphs over them."""
+"""The KV cache: its size and layout, attention over it, and CUDA graphs."""

@@ -24,7 +24,7 @@ PROMPT_TOKENS = 2048
 """Maximum number of prompt tokens in one step; the plan assumes the same (``engines.types.MemoryRule``)."""
 SHARING_ROWS = 8
 SHARING_COLUMNS = 4096
-"""GPU memory is given to this many rows before rows get longer, and to rows of this length before there are more of them.
+"""Without a configured length, rows on a GPU are as long as memory allows for this many of them, but at least this long.
 The plan assumes the same if the manifest sets neither (``engines.types.MemoryRule``)."""
 MASK_ELEMENTS = 64 << 20
 """Maximum size of the attention mask of a prompt chunk on a GPU: its tokens times all tokens before them."""

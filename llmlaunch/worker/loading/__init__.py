@@ -1,1 +1,1 @@
-"""From what the command line names to a model in memory: find, convert, quantise, place."""
+"""From the name on the command line to a model in memory: locate, convert, quantise, place."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def settle() -> None:
+def set_environment() -> None:
     """Set environment variables that libraries read on import: no progress bars, no advice, little spinning."""
     # OpenMP threads wait for each other hundreds of times a step. Waking them takes as long as a small matrix product, so
     # they spin first, but not for long (GNU's count is about 10 ns each): next to other busy processes they would only
@@ -43,7 +43,7 @@ def settle() -> None:
 
 def prepare(config: WorkerConfig, progress: ReportProgress) -> Path:
     """Download and convert the model so that a later start finds everything; return the folder that will be loaded."""
-    settle()
+    set_environment()
     facts, path = locate(config, progress)
     if facts.format != "gguf":
         return path
@@ -59,7 +59,7 @@ def load(config: WorkerConfig, progress: ReportProgress, deliver: Deliver, lost:
 
     Raises StartupError when a retry cannot help, another LlmlaunchError when it may.
     """
-    settle()
+    set_environment()
     progress(0, 0, "inspecting the model")
     facts, path = locate(config, progress)
     if facts.format == "gguf":

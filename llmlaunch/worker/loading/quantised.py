@@ -28,7 +28,7 @@ LOAD_IN_PACKAGES = {
 
 @dataclass(frozen=True, slots=True)
 class Requirements:
-    """``packages``: pairs of import name and PyPI name."""
+    """What a format requires. ``packages``: pairs of import name and PyPI name."""
 
     packages: tuple[tuple[str, str], ...] = ()
     cuda: bool = False

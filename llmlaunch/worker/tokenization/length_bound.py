@@ -31,7 +31,7 @@ MOST_IGNORED = 32
 
 @dataclass(frozen=True, slots=True)
 class LengthBound:
-    """What is known about every text of a tokenizer."""
+    """A lower bound on the number of tokens of any text, for one tokenizer."""
 
     longest: int
     """Maximum number of bytes of text per token."""

@@ -70,11 +70,11 @@ class Tokenizer:
         template = getattr(self._tokenizer, "chat_template", None)
         return "tools" in str(template)  # some models have several named templates, one of them for tools
 
-    def has_marker(self, mark: str) -> bool:
-        """Whether ``mark`` occurs in the chat template, or is a token of the vocabulary."""
+    def has_marker(self, marker: str) -> bool:
+        """Whether ``marker`` occurs in the chat template, or is a token of the vocabulary."""
         template = getattr(self._tokenizer, "chat_template", None)
         added = getattr(self._tokenizer, "added_tokens_decoder", {})
-        return mark in str(template or "") or any(token.content == mark for token in added.values())
+        return marker in str(template or "") or any(token.content == marker for token in added.values())
 
     def is_special(self, text: str) -> bool:
         """Whether ``text`` is a special token, which decoding skips."""

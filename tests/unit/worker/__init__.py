@@ -1,3 +1,3 @@
-from llmlaunch.worker.loading.loader import settle
+from llmlaunch.worker.loading.loader import set_environment
 
-settle()  # before any test imports torch
+set_environment()  # before any test imports torch

@@ -70,20 +70,20 @@ def reference(model: Any, prompt: Sequence[int], **generate: Any) -> tuple[tuple
 
 
 class Paced:
-    """In place of the prefill, which learns from a clock: the history says how much of prompts a step takes."""
+    """In place of the budget that learns from a clock: the history says how much of prompts a step takes."""
 
     def __init__(self, budgets: Sequence[int]) -> None:
         self._budgets = budgets
         self._at = 0
 
-    def budget(self, _: int) -> int:
+    def tokens(self, _: int) -> int:
         self._at += 1
         return self._budgets[self._at % len(self._budgets)]
 
     def burst(self, _: int, prompts: Sequence[scheduled_request.PendingPrompt]) -> int:
         return sum(prompt.tokens for prompt in prompts) if self._at % 3 == 0 else 0
 
-    def learn(self, *_: object) -> None: ...
+    def observe(self, *_: object) -> None: ...
 
 
 WHICH = st.integers(0, POOL - 1)
