@@ -5,6 +5,10 @@ from __future__ import annotations
 from enum import Enum
 
 
+class InvalidResponse(ValueError):
+    """A worker sent something that is not valid HTTP/1.1, or that its protocol does not allow."""
+
+
 class FailureKind(Enum):
     """The kinds of failures. The value is their label in the metrics."""
 

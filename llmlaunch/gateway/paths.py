@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from urllib.parse import unquote_to_bytes
 
+from llmlaunch.gateway.dialects.dialect import Dialect
+
 
 class EndpointKind(Enum):
     """How a request is answered: by a replica (PROXY, CHECK, RESPONSE), or by the gateway itself."""
@@ -39,6 +41,8 @@ class ApiEndpoint:
     """The model or the response id that is a part of the path."""
     has_usage: bool = False
     """Its responses contain a token usage."""
+    dialect: Dialect | None = None
+    """The API that it belongs to; None: OpenAI's, or our own."""
 
     @property
     def allowed(self) -> str:
@@ -46,7 +50,7 @@ class ApiEndpoint:
         return ", ".join(method.decode() for method in (*self.methods, b"OPTIONS"))
 
 
-UNKNOWN = ApiEndpoint(EndpointKind.UNKNOWN, (), "other")
+UNKNOWN: ApiEndpoint = ApiEndpoint(EndpointKind.UNKNOWN, (), "other")
 _GET = (b"GET", b"HEAD")
 _POST = (b"POST",)
 

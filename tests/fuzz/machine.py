@@ -16,8 +16,9 @@ from llmlaunch.common.browser_guard import Door
 from llmlaunch.gateway import request_handler
 from llmlaunch.gateway.app import Gateway, GatewayOptions
 from llmlaunch.gateway.exchange.exchange import Exchange
+from llmlaunch.gateway.failures import InvalidResponse
 from llmlaunch.gateway.http1.client_connection import ClientConnection
-from llmlaunch.gateway.http1.framing import BodyFraming, InvalidResponse, parse_head
+from llmlaunch.gateway.http1.framing import BodyFraming, parse_head
 from llmlaunch.gateway.http1.upstream import UpstreamConnection
 from llmlaunch.gateway.observe.outcome import CLIENT_LEFT, RequestOutcome
 from llmlaunch.gateway.routing import route_table

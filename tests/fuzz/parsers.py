@@ -11,8 +11,9 @@ from collections.abc import Iterator
 import h11
 
 from llmlaunch.gateway.errors import Reply
+from llmlaunch.gateway.failures import InvalidResponse
 from llmlaunch.gateway.http1 import request_parser
-from llmlaunch.gateway.http1.framing import BodyFraming, InvalidResponse, ResponseHead, parse_head, read_head
+from llmlaunch.gateway.http1.framing import BodyFraming, ResponseHead, parse_head, read_head
 from llmlaunch.gateway.http1.head_cache import HeadCache
 from llmlaunch.gateway.http1.request_parser import PARSE_BYTES, PIPELINE_LIMIT, ParserRules, RequestParser
 from llmlaunch.gateway.paths import endpoint

@@ -43,7 +43,8 @@ MAY_IMPORT: dict[str, str] = {
     "controller": "common errors http_server",
     "gateway/multiprocess": "common errors http_server",
     "gateway/http1": "common errors gateway http_server",
-    "gateway/payload": "gateway/http1",
+    "gateway/payload": "gateway gateway/http1",
+    "gateway/dialects": "gateway gateway/payload",
     "gateway/limits": "errors gateway gateway/multiprocess",
     "gateway/routing/health": "common gateway gateway/multiprocess gateway/routing",
     "gateway/routing": """
@@ -51,12 +52,12 @@ MAY_IMPORT: dict[str, str] = {
     """,
     "gateway/fastchat": "common gateway gateway/http1 gateway/payload",
     "gateway/exchange": """
-        controller gateway gateway/fastchat gateway/http1 gateway/limits gateway/observe gateway/payload gateway/routing
+        controller gateway gateway/dialects gateway/fastchat gateway/http1 gateway/limits gateway/observe gateway/payload gateway/routing
         gateway/routing/health
     """,
     "gateway/observe": "extras gateway gateway/multiprocess llmlaunch",
     "gateway": """
-        common errors gateway/exchange gateway/http1 gateway/limits gateway/multiprocess gateway/observe
+        common errors gateway/dialects gateway/exchange gateway/http1 gateway/limits gateway/multiprocess gateway/observe
         gateway/payload gateway/routing gateway/routing/health http_server
     """,
     # The built-in engine.

@@ -19,6 +19,7 @@ from typing import Any
 
 from llmlaunch.gateway import errors
 from llmlaunch.gateway.errors import Reply
+from llmlaunch.gateway.exchange.dialect_choice import DialectChoice
 from llmlaunch.gateway.exchange.lifecycle import (
     ANSWERING,
     AfterBreak,
@@ -37,7 +38,9 @@ from llmlaunch.gateway.observe.metrics import GatewayMetrics
 from llmlaunch.gateway.observe.outcome import CLIENT_LEFT, RequestOutcome
 from llmlaunch.gateway.observe.tracing import Tracing
 from llmlaunch.gateway.paths import EndpointKind
+from llmlaunch.gateway.payload.content_rewriter import ContentRewriter
 from llmlaunch.gateway.payload.model_field import InvalidBody, asks_for_stream, with_model
+from llmlaunch.gateway.payload.model_name_rewrite import rewriter_for
 from llmlaunch.gateway.payload.usage import tokens_in
 from llmlaunch.gateway.request import ClientRequest
 from llmlaunch.gateway.routing.health.silence import AwaitedResponse
@@ -86,7 +89,7 @@ class Exchange:
     """
 
     __slots__ = (
-        "_asks_for_stream", "_client", "_connecting", "_connection", "_context", "_last_piece", "_pool_is_stale",
+        "_asks_for_stream", "_client", "_connecting", "_connection", "_context", "_dialect", "_last_piece", "_pool_is_stale",
         "_relay", "_request", "_routed", "decoding", "first_byte_s", "phase",
     )  # fmt: skip
 
@@ -101,6 +104,8 @@ class Exchange:
         self._client = client
         self._request = request
         self._routed = context.router.enter(request, model, self)
+        dialect = request.endpoint.dialect
+        self._dialect = None if dialect is None else DialectChoice(dialect, request)
         self._connecting: asyncio.Task[None] | None = None
         self._connection: UpstreamConnection | None = None
         self._relay: ResponseRelay
@@ -134,12 +139,14 @@ class Exchange:
         if isinstance(found, Reply):
             self.refused(found)
             return
-        context = self._context
-        connection = None if self._pool_is_stale else context.connections.take(found.key)
+        self._reach(found)
+
+    def _reach(self, replica: RoutedReplica) -> None:
+        connection = None if self._pool_is_stale else self._context.connections.take(replica.key)
         if connection is not None:
-            self._send(connection, found)
+            self._send(connection, replica)
         else:
-            self._connect(found, _CONNECTING)
+            self._connect(replica, _CONNECTING)
 
     def _connect(self, replica: RoutedReplica, phase: ExchangePhase) -> None:
         self.phase = phase
@@ -162,21 +169,25 @@ class Exchange:
 
     def _send(self, connection: UpstreamConnection, replica: RoutedReplica) -> None:
         request, model = self._request, self._routed.model
-        body = request.body
+        path, body = request.upstream_path, request.body
         plain = replica.engine_model is not None and replica.engine_model != model
-        if (plain or request.endpoint.name) and request.endpoint.kind is EndpointKind.PROXY:
-            try:
+        renames = (plain or request.endpoint.name) and request.endpoint.kind is EndpointKind.PROXY
+        try:
+            if self._dialect is not None:
+                path, body = self._dialect.outgoing(replica, self._routed.health)
+                plain = plain or self._dialect.translates
+            if renames:
                 body = with_model(body, replica.engine_model or model)
-            except InvalidBody as error:  # the body may be malformed after the model's name
-                connection.drop()
-                self.refused(errors.bad_request(error.message, error.param))
-                return
+        except InvalidBody as error:  # the body may be malformed after the model's name
+            connection.drop()
+            self.refused(errors.bad_request(error.message, error.param))
+            return
         tracing = self._context.tracing
         if tracing is None:
             lines = headers.onward(request, plain)
         else:
             lines = headers.for_worker(tracing.fields(request), request.named_by_connection, plain)
-        path = replica.prefix + request.upstream_path
+        path = replica.prefix + path
         head = headers.to_worker(request.method, path, connection.lines, lines, request.identity, len(body))
         self._connection = connection
         self.phase = _SENT
@@ -194,11 +205,20 @@ class Exchange:
             self._drop_connection()
             self._failed("it is not ready (503)", FailureKind.UNAVAILABLE)
             return
+        dialect = self._dialect
+        if dialect is not None and dialect.is_missing(head.status):
+            self._drop_connection()
+            self._reach(routed.replica)
+            return
         router.began(routed, head.status)
-        engine_model = routed.replica.engine_model
-        name = routed.model if engine_model is not None and engine_model != routed.model else ""
         cors_fields = context.cors_fields(request.origin) if request.origin else b""
-        self._relay = relay = ResponseRelay(request, head, body, name, cors_fields, context.stopping)
+        if dialect is not None and dialect.translates:
+            rewriter: ContentRewriter | None = dialect.translator(head)
+        else:
+            engine_model = routed.replica.engine_model
+            renames = engine_model is not None and engine_model != routed.model
+            rewriter = rewriter_for(head, routed.model) if renames else None
+        self._relay = relay = ResponseRelay(request, head, body, rewriter, cors_fields, context.stopping)
         self.decoding = relay.decodes
         self.phase = _RESPONDING
 
@@ -336,6 +356,8 @@ class Exchange:
     @property
     def path(self) -> bytes:
         """The path at the replica, without its prefix."""
+        if self._dialect is not None:
+            return self._dialect.path
         return self._request.endpoint.upstream
 
     def made_progress(self) -> bool:

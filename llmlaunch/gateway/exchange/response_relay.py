@@ -9,7 +9,7 @@ from llmlaunch.gateway import errors
 from llmlaunch.gateway.http1 import headers
 from llmlaunch.gateway.http1.framing import BodyFraming, ResponseHead, is_complete
 from llmlaunch.gateway.limits.rates import TokenMeter
-from llmlaunch.gateway.payload.model_name_rewrite import rewriter_for
+from llmlaunch.gateway.payload.content_rewriter import ContentRewriter
 from llmlaunch.gateway.payload.usage import TAIL_READS
 from llmlaunch.gateway.request import ClientRequest
 
@@ -27,15 +27,15 @@ class ResponseRelay:
         request: ClientRequest,
         head: ResponseHead,
         framing: BodyFraming,
-        name: str,
+        rewriter: ContentRewriter | None,
         cors_fields: bytes,
         stopping: bool,
     ) -> None:
-        """``name``: the model's name for the client, if the engine has another one; else empty."""
+        """``rewriter``: what changes the answer on its way; None: it passes as it is."""
         self._request = request
         self._framing = framing
         self._cors_fields = cors_fields
-        self._rewriter = rewriter = rewriter_for(head, name) if name else None
+        self._rewriter = rewriter
         self.rewrites = rewriter is not None
         self.head = head
         self.tail: deque[bytes] = deque(maxlen=TAIL_READS)
@@ -105,8 +105,9 @@ class ResponseRelay:
         filler = b"" if self.decodes else self._framing.before_interruption()
         if not streams or filler is None:
             return None
+        dialect, message = self._request.endpoint.dialect, f"The answer was interrupted: {why}."
         # The newlines finish an event that was cut; between events they have no meaning.
-        event = b"\n\n" + errors.stream_error(f"The answer was interrupted: {why}.")
+        event = b"\n\n" + errors.stream_error(message) if dialect is None else dialect.interruption(message)
         return filler + b"%x\r\n%b\r\n" % (len(event), event) if self._wants_chunks else event
 
     def _observe(self, data: bytes) -> None:
@@ -122,4 +123,7 @@ class ResponseRelay:
         elif length is not None and head.status not in (204, 304):
             framing += b"content-length: %d\r\n" % length
         framing += self._cors_fields
-        return headers.to_client(head.status, head.reason, head.onward, request.identity, framing)
+        onward = head.onward
+        if self._rewriter is not None and self._rewriter.content_type:
+            onward = headers.with_content_type(onward, self._rewriter.content_type)
+        return headers.to_client(head.status, head.reason, onward, request.identity, framing)

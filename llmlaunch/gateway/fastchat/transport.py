@@ -21,6 +21,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llmlaunch.gateway import errors
+from llmlaunch.gateway.failures import InvalidResponse
 from llmlaunch.gateway.fastchat import request_translation, response_translation
 from llmlaunch.gateway.fastchat.request_translation import (
     EmbeddingRequest,
@@ -35,7 +36,6 @@ from llmlaunch.gateway.fastchat.response_translation import (
     WorkerError,
 )
 from llmlaunch.gateway.fastchat.worker import FastChatWorker
-from llmlaunch.gateway.http1.framing import InvalidResponse
 from llmlaunch.gateway.http1.upstream import EmptyResponse
 from llmlaunch.gateway.payload import model_field as body
 from llmlaunch.gateway.payload.model_field import InvalidBody, dump

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmlaunch.common import http_client
+from llmlaunch.gateway.failures import InvalidResponse
 from llmlaunch.gateway.fastchat import conversation
 from llmlaunch.gateway.fastchat.conversation import ConversationTemplate
 from llmlaunch.gateway.fastchat.response_translation import WorkerError, check
-from llmlaunch.gateway.http1.framing import InvalidResponse
 from llmlaunch.gateway.payload.model_field import dump
 
 CONNECT_S = 3.0

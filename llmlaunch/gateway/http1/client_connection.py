@@ -268,6 +268,9 @@ class ClientConnection(asyncio.Protocol):
     def reply(self, request: ClientRequest, reply: Reply) -> None:
         """Write a complete response of the gateway's own, and go on with the next request."""
         keep = request.keep_alive and request.http11 and not self._app.stopping
+        dialect = request.endpoint.dialect
+        if dialect is not None and reply.status >= 400:
+            reply = dialect.error(reply, request.identity)
         head = b"%bdate: %b\r\nx-request-id: %b\r\n%b%b%b" % (
             reply.start,
             self._app.date(),

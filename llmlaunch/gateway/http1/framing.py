@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from llmlaunch.gateway.failures import InvalidResponse
 from llmlaunch.gateway.http1.head_cache import HeadCache, key_of
 from llmlaunch.gateway.http1.headers import for_client
 
@@ -28,10 +29,6 @@ _CHUNKS: dict[int, bytes] = {}
 """Bytes of a whole chunk → its size line in the usual spelling, for the sizes above."""
 _MAX_SIZE_LINE = 16
 """Bytes of the longest line that is remembered: chunk extensions have no limit."""
-
-
-class InvalidResponse(ValueError):
-    """A worker sent something that is not valid HTTP/1.1, or that its protocol does not allow."""
 
 
 class ResponseHead(NamedTuple):

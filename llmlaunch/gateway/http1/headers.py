@@ -81,6 +81,12 @@ def for_client(fields: Fields, connection: bytes) -> bytes:
     )
 
 
+def with_content_type(lines: bytes, content_type: bytes) -> bytes:
+    """``lines`` of :func:`for_client` with another Content-Type."""
+    kept = [line for line in lines.splitlines(keepends=True) if not line.startswith(b"content-type:")]
+    return b"".join(kept) + b"content-type: %b\r\n" % content_type
+
+
 def to_client(status: int, reason: bytes, lines: bytes, identity: bytes, framing: bytes) -> bytes:
     """The head of a response as a client gets it.
 

@@ -12,9 +12,9 @@ import socket
 from collections.abc import Callable
 from typing import Protocol, cast
 
-from llmlaunch.gateway.failures import FailureKind
+from llmlaunch.gateway.failures import FailureKind, InvalidResponse
 from llmlaunch.gateway.http1.coalesce import Coalescer
-from llmlaunch.gateway.http1.framing import HEAD_LIMIT, BodyFraming, InvalidResponse, ResponseHead, read_head
+from llmlaunch.gateway.http1.framing import HEAD_LIMIT, BodyFraming, ResponseHead, read_head
 from llmlaunch.gateway.http1.head_cache import HeadCache
 
 _WRITELINES_FROM = 16 << 10

@@ -6,31 +6,15 @@ This is slow, because the content is decoded, parsed and serialised again. It is
 from __future__ import annotations
 
 import json
-from typing import Any, Protocol
+from typing import Any
 
-from llmlaunch.gateway.http1.framing import InvalidResponse, ResponseHead
+from llmlaunch.gateway.failures import InvalidResponse
+from llmlaunch.gateway.http1.framing import ResponseHead
+from llmlaunch.gateway.payload.content_rewriter import LIMIT, ContentRewriter, WholeBody
 from llmlaunch.gateway.payload.model_field import dump
 
-LIMIT = 64 << 20
-"""The largest response (or line of an event stream) that can be rewritten, in bytes."""
 
-
-class NameRewriter(Protocol):
-    """Rewrites the content of one answer."""
-
-    streams: bool
-    """True: :meth:`feed` returns content as it comes. False: :meth:`end` returns all of it."""
-
-    def feed(self, content: bytes) -> bytes:
-        """Take the next bytes and return those that are ready. Raises InvalidResponse beyond :data:`LIMIT`."""
-        ...
-
-    def end(self) -> bytes:
-        """The content is complete: return the rest."""
-        ...
-
-
-def rewriter_for(head: ResponseHead, name: str) -> NameRewriter | None:
+def rewriter_for(head: ResponseHead, name: str) -> ContentRewriter | None:
     """The rewriter for a response with this ``head``; None: an error, or a content type that cannot be rewritten."""
     if head.status != 200 or head.get(b"content-encoding") not in (b"", b"identity"):
         return None
@@ -41,7 +25,8 @@ def rewriter_for(head: ResponseHead, name: str) -> NameRewriter | None:
 
 
 def with_name(text: bytes, name: str) -> bytes:
-    """The JSON object ``text`` with ``model`` set to ``name``, also inside ``response``, as /v1/responses streams it.
+    """The JSON object ``text`` with ``model`` set to ``name``, also inside ``response`` and ``message``, as the streams of
+    /v1/responses and /v1/messages have it.
 
     Returns ``text`` unchanged if it is not a JSON object with a model.
     """
@@ -51,39 +36,24 @@ def with_name(text: bytes, name: str) -> bytes:
         return text
     if not isinstance(value, dict):
         return text
-    inner = value.get("response")
-    places = [place for place in (value, inner) if isinstance(place, dict) and "model" in place]
+    inner = (value, value.get("response"), value.get("message"))
+    places = [place for place in inner if isinstance(place, dict) and "model" in place]
     for place in places:
         place["model"] = name
     return dump(value) if places else text
 
 
-class JsonNameRewriter:
+class JsonNameRewriter(WholeBody):
     """Rewrites one JSON object, which is kept until it is complete."""
 
-    streams = False
-
     def __init__(self, name: str) -> None:
-        self._name = name
-        self._parts: list[bytes] = []
-        self._size = 0
-
-    def feed(self, content: bytes) -> bytes:
-        """Keep ``content`` and return nothing. Raises InvalidResponse beyond :data:`LIMIT`."""
-        self._parts.append(content)
-        self._size += len(content)
-        if self._size > LIMIT:
-            raise InvalidResponse(f"it is larger than the {LIMIT} bytes that can be renamed")
-        return b""
-
-    def end(self) -> bytes:
-        """Return the whole object with the new name."""
-        return with_name(b"".join(self._parts), self._name)
+        super().__init__(lambda content: with_name(content, name))
 
 
 class EventNameRewriter:
     """Rewrites server-sent events, line by line."""
 
+    content_type = b""
     streams = True
 
     def __init__(self, name: str) -> None:
@@ -96,7 +66,7 @@ class EventNameRewriter:
         cut = text.rfind(b"\n") + 1
         self._rest = text[cut:]
         if len(self._rest) > LIMIT:
-            raise InvalidResponse(f"an event is larger than the {LIMIT} bytes that can be renamed")
+            raise InvalidResponse(f"an event is larger than the {LIMIT} bytes that can be rewritten")
         return b"".join(map(self._line, text[:cut].splitlines(keepends=True)))
 
     def end(self) -> bytes:

@@ -61,6 +61,8 @@ class ReplicaHealth:
     """It is silent and may be frozen (``silence``)."""
     answers_begun: int = 0
     """How many of its answers have begun."""
+    lacks: frozenset[bytes] = frozenset()
+    """Paths of other dialects than OpenAI's that it does not have."""
     since: float | None = None
     """When it joined other replicas; None: it was there as early as they, or its slow start is over."""
 
@@ -104,6 +106,7 @@ class ReplicaHealth:
     def joined(self, now: float | None) -> None:
         """Start anew: a replica was added. ``now``: the time if it joins others, which begins its slow start, else None."""
         self.answered()
+        self.lacks = frozenset()
         self.since = now
 
     def warmth(self, now: float) -> float:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 
+from llmlaunch.gateway.dialects.dialect import Dialect, TranslatedRequest
 from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.exchange.exchange import ExchangeContext
 from llmlaunch.gateway.exchange.lifecycle import ExchangePhase
@@ -25,6 +27,8 @@ from llmlaunch.gateway.multiprocess.shared_counters import SharedCounters
 from llmlaunch.gateway.observe.metrics import GatewayMetrics
 from llmlaunch.gateway.observe.outcome import CLIENT_LEFT, RequestOutcome
 from llmlaunch.gateway.paths import endpoint
+from llmlaunch.gateway.payload.content_rewriter import WholeBody
+from llmlaunch.gateway.payload.model_field import InvalidBody
 from llmlaunch.gateway.request import ClientRequest
 from llmlaunch.gateway.routing import route_table
 from llmlaunch.gateway.routing.route_table import RoutedReplica, RouteTable
@@ -67,7 +71,12 @@ class Client:
 
 
 class Transport(asyncio.Transport):
-    def write(self, data: Any) -> None: ...
+    def __init__(self, written: list[bytes]) -> None:
+        super().__init__()
+        self.written = written
+
+    def write(self, data: Any) -> None:
+        self.written.append(bytes(data))
 
     def abort(self) -> None: ...
 
@@ -81,6 +90,8 @@ class Replicas:
         self.heads: HeadCache[Any] = HeadCache()
         self.events = Coalescer(lambda turn: None)
         self.asked: asyncio.Future[None] | None = None
+        self.received: list[bytes] = []
+        """The requests that replicas got."""
         self.present: UpstreamConnection
         self.idle = [self.connection("http://a:1")] if pooled else []
         for connection in self.idle:
@@ -88,7 +99,7 @@ class Replicas:
 
     def connection(self, key: str) -> UpstreamConnection:
         self.present = UpstreamConnection(self, key, b"host: h\r\n")
-        self.present.connection_made(Transport())
+        self.present.connection_made(Transport(self.received))
         return self.present
 
     def take(self, key: str) -> UpstreamConnection | None:
@@ -115,8 +126,35 @@ def routes(replicas: int, slots: int | None) -> RouteTable:
     return route_table.merge(RouteTable(), route_table.parse(answer)[0])
 
 
+class Shouting:
+    """A dialect in capitals. Implements ``dialect.Dialect``."""
+
+    native = True
+
+    def request(self, body: bytes) -> TranslatedRequest:
+        if b"?" in body:
+            raise InvalidBody("questions are not allowed", "model")
+        return TranslatedRequest(b"/v1/completions", body.lower(), self.translator)
+
+    def translator(self, status: int, media_type: bytes) -> WholeBody:
+        assert media_type == b"application/json"
+        return WholeBody(lambda body: b"%d %b" % (status, body.upper()), b"text/loud")
+
+    def error(self, reply: Reply, identity: bytes) -> Reply:
+        return reply
+
+    def interruption(self, message: str) -> bytes:
+        return message.upper().encode()
+
+
 async def live(
-    steps: Sequence[str], replicas: int = 1, pooled: bool = False, busy: bool = False
+    steps: Sequence[str],
+    replicas: int = 1,
+    pooled: bool = False,
+    busy: bool = False,
+    received: list[bytes] | None = None,
+    dialect: Dialect | None = None,
+    body: bytes = b'{"model": "m"}',
 ) -> tuple[CheckedExchange, Client, list[RequestOutcome], Router]:
     router = Router(lambda: 100.0)
     router.adopt(routes(replicas, slots=1 if busy else None))
@@ -127,7 +165,11 @@ async def live(
         lambda origin: b"", lambda: 100.0, spawn, outcomes.append,
     )  # fmt: skip
     request = ClientRequest(b"POST", b"/v1/completions", b"", True, True, 99.0, b"id")
-    request.body, request.endpoint = b'{"model": "m"}', endpoint(b"/v1/completions")
+    request.body, request.endpoint = body, endpoint(b"/v1/completions")
+    if dialect is not None:
+        request.endpoint = replace(request.endpoint, upstream=b"/loud", dialect=dialect)
+    if received is not None:
+        connections.received = received
     other = CheckedExchange(context, cast(ClientConnection, Client()), request, "m")
     if busy:
         other.start()
@@ -243,5 +285,73 @@ def test_an_outcome_tells_what_happened() -> None:
         assert (outcome.model, outcome.counted_model, outcome.attempts) == ("m", "m", 2)
         assert (outcome.tokens, outcome.duration_s, outcome.first_byte_s) == ((3, 5), 1.0, 1.0)
         assert outcome.replica in ("http://a:1", "http://b:1")
+
+    asyncio.run(play())
+
+
+MISSING = "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"
+LOUD: dict[str, Any] = {"dialect": Shouting(), "body": b'{"model": "m", "PROMPT": 1}'}
+
+
+def test_a_replica_that_has_the_dialect_is_asked_in_it() -> None:
+    async def play() -> None:
+        received: list[bytes] = []
+        _, client, _, _ = await live(["accept", JSON, "{}"], received=received, **LOUD)
+        (request,) = received
+        assert request.startswith(b"POST /loud ")
+        assert b'"PROMPT"' in request
+        assert client.written.endswith(b"\r\n\r\n{}")
+
+    asyncio.run(play())
+
+
+def test_for_a_replica_without_the_dialect_the_same_request_is_translated() -> None:
+    async def play() -> None:
+        received: list[bytes] = []
+        steps = ["accept", MISSING, "accept", JSON, "{}"]
+        exchange, client, (outcome,), router = await live(steps, received=received, **LOUD)
+        assert exchange.phases == [N, C, S, C, S, H, T, E]
+        assert received[1].startswith(b"POST /v1/completions ")
+        assert b'"prompt"' in received[1]
+        assert client.written.endswith(b"content-type: text/loud\r\ncontent-length: 6\r\n\r\n200 {}")
+        assert (outcome.attempts, client.end) == (1, "kept")
+        assert router.health("http://a:1").lacks == {b"/loud"}
+        assert not router.in_flight()
+
+    asyncio.run(play())
+
+
+def test_a_model_that_is_missing_in_both_apis_says_nothing_of_the_endpoint() -> None:
+    async def play() -> None:
+        head = JSON.replace("200 OK", "404 Not Found")
+        _, client, _, router = await live(["accept", MISSING, "accept", head, "{}"], **LOUD)
+        assert client.written.endswith(b"\r\n\r\n404 {}")
+        assert not router.health("http://a:1").lacks
+
+    asyncio.run(play())
+
+
+def test_what_cannot_be_translated_is_refused() -> None:
+    async def play() -> None:
+        settings = LOUD | {"body": b'{"model": "m?"}'}
+        _, client, (outcome,), _ = await live(["accept", MISSING, "accept"], **settings)
+        assert (outcome.status, client.end) == (400, "replied")
+
+    asyncio.run(play())
+
+
+def test_a_compressed_answer_cannot_be_translated() -> None:
+    async def play() -> None:
+        head = JSON.replace("\r\n\r\n", "\r\ncontent-encoding: gzip\r\n\r\n")
+        _, client, (outcome,), _ = await live(["accept", MISSING, "accept", head], **LOUD)
+        assert (outcome.status, client.end) == (502, "replied")
+
+    asyncio.run(play())
+
+
+def test_a_stream_in_a_dialect_that_broke_ends_in_the_dialect() -> None:
+    async def play() -> None:
+        _, client, _, _ = await live(["accept", EVENTS, EVENT, "reset"], **LOUD)
+        assert b"THE ANSWER WAS INTERRUPTED" in client.written
 
     asyncio.run(play())

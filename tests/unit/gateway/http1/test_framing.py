@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlaunch.gateway.http1.framing import _SIZES, BodyFraming, InvalidResponse, is_complete, parse_head
+from llmlaunch.gateway.failures import InvalidResponse
+from llmlaunch.gateway.http1.framing import _SIZES, BodyFraming, is_complete, parse_head
 
 CHUNKED = parse_head(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
 

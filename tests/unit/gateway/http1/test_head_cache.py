@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlaunch.gateway.errors import Reply
-from llmlaunch.gateway.http1.framing import InvalidResponse, ResponseHead, parse_head, read_head
+from llmlaunch.gateway.failures import InvalidResponse
+from llmlaunch.gateway.http1.framing import ResponseHead, parse_head, read_head
 from llmlaunch.gateway.http1.head_cache import MAX_HEAD_BYTES, MAX_HEADS, HeadCache, key_of
 from llmlaunch.gateway.http1.headers import onward
 from llmlaunch.gateway.http1.request_parser import ParserRules, RequestParser
