@@ -136,7 +136,7 @@ def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
 def test_a_keys_file_that_is_no_file_is_refused_and_never_waited_for(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    for file, words in ((pipe, "nothing writes to it"), (tmp_path, "directory"), (Path("/dev/null"), "not a file")):
+    for file, words in ((pipe, "nothing writes"), (tmp_path, "directory"), (Path("/dev/null"), "not a file")):
         with pytest.raises(UsageError, match=words):
             keys.load_key_ring(file, None)
     told, tell = os.pipe()
