@@ -10,18 +10,18 @@ def main() -> None:
     _fill_closed_streams()
     _take_any_text()
     if os.environ.get("COLUMNS", "").strip() == "0":
-        del os.environ["COLUMNS"]  # nobody means that; tables would have no room for a letter
+        del os.environ["COLUMNS"]  # nobody means that; tables would have no room for a single letter
     try:
         from llmlaunch.cli.app import run
 
         run()
     except KeyboardInterrupt:
-        # Ctrl-C may come while modules are still imported; a traceback would tell nobody anything.
+        # Ctrl-C may come while modules are still imported; a traceback would help nobody.
         sys.exit(130)
 
 
 def _fill_closed_streams() -> None:
-    """Who closed one of the standard streams (``>&-``) wants to hear nothing there.
+    """Open /dev/null for standard streams that are closed (``>&-``).
 
     Without this, the next file or socket that is opened would take the stream's place.
     """

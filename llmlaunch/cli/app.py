@@ -103,7 +103,7 @@ def guarded(verb: Callable[..., Any]) -> Callable[..., Any]:
             try:
                 return verb(*args, **kwargs)
             finally:
-                sys.stdout.flush()  # here it can still be told when that fails
+                sys.stdout.flush()  # while a failure can still be reported
         except LlmlaunchError as error:
             raise typer.Exit(fail(error)) from None
         except KeyboardInterrupt:
@@ -131,13 +131,13 @@ def _folder_is_gone() -> bool:
 
 
 def reader_left() -> NoReturn:
-    """End quietly, as ``head`` expects of what it reads from."""
+    """Exit quietly, as a program before ``| head`` should."""
     give_up_stdout()
     raise typer.Exit(141)
 
 
 def give_up_stdout() -> None:
-    """Print nowhere from here on."""
+    """Send everything printed from here on to /dev/null."""
     # The interpreter flushes stdout once more when it ends; that must not fail a second time.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -37,7 +37,7 @@ def controller(
     from llmlaunch import http_server
 
     http_server.configure_logging(log_level.value)
-    sock = http_server.bind(host, port)  # before the imports below: a taken port is told at once
+    sock = http_server.bind(host, port)  # before the imports below, so that a taken port is reported at once
 
     from llmlaunch.controller.server import run
 

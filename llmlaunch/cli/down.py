@@ -61,7 +61,7 @@ def down(
         else:
             _shut_down(client, timeout, force=force)
     except ForeignError:
-        raise  # it runs, and nobody may say that it is down
+        raise  # it runs, so it must not be reported as down
     except UnreachableError as error:
         if names or component not in (None, Part.ALL):
             raise
@@ -75,7 +75,7 @@ def down(
 
 
 def _kill(which: str, error: ControlError) -> None:
-    """End a deployment whose supervisor cannot be told to."""
+    """Kill a deployment whose supervisor does not answer."""
     from llmlaunch.cli.deploy.leftovers import kill_supervisor
 
     if not kill_supervisor(which):
@@ -84,7 +84,7 @@ def _kill(which: str, error: ControlError) -> None:
 
 
 def _end_by_signals(which: str, error: UnreachableError, timeout_s: float | None, *, force: bool) -> None:
-    """Take a deployment down whose supervisor lives, and can only be sent signals."""
+    """Take down a deployment whose supervisor runs but can only be reached by signals."""
     import os
     import signal
 
@@ -99,7 +99,7 @@ def _end_by_signals(which: str, error: UnreachableError, timeout_s: float | None
     deadline = None if timeout_s is None else began + timeout_s
     while (supervisor := supervisor_of(which)) and supervisor.pid == error.pid:
         if force and time.monotonic() - began > GONE_DEADLINE_S:
-            os.kill(error.pid, signal.SIGKILL)  # it heeds nothing; whatever it leaves is ended below
+            os.kill(error.pid, signal.SIGKILL)  # it ignores the signals; whatever it leaves is ended below
         if deadline is not None and time.monotonic() >= deadline:
             raise DeadlineError("timed out; the supervisor is still running", hint=FORCE)
         time.sleep(0.05)
@@ -185,7 +185,7 @@ def _shut_down(client: ControlClient, timeout_s: float | None, *, force: bool) -
 
 
 def _shut_down_unseen(client: ControlClient, timeout_s: float | None, *, force: bool) -> None:
-    """Take down a deployment that cannot be looked at: its state is one thing, its end another."""
+    """Take down a deployment whose status cannot be read."""
     from llmlaunch.cli.deploy.leftovers import wait_until_gone
 
     client.shutdown(force=force)

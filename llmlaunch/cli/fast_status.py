@@ -1,4 +1,4 @@
-"""The way of ``llmlaunch status`` around typer's parser.
+"""The fast path of ``llmlaunch status`` around typer's parser.
 
 Typer builds a pydantic adapter for every option, and importing pydantic costs more than the whole verb. ``status`` is what
 scripts and prompts ask again and again, so its plain spellings are read here. Whatever is not one of them, ``--help``, a typing

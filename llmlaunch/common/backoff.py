@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 _DOUBLINGS = 30
-"""More of them would overflow, and are beyond any limit that makes sense."""
+"""More doublings would overflow, and exceed any sensible limit."""
 
 
 def delay(failures: int, first_s: float, most_s: float) -> float:
@@ -14,7 +14,7 @@ def delay(failures: int, first_s: float, most_s: float) -> float:
 def equal_jitter(delay_s: float, draw: float) -> float:
     """Between half of ``delay_s`` and all of it; ``draw`` is uniform in [0, 1).
 
-    Whoever lost one server together does not come back in one instant (M. Brooker, "Exponential Backoff And Jitter", AWS
+    Clients that lost the same server do not all come back at once (M. Brooker, "Exponential Backoff And Jitter", AWS
     Architecture Blog, 2015: "equal jitter").
     """
     return delay_s * (0.5 + draw / 2)

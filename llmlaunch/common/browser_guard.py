@@ -1,4 +1,4 @@
-"""Whether a request comes from a page that has no business here. Pure.
+"""Whether a request comes from a web page that must not use this server. Pure.
 
 A server on a loopback address without keys trusts whoever can reach it. Everybody's browser can, on behalf of any page:
 
@@ -26,7 +26,7 @@ _PORTS = {"http": "80", "https": "443"}
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The HTTP answer for a caller that is not let in: status, and the code and message of the error."""
+    """The HTTP response to a rejected caller: status, and the code and message of the error."""
 
     status: int
     code: str
@@ -35,7 +35,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """Whom a server lets in. See :func:`door`."""
+    """Whose requests a server accepts. See :func:`door`."""
 
     names: frozenset[str] = frozenset()
     """Of the server, as :func:`name_of` gives them, beside localhost."""
@@ -44,7 +44,7 @@ class Door:
     origins: frozenset[str] = frozenset()
     """Of pages that may call, as ``Origin`` says them."""
     remedy: str = ""
-    """What lets another Host in, in words."""
+    """How to allow another Host, in words."""
 
     def refusal(self, host: str, origin: str, site: str) -> Refusal | None:
         """Why a request with these fields (``Host``, ``Origin``, ``Sec-Fetch-Site``; "" where there is none) is refused."""

@@ -27,7 +27,7 @@ _NONSENSE = (ValueError, KeyError, TypeError, AttributeError, IndexError, Overfl
 
 
 class UnusableFileError(ValueError):
-    """What is there is none of our files; the text says what it is."""
+    """What is there cannot be a file of ours; the text says what it is."""
 
 
 def trusted(uid: int) -> bool:
@@ -93,7 +93,7 @@ def load(path: Path, decode: Callable[[Any], _T], most: int = MOST_BYTES) -> _T 
 
 
 def _warn(text: str, *values: object) -> None:
-    import logging  # here, because `llmlaunch status` answers in a blink
+    import logging  # here, because `llmlaunch status` must not pay for it
 
     logging.getLogger(__name__).warning(text, *values)
 
@@ -115,7 +115,7 @@ def set_aside(path: Path, why: str) -> None:
 
 
 def remove(path: Path) -> None:
-    """Have nothing at ``path``: what cannot be removed, such as a folder, is set aside."""
+    """Remove ``path``; what cannot be removed, such as a folder, is set aside."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
@@ -142,7 +142,7 @@ def write(path: Path, text: str) -> None:
 def open_kept(path: Path, flags: int) -> int:
     """A descriptor of ``path`` for as long as the file is needed (a lock, a log), made if there is none; mode 0600.
 
-    What is unfit is set aside. Raises OSError.
+    What is not an ordinary file of this user is set aside. Raises OSError.
     """
     for _ in range(2):
         try:

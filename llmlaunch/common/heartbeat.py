@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 HEARTBEAT_S = 5.0
-"""From one heartbeat of a worker to the next."""
+"""Interval between two heartbeats of a worker."""
 LEASE_S = 15.0
 """After which a worker without a heartbeat is forgotten; a verified one is asked first, and kept while it answers."""
 FASTCHAT_LEASE_S = 100.0

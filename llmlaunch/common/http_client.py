@@ -20,14 +20,14 @@ HEAD_LIMIT = 64 << 10
 """Bytes of a head, of a chunk's size line, and of all trailers together."""
 _READ_BYTES = 64 << 10
 _INTERIM_MOST = 8
-"""Answers of 1xx before the one that counts."""
+"""Interim responses (1xx) before the final one."""
 _STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*)?")
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([\t\x20-\x7e\x80-\xff]*)")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
 
 
 class HttpError(Exception):
-    """No answer that could be used. Each kind is also the built-in exception that it would be without this module."""
+    """There is no usable answer. Each subclass is also the built-in exception that fits it."""
 
 
 class CannotConnect(HttpError, ConnectionError):
@@ -121,7 +121,7 @@ class Incoming:
         while (not cut or size < limit) and (piece := await self.piece()):
             content.append(piece)
             size += len(piece)
-            # What is announced need not be awaited.
+            # The announced size is enough to know.
             if size + self._left > limit and not cut:
                 raise TooLarge(f"its answer is larger than {limit} bytes")
         return b"".join(content)[:limit]

@@ -1,4 +1,4 @@
-"""What a serving process prints: never a reason to end.
+"""Output of a process that serves: a failed write must not end it.
 
 A full disk (ENOSPC), a reader that left (EPIPE), a closed or read-only descriptor (EBADF): lines are lost, and serving
 goes on. Libraries print as they like, so this is done below everything that prints.
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class _Lossy(io.FileIO):
-    """A descriptor that takes everything, and loses what cannot be written."""
+    """A descriptor on which no write fails: what cannot be written is lost."""
 
     def write(self, data: ReadableBuffer, /) -> int:
-        """How many bytes are done with."""
+        """The number of bytes, whether they were written or lost."""
         try:
             written: int | None = super().write(data)
         except OSError:

@@ -10,9 +10,9 @@ import signal
 from collections.abc import Iterable
 
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
-"""Each asks a server to end in order."""
+"""Each asks a server to shut down gracefully."""
 FROM_A_KEYBOARD = (signal.SIGINT, signal.SIGQUIT)
-"""Somebody is there, and sends another when the first was not quick enough."""
+"""Sent by a user, who sends another when the first takes too long."""
 _FAULTS = {
     signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS,
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""The known word that somebody meant: suggestions for "did you mean …?". Pure."""
+"""Suggestions for "did you mean …?". Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LONGEST = 100
 
 
 def nearest(word: str, choices: Iterable[str], *, cutoff: float = 0.6) -> str:
-    """The choice that is most like ``word``, upper and lower case being alike; empty when none is near.
+    """The choice most similar to ``word``, ignoring case; empty when none is near.
 
     ``cutoff``: how near one must be, from 0 (anything) to 1 (equal), as in :func:`difflib.get_close_matches`.
     """

@@ -1,4 +1,4 @@
-"""Text of others, made safe for a terminal: control characters are shown instead of sent.
+"""Text from others, made safe for a terminal: control characters are shown instead of sent.
 
 A terminal obeys what is printed on it: it sets titles and the clipboard (OSC), overwrites lines that were printed before (carriage
 return, backspace, cursor movements) and answers questions into the next command line. Engines print what clients sent them, so

@@ -1,4 +1,4 @@
-"""Environment variables by which the processes of a deployment are told what is theirs. Pure, and read by the shim too.
+"""Environment variables that the supervisor sets for its processes. Pure, and read by the shim too.
 
 What a user sets, such as LLMLAUNCH_HOME, is where it is read.
 """

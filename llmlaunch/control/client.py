@@ -1,4 +1,4 @@
-"""Ask a deployment's supervisor, and tell it what to do. Standard library only: ``llmlaunch status`` answers in a blink."""
+"""The client of a deployment's supervisor. Standard library only: ``llmlaunch status`` answers in milliseconds."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class ControlClient:
     def apply(
         self, plan: Plan, restart_down: bool = True, environment: Mapping[str, str] | None = None
     ) -> ApplyResult:
-        """Bring the deployment to ``plan``. Returns at once; watch :meth:`events` for what becomes of it.
+        """Bring the deployment to ``plan``. Returns at once; :meth:`events` says what happens.
 
         ``restart_down``: components that are stopped or failed start again. ``environment`` is inherited by what starts because
         of this plan; without it, by the supervisor's own. It holds secrets, and travels on the private socket alone.
@@ -145,7 +145,7 @@ class ControlClient:
         )
 
     def command(self, verb: str, names: tuple[str, ...] | list[str]) -> tuple[str, ...]:
-        """``stop``, ``start`` or ``restart`` the named components; returns those it means something for."""
+        """``stop``, ``start`` or ``restart`` the named components; returns those that it applies to."""
         return tuple(self._call("POST", "/command", {"verb": verb, "names": list(names)})["names"])
 
     def shutdown(self, force: bool = False) -> None:

@@ -42,22 +42,22 @@ def status_from_json(data: Any) -> StatusReport:
 
 
 def about_to_json(about: About) -> dict[str, Any]:
-    """As the supervisor sends it."""
+    """The JSON that the supervisor sends."""
     return asdict(about)
 
 
 def about_from_json(data: Any) -> About:
-    """As a client reads it. Raises ControlError when something is missing."""
+    """From the JSON that a client received. Raises ControlError when something is missing."""
     return _make(About, data)
 
 
 def apply_result_to_json(result: ApplyResult) -> dict[str, Any]:
-    """As the supervisor sends it."""
+    """The JSON that the supervisor sends."""
     return asdict(result)
 
 
 def apply_result_from_json(data: Any) -> ApplyResult:
-    """As a client reads it. Raises ControlError when something is missing."""
+    """From the JSON that a client received. Raises ControlError when something is missing."""
     return _make(ApplyResult, {key: tuple(value) for key, value in _known(ApplyResult, data).items()})
 
 

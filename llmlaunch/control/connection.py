@@ -22,7 +22,7 @@ from llmlaunch.control import supervisor_process, unresponsive
 from llmlaunch.errors import ControlError, LlmlaunchError, NotRunningError
 
 ANSWER_S = 15.0
-"""A supervisor that says nothing for so long does not answer."""
+"""Seconds without an answer after which a supervisor counts as unresponsive."""
 _CHECK_EVERY_S = 1.0
 """How often a client that waits for an answer checks whether the supervisor can answer at all."""
 _NOT_OURS = (errno.EPROTOTYPE, errno.ENOTSOCK, errno.ELOOP)
@@ -74,7 +74,7 @@ def open_socket(name: str, pid: int, timeout_s: float = ANSWER_S) -> socket.sock
             sock.connect(f"/proc/self/fd/{folder}/{where.socket.name}")
         finally:
             os.close(folder)
-        # Whoever listens there is told every secret of the deployment.
+        # Whoever listens there receives every secret of the deployment.
         _refuse_foreign(name, peer(sock)[1])
     except PermissionError:
         sock.close()

@@ -1,4 +1,4 @@
-"""One plan at a time: who plans holds a lock until a supervisor has accepted the plan.
+"""One plan at a time: whoever plans holds a lock until a supervisor has accepted the plan.
 
 From then on others see it as promised (``llmlaunch/other_deployments.py``). Two that planned at the same moment would take the same free
 ports and the same free memory.
@@ -13,7 +13,7 @@ from llmlaunch import paths
 from llmlaunch.common import file_lock
 
 PATIENCE_S = 60.0
-"""Whoever plans for longer hangs, or waits for a hub; a lock that keeps everybody out would be worse than two plans at once."""
+"""Seconds to wait for the lock. Whoever holds it for longer hangs, or waits for a hub: two plans at once are better than none."""
 _SAY_AFTER_S = 1.0
 
 

@@ -38,7 +38,7 @@ class SupervisorState:
     boot: str = ""
     """Of which start of the machine: pids and start times mean nothing after another."""
     left: tuple[ProcessId, ...] = ()
-    """What not even SIGKILL has ended so far."""
+    """Processes that SIGKILL has not ended so far."""
 
 
 def write_state(where: paths.DeploymentPaths, state: SupervisorState) -> None:

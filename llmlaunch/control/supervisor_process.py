@@ -1,4 +1,4 @@
-"""Who runs a deployment, when its socket does not say: read from the state it keeps and from /proc.
+"""Which process runs a deployment, when its socket does not say: read from its state file and /proc.
 
 A socket may be deleted or replaced while its supervisor lives on. The supervisor is then known by its pid and its start time, and by
 the name that its command line bears.

@@ -83,7 +83,7 @@ def _await_supervisor(
                 # It outlives this object on purpose: a returncode keeps Popen from warning about that.
                 process.returncode = 0
             else:
-                # Another one won, so this one ends as soon as it finds the lock taken.
+                # Another one was first: this one ends as soon as it finds the lock taken.
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(_START_S)
             return client, ours

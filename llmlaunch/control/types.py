@@ -1,4 +1,4 @@
-"""What the supervisor tells: the wire shapes of ``status`` and of the progress stream.
+"""The wire types of the control API: ``status`` and the progress stream.
 
 The supervisor speaks HTTP over a unix socket (see ``paths.DeploymentPaths.socket``):
 
@@ -79,9 +79,9 @@ class ComponentStatus:
     why: str = ""
     """The kind of the cause, for programs: command, start_timeout, unhealthy, exit, spawn, port, memory."""
     note: str = ""
-    """What it says of itself, ready: "requests run one at a time, because it is an encoder-decoder"."""
+    """Its own remark while ready: "requests run one at a time, because it is an encoder-decoder"."""
     next_try: float | None = None
-    """In backoff and failed: when it is started again. None: only when somebody says so."""
+    """In backoff and failed: when it is started again. None: only on command."""
     last: LastFailure | None = None
     """Kept through recoveries and restarts, until the next one."""
 
@@ -116,7 +116,7 @@ class SupervisorStatus:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """Which deployment a supervisor runs. Quick to tell, whatever its components and GPUs do."""
+    """Which deployment a supervisor runs. Quick to answer, whatever its components and GPUs do."""
 
     deployment: str
     manifest: str | None
@@ -161,7 +161,7 @@ class StatusReport:
     note: str = ""
     """Why there is nothing to see of the GPUs it uses: "the NVIDIA driver did not answer within 5 s"."""
     seq: int = 0
-    """The number of the last :class:`ProgressEvent` before this report: later ones tell what it does not know yet."""
+    """The number of the last :class:`ProgressEvent` before this report: later ones are news to it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ def record_hang(where: paths.DeploymentPaths, since: float) -> None:
 
 
 def clear_hang(where: paths.DeploymentPaths) -> None:
-    """Take back what :func:`record_hang` noted."""
+    """Remove the note of :func:`record_hang`."""
     where.hang_note.unlink(missing_ok=True)
 
 
@@ -42,7 +42,7 @@ def _hangs_since(where: paths.DeploymentPaths, pid: int) -> float | None:
         descriptor = os.open(where.hang_note, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
             said = json.loads(file.read(_NOTE_BYTES))
-        # One that was killed while it hung has left its note behind.
+        # A supervisor that was killed while it hung leaves its note behind.
         return float(said["since"]) if pid in (0, said["pid"]) else None
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None

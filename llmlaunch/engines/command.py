@@ -1,7 +1,7 @@
 """``engine: command``: any server that speaks HTTP.
 
 In each word of ``command``, ``{host}``, ``{port}``, ``{model}``, ``{name}`` (the first served name) and ``{names}`` (all of them, by
-commas) are filled in. Braces around anything that is no plain word stay as they are, so JSON needs no care; ``{{name}}`` is a
+commas) are filled in. Braces around anything but a plain word stay as they are, so JSON needs no care; ``{{name}}`` is a
 literal ``{name}``.
 """
 
@@ -20,12 +20,12 @@ _KNOWN = ("host", "port", "model", "name", "names")
 
 
 class CommandEngine:
-    """Any server, started with the words of ``command:``. Nothing is known of it but its port."""
+    """Any server, started with the words of ``command:``. Only its port is known."""
 
     name = "command"
     memory = MemoryRule(preallocates=True)
     index_mask = True
-    """Nobody knows how its server reads the mask; indexes are what every parser takes."""
+    """How its server parses the mask is unknown; every parser takes indexes."""
     key_variable = ""
     auto_cpu = True
 

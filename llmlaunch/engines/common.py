@@ -1,4 +1,4 @@
-"""What several engines share: flags that the plan owns, and how much context and concurrency a model is planned for."""
+"""What several engines share: flags that the plan sets, and the context and concurrency that a model is planned for."""
 
 from __future__ import annotations
 

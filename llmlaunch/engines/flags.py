@@ -65,7 +65,7 @@ def _word(value: Any) -> str:
 
 
 def invalid_flags(args: Mapping[str, Any], owned: Mapping[str, str]) -> Iterator[str]:
-    """One sentence for each key that is no flag, is given twice, or that the plan sets itself.
+    """A sentence for each key that is not a valid flag, is given twice, or is set by the plan.
 
     ``owned`` maps flag names to what to write in the manifest instead.
     """

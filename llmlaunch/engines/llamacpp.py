@@ -49,7 +49,7 @@ class LlamaCpp:
     )
     index_mask = False
     key_variable = "LLAMA_API_KEY"
-    """Not asked for by /health."""
+    """/health does not require it."""
     auto_cpu = True
 
     def problems(self, model: ModelSpec) -> tuple[str, ...]:

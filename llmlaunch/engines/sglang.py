@@ -45,7 +45,7 @@ class Sglang:
     memory = MemoryRule(graph_bytes=3 << 29, paged=True, preallocates=True, half_precision=True)
     index_mask = True
     key_variable = ""
-    """It takes one in its argv alone, which everybody on the machine can read."""
+    """It takes a key only in its argv, which every user of the machine can read."""
     auto_cpu = False
 
     def problems(self, model: ModelSpec) -> tuple[str, ...]:

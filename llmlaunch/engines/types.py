@@ -21,7 +21,7 @@ class MemoryRule:
     graph_bytes: int = 0
     """CUDA graphs, per GPU."""
     default_sequences: int = 8
-    """Concurrent sequences to plan the KV cache for when nothing says otherwise."""
+    """Concurrent sequences to plan the KV cache for by default."""
     default_context: int = 4096
     """Tokens per sequence to plan for; the model's own context bounds it."""
     batch_tokens: int = 2048
@@ -40,7 +40,7 @@ class MemoryRule:
 
 @dataclass(frozen=True, slots=True)
 class MetricNames:
-    """Where the engine's own /metrics tells its load; empty: it does not."""
+    """Metrics in the engine's own /metrics that give its load; empty: there is none."""
 
     running: str = ""
     waiting: str = ""
@@ -106,12 +106,12 @@ class Engine(Protocol):
     index_mask: bool
     """True: whole GPUs are named by index in CUDA_VISIBLE_DEVICES, because UUIDs break its parser."""
     key_variable: str
-    """The environment variable in which it takes the key that its callers must show; empty: it cannot be told one unseen."""
+    """The environment variable in which it takes the key that its callers must show; empty: there is no way that other users cannot see."""
     auto_cpu: bool
     """Whether ``gpus: auto`` may mean the CPU on a machine without GPUs."""
 
     def problems(self, model: ModelSpec) -> tuple[str, ...]:
-        """What the manifest says that this engine cannot do, in words; empty: nothing."""
+        """What the manifest asks for and this engine cannot do, one sentence each."""
         ...
 
     def unsupported(self, facts: ModelFacts, devices: int) -> str:

@@ -47,7 +47,7 @@ class Vllm:
     memory = MemoryRule(graph_bytes=3 << 29, paged=True, preallocates=True, half_precision=True)
     index_mask = True
     key_variable = "VLLM_API_KEY"
-    """Asked for under /v1 only: /health and /metrics stay open."""
+    """Required under /v1 only: /health and /metrics stay open."""
     auto_cpu = False
 
     def problems(self, model: ModelSpec) -> tuple[str, ...]:

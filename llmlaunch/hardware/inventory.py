@@ -36,7 +36,7 @@ _lock = threading.RLock()
 
 
 def probe(env: Mapping[str, str] = os.environ, patience_s: float = _PROBE_DEADLINE_S) -> Inventory:
-    """One look at the machine. Never raises: what is missing is said in ``Inventory.note``.
+    """Query the machine once. Never raises: ``Inventory.note`` says what is missing.
 
     ``env`` holds the device mask that the program was started with. A driver in trouble may never answer, and a call
     into it cannot be interrupted, not even by Ctrl-C: after ``patience_s`` seconds it is left alone in its thread.
@@ -54,7 +54,7 @@ def probe(env: Mapping[str, str] = os.environ, patience_s: float = _PROBE_DEADLI
 
 
 class Sampler:
-    """Looks at the machine again and again, with NVML kept initialised (a start costs tens of milliseconds).
+    """Queries the machine repeatedly and keeps NVML initialised (a start costs tens of milliseconds).
 
     Links are read once per set of GPUs. When the driver goes away, the next sample starts NVML anew.
     """

@@ -1,4 +1,4 @@
-"""Machines that are not here: a box described in words, or an inventory that was saved elsewhere.
+"""Simulated hardware: a machine described in words, or an inventory saved on another one.
 
 ``4xA100-80GB,2xL4`` or ``2x24GiB`` stands for idle GPUs; a file written by ``llmlaunch gpus --json`` comes back as it was.
 """

@@ -48,7 +48,7 @@ class MigDevice:
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One physical GPU at the moment of the look. Utilisation in percent, temperature in °C."""
+    """One physical GPU at the moment of the query. Utilisation in percent, temperature in °C."""
 
     index: int
     """NVML's index, in PCI bus order, the same that CUDA uses under CUDA_DEVICE_ORDER=PCI_BUS_ID."""
@@ -74,19 +74,19 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """How two GPUs are joined."""
+    """How two GPUs are connected."""
 
     a: str
     """UUID."""
     b: str
     kind: LinkKind
     nvlinks: int = 0
-    """How many NVLink lanes join the two, when known."""
+    """The number of NVLink lanes between the two, when known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """One look at the machine. ``gpus`` is sorted by index."""
+    """The machine at one moment. ``gpus`` is sorted by index."""
 
     gpus: tuple[Gpu, ...] = ()
     links: tuple[Link, ...] = ()

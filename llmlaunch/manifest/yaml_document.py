@@ -28,7 +28,7 @@ class YamlDocument:
     shown: dict[Path, str] = field(default_factory=dict)
     """The texts of those, with ``${NAME}`` in the place of values."""
     broken: set[Path] = field(default_factory=set)
-    """Values that cannot be told, each with its problem; what else is wrong with them is no news."""
+    """Values that could not be read and already have a problem; no other is reported for them."""
     secrets: set[str] = field(default_factory=set)
     """Values that variables brought in."""
     problems: list[Problem] = field(default_factory=list)
@@ -60,7 +60,7 @@ class YamlDocument:
         return set().union(*found)
 
     def unreadable(self, path: Path) -> bool:
-        """Whether the value at ``path`` could not be read, which has been told."""
+        """Whether the value at ``path`` could not be read, which is a problem already."""
         return any(path[:end] in self.broken for end in range(1, len(path) + 1))
 
     def problem(

@@ -26,7 +26,7 @@ def inspect(
 
     ``model`` is a folder, a GGUF file, ``package://MODULE[/path]``, or a hub id (``org/name`` or ``org/name/file.gguf``).
     A hub's model that is not in its cache is read from the hub; ``download_bytes`` then says what is still to come.
-    Raises ModelError with the places that were looked at; a network that is down is told within seconds.
+    Raises ModelError with the places that were looked at; a network that is down is noticed within seconds.
     """
     place = resolve(model, source=source, revision=revision, cache=cache, env=env)
     if place.local:

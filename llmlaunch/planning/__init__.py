@@ -1,1 +1,1 @@
-"""From what the user wants, the machine has and the models need to a ``Plan``. Pure: everything comes in as values."""
+"""Makes a ``Plan`` of what the user wants, the machine has and the models need. Pure: everything comes in as values."""

@@ -32,10 +32,10 @@ class Device:
     name: str
     total: int
     free: int
-    """What this deployment may use: free now, plus what its own running components hold, less what others were promised."""
+    """What this deployment may use: free now, plus what its own running components hold, minus what others were promised."""
     mig: bool = False
     holders: str = ""
-    """Who else is on it, in words, as far as the driver tells."""
+    """What else uses it, in words, as far as the driver tells."""
 
     @property
     def label(self) -> str:

@@ -1,4 +1,4 @@
-"""What of its caller's environment a process gets: all but what is secret and not its own. Pure.
+"""What a process inherits of its caller's environment: all but secrets that are not its own. Pure.
 
 ::
 
@@ -30,7 +30,7 @@ _SECRET_PART = re.compile(
     r"PASSWORD|PASSWD|SECRET|CREDENTIAL|APIKEY|API_KEY|ACCESS_?KEY|TOKEN$|(?:AUTH|API|ACCESS)_TOKENS$"
 )
 _SECRET_FAMILY = re.compile(r"AWS_|AZURE_|OTEL_.*HEADERS$")
-"""Names that say no more, and stand for accounts or carry credentials."""
+"""Names without a telling word that carry credentials or name accounts."""
 _NO_SECRETS = frozenset(("PWD", "OLDPWD"))
 _HUBS = frozenset((
     "HF_TOKEN", "HF_TOKEN_PATH", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN", "HF_HUB_DISABLE_IMPLICIT_TOKEN",
@@ -46,9 +46,9 @@ _SECRET_VALUE = re.compile(
 Nothing here may be read twice: a value can be as long as the kernel allows, 128 KiB.
 """
 _PROXIES = frozenset(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "FTP_PROXY"))
-"""A download goes through them, password and all."""
+"""Proxies that a download needs; their URLs may hold passwords."""
 OURS = frozenset((variables.TOKEN, variables.WORKER_KEY, variables.WORKER_KEYS, variables.API_KEY))
-"""What a deployment hands to its own processes one by one, and the key of a client: never passed on."""
+"""What a deployment gives to single processes, and the key of a client: never inherited."""
 _MINIMUM = frozenset((
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LLMLAUNCH_HOME", "LLMLAUNCH_CACHE",
 ))  # fmt: skip

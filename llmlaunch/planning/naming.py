@@ -1,4 +1,4 @@
-"""Names of components: short, unique, and the same again when the manifest grows."""
+"""Names of components: short, unique, and stable when the manifest grows."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class NotPlaced:
-    """Why a replica goes nowhere, with the numbers."""
+    """Why a replica has no place, with the numbers."""
 
     reason: str
 
@@ -180,7 +180,7 @@ def _auto(request: PlacementRequest, count: int, pool: DevicePool) -> Outcome:
 
 
 def _tightness(device: Device, need: VramNeed, group: int, pool: DevicePool) -> tuple[int, int, int]:
-    """Away from its sisters first, then where the least is left over."""
+    """Away from other replicas of its model first, then where the least memory is left over."""
     slack = pool.left[device.position] - need.per_gpu
     if need.origin is Origin.NOTHING:
         slack = -slack

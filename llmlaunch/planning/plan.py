@@ -1,4 +1,4 @@
-"""From what the user wants and what the machine has to the processes to run. Pure: everything comes in as values."""
+"""The plan: which processes to run, from what the user wants and what the machine has. Pure: everything comes in as values."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def _without_secrets(model: ModelSpec, text: str) -> str:
 
 
 def _exposed_secrets(workers: Mapping[str, ProcessSpec], replicas: list[_Replica]) -> list[str]:
-    """What stands in command lines and should not."""
+    """Notes on secrets that command lines show."""
     found: dict[str, None] = {}
     for replica in replicas:
         spec = workers.get(replica.name)
@@ -152,7 +152,7 @@ def _unchanged(
     context: PlanningContext,
     make: specs.ProcessSpecBuilder,
 ) -> dict[str, ProcessSpec]:
-    """The running replicas that the manifest still wants just so, taken out of ``pool``."""
+    """The running replicas that the manifest still wants unchanged, taken out of ``pool``."""
     running = {spec.name: spec for spec in context.running}
     kept = {}
     for replica in replicas:
@@ -266,7 +266,7 @@ def _why_no_gpus(inventory: Inventory) -> str:
 
 
 def _inventory_notes(inventory: Inventory) -> tuple[str, ...]:
-    """What the look at the machine has to tell; why there is no GPU is said where it matters."""
+    """What was noticed about the machine; why there is no GPU is said where it matters."""
     return (inventory.note,) if inventory.note and inventory.gpus and not inventory.simulated else ()
 
 

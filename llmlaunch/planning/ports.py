@@ -1,4 +1,4 @@
-"""Who listens where: addresses by construction, free ports by counting up, taken ones by name."""
+"""Which component listens where: free ports are found by counting up, taken ones are named with their holder."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def reassignment_notes(
 
 
 class _OccupiedPorts:
-    """Look-ups in a long list of occupied ports."""
+    """A long list of occupied ports, made for look-ups."""
 
     def __init__(self, context: PlanningContext) -> None:
         self._rows: dict[int, list[OccupiedPort]] = {}

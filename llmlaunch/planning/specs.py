@@ -34,7 +34,7 @@ class ProcessSpecBuilder:
         self._controller_url = controller_url
 
     def controller(self, port: int) -> ProcessSpec:
-        """Everything starts at once: workers and gateways wait for their controller themselves."""
+        """The controller. Everything starts at the same time: workers and gateways wait for it themselves."""
         wanted = self._manifest.controller
         argv = [
             *self._llmlaunch(naming.CONTROLLER, wanted.host, port),
@@ -231,9 +231,9 @@ def exposed(spec: ProcessSpec) -> tuple[str, ...]:
 
 
 def _concurrency_limit(model: ModelSpec, engine: Engine, launch: Launch) -> int | None:
-    """How many requests the replica works on at a time, for gateways to keep to; None: nobody knows.
+    """How many requests the replica works on at a time, for gateways to keep to; None: unknown.
 
-    What a gateway sends beyond that waits in the engine, where turns between API keys and their priorities mean nothing.
+    What a gateway sends beyond that waits in the engine, which knows neither API keys nor their priorities.
     A worker that registers itself says its own number, and a command may be any server.
     """
     if model.max_concurrency or launch.self_registering or engine.name == EngineName.COMMAND:
@@ -244,7 +244,7 @@ def _concurrency_limit(model: ModelSpec, engine: Engine, launch: Launch) -> int 
 def _ready_path(model: ModelSpec, launch: Launch) -> str:
     if model.ready_probe is not None:
         return model.ready_probe
-    # A server of which nothing is known, and that has no probe, has none of readiness either.
+    # Without a probe of liveness, an unknown server has no probe of readiness either.
     if model.probe or (model.probe is not None and model.engine is EngineName.COMMAND):
         return model.probe
     return launch.ready_path

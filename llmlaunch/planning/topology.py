@@ -1,4 +1,4 @@
-"""The set of GPUs that a multi-GPU replica works best on: alike, away from its sisters, and joined by the best links."""
+"""The set of GPUs that a multi-GPU replica works best on: of one kind, without other replicas of its model, and with the best links."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class ProcessSpec:
     ready_path: str = "/health"
     """GET answers 200 once it can serve. Empty: it can as soon as its port takes connections."""
     live_path: str = "/health"
-    """GET answers 200 as long as it should be left running. Empty: nobody asks."""
+    """GET answers 200 as long as it should be left running. Empty: it is not probed."""
     probe_timeout_s: float | None = None
     """None: the supervisor's own, as for the three after it."""
     probe_failures: int | None = None
@@ -71,7 +71,7 @@ class ProcessSpec:
     start_timeout_s: float = 120.0
     stop_grace_s: float = 10.0
     needs: tuple[str, ...] = ()
-    """Components that must be READY before this one starts. They gate starting only."""
+    """Components that must be READY before this one starts. They only delay the start."""
     reason: str = ""
     """Why it runs where it runs, in words with the numbers."""
     secret_env: tuple[str, ...] = ()

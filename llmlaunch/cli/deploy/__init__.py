@@ -1,1 +1,1 @@
-"""What ``up``, ``down``, ``restart`` and their like do beyond one call: plan, hand over, wait, take down."""
+"""What ``up``, ``down`` and ``restart`` do beyond one call: plan, hand the plan over, wait, take down."""

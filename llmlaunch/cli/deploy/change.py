@@ -1,4 +1,4 @@
-"""What ``restart`` and ``down`` share: order something of a running deployment, and show it until it is so."""
+"""What ``restart`` and ``down`` share: give a running deployment a command, and show what happens until it is done."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def apply_and_wait(
     waiting_for: Callable[[StartProgress], str],
     timeout_s: float | None,
 ) -> StartProgress:
-    """Call ``order`` and wait until ``done``, with every change shown; the progress as it is then.
+    """Call ``order`` and wait until ``done``, and show every change; returns the progress at that moment.
 
     Raises DeadlineError after ``timeout_s`` seconds, NotRunningError when the supervisor ends meanwhile.
     """

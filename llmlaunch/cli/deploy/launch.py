@@ -1,4 +1,4 @@
-"""What ``up`` does: plan, see that a supervisor runs, hand it the plan, tell what happens until it is time to return."""
+"""What ``up`` does: plan, make sure that a supervisor runs, hand it the plan, and show what happens until it is time to return."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from llmlaunch.planning.types import Plan
 
 OLD_ONE_DEADLINE_S = 60.0
-"""So long may a deployment that is going down take, before a new one is refused."""
+"""How long ``up`` waits for a deployment of the same name that is shutting down."""
 MOST_MOVES = 10
-"""So often may components be moved to other ports: somebody who takes one after the other does so on purpose."""
+"""How often components are moved to other ports. Whoever takes more than this does it on purpose."""
 NAMES_DEADLINE_S = 30.0
-"""Every replica is READY: so long may the endpoint take to list all their names."""
+"""How long the endpoint may take to list all names once every replica is READY."""
 
 
 def launch(options: UpOptions) -> int:
-    """Run ``up``; its exit code.
+    """Run ``up`` and return its exit code.
 
     Raises ManifestError, ModelError, PlanError … before anything starts; StartError and DeadlineError afterwards.
     """
@@ -61,14 +61,14 @@ def _hand_over(
     """Plan, and have a supervisor accept the plan; a new one is started for it where there is none."""
     from llmlaunch.control.planning_lock import planning_lock
 
-    _deployed(options, shown)  # one that is going down is waited for here, not while others wait for us
+    _deployed(options, shown)  # waits for one that is shutting down, before others have to wait for us
     with planning_lock(lambda: shown.say("waiting while another `llmlaunch up` makes its plan")):
         manifest, plan, deployed = _plan(options, shown)
         client, created = until_the_end.enter_context(
             _supervised(options.deployment, foreground=not options.detach)
         )
         if not created and client.specs() != deployed.specs:
-            # Something was at work meanwhile. Ports that this plan found taken may be the deployment's own.
+            # It was changed in the meantime. Ports that this plan found taken may be the deployment's own.
             manifest, plan, _ = _plan(options, shown)
         for note in plan.notes:
             shown.say(f"note: {note}", "dim")
@@ -107,7 +107,7 @@ def _plan(options: UpOptions, shown: PlainView | TerminalView) -> tuple[Manifest
                 )
             refuse_unstartable(plan, deployed, os.environ)
         except (PlanError, PortTakenError):
-            # Another `up` of the same deployment may have been quicker: then its ports and memory are ours, too.
+            # Another `up` of this deployment may have been faster: then the ports and memory it took are ours, too.
             now = _deployed(options, shown)
             if now.specs == deployed.specs:
                 raise
@@ -117,7 +117,7 @@ def _plan(options: UpOptions, shown: PlainView | TerminalView) -> tuple[Manifest
 
 
 def _deployed(options: UpOptions, shown: PlainView | TerminalView) -> Deployed:
-    """What the deployment's supervisor was told to run. One that is going down is waited for, and runs nothing."""
+    """What the deployment's supervisor was told to run. Waits for one that is shutting down; it runs nothing."""
     from llmlaunch.assemble import NOTHING_DEPLOYED
     from llmlaunch.control.client import ControlClient
 
@@ -217,7 +217,7 @@ def _stay(launched: LaunchedDeployment) -> int:
 def _wait(
     launched: LaunchedDeployment, done: Callable[[], bool], deadline: float | None
 ) -> LaunchedDeployment:
-    """Wait until ``done``; what somebody else shuts out of its port meanwhile is moved to another, where the manifest allows."""
+    """Wait until ``done``. A component whose port is taken by another program gets a new one, where the manifest allows it."""
     session, progress = launched.session, launched.session.progress
     waiting_for, stuck = partial(launch_messages.not_ready, launched), set[str]()
 
@@ -237,7 +237,7 @@ def _wait(
 
 
 def take_down(launched: LaunchedDeployment, why: str) -> None:
-    """Have everything stopped and wait until it is gone. Another signal kills."""
+    """Stop everything and wait until it is gone. Another signal kills."""
     from llmlaunch.cli.deploy.leftovers import wait_until_gone
 
     session = launched.session
@@ -260,7 +260,7 @@ def take_down(launched: LaunchedDeployment, why: str) -> None:
 
 
 def _shut_down(client: ControlClient, *, force: bool) -> None:
-    # It may end just now, of itself or because of the first signal: then there is nothing to tell it.
+    # The supervisor may have ended by now, by itself or because of the first signal.
     with contextlib.suppress(NotRunningError):
         client.shutdown(force=force)
 
@@ -281,7 +281,7 @@ def _gone(launched: LaunchedDeployment) -> int:
 
 
 def _names_ready(launched: LaunchedDeployment, over: Callable[[], bool]) -> None:
-    """Wait until the endpoint lists every name, or there is no reason to wait any more. Raises DeadlineError."""
+    """Wait until the endpoint lists every name, or waiting makes no sense any more. Raises DeadlineError."""
     from llmlaunch.cli.talk.endpoint import names_ready
 
     url = launched.client.status().api.url

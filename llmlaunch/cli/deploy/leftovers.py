@@ -1,4 +1,4 @@
-"""What a supervisor that is gone may have left: nobody says "down" over it."""
+"""Processes that a supervisor left behind: a deployment is not reported as down while there are any."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from llmlaunch.control.client import ControlClient
 
 GONE_DEADLINE_S = 10.0
-"""Everything is down and the socket is closed: so long may the supervisor take to end itself."""
+"""How long the supervisor may take to exit once everything is down and its socket is closed."""
 
 
 def wait_until_gone(client: ControlClient) -> None:
-    """Wait until the supervisor has ended, and end what it left. Raises ControlError when something lives on."""
+    """Wait until the supervisor has ended, and end what it left behind. Raises ControlError when something cannot be ended."""
     from llmlaunch.common.process_identity import identify
 
     # What still answers may be the next one, started by somebody else.
@@ -28,7 +28,7 @@ def wait_until_gone(client: ControlClient) -> None:
 
 
 def end_leftovers(deployment: str) -> int:
-    """End what a supervisor that was killed has left; how many processes that were. Raises ControlError when one lives on."""
+    """End what a killed supervisor left behind; returns the number of processes. Raises ControlError when one cannot be ended."""
     from llmlaunch.paths import DeploymentPaths
     from llmlaunch.supervision.processes.crash_recovery import clean_unless_running
 
@@ -43,7 +43,7 @@ def end_leftovers(deployment: str) -> int:
 
 
 def kill_supervisor(deployment: str) -> bool:
-    """SIGKILL a supervisor that does not answer, then what it leaves. False when it cannot be told which process it is."""
+    """SIGKILL a supervisor that does not answer, then what it leaves. False when its process is unknown."""
     import os
     import signal
 
@@ -53,7 +53,7 @@ def kill_supervisor(deployment: str) -> bool:
     if supervisor is None:
         return False
     os.kill(supervisor.pid, signal.SIGKILL)
-    # Its shims end all trees, now that their pipes are broken. Whatever they leave is found by descent.
+    # Its shims end their process trees when the pipe to it breaks. What they leave is found by its ancestry.
     end = time.monotonic() + GONE_DEADLINE_S
     while supervisor.alive and time.monotonic() < end:
         time.sleep(0.02)
@@ -62,7 +62,7 @@ def kill_supervisor(deployment: str) -> bool:
 
 
 def deployments_with_leftovers() -> list[str]:
-    """Names of deployments whose supervisor noted processes and did not end in order, sorted."""
+    """Names of deployments whose supervisor did not shut down cleanly and had processes, sorted."""
     from llmlaunch.paths import DeploymentPaths, state_root
 
     try:

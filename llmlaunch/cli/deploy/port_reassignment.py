@@ -1,4 +1,4 @@
-"""A port that was free to choose is taken by a stranger after it was planned: choose another, and tell."""
+"""Another program takes a port after it was planned: choose another port, and say so."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def expected_incarnations(anew: Iterable[str], before: Mapping[str, ComponentStatus]) -> dict[str, int]:
-    """The lowest incarnation that counts of each component that is started ``anew``; the one before is over, or about to be."""
+    """For each component in ``anew``, which is started again: the lowest incarnation that counts. The one before has ended or soon will."""
     return {name: before[name].incarnation + 1 for name in anew if name in before}
 
 
 def reassign_ports(launched: LaunchedDeployment) -> LaunchedDeployment | None:
-    """The deployment with other ports for what is shut out of its own; None when nothing can be moved.
+    """The deployment with new ports where another program took the planned ones; None when nothing can be moved.
 
-    What the manifest asks for stays where it is: the supervisor tries again, and gives up with the holder's name.
+    Ports that the manifest sets stay: the supervisor tries again, and gives up naming the program that holds the port.
     """
     from llmlaunch.assemble import replan
     from llmlaunch.cli.deploy.gateway_files import check_gateway_files
@@ -42,7 +42,7 @@ def reassign_ports(launched: LaunchedDeployment) -> LaunchedDeployment | None:
             before = {c.name: c for c in client.status().components}
             result = client.apply(plan, restart_down=False, environment=os.environ)
     except LlmlaunchError:
-        return None  # the supervisor tells what becomes of it
+        return None  # the supervisor reports what happens
     for line in moved:
         launched.shown.say(line)
     progress.wanted |= expected_incarnations((*result.restarted, *result.started), before)

@@ -1,4 +1,4 @@
-"""Which deployment a verb acts on, and which of its components a word means.
+"""Which deployment a command acts on, and which of its components an argument means.
 
 ``-f FILE`` or ``--name NAME``, else ``./deploy.yaml``, else the only deployment that runs.
 """
@@ -79,9 +79,9 @@ def check_name(name: str) -> str:
 def deployment(file: str | None, name: str | None, *, stopped_too: bool = False) -> str:
     """The name of the deployment that ``-f`` and ``--name`` select, else ./deploy.yaml, else the only one that runs.
 
-    A file means what was started from it, and never what another file of the same name started.
+    A file stands for the deployment that was started from it, never for one that another file of the same name started.
 
-    ``stopped_too``: what does not run is meant, too; without ./deploy.yaml the only one that left logs behind.
+    ``stopped_too``: deployments that do not run count, too; without ./deploy.yaml the only one that left logs behind.
     Raises UsageError when several could be meant, NotRunningError when none is, ManifestError for a file without a readable name.
     """
     from llmlaunch.control.discovery import running_deployments
@@ -142,7 +142,7 @@ def _of_file(file: str, running: Sequence[str]) -> str:
 
 
 def same_file(a: str, b: str) -> bool:
-    """Whether both paths lead to one place, whether or not there is a file now."""
+    """Whether both paths lead to the same place; the file need not exist."""
     return os.path.realpath(a) == os.path.realpath(_absolute(b))
 
 

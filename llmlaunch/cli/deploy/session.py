@@ -1,4 +1,4 @@
-"""One terminal's look at a running deployment: its events, and the signals sent to this process, in one queue."""
+"""A running deployment as one terminal follows it: its events, and the signals to this process, in one queue."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Session:
         self._inbox: queue.SimpleQueue[ProgressEvent | _Signalled | _Ended] = queue.SimpleQueue()
 
     def open(self) -> None:
-        """Take the state as it is now, and listen from here on."""
+        """Read the current state, and listen for changes from here on."""
         report = self.client.status()
         self._supervisor = report.supervisor.pid
         self.progress.seed(report)
@@ -88,7 +88,7 @@ class Session:
             time.sleep(0.1)
 
     def _lives_on(self) -> bool:
-        """A stream may break while its supervisor lives on. Another one in its place numbers its events anew."""
+        """Whether the same supervisor still runs: a stream may break without it, and a new supervisor restarts the numbering."""
         from llmlaunch.control.connection import NotAnsweringError
 
         try:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class _Tails:
-    """The last lines of a component that died, once a reason: five tries that end alike need not be read five times."""
+    """The last lines of a component that died, shown once for each cause: five attempts that fail alike are not shown five times."""
 
     def __init__(self) -> None:
         self._causes: dict[str, str] = {}
@@ -37,7 +37,7 @@ class _Tails:
 
 
 class PlainView:
-    """One line a change; of changes that only tell progress at most one a second and component."""
+    """One line per change; progress of a start at most once a second and component."""
 
     def __init__(self, out: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
         self.out = out
@@ -47,7 +47,7 @@ class PlainView:
 
     @contextlib.contextmanager
     def live(self, progress: StartProgress) -> Iterator[None]:
-        """Nothing moves in a pipe."""
+        """Nothing: a pipe has no live table."""
         yield
 
     def say(self, text: str = "", style: str = "") -> None:
@@ -56,7 +56,7 @@ class PlainView:
             self.out(line)
 
     def change(self, event: ProgressEvent) -> None:
-        """Tell one change of a component."""
+        """Show one change of a component."""
         component, line = event.component, render.change_line(event.component)
         now = self._clock()
         last = self._last.get(component.name)
@@ -72,7 +72,7 @@ class PlainView:
 
 
 class TerminalView:
-    """A progress with a row for each component while :meth:`live`, coloured lines otherwise."""
+    """A table with a row for each component inside :meth:`live`, coloured lines otherwise."""
 
     def __init__(self) -> None:
         from llmlaunch.cli.display import tables
@@ -84,7 +84,7 @@ class TerminalView:
 
     @contextlib.contextmanager
     def live(self, progress: StartProgress) -> Iterator[None]:
-        """Keep a progress of all components below the printed lines as long as the block runs."""
+        """Keep a table of all components below the printed lines as long as the block runs."""
         from rich.live import Live
 
         from llmlaunch.cli.display import tables
@@ -100,19 +100,19 @@ class TerminalView:
                 self._live = None
 
     def say(self, text: str = "", style: str = "") -> None:
-        """Print a line above the progress."""
+        """Print a line above the table."""
         from rich.text import Text
 
-        # Not print(style=…): that would colour the progress below as well.
+        # Not print(style=…): that would colour the table below as well.
         self._console.print(Text(text, style=style), soft_wrap=True)
 
     def change(self, event: ProgressEvent) -> None:
-        """Tell one change of a component."""
+        """Show one change of a component."""
         component = event.component
         style = render.PHASE_STYLE.get(component.phase, "")
         line = render.change_line(component)
         bad = component.phase in ("failed", "backoff")
-        # While the progress moves, its rows tell the rest.
+        # While the table is shown, its rows say the rest.
         if (self._live is None or bad) and self._shown.get(component.name) != line:
             self.say(line, style)
         self._shown[component.name] = line
@@ -121,7 +121,7 @@ class TerminalView:
 
 
 class _DetachableStream:
-    """A terminal's stream that takes no harm when the terminal is closed: the signal that says so comes a little later."""
+    """A terminal's stream on which writing does not fail when the terminal is closed: SIGHUP comes a little later."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
@@ -150,7 +150,7 @@ def _until_closed() -> Iterator[None]:
 
 
 def let_go_of_terminal() -> None:
-    """It was closed: printing there would fail, and what is left to do is more than printing."""
+    """Point stdout and stderr to /dev/null: the terminal was closed, and printing would fail before the deployment is down."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in (1, 2):
         os.dup2(nowhere, descriptor)
@@ -158,7 +158,7 @@ def let_go_of_terminal() -> None:
 
 
 def view() -> PlainView | TerminalView:
-    """The one that fits stdout."""
+    """The view that suits stdout."""
     return TerminalView() if stdout.on_terminal() else PlainView(_echo)
 
 

@@ -82,7 +82,7 @@ def _lives(deployment: str, component: str) -> list[Path]:
 
 
 class Lines:
-    """Bytes become lines, without their ends.
+    """Splits bytes into lines, without their line ends.
 
     A carriage return ends a line as well, so that the states of a progress bar stand one below the other, and nothing is
     overwritten by what came later; ``raw`` leaves it where it is.
@@ -106,7 +106,7 @@ class Lines:
         return found
 
     def last(self) -> list[bytes]:
-        """What has no end and will get none."""
+        """The last line, if it has no line end."""
         rest, self._rest = self._rest, b""
         return self._parts(rest) if rest else []
 
@@ -117,7 +117,7 @@ class Lines:
 
 
 class Tail:
-    """One component's output, line by line, from one life into the next."""
+    """One component's output, line by line, across its restarts."""
 
     def __init__(self, deployment: str, component: str, raw: bool = False) -> None:
         self.component = component

@@ -29,7 +29,7 @@ class StartProgress:
         self._known_until = 0
 
     def seed(self, report: StatusReport) -> None:
-        """Take a whole report, asked for after the change was ordered."""
+        """Take a whole report, requested after the command was given."""
         self.rows = {c.name: c for c in report.components}
         self._known_until = report.seq
         self._seeded = True
@@ -37,7 +37,7 @@ class StartProgress:
     def take(self, event: ProgressEvent) -> None:
         """Take one change. One that is older than the last report only adds what the component printed.
 
-        Older by its number: clocks are set back.
+        Its number decides, not its time: clocks may be set back.
         """
         if event.log_tail:
             self.tails[event.component.name] = event.log_tail
@@ -48,7 +48,7 @@ class StartProgress:
         row = self.rows.get(name)
         if row is None or row.phase not in phases:
             return False
-        # One that waits for memory in vain is not started, and its number stays as it was.
+        # A component that waits for memory is not started, so its incarnation stays the same.
         return row.incarnation >= self.wanted.get(name, 0) or row.why == "memory"
 
     def missing(self) -> list[str]:
@@ -62,7 +62,7 @@ class StartProgress:
     def ended(self) -> list[str]:
         """What is waited for and will not come: somebody stopped it, or took it out of the deployment.
 
-        The order itself starts everything that is waited for, so whatever is stopped was stopped since.
+        The command itself starts everything that is waited for, so whatever is stopped was stopped afterwards.
         """
         gone = [name for name in self.wanted if name not in self.rows] if self._seeded else []
         return gone + [
@@ -79,7 +79,7 @@ class StartProgress:
         return [name for name in self.wanted if self._up(name)]
 
     def stopping(self) -> list[str]:
-        """What is waited for and on its way down. What somebody else starts again is not."""
+        """What is waited for and stopping. What somebody else has started again is not."""
         return [name for name in self.wanted if self._stopping(name)]
 
     def still_stopping(self) -> list[str]:

@@ -85,7 +85,7 @@ def vram(component: ComponentStatus) -> str:
 
 
 def explanation(component: ComponentStatus) -> str:
-    """Why it is as it is: the progress of a start, the cause of anything that is not well, what it says of itself."""
+    """What explains its phase: the progress of a start, the cause of a failure, or its own remark."""
     if component.phase == "starting" and component.cause and not component.progress:
         return f"the last time: {one_line(component.cause)}"
     if component.phase in ("starting", "pending"):
@@ -94,7 +94,7 @@ def explanation(component: ComponentStatus) -> str:
 
 
 def next_attempt(component: ComponentStatus, now: float) -> str:
-    """When one that is down is tried again, or who has to say so; empty for all others."""
+    """When a component that is down is started again, or that only a command does; empty for all others."""
     if component.phase not in ("backoff", "failed"):
         return ""
     if component.next_try is None:
@@ -104,12 +104,12 @@ def next_attempt(component: ComponentStatus, now: float) -> str:
 
 
 def why(component: ComponentStatus, now: float) -> str:
-    """The explanation, and what is to come."""
+    """The explanation, and the next attempt."""
     return "; ".join(word for word in (explanation(component), next_attempt(component, now)) if word)
 
 
 def status_reason(component: ComponentStatus, now: float) -> str:
-    """For ``status``: why it is as it is; of one that is well again, what ailed it the last time."""
+    """For ``status``: what explains its phase; of a component that is ready again, its last failure."""
     told = why(component, now)
     if component.phase != "ready" or component.last is None:
         return told

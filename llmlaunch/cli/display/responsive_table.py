@@ -1,4 +1,4 @@
-"""A table that stays readable on a narrow terminal: it leaves columns out, and at last becomes one block a row."""
+"""A table that stays readable on a narrow terminal: it drops columns, and finally shows each row as a block."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stdout can show: colours and moving things, letters beyond ASCII."""
+"""What stdout can show: colours, live tables, letters beyond ASCII."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 
 def on_terminal() -> bool:
-    """Whether stdout shows colours and moving things."""
+    """Whether stdout is a terminal that shows colours and live tables."""
     return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 

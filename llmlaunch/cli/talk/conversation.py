@@ -30,14 +30,14 @@ HELP = "\n".join(
 
 @dataclass(frozen=True, slots=True)
 class ChatCommand:
-    """A line that is an order, not a message."""
+    """A line that is a command, not a message."""
 
     verb: str
     argument: str = ""
 
 
 def parse(line: str) -> ChatCommand | str:
-    """What a typed line is: an order, or the text of a message. Raises UsageError for an order that does not exist."""
+    """What a typed line is: a command, or the text of a message. Raises UsageError for an unknown command."""
     if line.startswith("//"):
         return line[1:]
     mark = next((mark for mark in ("/", "!!") if line.startswith(mark)), None)

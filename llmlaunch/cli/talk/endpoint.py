@@ -43,7 +43,7 @@ class Endpoint:
     key: str = field(default="", repr=False)
     timeout_s: float = 600.0
     direct: bool = False
-    """It is on this machine: no proxy has any business in between, and a certificate names the host that others use."""
+    """It is on this machine: no proxy is used, and the certificate may name the host that others use."""
 
     def get(self, path: str) -> Any:
         """The JSON at ``path``. Raises RequestError and DeadlineError."""
@@ -133,7 +133,7 @@ class Endpoint:
 
 
 def _through(url: str) -> str:
-    """Which proxy the environment puts before ``url``, in words that hold no password of it."""
+    """Which proxy the environment sets for ``url``, without its password."""
     from urllib.request import getproxies_environment, proxy_bypass
 
     parts, proxies = urlsplit(url), getproxies_environment()
@@ -144,7 +144,7 @@ def _through(url: str) -> str:
 
 
 def name_hint(model: str, names: Sequence[str]) -> str:
-    """A hint for who asked for ``model``: the name that was meant, perhaps, and all there are."""
+    """A hint for an unknown ``model``: the nearest name, and all names."""
     from llmlaunch.common.spelling import nearest
 
     near = nearest(model, names, cutoff=0.5)
@@ -227,7 +227,7 @@ def _checked(url: str) -> str:
 
 
 def _first_key(specs: tuple[ProcessSpec, ...]) -> str:
-    """A key that the deployment's gateway accepts, from where it reads them itself."""
+    """A key that the deployment's gateway accepts, from the gateway's own source of keys."""
     for spec in specs:
         if spec.component != "api":
             continue

@@ -58,7 +58,7 @@ def _read(interactive: bool) -> str | None:
 
 
 def _handle(endpoint: Endpoint, conversation: Conversation, line: str) -> bool:
-    """Act on one line; False: it was the last."""
+    """Act on one line; False ends the loop."""
     order = parse(line)
     if isinstance(order, str):
         answer(endpoint, conversation, order)
@@ -90,9 +90,9 @@ def _obey(endpoint: Endpoint, conversation: Conversation, order: ChatCommand) ->
 
 
 def answer(endpoint: Endpoint, conversation: Conversation, text: str) -> None:
-    """Say ``text`` and print the answer as it comes. Ctrl-C keeps what was there by then.
+    """Send ``text`` and print the answer as it comes. Ctrl-C keeps what has arrived.
 
-    Raises RequestError and DeadlineError; the message is forgotten then, so that it can be said again.
+    Raises RequestError and DeadlineError; the message is forgotten then, so that it can be sent again.
     """
     conversation.say(text)
     said, end = "", ""

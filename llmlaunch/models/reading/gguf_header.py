@@ -67,11 +67,11 @@ class Length:
 
 
 class _Truncated(Exception):
-    """The bytes at hand end inside the header."""
+    """The header goes on after the bytes read so far."""
 
 
 def read(path: Path) -> GgufHeader:
-    """The header of a local file. Raises ModelError, with the file's name, for what is no whole GGUF file."""
+    """The header of a local file. Raises ModelError, with the file's name, for anything but a whole GGUF file."""
     return read_local(path, read_prefixes)
 
 

@@ -54,7 +54,7 @@ class Weights:
 
 
 def read(path: Path) -> list[Tensor]:
-    """The tensors of one file. Raises ModelError, with the file's name, for what is no whole safetensors file."""
+    """The tensors of one file. Raises ModelError, with the file's name, for anything but a whole safetensors file."""
     return read_local(path, read_prefixes)
 
 

@@ -1,4 +1,4 @@
-"""Where a model is, how a download tells of its progress, and whether the network may be asked."""
+"""Where a model is, how a download reports progress, and whether the network may be used."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TRUE_WORDS = frozenset({"1", "true", "yes", "on"})
 
 @dataclass(frozen=True, slots=True)
 class ModelLocation:
-    """A model that was found, or that only its hub can tell about."""
+    """A model that was found, or that only its hub knows."""
 
     model: str
     """What the manifest said."""
@@ -27,7 +27,7 @@ class ModelLocation:
     """huggingface | modelscope, also for what its cache holds; empty for plain folders and packages."""
     revision: str | None = None
     looked: tuple[str, ...] = ()
-    """The places that were looked at in vain, in words."""
+    """The places that were searched without success, in words."""
 
     @property
     def folder(self) -> Path:
