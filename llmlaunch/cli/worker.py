@@ -72,6 +72,10 @@ def worker(
     reasoning: str = typer.Option(
         "auto", help="auto: reasoning (<think>) is returned as reasoning_content; off: as part of the answer."
     ),
+    tool_parser: str = typer.Option(
+        "auto",
+        help="Format of the model's tool calls (hermes, mistral, qwen3_coder, …). auto: as its chat template shows.",
+    ),
     strict_seeds: bool = typer.Option(
         False,
         "--strict-seeds",
@@ -122,6 +126,7 @@ def worker(
         request_timeout_s=request_timeout,
         prefix_reuse=prefix_reuse,
         reasoning=reasoning,
+        tool_parser=tool_parser,
         strict_seeds=strict_seeds,
         cuda_graphs=cuda_graphs,
     )

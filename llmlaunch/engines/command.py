@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 
 from llmlaunch.common.spelling import nearest
+from llmlaunch.engines import common
 from llmlaunch.engines.types import Launch, LaunchRequest, MemoryRule
 from llmlaunch.manifest.types import ModelSpec
 from llmlaunch.models.facts import ModelFacts
@@ -38,7 +39,7 @@ class CommandEngine:
             found += [_unknown(name, word) for name in names if name not in _KNOWN]
         if model.engine_args:
             found.append("engine_args does not apply to engine: command; write the flags into command:")
-        return tuple(found)
+        return (*found, *common.no_tool_parser(model))
 
     def unsupported(self, facts: ModelFacts, devices: int) -> str:
         return ""

@@ -35,6 +35,11 @@ def context(model: ModelSpec, facts: ModelFacts, rule: MemoryRule, *flags: str) 
     return min(wanted, facts.context_length) if facts.context_length else wanted
 
 
+def no_tool_parser(model: ModelSpec) -> list[str]:
+    """A sentence if ``tool_parser`` is given to an engine that has no such flag."""
+    return [] if model.tool_parser is None else ["tool_parser applies to transformers, vllm and sglang only"]
+
+
 def indivisible(facts: ModelFacts, devices: int) -> str:
     """Tensor parallelism gives every GPU the same number of attention heads."""
     if devices > 1 and facts.attention_heads and facts.attention_heads % devices:

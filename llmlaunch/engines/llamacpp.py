@@ -59,6 +59,7 @@ class LlamaCpp:
             *invalid_flags(args, _OWNED),
             *repeated(args, {}),
             *positive(args, "batch-size", "ubatch-size"),
+            *common.no_tool_parser(model),
             *([f"engine_args: {' and '.join(both)} are the same flag"] if len(both) > 1 else []),
         )
 

@@ -50,7 +50,11 @@ class Sglang:
 
     def problems(self, model: ModelSpec) -> tuple[str, ...]:
         args = model.engine_args
-        keys = {"max-running-requests": model.max_concurrency, "context-length": model.max_model_len}
+        keys = {
+            "max-running-requests": model.max_concurrency,
+            "context-length": model.max_model_len,
+            "tool-call-parser": model.tool_parser,
+        }
         return (
             *invalid_flags(args, _OWNED),
             *repeated(args, keys),
@@ -92,6 +96,8 @@ class Sglang:
             argv += ["--revision", model.revision]
         if model.trust_remote_code:
             argv.append("--trust-remote-code")
+        if model.tool_parser:
+            argv += ["--tool-call-parser", model.tool_parser]
         if facts and facts.kind is ModelKind.EMBED and lookup(args, "is-embedding") is None:
             argv.append("--is-embedding")
         return Launch(

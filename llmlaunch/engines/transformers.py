@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from llmlaunch.common import variables
+from llmlaunch.common.spelling import nearest
+from llmlaunch.common.tool_parsers import TOOL_PARSERS
 from llmlaunch.engines import common
 from llmlaunch.engines.flags import invalid_flags, positive, repeated, to_flags
 from llmlaunch.engines.types import Launch, LaunchRequest, MemoryRule, MetricNames
@@ -25,6 +27,14 @@ _OWNED = common.OWNED | {
 }
 
 
+def _unknown_parser(name: str | None) -> list[str]:
+    if name is None or name in TOOL_PARSERS:
+        return []
+    similar = nearest(name, TOOL_PARSERS)
+    ask = f"; did you mean {similar}?" if similar else f"; expected one of {', '.join(TOOL_PARSERS)}"
+    return [f"tool_parser: {name!r} is not one of its formats{ask}"]
+
+
 class Transformers:
     """``llmlaunch worker`` in this very installation."""
 
@@ -36,11 +46,16 @@ class Transformers:
 
     def problems(self, model: ModelSpec) -> tuple[str, ...]:
         args = model.engine_args
-        keys = {"limit-worker-concurrency": model.max_concurrency, "max-model-len": model.max_model_len}
+        keys = {
+            "limit-worker-concurrency": model.max_concurrency,
+            "max-model-len": model.max_model_len,
+            "tool-parser": model.tool_parser,
+        }
         return (
             *invalid_flags(args, _OWNED),
             *repeated(args, keys),
             *positive(args, "limit-worker-concurrency", "max-model-len"),
+            *_unknown_parser(model.tool_parser),
         )
 
     def unsupported(self, facts: ModelFacts, devices: int) -> str:
@@ -73,6 +88,8 @@ class Transformers:
             argv += ["--revision", model.revision]
         if model.source is not Source.AUTO:
             argv += ["--source", model.source.value]
+        if model.tool_parser:
+            argv += ["--tool-parser", model.tool_parser]
         if model.trust_remote_code:
             argv.append("--trust-remote-code")
         if total := sum(claim.claim_bytes for claim in claims):

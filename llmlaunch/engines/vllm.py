@@ -52,7 +52,11 @@ class Vllm:
 
     def problems(self, model: ModelSpec) -> tuple[str, ...]:
         args = model.engine_args
-        keys = {"max-num-seqs": model.max_concurrency, "max-model-len": model.max_model_len}
+        keys = {
+            "max-num-seqs": model.max_concurrency,
+            "max-model-len": model.max_model_len,
+            "tool-call-parser": model.tool_parser,
+        }
         return (*invalid_flags(args, _OWNED), *repeated(args, keys), *positive(args, "max-num-seqs"))
 
     def unsupported(self, facts: ModelFacts, devices: int) -> str:
@@ -89,6 +93,11 @@ class Vllm:
             argv += ["--revision", model.revision]
         if model.trust_remote_code:
             argv.append("--trust-remote-code")
+        if model.tool_parser:
+            argv += ["--tool-call-parser", model.tool_parser]
+            # Without it vLLM refuses tool_choice: auto, which clients send.
+            if lookup(args, "enable-auto-tool-choice") is None:
+                argv.append("--enable-auto-tool-choice")
         return Launch(
             argv=(*argv, *to_flags(args)),
             env={"VLLM_USE_MODELSCOPE": "True"} if model.source is Source.MODELSCOPE else {},

@@ -215,6 +215,7 @@ class Reader:
             trust_remote_code=part.trust_remote_code,
             max_concurrency=part.max_concurrency,
             max_model_len=part.max_model_len,
+            tool_parser=part.tool_parser,
             command=tuple(part.command or ()),
             probe=part.probe,
             ready_probe=part.ready_probe,

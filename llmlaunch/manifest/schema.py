@@ -144,6 +144,10 @@ class Settings(ManifestSection):
     (vllm and sglang 64, llamacpp 4, transformers 32); no limit for command."""
     max_model_len: Tokens | None = Field(default=None, examples=[8192])
     """Tokens of context. Left out: the model's own, as far as memory allows."""
+    tool_parser: Text | None = Field(default=None, examples=["hermes", "qwen3_coder"])
+    """The format in which the model writes tool calls, by vLLM's names. transformers takes auto (as if left out: what the chat template
+    shows), none, openai, hermes, qwen3_coder, glm45, mistral, llama3_json, pythonic, olmo3, gemma, granite, phi4_mini_json, kimi_k2,
+    deepseek_v3, deepseek_v32, minimax and minimax_m2. For vllm and sglang it becomes --tool-call-parser, which they need for tools."""
     probe: Probe | None = Field(default=None, examples=["/health", "none"])
     """Path that answers 200 as long as a replica is healthy, or none: it is not probed, and counts as healthy while its process lives.
     Left out: the engine's own; /health for command."""

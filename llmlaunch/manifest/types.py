@@ -155,6 +155,8 @@ class ModelSpec:
     """Requests that one replica works on at a time; None: the engine's own default."""
     max_model_len: int | None = None
     """Tokens of context; None: the model's own, as far as memory allows."""
+    tool_parser: str | None = None
+    """How the model writes tool calls; None: as its engine decides."""
     command: tuple[str, ...] = ()
     """``engine: command`` only. ``{host}``, ``{port}``, ``{model}`` and ``{name}`` are filled in."""
     probe: str | None = None

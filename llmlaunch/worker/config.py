@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmlaunch.common.addresses import local_url
+from llmlaunch.common.tool_parsers import AUTO, TOOL_PARSERS
 from llmlaunch.errors import UsageError
 from llmlaunch.manifest import resolve
 from llmlaunch.manifest.types import Source
@@ -59,6 +60,8 @@ class WorkerConfig:
     prefix_reuse: bool = True
     reasoning: str = "auto"
     """auto: return the reasoning of models that mark it in a separate field. off: as part of the answer."""
+    tool_parser: str = AUTO
+    """How the model writes tool calls: one of TOOL_PARSERS."""
     strict_seeds: bool = False
     """Whether requests with a seed get forward passes of their own."""
     cuda_graphs: bool = True
@@ -113,6 +116,10 @@ def check(config: WorkerConfig) -> None:
         (
             config.reasoning not in REASONING,
             f"--reasoning {config.reasoning!r} is not one of {', '.join(REASONING)}",
+        ),
+        (
+            config.tool_parser not in TOOL_PARSERS,
+            f"--tool-parser {config.tool_parser!r} is not one of {', '.join(TOOL_PARSERS)}",
         ),
         (config.max_concurrency < 1, "--limit-worker-concurrency must be at least 1"),
         (config.max_queue < 0, "--max-queue must be at least 0"),

@@ -62,14 +62,14 @@ MAY_IMPORT: dict[str, str] = {
     """,
     # The built-in engine.
     "worker/tokenization": "worker",
-    "worker/output/tool_calls": "worker/output",
+    "worker/output/tool_calls": "common worker/output",
     "worker/output": "worker",
     "worker/kv": "worker",
     "worker/compute": "worker worker/kv",
     "worker/engine": "worker worker/compute worker/kv worker/output worker/tokenization",
     "worker/loading": """
         common errors manifest models models/sources paths worker worker/compute worker/engine worker/kv worker/output
-        worker/tokenization
+        worker/output/tool_calls worker/tokenization
     """,
     "worker/api/generation": "worker worker/api worker/engine worker/loading worker/tokenization",
     "worker/api/chat": """

@@ -26,6 +26,7 @@ from llmlaunch.worker.loading.generation_config import default_sampling, end_tok
 from llmlaunch.worker.loading.types import LoadedGenerator, ReportProgress
 from llmlaunch.worker.loading.weights import DEFAULT_CONTEXT, dtype_name, weights_progress
 from llmlaunch.worker.output import reasoning
+from llmlaunch.worker.output.tool_calls.formats import of_template
 from llmlaunch.worker.tokenization.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ def load(
         "loaded %s in %.1f s: %s on %s, %s",
         config.model, time.perf_counter() - began, dtype_name(model.dtype), device, strategy.mode,
     )  # fmt: skip
+    output = of_template(tokenizer.template, config.tool_parser)
     return LoadedGenerator(
         facts=facts,
         tokenizer=tokenizer,
@@ -74,6 +76,10 @@ def load(
         defaults=default_sampling(model, config.seed),
         grammars=GrammarCompiler(tokenizer, ends),
         engine=engine,
+        output=output,
+        hidden_markers=frozenset(
+            filter(tokenizer.is_special, (*output.markers(tools=True), *reasoning.MARKERS))
+        ),
         reasoning=config.reasoning == "auto" and tokenizer.has_marker(reasoning.CLOSE),
         reads_prompts=isinstance(strategy, ContinuousBatching),
         mode=strategy.mode,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from llmlaunch.models.facts import ModelFacts, ModelKind
+from llmlaunch.worker.output.tool_calls.formats import ModelOutput
 from llmlaunch.worker.tokenization.tokenizer import Tokenizer
 from llmlaunch.worker.types import Sampling
 
@@ -52,6 +53,10 @@ class LoadedGenerator(LoadedModel):
     """Whether it can return the logprobs of prompt tokens."""
     reasoning: bool = False
     """Whether reasoning is separated from the answer."""
+    output: ModelOutput = field(default_factory=ModelOutput)
+    """How it writes tool calls."""
+    hidden_markers: frozenset[str] = frozenset()
+    """Markers of reasoning and calls that are special tokens: they must be decoded to be recognized."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

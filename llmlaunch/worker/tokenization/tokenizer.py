@@ -65,16 +65,19 @@ class Tokenizer:
         return bool(getattr(self._tokenizer, "chat_template", None))
 
     @property
+    def template(self) -> str:
+        """The text of the chat template; of all of them if it has several, as some models have one for tools."""
+        return str(getattr(self._tokenizer, "chat_template", None) or "")
+
+    @property
     def template_knows_tools(self) -> bool:
         """Whether the chat template supports tools."""
-        template = getattr(self._tokenizer, "chat_template", None)
-        return "tools" in str(template)  # some models have several named templates, one of them for tools
+        return "tools" in self.template
 
     def has_marker(self, marker: str) -> bool:
         """Whether ``marker`` occurs in the chat template, or is a token of the vocabulary."""
-        template = getattr(self._tokenizer, "chat_template", None)
         added = getattr(self._tokenizer, "added_tokens_decoder", {})
-        return marker in str(template or "") or any(token.content == marker for token in added.values())
+        return marker in self.template or any(token.content == marker for token in added.values())
 
     def is_special(self, text: str) -> bool:
         """Whether ``text`` is a special token, which decoding skips."""

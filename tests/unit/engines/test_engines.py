@@ -94,6 +94,28 @@ def test_the_built_in_worker_gets_every_setting() -> None:
     assert words[-3:] == ["--threads", "2", "--prefix-reuse"]
 
 
+def test_every_engine_with_a_parser_of_tool_calls_gets_its_name() -> None:
+    assert value(argv("transformers", tool_parser="hermes"), "--tool-parser") == "hermes"
+    words = argv("vllm", tool_parser="hermes")
+    assert value(words, "--tool-call-parser") == "hermes"
+    assert words.count("--enable-auto-tool-choice") == 1
+    words = argv("vllm", tool_parser="hermes", engine_args={"enable_auto_tool_choice": True})
+    assert words.count("--enable-auto-tool-choice") == 1
+    assert value(argv("sglang", tool_parser="qwen"), "--tool-call-parser") == "qwen"
+
+
+def test_a_parser_of_tool_calls_that_an_engine_does_not_have() -> None:
+    def problems(engine: str, name: str, **engine_args: object) -> tuple[str, ...]:
+        return registry.get(engine).problems(request(engine, tool_parser=name, engine_args=engine_args).model)
+
+    assert problems("transformers", "hermse") == (
+        "tool_parser: 'hermse' is not one of its formats; did you mean hermes?",
+    )
+    assert problems("llamacpp", "hermes") == ("tool_parser applies to transformers, vllm and sglang only",)
+    assert problems("vllm", "anything-it-may-know") == ()
+    assert "tool_call_parser is given twice" in problems("vllm", "a", tool_call_parser="b")[0]
+
+
 def test_vllm_takes_its_claim_as_a_fraction_rounded_down() -> None:
     words = argv("vllm", gpus=2)
     assert words[:3] == ["vllm", "serve", "/models/llama"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from llmlaunch.worker.api.chat.prepare import PreparedChat
-from llmlaunch.worker.api.ids import new_id
+from llmlaunch.worker.api.ids import new_call_id
 from llmlaunch.worker.output.reasoning import ReasoningParser, ReasoningSplit
-from llmlaunch.worker.output.tool_calls.types import ToolCallDelta, ToolCallParser
+from llmlaunch.worker.output.tool_calls.types import ToolCallDelta
 from llmlaunch.worker.types import FinishReason, GenerationOutput, TokenLogprob
 
 
@@ -20,9 +20,7 @@ class ChatAnswer:
         self._reasoning_parser = (
             ReasoningParser(inside=prepared.starts_in_reasoning) if prepared.separates_reasoning else None
         )
-        self._tool_call_parser: ToolCallParser | None = (
-            prepared.toolset.parser() if prepared.toolset.active else None
-        )
+        self._tool_call_parser = prepared.tool_call_parser()
         self.reasoning = ""
         self.text = ""
         self.tool_calls: list[dict[str, Any]] = []
@@ -36,14 +34,20 @@ class ChatAnswer:
         if output.last:
             self.last = output
         split = self._split(output)
-        self.reasoning += split.reasoning
-        reasoning = {"reasoning_content": split.reasoning} if split.reasoning else {}
         parser = self._tool_call_parser
         if parser is None:
+            self.reasoning += split.reasoning
             self.text += split.text
+            reasoning = {"reasoning_content": split.reasoning} if split.reasoning else {}
             return reasoning | ({"content": split.text} if split.text else {})
         deltas = parser.push(split.text) + (parser.flush() if output.last else [])
+        thought = "".join(delta.reasoning for delta in deltas)
+        if thought:
+            self._usage.reasoning_tokens = (self._usage.reasoning_tokens or 0) + len(output.tokens)
+        thought = split.reasoning + (thought if self._shows_reasoning else "")
+        reasoning = {"reasoning_content": thought} if thought else {}
         text = "".join(delta.text for delta in deltas)
+        self.reasoning += thought
         self.text += text
         calls = [self._tool_call(delta) for delta in deltas if delta.index >= 0]
         return reasoning | ({"content": text} if text else {}) | ({"tool_calls": calls} if calls else {})
@@ -66,7 +70,7 @@ class ChatAnswer:
             self.tool_calls[delta.index]["function"]["arguments"] += delta.arguments
             return {"index": delta.index, "function": {"arguments": delta.arguments}}
         function = {"name": delta.name, "arguments": delta.arguments}
-        call = {"id": new_id("call"), "type": "function", "function": function}
+        call = {"id": new_call_id(), "type": "function", "function": function}
         self.tool_calls.append(call)
         return {"index": delta.index} | call | {"function": dict(function)}
 

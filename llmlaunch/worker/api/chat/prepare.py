@@ -10,6 +10,7 @@ from llmlaunch.worker.api.chat import tools
 from llmlaunch.worker.api.chat.messages import plain_messages
 from llmlaunch.worker.api.chat.protocol import ChatBody
 from llmlaunch.worker.api.chat.tools import Toolset
+from llmlaunch.worker.api.generation import response_format
 from llmlaunch.worker.api.generation.prompts import prompt_tokens_to_keep, tokenize_prompt
 from llmlaunch.worker.api.generation.requests import AnswerOptions, generation_requests
 from llmlaunch.worker.api.generation.usage import Usage
@@ -17,7 +18,8 @@ from llmlaunch.worker.api.ids import new_id
 from llmlaunch.worker.errors import BadRequest, ContextOverflow
 from llmlaunch.worker.loading.types import LoadedGenerator
 from llmlaunch.worker.output import reasoning
-from llmlaunch.worker.output.tool_calls import parsers
+from llmlaunch.worker.output.tool_calls.formats import ModelOutput
+from llmlaunch.worker.output.tool_calls.types import ToolCallParser
 from llmlaunch.worker.tokenization.tokenizer import Tokenizer
 from llmlaunch.worker.types import GenerationRequest
 
@@ -39,12 +41,23 @@ class PreparedChat:
     usage: Usage
     tokenizer: Tokenizer
     toolset: Toolset
+    output: ModelOutput
+    """How the model writes tool calls."""
+    json_imposed: bool = False
+    """Whether the answer is JSON that response_format describes: such an answer is never a call."""
     separates_reasoning: bool = False
     """Whether reasoning is separated from the answer."""
     starts_in_reasoning: bool = False
     """Whether the answers begin inside a reasoning block."""
     id: str = field(default_factory=lambda: new_id("chatcmpl"))
     created: int = field(default_factory=lambda: int(time.time()))
+
+    def tool_call_parser(self) -> ToolCallParser | None:
+        """Return a new parser for one answer; None if calls are not looked for."""
+        if self.json_imposed:
+            return None
+        toolset = self.toolset
+        return self.output.calls(toolset.parameters, parallel=toolset.parallel, imposed=toolset.required)
 
     def response_object(self, kind: str, **fields: Any) -> dict[str, Any]:
         """Return OpenAI's object of type ``kind`` with ``fields``."""
@@ -91,6 +104,8 @@ def prepare(body: ChatBody, loaded: LoadedGenerator) -> PreparedChat:
         Usage(len(prompt), reasoning_tokens=0 if loaded.reasoning else None),
         loaded.tokenizer,
         toolset,
+        loaded.output,
+        json_imposed=not toolset.required and response_format.imposes_json(body),
         # Structured output leaves no room for reasoning.
         separates_reasoning=loaded.reasoning and requests[0].constraint is None,
         starts_in_reasoning=reasoning.starts_inside(text) or _continues_reasoning(body),
@@ -127,8 +142,8 @@ def _template_arguments(body: ChatBody) -> dict[str, Any]:
 
 def _needs_special_tokens(toolset: Toolset, loaded: LoadedGenerator) -> bool:
     """Whether a marker that is parsed is a special token: it must be decoded to be recognized."""
-    markers = (parsers.MARKERS if toolset.active else ()) + (reasoning.MARKERS if loaded.reasoning else ())
-    return any(loaded.tokenizer.is_special(marker) for marker in markers)
+    markers = loaded.output.markers(tools=toolset.active) + (reasoning.MARKERS if loaded.reasoning else ())
+    return not loaded.hidden_markers.isdisjoint(markers)
 
 
 def _continues_reasoning(body: ChatBody) -> bool:

@@ -12,8 +12,7 @@ from typing import Any
 
 from llmlaunch.worker.api.chat.protocol import ChatBody
 from llmlaunch.worker.errors import BadRequest
-from llmlaunch.worker.output.tool_calls.parsers import tool_call_parser
-from llmlaunch.worker.output.tool_calls.types import ToolCallParser
+from llmlaunch.worker.output.tool_calls.types import Tools
 
 INSTRUCTION = """You may call functions to help the user. These are there, each with a JSON schema of its parameters:
 <tools>
@@ -42,9 +41,11 @@ class Toolset:
         """Whether the model may call tools."""
         return bool(self.tools)
 
-    def parser(self) -> ToolCallParser:
-        """Return a new parser for one answer."""
-        return tool_call_parser(marked=not self.required)
+    @property
+    def parameters(self) -> Tools:
+        """The JSON schemas of the functions' parameters, by the functions' names."""
+        functions = [tool["function"] for tool in self.tools]
+        return {function["name"]: function.get("parameters") or {} for function in functions}
 
     def schema(self) -> dict[str, Any] | None:
         """Return the JSON schema of an answer that must be a list of calls; None if the model decides."""

@@ -43,3 +43,8 @@ def requested(body: GenerationBody) -> StructuredOutputRequest | None:
     for kind, (param, value) in found.items():
         return StructuredOutputRequest(kind, param, value)
     return None
+
+
+def imposes_json(body: GenerationBody) -> bool:
+    """Whether the answer has to be JSON: any, or JSON of a schema."""
+    return "json" in _fields(body) or "json_object" in _fields(body) or _format(body) not in (None, "text")

@@ -1,1 +1,1 @@
-"""Finds tool calls in an answer's text while it is generated: one module for each format in which models write them. Pure."""
+"""Tool calls in an answer's text: one module a way of writing them, and one parser that follows the text. Pure."""
