@@ -108,9 +108,11 @@ Python regular expressions, lists of choices and Lark grammars are read by llgui
 ### Tools
 
 `tools` go to the model through its own chat template. A template that knows no tools gets them explained in the system message. Calls are
-read in the formats of Hermes and Qwen, Llama 3 and Mistral, and their arguments are streamed as they are written. `tool_choice: required`
-or a named function forces the form of a call; `none` hides the tools; `parallel_tool_calls: false` allows one call at most where calls
-are forced.
+read in the formats of Hermes and Qwen, Qwen3-Coder, GLM, Kimi K2, DeepSeek, Llama 3 and 4, gpt-oss, Mistral, Gemma, Granite, MiniMax,
+Phi-4 and OLMo; the chat template shows which, and `tool_parser` overrides that. JSON arguments are streamed as they are written. What
+is not a call stays text, and so does a bare JSON object that names no declared function. A JSON answer that `response_format` asks for
+is never taken for a call. `tool_choice: required` or a named function forces the form of a call; `none` hides the tools;
+`parallel_tool_calls: false` allows one call at most.
 
 ### Reasoning
 
@@ -224,7 +226,7 @@ WORDS = {
     "top_logprobs": "of this many likeliest tokens; in chat with `logprobs`",
     "tools": "functions that the model may call",
     "tool_choice": "`auto`, `none`, `required`, or a function",
-    "parallel_tool_calls": "false: one call at most, where calls are forced",
+    "parallel_tool_calls": "false: one call at most",
     "add_generation_prompt": "default true: the template opens the assistant's turn",
     "continue_final_message": "go on with the last message instead of answering it",
     "include_reasoning": "false: reasoning is not sent",

@@ -426,6 +426,64 @@ def test_a_tool_that_must_be_called_is_called(client: openai.OpenAI, choice: Any
     assert told.choices[0].finish_reason in ("length", "stop", "tool_calls")
 
 
+WRITTEN_CALLS = [
+    ('<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>', ""),
+    (
+        "Look.\n<tool_call>\n<function=get_weather>\n<parameter=city>\nParis\n</parameter>\n</function>\n</tool_call>",
+        "Look.\n",
+    ),
+    ("<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>Paris</arg_value>\n</tool_call>", ""),
+    ("[get_weather(city='Paris')]", ""),
+    ("<tool_call>and no call</tool_call>", None),
+    ('{"name": "Bob", "age": 30}', None),
+]
+
+
+@pytest.mark.parametrize(("written", "text"), WRITTEN_CALLS)
+def test_calls_in_whatever_format_a_model_writes_them(
+    client: openai.OpenAI, written: str, text: str | None
+) -> None:
+    wanted: Any = {"model": "smollm2", "messages": ASK, "tools": [WEATHER], "max_tokens": 80}
+    forced = {"guided_choice": [written]}
+    answer = client.chat.completions.create(**wanted, extra_body=forced).choices[0]
+    with client.chat.completions.stream(**wanted, extra_body=forced) as stream:
+        for event in stream:
+            if event.type == "chunk":
+                indices = [part.index for part in event.chunk.choices[0].delta.tool_calls or ()]
+                assert len(indices) == len(set(indices))
+        streamed = stream.get_final_completion().choices[0]
+    for choice in (answer, streamed):
+        if text is None:
+            assert (choice.message.content, choice.finish_reason) == (written, "stop")
+            assert not choice.message.tool_calls
+        else:
+            [call] = choice.message.tool_calls or ()
+            assert call.type == "function"
+            assert (call.function.name, json.loads(call.function.arguments)) == (
+                "get_weather",
+                {"city": "Paris"},
+            )
+            assert (choice.message.content or "").strip() == text.strip()
+            assert choice.finish_reason == "tool_calls"
+            assert len(call.id) == 9
+            assert call.id.isalnum()
+
+
+def test_an_answer_in_a_form_that_was_asked_for_is_never_a_call(client: openai.OpenAI) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"name": {"const": "get_weather"}, "arguments": {"const": {"city": "Paris"}}},
+        "required": ["name", "arguments"],
+        "additionalProperties": False,
+    }
+    form: Any = {"type": "json_schema", "json_schema": {"name": "form", "schema": schema}}
+    answer = client.chat.completions.create(
+        model="smollm2", messages=ASK, tools=[WEATHER], response_format=form, max_tokens=60
+    ).choices[0]
+    assert json.loads(answer.message.content or "") == {"name": "get_weather", "arguments": {"city": "Paris"}}
+    assert (answer.message.tool_calls, answer.finish_reason) == (None, "stop")
+
+
 def test_tools_that_may_be_called_leave_an_answer_whole(client: openai.OpenAI) -> None:
     answer = client.chat.completions.create(
         model="smollm2", messages=FRANCE, tools=[WEATHER], temperature=0, max_tokens=60

@@ -78,16 +78,14 @@ class ToolCallParser(Protocol):
 
 
 class CallFormat(Protocol):
-    """One way of writing calls.
-
-    ``markers``: strings one of which begins a section of calls. ``scan`` is asked at every position of a section that is
-    not inside arguments; it answers None as long as more text could change the step.
-    """
+    """One way of writing calls."""
 
     @property
-    def markers(self) -> tuple[str, ...]: ...
+    def markers(self) -> tuple[str, ...]:
+        """Strings of which each begins a section of calls."""
 
-    def scan(self, at: Cursor, tools: Tools) -> Step | None: ...
+    def scan(self, at: Cursor, tools: Tools) -> Step | None:
+        """Return what stands at a position of a section, outside arguments; None as long as more text could change that."""
 
 
 def written(arguments: Any) -> str:
