@@ -7,7 +7,7 @@ from llmlaunch.gateway import errors
 from llmlaunch.gateway.client_address import ClientAddresses
 from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.limits.keys import KeyRing
-from llmlaunch.gateway.paths import EndpointKind, endpoint
+from llmlaunch.gateway.paths import EndpointKind, endpoint, nearest_path
 from llmlaunch.gateway.request import ClientRequest
 
 _PREFLIGHT_SECONDS = 600
@@ -45,7 +45,7 @@ class AccessControl:
                 return errors.invalid_api_key(missing=not request.authorization)
             request.api_key = api_key
         if found.kind is EndpointKind.UNKNOWN:
-            return errors.unknown_path(path.decode("latin-1"))
+            return _unknown_path(path)
         if request.method not in found.methods:
             return errors.method_not_allowed(request.method.decode(), path.decode("latin-1"), found.allowed)
         if request.method == b"POST":
@@ -83,7 +83,7 @@ class AccessControl:
 
     def _options(self, request: ClientRequest) -> Reply:
         if request.endpoint.kind is EndpointKind.UNKNOWN and request.path != b"*":
-            return errors.unknown_path(request.path.decode("latin-1"))
+            return _unknown_path(request.path)
         allowed = b"GET, HEAD, POST, OPTIONS" if request.path == b"*" else request.endpoint.allowed.encode()
         fields = b"allow: %b\r\n" % allowed
         if self.cors_fields(request.origin):
@@ -93,6 +93,11 @@ class AccessControl:
                 b"access-control-max-age: %d\r\n" % (allowed, wanted, _PREFLIGHT_SECONDS)
             )
         return Reply(204, b"", fields)
+
+
+def _unknown_path(path: bytes) -> Reply:
+    text = path.decode("latin-1")
+    return errors.unknown_path(text, nearest_path(text))
 
 
 def _browser_fields(request: ClientRequest) -> tuple[str, str, str]:

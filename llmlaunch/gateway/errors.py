@@ -88,9 +88,10 @@ def request_timeout() -> Reply:
     return error(408, "The request timed out before it was complete.", code="request_timeout")
 
 
-def unknown_path(path: str) -> Reply:
-    """404 for a path that the gateway does not serve."""
-    return error(404, f"Unknown path: {path}.", code="unknown_url")
+def unknown_path(path: str, meant: str) -> Reply:
+    """404 for a path that the gateway does not serve; ``meant``: one that it does serve, if one is near, else empty."""
+    hint = f" Did you mean {meant}?" if meant else ""
+    return error(404, f"Unknown path: {path}.{hint}", code="unknown_url")
 
 
 def method_not_allowed(method: str, path: str, allowed: str) -> Reply:

@@ -1,4 +1,9 @@
-"""The endpoints of the gateway's API, by path. Pure."""
+"""The endpoints of the gateway's API, by path. Pure.
+
+A base URL with a slash too many, or with ``/v1`` missing, doubled or behind ``/openai``, is a common mistake, and there is
+only one thing that it can mean. Such a path leads to the endpoint itself, so keys, limits and metrics apply to it in the
+same way. Nothing else is guessed: percent-encoding, dot segments and upper case are left as they are.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from urllib.parse import unquote_to_bytes
 
+from llmlaunch.common.spelling import nearest
 from llmlaunch.gateway.dialects.dialect import Dialect
 
 
@@ -61,8 +67,8 @@ def _proxy(path: str, upstream: str = "", *, has_usage: bool = True) -> ApiEndpo
     )
 
 
-_PATHS: dict[bytes, ApiEndpoint] = {
-    endpoint.label.encode(): endpoint
+KNOWN: dict[str, ApiEndpoint] = {
+    endpoint.label: endpoint
     for endpoint in (
         _proxy("/v1/chat/completions"),
         _proxy("/v1/completions"),
@@ -84,13 +90,40 @@ _PATHS: dict[bytes, ApiEndpoint] = {
         ApiEndpoint(EndpointKind.METRICS, _GET, "/metrics"),
     )
 }
+"""The endpoints whose path is fixed."""
+_PATHS = {label.encode(): endpoint for label, endpoint in KNOWN.items()}
 _MODEL = b"/v1/models/"
 _RESPONSE = re.compile(rb"/v1/responses/([A-Za-z0-9_-]{1,200})")
 _ENGINE, _ENGINE_END = b"/v1/engines/", b"/embeddings"
 
 
+_SLASHES = re.compile(rb"//+")
+_DOOR = re.compile(rb"(?:/openai)?(?:/v1)*(?=/)")
+"""What clients put in front of a path, or leave out, instead of one ``/v1``."""
+
+
 def endpoint(path: bytes) -> ApiEndpoint:
     """The endpoint of ``path``, which has no query; UNKNOWN if there is none."""
+    found = _PATHS.get(path)
+    if found is not None:
+        return found
+    path = _SLASHES.sub(b"/", path).removesuffix(b"/")
+    found = _endpoint(path)
+    return _endpoint(b"/v1" + _DOOR.sub(b"", path, count=1)) if found is UNKNOWN else found
+
+
+def nearest_path(path: str) -> str:
+    """The fixed path that a client probably meant by an unknown one; empty if none is near."""
+    path = path.rstrip("/").replace("%2F", "/").replace("%2f", "/")
+    if path in ("", "/v1"):
+        return ""
+    # FastChat's name for another path is not worth a hint.
+    choices = [known for known in KNOWN if not known.startswith("/api/v1/")]
+    below = (known for known in choices if known.startswith(f"{path}/"))
+    return next(below, "") or nearest(path, choices, cutoff=0.7)
+
+
+def _endpoint(path: bytes) -> ApiEndpoint:
     found = _PATHS.get(path)
     if found is not None:
         return found

@@ -38,12 +38,15 @@ def test_api_keys_guard_everything_but_health_and_are_reloaded(tmp_path: Path) -
                  env={"EXTRA_KEYS": "sk-env-1,sk-env-2"}, token="t") as bench:  # fmt: skip
         # The token of the deployment is not set: the controller refuses, and the gateway says why.
         wait_until(lambda: "401" in bench.gateway.log)
-        for path in ("/v1/models", "/v1/models/m", "/v1/nothing", "/api/nothing"):
+        for path in ("/v1/models", "/v1/models/m", "//models/", "/v1/nothing", "/api/nothing"):
             assert ask(bench.port, "GET", path).status == 401, path
         for path in (
             "/v1/chat/completions",
             "/api/v1/chat/completions",
             "/v1/engines/m/embeddings",
+            "/chat/completions",
+            "//v1/embeddings",
+            "/openai/v1/completions/",
             "/tokenize",
         ):
             refused = ask(bench.port, "POST", path, {"model": "m"})

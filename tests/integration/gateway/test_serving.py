@@ -65,6 +65,8 @@ def test_errors_are_what_the_openai_client_expects(bench: Bench) -> None:
         ("/v1/score", "/v1/score"),
         ("/score", "/v1/score"),
         ("/v1/responses", "/v1/responses"),
+        ("//v1/v1/chat/completions/", "/v1/chat/completions"),
+        ("/embeddings", "/v1/embeddings"),
         ("/tokenize", "/tokenize"),
         ("/detokenize", "/detokenize"),
         ("/api/v1/chat/completions", "/v1/chat/completions"),
