@@ -86,6 +86,16 @@ class ContextOverflow(BadRequest):
 
     code = "context_length_exceeded"
 
+    @classmethod
+    def of(cls, context: int, excess: str, param: str) -> ContextOverflow:
+        """The error for a model with ``context`` tokens of context; ``excess`` says what has more.
+
+        It begins with OpenAI's words, which clients look for to shorten a conversation and try again.
+        """
+        return cls(
+            f"This model's maximum context length is {context} tokens. However, {excess}.", param=param
+        )
+
 
 class WrongKey(ApiError):
     """The caller does not belong to this deployment."""

@@ -101,10 +101,8 @@ def _truncated(
 
 
 def _overflow(where: str, tokens: str, context: int) -> ContextOverflow:
-    return ContextOverflow(
-        f"{where} has {tokens} tokens, but this model's limit is {context}; pass truncate: true to truncate it",
-        param="input",
-    )
+    excess = f"{where} has {tokens} tokens; pass truncate: true to truncate it"
+    return ContextOverflow.of(context, excess, "input")
 
 
 def _base64(vector: Sequence[float]) -> str:

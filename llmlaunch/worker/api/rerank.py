@@ -125,10 +125,8 @@ def tokenized_pairs(pairs: TextPairs, loaded: LoadedReranker) -> list[Pair]:
             )
         if len(pair.tokens) > loaded.context:
             whole = all(len(beginnings[text]) == len(text) for text in texts)
-            raise ContextOverflow(
-                f"{pairs.param}[{index}] and the text it is compared with have {'' if whole else 'more than '}"
-                f"{len(pair.tokens)} tokens, but this model's limit is {loaded.context}; pass truncate: true to truncate them",
-                param=pairs.param,
-            )
+            count = f"{'' if whole else 'more than '}{len(pair.tokens)}"
+            excess = f"{pairs.param}[{index}] and the text it is compared with have {count} tokens; pass truncate: true to truncate them"
+            raise ContextOverflow.of(loaded.context, excess, pairs.param)
         found.append(pair)
     return found

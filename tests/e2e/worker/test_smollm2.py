@@ -200,7 +200,7 @@ def test_a_context_that_is_too_small_tells_the_counts(worker: Worker) -> None:
     response = worker.post("/v1/completions", model="smollm2", prompt=[5] * 100, max_tokens=8100)
     error = response.json()["error"]
     assert error["code"] == "context_length_exceeded"
-    assert "8192" in error["message"]
+    assert "maximum context length is 8192 tokens" in error["message"]
     assert "8200" in error["message"]
 
 

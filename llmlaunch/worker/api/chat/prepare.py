@@ -69,10 +69,7 @@ def prepare(body: ChatBody, loaded: LoadedGenerator) -> PreparedChat:
     """Validate and tokenize ``body``. Raises ApiError."""
     _check(body)
     if len(body.messages) > loaded.context and body.truncate_prompt_tokens is None:
-        raise ContextOverflow(
-            f"this model's context is {loaded.context} tokens, but there are {len(body.messages)} messages",
-            param="messages",
-        )
+        raise ContextOverflow.of(loaded.context, f"there are {len(body.messages)} messages", "messages")
     toolset = tools.read(body)
     messages, tool_arguments = tools.for_template(
         plain_messages(body.messages), toolset, known=loaded.tokenizer.template_knows_tools

@@ -20,10 +20,8 @@ def tokenize_prompt(
     try:
         return loaded.tokenizer.encode(text, special=special, most=loaded.context)
     except TooLong as error:
-        raise ContextOverflow(
-            f"this model's context is {loaded.context} tokens, but {where} has {error.tokens}",
-            param=where.split("[")[0],
-        ) from error
+        excess = f"your {where} resulted in {error.tokens} tokens"
+        raise ContextOverflow.of(loaded.context, excess, where.split("[")[0]) from error
 
 
 def prompt_tokens_to_keep(requested: int | None, max_tokens: int | None, context: int) -> int | None:

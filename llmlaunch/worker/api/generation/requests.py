@@ -97,11 +97,10 @@ def _max_tokens(prompt_tokens: int, context: int, options: AnswerOptions) -> int
     if room < (0 if requested == 0 else 1) or (requested is not None and requested > room):
         answer = f"{requested} for the answer" if requested is not None else "at least 1 for the answer"
         needed = prompt_tokens + (1 if requested is None else requested)
-        raise ContextOverflow(
-            f"this model's context is {context} tokens; the request needs {needed}: "
-            f"{prompt_tokens} in the prompt and {answer}",
-            param=options.prompt_param,
+        excess = (
+            f"your request needs {needed} tokens: {prompt_tokens} in the {options.prompt_param} and {answer}"
         )
+        raise ContextOverflow.of(context, excess, options.prompt_param)
     return room if requested is None else requested
 
 

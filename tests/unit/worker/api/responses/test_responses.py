@@ -213,14 +213,14 @@ def test_a_conversation_that_is_too_long_is_refused_or_cut_at_its_beginning() ->
     async def work(made: Served) -> None:
         said: Any = [{"role": role, "content": role * 5} for role in ("user", "assistant") * 3]
         said.append({"role": "user", "content": "last"})
-        with pytest.raises(openai.BadRequestError, match="context is 60 tokens"):
+        with pytest.raises(openai.BadRequestError, match="maximum context length is 60 tokens"):
             await made.openai.responses.create(model="m", input=said)
         answer = await made.openai.responses.create(
             model="m", input=said, truncation="auto", instructions="Be kind."
         )
         assert answer.output_text == "Ok"
         assert made.script.prompts[-1] == "s:Be kind.\nu:last\na:"
-        with pytest.raises(openai.BadRequestError, match="context is 60 tokens"):
+        with pytest.raises(openai.BadRequestError, match="maximum context length is 60 tokens"):
             await made.openai.responses.create(model="m", input="x" * 100, truncation="auto")
 
     run(work, "Ok", context=60)
