@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -18,6 +19,10 @@ log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 32 << 20
 SSE_DONE = b"data: [DONE]\n\n"
+KEEP_ALIVE_S = 10.0
+"""Seconds of silence after which a stream gets a comment: proxies and load balancers cut it after 60."""
+KEEP_ALIVE = b": keep-alive\n\n"
+"""The comment; readers of server-sent events skip it."""
 
 Value = TypeVar("Value")
 Handler = Callable[[Request], Awaitable[Response]]
@@ -100,7 +105,7 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, Value]) ->
 
 
 class EventStream(Response):
-    """Streams events as they come; closes their source as soon as the client leaves."""
+    """Streams events as they come, and comments while none come; closes the source as soon as the client leaves."""
 
     def __init__(self, events: AsyncIterator[bytes], on_end: Callable[[], None]) -> None:
         super().__init__(media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
@@ -108,36 +113,52 @@ class EventStream(Response):
         self.raw_headers = [header for header in self.raw_headers if header[0] != b"content-length"]
         self._events = events
         self._on_end = on_end
+        self._silent_since: float | None = None
+        """Since when an event is waited for, in seconds of the monotonic clock; None: one is being sent."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events until they end or the client leaves."""
         sending = asyncio.ensure_future(self._send(send))
         leaving = asyncio.ensure_future(_disconnected(receive))
         try:
-            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            pause = KEEP_ALIVE_S
+            while not (
+                await asyncio.wait({sending, leaving}, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+            )[0]:
+                pause = await self._keep_alive(send)
         finally:
             for task in (sending, leaving):
                 task.cancel()
             await asyncio.gather(sending, leaving, return_exceptions=True)
             self._on_end()
 
+    async def _keep_alive(self, send: Send) -> float:
+        """Send a comment if the stream has been silent for long enough; return the seconds until the next look."""
+        since = self._silent_since
+        if since is None:  # the client reads slowly
+            return KEEP_ALIVE_S
+        silent_s = time.monotonic() - since
+        if silent_s < KEEP_ALIVE_S:
+            return KEEP_ALIVE_S - silent_s
+        self._silent_since = time.monotonic()
+        await send({"type": "http.response.body", "body": KEEP_ALIVE, "more_body": True})
+        return KEEP_ALIVE_S
+
     async def _send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        self._silent_since = time.monotonic()
+        last = b""
         try:
             async for chunk in self._events:
+                self._silent_since = None
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                self._silent_since = time.monotonic()
         except ApiError as error:
-            await send(
-                {
-                    "type": "http.response.body",
-                    "body": sse_event(error.envelope()) + SSE_DONE,
-                    "more_body": True,
-                }
-            )
+            last = sse_event(error.envelope()) + SSE_DONE
         except OSError:
             return  # the client is gone
         except Exception as error:
             log.exception("a stream failed")
-            fault = EngineFault(f"the worker failed: {type(error).__name__}").envelope()
-            await send({"type": "http.response.body", "body": sse_event(fault) + SSE_DONE, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+            last = sse_event(EngineFault(f"the worker failed: {type(error).__name__}").envelope()) + SSE_DONE
+        self._silent_since = None
+        await send({"type": "http.response.body", "body": last, "more_body": False})

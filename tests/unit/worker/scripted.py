@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, cast
 
 import httpx
 import openai
+from starlette.types import ASGIApp
 
 from llmlaunch.models.facts import ModelFacts
 from llmlaunch.worker.api.generation.inflight import hand_over
@@ -39,6 +41,8 @@ class Script:
         self._texts = list(texts)
         self._running: dict[str, tuple[AnswerBuilder, list[int]]] = {}
         self.prompts: list[str] = []
+        self.steps: threading.Semaphore | None = None
+        """Released once for each step that the engine may take; None: it may take all."""
 
     @property
     def busy(self) -> bool:
@@ -55,7 +59,9 @@ class Script:
         self._running.pop(request_id, None)
 
     def step(self) -> list[tuple[str, GenerationOutput]]:
-        news = []
+        news: list[tuple[str, GenerationOutput]] = []
+        if self.steps is not None and not self.steps.acquire(timeout=0.01):
+            return news
         for name, (answer, tokens) in list(self._running.items()):
             token = tokens.pop(0)
             if token < 0:
@@ -80,8 +86,9 @@ class Script:
 class Served:
     """A worker in this process."""
 
-    def __init__(self, script: Script, http: httpx.AsyncClient) -> None:
+    def __init__(self, script: Script, app: ASGIApp, http: httpx.AsyncClient) -> None:
         self.script = script
+        self.app = app
         self.http = http
         self.openai = openai.AsyncOpenAI(
             base_url="http://worker/v1",
@@ -129,9 +136,10 @@ async def served(
             reasoning=reasoning,
         )
     )
-    transport = httpx.ASGITransport(application(service))
+    app = application(service)
+    transport = httpx.ASGITransport(app)
     try:
         async with httpx.AsyncClient(transport=transport, base_url="http://worker") as http:
-            yield Served(script, http)
+            yield Served(script, app, http)
     finally:
         await asyncio.to_thread(engine.stop)

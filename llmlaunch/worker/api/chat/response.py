@@ -7,7 +7,7 @@ from typing import Any
 
 from llmlaunch.worker.api.chat.answer import ChatAnswer
 from llmlaunch.worker.api.chat.prepare import PreparedChat
-from llmlaunch.worker.api.generation.inflight import IndexedOutput, InflightRequests
+from llmlaunch.worker.api.generation.inflight import InflightRequests
 from llmlaunch.worker.api.http import SSE_DONE, sse_event
 from llmlaunch.worker.tokenization.tokenizer import Tokenizer
 from llmlaunch.worker.types import GenerationOutput, TokenLogprob
@@ -34,9 +34,7 @@ async def full_response(prepared: PreparedChat, inflight: InflightRequests) -> d
     )
 
 
-async def stream_response(
-    prepared: PreparedChat, inflight: InflightRequests, first: IndexedOutput | None
-) -> AsyncIterator[bytes]:
+async def stream_response(prepared: PreparedChat, inflight: InflightRequests) -> AsyncIterator[bytes]:
     """Yield server-sent events: the role of each answer, its deltas, its end; then the usage, if requested."""
     usage_at_end, usage_in_chunks = prepared.body.streams_usage, prepared.body.streams_continuous_usage
     answers = [ChatAnswer(prepared) for _ in prepared.requests]
@@ -59,14 +57,12 @@ async def stream_response(
 
     for index in range(len(prepared.requests)):
         yield chunk(index, {"role": "assistant", "content": ""})
-    item = first
-    while item is not None:
+    while (item := await inflight.next()) is not None:
         index, output = item
         prepared.usage.take(index, 0, output)
         delta = answers[index].take(output)
         if delta or output.last or output.logprobs:
             yield chunk(index, delta, output)
-        item = await inflight.next()
     if usage_at_end:
         yield sse_event(
             prepared.response_object(

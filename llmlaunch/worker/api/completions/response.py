@@ -7,7 +7,7 @@ from typing import Any
 
 from llmlaunch.worker.api.completions.logprobs import LogprobLists
 from llmlaunch.worker.api.completions.prepare import PreparedCompletion
-from llmlaunch.worker.api.generation.inflight import IndexedOutput, InflightRequests
+from llmlaunch.worker.api.generation.inflight import InflightRequests
 from llmlaunch.worker.api.http import SSE_DONE, sse_event
 from llmlaunch.worker.types import GenerationOutput
 
@@ -65,9 +65,7 @@ class _CompletionAnswer:
         }
 
 
-async def stream_response(
-    prepared: PreparedCompletion, inflight: InflightRequests, first: IndexedOutput | None
-) -> AsyncIterator[bytes]:
+async def stream_response(prepared: PreparedCompletion, inflight: InflightRequests) -> AsyncIterator[bytes]:
     """Yield server-sent events: the echoed prompt, the text; then the usage, if requested."""
     body = prepared.body
     usage_at_end, usage_in_chunks = body.streams_usage, body.streams_continuous_usage
@@ -98,12 +96,10 @@ async def stream_response(
     if body.echo:
         for index in range(len(prepared.requests)):
             yield chunk(index, prepared.echoed_text(index))
-    item = first
-    while item is not None:
+    while (item := await inflight.next()) is not None:
         index, output = item
         prepared.usage.take(index, index // prepared.n, output)
         yield chunk(index, output.text, output)
-        item = await inflight.next()
     if usage_at_end:
         yield sse_event(prepared.response_object(choices=[], usage=prepared.usage.report()))
     yield SSE_DONE

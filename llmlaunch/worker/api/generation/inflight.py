@@ -33,6 +33,8 @@ class InflightRequests:
         self._outputs: asyncio.Queue[IndexedOutput] = asyncio.Queue()
         self._running: set[int] = set()
         self._unfinished = len(requests)
+        self._ahead: IndexedOutput | None = None
+        """An output that :meth:`wait` has taken from the queue for :meth:`next`."""
         try:
             for index, request in enumerate(requests):
                 engine.submit(request, partial(self._put, index))
@@ -53,11 +55,31 @@ class InflightRequests:
             self._running.discard(index)
         self._outputs.put_nowait((index, output))
 
+    async def wait(self) -> None:
+        """Wait until there is something for :meth:`next` to return or raise."""
+        if self._ahead is None and self._unfinished:
+            self._ahead = await self._outputs.get()
+
+    async def begin(self, seconds: float) -> bool:
+        """:meth:`wait`, but for ``seconds`` at most; return whether an output came.
+
+        Raises the ApiError of a request that failed in that time.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                await self.wait()
+        except TimeoutError:
+            return False
+        if self._ahead is not None and self._ahead[1].error is not None:
+            raise self._ahead[1].error
+        return True
+
     async def next(self) -> IndexedOutput | None:
         """Return the next output; None when all requests have ended. Raises the ApiError of a request that failed."""
         if not self._unfinished:
             return None
-        index, output = await self._outputs.get()
+        ahead, self._ahead = self._ahead, None
+        index, output = await self._outputs.get() if ahead is None else ahead
         if output.error is not None:
             raise output.error
         self._unfinished -= output.last

@@ -10,8 +10,14 @@ from typing import Any, Generic, Protocol, TypeVar
 from starlette.requests import Request
 from starlette.responses import Response
 
-from llmlaunch.worker.api.generation.inflight import IndexedOutput, InflightRequests
-from llmlaunch.worker.api.http import CompactJsonResponse, EventStream, while_connected
+from llmlaunch.worker.api.generation.inflight import InflightRequests
+from llmlaunch.worker.api.http import (
+    KEEP_ALIVE,
+    KEEP_ALIVE_S,
+    CompactJsonResponse,
+    EventStream,
+    while_connected,
+)
 from llmlaunch.worker.api.service import Service
 from llmlaunch.worker.types import GenerationRequest
 
@@ -32,8 +38,8 @@ class ResponseWriter(Generic[AnyPrepared]):
     """How an endpoint that generates text writes its response."""
 
     full: Callable[[AnyPrepared, InflightRequests], Coroutine[Any, Any, dict[str, Any]]]
-    stream: Callable[[AnyPrepared, InflightRequests, IndexedOutput | None], AsyncIterator[bytes]]
-    """Gets the first output, too, which has been waited for already."""
+    stream: Callable[[AnyPrepared, InflightRequests], AsyncIterator[bytes]]
+    """Called when there is a first output, or a failure instead."""
 
 
 async def respond(
@@ -52,8 +58,17 @@ async def respond(
         cleanup.callback(inflight.close)
         if not stream:
             return CompactJsonResponse(await while_connected(request, writer.full(prepared, inflight)))
-        # As long as nothing has been sent, an error can still have its own status code.
-        first = await while_connected(request, inflight.next())
-        return EventStream(writer.stream(prepared, inflight, first), on_end=cleanup.pop_all().close)
+        # As long as nothing has been sent, an error can still have its own status code. But proxies do not wait for ever.
+        begun = await while_connected(request, inflight.begin(KEEP_ALIVE_S))
+        events = writer.stream(prepared, inflight)
+        return EventStream(events if begun else _after_wait(inflight, events), on_end=cleanup.pop_all().close)
     finally:
         cleanup.close()
+
+
+async def _after_wait(inflight: InflightRequests, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """``events``, which must not begin before there is an output: the first one tells clients that the prompt is read."""
+    yield KEEP_ALIVE
+    await inflight.wait()
+    async for event in events:
+        yield event

@@ -7,7 +7,7 @@ from typing import Any
 
 from llmlaunch.worker.api.chat.answer import ChatAnswer
 from llmlaunch.worker.api.chat.response import chat_logprobs
-from llmlaunch.worker.api.generation.inflight import IndexedOutput, InflightRequests
+from llmlaunch.worker.api.generation.inflight import InflightRequests
 from llmlaunch.worker.api.http import encode_json
 from llmlaunch.worker.api.ids import new_id
 from llmlaunch.worker.api.responses.item_writer import ItemWriter
@@ -25,9 +25,7 @@ async def full_response(prepared: PreparedResponse, inflight: InflightRequests) 
     return _finished(prepared, answer, writer)
 
 
-async def stream_response(
-    prepared: PreparedResponse, inflight: InflightRequests, first: IndexedOutput | None
-) -> AsyncIterator[bytes]:
+async def stream_response(prepared: PreparedResponse, inflight: InflightRequests) -> AsyncIterator[bytes]:
     """Yield named and numbered server-sent events: created, those of each item, and the whole response at the end."""
     number = 0
 
@@ -41,12 +39,10 @@ async def stream_response(
     answer, writer = ChatAnswer(prepared.chat), ItemWriter(_item_id)
     for name in ("created", "in_progress"):
         yield encoded({"type": f"response.{name}", "response": prepared.response_object("in_progress")})
-    item = first
     try:
-        while item is not None:
+        while (item := await inflight.next()) is not None:
             for event in _events_of(prepared, answer, writer, item[1]):
                 yield encoded(event)
-            item = await inflight.next()
     except ApiError as error:
         failure = {"code": "server_error", "message": error.message}
         failed = prepared.response_object("failed", writer.items, error=failure)
