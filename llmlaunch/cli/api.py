@@ -62,6 +62,11 @@ def api(
         "--access-log",
         help="Write one JSON line per request to stdout, without the text of prompts and answers.",
     ),
+    ollama: bool = typer.Option(
+        False,
+        "--ollama",
+        help="Answer Ollama's API too: /api/chat, /api/generate, /api/embed, /api/tags and so on.",
+    ),
     log_level: str = typer.Option("info", help="debug, info, warning or error."),
 ) -> None:
     """Serve the OpenAI API for what the controller knows.
@@ -106,6 +111,7 @@ def api(
                 remedy="To be called by another name, list it under allowed_hosts of api (--allowed-host), or use API keys.",
             ),
             access_log=sys.stdout.fileno() if access_log else None,
+            ollama=ollama,
         ),
         keys=keys,
         tls=tls,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from llmlaunch.common.browser_guard import Door, not_json
 from llmlaunch.gateway import errors
 from llmlaunch.gateway.client_address import ClientAddresses
 from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.limits.keys import KeyRing
-from llmlaunch.gateway.paths import EndpointKind, endpoint, nearest_path
+from llmlaunch.gateway.paths import ApiEndpoint, EndpointKind, endpoint, nearest_path, without_spare_slashes
 from llmlaunch.gateway.request import ClientRequest
 
 _PREFLIGHT_SECONDS = 600
@@ -15,9 +18,19 @@ _FOR_SURPLUS = frozenset((EndpointKind.HEALTH, EndpointKind.READY, EndpointKind.
 
 
 class AccessControl:
-    """``door``: which hosts and origins are accepted. ``keys``: None: no API key is needed."""
+    """``door``: which hosts and origins are accepted. ``keys``: None: no API key is needed.
 
-    def __init__(self, door: Door, keys: KeyRing | None, addresses: ClientAddresses) -> None:
+    ``more``: endpoints by path, beside those of ``paths``.
+    """
+
+    def __init__(
+        self,
+        door: Door,
+        keys: KeyRing | None,
+        addresses: ClientAddresses,
+        more: Mapping[bytes, ApiEndpoint] = MappingProxyType({}),
+    ) -> None:
+        self._more = more
         self._door = door
         self._keys = keys
         self._addresses = addresses
@@ -29,7 +42,10 @@ class AccessControl:
         Sets ``request.endpoint`` and ``request.api_key``.
         """
         path = request.path
-        found = request.endpoint = endpoint(path)
+        found = endpoint(path)
+        if found.kind is EndpointKind.UNKNOWN and self._more:
+            found = self._more.get(without_spare_slashes(path), found)
+        request.endpoint = found
         needs_key = self._keys is not None and self._needs_key(request)
         host, origin, site = _browser_fields(request)
         # A request with a valid key needs no check of its origin: browsers do not add keys by themselves.

@@ -16,7 +16,7 @@ import logging
 import os
 import resource
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from heapq import nsmallest
@@ -27,6 +27,7 @@ from llmlaunch.common.browser_guard import Door
 from llmlaunch.gateway.access_control import AccessControl
 from llmlaunch.gateway.client_address import ClientAddresses, Network
 from llmlaunch.gateway.endpoints import Endpoints
+from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.exchange.exchange import Exchange, ExchangeContext
 from llmlaunch.gateway.exchange.replica_connections import ReplicaConnections
 from llmlaunch.gateway.exchange.silence_probe import SilenceProbe
@@ -44,7 +45,7 @@ from llmlaunch.gateway.observe.access_log import AccessLog
 from llmlaunch.gateway.observe.metrics import GatewayMetrics
 from llmlaunch.gateway.observe.recorder import RequestRecorder
 from llmlaunch.gateway.observe.tracing import Tracing
-from llmlaunch.gateway.paths import EndpointKind
+from llmlaunch.gateway.paths import ApiEndpoint, EndpointKind
 from llmlaunch.gateway.request import ClientRequest
 from llmlaunch.gateway.request_handler import RequestCloser, RequestHandler
 from llmlaunch.gateway.routing.health.silence_watch import SilenceWatch
@@ -74,6 +75,8 @@ class GatewayOptions:
     """The proxies whose X-Forwarded-For is trusted."""
     access_log: int | None = None
     """The file descriptor of the access log, which gets a JSON line for every request; None: no access log."""
+    ollama: bool = False
+    """Ollama's API is answered too."""
 
 
 class Gateway:
@@ -114,7 +117,8 @@ class Gateway:
         self._silence_watch = SilenceWatch(self.router, self.now, self._probe)
 
         addresses = ClientAddresses(options.trusted_proxies)
-        self._access = AccessControl(options.door, keys, addresses)
+        more, ollama = _ollama(self.router, self.now) if options.ollama else ({}, None)
+        self._access = AccessControl(options.door, keys, addresses, more)
         self.cors_fields = self._access.cors_fields
         bodies = BodyMemory(max(share(options.max_bodies_bytes, self.group.size), options.max_body_bytes))
         self.rules = ParserRules(
@@ -137,7 +141,7 @@ class Gateway:
             spawn=self._spawn,
             ended=self.closer.ended,
         )
-        self.endpoints = Endpoints(self.router, self.now, self._metrics_page)
+        self.endpoints = Endpoints(self.router, self.now, self._metrics_page, ollama)
         self._handler = RequestHandler(self.exchanges, self.endpoints, admission, addresses, self.closer)
         self.respond = self._handler.respond
         loop.call_later(FIRST_TABLE_S, self.stop_waiting_for_routes)
@@ -263,6 +267,17 @@ class Gateway:
     def close_log(self, seconds: float) -> None:
         """Write the rest of the access log; give up after ``seconds``."""
         self._recorder.close(seconds)
+
+
+def _ollama(
+    router: Router, now: Callable[[], float]
+) -> tuple[Mapping[bytes, ApiEndpoint], Callable[[ClientRequest], Reply]]:
+    """Ollama's endpoints, and what answers those that need no replica. Imported here: few gateways have them."""
+    from llmlaunch.gateway.ollama.local_endpoints import OllamaEndpoints
+    from llmlaunch.gateway.ollama.paths import endpoints
+    from llmlaunch.gateway.ollama.timing import Clocks
+
+    return endpoints(Clocks(now, time.time)), OllamaEndpoints(router, time.time()).answer
 
 
 def _resident_bytes() -> int:

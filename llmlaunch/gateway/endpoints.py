@@ -19,7 +19,14 @@ START_GRACE_S = 5.0
 class Endpoints:
     """``now``: the monotonic time in seconds. ``metrics``: returns the page for Prometheus."""
 
-    def __init__(self, router: Router, now: Callable[[], float], metrics: Callable[[], bytes]) -> None:
+    def __init__(
+        self,
+        router: Router,
+        now: Callable[[], float],
+        metrics: Callable[[], bytes],
+        ollama: Callable[[ClientRequest], Reply] | None = None,
+    ) -> None:
+        self._ollama = ollama
         self._router = router
         self._now = now
         self._metrics = metrics
@@ -47,6 +54,8 @@ class Endpoints:
         if found.kind is EndpointKind.READY:
             ready = bool(self._router.table.serving)
             return _json(200 if ready else 503, {"status": "ready" if ready else "not ready"})
+        if found.kind is EndpointKind.OLLAMA and self._ollama is not None:
+            return self._ollama(request)
         return Reply(200, self._metrics(), content_type=b"text/plain; version=0.0.4; charset=utf-8")
 
     def _model(self, name: str) -> dict[str, object]:

@@ -8,12 +8,14 @@ same way. Nothing else is guessed: percent-encoding, dot segments and upper case
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from urllib.parse import unquote_to_bytes
 
 from llmlaunch.common.spelling import nearest
 from llmlaunch.gateway.dialects.dialect import Dialect
+from llmlaunch.gateway.errors import Reply
 
 
 class EndpointKind(Enum):
@@ -28,6 +30,8 @@ class EndpointKind(Enum):
     HEALTH = auto()
     READY = auto()
     METRICS = auto()
+    OLLAMA = auto()
+    """One of Ollama's that the gateway answers itself."""
     UNKNOWN = auto()
 
 
@@ -49,6 +53,11 @@ class ApiEndpoint:
     """Its responses contain a token usage."""
     dialect: Dialect | None = None
     """The API that it belongs to; None: OpenAI's, or our own."""
+    own_reply: Callable[[bytes], Reply | None] | None = None
+    """The gateway's reply to a body that needs no replica, only a model that is served; None: it needs one. Raises
+    InvalidBody."""
+    has_tags: bool = False
+    """Models may be named with a tag (``routing.model_tags``)."""
 
     @property
     def allowed(self) -> str:
@@ -107,9 +116,14 @@ def endpoint(path: bytes) -> ApiEndpoint:
     found = _PATHS.get(path)
     if found is not None:
         return found
-    path = _SLASHES.sub(b"/", path).removesuffix(b"/")
+    path = without_spare_slashes(path)
     found = _endpoint(path)
     return _endpoint(b"/v1" + _DOOR.sub(b"", path, count=1)) if found is UNKNOWN else found
+
+
+def without_spare_slashes(path: bytes) -> bytes:
+    """``path`` with single slashes alone, and none at its end; empty for the root."""
+    return _SLASHES.sub(b"/", path).removesuffix(b"/")
 
 
 def nearest_path(path: str) -> str:

@@ -71,8 +71,12 @@ class RequestHandler:
         elif request.endpoint.kind is _PROXY or request.endpoint.kind in _PROXIED:
             found = self._find_model(request)
             if isinstance(found, str):
-                return Exchange(self._exchanges, client, request, found)
-            reply = found
+                own = None if request.endpoint.own_reply is None else self._own_reply(request, found)
+                if own is None:
+                    return Exchange(self._exchanges, client, request, found)
+                reply = own
+            else:
+                reply = found
         else:
             reply = self._endpoints.answer(request)
         if reply.status == 401:
@@ -91,6 +95,16 @@ class RequestHandler:
         if request.api_key.limits is UNLIMITED:
             return model
         return self._admission.admit(request, model, self._now()) or model
+
+    def _own_reply(self, request: ClientRequest, model: str) -> Reply | None:
+        """The reply to a request that needs no replica; None: it needs one, or its model is not served."""
+        answer = request.endpoint.own_reply
+        if answer is None or model not in self._exchanges.router.table.serving:
+            return None
+        try:
+            return answer(request.body)
+        except InvalidBody as error:
+            return errors.bad_request(error.message, error.param)
 
     def _answer(
         self, client: ClientConnection, request: ClientRequest, reply: Reply, quiet: bool = False

@@ -45,6 +45,7 @@ MAY_IMPORT: dict[str, str] = {
     "gateway/http1": "common errors gateway http_server",
     "gateway/payload": "gateway gateway/http1",
     "gateway/dialects": "gateway gateway/payload",
+    "gateway/ollama": "gateway gateway/dialects gateway/payload gateway/routing",
     "gateway/limits": "errors gateway gateway/multiprocess",
     "gateway/routing/health": "common gateway gateway/multiprocess gateway/routing",
     "gateway/routing": """
@@ -58,7 +59,7 @@ MAY_IMPORT: dict[str, str] = {
     "gateway/observe": "extras gateway gateway/multiprocess llmlaunch",
     "gateway": """
         common errors gateway/dialects gateway/exchange gateway/http1 gateway/limits gateway/multiprocess gateway/observe
-        gateway/payload gateway/routing gateway/routing/health http_server
+        gateway/ollama gateway/payload gateway/routing gateway/routing/health http_server
     """,
     # The built-in engine.
     "worker/tokenization": "worker",

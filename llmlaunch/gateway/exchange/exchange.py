@@ -29,7 +29,7 @@ from llmlaunch.gateway.exchange.lifecycle import (
 )
 from llmlaunch.gateway.exchange.replica_connections import ReplicaConnections
 from llmlaunch.gateway.exchange.response_relay import ResponseRelay
-from llmlaunch.gateway.failures import FailureKind
+from llmlaunch.gateway.failures import FailureKind, InvalidResponse
 from llmlaunch.gateway.http1 import headers
 from llmlaunch.gateway.http1.client_connection import ClientConnection
 from llmlaunch.gateway.http1.framing import BodyFraming, ResponseHead
@@ -242,12 +242,16 @@ class Exchange:
             self.answer_broke("its connection closed", FailureKind.RESET, began=True)
             return
         context, status = self._context, relay.head.status
+        data = b"" if self.phase is _STREAMING else relay.client_head
+        if relay.rewrites:
+            try:
+                data += relay.end(context.stopping)
+            except InvalidResponse as error:
+                self.answer_broke(str(error), FailureKind.INVALID, began=True)
+                return
         if self._routed.suspect_key:
             context.router.answered(self._routed, status)
         self._connection = None
-        data = b"" if self.phase is _STREAMING else relay.client_head
-        if relay.rewrites:
-            data += relay.end(context.stopping)
         if self.phase is not _STREAMING:
             self._first_byte()
         if data:

@@ -41,6 +41,8 @@ class RoutedReplica:
     max_concurrency: int | None = None
     """Requests at once: this process's share of them. None: unknown."""
     engine: str = ""
+    kind: str = ""
+    """What it is for: ``generate``, ``embed`` or ``rerank``; empty: it does not say."""
     """The name of its engine; empty if unknown."""
     request_timeout_s: float | None = None
     """Seconds without a byte, while it has requests, after which it is taken for broken; None: see ``health.silence``."""
@@ -172,6 +174,7 @@ def _replica(row: object, processes: int) -> RoutedReplica:
         engine_model=_field(row, "engine_model", (str, type(None)), None),
         max_concurrency=None if cap is None else share(cap, processes),
         engine=_field(row, "engine", str, ""),
+        kind=_field(row, "kind", (str, type(None)), None) or "",
         request_timeout_s=None if timeout is None else float(timeout),
         keyed=_field(row, "keyed", bool, False),
     )
@@ -206,6 +209,7 @@ def dump(table: RouteTable, processes: int = 1) -> dict[str, object]:
                 "engine_model": replica.engine_model,
                 "max_concurrency": replica.max_concurrency and replica.max_concurrency * processes,
                 "engine": replica.engine,
+                "kind": replica.kind or None,
                 "request_timeout_s": replica.request_timeout_s,
                 "keyed": replica.keyed,
             }

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from llmlaunch.controller.response_ids import giver, is_marked
 from llmlaunch.gateway.paths import EndpointKind
-from llmlaunch.gateway.payload.model_field import model_of, model_of_prompts, previous_response
+from llmlaunch.gateway.payload.model_field import model_of, model_of_prompts, previous_response, with_model
 from llmlaunch.gateway.request import ClientRequest
+from llmlaunch.gateway.routing.model_tags import untagged
 from llmlaunch.gateway.routing.route_table import RouteTable
 
 _RESPONSES = b"/v1/responses"
@@ -15,7 +16,7 @@ _CHECK, _RESPONSE = EndpointKind.CHECK, EndpointKind.RESPONSE  # every request i
 def target(request: ClientRequest, table: RouteTable) -> str | None:
     """The model whose replicas can answer ``request``; None if it names a response that no replica stores.
 
-    Sets ``request.holder``. Raises InvalidBody.
+    Sets ``request.holder``, and the body's ``model`` where that is another name of it. Raises InvalidBody.
     """
     found = request.endpoint
     if found.kind is _CHECK:
@@ -27,6 +28,9 @@ def target(request: ClientRequest, table: RouteTable) -> str | None:
         previous = previous_response(request.body)
         if previous:
             request.holder = giver(previous, (replica.key for replica in table.serving.get(name, ()))) or ""
+    elif found.has_tags and (other := untagged(name, table)) != name:
+        request.body = with_model(request.body, other)
+        return other
     return name
 
 
