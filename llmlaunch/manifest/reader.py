@@ -89,6 +89,7 @@ class Reader:
                 log_max_bytes=api.log_max or log_max,
                 log_keep=api.log_keep or log_keep,
                 trusted_proxies=tuple(api.trusted_proxies),
+                ollama=api.ollama,
             ),
             path=path,
             secrets=frozenset(self.tree.secrets),

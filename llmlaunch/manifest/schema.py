@@ -99,6 +99,8 @@ class ApiPart(ManifestSection):
     """A PEM file with a certificate chain: serve https. It is read again when it changes."""
     tls_key: Text | None = Field(default=None, examples=["key.pem"])
     """A PEM file with the private key of `tls_cert`."""
+    ollama: Flag = Field(default=False, examples=[True])
+    """Answer Ollama's API too (/api/chat, /api/generate, /api/embed, /api/tags and so on), for clients that know no other."""
     log_max: LogSize | None = Field(default=None, examples=["50MiB"])
     """How large a file of its log may grow until another is begun. Left out: as under `defaults`, else 50MiB."""
     log_keep: LogFiles | None = Field(default=None, examples=[5])

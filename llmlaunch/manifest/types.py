@@ -112,6 +112,8 @@ class ApiSpec:
     """As for a model."""
     trusted_proxies: tuple[str, ...] = ()
     """Addresses and networks (CIDR) whose X-Forwarded-For is believed."""
+    ollama: bool = False
+    """Ollama's API is answered too."""
 
 
 @dataclass(frozen=True, slots=True)

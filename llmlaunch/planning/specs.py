@@ -69,6 +69,8 @@ class ProcessSpecBuilder:
             argv += ["--trusted-proxy", network]
         if wanted.access_log:
             argv.append("--access-log")
+        if wanted.ollama:
+            argv.append("--ollama")
         if wanted.processes > 1:
             argv += ["--processes", str(wanted.processes)]
         if wanted.tls_cert and wanted.tls_key:

@@ -43,7 +43,7 @@ def test_everything_said() -> None:
         controller: {host: "::1", port: 7001, dispatch: lottery, open_registration: true}
         api: {host: 0.0.0.0, port: 7000, api_keys_file: k, api_keys_env: K, max_body: 1MiB, max_bodies: 2MiB, cors_origins: "*",
               allowed_hosts: [llm.example.org, "[::1]"],
-              access_log: true, processes: 3, trusted_proxies: [10.0.0.0/8, "::1"], tls_cert: c.pem, tls_key: /k.pem}
+              access_log: true, ollama: true, processes: 3, trusted_proxies: [10.0.0.0/8, "::1"], tls_cert: c.pem, tls_key: /k.pem}
         models:
           - model: org/m
             names: [a, b c]
@@ -87,7 +87,7 @@ def test_everything_said() -> None:
     assert found.api.trusted_proxies == ("10.0.0.0/8", "::1")
     assert found.api.allowed_hosts == ("llm.example.org", "::1")
     assert found.api.api_keys_file == "/nowhere/k"
-    assert (found.api.access_log, found.api.processes) == (True, 3)
+    assert (found.api.access_log, found.api.ollama, found.api.processes) == (True, True, 3)
     assert (found.api.tls_cert, found.api.tls_key) == ("/nowhere/c.pem", "/k.pem")
     assert (spec.names, spec.engine, spec.host, spec.gpus) == (
         ("a", "b c"),

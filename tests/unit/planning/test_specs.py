@@ -79,6 +79,7 @@ def test_the_controller_and_the_api() -> None:
             trusted_proxies=("10.0.0.0/8", "::1"),
             allowed_hosts=("a.example",),
             access_log=True,
+            ollama=True,
             processes=3,
             tls_cert="/c",
             tls_key="/k2",
@@ -96,7 +97,7 @@ def test_the_controller_and_the_api() -> None:
         "--max-body-bytes", "9", "--stop-grace", "10", "--max-bodies-bytes", "11",
         "--cors-origin", "https://a", "--cors-origin", "*", "--allowed-host", "a.example",
         "--trusted-proxy", "10.0.0.0/8", "--trusted-proxy", "::1",
-        "--access-log", "--processes", "3", "--tls-cert", "/c", "--tls-key", "/k2",
+        "--access-log", "--ollama", "--processes", "3", "--tls-cert", "/c", "--tls-key", "/k2",
     )  # fmt: skip
     assert api.address == "https://[::1]:8000"
     assert api.env["LAB_KEYS"] == "sk-1"
