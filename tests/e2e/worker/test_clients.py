@@ -9,7 +9,10 @@ import asyncio
 import contextlib
 import json
 import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import httpx
@@ -131,6 +134,29 @@ def test_parsed_answers(client: openai.OpenAI, writer: Worker) -> None:
         **(rules | {"max_tokens": 9}), response_format={"type": "json_object"}
     )
     assert (free.choices[0].message.content or "").lstrip().startswith("{")
+
+
+def test_calls_reach_last_years_client_library_as_well(writer: Worker) -> None:
+    old = Path(sys.prefix) / "openai-2"
+    assert old.is_dir(), "run `make venv`"
+    ran = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("openai_2.py")), writer.url + "/v1"],
+        env={"PYTHONPATH": str(old)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    calls = [["turn", '{"to": "left"}'], ["turn", '{"to": "right"}']]
+    assert json.loads(ran.stdout) == {
+        "version": "2.54.0",
+        "whole": calls,
+        "finish": "tool_calls",
+        "streamed": calls,
+        "streamed_finish": "tool_calls",
+        "second": "I did.",
+    }
 
 
 def test_an_answer_that_was_cut_is_told_to_the_parser(client: openai.OpenAI) -> None:
