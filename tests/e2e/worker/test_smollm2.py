@@ -457,7 +457,7 @@ def test_calls_in_whatever_format_a_model_writes_them(
             assert (choice.message.content, choice.finish_reason) == (written, "stop")
             assert not choice.message.tool_calls
         else:
-            [call] = choice.message.tool_calls or ()
+            [call] = list(choice.message.tool_calls or [])
             assert call.type == "function"
             assert (call.function.name, json.loads(call.function.arguments)) == (
                 "get_weather",
