@@ -105,9 +105,18 @@ With `response_format` (`json_object`, `json_schema`), `structured_outputs` or o
 form are possible, so the answer always parses, unless `max_tokens` cuts it. Requests without a form pay nothing for it. JSON schemas,
 Python regular expressions, lists of choices and Lark grammars are read by llguidance. Such an answer has no reasoning.
 
+### Conversations
+
+A conversation goes through the model's own chat template. Many templates refuse what OpenAI's API allows, or leave it out without a word.
+With the first request, the worker tries out what the template takes. Where it must, it then changes conversations: several system and
+developer messages become one at the beginning, or text before the first question if there is no system role; neighbours of one role are
+joined; an empty turn fills a gap; several calls in a message become turns, each with its result; ids of calls become nine letters and
+digits. What a template takes as it is stays as it is. A developer message is a system message for all templates but those that know the
+role. Other roles are left to the template. If it still refuses, the answer is 400 with the template's own words.
+
 ### Tools
 
-`tools` go to the model through its own chat template. A template that knows no tools gets them explained in the system message. Calls are
+`tools` go to the model through its own chat template. A template that shows no tools gets them explained in the system message. Calls are
 read in the formats of Hermes and Qwen, Qwen3-Coder, GLM, Kimi K2, DeepSeek, Llama 3 and 4, gpt-oss, Mistral, Gemma, Granite, MiniMax,
 Phi-4 and OLMo; the chat template shows which, and `tool_parser` overrides that. JSON arguments are streamed as they are written. What
 is not a call stays text, and so does a bare JSON object that names no declared function. A JSON answer that `response_format` asks for

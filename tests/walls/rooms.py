@@ -62,7 +62,8 @@ MAY_IMPORT: dict[str, str] = {
         gateway/ollama gateway/payload gateway/routing gateway/routing/health http_server
     """,
     # The built-in engine.
-    "worker/tokenization": "worker",
+    "worker/chat_template": "",
+    "worker/tokenization": "worker worker/chat_template",
     "worker/output/tool_calls": "common worker/output",
     "worker/output": "worker",
     "worker/kv": "worker",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmlaunch.worker.background import check_abandoned
+from llmlaunch.worker.chat_template.template import ChatTemplate
 from llmlaunch.worker.errors import BadRequest
 from llmlaunch.worker.tokenization import chunks
 from llmlaunch.worker.tokenization.length_bound import bound
@@ -58,6 +59,7 @@ class Tokenizer:
         self.special = frozenset(int(i) for i in tokenizer.all_special_ids)
         self._bound = bound(tokenizer._tokenizer, _BYTES) if self._fast else None
         self._around = self._special_around()
+        self._chat_template = ChatTemplate(self._apply_template, self.template)
 
     @property
     def has_template(self) -> bool:
@@ -68,11 +70,6 @@ class Tokenizer:
     def template(self) -> str:
         """The text of the chat template; of all of them if it has several, as some models have one for tools."""
         return str(getattr(self._tokenizer, "chat_template", None) or "")
-
-    @property
-    def template_knows_tools(self) -> bool:
-        """Whether the chat template supports tools."""
-        return "tools" in self.template
 
     def has_marker(self, marker: str) -> bool:
         """Whether ``marker`` occurs in the chat template, or is a token of the vocabulary."""
@@ -249,8 +246,10 @@ class Tokenizer:
 
         return from_tokenizer(self._tokenizer, eos_token=list(ends) or None)
 
-    def render(self, messages: Sequence[dict[str, Any]], **arguments: Any) -> str:
-        """The conversation formatted by the model's chat template.
+    def render(
+        self, messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]] = (), **arguments: Any
+    ) -> str:
+        """The conversation formatted by the model's chat template, in the form that the template takes.
 
         Raises BadRequest if the model has no template, or the template rejects these messages.
         """
@@ -263,9 +262,7 @@ class Tokenizer:
         from jinja2.exceptions import TemplateError
 
         try:
-            text = self._tokenizer.apply_chat_template(
-                list(messages), tokenize=False, return_dict=False, **arguments
-            )
+            return self._chat_template.render(messages, tools, **arguments)
         except TemplateError as error:
             raise BadRequest(
                 f"the model's chat template rejects these messages: {error}", param="messages"
@@ -275,6 +272,11 @@ class Tokenizer:
                 f"the model's chat template failed on these messages: {type(error).__name__}: {error}",
                 param="messages",
             ) from error
+
+    def _apply_template(self, messages: Sequence[dict[str, Any]], **arguments: Any) -> str:
+        text = self._tokenizer.apply_chat_template(
+            list(messages), tokenize=False, return_dict=False, **arguments
+        )
         return str(text)
 
 

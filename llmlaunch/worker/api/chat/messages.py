@@ -1,4 +1,4 @@
-"""Checks the messages of a conversation, and brings them into the form that chat templates know."""
+"""Checks the messages of a conversation. ``worker.chat_template`` brings them into the form that a template takes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from llmlaunch.worker.errors import BadRequest
 
 
 def plain_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """Return ``messages`` with text content, and with "system" instead of the newer developer role.
+    """Return ``messages`` with text as content.
 
     Raises BadRequest for parts that are not text, and for malformed tool calls.
     """
@@ -19,8 +19,6 @@ def plain_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
         fields = message.model_dump(exclude_none=True)
         _check_tool_calls(fields.get("tool_calls"), f"messages[{index}].tool_calls")
         fields["content"] = _text(message, index)
-        if message.role == "developer":
-            fields["role"] = "system"
         plain.append(fields)
     return plain
 

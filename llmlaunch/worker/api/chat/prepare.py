@@ -24,7 +24,7 @@ from llmlaunch.worker.tokenization.tokenizer import Tokenizer
 from llmlaunch.worker.types import GenerationRequest
 
 TEMPLATE_ARGUMENTS = (
-    "conversation", "messages", "chat_template", "add_generation_prompt", "continue_final_message", "tokenize",
+    "conversation", "messages", "tools", "chat_template", "add_generation_prompt", "continue_final_message", "tokenize",
     "padding", "truncation", "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask",
     "tokenizer_kwargs",
 )  # fmt: skip
@@ -71,14 +71,12 @@ def prepare(body: ChatBody, loaded: LoadedGenerator) -> PreparedChat:
     if len(body.messages) > loaded.context and body.truncate_prompt_tokens is None:
         raise ContextOverflow.of(loaded.context, f"there are {len(body.messages)} messages", "messages")
     toolset = tools.read(body)
-    messages, tool_arguments = tools.for_template(
-        plain_messages(body.messages), toolset, known=loaded.tokenizer.template_knows_tools
-    )
     text = loaded.tokenizer.render(
-        messages,
+        plain_messages(body.messages),
+        toolset.tools,
         add_generation_prompt=_adds_generation_prompt(body),
         continue_final_message=bool(body.continue_final_message),
-        **(_template_arguments(body) | tool_arguments),
+        **_template_arguments(body),
     )
     max_tokens = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
     last = prompt_tokens_to_keep(body.truncate_prompt_tokens, max_tokens, loaded.context)

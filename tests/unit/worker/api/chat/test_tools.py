@@ -1,4 +1,4 @@
-"""What the model is told of tools, and what is refused."""
+"""What tools a request may offer, and what is refused."""
 
 from __future__ import annotations
 
@@ -71,42 +71,3 @@ def test_wrong_tools_are_refused(fields: dict[str, Any], param: str) -> None:
     with pytest.raises(BadRequest) as caught:
         read(**fields)
     assert caught.value.param == param
-
-
-CALL = {"id": "1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Rome"}'}}
-HISTORY: list[dict[str, Any]] = [
-    {"role": "system", "content": "Be brief."},
-    {"role": "user", "content": "Weather in Rome?"},
-    {"role": "assistant", "content": "", "tool_calls": [CALL]},
-    {"role": "tool", "content": "sunny", "tool_call_id": "1"},
-]
-
-
-def test_a_template_that_knows_tools_gets_them_with_arguments_as_objects() -> None:
-    messages, told = tools.for_template(HISTORY, read(tools=[WEATHER]), known=True)
-    assert told == {"tools": [WEATHER]}
-    assert messages[2]["tool_calls"][0]["function"]["arguments"] == {"city": "Rome"}
-    assert messages[3]["role"] == "tool"
-    assert HISTORY[2]["tool_calls"][0]["function"]["arguments"] == '{"city": "Rome"}'
-
-
-def test_one_that_does_not_is_told_in_words() -> None:
-    messages, told = tools.for_template(HISTORY, read(tools=[WEATHER]), known=False)
-    assert told == {}
-    assert messages[0]["content"].startswith("Be brief.\n\nYou may call functions")
-    assert '"name": "weather"' in messages[0]["content"]
-    assert (
-        messages[2]["content"]
-        == '<tool_call>\n{"name": "weather", "arguments": {"city": "Rome"}}\n</tool_call>'
-    )
-    assert messages[3] == {"role": "user", "content": "<tool_response>\nsunny\n</tool_response>"}
-    assert all(set(message) == {"role", "content"} for message in messages)
-    first, _ = tools.for_template(HISTORY[1:], read(tools=[WEATHER]), known=False)
-    assert first[0]["role"] == "system"
-
-
-@pytest.mark.parametrize("calls", [["x"], [{}], [{"function": {"name": "f", "arguments": "{"}}]])
-def test_strange_calls_in_the_history_break_nothing(calls: list[Any]) -> None:
-    message = {"role": "assistant", "content": "", "tool_calls": calls}
-    for known in (True, False):
-        tools.for_template([message], read(tools=[WEATHER]), known=known)

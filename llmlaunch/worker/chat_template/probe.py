@@ -1,0 +1,128 @@
+"""Finds out what form a chat template takes, by rendering small conversations. Pure: rendering comes as an argument.
+
+Some templates refuse what they do not take, others leave it out without a word. So each word of a trial must be found
+in what the template makes of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+from llmlaunch.worker.chat_template.form import Form, Message, SystemPlace, bring
+
+Render = Callable[[Sequence[Message], Sequence[dict[str, Any]]], str]
+"""Messages and tools to text; raises anything."""
+
+_WORDS = re.compile(r"zq[a-z]+?qz")
+"""The words of trials: no template contains any."""
+
+_TOOL = {
+    "type": "function",
+    "function": {
+        "name": "zqtoolqz",
+        "description": "zqhelpqz",
+        "parameters": {
+            "type": "object",
+            "properties": {"zqkeyqz": {"type": "string"}},
+            "required": ["zqkeyqz"],
+        },
+    },
+}
+
+
+def _said(role: str, word: str) -> Message:
+    return {"role": role, "content": f"zq{word}qz"}
+
+
+def _call(word: str) -> dict[str, Any]:
+    function = {"name": "zqtoolqz", "arguments": {"zqkeyqz": f"zq{word}qz"}}
+    return {"id": f"call_{word}", "type": "function", "function": function}
+
+
+def _result(word: str) -> Message:
+    return _said("tool", f"result{word}") | {"tool_call_id": f"call_{word}"}
+
+
+def _calling(*words: str) -> Message:
+    return {"role": "assistant", "content": "", "tool_calls": [_call(word) for word in words]}
+
+
+_USER, _ASSISTANT, _SYSTEM = _said("user", "ask"), _said("assistant", "reply"), _said("system", "rule")
+_MORE = _said("user", "more")
+
+_ONE_CALL = [_USER, _calling("one"), _result("one")]
+_TWO_CALLS = [_USER, _calling("one", "two"), _result("one"), _result("two")]
+
+
+def find_form(render: Render, source: str, *, with_tools: bool) -> Form:
+    """Return the form of the template of text ``source``; ``with_tools``: for requests that offer tools.
+
+    Each trial tries the form so far first, then its stricter variants; if none passes, it changes nothing.
+    """
+    plain = Form(parts=not _Trial(render, []).passes([_USER], Form()))
+    form = plain if _Trial(render, []).passes([_USER], plain) else Form()
+    tools = [_TOOL] if with_tools else []
+    if tools and not _Trial(render, tools).passes([_USER], form, shows_tools=True):
+        # The model is told to write calls as text, so those of the history are.
+        form, tools = replace(form, tools_as_text=True, calls_as_text=True), []
+    trial = _Trial(render, tools)
+    return _with_calls(trial, _with_turns(trial, _with_systems(trial, form, source)))
+
+
+def _with_systems(trial: _Trial, form: Form, source: str) -> Form:
+    first, in_user = {"system": SystemPlace.FIRST}, {"system": SystemPlace.IN_USER}
+    form = trial.first([_SYSTEM, _USER], form, [in_user])
+    several = [_SYSTEM, _said("system", "extra"), _USER, _ASSISTANT, _said("system", "late"), _MORE]
+    form = trial.first(several, form, [first])
+    knows = replace(form, developer=True)
+    if "developer" in source and trial.passes([_said("developer", "rule"), _USER], knows):
+        return knows
+    return form
+
+
+def _with_turns(trial: _Trial, form: Form) -> Form:
+    again = [_USER, _said("user", "again"), _ASSISTANT, _said("assistant", "also"), _MORE]
+    form = trial.first(again, form, [{"joined": True}])
+    form = trial.first([_ASSISTANT, _USER], form, [{"user_first": True}])
+    form = trial.first([_SYSTEM], form, [{"user_needed": True}])
+    return trial.first([_USER, _ASSISTANT], form, [{"user_last": True}])
+
+
+def _with_calls(trial: _Trial, form: Form) -> Form:
+    text = {"calls_as_text": True}
+    names = ("argument_strings", "no_empty_content", "short_ids")
+    ways = [dict(zip(names, chosen, strict=True)) for chosen in product((False, True), repeat=len(names))]
+    form = trial.first(_ONE_CALL, form, [*ways[1:], text])
+    form = trial.first(_TWO_CALLS, form, [{"single_calls": True}, text])
+    return trial.first([*_ONE_CALL, _MORE], form, [{"answered": True}])
+
+
+class _Trial:
+    """Tries conversations with one template."""
+
+    def __init__(self, render: Render, tools: Sequence[dict[str, Any]]) -> None:
+        self._render = render
+        self._tools = tools
+
+    def first(self, messages: list[Message], form: Form, changes: Sequence[dict[str, Any]]) -> Form:
+        """``form``, or the first of ``changes`` to it that makes the template take ``messages``."""
+        if self.passes(messages, form):
+            return form
+        changed = (replace(form, **change) for change in changes)
+        return next((made for made in changed if self.passes(messages, made)), form)
+
+    def passes(self, messages: list[Message], form: Form, *, shows_tools: bool = False) -> bool:
+        """Whether the template shows all of ``messages`` when they are brought into ``form``."""
+        try:
+            text = self._render(bring(messages, self._tools, form), self._tools)
+        except Exception:  # a template is a program, and can fail in any way
+            return False
+        expected = set(_WORDS.findall(repr(messages))) | ({"zqtoolqz"} if shows_tools else set())
+        badly_written = (
+            "'zqkeyqz'" in text or '\\"zqkeyqz\\"' in text
+        )  # as Python's, or as a string in a string
+        return expected <= set(_WORDS.findall(text)) and not badly_written
