@@ -44,8 +44,11 @@ $ curl localhost:21002/v1/chat/completions -H 'Content-Type: application/json' \
 |---|---|
 | `POST /v1/chat/completions` | a conversation in, an answer out, whole or streamed; tools, structured output, reasoning |
 | `POST /v1/completions` | text or token ids in, text out; several prompts in one call |
-| `POST /v1/responses` | OpenAI's Responses API: whole or streamed, functions, `previous_response_id` |
+| `POST /v1/responses` | OpenAI's Responses API: whole or streamed, functions, `previous_response_id`, `item_reference` |
+| `POST /v1/responses/input_tokens` | how many tokens such a request has; takes the same body |
 | `GET`, `DELETE /v1/responses/{id}` | a response that is still remembered (the gateway asks the replica that gave it) |
+| `GET /v1/responses/{id}/input_items` | what it was made from: `limit` (1 to 100, default 20), `order` (`desc`, `asc`), `after` |
+| `POST /v1/responses/{id}/cancel`, `/v1/responses/compact` | refused with a 400: nothing runs in the background or is compacted |
 | `POST /v1/embeddings`, `/v1/engines/{model}/embeddings` | vectors, with embedding models |
 | `POST /v1/rerank`, `/v2/rerank`, `/rerank` | documents ranked by how well they fit a query, with cross-encoders |
 | `POST /v1/score`, `/score` | scores of pairs of texts, with cross-encoders |
@@ -132,12 +135,19 @@ without, and `--reasoning off` leaves everything in `content`.
 
 ### Responses
 
-`/v1/responses` is chat in another form. `input` is a text or a list of items: messages, `function_call`, `function_call_output`;
-`reasoning` items are skipped. `previous_response_id` continues an earlier response; its `instructions` do not carry over. The worker
-keeps the newest 1,000 responses, 64 Mi characters at most, in memory. They are lost when it ends, another replica does not know them, and
-an unknown id is a 400 `previous_response_not_found`. The id says which replica gave it, and the gateway asks that one. `store: false`
-keeps nothing. Refused as unsupported: `background`, `conversation`, stored `prompt`s, tools that are not functions, and parts that are
-not text.
+`/v1/responses` is chat in another form. `input` is a text or a list of items. Messages, calls (`function_call`, `custom_tool_call`,
+`local_shell_call` and their like) and their outputs are read as text; items that say nothing to the model, such as `reasoning` and
+`web_search_call`, are skipped. `instructions` and all messages of the roles `system` and `developer` become one system message.
+
+`tools` may be of any kind. Functions are offered to the model, also those of a `namespace`; other kinds (`web_search`, `custom`, `mcp` …)
+are left out, and missing from the response's `tools`. A `tool_choice` that names one of them is a 400; `allowed_tools` is obeyed.
+
+`previous_response_id` continues an earlier response; its `instructions` do not carry over. An `item_reference` stands for an item of an
+earlier response. The worker keeps the newest 1,000 responses, 64 Mi characters at most, in memory, and their items. They are lost when it
+ends, and another replica does not know them: the ids of responses and items say which replica gave them, and the gateway asks that one.
+An unknown response id is a 400 `previous_response_not_found`, an unknown item a 404 `item_not_found`. `store: false` keeps nothing.
+
+Refused as unsupported: `background`, `conversation`, stored `prompt`s, and parts of messages that are not text.
 
 ## Metrics
 
@@ -246,6 +256,10 @@ WORDS = {
     "suffix": "refused: no model here fills in the middle",
     "add_special_tokens": "default true: tokens that the model was trained to begin with",
     "input": "what to work on: text, or a list (embeddings: also token ids; responses: items)",
+    "max_tool_calls": "comes back; it limits calls of OpenAI's own tools",
+    "service_tier": "accepted, and not used",
+    "prompt_cache_key": "comes back; prefixes are reused without it",
+    "safety_identifier": "comes back, and is not used",
     "instructions": "the system message of this response alone",
     "max_output_tokens": "longest answer, reasoning included",
     "previous_response_id": "continue that response",
@@ -268,7 +282,12 @@ WORDS = {
     "text_1": "one text, or as many as `text_2`",
     "text_2": "texts",
 }
-OWN_WORDS = {("/v1/responses", "prompt"): "refused: stored prompts are not known here"}
+OWN_WORDS = {
+    ("/v1/responses", "prompt"): "refused: stored prompts are not known here",
+    ("/v1/responses", "input"): "text, or a list of items; may be left out with `previous_response_id`",
+    ("/v1/responses", "tools"): "functions that the model may call; other kinds are left out",
+    ("/v1/responses", "tool_choice"): "`auto`, `none`, `required`, `allowed_tools`, or a function",
+}
 
 METRICS = {
     "vllm:num_requests_running": "requests that are worked on now",
@@ -327,6 +346,8 @@ def _values(schema: dict[str, Any]) -> str:
 
 
 def _kind(option: dict[str, Any]) -> str:
+    if option.keys() <= {"default", "title"}:
+        return "anything"
     if "enum" in option:
         return ", ".join(f"`{value}`" for value in option["enum"])
     kind = KINDS[option.get("type", "object")]

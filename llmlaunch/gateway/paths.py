@@ -83,6 +83,8 @@ KNOWN: dict[str, ApiEndpoint] = {
         _proxy("/v1/completions"),
         _proxy("/v1/embeddings"),
         _proxy("/v1/responses"),
+        _proxy("/v1/responses/input_tokens", has_usage=False),
+        _proxy("/v1/responses/compact"),
         _proxy("/v1/rerank"),
         _proxy("/v2/rerank"),
         _proxy("/rerank", "/v1/rerank"),
@@ -102,7 +104,8 @@ KNOWN: dict[str, ApiEndpoint] = {
 """The endpoints whose path is fixed."""
 _PATHS = {label.encode(): endpoint for label, endpoint in KNOWN.items()}
 _MODEL = b"/v1/models/"
-_RESPONSE = re.compile(rb"/v1/responses/([A-Za-z0-9_-]{1,200})")
+_RESPONSE = re.compile(rb"/v1/responses/([A-Za-z0-9_-]{1,200})(/input_items|/cancel)?")
+_RESPONSE_METHODS = {b"": (b"GET", b"DELETE"), b"/input_items": (b"GET",), b"/cancel": _POST}
 _ENGINE, _ENGINE_END = b"/v1/engines/", b"/embeddings"
 
 
@@ -146,8 +149,11 @@ def _endpoint(path: bytes) -> ApiEndpoint:
         return ApiEndpoint(EndpointKind.MODEL, _GET, "/v1/models/{id}", name=name) if name else UNKNOWN
     response = _RESPONSE.fullmatch(path)
     if response is not None:
-        methods, identity = (b"GET", b"DELETE"), response[1].decode()
-        return ApiEndpoint(EndpointKind.RESPONSE, methods, "/v1/responses/{id}", upstream=path, name=identity)
+        identity, rest = response[1].decode(), response[2] or b""
+        label = "/v1/responses/{id}" + rest.decode()
+        return ApiEndpoint(
+            EndpointKind.RESPONSE, _RESPONSE_METHODS[rest], label, upstream=path, name=identity
+        )
     if path.startswith(_ENGINE) and path.endswith(_ENGINE_END) and len(path) > len(_ENGINE + _ENGINE_END):
         name = _text(path[len(_ENGINE) : -len(_ENGINE_END)])
         if name:

@@ -122,11 +122,15 @@ class NotFound(ApiError):
 
 
 class MethodNotAllowed(ApiError):
-    """The path exists, but not with this method."""
+    """The path exists, but not with this method. ``allowed`` are those that it has, as in the header Allow."""
 
     status = 405
     kind = "invalid_request_error"
     code = "method_not_allowed"
+
+    def __init__(self, message: str, allowed: str) -> None:
+        super().__init__(message)
+        self.allowed = allowed
 
 
 class RequestTooLarge(ApiError):

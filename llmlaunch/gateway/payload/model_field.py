@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 SHORT = 2048
@@ -39,18 +40,27 @@ def model_of(body: bytes) -> str:
     return _name(parse(body))
 
 
-_PREVIOUS = b"previous_response_id"
+_PREVIOUS, _REFERENCE = b"previous_response_id", b"item_reference"
+# A reference may lack its type: an object with an id alone. In valid JSON the bytes cannot stand inside a string.
+_ONLY_ID = re.compile(rb'\{"id": ?"[a-z]+_[0-9a-f]+"\}')
 
 
-def previous_response(body: bytes) -> str:
-    """The ``previous_response_id`` of a body for /v1/responses; empty when there is none."""
-    if _PREVIOUS not in body:
-        return ""
+def referred_to(body: bytes) -> Iterator[str]:
+    """The ids of responses and items that a body for /v1/responses refers to, the ``previous_response_id`` first."""
+    if body.rfind(_PREVIOUS) < 0 and body.rfind(_REFERENCE) < 0 and _ONLY_ID.search(body) is None:
+        return
     try:
-        found = parse(body).get(_PREVIOUS.decode())
+        value = parse(body)
     except InvalidBody:  # the worker will refuse it
-        return ""
-    return found if isinstance(found, str) else ""
+        return
+    previous, items = value.get(_PREVIOUS.decode()), value.get("input")
+    if isinstance(previous, str):
+        yield previous
+    for item in items if isinstance(items, list) else ():
+        if isinstance(item, dict) and item.get("type") in (_REFERENCE.decode(), None) and "role" not in item:
+            identity = item.get("id")
+            if isinstance(identity, str):
+                yield identity
 
 
 _STREAM = b'"stream"'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llmlaunch.controller.response_ids import giver, is_marked
 from llmlaunch.gateway.paths import EndpointKind
-from llmlaunch.gateway.payload.model_field import model_of, model_of_prompts, previous_response, with_model
+from llmlaunch.gateway.payload.model_field import model_of, model_of_prompts, referred_to, with_model
 from llmlaunch.gateway.request import ClientRequest
 from llmlaunch.gateway.routing.model_tags import untagged
 from llmlaunch.gateway.routing.route_table import RouteTable
@@ -14,7 +14,7 @@ _CHECK, _RESPONSE = EndpointKind.CHECK, EndpointKind.RESPONSE  # every request i
 
 
 def target(request: ClientRequest, table: RouteTable) -> str | None:
-    """The model whose replicas can answer ``request``; None if it names a response that no replica stores.
+    """The model whose replicas can answer ``request``; None if its path names a response that no replica stores.
 
     Sets ``request.holder``, and the body's ``model`` where that is another name of it. Raises InvalidBody.
     """
@@ -24,10 +24,9 @@ def target(request: ClientRequest, table: RouteTable) -> str | None:
     if found.kind is _RESPONSE:
         return _of_response(request, found.name, table)
     name = found.name or model_of(request.body)
-    if found.upstream == _RESPONSES:
-        previous = previous_response(request.body)
-        if previous:
-            request.holder = giver(previous, (replica.key for replica in table.serving.get(name, ()))) or ""
+    if found.upstream.startswith(_RESPONSES):
+        keys = (replica.key for replica in table.serving.get(name, ()))
+        request.holder = giver(referred_to(request.body), keys) or ""
     elif found.has_tags and (other := untagged(name, table)) != name:
         request.body = with_model(request.body, other)
         return other
@@ -40,7 +39,7 @@ def _of_response(request: ClientRequest, response: str, table: RouteTable) -> st
     The ids of some engines do not name their replica. Such a response is found only if there is a single replica.
     """
     replicas = {key: replica for key, replica in table.replicas.items() if not replica.draining}
-    key = giver(response, replicas)
+    key = giver((response,), replicas)
     if key is None and len(replicas) == 1 and not is_marked(response):
         key = next(iter(replicas))
     if key is None:

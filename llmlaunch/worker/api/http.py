@@ -6,14 +6,14 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from llmlaunch.worker.errors import ApiError, EngineFault, RequestTooLarge
+from llmlaunch.worker.errors import ApiError, EngineFault, MethodNotAllowed, RequestTooLarge
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,9 @@ def sse_event(value: Any) -> bytes:
 
 def error_response(error: ApiError) -> Response:
     """Return ``error`` as a response with OpenAI's error envelope."""
-    headers = {"Retry-After": str(error.retry_after_s)} if error.retry_after_s is not None else None
+    headers = {"Retry-After": str(error.retry_after_s)} if error.retry_after_s is not None else {}
+    if isinstance(error, MethodNotAllowed):
+        headers["Allow"] = error.allowed
     return CompactJsonResponse(error.envelope(), error.status, headers)
 
 
@@ -71,6 +73,29 @@ def with_error_responses(handler: Handler) -> Handler:
             return error_response(EngineFault(f"the worker failed: {type(error).__name__}"))
 
     return run
+
+
+class MethodDispatch:
+    """All of one path as an ASGI application: a handler for each method; other methods are answered with 405."""
+
+    def __init__(self, handlers: Mapping[str, Handler]) -> None:
+        self._handlers = {method: with_error_responses(handler) for method, handler in handlers.items()}
+        if "GET" in self._handlers:
+            self._handlers.setdefault("HEAD", self._handlers["GET"])
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        request = Request(scope, receive, send)
+        handler = self._handlers.get(request.method)
+        if handler is not None:
+            answer = await handler(request)
+        else:
+            where = f"{request.method} {request.url.path}"
+            allowed = ", ".join(self._handlers)
+            answer = error_response(
+                MethodNotAllowed(f"{where}: this method is not allowed here; use {allowed}", allowed)
+            )
+        await answer(scope, receive, send)
 
 
 async def read_body(request: Request) -> bytes:

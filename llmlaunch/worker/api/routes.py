@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -13,7 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from llmlaunch.worker.api import embeddings, json_shape, rerank, tokenize
+from llmlaunch.worker.api import embeddings, rerank, tokenize
+from llmlaunch.worker.api.bodies import LONG, RequestBodies
 from llmlaunch.worker.api.chat import prepare as chat
 from llmlaunch.worker.api.chat import response as chat_response
 from llmlaunch.worker.api.chat.prepare import PreparedChat
@@ -28,30 +28,17 @@ from llmlaunch.worker.api.generation.response_format import is_requested
 from llmlaunch.worker.api.http import (
     CompactJsonResponse,
     Handler,
+    MethodDispatch,
     error_response,
-    read_body,
     while_connected,
-    with_error_responses,
 )
-from llmlaunch.worker.api.protocol import RequestBody, parse
+from llmlaunch.worker.api.protocol import RequestBody
 from llmlaunch.worker.api.rerank import RerankBody, ScoreBody
-from llmlaunch.worker.api.responses import prepare as responses
-from llmlaunch.worker.api.responses import response as responses_response
-from llmlaunch.worker.api.responses.prepare import PreparedResponse
-from llmlaunch.worker.api.responses.protocol import ResponsesBody
-from llmlaunch.worker.api.responses.store import ResponseStore, StoredTurn
+from llmlaunch.worker.api.responses.routes import ResponseRoutes
 from llmlaunch.worker.api.service import Service
 from llmlaunch.worker.api.tokenize import CountBody, DetokenizeBody, TokenCheckBody, TokenizeBody
-from llmlaunch.worker.background import BackgroundThreads
-from llmlaunch.worker.errors import ApiError, BadRequest, MethodNotAllowed, NotFound
+from llmlaunch.worker.errors import NotFound
 from llmlaunch.worker.loading.types import Loaded, LoadedEmbedder, LoadedGenerator, LoadedReranker
-from llmlaunch.worker.tokenization.tokenizer import SHORT_CHARS
-
-Body = TypeVar("Body", bound=RequestBody)
-Value = TypeVar("Value")
-LONG = SHORT_CHARS + 1
-"""Size in bytes given to requests whose preparation is slow at any length: grammars to compile, conversations to continue."""
-
 
 CHAT: ResponseWriter[PreparedChat] = ResponseWriter(
     chat_response.full_response, chat_response.stream_response
@@ -59,30 +46,21 @@ CHAT: ResponseWriter[PreparedChat] = ResponseWriter(
 COMPLETIONS: ResponseWriter[PreparedCompletion] = ResponseWriter(
     completion_response.full_response, completion_response.stream_response
 )
-RESPONSES: ResponseWriter[PreparedResponse] = ResponseWriter(
-    responses_response.full_response, responses_response.stream_response
-)
 
 
 def application(service: Service) -> Starlette:
     """Return the ASGI application of one worker."""
-    routes = WorkerRoutes(service)
+    by_path: dict[str, dict[str, Handler]] = {}
+    for method, path, handler, _ in WorkerRoutes(service).table():
+        by_path.setdefault(path, {})[method] = handler
     return Starlette(
-        routes=[
-            Route(path, with_error_responses(handler), methods=[method])
-            for method, path, handler, _ in routes.table()
-        ],
-        exception_handlers={HTTPException: _http_error},
+        routes=[Route(path, MethodDispatch(handlers)) for path, handlers in by_path.items()],
+        exception_handlers={HTTPException: _unknown_path},
     )
 
 
-async def _http_error(request: Request, error: Exception) -> Response:
-    status = getattr(error, "status_code", 500)
-    where = f"{request.method} {request.url.path}"
-    known: ApiError = NotFound(f"{where} does not exist")
-    if status == 405:
-        known = MethodNotAllowed(f"{where}: this method is not allowed here")
-    return error_response(known)
+async def _unknown_path(request: Request, _: Exception) -> Response:
+    return error_response(NotFound(f"{request.method} {request.url.path} does not exist"))
 
 
 class WorkerRoutes:
@@ -90,7 +68,9 @@ class WorkerRoutes:
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self.stored_responses = ResponseStore(service.config.address)
+        bodies = RequestBodies(service)
+        self._read, self._prepare, self._count = bodies.read, bodies.prepare, bodies.count
+        self._responses = ResponseRoutes(service, bodies)
         self._openapi: dict[str, Any] | None = None
 
     def table(self) -> list[tuple[str, str, Handler, type[RequestBody] | None]]:
@@ -104,9 +84,7 @@ class WorkerRoutes:
             ("GET", "/v1/models/{name:path}", self.model, None),
             ("POST", "/v1/chat/completions", self.chat, ChatBody),
             ("POST", "/v1/completions", self.completions, CompletionBody),
-            ("POST", "/v1/responses", self.create_response, ResponsesBody),
-            ("GET", "/v1/responses/{id}", self.get_response, None),
-            ("DELETE", "/v1/responses/{id}", self.delete_response, None),
+            *self._responses.table(),
             ("POST", "/v1/embeddings", self.embeddings, EmbeddingBody),
             ("POST", "/v1/engines/{name:path}/embeddings", self.embeddings, NamedEmbeddingBody),
             *(("POST", path, self.rerank, RerankBody) for path in ("/v1/rerank", "/v2/rerank", "/rerank")),
@@ -169,39 +147,6 @@ class WorkerRoutes:
         """The length of the context in tokens, as in FastChat."""
         return CompactJsonResponse({"context_length": self.service.loaded().context})
 
-    # -- bodies, and slow work -----------------------------------------------------------------------------------
-
-    async def _read(self, request: Request, kind: type[Body]) -> tuple[Body, int]:
-        """The body of a request, and its size in bytes. Raises BadRequest, RequestTooLarge, ClientDisconnect."""
-        body = await read_body(request)
-        if json_shape.may_have_too_many(body) and await self._prepare(
-            request, len(body), json_shape.has_too_many, body
-        ):
-            raise BadRequest(f"the body has more than {json_shape.MAX_CONTAINERS:,} objects and arrays")
-        return parse(kind, body), len(body)
-
-    async def _prepare(
-        self, request: Request, size: int, work: Callable[..., Value], *arguments: Any
-    ) -> Value:
-        """``work(*arguments)``; if ``size`` bytes make it slow, in a thread, for as long as the client waits."""
-        return await self._run(self.service.preparing, request, size, work, *arguments)
-
-    async def _count(self, request: Request, size: int, work: Callable[..., Value], *arguments: Any) -> Value:
-        """The same for texts of any length, apart from requests that generate."""
-        return await self._run(self.service.counting, request, size, work, *arguments)
-
-    async def _run(
-        self,
-        threads: BackgroundThreads,
-        request: Request,
-        size: int,
-        work: Callable[..., Value],
-        *arguments: Any,
-    ) -> Value:
-        if size <= SHORT_CHARS:
-            return work(*arguments)
-        return await while_connected(request, threads.run(size, work, *arguments))
-
     # -- generation ----------------------------------------------------------------------------------------------
 
     async def chat(self, request: Request) -> Response:
@@ -219,44 +164,6 @@ class WorkerRoutes:
         size = LONG if is_requested(body) else size
         prepared = await self._prepare(request, size, completions.prepare, body, loaded)
         return await respond(request, self.service, prepared, COMPLETIONS, stream=bool(body.stream))
-
-    async def create_response(self, request: Request) -> Response:
-        """A response, which may continue an earlier one, as in OpenAI's Responses API."""
-        body, size = await self._read(request, ResponsesBody)
-        loaded = self.service.loaded_as(LoadedGenerator, body.model)
-        previous = self._previous_turn(body)
-        size = LONG if previous or body.text or is_requested(body) else size
-        prepared = await self._prepare(
-            request, size, responses.prepare, body, loaded, previous, self.stored_responses
-        )
-        return await respond(request, self.service, prepared, RESPONSES, stream=bool(body.stream))
-
-    def _previous_turn(self, body: ResponsesBody) -> StoredTurn | None:
-        if body.previous_response_id is None:
-            return None
-        previous = self.stored_responses.get(body.previous_response_id)
-        if previous is None:
-            raise BadRequest(
-                f"previous_response_id: {body.previous_response_id!r} was not found (it may have expired)",
-                param="previous_response_id",
-                code="previous_response_not_found",
-            )
-        return previous
-
-    async def get_response(self, request: Request) -> Response:
-        """A stored response, as in OpenAI's Responses API."""
-        name = request.path_params["id"]
-        turn = self.stored_responses.get(name)
-        if turn is None:
-            raise NotFound(f"response {name!r} was not found (it may have expired)")
-        return CompactJsonResponse(turn.response)
-
-    async def delete_response(self, request: Request) -> Response:
-        """Deletes a stored response, as in OpenAI's Responses API."""
-        name = request.path_params["id"]
-        if not self.stored_responses.remove(name):
-            raise NotFound(f"response {name!r} was not found (it may have expired)")
-        return CompactJsonResponse({"id": name, "object": "response", "deleted": True})
 
     # -- embeddings, reranking -----------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llmlaunch.controller.response_ids import response_id
+from llmlaunch.controller.response_ids import marked_id
 from tests.integration.gateway.fakes import Bench, Client, FakeWorker, Seen, Talk, ask, running
 from tests.support.ports import free_port
 from tests.support.waiting import wait_until
@@ -17,7 +17,7 @@ def held(talk: Talk, seen: Seen) -> None:
     """A worker of /v1/responses: says who it is, and what it was asked."""
     method, path = seen.head.split(b" ")[:2]
     identity = (
-        response_id(talk.worker.url, os.urandom(20))
+        marked_id("resp", talk.worker.url, os.urandom(20))
         if method == b"POST"
         else path.decode().rpartition("/")[2]
     )
@@ -44,9 +44,29 @@ def test_a_response_is_found_at_the_replica_that_gave_it(bench: Bench) -> None:
     assert bench.metric("requests_total", path="/v1/responses/{id}", status="200") >= 24
 
 
+def test_a_request_goes_to_the_replica_that_gave_the_items_it_refers_to(bench: Bench) -> None:
+    workers = three(bench)
+    for worker in workers:
+        for prefix in ("msg", "fc", "rs"):
+            item = marked_id(prefix, worker.url, os.urandom(20))
+            strange = {"type": "item_reference", "id": "msg_of_another_engine"}
+            for reference in ({"type": "item_reference", "id": item}, {"id": item}):
+                body = {"model": "m", "input": [{"role": "user", "content": "x"}, strange, reference]}
+                for path in ("/v1/responses", "/v1/responses/input_tokens"):
+                    assert ask(bench.port, "POST", path, body).json["worker"] == worker.url
+        response = f"/v1/responses/{marked_id('resp', worker.url, os.urandom(20))}"
+        for method, path in (("GET", "/input_items?limit=5&order=asc"), ("POST", "/cancel")):
+            assert ask(bench.port, method, response + path).json["worker"] == worker.url
+            assert worker.seen[-1].head.startswith(f"{method} {response}{path} ".encode())
+    # An item that is sent whole needs no replica of its own, and one of a replica that is gone is refused by the one that gets it.
+    gone = marked_id("msg", "http://127.0.0.1:9", bytes(20))
+    for given in ({"id": gone, "role": "user", "content": "x"}, {"type": "item_reference", "id": gone}):
+        assert ask(bench.port, "POST", "/v1/responses", {"model": "m", "input": [given]}).status == 200
+
+
 def test_a_response_whose_worker_is_gone_is_an_honest_404(bench: Bench) -> None:
     workers = three(bench)
-    gone = response_id("http://127.0.0.1:9", bytes(20))
+    gone = marked_id("resp", "http://127.0.0.1:9", bytes(20))
     for identity in (gone, "resp_" + "a" * 32, "resp-other"):
         for method in ("GET", "DELETE"):
             answer = ask(bench.port, method, f"/v1/responses/{identity}")
@@ -60,14 +80,21 @@ def test_a_response_whose_worker_is_gone_is_an_honest_404(bench: Bench) -> None:
 def test_where_there_is_one_replica_it_is_asked_for_ids_that_do_not_tell(bench: Bench) -> None:
     bench.serve(bench.worker(held).replica("m"))
     assert ask(bench.port, "GET", "/v1/responses/resp_" + "a" * 32).status == 200
-    assert ask(bench.port, "GET", f"/v1/responses/{response_id('http://x', bytes(20))}").status == 404
+    assert ask(bench.port, "GET", f"/v1/responses/{marked_id('resp', 'http://x', bytes(20))}").status == 404
 
 
 def test_methods_and_ids_that_are_none(bench: Bench) -> None:
     bench.serve(bench.worker(held).replica("m"))
     wrong = ask(bench.port, "POST", "/v1/responses/resp_a", {"model": "m"})
     assert (wrong.status, wrong.headers["allow"]) == (405, "GET, DELETE, OPTIONS")
-    for path in ("/v1/responses/", "/v1/responses/a/b", "/v1/responses/%0d", "/v1/responses/" + "a" * 300):
+    for path, allowed in (
+        ("/v1/responses", "POST, OPTIONS"),
+        ("/v1/responses/input_tokens", "POST, OPTIONS"),
+        ("/v1/responses/resp_a/cancel", "POST, OPTIONS"),
+    ):
+        wrong = ask(bench.port, "GET", path)
+        assert (wrong.status, wrong.headers["allow"]) == (405, allowed)
+    for path in ("/v1/responses/a/b", "/v1/responses/%0d", "/v1/responses/" + "a" * 300):
         assert ask(bench.port, "GET", path).status == 404, path
 
 
@@ -75,7 +102,7 @@ def test_a_dead_holder_is_not_replaced_by_another(bench: Bench) -> None:
     dead = f"http://127.0.0.1:{free_port()}"
     other = bench.worker(held)
     bench.serve({"worker_name": dead, "model_names": ["m"]}, other.replica("m"))
-    identity = response_id(dead, bytes(20))
+    identity = marked_id("resp", dead, bytes(20))
     for method, path, body in (
         ("GET", f"/v1/responses/{identity}", None),
         ("POST", "/v1/responses", {"model": "m", "input": "x", "previous_response_id": identity}),
@@ -94,7 +121,7 @@ def test_a_busy_holder_is_waited_for_while_others_are_free(bench: Bench) -> None
 
     holder, other = bench.worker(slow), bench.worker(held)
     bench.serve(holder.replica("m", max_concurrency=1), other.replica("m", max_concurrency=1))
-    identity = response_id(holder.url, bytes(20))
+    identity = marked_id("resp", holder.url, bytes(20))
     with Client(bench.port) as one, Client(bench.port) as two:
         for client in (one, two):
             client.send(f"GET /v1/responses/{identity} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
@@ -116,7 +143,7 @@ def test_a_key_reaches_only_what_its_models_hold(tmp_path: Path) -> None:
     with running("--api-keys-file", str(keys)) as bench:
         worker = bench.worker(held)
         bench.serve(worker.replica("m"))
-        path = f"/v1/responses/{response_id(worker.url, bytes(20))}"
+        path = f"/v1/responses/{marked_id('resp', worker.url, bytes(20))}"
         assert ask(bench.port, "GET", path, headers=alice).status == 200
         assert ask(bench.port, "GET", path, headers=bob).status == 404
         assert ask(bench.port, "GET", path).status == 401

@@ -100,3 +100,20 @@ def test_nothing_else_is_an_endpoint(segments: list[str]) -> None:
 )  # fmt: skip
 def test_the_nearest_path(path: str, meant: str) -> None:
     assert nearest_path(path) == meant
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "methods", "name"),
+    [
+        ("/v1/responses", "PROXY", b"POST", ""), ("/v1/responses/input_tokens", "PROXY", b"POST", ""),
+        ("/v1/responses/compact", "PROXY", b"POST", ""), ("/v1/responses/resp_a", "RESPONSE", b"GET DELETE", "resp_a"),
+        ("/v1/responses/resp_a/input_items", "RESPONSE", b"GET", "resp_a"), ("/v1/responses/resp_a/cancel", "RESPONSE", b"POST", "resp_a"),
+        ("/v1/responses/resp_a/other", "UNKNOWN", b"", ""), ("/v1/responses/resp_a/input_items/x", "UNKNOWN", b"", ""),
+    ],
+)  # fmt: skip
+def test_paths_of_responses(path: str, kind: str, methods: bytes, name: str) -> None:
+    found = endpoint(path.encode())
+    assert (found.kind.name, b" ".join(found.methods), found.name) == (kind, methods, name)
+    if kind != "UNKNOWN":
+        assert found.upstream == path.encode()
+        assert found.label == path.replace("resp_a", "{id}")

@@ -71,13 +71,7 @@ def prepare(body: ChatBody, loaded: LoadedGenerator) -> PreparedChat:
     if len(body.messages) > loaded.context and body.truncate_prompt_tokens is None:
         raise ContextOverflow.of(loaded.context, f"there are {len(body.messages)} messages", "messages")
     toolset = tools.read(body)
-    text = loaded.tokenizer.render(
-        plain_messages(body.messages),
-        toolset.tools,
-        add_generation_prompt=_adds_generation_prompt(body),
-        continue_final_message=bool(body.continue_final_message),
-        **_template_arguments(body),
-    )
+    text = _rendered(body, toolset, loaded)
     max_tokens = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
     last = prompt_tokens_to_keep(body.truncate_prompt_tokens, max_tokens, loaded.context)
     # The template contains the special tokens.
@@ -104,6 +98,24 @@ def prepare(body: ChatBody, loaded: LoadedGenerator) -> PreparedChat:
         # Structured output leaves no room for reasoning.
         separates_reasoning=loaded.reasoning and requests[0].constraint is None,
         starts_in_reasoning=reasoning.starts_inside(text) or _continues_reasoning(body),
+    )
+
+
+def count_prompt(body: ChatBody, loaded: LoadedGenerator) -> int:
+    """Return the number of tokens of the prompt that ``body`` becomes, which may exceed the context. Raises BadRequest."""
+    _check(body)
+    text = _rendered(body, tools.read(body), loaded)
+    return sum(map(len, loaded.tokenizer.encode_chunks(text, special=False)))
+
+
+def _rendered(body: ChatBody, toolset: Toolset, loaded: LoadedGenerator) -> str:
+    """The prompt as the chat template writes it. Raises BadRequest."""
+    return loaded.tokenizer.render(
+        plain_messages(body.messages),
+        toolset.tools,
+        add_generation_prompt=_adds_generation_prompt(body),
+        continue_final_message=bool(body.continue_final_message),
+        **_template_arguments(body),
     )
 
 

@@ -8,14 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from llmlaunch.worker.api.responses.tools import OfferedTools
+
 Event = dict[str, Any]
 
 
 class ItemWriter:
     """Writes the items of one answer. ``new_id`` makes an id with the given prefix."""
 
-    def __init__(self, new_id: Callable[[str], str]) -> None:
+    def __init__(self, new_id: Callable[[str], str], offered: OfferedTools) -> None:
         self._new_id = new_id
+        self._offered = offered
         self.items: list[dict[str, Any]] = []
         self._kind = ""
         self._blank = ""
@@ -57,8 +60,10 @@ class ItemWriter:
         self._kind, self._blank = kind, ""
         item: dict[str, Any] = {"type": kind, "status": "in_progress"}
         if kind == "function_call" and call is not None:
-            item |= {"id": self._new_id("fc"), "call_id": call["id"], "name": call["function"]["name"]}
-            item["arguments"] = ""
+            function = self._offered.function(call["function"]["name"])
+            item |= {"id": self._new_id("fc"), "call_id": call["id"], "name": function.name, "arguments": ""}
+            if function.namespace:
+                item["namespace"] = function.namespace
         elif kind == "reasoning":
             item |= {"id": self._new_id("rs"), "summary": [], "content": []}
         else:

@@ -1,160 +1,182 @@
-"""Translates a Responses body into a chat body: items become messages. Errors name the parameter."""
+"""Translates the items of a conversation into chat messages. Errors name the item.
+
+Items of kinds that only OpenAI's own tools have are skipped, and so are kinds that are newer than this list: clients send the
+whole conversation each time, and one item that says nothing to the model must not end it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, get_args
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from llmlaunch.worker.api.chat.protocol import ChatBody, Message, ReasoningEffort
-from llmlaunch.worker.api.protocol import GenerationBody
-from llmlaunch.worker.api.responses.protocol import ResponsesBody
+from llmlaunch.worker.api.responses.tools import Function, OfferedTools
 from llmlaunch.worker.errors import BadRequest
 
 ROLES = ("system", "developer", "user", "assistant")
-TEXT_PARTS = ("input_text", "output_text", "text", "refusal")
-LOGPROBS_INCLUDED = "message.output_text.logprobs"
+TEXT_PARTS = ("input_text", "output_text", "text", "refusal", "summary_text", "reasoning_text")
+TOOL_LISTS = ("additional_tools", "tool_search_output")
+"""Kinds of items that declare further tools."""
+
+CALLS = {
+    "function_call": ("arguments", ""),
+    "custom_tool_call": ("input", ""),
+    "mcp_call": ("arguments", ""),
+    "local_shell_call": ("action", "local_shell"),
+    "shell_call": ("action", "shell"),
+    "apply_patch_call": ("operation", "apply_patch"),
+}
+"""Kinds of items that are calls of a tool: the field that has what the tool was given, and the tool's name; empty: the item has it."""
+RESULTS = (
+    "function_call_output", "custom_tool_call_output", "local_shell_call_output", "shell_call_output",
+    "apply_patch_call_output",
+)  # fmt: skip
+"""Kinds of items that are the results of such calls."""
 
 
-def chat_body(body: ResponsesBody, messages: Sequence[dict[str, Any]]) -> ChatBody:
-    """Return ``body`` as a chat body with ``messages``. Raises BadRequest."""
-    shared = {name: getattr(body, name) for name in GenerationBody.model_fields}
-    instructions = [{"role": "system", "content": body.instructions}] if body.instructions else []
-    reasoning = body.reasoning or {}
-    return ChatBody.model_validate(
-        shared
-        | {
-            "messages": [Message.model_validate(message) for message in [*instructions, *messages]],
-            "max_completion_tokens": body.max_output_tokens,
-            "response_format": response_format(body),
-            "tools": [_tool(tool, at) for at, tool in enumerate(body.tools or ())] or None,
-            "tool_choice": _tool_choice(body),
-            "parallel_tool_calls": body.parallel_tool_calls,
-            "logprobs": wants_logprobs(body) or None,
-            "top_logprobs": body.top_logprobs,
-            "reasoning_effort": _effort(reasoning),
-            "chat_template_kwargs": body.chat_template_kwargs,
-        }
-    )
+def kind_of(item: Mapping[str, Any]) -> str | None:
+    """Return the type of an item; OpenAI lets clients leave out that of messages and of references."""
+    kind = item.get("type")
+    if kind is None and "role" in item:
+        return "message"
+    if kind is None and isinstance(item.get("id"), str):
+        return "item_reference"
+    return kind if isinstance(kind, str) else None
 
 
-def wants_logprobs(body: ResponsesBody) -> bool:
-    """Return whether ``body`` asks for logprobs, by either of OpenAI's two ways."""
-    return body.top_logprobs is not None or LOGPROBS_INCLUDED in (body.include or ())
+def as_items(given: str | Sequence[dict[str, Any]] | None, *, optional: bool = False) -> list[dict[str, Any]]:
+    """Return ``input`` as a list of items. Raises BadRequest if it is empty, unless it is ``optional``."""
+    if isinstance(given, str) and given:
+        return [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": given}]}]
+    if not given and not optional:
+        missing = given is None
+        code = "missing_required_parameter" if missing else None
+        raise BadRequest(f"input is {'missing' if missing else 'empty'}", param="input", code=code)
+    return [item for item in given or () if isinstance(item, dict)]
 
 
-def check_supported(body: ResponsesBody) -> None:
-    """Raises BadRequest for unsupported parameters."""
-    for name in ("background", "conversation", "prompt"):
-        if getattr(body, name):
-            raise BadRequest(f"{name} is not supported by this engine", param=name, code="unsupported")
-    if (body.n or 1) > 1:
-        raise BadRequest("n must be 1 in a response; use /v1/chat/completions for several answers", param="n")
+def further_tools(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the tools that ``items`` declare, beside those of the body."""
+    lists = [item.get("tools") for item in items if kind_of(item) in TOOL_LISTS]
+    return [tool for tools in lists if isinstance(tools, list) for tool in tools if isinstance(tool, dict)]
 
 
-def messages(given: str | Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return ``input`` as messages. Raises BadRequest for items that a text model does not support."""
-    if isinstance(given, str):
-        if not given:
-            raise BadRequest("input is empty", param="input")
-        return [{"role": "user", "content": given}]
-    if not given:
-        raise BadRequest("input is empty", param="input")
+def messages(
+    items: Sequence[dict[str, Any]], offered: OfferedTools, *, first: int = 0
+) -> list[dict[str, Any]]:
+    """Return ``items`` as chat messages, the roles system and developer included.
+
+    ``first``: the index of the first item that is a part of ``input``, for errors. Raises BadRequest for items that are not
+    valid, and for parts that a text model does not support.
+    """
     found: list[dict[str, Any]] = []
-    for at, item in enumerate(given):
-        _add_item(found, item, f"input[{at}]")
-    if not found:
-        raise BadRequest("input contains no messages", param="input")
+    for at, item in enumerate(items):
+        where = f"input[{at - first}]" if at >= first else "an earlier item"
+        _add_item(found, item, where, offered)
     return found
 
 
-def _add_item(found: list[dict[str, Any]], item: dict[str, Any], where: str) -> None:
-    kind = item.get("type") or ("message" if "role" in item else None)
+def _add_item(found: list[dict[str, Any]], item: dict[str, Any], where: str, offered: OfferedTools) -> None:
+    kind = kind_of(item)
+    if kind is None:
+        raise BadRequest(f"{where}.type must be a string, such as 'message'", param="input")
     if kind == "message":
         role = item.get("role")
         if role not in ROLES:
             raise BadRequest(f"{where}.role: {role!r} is not one of {', '.join(ROLES)}", param="input")
-        found.append({"role": role, "content": _text(item.get("content"), f"{where}.content")})
-    elif kind == "function_call":
-        names = ("call_id", "name", "arguments")
-        call_id, name, arguments = (_string(item, field, where) for field in names)
-        call = {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
-        # The calls of one turn are separate items here, but one message in chat.
-        if found and found[-1]["role"] == "assistant":
-            found[-1] = found[-1] | {"tool_calls": [*found[-1].get("tool_calls", ()), call]}
-        else:
-            found.append({"role": "assistant", "content": "", "tool_calls": [call]})
-    elif kind == "function_call_output":
-        content = _text(item.get("output"), f"{where}.output")
-        found.append({"role": "tool", "tool_call_id": _string(item, "call_id", where), "content": content})
-    elif kind != "reasoning":  # reasoning of earlier turns is dropped, as chat templates do
-        raise BadRequest(f"{where}: items of type {kind!r} are not supported by this engine", param="input")
+        content = item.get("content")
+        if content is None and role != "assistant":
+            raise BadRequest(f"{where}.content is missing", param="input")
+        found.append({"role": role, "content": _text(content, f"{where}.content")})
+    elif kind in CALLS:
+        _add_call(found, item, kind, where, offered)
+    elif kind in RESULTS:
+        _add_result(found, _call_id(item, kind, where), item.get("output"), f"{where}.output")
 
 
-def _string(item: dict[str, Any], name: str, where: str) -> str:
-    value = item.get(name)
-    if not isinstance(value, str):
-        raise BadRequest(f"{where}.{name} must be a string", param="input")
-    return value
+def _add_call(
+    found: list[dict[str, Any]], item: dict[str, Any], kind: str, where: str, offered: OfferedTools
+) -> None:
+    field, own_name = CALLS[kind]
+    call_id, name = _call_id(item, kind, where), own_name or item.get("name")
+    if not isinstance(name, str):
+        raise BadRequest(f"{where}.name must be a string", param="input")
+    if kind == "function_call":
+        namespace = item.get("namespace")
+        name = offered.name_of(Function(name, namespace if isinstance(namespace, str) else ""))
+    given = item.get(field)
+    if kind == "custom_tool_call":  # its input is a text, not JSON
+        given = {"input": given}
+    arguments = given if isinstance(given, str) else _json(given or {})
+    call = {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments or "{}"}}
+    # The calls of one turn are separate items here, but one message in chat.
+    if found and found[-1]["role"] == "assistant":
+        found[-1] = found[-1] | {"tool_calls": [*found[-1].get("tool_calls", ()), call]}
+    else:
+        found.append({"role": "assistant", "content": "", "tool_calls": [call]})
+    if kind == "mcp_call":  # it has its result in itself
+        _add_result(found, call_id, item.get("output") or item.get("error"), f"{where}.output")
 
 
-def _text(content: Any, where: str) -> str:
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        raise BadRequest(f"{where} must be a string or a list of parts", param="input")
+def _add_result(found: list[dict[str, Any]], call_id: str, output: Any, where: str) -> None:
+    found.append({"role": "tool", "tool_call_id": call_id, "content": _output(output, where)})
+
+
+def _call_id(item: dict[str, Any], kind: str, where: str) -> str:
+    """The id that joins a call and its result. Some kinds have none but the item's own."""
+    found = item.get("call_id")
+    if found is None and kind != "function_call_output":
+        found = item.get("id")
+    if not isinstance(found, str):
+        raise BadRequest(f"{where}.call_id must be a string", param="input")
+    return found
+
+
+def _output(output: Any, where: str) -> str:
+    """The result of a call as text: it may be a text, parts, or any JSON.
+
+    A part that is no text is described instead of refused: the program that gave it could not know what the model can read.
+    """
+    if output is None:
+        return ""
+    parts = output if isinstance(output, list) else [output]
     texts = []
-    for at, part in enumerate(content):
+    for at, part in enumerate(parts):
         kind = part.get("type") if isinstance(part, dict) else None
-        if kind not in TEXT_PARTS:
-            raise BadRequest(f"{where}[{at}]: this model only supports text, not {kind!r}", param="input")
-        text = part.get("refusal" if kind == "refusal" else "text")
-        if not isinstance(text, str):
-            raise BadRequest(f"{where}[{at}].text must be a string", param="input")
-        texts.append(text)
+        if isinstance(part, str):
+            texts.append(part)
+        elif kind in TEXT_PARTS:
+            texts.append(_part_text(part, f"{where}[{at}]"))
+        elif isinstance(kind, str) and kind.startswith("input_"):
+            texts.append(f"[{kind.removeprefix('input_')} left out: this model only reads text]")
+        else:
+            texts.append(_json(part))
     return "".join(texts)
 
 
-def response_format(body: ResponsesBody) -> dict[str, Any] | None:
-    """Return ``text.format`` as chat's response_format. Raises BadRequest."""
-    given = (body.text or {}).get("format")
-    if given is None:
-        return body.response_format
-    if not isinstance(given, dict):
-        raise BadRequest("text.format must be an object with a type", param="text.format")
-    if given.get("type") != "json_schema":
-        return given
-    return {"type": "json_schema", "json_schema": {k: v for k, v in given.items() if k != "type"}}
+def _text(content: Any, where: str) -> str:
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, dict):  # one part
+        content = [content]
+    if not isinstance(content, list):
+        raise BadRequest(f"{where} must be a string or a list of parts", param="input")
+    return "".join(_part_text(part, f"{where}[{at}]") for at, part in enumerate(content))
 
 
-def _tool(tool: dict[str, Any], at: int) -> dict[str, Any]:
-    if tool.get("type") != "function":
-        kind = tool.get("type")
-        raise BadRequest(
-            f"tools[{at}]: {kind!r} is not supported by this engine, only functions are",
-            param="tools",
-            code="unsupported",
-        )
-    if isinstance(tool.get("function"), dict):  # chat's format, which many clients send here, too
-        return tool
-    return {"type": "function", "function": {k: v for k, v in tool.items() if k != "type" and v is not None}}
+def _part_text(part: Any, where: str) -> str:
+    if isinstance(part, str):
+        return part
+    kind = part.get("type") if isinstance(part, dict) else None
+    if kind not in TEXT_PARTS:
+        raise BadRequest(f"{where}: this model only supports text, not {kind!r}", param="input")
+    text = part.get("refusal" if kind == "refusal" else "text")
+    if not isinstance(text, str):
+        raise BadRequest(f"{where}.text must be a string", param="input")
+    return text
 
 
-def _tool_choice(body: ResponsesBody) -> str | dict[str, Any] | None:
-    choice = body.tool_choice
-    if not isinstance(choice, dict) or isinstance(choice.get("function"), dict):
-        return choice
-    if choice.get("type") != "function":
-        raise BadRequest(
-            f"tool_choice: {choice.get('type')!r} is not supported by this engine",
-            param="tool_choice",
-            code="unsupported",
-        )
-    return {"type": "function", "function": {"name": choice.get("name")}}
-
-
-def _effort(reasoning: dict[str, Any]) -> str | None:
-    effort = reasoning.get("effort")
-    if effort is not None and effort not in get_args(ReasoningEffort):
-        known = ", ".join(get_args(ReasoningEffort))
-        raise BadRequest(f"reasoning.effort: {effort!r} is not one of {known}", param="reasoning")
-    return effort
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

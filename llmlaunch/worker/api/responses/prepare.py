@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from llmlaunch.worker.api.chat import prepare as chat
-from llmlaunch.worker.api.responses import items
+from llmlaunch.worker.api.responses import chat_form, items
 from llmlaunch.worker.api.responses.protocol import ResponsesBody
-from llmlaunch.worker.api.responses.store import ResponseStore, StoredTurn
+from llmlaunch.worker.api.responses.store import ResponseStore
+from llmlaunch.worker.api.responses.tools import OfferedTools, offered_tools
 from llmlaunch.worker.background import check_abandoned
 from llmlaunch.worker.errors import BadRequest, ContextOverflow
 from llmlaunch.worker.loading.types import LoadedGenerator
@@ -22,6 +23,16 @@ RENAMED_PARAMETERS = {
     "response_format": "text.format",
 }
 """Parameters whose names differ in chat: chat's name → the name here."""
+ECHOED = ("max_tool_calls", "prompt_cache_key", "safety_identifier", "user")
+"""Parameters that mean nothing here, and come back as they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """The items of a request: those of the responses that it continues, then its own."""
+
+    earlier: Sequence[dict[str, Any]]
+    given: Sequence[dict[str, Any]]
 
 
 @dataclass(slots=True)
@@ -30,14 +41,14 @@ class PreparedResponse:
 
     body: ResponsesBody
     chat: chat.PreparedChat
-    messages: list[dict[str, Any]]
-    """The conversation so far, without instructions."""
+    conversation: Conversation
+    offered: OfferedTools
     store: ResponseStore
     id: str = field(init=False)
     created: int = field(default_factory=lambda: int(time.time()))
 
     def __post_init__(self) -> None:
-        self.id = self.store.new_id()
+        self.id = self.store.new_id("resp")
 
     @property
     def requests(self) -> list[GenerationRequest]:
@@ -49,13 +60,14 @@ class PreparedResponse:
     ) -> dict[str, Any]:
         """Return OpenAI's response object, as far as it is known."""
         body, sampling = self.body, self.requests[0].sampling
-        reasoning = body.reasoning or {}
+        text, reasoning = body.text or {}, body.reasoning or {}
         known = {
             "id": self.id,
             "object": "response",
             "created_at": self.created,
             "status": status,
             "background": False,
+            "completed_at": None,
             "error": None,
             "incomplete_details": None,
             "instructions": body.instructions,
@@ -65,52 +77,65 @@ class PreparedResponse:
             "parallel_tool_calls": body.parallel_tool_calls is not False,
             "previous_response_id": body.previous_response_id,
             "reasoning": {"effort": reasoning.get("effort"), "summary": None},
+            "service_tier": "default",
             "store": body.store is not False,
             "temperature": sampling.temperature,
-            "text": {"format": (body.text or {}).get("format") or {"type": "text"}},
+            "text": {"format": text.get("format") or {"type": "text"}, "verbosity": text.get("verbosity")},
             "tool_choice": "auto" if body.tool_choice is None else body.tool_choice,
-            "tools": [_response_tool(tool) for tool in body.tools or ()],
+            "tools": list(self.offered.declared),
             "top_logprobs": body.top_logprobs or 0,
             "top_p": sampling.top_p,
             "truncation": body.truncation or "disabled",
             "usage": None,
-            "user": body.user,
             "metadata": body.metadata or {},
         }
-        return known | fields
-
-
-def _response_tool(tool: dict[str, Any]) -> dict[str, Any]:
-    """A tool as a response has it, with all fields of OpenAI's own."""
-    function = tool.get("function")
-    flat = {"type": "function"} | function if isinstance(function, dict) else tool
-    return {"parameters": None, "strict": None} | flat
+        return known | {name: getattr(body, name) for name in ECHOED} | fields
 
 
 def prepare(
-    body: ResponsesBody, loaded: LoadedGenerator, previous: StoredTurn | None, store: ResponseStore
+    body: ResponsesBody, loaded: LoadedGenerator, conversation: Conversation, store: ResponseStore
 ) -> PreparedResponse:
-    """Validate and tokenize ``body``, which continues ``previous``. Raises ApiError."""
-    items.check_supported(body)
-    conversation = [*(previous.messages if previous else ()), *items.messages(body.input)]
+    """Validate and tokenize ``body``, whose items are ``conversation``. Raises ApiError."""
+    system, messages, offered = _read(body, conversation)
 
     def prepared_from(start: int) -> PreparedResponse:
         check_abandoned()
-        messages = conversation[start:]
         try:
-            return PreparedResponse(
-                body, chat.prepare(items.chat_body(body, messages), loaded), messages, store
-            )
+            chat_body = chat_form.chat_body(body, [*system, *messages[start:]], offered)
+            return PreparedResponse(body, chat.prepare(chat_body, loaded), conversation, offered, store)
         except BadRequest as error:
             raise _with_own_names(error) from error
 
     try:
         return prepared_from(0)
     except ContextOverflow:
-        starts = _possible_starts(conversation)
+        starts = _possible_starts(messages)
         if body.truncation != "auto" or not starts:
             raise
         return _earliest_that_fits(starts, prepared_from)
+
+
+def count_input(body: ResponsesBody, loaded: LoadedGenerator, conversation: Conversation) -> int:
+    """Return the number of tokens that the model would be given, which may exceed its context. Raises ApiError."""
+    system, messages, offered = _read(body, conversation)
+    try:
+        return chat.count_prompt(chat_form.chat_body(body, [*system, *messages], offered), loaded)
+    except BadRequest as error:
+        raise _with_own_names(error) from error
+
+
+def _read(
+    body: ResponsesBody, conversation: Conversation
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], OfferedTools]:
+    """The system message, the other messages and the tools. Raises BadRequest."""
+    chat_form.check_supported(body)
+    every = [*conversation.earlier, *conversation.given]
+    offered = offered_tools([*(body.tools or ()), *items.further_tools(every)], body.tool_choice)
+    messages = items.messages(every, offered, first=len(conversation.earlier))
+    system, messages = chat_form.split_system(body.instructions, messages)
+    if not system and not messages:
+        raise BadRequest("input contains no messages", param="input")
+    return system, messages, offered
 
 
 def _earliest_that_fits(
@@ -128,7 +153,7 @@ def _earliest_that_fits(
     return found
 
 
-def _possible_starts(messages: Sequence[dict[str, Any]]) -> list[int]:
+def _possible_starts(messages: Sequence[Mapping[str, Any]]) -> list[int]:
     """Where a conversation may start when its beginning is dropped: not with an answer or a tool's result."""
     return [at for at in range(1, len(messages)) if messages[at]["role"] not in ("assistant", "tool")]
 

@@ -10,7 +10,7 @@ from llmlaunch.worker.api.protocol import MAX_TOP_LOGPROBS, GenerationBody
 
 
 class ResponsesBody(GenerationBody):
-    """The body of OpenAI's POST /v1/responses."""
+    """The body of OpenAI's POST /v1/responses and /v1/responses/input_tokens."""
 
     unions: ClassVar = GenerationBody.unions | {
         "input": "a string or a list of items",
@@ -19,7 +19,7 @@ class ResponsesBody(GenerationBody):
         "conversation": "a string or an object",
     }
 
-    input: str | list[dict[str, Any]]
+    input: str | list[dict[str, Any]] | None = None
     instructions: str | None = None
     max_output_tokens: int | None = Field(None, ge=1)
     previous_response_id: str | None = None
@@ -32,8 +32,12 @@ class ResponsesBody(GenerationBody):
     include: list[str] | None = None
     top_logprobs: int | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS)
     truncation: Literal["auto", "disabled"] | None = None
-    metadata: dict[str, str] | None = None
+    metadata: dict[str, Any] | None = None
     background: bool | None = None
     conversation: str | dict[str, Any] | None = None
     prompt: dict[str, Any] | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    max_tool_calls: Any = None
+    service_tier: Any = None
+    prompt_cache_key: Any = None
+    safety_identifier: Any = None

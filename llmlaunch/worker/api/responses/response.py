@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,7 +10,7 @@ from llmlaunch.worker.api.chat.answer import ChatAnswer
 from llmlaunch.worker.api.chat.response import chat_logprobs
 from llmlaunch.worker.api.generation.inflight import InflightRequests
 from llmlaunch.worker.api.http import encode_json
-from llmlaunch.worker.api.ids import new_id
+from llmlaunch.worker.api.responses.input_items import with_ids
 from llmlaunch.worker.api.responses.item_writer import ItemWriter
 from llmlaunch.worker.api.responses.prepare import PreparedResponse
 from llmlaunch.worker.api.responses.store import StoredTurn
@@ -19,7 +20,7 @@ from llmlaunch.worker.types import FinishReason, GenerationOutput
 
 async def full_response(prepared: PreparedResponse, inflight: InflightRequests) -> dict[str, Any]:
     """Return the response object, once the answer is complete."""
-    answer, writer = ChatAnswer(prepared.chat), ItemWriter(_item_id)
+    answer, writer = ChatAnswer(prepared.chat), ItemWriter(prepared.store.new_id, prepared.offered)
     async for _, output in inflight.outputs():
         _events_of(prepared, answer, writer, output)
     return _finished(prepared, answer, writer)
@@ -36,7 +37,7 @@ async def stream_response(prepared: PreparedResponse, inflight: InflightRequests
         number += 1
         return b"event: " + name.encode() + b"\ndata: " + line + b"\n\n"
 
-    answer, writer = ChatAnswer(prepared.chat), ItemWriter(_item_id)
+    answer, writer = ChatAnswer(prepared.chat), ItemWriter(prepared.store.new_id, prepared.offered)
     for name in ("created", "in_progress"):
         yield encoded({"type": f"response.{name}", "response": prepared.response_object("in_progress")})
     try:
@@ -50,10 +51,6 @@ async def stream_response(prepared: PreparedResponse, inflight: InflightRequests
         return
     response = _finished(prepared, answer, writer)
     yield encoded({"type": f"response.{response['status']}", "response": response})
-
-
-def _item_id(prefix: str) -> str:
-    return new_id(prefix).replace("-", "_")
 
 
 def _events_of(
@@ -76,7 +73,9 @@ def _finished(prepared: PreparedResponse, answer: ChatAnswer, writer: ItemWriter
     """The whole response; stored for the next turn, unless the request disables that."""
     usage = prepared.chat.usage
     status = _status(answer)
-    incomplete = {"incomplete_details": {"reason": "max_output_tokens"}} if status == "incomplete" else {}
+    ending: dict[str, Any] = {"completed_at": int(time.time())}
+    if status == "incomplete":
+        ending = {"incomplete_details": {"reason": "max_output_tokens"}}
     report = {
         "input_tokens": usage.prompt_tokens,
         "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": 0},
@@ -84,9 +83,9 @@ def _finished(prepared: PreparedResponse, answer: ChatAnswer, writer: ItemWriter
         "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens or 0},
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
     }
-    response = prepared.response_object(status, writer.items, usage=report, **incomplete)
+    response = prepared.response_object(status, writer.items, usage=report, **ending)
     if prepared.body.store is not False:
-        message = {"role": "assistant", "content": answer.text}
-        calls = {"tool_calls": answer.tool_calls} if answer.tool_calls else {}
-        prepared.store.put(StoredTurn((*prepared.messages, message | calls), response))
+        conversation, new_id = prepared.conversation, prepared.store.new_id
+        before = (*conversation.earlier, *with_ids(conversation.given, new_id))
+        prepared.store.put(StoredTurn(before, response))
     return response

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llmlaunch.gateway.payload import model_field
-from llmlaunch.gateway.payload.model_field import InvalidBody, dump, model_of, parse, with_model
+from llmlaunch.gateway.payload.model_field import InvalidBody, dump, model_of, parse, referred_to, with_model
 
 # Strings made of what could fool a search: quotes, backslashes, braces, the key itself.
 tricky = st.text(alphabet=st.sampled_from(list('"\\{}[]:,model\n é\u0000😀')), max_size=12) | st.sampled_from(
@@ -117,3 +117,35 @@ def test_renaming_changes_the_model_alone() -> None:
 def test_a_lone_surrogate_survives() -> None:
     value = parse(b'{"x":"\\ud800"}')
     assert json.loads(dump(value)) == value
+
+
+ITEM = "msg_" + "0a" * 24
+SPOKEN = {
+    "type": "message",
+    "role": "user",
+    "id": "msg_" + "1b" * 24,
+    "content": '{"id":"msg_22"} item_reference',
+}
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"input": "previous_response_id"}, []),
+        ({"input": [SPOKEN]}, []),
+        ({"input": "x", "previous_response_id": "resp_1"}, ["resp_1"]),
+        ({"input": "x", "previous_response_id": None}, []),
+        ({"input": [SPOKEN, {"type": "item_reference", "id": ITEM}]}, [ITEM]),
+        ({"input": [{"id": ITEM}]}, [ITEM]),
+        ({"input": [{"id": ITEM, "type": "item_reference"}, {"id": "fc_1"}], "previous_response_id": "r"}, ["r", ITEM, "fc_1"]),
+        ({"input": [{"type": "item_reference"}, {"type": "item_reference", "id": 5}, 7]}, []),
+        ({"input": [SPOKEN, {"type": "function_call", "id": "fc_1", "call_id": "item_reference"}]}, []),
+        ({"input": {"type": "item_reference", "id": ITEM}}, []),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_a_body_refers_to(fields: dict[str, Any], expected: list[str]) -> None:
+    for separators in ((",", ":"), (", ", ": ")):
+        body = json.dumps({"model": "m"} | fields, separators=separators).encode()
+        assert list(referred_to(body)) == expected
+        assert list(referred_to(body[:-1])) == [], "the worker refuses what is not JSON"

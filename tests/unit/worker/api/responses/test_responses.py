@@ -11,7 +11,7 @@ import openai
 import pytest
 
 from llmlaunch.controller.response_ids import is_marked
-from llmlaunch.worker.api.responses.store import ResponseStore, StoredTurn
+from llmlaunch.worker.api.responses.protocol import ResponsesBody
 from tests.unit.worker.scripted import FAULT, Served, served
 
 CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Rome"}}\n</tool_call>'
@@ -226,6 +226,162 @@ def test_a_conversation_that_is_too_long_is_refused_or_cut_at_its_beginning() ->
     run(work, "Ok", context=60)
 
 
+def test_an_item_is_referred_to_by_its_id() -> None:
+    async def work(made: Served) -> None:
+        tools: Any = [WEATHER]
+        first = await made.openai.responses.create(model="m", input="Rome?", tools=tools)
+        (called,) = first.output
+        assert called.type == "function_call"
+        for reference in ({"type": "item_reference", "id": called.id}, {"id": called.id}):
+            given: Any = [
+                {"role": "user", "content": "Rome?"},
+                reference,
+                {"type": "function_call_output", "call_id": called.call_id, "output": "sunny"},
+            ]
+            await streamed(made, input=given, tools=tools)
+        whole: Any = [given[0], called.to_dict(), given[2]]
+        kept = await made.openai.responses.create(model="m", input=whole, tools=tools, store=False)
+        assert made.script.prompts[1] == made.script.prompts[2] == made.script.prompts[3]
+        for unknown in (kept.output[0].id, "msg_none"):
+            strange: Any = {"type": "item_reference", "id": unknown}
+            with pytest.raises(openai.NotFoundError, match=unknown) as refused:
+                await made.openai.responses.create(model="m", input=[given[0], strange])
+            assert (refused.value.param, refused.value.code) == ("input", "item_not_found")
+
+    run(work, CALL, "Sunny.")
+
+
+def test_the_input_of_a_response_is_listed_with_all_that_it_continues() -> None:
+    async def work(made: Served) -> None:
+        first = await made.openai.responses.create(model="m", input="One", instructions="Once.")
+        second = await made.openai.responses.create(
+            model="m", input=[{"role": "user", "content": "Two"}], previous_response_id=first.id
+        )
+        items: Any = [
+            item async for item in made.openai.responses.input_items.list(second.id, order="asc", limit=1)
+        ]
+        assert [(item.type, item.role, item.content[0].text) for item in items] == [
+            ("message", "user", "One"), ("message", "assistant", "A"), ("message", "user", "Two"),
+        ]  # fmt: skip
+        assert items[1].id == first.output[0].id
+        newest = await made.openai.responses.input_items.list(second.id, limit=2)
+        assert [item.id for item in newest.data] == [items[2].id, items[1].id]
+        assert newest.has_more
+        with pytest.raises(openai.NotFoundError):
+            await made.openai.responses.input_items.list("resp_none")
+
+    run(work, "A", "B")
+
+
+def test_input_tokens_are_what_the_response_reports() -> None:
+    async def work(made: Served) -> None:
+        tools: Any = [WEATHER]
+        asked: Any = {"model": "m", "instructions": "Be kind.", "input": "Hi", "tools": tools}
+        first = await made.openai.responses.create(**asked)
+        counted = await made.openai.responses.input_tokens.count(**asked)
+        assert first.usage is not None
+        assert (counted.object, counted.input_tokens) == ("response.input_tokens", first.usage.input_tokens)
+        second = await made.openai.responses.create(model="m", input="More", previous_response_id=first.id)
+        more = await made.openai.responses.input_tokens.count(
+            model="m", input="More", previous_response_id=first.id
+        )
+        assert second.usage is not None
+        assert more.input_tokens == second.usage.input_tokens
+        assert (
+            await made.openai.responses.input_tokens.count(model="m", input="x" * 5000)
+        ).input_tokens > 5000
+        with pytest.raises(openai.BadRequestError, match="input is missing"):
+            await made.openai.responses.input_tokens.count(model="m")
+
+    run(work, "Hello.")
+
+
+def test_what_only_background_responses_and_openai_have_is_refused_with_the_reason() -> None:
+    async def work(made: Served) -> None:
+        first = await made.openai.responses.create(model="m", input="Hi")
+        with pytest.raises(openai.BadRequestError, match="only background responses"):
+            await made.openai.responses.cancel(first.id)
+        with pytest.raises(openai.NotFoundError, match="resp_none"):
+            await made.openai.responses.cancel("resp_none")
+        with pytest.raises(openai.BadRequestError, match="not supported"):
+            await made.openai.responses.compact(model="m", input="Hi")
+
+    run(work, "Ok")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/v1/responses", "POST"),
+        ("PUT", "/v1/responses/resp_1", "GET, DELETE, HEAD"),
+        ("GET", "/v1/responses/input_tokens", "POST"),
+        ("DELETE", "/v1/responses/compact", "POST"),
+        ("POST", "/v1/responses/resp_1/input_items", "GET, HEAD"),
+        ("GET", "/v1/responses/resp_1/cancel", "POST"),
+        ("GET", "/v1/responses/resp_1", None),
+        ("GET", "/v1/responses/resp_1/other", None),
+        ("GET", "/v1/responses/resp_1/input_items/x", None),
+    ],
+)
+def test_other_methods_and_paths(method: str, path: str, allowed: str | None) -> None:
+    async def work(made: Served) -> None:
+        answer = await made.http.request(method, path)
+        assert answer.status_code == (404 if allowed is None else 405)
+        assert answer.headers.get("allow") == allowed
+        assert answer.json()["error"]["code"] == ("not_found" if allowed is None else "method_not_allowed")
+
+    run(work, "Ok")
+
+
+def test_all_system_messages_are_one_at_the_beginning() -> None:
+    async def work(made: Served) -> None:
+        given: Any = [
+            {"role": "developer", "content": "Two."},
+            {"role": "user", "content": "Hi"},
+            {"type": "message", "role": "system", "content": [{"type": "input_text", "text": "Three."}]},
+        ]
+        await made.openai.responses.create(model="m", input=given, instructions="One.")
+        assert made.script.prompts == ["s:One.\n\nTwo.\n\nThree.\nu:Hi\na:"]
+
+    run(work, "Ok")
+
+
+def test_a_function_of_a_namespace_is_called_as_the_client_knows_it() -> None:
+    async def work(made: Served) -> None:
+        tools: Any = [
+            {"type": "namespace", "name": "sky", "description": "", "tools": [WEATHER]},
+            {"type": "web_search"},
+        ]
+        events = await streamed(made, input="Rome?", tools=tools)
+        done = [event.item for event in events if event.type == "response.output_item.done"]
+        (called,) = events[-1].response.output
+        assert (called.name, called.namespace) == ("weather", "sky")
+        assert done == [called]
+        assert [tool.type for tool in events[-1].response.tools] == ["namespace"]
+
+    run(work, CALL)
+
+
+def test_parameters_that_mean_nothing_here_come_back_and_null_is_a_default() -> None:
+    async def work(made: Served) -> None:
+        harmless: dict[str, Any] = {
+            "max_tool_calls": 3, "prompt_cache_key": "k", "safety_identifier": "s", "metadata": {"a": 1},
+            "text": {"verbosity": "low"}, "reasoning": {"effort": "low", "summary": "auto"}, "service_tier": "priority",
+            "include": ["reasoning.encrypted_content"], "stream_options": {"include_obfuscation": False},
+            "prompt_cache_retention": "24h", "client_metadata": {"x": "y"}, "top_logprobs": 0, "moderation": None,
+        }  # fmt: skip
+        answer = (await made.http.post("/v1/responses", json={"model": "m", "input": "x"} | harmless)).json()
+        for name in ("max_tool_calls", "prompt_cache_key", "safety_identifier", "metadata"):
+            assert answer[name] == harmless[name]
+        assert answer["text"] == {"format": {"type": "text"}, "verbosity": "low"}
+        assert answer["output"][0]["content"][0]["logprobs"] == []
+        every = dict.fromkeys(ResponsesBody.model_fields) | {"model": "m", "input": "x"}
+        answer = (await made.http.post("/v1/responses", json=every)).json()
+        assert (answer["status"], answer["store"], answer["truncation"]) == ("completed", True, "disabled")
+
+    run(work, "Ok")
+
+
 IMAGE = [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]
 
 
@@ -237,7 +393,6 @@ IMAGE = [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]
         ({"input": []}, "input", "empty"),
         ({"input": 5}, "input", "list of items"),
         ({"input": IMAGE}, "input", "input_image"),
-        ({"input": [{"type": "item_reference", "id": "x"}]}, "input", "item_reference"),
         ({"input": [{"role": "tool", "content": "x"}]}, "input", "'tool'"),
         ({"input": [{"role": "user"}]}, "input", "content"),
         ({"input": [{"type": "function_call", "name": "f"}]}, "input", "call_id"),
@@ -248,9 +403,10 @@ IMAGE = [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]
         ({"input": "x", "conversation": "c"}, "conversation", "not supported"),
         ({"input": "x", "prompt": {"id": "p"}}, "prompt", "not supported"),
         ({"input": "x", "n": 2}, "n", "must be 1"),
-        ({"input": "x", "tools": [{"type": "web_search"}]}, "tools", "web_search"),
+        ({"input": "x", "tools": [{"type": "function"}]}, "tools", "tools[0].name"),
+        ({"input": "x", "tools": [{"type": 5}]}, "tools", "tools[0].type"),
         ({"input": "x", "tool_choice": {"type": "web_search"}}, "tool_choice", "web_search"),
-        ({"input": "x", "tool_choice": "required"}, "tool_choice", "needs tools"),
+        ({"input": "x", "tool_choice": "required"}, "tool_choice", "no tools"),
         ({"input": "x", "text": {"format": "json"}}, "text.format", "object"),
         ({"input": "x", "truncation": "some"}, "truncation", "auto"),
         ({"input": "x", "reasoning": {"effort": 5}}, "reasoning", "effort"),
@@ -266,21 +422,3 @@ def test_bad_values_name_their_parameter(body: dict[str, Any], param: str, words
         assert words in error["message"], error
 
     run(work, "Ok")
-
-
-def test_the_store_is_bounded() -> None:
-    def turn(name: str, size: int = 1) -> StoredTurn:
-        return StoredTurn(({"role": "user", "content": "x" * size},), {"id": name})
-
-    store = ResponseStore(max_turns=3, max_characters=1000)
-    for name in "abcd":
-        store.put(turn(name))
-    assert store.get("a") is None
-    assert store.get("b") is not None  # and used: c is the oldest now
-    store.put(turn("e"))
-    assert [store.get(name) is not None for name in "bcde"] == [True, False, True, True]
-    store.put(turn("large", 800))
-    assert store.get("large") is not None
-    store.put(turn("too large", 2000))
-    assert len(store) == store._characters == 0
-    assert not store.remove("large")
