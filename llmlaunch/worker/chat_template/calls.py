@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 import string
@@ -109,6 +110,23 @@ def with_short_ids(messages: Sequence[Message]) -> list[Message]:
     return found
 
 
+def with_named_ids(messages: Sequence[Message]) -> list[Message]:
+    """Ids of the form ``functions.NAME:NUMBER``, as Kimi's models write them; the same on a call and its result."""
+    ids: dict[str, str] = {}
+    count = itertools.count()
+
+    def named(call: Call) -> Call:
+        ids[call["id"]] = f"functions.{call['function']['name']}:{next(count)}"
+        return call | {"id": ids[call["id"]]}
+
+    found = []
+    for message in messages:
+        made = _each_call(message, named)
+        result_of = made.get("tool_call_id")
+        found.append(made | {"tool_call_id": ids[result_of]} if result_of in ids else made)
+    return found
+
+
 def short_id(given: str) -> str:
     """``given`` if it is nine letters and digits, otherwise nine that depend on it alone."""
     if SHORT_ID.fullmatch(given):
@@ -180,3 +198,24 @@ def explained(messages: Sequence[Message], tools: Sequence[dict[str, Any]]) -> l
         content = "\n\n".join(filter(None, (messages[0].get("content"), text)))
         return [messages[0] | {"content": content}, *messages[1:]]
     return [{"role": "system", "content": text}, *messages]
+
+
+def in_system(messages: Sequence[Message], tools: Sequence[dict[str, Any]]) -> list[Message]:
+    """With the functions as JSON in the field ``tools`` of the first system message, which is made if there is none."""
+    field = {"tools": json.dumps([tool["function"] for tool in tools], ensure_ascii=False)}
+    if messages and messages[0]["role"] in ("system", "developer"):
+        return [messages[0] | field, *messages[1:]]
+    return [{"role": "system", "content": ""} | field, *messages]
+
+
+def completed_tools(tools: Sequence[dict[str, Any]], *, described: bool) -> list[dict[str, Any]]:
+    """With parameters, and if ``described`` with descriptions: templates read them without asking whether there are any."""
+    found = []
+    for tool in tools:
+        function = dict(tool["function"])
+        if not function.get("parameters"):
+            function["parameters"] = {"type": "object", "properties": {}}
+        if described:
+            function["description"] = function.get("description") or ""
+        found.append(tool | {"function": function})
+    return found

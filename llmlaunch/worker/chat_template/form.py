@@ -22,11 +22,23 @@ class SystemPlace(Enum):
     """Nowhere: what they say goes before the first user message."""
 
 
+class ToolsPlace(Enum):
+    """Where a template looks for the tools."""
+
+    ARGUMENT = "argument"
+    IN_SYSTEM = "in system"
+    """In a field of the system message, as in Phi-4-mini's."""
+    AS_TEXT = "as text"
+    """Nowhere: they are described in the system message, and calls and results are text."""
+
+
 @dataclass(frozen=True, slots=True)
 class Form:
     """What a template insists on. The default is the form in which clients send conversations."""
 
     system: SystemPlace = SystemPlace.ANYWHERE
+    system_with_question: bool = False
+    """Whether the system message is left out unless the last message is the user's, as in Mistral's older ones."""
     developer: bool = False
     """Whether it knows the developer role; otherwise that becomes "system"."""
     parts: bool = False
@@ -39,14 +51,17 @@ class Form:
     """Whether there must be a message of the user."""
     user_last: bool = False
     """Whether the last message must not be the assistant's, if an answer is to follow."""
-    tools_as_text: bool = False
-    """Whether tools must be described in the system message, because the template does not show them."""
+    tools: ToolsPlace = ToolsPlace.ARGUMENT
+    described: bool = False
+    """Whether each function must have a description."""
     calls_as_text: bool = False
-    """The same for calls and their results: they become messages of the assistant and the user."""
+    """Whether calls and their results must become text of the assistant and the user."""
     argument_strings: bool = False
     """Whether arguments of calls are JSON strings instead of objects."""
     short_ids: bool = False
     """Whether ids of calls must be nine letters and digits."""
+    named_ids: bool = False
+    """Whether ids of calls must contain the function's name, because the template shows nothing else of it."""
     no_empty_content: bool = False
     """Whether a message with calls and no text must have no content at all."""
     single_calls: bool = False
@@ -64,12 +79,17 @@ def bring(
         found = calls.as_text(found)
     if not form.developer:
         found = [m | {"role": "system"} if m["role"] == "developer" else m for m in found]
-    if tools and form.tools_as_text:
+    if tools and form.tools is ToolsPlace.AS_TEXT:
         found = calls.explained(found, tools)
-    if form.system is SystemPlace.FIRST:
+    place = form.system
+    if form.system_with_question and found[-1]["role"] != "user":
+        place = SystemPlace.IN_USER
+    if place is SystemPlace.FIRST:
         found = turns.system_first(found)
-    elif form.system is SystemPlace.IN_USER:
+    elif place is SystemPlace.IN_USER:
         found = turns.system_in_user(found)
+    if tools and form.tools is ToolsPlace.IN_SYSTEM:
+        found = calls.in_system(found, tools)
     if form.user_needed:
         found = turns.with_user(found)
     if form.joined:
@@ -83,6 +103,13 @@ def bring(
     return [_content(message, form) for message in _calls(found, form)]
 
 
+def shown_tools(tools: Sequence[dict[str, Any]], form: Form) -> list[dict[str, Any]]:
+    """Return what a template that takes ``form`` gets as its argument ``tools``."""
+    if form.tools is not ToolsPlace.ARGUMENT:
+        return []
+    return calls.completed_tools(tools, described=form.described)
+
+
 def stricter(form: Form) -> Iterator[Form]:
     """Forms to try when a conversation in ``form`` is refused: the second would be taken by almost any template."""
     once = replace(
@@ -93,9 +120,10 @@ def stricter(form: Form) -> Iterator[Form]:
         user_needed=True,
         calls_as_text=True,
         single_calls=True,
+        described=True,
     )
     yield once
-    yield replace(once, system=SystemPlace.IN_USER, tools_as_text=True, user_last=True)
+    yield replace(once, system=SystemPlace.IN_USER, tools=ToolsPlace.AS_TEXT, user_last=True)
 
 
 def _calls(messages: list[Message], form: Form) -> list[Message]:
@@ -103,6 +131,8 @@ def _calls(messages: list[Message], form: Form) -> list[Message]:
         messages = calls.single(messages)
     if form.short_ids:
         messages = calls.with_short_ids(messages)
+    if form.named_ids:
+        messages = calls.with_named_ids(messages)
     if form.argument_strings:
         messages = calls.with_argument_strings(messages)
     return messages

@@ -12,7 +12,14 @@ from dataclasses import replace
 from itertools import product
 from typing import Any
 
-from llmlaunch.worker.chat_template.form import Form, Message, SystemPlace, bring
+from llmlaunch.worker.chat_template.form import (
+    Form,
+    Message,
+    SystemPlace,
+    ToolsPlace,
+    bring,
+    shown_tools,
+)
 
 Render = Callable[[Sequence[Message], Sequence[dict[str, Any]]], str]
 """Messages and tools to text; raises anything."""
@@ -20,7 +27,9 @@ Render = Callable[[Sequence[Message], Sequence[dict[str, Any]]], str]
 _WORDS = re.compile(r"zq[a-z]+?qz")
 """The words of trials: no template contains any."""
 
-_TOOL = {
+_BADLY_WRITTEN = ("'zqkeyqz'", '\\"zqkeyqz\\"')
+
+_TOOL: dict[str, Any] = {
     "type": "function",
     "function": {
         "name": "zqtoolqz",
@@ -39,7 +48,7 @@ def _said(role: str, word: str) -> Message:
 
 
 def _call(word: str) -> dict[str, Any]:
-    function = {"name": "zqtoolqz", "arguments": {"zqkeyqz": f"zq{word}qz"}}
+    function = {"name": "zqcalledqz", "arguments": {"zqkeyqz": f"zq{word}qz"}}
     return {"id": f"call_{word}", "type": "function", "function": function}
 
 
@@ -63,14 +72,22 @@ def find_form(render: Render, source: str, *, with_tools: bool) -> Form:
 
     Each trial tries the form so far first, then its stricter variants; if none passes, it changes nothing.
     """
-    plain = Form(parts=not _Trial(render, []).passes([_USER], Form()))
-    form = plain if _Trial(render, []).passes([_USER], plain) else Form()
-    tools = [_TOOL] if with_tools else []
-    if tools and not _Trial(render, tools).passes([_USER], form, shows_tools=True):
-        # The model is told to write calls as text, so those of the history are.
-        form, tools = replace(form, tools_as_text=True, calls_as_text=True), []
-    trial = _Trial(render, tools)
+    form = _Trial(render, []).first([_USER], Form(), [{"parts": True}])
+    form = _with_tools(render, form) if with_tools else form
+    trial = _Trial(render, [_TOOL] if with_tools and form.tools is not ToolsPlace.AS_TEXT else [])
     return _with_calls(trial, _with_turns(trial, _with_systems(trial, form, source)))
+
+
+def _with_tools(render: Render, form: Form) -> Form:
+    trial = _Trial(render, [_TOOL])
+    for place in (ToolsPlace.ARGUMENT, ToolsPlace.IN_SYSTEM):
+        made = replace(form, tools=place)
+        if trial.passes([_USER], made, "zqtoolqz"):
+            bare = {"name": "zqtoolqz", "parameters": _TOOL["function"]["parameters"]}
+            undescribed = _Trial(render, [_TOOL | {"function": bare}])
+            return undescribed.first([_USER], made, [{"described": True}])
+    # The model is told to write calls as text, so those of the history are.
+    return replace(form, tools=ToolsPlace.AS_TEXT, calls_as_text=True)
 
 
 def _with_systems(trial: _Trial, form: Form, source: str) -> Form:
@@ -98,6 +115,8 @@ def _with_calls(trial: _Trial, form: Form) -> Form:
     ways = [dict(zip(names, chosen, strict=True)) for chosen in product((False, True), repeat=len(names))]
     form = trial.first(_ONE_CALL, form, [*ways[1:], text])
     form = trial.first(_TWO_CALLS, form, [{"single_calls": True}, text])
+    form = trial.first(_ONE_CALL[:2], form, [{"named_ids": True}])
+    form = trial.first([_SYSTEM, *_ONE_CALL], form, [{"system_with_question": True}])
     return trial.first([*_ONE_CALL, _MORE], form, [{"answered": True}])
 
 
@@ -115,14 +134,12 @@ class _Trial:
         changed = (replace(form, **change) for change in changes)
         return next((made for made in changed if self.passes(messages, made)), form)
 
-    def passes(self, messages: list[Message], form: Form, *, shows_tools: bool = False) -> bool:
-        """Whether the template shows all of ``messages`` when they are brought into ``form``."""
+    def passes(self, messages: list[Message], form: Form, *more: str) -> bool:
+        """Whether the template shows all of ``messages``, brought into ``form``, and the words ``more``."""
         try:
-            text = self._render(bring(messages, self._tools, form), self._tools)
+            text = self._render(bring(messages, self._tools, form), shown_tools(self._tools, form))
         except Exception:  # a template is a program, and can fail in any way
             return False
-        expected = set(_WORDS.findall(repr(messages))) | ({"zqtoolqz"} if shows_tools else set())
-        badly_written = (
-            "'zqkeyqz'" in text or '\\"zqkeyqz\\"' in text
-        )  # as Python's, or as a string in a string
-        return expected <= set(_WORDS.findall(text)) and not badly_written
+        expected = {*_WORDS.findall(repr(messages)), *more}
+        # Arguments as Python writes them, or as a string in a string, are not what the model has learnt.
+        return expected <= set(_WORDS.findall(text)) and not any(bad in text for bad in _BADLY_WRITTEN)

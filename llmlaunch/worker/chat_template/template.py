@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from llmlaunch.worker.chat_template.form import Form, Message, bring, stricter
+from llmlaunch.worker.chat_template.form import Form, Message, bring, shown_tools, stricter
 from llmlaunch.worker.chat_template.probe import find_form
 
 
@@ -26,10 +26,13 @@ class ChatTemplate:
 
     def form(self, *, with_tools: bool) -> Form:
         """The form that the template takes. The first call takes some tens of milliseconds."""
-        with self._lock:
-            if with_tools not in self._forms:
-                self._forms[with_tools] = find_form(self._trial, self._source, with_tools=with_tools)
-            return self._forms[with_tools]
+        form = self._forms.get(with_tools)
+        if form is None:
+            with self._lock:
+                if with_tools not in self._forms:
+                    self._forms[with_tools] = find_form(self._trial, self._source, with_tools=with_tools)
+                form = self._forms[with_tools]
+        return form
 
     def render(
         self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = (), **arguments: Any
@@ -53,8 +56,8 @@ class ChatTemplate:
     ) -> str:
         answer_follows = bool(arguments.get("add_generation_prompt"))
         brought = bring(messages, tools, form, answer_follows=answer_follows)
-        shown = {} if form.tools_as_text or not tools else {"tools": list(tools)}
-        return self._apply(brought, **(arguments | shown))
+        shown = shown_tools(tools, form)
+        return self._apply(brought, **(arguments | ({"tools": shown} if shown else {})))
 
     def _trial(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]]) -> str:
         given = {"tools": list(tools)} if tools else {}

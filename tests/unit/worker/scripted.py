@@ -102,11 +102,14 @@ class Served:
 
 @contextlib.asynccontextmanager
 async def served(
-    *texts: str, reasoning: bool = False, context: int = 4000, opening: str = ""
+    *texts: str, reasoning: bool = False, context: int = 4000, opening: str = "", template: str = ""
 ) -> AsyncIterator[Served]:
-    """A worker that serves the model "m", which answers with ``texts``. ``opening``: what its template ends with."""
+    """A worker that serves the model "m", which answers with ``texts``.
+
+    ``template``: its chat template; ``opening``: what that ends with.
+    """
     tokenizer = tiny.tokenizer()
-    tokenizer.chat_template += opening
+    tokenizer.chat_template = (template or tokenizer.chat_template) + opening
     tokenizer = Tokenizer(tokenizer)
     script = Script(tokenizer, texts)
     loop = asyncio.get_running_loop()

@@ -18,6 +18,7 @@ def plain_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
     for index, message in enumerate(messages):
         fields = message.model_dump(exclude_none=True)
         _check_tool_calls(fields.get("tool_calls"), f"messages[{index}].tool_calls")
+        _check_function_call(fields.get("function_call"), f"messages[{index}].function_call")
         fields["content"] = _text(message, index)
         plain.append(fields)
     return plain
@@ -37,11 +38,16 @@ def _check_tool_calls(calls: Any, where: str) -> None:
             )
 
 
+def _check_function_call(call: Any, where: str) -> None:
+    if call is not None and (not isinstance(call, dict) or not isinstance(call.get("name"), str)):
+        raise BadRequest(f'{where} must be {{"name", "arguments"}}', param=where)
+
+
 def _text(message: Message, index: int) -> str:
     if message.content is None:
-        if message.role in ("assistant", "tool", "function"):
-            return ""
-        raise BadRequest(f"messages[{index}].content is missing", param=f"messages[{index}].content")
+        if message.role in ("system", "developer", "user"):
+            raise BadRequest(f"messages[{index}].content is missing", param=f"messages[{index}].content")
+        return ""
     if isinstance(message.content, str):
         return message.content
     texts: list[str] = []

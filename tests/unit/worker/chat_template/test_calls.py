@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -122,3 +123,37 @@ def test_tools_are_explained_in_the_system_message(first: Any) -> None:
     made = calls.explained([user("x")], [WEATHER])
     assert made[0]["role"] == "system"
     assert made[1:] == [user("x")]
+
+
+def test_ids_that_name_the_function() -> None:
+    given = [
+        assistant("", call("f", id="a"), call("g", id="b")),
+        result("x", id="b"),
+        result("y", id="a"),
+        assistant("", call("f", id="c")),
+        result("z", id="unknown"),
+    ]
+    calling, second, first, later, stray = calls.with_named_ids(given)
+    assert [each["id"] for each in calling["tool_calls"]] == ["functions.f:0", "functions.g:1"]
+    assert (first["tool_call_id"], second["tool_call_id"]) == ("functions.f:0", "functions.g:1")
+    assert later["tool_calls"][0]["id"] == "functions.f:2"
+    assert stray["tool_call_id"] == "unknown"
+
+
+def test_tools_in_the_system_message() -> None:
+    (first, _) = calls.in_system([user("x")], [WEATHER])
+    assert json.loads(first["tools"]) == [WEATHER["function"]]
+    (only,) = calls.in_system([system("a")], [WEATHER])
+    assert only["content"] == "a"
+    assert only["tools"] == first["tools"]
+
+
+def test_tools_have_what_templates_read() -> None:
+    bare = {"type": "function", "function": {"name": "f"}}
+    empty = {"type": "object", "properties": {}}
+    assert calls.completed_tools([bare, WEATHER], described=False) == [
+        {"type": "function", "function": {"name": "f", "parameters": empty}},
+        WEATHER,
+    ]
+    (made,) = calls.completed_tools([bare], described=True)
+    assert made["function"]["description"] == ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmlaunch.worker.chat_template.form import Form, SystemPlace, bring, stricter
+from llmlaunch.worker.chat_template.form import Form, SystemPlace, ToolsPlace, bring, stricter
 from tests.unit.worker.chat_template.samples import (
     WEATHER,
     assistant,
@@ -30,7 +30,7 @@ def test_the_developer_is_the_system_unless_the_template_knows_it() -> None:
 
 def test_everything_at_once() -> None:
     form = Form(
-        system=SystemPlace.IN_USER, joined=True, user_first=True, tools_as_text=True, calls_as_text=True
+        system=SystemPlace.IN_USER, joined=True, user_first=True, tools=ToolsPlace.AS_TEXT, calls_as_text=True
     )
     found = bring(HISTORY, [WEATHER], form)
     assert [message["role"] for message in found] == ["user", "assistant", "user"]

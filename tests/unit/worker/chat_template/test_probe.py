@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llmlaunch.worker.chat_template.form import Form, SystemPlace
+from llmlaunch.worker.chat_template.form import Form, SystemPlace, ToolsPlace
 from llmlaunch.worker.chat_template.probe import find_form
 from tests.unit.worker.chat_template.samples import TEMPLATES, tokenizer
 
@@ -23,12 +23,12 @@ FORMS: dict[str, dict[str, Any]] = {
     "gpt_oss": FIRST | {"developer": True, "single_calls": True},
     "granite_3": FIRST,
     "ids_of_nine": {"short_ids": True},
-    "kimi_k2": {},
+    "kimi_k2": {"named_ids": True},
     "lists_only": {"parts": True} | IN_WORDS,
     "llama_3_1": {"single_calls": True},
     "mistral_tekken": FIRST | STRICT | {"answered": True},
     "mistral_v0_1": IN_USER | STRICT | IN_WORDS,
-    "mistral_v0_3": FIRST | STRICT | {"short_ids": True, "answered": True},
+    "mistral_v0_3": FIRST | STRICT | {"system_with_question": True, "short_ids": True, "answered": True},
     "no_system_alternating": IN_USER | STRICT | IN_WORDS,
     "phi_3": IN_WORDS,
     "phi_4_mini": IN_WORDS,
@@ -36,10 +36,20 @@ FORMS: dict[str, dict[str, Any]] = {
     "qwen_2_5": {},
     "system_at_the_beginning": FIRST | IN_WORDS,
 }
-SHOW_NO_TOOLS = {
-    "gemma_2", "gemma_3", "lists_only", "mistral_v0_1", "no_system_alternating", "phi_3", "phi_4_mini",
-    "system_at_the_beginning",
-}  # fmt: skip
+NOT_SHOWN = {"tools": ToolsPlace.AS_TEXT} | IN_WORDS
+WITH_TOOLS: dict[str, dict[str, Any]] = {
+    "gemma_2": NOT_SHOWN,
+    "gemma_3": NOT_SHOWN,
+    "gpt_oss": {"described": True},
+    "lists_only": NOT_SHOWN,
+    "llama_3_1": {"user_needed": True},  # it puts tools into the first question
+    "mistral_v0_1": NOT_SHOWN,
+    "no_system_alternating": NOT_SHOWN,
+    "phi_3": NOT_SHOWN,
+    "phi_4_mini": {"tools": ToolsPlace.IN_SYSTEM},
+    "system_at_the_beginning": NOT_SHOWN,
+}
+"""What is more than without tools."""
 
 
 def test_every_template_is_here() -> None:
@@ -53,9 +63,7 @@ def test_the_form_without_tools(name: str) -> None:
 
 @pytest.mark.parametrize("name", FORMS)
 def test_the_form_with_tools(name: str) -> None:
-    # Llama puts tools into the first question, so that there must be one.
-    more = {"user_needed": True} if name == "llama_3_1" else {}
-    expected = Form(**FORMS[name] | more, tools_as_text=name in SHOW_NO_TOOLS)
+    expected = Form(**FORMS[name] | WITH_TOOLS.get(name, {}))
     assert tokenizer(name)._chat_template.form(with_tools=True) == expected
 
 
