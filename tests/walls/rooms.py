@@ -22,6 +22,8 @@ MAY_IMPORT: dict[str, str] = {
     # The plan.
     "engines": "common manifest models",
     "planning": "common engines errors hardware manifest models",
+    # Other APIs, translated to OpenAI's and back.
+    "anthropic": "",
     # HTTP of our own processes, on uvicorn.
     "http_server": "common errors hardware",
     # Processes.
@@ -44,7 +46,7 @@ MAY_IMPORT: dict[str, str] = {
     "gateway/multiprocess": "common errors http_server",
     "gateway/http1": "common errors gateway http_server",
     "gateway/payload": "gateway gateway/http1",
-    "gateway/dialects": "gateway gateway/payload",
+    "gateway/dialects": "anthropic gateway gateway/payload",
     "gateway/ollama": "gateway gateway/dialects gateway/payload gateway/routing",
     "gateway/limits": "errors gateway gateway/multiprocess",
     "gateway/routing/health": "common gateway gateway/multiprocess gateway/routing",
@@ -99,7 +101,14 @@ MAY_IMPORT: dict[str, str] = {
     "__main__": "cli",
 }
 
-PURE_ROOMS = ("engines", "planning", "supervision/core", "worker/output", "worker/output/tool_calls")
+PURE_ROOMS = (
+    "anthropic",
+    "engines",
+    "planning",
+    "supervision/core",
+    "worker/output",
+    "worker/output/tool_calls",
+)
 """Rooms of which every module is pure. Elsewhere a module says so in its docstring: "Pure."."""
 
 IMPURE = {
