@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from urllib.parse import unquote_to_bytes
 
 from llmlaunch.common.spelling import nearest
+from llmlaunch.gateway.dialects.anthropic import COUNT_TOKENS, MESSAGES
 from llmlaunch.gateway.dialects.dialect import Dialect
 from llmlaunch.gateway.errors import Reply
 
@@ -70,10 +71,11 @@ _GET = (b"GET", b"HEAD")
 _POST = (b"POST",)
 
 
-def _proxy(path: str, upstream: str = "", *, has_usage: bool = True) -> ApiEndpoint:
-    return ApiEndpoint(
-        EndpointKind.PROXY, _POST, path, upstream=(upstream or path).encode(), has_usage=has_usage
-    )
+def _proxy(
+    path: str, upstream: str = "", *, has_usage: bool = True, dialect: Dialect | None = None
+) -> ApiEndpoint:
+    target = (upstream or path).encode()
+    return ApiEndpoint(EndpointKind.PROXY, _POST, path, upstream=target, has_usage=has_usage, dialect=dialect)
 
 
 KNOWN: dict[str, ApiEndpoint] = {
@@ -92,6 +94,8 @@ KNOWN: dict[str, ApiEndpoint] = {
         _proxy("/score", "/v1/score"),
         _proxy("/tokenize", has_usage=False),
         _proxy("/detokenize", has_usage=False),
+        _proxy("/v1/messages", dialect=MESSAGES),
+        _proxy("/v1/messages/count_tokens", has_usage=False, dialect=COUNT_TOKENS),
         # For FastChat's clients.
         _proxy("/api/v1/chat/completions", "/v1/chat/completions"),
         ApiEndpoint(EndpointKind.CHECK, _POST, "/api/v1/token_check", upstream=b"/api/v1/token_check"),
@@ -103,6 +107,8 @@ KNOWN: dict[str, ApiEndpoint] = {
 }
 """The endpoints whose path is fixed."""
 _PATHS = {label.encode(): endpoint for label, endpoint in KNOWN.items()}
+_MESSAGES = b"/v1/messages/"
+_UNKNOWN_TO_ANTHROPIC = replace(UNKNOWN, dialect=MESSAGES)
 _MODEL = b"/v1/models/"
 _RESPONSE = re.compile(rb"/v1/responses/([A-Za-z0-9_-]{1,200})(/input_items|/cancel)?")
 _RESPONSE_METHODS = {b"": (b"GET", b"DELETE"), b"/input_items": (b"GET",), b"/cancel": _POST}
@@ -161,7 +167,7 @@ def _endpoint(path: bytes) -> ApiEndpoint:
             return ApiEndpoint(
                 EndpointKind.PROXY, _POST, label, upstream=b"/v1/embeddings", name=name, has_usage=True
             )
-    return UNKNOWN
+    return _UNKNOWN_TO_ANTHROPIC if path.startswith(_MESSAGES) else UNKNOWN
 
 
 def _text(quoted: bytes) -> str:

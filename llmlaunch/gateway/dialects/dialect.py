@@ -35,9 +35,11 @@ class TranslatedRequest:
 class Dialect(Protocol):
     """One endpoint of another API."""
 
-    native: bool
-    """Some engines have this endpoint themselves, at the same path: a replica is asked there until it says that it
-    does not."""
+    @property
+    def native(self) -> bool:
+        """Some engines have this endpoint themselves, at the same path: a replica is asked there until it says that it
+        does not."""
+        ...
 
     def request(self, body: bytes) -> TranslatedRequest:
         """Translate a client's body. Raises InvalidBody."""

@@ -269,7 +269,14 @@ class BodyFraming:
         return line.end()
 
 
-_LAST_EVENTS = (b"[DONE]", b"response.completed", b"response.incomplete", b"response.failed", b'"error"')
+_LAST_EVENTS = (
+    b"[DONE]",
+    b"response.completed",
+    b"response.incomplete",
+    b"response.failed",
+    b"message_stop",
+    b'"error"',
+)
 
 
 def is_complete(content_type: bytes, tail: bytes) -> bool:

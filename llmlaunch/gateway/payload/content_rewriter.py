@@ -24,7 +24,7 @@ class ContentRewriter(Protocol):
         ...
 
     def end(self) -> bytes:
-        """The content is complete: return the rest."""
+        """The content is complete: return the rest. Raises InvalidResponse if it cannot be rewritten."""
         ...
 
 

@@ -16,7 +16,9 @@ LOOK_BACK = 8 << 10
 _WINDOW = 1 << 10
 _KEY = b'"usage"'
 _BEGINS = re.compile(rb'"usage"\s*:\s*\{')
-_COUNT = re.compile(rb'"(prompt|input|completion|output|total)_tokens"\s*:\s*(\d{1,15})(?=[\s,}])')
+_COUNT = re.compile(
+    rb'"(prompt|input|completion|output|total|cache_read_input|cache_creation_input)_tokens"\s*:\s*(\d{1,15})(?=[\s,}])'
+)
 _USUAL = re.compile(
     rb'"usage"\s*:\s*\{\s*"prompt_tokens"\s*:\s*(\d{1,15})\s*,\s*(?:"total_tokens"\s*:\s*\d{1,15}\s*,\s*)?'
     rb'"completion_tokens"\s*:\s*(\d{1,15})(?=[\s,}])'
@@ -31,7 +33,7 @@ TokenCounts = tuple[int, int]
 def tokens_in(reads: Sequence[bytes]) -> TokenCounts | None:
     """The usage in ``reads``, the last reads of a response; None when there is none.
 
-    Knows the names of all of OpenAI's APIs: prompt_tokens or input_tokens, completion_tokens or output_tokens. If there is
+    Knows the names of OpenAI's and Anthropic's APIs: prompt_tokens or input_tokens, completion_tokens or output_tokens. If there is
     only total_tokens (rerank), they count as the prompt's.
     """
     tail = b""
@@ -67,4 +69,6 @@ def _counts(tail: bytes, at: int) -> TokenCounts | None:
     prompt = counts.get(b"prompt") or counts.get(b"input")
     if prompt is None:
         prompt = counts.get(b"total", b"0")
-    return int(prompt), completion
+    # Anthropic's input tokens are those alone that were not in the cache.
+    cached = sum(int(counts.get(name, 0)) for name in (b"cache_read_input", b"cache_creation_input"))
+    return int(prompt) + cached, completion

@@ -117,3 +117,9 @@ def test_paths_of_responses(path: str, kind: str, methods: bytes, name: str) -> 
     if kind != "UNKNOWN":
         assert found.upstream == path.encode()
         assert found.label == path.replace("resp_a", "{id}")
+
+
+@pytest.mark.parametrize("path", [b"/v1/messages", b"/v1/messages/count_tokens", b"/v1/messages/batches"])
+def test_anthropics_paths_get_its_errors(path: bytes) -> None:
+    assert endpoint(path).dialect is not None
+    assert (endpoint(path).kind is EndpointKind.PROXY) == (not path.endswith(b"batches"))

@@ -19,6 +19,7 @@ PROBE_BODIES: dict[bytes, dict[str, object]] = {
     b"/v1/chat/completions": {"messages": [{"role": "user", "content": "1"}], "max_tokens": 1},
     b"/v1/completions": {"prompt": "1", "max_tokens": 1},
     b"/v1/responses": {"input": "1", "max_output_tokens": 16, "store": False},
+    b"/v1/messages": {"messages": [{"role": "user", "content": "1"}], "max_tokens": 1},
     b"/v1/embeddings": {"input": "1"},
     b"/v1/rerank": {"query": "1", "documents": ["1"]},
     b"/v2/rerank": {"query": "1", "documents": ["1"]},

@@ -19,6 +19,7 @@ from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.exchange.exchange import ExchangeContext
 from llmlaunch.gateway.exchange.lifecycle import ExchangePhase
 from llmlaunch.gateway.exchange.replica_connections import ReplicaConnections
+from llmlaunch.gateway.failures import InvalidResponse
 from llmlaunch.gateway.http1.client_connection import ClientConnection
 from llmlaunch.gateway.http1.coalesce import Coalescer
 from llmlaunch.gateway.http1.head_cache import HeadCache
@@ -138,7 +139,13 @@ class Shouting:
 
     def translator(self, status: int, media_type: bytes) -> WholeBody:
         assert media_type == b"application/json"
-        return WholeBody(lambda body: b"%d %b" % (status, body.upper()), b"text/loud")
+
+        def rewrite(body: bytes) -> bytes:
+            if body == b"[]":
+                raise InvalidResponse("it is no object")
+            return b"%d %b" % (status, body.upper())
+
+        return WholeBody(rewrite, b"text/loud")
 
     def error(self, reply: Reply, identity: bytes) -> Reply:
         return reply
@@ -336,6 +343,15 @@ def test_what_cannot_be_translated_is_refused() -> None:
         settings = LOUD | {"body": b'{"model": "m?"}'}
         _, client, (outcome,), _ = await live(["accept", MISSING, "accept"], **settings)
         assert (outcome.status, client.end) == (400, "replied")
+
+    asyncio.run(play())
+
+
+def test_an_answer_that_cannot_be_translated_is_invalid() -> None:
+    async def play() -> None:
+        _, client, (outcome,), router = await live(["accept", MISSING, "accept", JSON, "[]"], **LOUD)
+        assert (outcome.status, client.end) == (502, "replied")
+        assert not router.in_flight()
 
     asyncio.run(play())
 

@@ -31,6 +31,8 @@ def test_only_json_objects_with_a_model_are_touched() -> None:
     assert json.loads(with_name(b'{"model": "x", "data": [{"model": "inner"}]}', "n")) == {
         "model": "n", "data": [{"model": "inner"}],
     }  # fmt: skip
+    start = b'{"type":"message_start","message":{"model":"x"}}'
+    assert with_name(start, "n") == start.replace(b'"x"', b'"n"')
 
 
 @pytest.mark.parametrize(

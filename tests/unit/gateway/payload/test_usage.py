@@ -30,6 +30,7 @@ CHAT = {
         ({"prompt_tokens": 0, "completion_tokens": 3}, (0, 3)),
         ({"prompt_tokens_details": {"cached_tokens": 4}, "prompt_tokens": 5, "completion_tokens": 6}, (5, 6)),
         ({"prompt_tokens": 5, "completion_tokens": 6, "completion_tokens_details": {"output_tokens": 1}}, (5, 6)),
+        ({"input_tokens": 2, "cache_read_input_tokens": 4, "cache_creation_input_tokens": 5, "output_tokens": 7}, (11, 7)),
         ({}, None),
         (None, None),
         ([1], None),
