@@ -39,6 +39,7 @@ from llmlaunch.gateway.observe.outcome import CLIENT_LEFT, RequestOutcome
 from llmlaunch.gateway.observe.tracing import Tracing
 from llmlaunch.gateway.paths import EndpointKind
 from llmlaunch.gateway.payload.content_rewriter import ContentRewriter
+from llmlaunch.gateway.payload.error_body import error_rewriter
 from llmlaunch.gateway.payload.model_field import InvalidBody, asks_for_stream, with_model
 from llmlaunch.gateway.payload.model_name_rewrite import rewriter_for
 from llmlaunch.gateway.payload.usage import tokens_in
@@ -218,6 +219,8 @@ class Exchange:
             engine_model = routed.replica.engine_model
             renames = engine_model is not None and engine_model != routed.model
             rewriter = rewriter_for(head, routed.model) if renames else None
+            if head.status >= 400 and dialect is None:
+                rewriter = error_rewriter(head)
         self._relay = relay = ResponseRelay(request, head, body, rewriter, cors_fields, context.stopping)
         self.decoding = relay.decodes
         self.phase = _RESPONDING

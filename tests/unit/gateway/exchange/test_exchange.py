@@ -8,6 +8,7 @@ Steps: ``accept`` and ``refuse`` are a replica's answers to a connection; ``rese
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -292,6 +293,32 @@ def test_an_outcome_tells_what_happened() -> None:
         assert (outcome.model, outcome.counted_model, outcome.attempts) == ("m", "m", 2)
         assert (outcome.tokens, outcome.duration_s, outcome.first_byte_s) == ((3, 5), 1.0, 1.0)
         assert outcome.replica in ("http://a:1", "http://b:1")
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        (
+            '{"detail":  "no"}',
+            {"message": "no", "type": "invalid_request_error", "param": None, "code": None},
+        ),
+        ('{"error":  {"message": "no"}}', {"message": "no"}),
+    ],
+)
+def test_an_error_reaches_the_client_in_openais_envelope(body: str, error: dict[str, Any]) -> None:
+    async def play() -> None:
+        head = f"HTTP/1.1 422 X\r\ncontent-type: text/plain\r\ncontent-length: {len(body)}\r\n\r\n"
+        _, client, (outcome,), _ = await live(["accept", head, body[:5], body[5:]])
+        begin, _, content = client.written.partition(b"\r\n\r\n")
+        assert json.loads(content)["error"] == error
+        assert b"content-length: %d" % len(content) in begin
+        assert begin.startswith(b"HTTP/1.1 422 X\r\n")
+        kept = content == body.encode()
+        assert kept is ("code" not in error)
+        assert (b"text/plain" in begin) is kept
+        assert (outcome.status, client.end) == (422, "kept")
 
     asyncio.run(play())
 
