@@ -237,7 +237,10 @@ class Gateway:
             connection.sweep(now)
         self.router.sweep(now)
         responders = [connection.serving for connection in self.connections]
-        self._silence_watch.sweep([one for one in responders if isinstance(one, Exchange)], now)
+        exchanges = [one for one in responders if isinstance(one, Exchange)]
+        for exchange in exchanges:
+            exchange.keep_alive(now)
+        self._silence_watch.sweep(exchanges, now)
         for line in self._handler.failed_keys.lines(now):
             log.warning("%s", line)
         self.replicas.sweep(now, set(self.router.table.replicas))

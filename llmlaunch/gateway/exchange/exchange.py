@@ -1,9 +1,12 @@
 """The exchange: one request on its way to a replica, and the answer on its way back. ``lifecycle`` draws its phases.
 
-Until a byte of the answer has gone to the client, the failure of a replica costs only another attempt. The head of an
+Until content of the answer has gone to the client, the failure of a replica costs only another attempt. The head of an
 answer is held back until its first content comes, so the client does not notice a replica that dies during the prefill,
 either. After that, a failure ends the stream with an error event and a closed connection. A client that leaves ends the
 exchange at once in any phase: engines stop working on a request when its connection is closed.
+
+A client that waits for a stream gets a head of the gateway's own after KEEP_ALIVE_S, and comments from then on
+(``keep_alive``). Still any replica may answer, but no longer with a status of its own: an error becomes an event.
 
 ``routing.router`` decides which replica gets the request, and when. ``response_relay`` makes what the client gets of the
 answer.
@@ -20,6 +23,15 @@ from typing import Any
 from llmlaunch.gateway import errors
 from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.exchange.dialect_choice import DialectChoice
+from llmlaunch.gateway.exchange.keep_alive import (
+    COMMENT,
+    KEEP_ALIVE_S,
+    ErrorEvent,
+    error_event,
+    is_event_stream,
+    only_comments,
+    promises_events,
+)
 from llmlaunch.gateway.exchange.lifecycle import (
     ANSWERING,
     AfterBreak,
@@ -28,7 +40,7 @@ from llmlaunch.gateway.exchange.lifecycle import (
     refused_connection,
 )
 from llmlaunch.gateway.exchange.replica_connections import ReplicaConnections
-from llmlaunch.gateway.exchange.response_relay import ResponseRelay
+from llmlaunch.gateway.exchange.response_relay import LAST_CHUNK, ResponseRelay, in_chunk
 from llmlaunch.gateway.failures import FailureKind, InvalidResponse
 from llmlaunch.gateway.http1 import headers
 from llmlaunch.gateway.http1.client_connection import ClientConnection
@@ -90,8 +102,8 @@ class Exchange:
     """
 
     __slots__ = (
-        "_asks_for_stream", "_client", "_connecting", "_connection", "_context", "_dialect", "_last_piece", "_pool_is_stale",
-        "_relay", "_request", "_routed", "decoding", "first_byte_s", "phase",
+        "_asks_for_stream", "_client", "_comment_at", "_connecting", "_connection", "_context", "_dialect", "_last_piece",
+        "_last_sent", "_pool_is_stale", "_relay", "_request", "_routed", "_stream_begun", "decoding", "first_byte_s", "phase",
     )  # fmt: skip
 
     def __init__(
@@ -100,7 +112,7 @@ class Exchange:
         self.phase = _NEW
         self.decoding = False
         self.first_byte_s: float | None = None
-        """Seconds from the request's head to the first byte of its answer."""
+        """Seconds from the request's head to the first content of its answer."""
         self._context = context
         self._client = client
         self._request = request
@@ -117,11 +129,17 @@ class Exchange:
         """The last piece of the answer at the last call of :meth:`made_progress`."""
         self._asks_for_stream: bool | None = None
         """Whether the body asks for a stream; None: not parsed yet."""
+        self._stream_begun = False
+        """The client has the head of a stream, and comments, although there is no content yet."""
+        self._comment_at = request.received + KEEP_ALIVE_S
+        """When a stream gets the next comment if it stays silent."""
+        self._last_sent: bytes | None = None
+        """The last piece of the answer at the last call of :meth:`keep_alive`."""
 
     @property
     def started(self) -> bool:
         """Whether bytes of an answer have gone to the client."""
-        return self.phase is _STREAMING
+        return self.phase is _STREAMING or self._stream_begun
 
     # -- to a replica
 
@@ -199,8 +217,7 @@ class Exchange:
     def answer_began(self, head: ResponseHead, body: BodyFraming) -> None:
         """Prepare to relay the answer; or try another replica if this one is not ready (503)."""
         context, request, routed = self._context, self._request, self._routed
-        router = context.router
-        if head.status == 503 and router.has_alternative(
+        if head.status == 503 and context.router.has_alternative(
             routed
         ):  # it drains or loads; another one may be ready
             self._drop_connection()
@@ -211,17 +228,21 @@ class Exchange:
             self._drop_connection()
             self._reach(routed.replica)
             return
-        router.began(routed, head.status)
         cors_fields = context.cors_fields(request.origin) if request.origin else b""
+        rewriter: ContentRewriter | None
         if dialect is not None and dialect.translates:
-            rewriter: ContentRewriter | None = dialect.translator(head)
+            rewriter = dialect.translator(head)
         else:
             engine_model = routed.replica.engine_model
             renames = engine_model is not None and engine_model != routed.model
             rewriter = rewriter_for(head, routed.model) if renames else None
             if head.status >= 400 and dialect is None:
                 rewriter = error_rewriter(head)
+        if self._stream_begun and not is_event_stream(head):
+            rewriter = ErrorEvent(head, request.endpoint.dialect)
         self._relay = relay = ResponseRelay(request, head, body, rewriter, cors_fields, context.stopping)
+        if self._stream_begun:
+            relay.head_is_sent()
         self.decoding = relay.decodes
         self.phase = _RESPONDING
 
@@ -233,6 +254,10 @@ class Exchange:
             if data:
                 self._client.write(data)
         elif data:
+            if relay.held or only_comments(data):
+                data = relay.hold(data)
+                if not data:
+                    return
             self._first_byte()
             self._client.write(relay.client_head + data)
             if relay.passes_chunks and self._connection is not None:
@@ -245,7 +270,7 @@ class Exchange:
             self.answer_broke("its connection closed", FailureKind.RESET, began=True)
             return
         context, status = self._context, relay.head.status
-        data = b"" if self.phase is _STREAMING else relay.client_head
+        data = b"" if self.phase is _STREAMING else relay.client_head + relay.held
         if relay.rewrites:
             try:
                 data += relay.end(context.stopping)
@@ -285,6 +310,7 @@ class Exchange:
     def _first_byte(self) -> None:
         context, request, routed = self._context, self._request, self._routed
         self.phase = _STREAMING
+        context.router.began(routed, self._relay.head.status)
         if routed.suspect_key:
             context.router.trials.suspects.answer_began(routed.suspect_key)
         self.first_byte_s = context.now() - request.received
@@ -320,7 +346,45 @@ class Exchange:
     def refused(self, reply: Reply) -> None:
         """End with the gateway's own ``reply``."""
         self._end(reply.status)
-        self._client.reply(self._request, reply)
+        request = self._request
+        if not self._stream_begun:
+            self._client.reply(request, reply)
+            return
+        event = error_event(reply.body, request.endpoint.dialect)
+        self._client.write(in_chunk(event) + LAST_CHUNK if request.http11 else event)
+        self._client.finished(request.keep_alive and not self._context.stopping)
+
+    # -- keeping a stream open
+
+    def keep_alive(self, now: float) -> None:
+        """Send a comment if the client of a stream got nothing for KEEP_ALIVE_S. Called about once a second."""
+        streaming = self.phase is _STREAMING
+        if streaming and self._relay.tail and self._relay.tail[-1] is not self._last_sent:
+            self._last_sent = self._relay.tail[-1]
+            self._comment_at = now + KEEP_ALIVE_S
+        if now < self._comment_at:
+            return
+        self._comment_at = now + KEEP_ALIVE_S
+        if streaming:
+            connection = self._connection
+            if connection is not None and not connection.paused and (comment := self._relay.comment()):
+                self._client.write(comment)
+        elif self._stream_begun or self._begin_stream():
+            self._client.write(in_chunk(COMMENT) if self._request.http11 else COMMENT)
+
+    def _begin_stream(self) -> bool:
+        """Send the head of the stream that the client asked for, unless something else is on its way. Whether it was sent."""
+        if self.phase is _RESPONDING and not is_event_stream(self._relay.head):
+            return False
+        if not promises_events(self._request):
+            self._comment_at = float("inf")
+            return False
+        self._client.begin_stream(self._request)
+        self._stream_begun = True
+        if self.phase is _RESPONDING:
+            self._relay.head_is_sent()
+            self.decoding = self._relay.decodes
+        return True
 
     # -- the client (client_connection.Responder)
 
@@ -331,9 +395,9 @@ class Exchange:
 
     def shut_down(self) -> None:
         """End because the grace period is over, with an error that the client can see."""
-        started = self.started
+        streaming = self.phase is _STREAMING
         self._withdraw()
-        if started:
+        if streaming:
             self._send_interruption("the gateway is shutting down")
         else:
             self.refused(errors.stopping())
@@ -370,7 +434,7 @@ class Exchange:
     def made_progress(self) -> bool:
         """Whether anything came since the last call, or could not come because the connection is paused."""
         last = self._relay.tail[-1] if self.phase in ANSWERING and self._relay.tail else None
-        came = last is not self._last_piece
+        came = last is not self._last_piece and not (last is not None and only_comments(last))
         self._last_piece = last
         return came or (self._connection is not None and self._connection.paused)
 
@@ -378,7 +442,10 @@ class Exchange:
         """The response that it waits for, as ``routing.health.silence`` judges it."""
         if self._asks_for_stream is None:
             self._asks_for_stream = asks_for_stream(self._request.body)
-        began = self.started or (self.phase is _RESPONDING and bool(self._relay.tail))
+        relay = self._relay if self.phase is _RESPONDING else None
+        began = self.phase is _STREAMING or (
+            relay is not None and bool(relay.tail) and not only_comments(relay.tail[-1])
+        )
         size = 0 if began else len(self._request.body)
         return AwaitedResponse(self._routed.sent_at, size, self._asks_for_stream or began)
 
@@ -386,7 +453,7 @@ class Exchange:
         """Leave a replica that has sent nothing for ``seconds`` and is taken for broken."""
         self._drop_connection()
         why = f"it sent nothing for {seconds:.0f} s"
-        if self.started:
+        if self.phase is _STREAMING:
             self._interrupted(why, FailureKind.SILENT)
         else:
             self._failed(why, FailureKind.SILENT)

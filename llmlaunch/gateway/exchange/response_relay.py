@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 
 from llmlaunch.gateway import errors
+from llmlaunch.gateway.exchange.keep_alive import COMMENT, Unchanged, is_event_stream, only_comments
 from llmlaunch.gateway.http1 import headers
 from llmlaunch.gateway.http1.framing import BodyFraming, ResponseHead, is_complete
 from llmlaunch.gateway.limits.rates import TokenMeter
@@ -13,13 +14,22 @@ from llmlaunch.gateway.payload.content_rewriter import ContentRewriter
 from llmlaunch.gateway.payload.usage import TAIL_READS
 from llmlaunch.gateway.request import ClientRequest
 
+LAST_CHUNK = b"0\r\n\r\n"
+_HELD_LIMIT = 8 << 10
+_EVENTS = (b"", b"text/event-stream")
+
+
+def in_chunk(data: bytes) -> bytes:
+    """``data`` as one chunk of a body."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
 
 class ResponseRelay:
     """One answer. The bytes that its methods return are to be written to the client."""
 
     __slots__ = (
         "_cors_fields", "_framing", "_meter", "_request", "_rewriter", "_wants_chunks", "client_head", "decodes",
-        "ends_with_connection", "framed", "head", "keep_alive", "rewrites", "tail",
+        "ends_with_connection", "framed", "head", "held", "keep_alive", "rewrites", "tail",
     )  # fmt: skip
 
     def __init__(
@@ -53,6 +63,8 @@ class ResponseRelay:
         """Whether the client's connection can take another request afterwards."""
         self.client_head = b""
         """The head for the client, to be written before the first content."""
+        self.held = b""
+        """What has come of the content, as long as that is comments alone."""
         if rewriter is None or rewriter.streams:
             self.client_head = self._make_head(head.length if sized else None, chunked)
 
@@ -71,6 +83,37 @@ class ResponseRelay:
         """The estimated tokens of the answer; 0 unless the request's key has a limit of tokens."""
         return 0 if self._meter is None else self._meter.tokens
 
+    def head_is_sent(self) -> None:
+        """The client has a stream's head already, so that only content may follow. Call it before the first content."""
+        self.client_head = b""
+        if self._rewriter is None and self._request.http11 and not self._wants_chunks:
+            self._rewriter = Unchanged()
+            self.rewrites = self.decodes = self.framed = self._wants_chunks = True
+            self.keep_alive = self._request.keep_alive
+
+    def hold(self, data: bytes) -> bytes:
+        """The first content that :meth:`feed` returned; empty while there are only comments, which are held back."""
+        held = self.held + data
+        if only_comments(held) and len(held) < _HELD_LIMIT:
+            self.held = held
+            return b""
+        self.held = b""
+        return held
+
+    def comment(self) -> bytes:
+        """A comment for the client, if one may come now: between two events of a stream. Else empty."""
+        rewriter = self._rewriter
+        if not is_event_stream(self.head) or (rewriter is not None and rewriter.content_type not in _EVENTS):
+            return b""
+        if not self.decodes and self._framing.before_interruption() != b"":
+            return b""
+        last = b"".join(self.tail)
+        if self.passes_chunks:
+            last = last.removesuffix(b"\r\n")
+        if not last.endswith((b"\n\n", b"\r\n\r\n")):
+            return b""
+        return in_chunk(COMMENT) if self._wants_chunks else COMMENT
+
     def feed(self, data: bytes) -> bytes:
         """What ``data`` becomes for the client; empty while it is held back to be rewritten."""
         self.tail.append(data)
@@ -79,7 +122,7 @@ class ResponseRelay:
         if self._rewriter is not None:
             data = self._rewriter.feed(data)
             if data and self._request.http11:
-                data = b"%x\r\n%b\r\n" % (len(data), data)
+                data = in_chunk(data)
         return data
 
     def end(self, stopping: bool) -> bytes:
@@ -93,7 +136,7 @@ class ResponseRelay:
             return self._make_head(len(data), chunked=False) + data
         if not self._request.http11:
             return data
-        return (b"%x\r\n%b\r\n" % (len(data), data) if data else b"") + b"0\r\n\r\n"
+        return (in_chunk(data) if data else b"") + LAST_CHUNK
 
     def is_truncated(self) -> bool:
         """Whether an answer that ended with its connection is incomplete."""
@@ -108,7 +151,7 @@ class ResponseRelay:
         dialect, message = self._request.endpoint.dialect, f"The answer was interrupted: {why}."
         # The newlines finish an event that was cut; between events they have no meaning.
         event = b"\n\n" + errors.stream_error(message) if dialect is None else dialect.interruption(message)
-        return filler + b"%x\r\n%b\r\n" % (len(event), event) if self._wants_chunks else event
+        return filler + in_chunk(event) if self._wants_chunks else event
 
     def _observe(self, data: bytes) -> None:
         self.tail.append(data)

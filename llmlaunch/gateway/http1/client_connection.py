@@ -284,6 +284,15 @@ class ClientConnection(asyncio.Protocol):
         self.write(head + b"\r\n" + (b"" if request.method == b"HEAD" else reply.body))
         self.finished(keep)
 
+    def begin_stream(self, request: ClientRequest) -> None:
+        """Write the head of a stream of events, before anything is known of its content."""
+        keep = request.keep_alive and not self._app.stopping
+        head = b"HTTP/1.1 200 OK\r\ndate: %b\r\nx-request-id: %b\r\n%bcontent-type: text/event-stream\r\ncache-control: no-cache\r\n" % (
+            self._app.date(), request.identity, self._app.cors_fields(request.origin),
+        )  # fmt: skip
+        head += b"transfer-encoding: chunked\r\n" if request.http11 else b""
+        self.write(head + (b"" if keep else b"connection: close\r\n") + b"\r\n")
+
     def finished(self, keep: bool) -> None:
         """The response is complete. ``keep``: the connection may carry another request."""
         self._serving = self._current = None

@@ -55,7 +55,7 @@ FAMILIES = (
     MetricFamily(PREFIX + "wrong_keys_total", MetricKind.COUNTER,
            "Requests with a wrong API key or none; `answer` says whether the answer was delayed.", ("answer",)),
     MetricFamily(PREFIX + "request_duration_seconds", MetricKind.HISTOGRAM, "From the request's head to the last byte.", _MODEL),
-    MetricFamily(PREFIX + "time_to_first_byte_seconds", MetricKind.HISTOGRAM, "From the request's head to the first byte.", _MODEL),
+    MetricFamily(PREFIX + "time_to_first_byte_seconds", MetricKind.HISTOGRAM, "From the request's head to the first content.", _MODEL),
     MetricFamily(PREFIX + "retries_total", MetricKind.COUNTER, "Attempts after the first.", ("reason",)),
     MetricFamily(PREFIX + "upstream_errors_total", MetricKind.COUNTER, "Attempts that a replica failed.", ("replica", "kind")),
     MetricFamily(PREFIX + "in_flight", MetricKind.GAUGE, "Requests at a replica now.", ("replica",)),
@@ -134,7 +134,7 @@ class GatewayMetrics:
             self._used(model, key, outcome.tokens)
 
     def first_byte(self, path: str, model: str, seconds: float) -> None:
-        """Count the time from a request's head to the first byte of its answer."""
+        """Count the time from a request's head to the first content of its answer."""
         at = self._first_bytes.get((path, model))
         if at is None:
             at = self._histogram(self._first_bytes, "time_to_first_byte_seconds", (path, model))

@@ -29,7 +29,7 @@ class RequestOutcome(NamedTuple):
     attempts: int = 0
     """How many replicas were chosen for it, one after the other."""
     first_byte_s: float | None = None
-    """Seconds from the request's head to the first byte of the answer."""
+    """Seconds from the request's head to the first content of the answer."""
     tokens: tuple[int, int] | None = None
     """The tokens of the prompt and of the completion, if the answer reported its usage."""
     counted_tokens: int = 0

@@ -2,7 +2,8 @@
 
 Steps: ``accept`` and ``refuse`` are a replica's answers to a connection; ``reset`` breaks the present one; ``leave`` and
 ``stop`` are the client's and the gateway's; ``free`` gives the only slot back; ``silent`` gives the replica up;
-``turn`` waits until a suspect's turn has come. Anything else is bytes from the replica.
+``turn`` waits until a suspect's turn has come; ``quiet`` lets so much time pass that a stream gets a comment. Anything
+else is bytes from the replica.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ import pytest
 from llmlaunch.gateway.dialects.dialect import Dialect, TranslatedRequest
 from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.exchange.exchange import ExchangeContext
+from llmlaunch.gateway.exchange.keep_alive import KEEP_ALIVE_S
 from llmlaunch.gateway.exchange.lifecycle import ExchangePhase
 from llmlaunch.gateway.exchange.replica_connections import ReplicaConnections
 from llmlaunch.gateway.failures import InvalidResponse
 from llmlaunch.gateway.http1.client_connection import ClientConnection
 from llmlaunch.gateway.http1.coalesce import Coalescer
+from llmlaunch.gateway.http1.framing import BodyFraming, parse_head
 from llmlaunch.gateway.http1.head_cache import HeadCache
 from llmlaunch.gateway.http1.upstream import UpstreamConnection
 from llmlaunch.gateway.multiprocess.shared_counters import SharedCounters
@@ -42,7 +45,12 @@ N, W, C, R, S, H, T, E = ExchangePhase  # in the order of their lives
 JSON = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n"
 EVENTS = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 EVENT, LAST = "8\r\ndata: 1\n\r\n", "0\r\n\r\n"
+FIRST, COMMENT = "9\r\ndata: 1\n\n\r\n", "6\r\n: ok\n\n\r\n"
 LOADING = "HTTP/1.1 503 Loading\r\ncontent-length: 0\r\n\r\n"
+
+
+BEGUN = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+"""The head of a stream as the gateway itself begins it."""
 
 
 class Client:
@@ -59,6 +67,10 @@ class Client:
     def write(self, data: bytes) -> None:
         assert not self.end
         self.written += data
+
+    def begin_stream(self, request: ClientRequest) -> None:
+        assert not self.written
+        self.written = BEGUN
 
     def reply(self, request: ClientRequest, reply: Reply) -> None:
         assert not self.written
@@ -183,6 +195,7 @@ async def live(
         other.start()
     exchange = CheckedExchange(context, cast(ClientConnection, client), request, "m")
     exchange.start()
+    clock = 100.0
     for step in steps:
         await asyncio.sleep(0)
         if step in ("accept", "refuse"):
@@ -200,6 +213,9 @@ async def live(
             exchange.shut_down()
         elif step == "silent":
             exchange.gave_up_replica(60.0)
+        elif step == "quiet":
+            clock += KEEP_ALIVE_S
+            exchange.keep_alive(clock)
         elif step == "turn":
             async with asyncio.timeout(10):
                 while exchange.phase is W:
@@ -293,6 +309,97 @@ def test_an_outcome_tells_what_happened() -> None:
         assert (outcome.model, outcome.counted_model, outcome.attempts) == ("m", "m", 2)
         assert (outcome.tokens, outcome.duration_s, outcome.first_byte_s) == ((3, 5), 1.0, 1.0)
         assert outcome.replica in ("http://a:1", "http://b:1")
+
+    asyncio.run(play())
+
+
+STREAM: dict[str, Any] = {"body": b'{"model": "m", "stream": true}'}
+PLAIN_EVENTS = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
+SILENT_STREAMS: dict[str, tuple[list[str], dict[str, Any], list[ExchangePhase], int, str]] = {
+    "during the prefill": (
+        ["accept", "quiet", "quiet", EVENTS, FIRST, LAST], {}, [N, C, S, H, T, E], 200, "||data: 1",
+    ),
+    "after a head": (["accept", EVENTS, "quiet", FIRST + LAST], {}, [N, C, S, H, T, E], 200, "|data: 1"),
+    "in the queue": (
+        ["quiet", "free", "accept", EVENTS, FIRST, LAST], {"busy": True}, [N, W, C, S, H, T, E], 200, "|data: 1",
+    ),
+    "later": (["accept", EVENTS, FIRST, "quiet", "quiet", FIRST, LAST], {}, [N, C, S, H, T, E], 200, "data: 1|data: 1"),
+    "not within an event": (
+        ["accept", EVENTS, EVENT, "quiet", "quiet", "1\r\n\n\r\n", "quiet", "quiet", LAST], {}, [N, C, S, H, T, E], 200,
+        "data: 1|",
+    ),
+    "a replica that dies before its first content is replaced": (
+        ["accept", "quiet", EVENTS, "reset", "turn", "accept", EVENTS, FIRST, LAST], {"replicas": 2},
+        [N, C, S, H, W, C, S, H, T, E], 200, "|data: 1",
+    ),
+    "so is one that only commented": (
+        ["accept", EVENTS, COMMENT[:5], COMMENT[5:] + COMMENT, "quiet", "reset", "turn", "accept", EVENTS, FIRST, LAST],
+        {"replicas": 2}, [N, C, S, H, W, C, S, H, T, E], 200, "|data: 1",
+    ),
+    "a stream with a length": (
+        ["accept", "quiet", PLAIN_EVENTS + "content-length: 9\r\n\r\n", "data: 1\n", "\n"], {}, [N, C, S, H, T, E], 200,
+        "|data: 1",
+    ),
+    "a length that came before": (
+        ["accept", PLAIN_EVENTS + "content-length: 9\r\n\r\n", "quiet", "data: 1\n\n"], {}, [N, C, S, H, T, E], 200,
+        "|data: 1",
+    ),
+    "only comments": (["accept", "quiet", EVENTS, COMMENT, LAST], {}, [N, C, S, H, T, E], 200, "|: ok"),
+    "refused by the replica": (
+        ["accept", "quiet", JSON.replace("200 OK", "400 X"), "no"], {}, [N, C, S, H, T, E], 400,
+        '|data: {"error": {"message": "no", "type": "invalid_request_error", "param": null, "code": null}}',
+    ),
+    "no stream": (["accept", "quiet", JSON, "{}"], {}, [N, C, S, H, T, E], 200, "application/json instead of a stream"),
+    "nobody else takes it": (["quiet", "refuse"], {}, [N, C, E], 503, '"code": "replica_unavailable"'),
+    "not HTTP": (["accept", "quiet", "nonsense\r\n\r\n"], {}, [N, C, S, E], 502, '"code": "bad_answer"'),
+    "the gateway stops": (["accept", "quiet", "stop"], {}, [N, C, S, E], 503, '"code": "stopping"'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SILENT_STREAMS)
+def test_a_silent_stream_begins_without_its_replica(name: str) -> None:
+    steps, more, phases, status, expected = SILENT_STREAMS[name]
+
+    async def play() -> None:
+        exchange, client, (outcome,), _ = await live(steps, **STREAM | more)
+        assert exchange.phases == phases
+        assert (outcome.status, client.end) == (status, "kept")
+        assert (outcome.first_byte_s is not None) is (T in phases)
+        head, _, content = client.written.partition(b"\r\n\r\n")
+        body = BodyFraming(parse_head(head + b"\r\n\r\n"))
+        shown = body.decode(content).decode().replace(": keep-alive\n\n", "|").replace("\n\n", "")
+        assert body.done
+        assert shown == expected or (expected in shown and shown.startswith("|data: {"))
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize(
+    ("body", "steps"),
+    [
+        (b'{"model": "m"}', ["accept", "quiet", JSON, "{}"]),
+        (b'{"model": "m", "tools": [{"stream": true}]}', ["accept", "quiet", JSON, "{}"]),
+        (STREAM["body"], ["accept", JSON.replace("200 OK", "400 X"), "quiet", "no"]),
+    ],
+)
+def test_any_other_answer_is_waited_for(body: bytes, steps: list[str]) -> None:
+    async def play() -> None:
+        _, client, _, _ = await live(steps, body=body)
+        assert b"keep-alive" not in client.written
+        assert b"content-length" in client.written
+
+    asyncio.run(play())
+
+
+def test_comments_do_not_show_that_a_replica_answers() -> None:
+    async def play() -> None:
+        exchange, _, _, router = await live(["accept", EVENTS, COMMENT], **STREAM)
+        assert not exchange.made_progress()
+        assert exchange.awaited().size
+        assert router.health("http://a:1").answers_begun == 0
+        exchange, _, _, router = await live(["accept", EVENTS, COMMENT, FIRST], **STREAM)
+        assert exchange.made_progress()
+        assert router.health("http://a:1").answers_begun == 1
 
     asyncio.run(play())
 
