@@ -178,6 +178,18 @@ def as_text(messages: Sequence[Message]) -> list[Message]:
     return [_as_text(message) for message in messages]
 
 
+def strays_as_text(messages: Sequence[Message]) -> list[Message]:
+    """Results as text of the user, if they do not directly follow the message with their call."""
+    found, waiting = [], set[str]()
+    for message in messages:
+        if message["role"] != "tool":
+            waiting = {call["id"] for call in message.get("tool_calls", ())}
+        elif message.get("tool_call_id") not in waiting:
+            message = _as_text(message)
+        found.append(message)
+    return found
+
+
 def _as_text(message: Message) -> Message:
     if message["role"] == "tool":
         return {"role": "user", "content": f"<tool_response>\n{message['content']}\n</tool_response>"}

@@ -56,6 +56,8 @@ class Form:
     """Whether each function must have a description."""
     calls_as_text: bool = False
     """Whether calls and their results must become text of the assistant and the user."""
+    strays_as_text: bool = False
+    """The same for results that do not follow their call, as in a history of which a client keeps only the end."""
     argument_strings: bool = False
     """Whether arguments of calls are JSON strings instead of objects."""
     short_ids: bool = False
@@ -77,6 +79,8 @@ def bring(
     found = calls.completed(messages)
     if form.calls_as_text:
         found = calls.as_text(found)
+    elif form.strays_as_text:
+        found = calls.strays_as_text(found)
     if not form.developer:
         found = [m | {"role": "system"} if m["role"] == "developer" else m for m in found]
     if tools and form.tools is ToolsPlace.AS_TEXT:

@@ -27,7 +27,8 @@ Render = Callable[[Sequence[Message], Sequence[dict[str, Any]]], str]
 _WORDS = re.compile(r"zq[a-z]+?qz")
 """The words of trials: no template contains any."""
 
-_BADLY_WRITTEN = ("'zqkeyqz'", '\\"zqkeyqz\\"')
+_BADLY_WRITTEN = ("'zqpartqz'", '\\"zqpartqz\\"')
+"""Arguments as Python writes them, or as a string in a string: not what the model has learnt."""
 
 _TOOL: dict[str, Any] = {
     "type": "function",
@@ -48,7 +49,7 @@ def _said(role: str, word: str) -> Message:
 
 
 def _call(word: str) -> dict[str, Any]:
-    function = {"name": "zqcalledqz", "arguments": {"zqkeyqz": f"zq{word}qz"}}
+    function = {"name": "zqcalledqz", "arguments": {"zqpartqz": f"zq{word}qz"}}
     return {"id": f"call_{word}", "type": "function", "function": function}
 
 
@@ -93,12 +94,19 @@ def _with_tools(render: Render, form: Form) -> Form:
 def _with_systems(trial: _Trial, form: Form, source: str) -> Form:
     first, in_user = {"system": SystemPlace.FIRST}, {"system": SystemPlace.IN_USER}
     form = trial.first([_SYSTEM, _USER], form, [in_user])
-    several = [_SYSTEM, _said("system", "extra"), _USER, _ASSISTANT, _said("system", "late"), _MORE]
-    form = trial.first(several, form, [first])
+    form = trial.first(_several("system"), form, [first])
+    if "developer" not in source:
+        return form
+    return _known(trial, form, [_several("developer"), [_said("developer", "rule"), _USER]])
+
+
+def _several(role: str) -> list[Message]:
+    return [_SYSTEM, _said(role, "extra"), _USER, _ASSISTANT, _said(role, "late"), _MORE]
+
+
+def _known(trial: _Trial, form: Form, conversations: list[list[Message]]) -> Form:
     knows = replace(form, developer=True)
-    if "developer" in source and trial.passes([_said("developer", "rule"), _USER], knows):
-        return knows
-    return form
+    return knows if all(trial.passes(conversation, knows) for conversation in conversations) else form
 
 
 def _with_turns(trial: _Trial, form: Form) -> Form:
@@ -116,6 +124,7 @@ def _with_calls(trial: _Trial, form: Form) -> Form:
     form = trial.first(_ONE_CALL, form, [*ways[1:], text])
     form = trial.first(_TWO_CALLS, form, [{"single_calls": True}, text])
     form = trial.first(_ONE_CALL[:2], form, [{"named_ids": True}])
+    form = trial.first([_USER, _result("one"), _ASSISTANT, _MORE], form, [{"strays_as_text": True}])
     form = trial.first([_SYSTEM, *_ONE_CALL], form, [{"system_with_question": True}])
     return trial.first([*_ONE_CALL, _MORE], form, [{"answered": True}])
 
@@ -141,5 +150,4 @@ class _Trial:
         except Exception:  # a template is a program, and can fail in any way
             return False
         expected = {*_WORDS.findall(repr(messages)), *more}
-        # Arguments as Python writes them, or as a string in a string, are not what the model has learnt.
         return expected <= set(_WORDS.findall(text)) and not any(bad in text for bad in _BADLY_WRITTEN)

@@ -110,6 +110,21 @@ def test_calls_and_results_as_text() -> None:
     ]
 
 
+def test_only_results_that_follow_no_call_become_text() -> None:
+    one, two = call("f", id="1"), call("f", id="2")
+    given = [
+        result("a", id="0"),
+        assistant("", one, two),
+        result("c", id="2"),
+        user("x"),
+        result("b", id="1"),
+    ]
+    first, *kept, last = calls.strays_as_text(given)
+    assert first == user("<tool_response>\na\n</tool_response>")
+    assert kept == given[1:4]
+    assert last == user("<tool_response>\nb\n</tool_response>")
+
+
 def test_arguments_as_strings() -> None:
     (message,) = calls.with_argument_strings(calls.completed([assistant("", call("f"))]))
     assert message["tool_calls"][0]["function"]["arguments"] == '{"city": "Rome"}'

@@ -16,11 +16,17 @@ IN_WORDS = {"calls_as_text": True}
 FIRST, IN_USER = {"system": SystemPlace.FIRST}, {"system": SystemPlace.IN_USER}
 
 FORMS: dict[str, dict[str, Any]] = {
-    "content_or_calls": {"user_last": True, "no_empty_content": True, "answered": True},
+    "content_or_calls": {
+        "user_last": True,
+        "no_empty_content": True,
+        "answered": True,
+        "strays_as_text": True,
+    },
     "deepseek_v3": {"argument_strings": True},
     "gemma_2": IN_USER | STRICT | IN_WORDS,
     "gemma_3": FIRST | STRICT | IN_WORDS,
-    "gpt_oss": FIRST | {"developer": True, "single_calls": True},
+    "gemma_4": {"developer": True, "strays_as_text": True},
+    "gpt_oss": FIRST | {"developer": True, "single_calls": True, "strays_as_text": True},
     "granite_3": FIRST,
     "ids_of_nine": {"short_ids": True},
     "kimi_k2": {"named_ids": True},
@@ -33,6 +39,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "phi_3": IN_WORDS,
     "phi_4_mini": IN_WORDS,
     "qwen3_5": FIRST | {"user_needed": True},
+    "qwen3_coder": {},
     "qwen_2_5": {},
     "system_at_the_beginning": FIRST | IN_WORDS,
 }
