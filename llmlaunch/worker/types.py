@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from llmlaunch.worker.errors import ApiError
 
@@ -72,11 +72,25 @@ class StoppingCriteria:
 class DecodingConstraint(Protocol):
     """Which tokens may come next in one answer (``engine.structured_output`` makes them)."""
 
+    ignored: tuple[str, ...]
+    """What the request asks for, but is not enforced: in words, for the client."""
+
     def mask_logits(self, logits: Tensor) -> None:
         """Set the ``logits`` ``[vocabulary]`` of disallowed tokens to -inf."""
 
     def accept_token(self, token: int) -> None:
         """Advance by ``token``, which was sampled."""
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionSchema:
+    """What a call of one function must match."""
+
+    name: str
+    parameters: dict[str, Any] | None
+    """The schema of its arguments; None: it has no parameters."""
+    strict: bool = False
+    """Whether words that the grammar cannot express are refused."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,8 +132,12 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, Value]) ->
 class EventStream(Response):
     """Streams events as they come, and comments while none come; closes the source as soon as the client leaves."""
 
-    def __init__(self, events: AsyncIterator[bytes], on_end: Callable[[], None]) -> None:
-        super().__init__(media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+    def __init__(
+        self, events: AsyncIterator[bytes], on_end: Callable[[], None], headers: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(
+            media_type="text/event-stream", headers={"Cache-Control": "no-cache"} | (headers or {})
+        )
         # A stream has no content length, but Response has set the one of an empty body.
         self.raw_headers = [header for header in self.raw_headers if header[0] != b"content-length"]
         self._events = events

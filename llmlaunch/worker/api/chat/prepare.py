@@ -83,7 +83,7 @@ def prepare(body: ChatBody, loaded: LoadedGenerator) -> PreparedChat:
         max_tokens=max_tokens,
         count=body.n or 1,
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
-        schema=toolset.schema(),
+        calls=toolset.calls_only(),
         skip_special_tokens=not _needs_special_tokens(toolset, loaded),
     )
     requests = generation_requests(body, loaded, prompt, options)
@@ -112,7 +112,7 @@ def _rendered(body: ChatBody, toolset: Toolset, loaded: LoadedGenerator) -> str:
     """The prompt as the chat template writes it. Raises BadRequest."""
     return loaded.tokenizer.render(
         plain_messages(body.messages),
-        toolset.tools,
+        toolset.described(),
         add_generation_prompt=_adds_generation_prompt(body),
         continue_final_message=bool(body.continue_final_message),
         **_template_arguments(body),

@@ -9,8 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmlaunch.worker.api.chat.protocol import ChatBody
+from llmlaunch.worker.api.generation.requests import CallsOnly
 from llmlaunch.worker.errors import BadRequest
 from llmlaunch.worker.output.tool_calls.types import Tools
+from llmlaunch.worker.types import FunctionSchema
+
+NOTHING: dict[str, Any] = {"type": "object", "properties": {}}
+"""The parameters of a function that has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,26 +41,27 @@ class Toolset:
         functions = [tool["function"] for tool in self.tools]
         return {function["name"]: function.get("parameters") or {} for function in functions}
 
-    def schema(self) -> dict[str, Any] | None:
-        """Return the JSON schema of an answer that must be a list of calls; None if the model decides."""
+    def described(self) -> list[dict[str, Any]]:
+        """Return the tools for the chat template: each with parameters, because templates do not ask whether it has any."""
+        return [
+            tool
+            | {"function": {**tool["function"], "parameters": tool["function"].get("parameters") or NOTHING}}
+            for tool in self.tools
+        ]
+
+    def calls_only(self) -> CallsOnly | None:
+        """Return the calls that the answer must consist of; None if the model decides."""
         if not self.required:
             return None
         functions = [tool["function"] for tool in self.tools]
-        forms = [
-            {
-                "type": "object",
-                "properties": {
-                    "name": {"const": function["name"]},
-                    "arguments": function.get("parameters") or {"type": "object"},
-                },
-                "required": ["name", "arguments"],
-                "additionalProperties": False,
-            }
-            for function in functions
-            if not self.named or function["name"] == self.named
-        ]
-        once = {"maxItems": 1} if self.named or not self.parallel else {}
-        return {"type": "array", "items": {"anyOf": forms}, "minItems": 1, **once}
+        return CallsOnly(
+            tuple(
+                FunctionSchema(f["name"], f.get("parameters"), strict=f.get("strict") is True)
+                for f in functions
+                if not self.named or f["name"] == self.named
+            ),
+            single=bool(self.named) or not self.parallel,
+        )
 
 
 def read(body: ChatBody) -> Toolset:
@@ -65,7 +71,8 @@ def read(body: ChatBody) -> Toolset:
         if choice not in ("auto", "none"):
             raise BadRequest("tool_choice needs tools", param="tool_choice")
         return Toolset()
-    names = [_checked_name(tool, index) for index, tool in enumerate(body.tools)]
+    tools = tuple(_checked(tool, index) for index, tool in enumerate(body.tools))
+    names = [tool["function"]["name"] for tool in tools]
     if len(set(names)) != len(names):
         raise BadRequest("tools: duplicate function name", param="tools")
     if choice == "none":
@@ -81,21 +88,28 @@ def read(body: ChatBody) -> Toolset:
             f"tool_choice: {choice!r} is not auto, none, required or a function", param="tool_choice"
         )
     return Toolset(
-        tools=tuple(body.tools),
+        tools=tools,
         required=choice == "required" or bool(named),
         named=named,
         parallel=body.parallel_tool_calls is not False,
     )
 
 
-def _checked_name(tool: dict[str, Any], index: int) -> str:
+def _checked(tool: dict[str, Any], index: int) -> dict[str, Any]:
+    """``tool`` without nulls. Raises BadRequest."""
     where = f"tools[{index}]"
     function = tool.get("function")
-    if tool.get("type") != "function" or not isinstance(function, dict):
+    if tool.get("type") not in ("function", None) or not isinstance(function, dict):
         raise BadRequest(f'{where} must be {{"type": "function", "function": {{…}}}}', param="tools")
     name = function.get("name")
     if not isinstance(name, str) or not name:
         raise BadRequest(f"{where}.function.name is missing", param="tools")
-    if not isinstance(function.get("parameters", {}), dict):
-        raise BadRequest(f"{where}.function.parameters must be a JSON schema", param="tools")
-    return name
+    if not isinstance(function.get("parameters") or {}, dict):
+        raise BadRequest(f"{where}: the parameters of {name!r} must be a JSON schema", param="tools")
+    if not isinstance(function.get("strict") or False, bool):
+        raise BadRequest(f"{where}: strict of {name!r} must be true or false", param="tools")
+    given = {key: value for key, value in function.items() if value is not None}
+    return {key: value for key, value in tool.items() if value is not None} | {
+        "type": "function",
+        "function": given,
+    }

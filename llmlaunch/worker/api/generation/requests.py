@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from llmlaunch.worker.api.generation import response_format
 from llmlaunch.worker.api.generation.sampling import sampling_parameters
@@ -14,7 +13,16 @@ from llmlaunch.worker.engine.structured_output import GrammarMatcher
 from llmlaunch.worker.errors import BadRequest, ContextOverflow
 from llmlaunch.worker.loading.types import LoadedGenerator
 from llmlaunch.worker.tokenization.tokenizer import Tokenizer
-from llmlaunch.worker.types import GenerationRequest, StoppingCriteria
+from llmlaunch.worker.types import FunctionSchema, GenerationRequest, StoppingCriteria
+
+
+@dataclass(frozen=True, slots=True)
+class CallsOnly:
+    """That an answer must consist of function calls."""
+
+    functions: tuple[FunctionSchema, ...]
+    single: bool
+    """Whether there must be exactly one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +39,8 @@ class AnswerOptions:
     """As in Sampling."""
     prompt_logprobs: int | None = None
     """As in GenerationRequest."""
-    schema: dict[str, Any] | None = None
-    """A JSON schema that the answers must match, whatever else the body asks for."""
+    calls: CallsOnly | None = None
+    """The calls that the answers must consist of, whatever else the body asks for."""
     skip_special_tokens: bool = True
     """The default where the body says nothing."""
 
@@ -46,7 +54,7 @@ def generation_requests(
     """
     stopping = _stopping_criteria(body, loaded, len(prompt), options)
     first = new_id("req")
-    constraint = _constraint(body, loaded, options.schema)
+    constraint = _constraint(body, loaded, options.calls)
     skip_special = (
         options.skip_special_tokens if body.skip_special_tokens is None else body.skip_special_tokens
     )
@@ -113,9 +121,9 @@ def _check_stop_tokens(body: GenerationBody, tokenizer: Tokenizer) -> None:
 
 
 def _constraint(
-    body: GenerationBody, loaded: LoadedGenerator, schema: dict[str, Any] | None
+    body: GenerationBody, loaded: LoadedGenerator, calls: CallsOnly | None
 ) -> GrammarMatcher | None:
-    if schema is not None:
-        return loaded.grammars.compile_schema(schema, "tools")
+    if calls is not None:
+        return loaded.grammars.compile_calls(calls.functions, single=calls.single)
     requested = response_format.requested(body)
     return loaded.grammars.compile(requested) if requested is not None else None

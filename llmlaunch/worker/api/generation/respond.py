@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -29,6 +29,11 @@ class Prepared(Protocol):
     def requests(self) -> list[GenerationRequest]:
         """The engine's requests."""
 
+
+WARNING_HEADER = "X-Llmlaunch-Warning"
+"""Names what a request asks for, but is not enforced."""
+MAX_WARNING = 1000
+"""Characters of the header: proxies limit the size of a response's head."""
 
 AnyPrepared = TypeVar("AnyPrepared", bound=Prepared)
 
@@ -57,11 +62,16 @@ async def respond(
         inflight = InflightRequests(service.engine, prepared.requests, service.metrics)
         cleanup.callback(inflight.close)
         if not stream:
-            return CompactJsonResponse(await while_connected(request, writer.full(prepared, inflight)))
+            content = await while_connected(request, writer.full(prepared, inflight))
+            return CompactJsonResponse(content, headers=warning_headers(prepared.requests))
         # As long as nothing has been sent, an error can still have its own status code. But proxies do not wait for ever.
         begun = await while_connected(request, inflight.begin(KEEP_ALIVE_S))
         events = writer.stream(prepared, inflight)
-        return EventStream(events if begun else _after_wait(inflight, events), on_end=cleanup.pop_all().close)
+        return EventStream(
+            events if begun else _after_wait(inflight, events),
+            on_end=cleanup.pop_all().close,
+            headers=warning_headers(prepared.requests),
+        )
     finally:
         cleanup.close()
 
@@ -72,3 +82,13 @@ async def _after_wait(inflight: InflightRequests, events: AsyncIterator[bytes]) 
     await inflight.wait()
     async for event in events:
         yield event
+
+
+def warning_headers(requests: Sequence[GenerationRequest]) -> dict[str, str] | None:
+    """Return the header that names the parts of a JSON schema that are not enforced; None if all are."""
+    constraint = requests[0].constraint
+    if constraint is None or not constraint.ignored:
+        return None
+    text = "; ".join(constraint.ignored)
+    text = "".join(letter if " " <= letter <= "~" else "?" for letter in text)
+    return {WARNING_HEADER: text if len(text) <= MAX_WARNING else text[: MAX_WARNING - 3] + "..."}

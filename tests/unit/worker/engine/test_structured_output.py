@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from transformers import AutoTokenizer
 
 from llmlaunch.worker.api.chat.protocol import ChatBody
@@ -15,7 +16,7 @@ from llmlaunch.worker.api.generation.response_format import is_requested, reques
 from llmlaunch.worker.engine.structured_output import GrammarCompiler, GrammarMatcher
 from llmlaunch.worker.errors import BadRequest
 from llmlaunch.worker.tokenization.tokenizer import Tokenizer
-from llmlaunch.worker.types import GenerationRequest, Sampling, StoppingCriteria
+from llmlaunch.worker.types import FunctionSchema, GenerationRequest, Sampling, StoppingCriteria
 from tests.unit.worker import tiny
 
 PERSON = {
@@ -137,3 +138,217 @@ def test_a_form_that_cannot_be_is_refused_by_its_parameter(
         made(grammars, body(**fields))
     assert caught.value.param == param
     assert len(caught.value.message) < 500
+
+
+def accepts(tokenizer: Tokenizer, constraint: GrammarMatcher, text: str) -> bool:
+    """Whether ``constraint`` allows ``text`` and nothing after it is needed."""
+    matcher = constraint.copy()
+    for token in [*tokenizer.encode(text, special=False), tiny.END]:
+        logits = torch.zeros(tokenizer.vocabulary)
+        matcher.mask_logits(logits)
+        if logits[token] < 0:
+            return False
+        matcher.accept_token(token)
+    return True
+
+
+ITEM = {
+    "type": "object",
+    "properties": {"t": {"type": "string"}},
+    "required": ["t"],
+    "additionalProperties": False,
+}
+
+
+def with_definitions(words: str, item: dict[str, Any], reference: str) -> dict[str, Any]:
+    items = {"type": "array", "items": {"$ref": reference}}
+    return {"type": "object", "properties": {"i": items}, "required": ["i"]} | {words: {"Item": item}}
+
+
+@pytest.mark.parametrize("single", [False, True])
+@pytest.mark.parametrize("words", ["$defs", "definitions"])
+def test_two_functions_may_have_definitions_of_the_same_name(
+    grammars: GrammarCompiler, tokenizer: Tokenizer, words: str, single: bool
+) -> None:
+    reference = f"#/{words}/Item"
+    functions = [
+        FunctionSchema("texts", with_definitions(words, ITEM, reference)),
+        FunctionSchema("numbers", with_definitions(words, {"type": "integer"}, reference), strict=True),
+    ]
+    constraint = grammars.compile_calls(functions, single=single)
+
+    def fits(name: str, item: Any) -> bool:
+        call = {"name": name, "arguments": {"i": [item]}}
+        return accepts(tokenizer, constraint, json.dumps([call]))
+
+    assert fits("texts", {"t": "x"})
+    assert fits("numbers", 5)
+    assert not fits("texts", 5)
+    assert not fits("numbers", {"t": "x"})
+    assert not constraint.ignored
+
+
+TREE = {
+    "type": "object",
+    "properties": {"kids": {"type": "array", "items": {"$ref": "#"}}},
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "right", "wrong"),
+    [
+        (TREE, {"kids": [{"kids": []}]}, {"kids": [5]}),
+        (
+            {
+                "$schema": "http://json-schema.org/draft-07/schema#",
+                "$ref": "#/definitions/F",
+                "definitions": {"F": ITEM},
+            },
+            {"t": "x"},
+            {"t": 5},
+        ),
+        (
+            {"$id": "https://example.com/t", "$ref": "https://example.com/t#/$defs/F", "$defs": {"F": ITEM}},
+            {"t": ""},
+            {},
+        ),
+        ({"$ref": "#/$defs/Item[int]", "$defs": {"Item[int]": ITEM}}, {"t": ""}, {}),
+        ({"properties": {"a": {"$ref": "#/properties/b"}, "b": ITEM}}, {"a": {"t": ""}}, {"a": 5}),
+        (None, {}, {"a": 1}),
+        ({}, {"a": 1}, [1]),
+        ({"properties": None, "required": None}, {"a": 1}, [1]),
+    ],
+    ids=str,
+)
+def test_arguments_match_their_own_schema(
+    grammars: GrammarCompiler, tokenizer: Tokenizer, parameters: Any, right: Any, wrong: Any
+) -> None:
+    functions = [FunctionSchema("other", {"type": "object"}), FunctionSchema("f", parameters)]
+    constraint = grammars.compile_calls(functions, single=True)
+    for arguments, fits in ((right, True), (wrong, False)):
+        text = json.dumps([{"name": "f", "arguments": arguments}])
+        assert accepts(tokenizer, constraint, text) == fits, text
+
+
+IGNORED: list[tuple[dict[str, Any], str]] = [
+    ({"type": "array", "uniqueItems": True}, "uniqueItems"),
+    ({"type": "object", "propertyNames": {"type": "string"}}, "propertyNames"),
+    ({"type": "array", "contains": {}}, "contains"),
+    ({"type": "string", "not": {"const": ""}}, "not"),
+    ({"if": {}, "then": {}, "else": {}}, "else, if, then"),
+    ({"type": "object", "dependentRequired": {"a": ["b"]}}, "dependentRequired"),
+    ({"type": "object", "unevaluatedProperties": False}, "unevaluatedProperties"),
+    ({"type": "string", "format": "color"}, "format 'color'"),
+    ({"anyOf": [{"type": "string", "format": "x"}, {"type": "string", "format": "x"}]}, "format 'x'"),
+    ({"type": "string", "pattern": "^(?!foo).*$"}, "pattern '^(?!foo).*$'"),
+    ({"type": "string", "pattern": r"(a)\1"}, r"pattern '(a)\\1'"),
+    ({"type": "string", "pattern": r"\bx\b"}, r"pattern '\\bx\\b'"),
+    ({"type": "object", "patternProperties": {"^(?!x)": {}}}, "patternProperties '^(?!x)'"),
+    ({"$ref": "https://example.com/x.json"}, "$ref 'https://example.com/x.json'"),
+    ({"oneOf": [{"type": "string"}, {"type": "string", "maxLength": 3}]}, "oneOf (it is read as anyOf)"),
+]
+
+
+@pytest.mark.parametrize(
+    ("schema", "words"), IGNORED, ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_words_that_no_grammar_has_narrow_nothing_unless_strict_is_asked_for(
+    grammars: GrammarCompiler, schema: dict[str, Any], words: str
+) -> None:
+    outer = {"type": "object", "properties": {"a": schema}}
+    functions = [FunctionSchema("fine", {"type": "object"}, strict=True), FunctionSchema("odd", outer)]
+    for _ in range(2):  # also when it is compiled already
+        constraint = grammars.compile_calls(functions, single=False)
+        assert constraint.ignored == (f"tools: function 'odd': ignored {words}",)
+        assert constraint.copy().ignored == constraint.ignored
+        with pytest.raises(BadRequest) as caught:
+            grammars.compile_calls([*functions, FunctionSchema("strict", outer, strict=True)], single=False)
+        assert caught.value.message.startswith(
+            "tools: function 'strict': strict is not possible with " + words
+        )
+        assert caught.value.param == "tools"
+    asked_for = {"type": "json_schema", "json_schema": {"name": "x", "schema": outer}}
+    made_of_it = made(grammars, body(response_format=asked_for))
+    assert made_of_it is not None
+    assert made_of_it.ignored == (f"response_format: ignored {words}",)
+    asked_for["json_schema"]["strict"] = True  # type: ignore[index]
+    with pytest.raises(BadRequest, match=r"response_format: strict is not possible with ") as refused:
+        made(grammars, body(response_format=asked_for))
+    assert words in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        ({"type": "strnig"}, "Invalid type: strnig"),
+        ({"$ref": "#/$defs/X"}, "Pointer '/$defs/X' does not exist"),
+        ({"properties": {"a": 5}}, "must be an object or boolean"),
+    ],
+    ids=str,
+)
+def test_a_refused_schema_names_its_function(
+    grammars: GrammarCompiler, schema: dict[str, Any], words: str
+) -> None:
+    functions = [
+        FunctionSchema("fine", {"type": "object"}),
+        FunctionSchema("odd", {"properties": {"a": schema}}),
+    ]
+    with pytest.raises(BadRequest) as caught:
+        grammars.compile_calls(functions, single=False)
+    assert caught.value.message.startswith("tools: function 'odd': ")
+    assert words in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+def test_a_message_of_several_lines_is_not_cut(grammars: GrammarCompiler) -> None:
+    with pytest.raises(BadRequest, match="look-around"):
+        made(grammars, body(guided_regex="^(?!foo).*$"))
+
+
+OBJECT = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+
+
+@pytest.mark.parametrize(
+    ("fields", "own"),
+    [
+        ({"type": "json_object", "schema": OBJECT}, True),
+        ({"type": "json_object", "schema": None}, False),
+        ({"type": "json_object"}, False),
+        ({"type": "json_schema", "json_schema": {"name": "x", "schema": OBJECT}}, True),
+        ({"type": "json_schema", "name": "x", "strict": True, "schema": OBJECT}, True),
+        ({"type": "json_schema", "json_schema": None, "schema": OBJECT}, True),
+    ],
+    ids=str,
+)
+def test_a_schema_is_obeyed_wherever_it_is(
+    grammars: GrammarCompiler, tokenizer: Tokenizer, fields: dict[str, Any], own: bool
+) -> None:
+    constraint = made(grammars, body(response_format=fields))
+    assert constraint is not None
+    assert accepts(tokenizer, constraint, '{"a": 1}')
+    assert accepts(tokenizer, constraint, '{"b": 1}') != own
+    assert not accepts(tokenizer, constraint, "[]")
+
+
+@pytest.mark.parametrize(
+    ("text", "fits"),
+    [
+        ('{"a":1}', True),
+        ('{"a": 1}', True),
+        ('{\n    "a": 1\n}', True),
+        ('{"a":  1}', False),
+        ('{\n\n"a": 1}', False),
+        ('{\t"a": 1}', False),
+        (' {"a": 1}', False),
+    ],
+)
+@pytest.mark.parametrize(
+    "form", [{"type": "json_object"}, {"type": "json_object", "schema": OBJECT}], ids=str
+)
+def test_json_has_no_runs_of_blanks(
+    grammars: GrammarCompiler, tokenizer: Tokenizer, form: dict[str, Any], text: str, fits: bool
+) -> None:
+    constraint = made(grammars, body(response_format=form))
+    assert constraint is not None
+    assert accepts(tokenizer, constraint, text) == fits

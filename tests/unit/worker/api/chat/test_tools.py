@@ -9,6 +9,7 @@ import pytest
 from llmlaunch.worker.api.chat import tools
 from llmlaunch.worker.api.chat.protocol import ChatBody
 from llmlaunch.worker.errors import BadRequest
+from llmlaunch.worker.types import FunctionSchema
 
 WEATHER = {
     "type": "function",
@@ -33,24 +34,35 @@ def test_without_tools_nothing_is_asked() -> None:
 
 
 def test_the_model_decides_unless_told_otherwise() -> None:
-    assert read(tools=[WEATHER]).schema() is None
-    assert read(tools=[WEATHER], tool_choice="auto").schema() is None
+    assert read(tools=[WEATHER]).calls_only() is None
+    assert read(tools=[WEATHER], tool_choice="auto").calls_only() is None
 
 
-def test_a_call_that_must_come_has_a_schema() -> None:
-    both = read(tools=[WEATHER, TIME], tool_choice="required").schema()
+def test_a_call_that_must_come_is_of_an_offered_function() -> None:
+    both = read(tools=[WEATHER, TIME], tool_choice="required").calls_only()
     assert both is not None
-    names = [form["properties"]["name"]["const"] for form in both["items"]["anyOf"]]
-    assert names == ["weather", "time"]
-    assert "maxItems" not in both
-    single = read(tools=[WEATHER, TIME], tool_choice="required", parallel_tool_calls=False).schema()
+    assert [function.name for function in both.functions] == ["weather", "time"]
+    assert not both.single
+    single = read(tools=[WEATHER, TIME], tool_choice="required", parallel_tool_calls=False).calls_only()
     assert single is not None
-    assert single["maxItems"] == 1
+    assert single.single
     named = read(
         tools=[WEATHER, TIME], tool_choice={"type": "function", "function": {"name": "time"}}
-    ).schema()
+    ).calls_only()
     assert named is not None
-    assert [form["properties"]["name"]["const"] for form in named["items"]["anyOf"]] == ["time"]
+    assert named.functions == (FunctionSchema("time", None),)
+    assert named.single
+
+
+@pytest.mark.parametrize("nothing", [{}, {"parameters": None, "description": None, "strict": None}], ids=str)
+def test_a_function_may_have_no_parameters(nothing: dict[str, Any]) -> None:
+    function = {"name": "now"} | nothing
+    toolset = read(tools=[{"type": "function", "function": function}], tool_choice="required")
+    calls = toolset.calls_only()
+    assert calls is not None
+    assert calls.functions == (FunctionSchema("now", None),)
+    (told,) = toolset.described()
+    assert told["function"] == {"name": "now", "parameters": {"type": "object", "properties": {}}}
 
 
 @pytest.mark.parametrize(
