@@ -253,6 +253,16 @@ def test_responses_are_told_streamed_parsed_and_continued(client: openai.OpenAI,
     assert after.usage is not None
     assert whole.usage is not None
     assert after.usage.input_tokens > whole.usage.input_tokens
+    listed = list(client.responses.input_items.list(after.id, limit=2, order="asc"))
+    assert [item.type for item in listed] == ["message"] * 3
+    assert listed[1].id == whole.output[0].id
+    reference: Any = {"type": "item_reference", "id": whole.output[0].id}
+    same: Any = [{"role": "user", "content": "Hello"}, reference, {"role": "user", "content": "Hello"}]
+    assert client.responses.create(**(rules | {"input": same})).output_text == after.output_text
+    counted = client.responses.input_tokens.count(model="tiny", input=same)
+    assert counted.input_tokens == after.usage.input_tokens
+    with pytest.raises(openai.BadRequestError, match="only background"):
+        client.responses.cancel(whole.id)
     greedy: Any = {"model": "tiny", "input": "Hello", "temperature": 0, "max_output_tokens": 600}
     assert isinstance(client.responses.parse(**greedy, text_format=Walk).output_parsed, Walk)
     with client.responses.stream(**greedy, text_format=Walk) as stream:
@@ -274,6 +284,9 @@ def test_responses_are_told_streamed_parsed_and_continued(client: openai.OpenAI,
     assert asyncio.run(ask()) == whole.output_text
     with pytest.raises(openai.BadRequestError, match="resp_none"):
         client.responses.create(**rules, previous_response_id="resp_none")
+    unknown: Any = [{"type": "item_reference", "id": "msg_none"}]
+    with pytest.raises(openai.NotFoundError, match="msg_none"):
+        client.responses.create(**(rules | {"input": unknown}))
 
 
 @pytest.mark.parametrize(
