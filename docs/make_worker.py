@@ -228,6 +228,7 @@ WORDS = {
     "ignore_eos": "the model's own end tokens do not end the answer",
     "min_tokens": "the answer does not end before",
     "max_tokens": "longest answer. Chat: what the context leaves; completions: 16",
+    "n_predict": "llama.cpp's name for `max_tokens`, which goes before it; -1: as many as fit the context",
     "max_completion_tokens": "OpenAI's newer name of `max_tokens`, which it overrides",
     "skip_special_tokens": "default true: special tokens are not shown",
     "stream": "server-sent events",

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import httpx
+import ollama
 import openai
 import pytest
 
 from tests.e2e.worker.server import Worker
 from tests.e2e.worker.test_clients import (  # noqa: F401  # they run again here, with this module's writer and embedder
+    HELLO,
     asynchronous,
     client,
     test_an_answer_that_was_cut_is_told_to_the_parser,
@@ -63,7 +67,7 @@ class Front:
 @pytest.fixture(scope="module")
 def front() -> Iterator[Front]:
     controller = RealController()
-    gateway = GatewayProcess(controller.url, env={"LLMLAUNCH_TOKEN": TOKEN})
+    gateway = GatewayProcess(controller.url, "--ollama", env={"LLMLAUNCH_TOKEN": TOKEN})
     try:
         controller.until_up()
         controller.call("/set_expected", {"names": ["tiny", "other", "minilm"]})
@@ -111,3 +115,76 @@ def test_an_answer_names_its_request(client: openai.OpenAI, writer: Worker) -> N
     assert answer.parse().model == "other"
     with httpx.Client(base_url=writer.url, trust_env=False) as http:
         assert "llmlaunch_gateway_requests_total" in http.get("/metrics").text
+
+
+# -- Ollama's client, for which the gateway translates ------------------------------------------------------------------
+
+WORD = {"type": "object", "properties": {"word": {"const": "a rather long word"}}, "required": ["word"]}
+
+
+def turn(to: str) -> str:
+    """Turn around.
+
+    Args:
+        to: Where.
+    """
+    return f"Turned {to}."
+
+
+@contextlib.contextmanager
+def ollama_client(front: Front) -> Iterator[ollama.Client]:
+    made = ollama.Client(front.gateway.url, trust_env=False, timeout=60)
+    with contextlib.closing(made):
+        yield made
+
+
+def test_ollamas_client_streamed_and_whole(front: Front, writer: Worker) -> None:
+    options = {"temperature": 0, "num_predict": 12}
+    with ollama_client(front) as asking:
+        whole = asking.chat("tiny:latest", HELLO, options=options)
+        parts = list(asking.chat("tiny", HELLO, options=options, stream=True))
+        assert "".join(part.message.content or "" for part in parts) == whole.message.content
+        last = parts[-1]
+        assert (last.done, last.done_reason) == (True, whole.done_reason)
+        assert (last.prompt_eval_count, last.eval_count) == (whole.prompt_eval_count, whole.eval_count)
+        assert last.eval_count
+        assert {"tiny", "other"} <= {model.model for model in asking.list().models}
+        with pytest.raises(ollama.ResponseError, match="model 'nobody' not found"):
+            asking.chat("nobody", HELLO)
+        with pytest.raises(ollama.ResponseError, match="context") as long:
+            asking.generate("tiny", "x" * 5000)
+        assert long.value.status_code == 400
+
+
+def test_forms_for_ollamas_client(front: Front, writer: Worker) -> None:
+    with ollama_client(front) as asking:
+        found = asking.chat("tiny", HELLO, format=WORD).message.content
+        assert json.loads(found or "") == {"word": "a rather long word"}
+        # Raw, and longer than the 16 tokens after which OpenAI's API ends by default.
+        raw = asking.generate("tiny", "Hello", raw=True, format=WORD)
+        assert json.loads(raw.response or "") == {"word": "a rather long word"}
+        assert raw.done_reason == "stop"
+
+
+def test_a_second_turn_with_tools_for_ollamas_client(front: Front, writer: Worker) -> None:
+    calls = [ollama.Message.ToolCall.Function(name="turn", arguments={"to": "left"})]
+    made = ollama.Message(
+        role="assistant", tool_calls=[ollama.Message.ToolCall(function=function) for function in calls]
+    )
+    result = {"role": "tool", "tool_name": "turn", "content": turn("left")}
+    options = {"num_predict": 2}
+    with ollama_client(front) as asking:
+        first = asking.chat("tiny", HELLO, tools=[turn], options=options)
+        second = asking.chat("tiny", [*HELLO, made, result], tools=[turn], options=options)
+    assert (second.prompt_eval_count or 0) > (first.prompt_eval_count or 0) > 100  # the tool is described
+
+
+def test_embeddings_for_ollamas_client(front: Front, embedder: Worker) -> None:
+    with ollama_client(front) as asking:
+        vectors = asking.embed("minilm", ["a cat", "a kitten", "a tax form"]).embeddings
+        near, far = (sum(a * b for a, b in zip(vectors[0], other, strict=True)) for other in vectors[1:])
+        assert near > far
+        assert sum(a * a for a in vectors[0]) == pytest.approx(1, abs=1e-3)
+        assert list(asking.embeddings("minilm", "a cat").embedding) == pytest.approx(
+            list(vectors[0]), abs=1e-3
+        )

@@ -65,7 +65,7 @@ def prepare(body: CompletionBody, loaded: LoadedGenerator) -> PreparedCompletion
             f"{given} prompts with {count} answers each exceed the limit of {MAX_CHOICES} answers",
             param="prompt",
         )
-    max_tokens = DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens
+    max_tokens = _max_tokens(body)
     prompts = _tokenized_prompts(body, loaded, max_tokens)
     options = AnswerOptions(
         prompt_param="prompt",
@@ -81,7 +81,18 @@ def prepare(body: CompletionBody, loaded: LoadedGenerator) -> PreparedCompletion
     return PreparedCompletion(body, prompts, requests, Usage(sum(map(len, prompts))), loaded.tokenizer)
 
 
-def _tokenized_prompts(body: CompletionBody, loaded: LoadedGenerator, max_tokens: int) -> list[list[int]]:
+def _max_tokens(body: CompletionBody) -> int | None:
+    """The requested length of each answer; None: as many tokens as fit the context."""
+    if body.max_tokens is not None:
+        return body.max_tokens
+    if body.n_predict is None:
+        return DEFAULT_MAX_TOKENS
+    return None if body.n_predict < 0 else body.n_predict
+
+
+def _tokenized_prompts(
+    body: CompletionBody, loaded: LoadedGenerator, max_tokens: int | None
+) -> list[list[int]]:
     last = prompt_tokens_to_keep(body.truncate_prompt_tokens, max_tokens, loaded.context)
     special = body.add_special_tokens is not False
 
@@ -102,7 +113,7 @@ def _check(body: CompletionBody, loaded: LoadedGenerator) -> None:
         raise BadRequest(
             "best_of cannot be streamed: the best answer is only known at the end", param="best_of"
         )
-    if body.max_tokens == 0 and not body.echo:
+    if _max_tokens(body) == 0 and not body.echo:
         raise BadRequest("max_tokens: must be at least 1 without echo", param="max_tokens")
     if _needs_prompt_logits(body) and not loaded.reads_prompts:
         raise BadRequest(
@@ -113,4 +124,4 @@ def _check(body: CompletionBody, loaded: LoadedGenerator) -> None:
 
 
 def _needs_prompt_logits(body: CompletionBody) -> bool:
-    return bool(body.echo) and (body.logprobs is not None or body.max_tokens == 0)
+    return bool(body.echo) and (body.logprobs is not None or _max_tokens(body) == 0)

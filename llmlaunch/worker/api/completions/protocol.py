@@ -17,12 +17,17 @@ from llmlaunch.worker.api.protocol import (
 
 
 class CompletionBody(GenerationBody):
-    """The body of OpenAI's POST /v1/completions."""
+    """The body of OpenAI's POST /v1/completions.
+
+    ``n_predict`` is llama.cpp's name for ``max_tokens``, which goes before it; -1 is as many as fit the context, which OpenAI's
+    API has no way to say.
+    """
 
     unions: ClassVar = GenerationBody.unions | {"prompt": TEXT_INPUT}
 
     prompt: str | list[int] | list[str] | list[list[int]]
     max_tokens: TokenCount | None = None
+    n_predict: int | None = Field(None, ge=-1)
     logprobs: int | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS)
     echo: bool | None = None
     suffix: str | None = None
