@@ -14,6 +14,9 @@ from llmlaunch.gateway.paths import ApiEndpoint, EndpointKind, endpoint, nearest
 from llmlaunch.gateway.request import ClientRequest
 
 _PREFLIGHT_SECONDS = 600
+_OLLAMAS = frozenset(
+    (b"/api/chat", b"/api/generate", b"/api/embed", b"/api/embeddings", b"/api/tags", b"/api/show")
+)
 _FOR_SURPLUS = frozenset((EndpointKind.HEALTH, EndpointKind.READY, EndpointKind.METRICS))
 
 
@@ -113,6 +116,8 @@ class AccessControl:
 
 def _unknown_path(path: bytes) -> Reply:
     text = path.decode("latin-1")
+    if path in _OLLAMAS:
+        return errors.ollama_is_off(text)
     return errors.unknown_path(text, nearest_path(text))
 
 

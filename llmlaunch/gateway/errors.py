@@ -94,6 +94,15 @@ def unknown_path(path: str, meant: str) -> Reply:
     return error(404, f"Unknown path: {path}.{hint}", code="unknown_url")
 
 
+def ollama_is_off(path: str) -> Reply:
+    """404 for a path of Ollama's API, which this gateway does not answer."""
+    message = (
+        f"Unknown path: {path}. Ollama's API is answered with ollama: true under api (llmlaunch api --ollama); "
+        "OpenAI's is at /v1."
+    )
+    return error(404, message, code="unknown_url")
+
+
 def method_not_allowed(method: str, path: str, allowed: str) -> Reply:
     """405 with ``Allow``; ``allowed`` lists methods, joined with commas."""
     fields = b"allow: %b\r\n" % allowed.encode()

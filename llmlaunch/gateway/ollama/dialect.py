@@ -118,7 +118,7 @@ def _whole(
             return dump(response_translation.error(response_translation.error_message(body, status)))
         try:
             value = translate(json.loads(body))
-        except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        except (ValueError, RecursionError, KeyError, TypeError, AttributeError, OverflowError):
             raise InvalidResponse("it is not a response of OpenAI's API") from None
         return line(value) if in_lines else dump(value)
 
@@ -136,8 +136,14 @@ class _Lines:
         self._translation = translation
 
     def feed(self, content: bytes) -> bytes:
-        """Take the next bytes and return the lines that are ready. Raises InvalidResponse for an event that is too large."""
-        return b"".join(map(self._translation.event, self._events.feed(content)))
+        """Take the next bytes and return the lines that are ready. Raises InvalidResponse for an event that is too large.
+
+        A comment, which keeps the connection alive, becomes a space: JSON may have some before a value.
+        """
+        found = self._events.feed(content)
+        if not found and content.lstrip(b"\r\n").startswith(b":"):
+            return b" "
+        return b"".join(map(self._translation.event, found))
 
     def end(self) -> bytes:
         """Return the last lines."""

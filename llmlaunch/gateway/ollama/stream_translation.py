@@ -99,7 +99,7 @@ class StreamTranslation:
             self._stopwatch.spoke()
             self._call(made)
         if choice.get("finish_reason"):
-            self._finish_reason = choice["finish_reason"]
+            self._finish_reason = str(choice["finish_reason"])
             lines += self._complete_calls()
         return lines
 

@@ -325,3 +325,4 @@ def test_without_the_option_there_is_none_of_it(shared_bench: Bench) -> None:
     for method, path in (("GET", "/"), ("GET", "/api/tags"), ("POST", "/api/chat")):
         answer = ask(shared_bench.port, method, path, {} if method == "POST" else None)
         assert (answer.status, answer.error["code"]) == (404, "unknown_url")
+        assert ("ollama: true" in answer.error["message"]) is (path != "/")

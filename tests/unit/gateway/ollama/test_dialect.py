@@ -122,6 +122,14 @@ def test_text_and_reasoning_of_a_stream() -> None:
     }  # fmt: skip
 
 
+def test_a_comment_keeps_the_connection_alive_without_a_line_of_its_own() -> None:
+    asked = OllamaGeneration(ticking(), chat=True).request(body(True, True))
+    translator = asked.translator(200, EVENTS)
+    assert translator.feed(b": keep-alive\n\n") == b" "
+    lines = b" " + translator.feed(delta("stop", content="Hi") + END) + translator.end()
+    assert parts([json.loads(line) for line in lines.splitlines()]) == [{"content": "Hi"}]
+
+
 def weather(city: str, identity: str, index: int) -> dict[str, Any]:
     return {"id": identity, "function": {"index": index, "name": "weather", "arguments": {"city": city}}}
 
@@ -264,7 +272,14 @@ def test_vectors_come_in_order_and_normalized() -> None:
     assert embedded(answer, many=False) == {"embedding": [3, 4]}
     assert embedded({"data": [{"embedding": [0, 0]}]})["embeddings"] == [[0, 0]]
     wrong: Any
-    for wrong in ({}, {"data": 5}, {"data": [{}]}, {"data": [5]}, {"data": [{"embedding": "AAA="}]}):
+    for wrong in (
+        {},
+        {"data": 5},
+        {"data": [{}]},
+        {"data": [5]},
+        {"data": [{"embedding": "AAA="}]},
+        {"data": [{"embedding": [10**400]}]},
+    ):
         with pytest.raises(InvalidResponse):
             embedded(wrong)
 
