@@ -1,0 +1,1 @@
+"""Programs made with other people's client libraries, and the requests that these send."""
