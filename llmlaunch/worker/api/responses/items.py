@@ -111,7 +111,7 @@ def _add_call(
     call = {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments or "{}"}}
     # The calls of one turn are separate items here, but one message in chat.
     if found and found[-1]["role"] == "assistant":
-        found[-1] = found[-1] | {"tool_calls": [*found[-1].get("tool_calls", ()), call]}
+        found[-1].setdefault("tool_calls", []).append(call)
     else:
         found.append({"role": "assistant", "content": "", "tool_calls": [call]})
     if kind == "mcp_call":  # it has its result in itself

@@ -9,6 +9,7 @@ from typing import Any
 
 from llmlaunch.worker.api.chat import prepare as chat
 from llmlaunch.worker.api.responses import chat_form, items
+from llmlaunch.worker.api.responses.input_items import with_ids
 from llmlaunch.worker.api.responses.protocol import ResponsesBody
 from llmlaunch.worker.api.responses.store import ResponseStore
 from llmlaunch.worker.api.responses.tools import OfferedTools, offered_tools
@@ -41,7 +42,8 @@ class PreparedResponse:
 
     body: ResponsesBody
     chat: chat.PreparedChat
-    conversation: Conversation
+    input: Sequence[dict[str, Any]]
+    """All items before the output, each with an id; empty if the response is not stored."""
     offered: OfferedTools
     store: ResponseStore
     id: str = field(init=False)
@@ -97,12 +99,15 @@ def prepare(
 ) -> PreparedResponse:
     """Validate and tokenize ``body``, whose items are ``conversation``. Raises ApiError."""
     system, messages, offered = _read(body, conversation)
+    stored = (
+        [] if body.store is False else [*conversation.earlier, *with_ids(conversation.given, store.new_id)]
+    )
 
     def prepared_from(start: int) -> PreparedResponse:
         check_abandoned()
         try:
             chat_body = chat_form.chat_body(body, [*system, *messages[start:]], offered)
-            return PreparedResponse(body, chat.prepare(chat_body, loaded), conversation, offered, store)
+            return PreparedResponse(body, chat.prepare(chat_body, loaded), stored, offered, store)
         except BadRequest as error:
             raise _with_own_names(error) from error
 

@@ -10,7 +10,6 @@ from llmlaunch.worker.api.chat.answer import ChatAnswer
 from llmlaunch.worker.api.chat.response import chat_logprobs
 from llmlaunch.worker.api.generation.inflight import InflightRequests
 from llmlaunch.worker.api.http import encode_json
-from llmlaunch.worker.api.responses.input_items import with_ids
 from llmlaunch.worker.api.responses.item_writer import ItemWriter
 from llmlaunch.worker.api.responses.prepare import PreparedResponse
 from llmlaunch.worker.api.responses.store import StoredTurn
@@ -85,7 +84,5 @@ def _finished(prepared: PreparedResponse, answer: ChatAnswer, writer: ItemWriter
     }
     response = prepared.response_object(status, writer.items, usage=report, **ending)
     if prepared.body.store is not False:
-        conversation, new_id = prepared.conversation, prepared.store.new_id
-        before = (*conversation.earlier, *with_ids(conversation.given, new_id))
-        prepared.store.put(StoredTurn(before, response))
+        prepared.store.put(StoredTurn(tuple(prepared.input), response))
     return response

@@ -32,7 +32,7 @@ class StoredTurn:
 
 
 class ResponseStore:
-    """The most recently used turns, by response id. Used in the event loop alone."""
+    """The most recently used turns, by response id. Used in the event loop alone, apart from :meth:`new_id`."""
 
     def __init__(
         self, worker_name: str = "", max_turns: int = MAX_TURNS, max_characters: int = MAX_CHARACTERS

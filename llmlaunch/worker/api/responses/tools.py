@@ -6,6 +6,7 @@ model that is not told of a tool does without it. Only a tool_choice that names 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,8 @@ from llmlaunch.worker.errors import BadRequest
 FUNCTION_FIELDS = ("name", "description", "parameters", "strict")
 """What the model is told of a function. Other fields are for OpenAI's own tools."""
 MODES = ("auto", "none", "required")
+OFFERED = ("function", "namespace")
+"""Kinds of tools that are, or have, functions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +38,14 @@ class OfferedTools:
     """Chat's tool_choice."""
     functions: Mapping[str, Function] = field(default_factory=dict)
     """By the name in ``tools``: what the client calls the function."""
+    names: Mapping[Function, str] = field(default_factory=dict)
+    """The reverse."""
     declared: tuple[dict[str, Any], ...] = ()
     """The client's tools without those that were skipped, for the response."""
 
     def name_of(self, function: Function) -> str:
         """Return the name under which ``function`` is offered; its own if it is not offered."""
-        return next((name for name, known in self.functions.items() if known == function), function.name)
+        return self.names.get(function, function.name)
 
     def function(self, name: str) -> Function:
         """Return what the client calls the function that the model called ``name``."""
@@ -50,37 +55,40 @@ class OfferedTools:
 def offered_tools(tools: Sequence[dict[str, Any]], choice: Any) -> OfferedTools:
     """Return the functions among ``tools``, as far as ``choice`` (the body's tool_choice) allows them. Raises BadRequest."""
     found = [
-        (function, tool)
+        (function, fields)
         for at, tool in enumerate(tools)
-        for function, tool in _functions(tool, f"tools[{at}]")
+        for function, fields in _functions(tool, f"tools[{at}]")
     ]
-    mode, allowed = _read_choice(choice, {function for function, _ in found}, _kinds(tools))
-    found = [(function, tool) for function, tool in found if allowed is None or function in allowed]
+    mode, allowed = _read_choice(choice, _Known([function for function, _ in found]))
+    found = [(function, fields) for function, fields in found if allowed is None or function in allowed]
     if mode == "required" and not found:
-        why = f"none of the tools is a function, {_listed(_kinds(tools))}" if tools else "there are no tools"
-        raise BadRequest(
-            f"tool_choice: a call is required, but {why}", param="tool_choice", code="unsupported"
-        )
-    names = [function.name for function, _ in found]
-    offered: dict[str, Function] = {}
+        raise _invalid(f"tool_choice: a call is required, but {_why_none(tools)}", "unsupported")
+    counts = Counter(function.name for function, _ in found)
+    functions: dict[str, Function] = {}
     chat_tools = []
-    for function, tool in found:
+    for function, fields in found:
         # Two namespaces may each have a function of that name.
         name = function.name
-        if function.namespace and names.count(name) > 1:
+        if function.namespace and counts[name] > 1:
             name = f"{function.namespace}__{name}"
-        if name in offered:
+        if name in functions:
             raise BadRequest(f"tools: duplicate function name {name!r}", param="tools")
-        offered[name] = function
-        chat_tools.append({"type": "function", "function": tool | {"name": name}})
-    forced = mode if isinstance(mode, str) or mode is None else _named(offered, mode)
-    declared = tuple(_declared(tool) for tool in tools if _kind(tool) in ("function", "namespace"))
-    return OfferedTools(tuple(chat_tools), forced if found or forced == "none" else None, offered, declared)
+        functions[name] = function
+        chat_tools.append({"type": "function", "function": fields | {"name": name}})
+    names = {function: name for name, function in functions.items()}
+    if isinstance(mode, Function):
+        forced: Any = {"type": "function", "function": {"name": names[mode]}}
+    else:
+        forced = mode if found or mode == "none" else None
+    declared = tuple(_declared(tool) for tool in tools if _kind(tool) in OFFERED)
+    return OfferedTools(tuple(chat_tools), forced, functions, names, declared)
 
 
-def _named(offered: Mapping[str, Function], function: Function) -> dict[str, Any]:
-    name = next(name for name, known in offered.items() if known == function)
-    return {"type": "function", "function": {"name": name}}
+def _why_none(tools: Sequence[dict[str, Any]]) -> str:
+    kinds = sorted({kind for tool in tools if (kind := _kind(tool)) and kind not in OFFERED})
+    if not kinds:
+        return "there is no function to call"
+    return f"none of the tools is a function, and this engine has no {', '.join(kinds)}"
 
 
 def _functions(tool: dict[str, Any], where: str) -> list[tuple[Function, dict[str, Any]]]:
@@ -122,18 +130,31 @@ def _kind(tool: Mapping[str, Any]) -> str | None:
     return kind if isinstance(kind, str) else None
 
 
-def _kinds(tools: Sequence[dict[str, Any]]) -> set[str]:
-    return {kind for tool in tools if (kind := _kind(tool)) not in ("function", "namespace", None)}
+class _Known:
+    """The functions that a tool_choice may name."""
 
+    def __init__(self, functions: Sequence[Function]) -> None:
+        self._by_name: dict[str, list[Function]] = {}
+        self._by_namespace: dict[str, list[Function]] = {}
+        for function in functions:
+            self._by_name.setdefault(function.name, []).append(function)
+            self._by_namespace.setdefault(function.namespace, []).append(function)
 
-def _listed(kinds: set[str]) -> str:
-    return "and this engine has no " + ", ".join(sorted(kinds)) if kinds else "so there is nothing to call"
+    def named_by(self, entry: Mapping[str, Any]) -> list[Function]:
+        """The functions that an entry of tool_choice names: one, or all of a namespace."""
+        name, namespace = _name(entry), entry.get("namespace")
+        if not isinstance(name, str) or _kind(entry) not in OFFERED:
+            return []
+        if _kind(entry) == "namespace":
+            return self._by_namespace.get(name, []) if name else []
+        found = self._by_name.get(name, [])
+        return [function for function in found if namespace is None or function.namespace == namespace]
 
 
 Mode = str | Function | None
 
 
-def _read_choice(choice: Any, known: set[Function], skipped: set[str]) -> tuple[Mode, set[Function] | None]:
+def _read_choice(choice: Any, known: _Known) -> tuple[Mode, set[Function] | None]:
     """The mode or the function that ``choice`` asks for, and the functions that it allows; None: all."""
     if choice is None:
         return None, None
@@ -150,38 +171,27 @@ def _read_choice(choice: Any, known: set[Function], skipped: set[str]) -> tuple[
         raise _invalid(
             f"tool_choice: {kind!r} is not supported by this engine, only functions are", "unsupported"
         )
-    named = _find(choice, known)
+    named = known.named_by(choice)
     if not named:
         raise _invalid(f"tool_choice: {_name(choice)!r} is not one of the functions in tools")
-    return next(iter(named)), None
+    return named[0], None
 
 
-def _read_allowed(choice: dict[str, Any], known: set[Function]) -> tuple[Mode, set[Function]]:
+def _read_allowed(choice: dict[str, Any], known: _Known) -> tuple[Mode, set[Function]]:
     # Chat's format has the fields one level deeper.
     fields = choice["allowed_tools"] if isinstance(choice.get("allowed_tools"), dict) else choice
-    mode, tools = fields.get("mode", "auto"), fields.get("tools")
+    mode, tools = fields.get("mode") or "auto", fields.get("tools")
     if mode not in ("auto", "required"):
         raise _invalid(f"tool_choice.mode: {mode!r} is not auto or required")
     if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
         raise _invalid("tool_choice.tools must be a list of tools")
     allowed: set[Function] = set()
     for tool in tools:
-        found = _find(tool, known)
+        found = known.named_by(tool)
         if not found and _kind(tool) == "function":
             raise _invalid(f"tool_choice: {_name(tool)!r} is not one of the functions in tools")
-        allowed |= found
+        allowed.update(found)
     return mode, allowed
-
-
-def _find(named: Mapping[str, Any], known: set[Function]) -> set[Function]:
-    """The functions that an entry of tool_choice names: one, or all of a namespace."""
-    name, namespace = _name(named), named.get("namespace")
-    if _kind(named) == "namespace":
-        return {function for function in known if function.namespace == name}
-    if _kind(named) != "function":
-        return set()
-    found = {function for function in known if function.name == name}
-    return {function for function in found if namespace is None or function.namespace == namespace}
 
 
 def _name(named: Mapping[str, Any]) -> Any:

@@ -406,7 +406,7 @@ IMAGE = [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]
         ({"input": "x", "tools": [{"type": "function"}]}, "tools", "tools[0].name"),
         ({"input": "x", "tools": [{"type": 5}]}, "tools", "tools[0].type"),
         ({"input": "x", "tool_choice": {"type": "web_search"}}, "tool_choice", "web_search"),
-        ({"input": "x", "tool_choice": "required"}, "tool_choice", "no tools"),
+        ({"input": "x", "tool_choice": "required"}, "tool_choice", "no function to call"),
         ({"input": "x", "text": {"format": "json"}}, "text.format", "object"),
         ({"input": "x", "truncation": "some"}, "truncation", "auto"),
         ({"input": "x", "reasoning": {"effort": 5}}, "reasoning", "effort"),

@@ -129,7 +129,7 @@ def test_a_choice_is_obeyed(choice: Any, offered: str, forced: str | None) -> No
             "a call is required",
         ),
         ([{"type": "web_search"}, {"type": "local_shell"}], "required", "no local_shell, web_search"),
-        ([], "required", "there are no tools"),
+        ([], "required", "there is no function to call"),
     ],
     ids=str,
 )
