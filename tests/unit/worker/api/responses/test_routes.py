@@ -1,4 +1,4 @@
-"""Whole conversations of real clients, as they were recorded (tests/support/recorded), replayed whole and streamed.
+"""Whole conversations of real clients, as they were recorded (tests/support/clients/conversations), replayed whole and streamed.
 
 To record one again: serve a scripted model (``tests.unit.worker.scripted``) with uvicorn, point the client to it, and write down
 the bodies. Ids that an answer gave are written ``{2.output.0.id}``: the path to the id in the second answer.
@@ -16,9 +16,10 @@ import pytest
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
+from tests.support import clients
 from tests.unit.worker.scripted import Served, served
 
-RECORDED = Path(__file__).parents[4] / "support" / "recorded"
+RECORDED = Path(clients.__file__).with_name("conversations")
 EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 REFERENCE = re.compile(r"\{(\d+)\.([^}]+)\}")
 
@@ -84,11 +85,9 @@ CODEX = "Rules.\n\nRules.Rules.", "Run echo hi", ["exec_command"], "exit code 0\
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [
-        ("codex", CODEX), ("ai-sdk-whole", SDK), ("ai-sdk-stream", SDK), ("openai-agents-whole", SDK),
-        ("openai-agents-stream", SDK),
-    ],
-)  # fmt: skip
+    [("codex", CODEX), ("ai-sdk", SDK), ("openai-agents", SDK)],
+    ids=lambda value: str(value)[:13],
+)
 def test_a_conversation_of_a_real_client(name: str, expected: Any, stream: bool) -> None:
     system, asked, tools, result, said = expected
     answers, prompts = replay(name, stream)
