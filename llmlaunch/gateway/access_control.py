@@ -59,9 +59,9 @@ class AccessControl:
         if request.method == b"OPTIONS":
             return self._options(request)
         if needs_key and self._keys is not None:
-            api_key = self._keys.find(request.authorization)
+            api_key = self._keys.find(request.presented_key)
             if api_key is None:
-                return errors.invalid_api_key(missing=not request.authorization)
+                return errors.invalid_api_key(missing=not request.presented_key)
             request.api_key = api_key
         if found.kind is EndpointKind.UNKNOWN:
             return _unknown_path(path)
@@ -106,7 +106,9 @@ class AccessControl:
         allowed = b"GET, HEAD, POST, OPTIONS" if request.path == b"*" else request.endpoint.allowed.encode()
         fields = b"allow: %b\r\n" % allowed
         if self.cors_fields(request.origin):
-            wanted = request.field(b"access-control-request-headers") or b"authorization, content-type"
+            wanted = (
+                request.field(b"access-control-request-headers") or b"authorization, x-api-key, content-type"
+            )
             fields += (
                 b"access-control-allow-methods: %b\r\naccess-control-allow-headers: %b\r\n"
                 b"access-control-max-age: %d\r\n" % (allowed, wanted, _PREFLIGHT_SECONDS)

@@ -113,7 +113,7 @@ def method_not_allowed(method: str, path: str, allowed: str) -> Reply:
 def invalid_api_key(missing: bool) -> Reply:
     """401 for an API key that is ``missing`` or unknown."""
     message = (
-        "You did not provide an API key. Send it as a header: Authorization: Bearer YOUR_KEY."
+        "You did not provide an API key. Send it as a header: Authorization: Bearer YOUR_KEY, or x-api-key: YOUR_KEY."
         if missing
         else "Invalid API key."
     )

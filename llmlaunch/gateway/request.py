@@ -28,7 +28,8 @@ class ClientRequest:
     fields: Fields = field(default_factory=list)
     """Header fields with names in lower case. Without Content-Length, which follows from the body."""
     endpoint: ApiEndpoint = UNKNOWN
-    authorization: bytes = b""
+    presented_key: bytes = field(default=b"", repr=False)
+    """What the client sent as its API key; empty: nothing."""
     origin: bytes = b""
     api_key: ApiKey = NO_KEY
     """The API key that it was sent with, and its limits."""
@@ -54,7 +55,7 @@ class ClientRequest:
         """A new request with the same head and without a body."""
         return ClientRequest(
             self.method, self.path, self.query, self.http11, self.keep_alive, received, identity, self.fields,
-            self.endpoint, self.authorization, self.origin, self.api_key, None, local,
+            self.endpoint, self.presented_key, self.origin, self.api_key, None, local,
             self.named_by_connection, b"", 0, None, "", self.lines,
         )  # fmt: skip
 

@@ -82,7 +82,7 @@ MAY_IMPORT: dict[str, str] = {
     "worker/api/completions": "worker worker/api worker/api/generation worker/loading worker/tokenization",
     "worker/api/responses": "controller worker worker/api worker/api/chat worker/api/generation worker/loading",
     "worker/api": """
-        llmlaunch models worker worker/api/chat worker/api/completions worker/api/generation worker/api/responses
+        common llmlaunch models worker worker/api/chat worker/api/completions worker/api/generation worker/api/responses
         worker/engine worker/loading worker/tokenization
     """,
     "worker": "common controller errors http_server manifest worker/api worker/api/generation worker/loading",

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 
+from llmlaunch.common.api_key_header import HEADERS
 from llmlaunch.gateway import errors
 from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.request import Fields
 
 _NOTED = frozenset(
-    (b"host", b"authorization", b"connection", b"content-length", b"expect", b"origin", b"transfer-encoding", b"x-request-id")
+    (b"host", b"connection", b"content-length", b"expect", b"origin", b"transfer-encoding", b"x-request-id", *HEADERS)
 )  # fmt: skip
-_ONCE = frozenset((b"host", b"authorization", b"content-length"))
+_ONCE = frozenset((b"host", b"content-length", *HEADERS))
 _HOST = re.compile(rb"(?:\[[0-9A-Za-z:._~%!$&'()*+,;=-]+\]|[0-9A-Za-z._~%!$&'()*+,;=-]*)(?::[0-9]*)?")
 """Host and port as in RFC 3986 §3.2: nothing that could be taken for a path or a user name."""
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 
 import httptools
 
+from llmlaunch.common.api_key_header import HEADERS, presented_key
 from llmlaunch.gateway import errors
 from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.http1.body_memory import COUNTED_FROM, BodyMemory
@@ -295,7 +296,7 @@ class RequestParser:
             [line for line in self._fields if line[0] != b"content-length"],
         )
         request.local = self._local
-        request.authorization = noted.get(b"authorization", b"")
+        request.presented_key = presented_key(*(noted.get(name, b"") for name in HEADERS))
         request.origin = noted.get(b"origin", b"")
         if connection is not None:
             request.named_by_connection = named_by_connection(connection)

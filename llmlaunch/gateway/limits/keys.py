@@ -68,12 +68,9 @@ class KeyRing:
     def __len__(self) -> int:
         return len(self._grants)
 
-    def find(self, authorization: bytes) -> ApiKey | None:
-        """The key of ``Authorization: Bearer KEY``; None if it is not a valid one."""
-        scheme, _, key = authorization.partition(b" ")
-        if scheme.lower() != b"bearer":
-            return None
-        return self._grants.get(self._hash(key.strip()))
+    def find(self, key: bytes) -> ApiKey | None:
+        """What is known of ``key``; None if it is not a valid one."""
+        return self._grants.get(self._hash(key))
 
     def load(self) -> None:
         """Read the file for the first time. Raises UsageError when it cannot be used or holds no key."""

@@ -9,6 +9,7 @@ import hmac
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from llmlaunch.common.api_key_header import HEADERS, presented_key
 from llmlaunch.worker.api.http import error_response
 from llmlaunch.worker.errors import WrongKey
 
@@ -16,11 +17,11 @@ PATHS_WITHOUT_KEY = frozenset(("/health", "/ready", "/metrics"))
 
 
 class RequireKey:
-    """Passes requests with ``Authorization: Bearer KEY`` to ``app``; answers others with 401."""
+    """Passes requests with the key to ``app``, in any of the headers of ``api_key_header``; answers others with 401."""
 
     def __init__(self, app: ASGIApp, key: str) -> None:
         self._app = app
-        self._expected = f"Bearer {key}".encode()
+        self._key = key.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one ASGI connection."""
@@ -36,5 +37,5 @@ class RequireKey:
         await self._app(scope, receive, send)
 
     def _has_key(self, scope: Scope) -> bool:
-        header = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-        return hmac.compare_digest(header, self._expected)
+        given = dict(reversed(scope["headers"]))  # the first of several with one name counts
+        return hmac.compare_digest(presented_key(*(given.get(name, b"") for name in HEADERS)), self._key)

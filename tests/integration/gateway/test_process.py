@@ -57,6 +57,12 @@ def test_api_keys_guard_everything_but_health_and_are_reloaded(tmp_path: Path) -
         for wrong in ("sk-alic", "sk-alicee", "alice", "", "sk-env-1,sk-env-2"):
             assert ask(bench.port, "GET", "/v1/models", headers=bearer(wrong)).status == 401, wrong
         assert ask(bench.port, "GET", "/v1/models", headers={"Authorization": "sk-alice"}).status == 401
+        for given, expected in (
+            ({"x-api-key": "sk-alice"}, 200), ({"api-key": "sk-alice"}, 200), ({"x-api-key": "sk-alicee"}, 401),
+            ({"x-api-key": "sk-alice", **bearer("sk-wrong")}, 401), ({"x-api-key": "sk-wrong", **bearer("sk-alice")}, 200),
+            ({"x-api-key": "sk-alice", "Authorization": "Basic YTpi"}, 200), ({"x-api-key": "sk-wrong", "api-key": "sk-alice"}, 401),
+        ):  # fmt: skip
+            assert ask(bench.port, "GET", "/v1/models", headers=given).status == expected, given
         assert ask(bench.port, "GET", "/health").status in (200, 503)
         assert ask(bench.port, "GET", "/metrics").status == 200
         keys.write_text("bob: sk-bob\n")

@@ -87,7 +87,7 @@ class Screen:
     def __call__(self, request: ClientRequest) -> Reply | None:
         self.asked += 1
         request.endpoint = endpoint(request.path)
-        return Reply(401, b"") if b"wrong" in request.authorization else None
+        return Reply(401, b"") if b"wrong" in request.presented_key else None
 
 
 def receiver(screen: Screen, rules: ParserRules | None = None) -> tuple[RequestParser, ParserRules]:

@@ -43,7 +43,9 @@ def status(path: str, headers: dict[str, str] | None = None) -> httpx.Response:
         {"Authorization": "Bearer other"},
         {"Authorization": "the-key"},
         {"Authorization": "Bearer the-key "[:-2]},
-        {"X-API-Key": "the-key"},
+        {"X-API-Key": "other"},
+        {"Authorization": "Bearer other", "X-API-Key": "the-key"},
+        {"X-API-Key": "other", "API-Key": "the-key"},
     ],
 )
 def test_a_stranger_is_told_that_it_is_one(path: str, headers: dict[str, str]) -> None:
@@ -56,8 +58,11 @@ def test_a_stranger_is_told_that_it_is_one(path: str, headers: dict[str, str]) -
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_the_deployment_is_answered(path: str) -> None:
-    assert status(path, {"Authorization": "Bearer the-key"}).status_code != 401
+@pytest.mark.parametrize(
+    "headers", [{"Authorization": "Bearer the-key"}, {"X-API-Key": "the-key"}, {"API-Key": "the-key"}]
+)
+def test_the_deployment_is_answered(path: str, headers: dict[str, str]) -> None:
+    assert status(path, headers).status_code != 401
 
 
 @pytest.mark.parametrize("path", ["/health", "/ready", "/metrics"])
