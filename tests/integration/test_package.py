@@ -25,6 +25,7 @@ SOURCES = {path.relative_to(ROOT).as_posix() for path in (ROOT / "llmlaunch").rg
 IMPORT_ALL = """
 import importlib, pathlib, sys
 import llmlaunch
+import llmlaunch.supervision.processes.shim  # makes its own neighbours importable
 root = pathlib.Path(llmlaunch.__file__).parent
 for path in sorted(root.rglob("*.py")):
     name = ".".join(("llmlaunch", *path.relative_to(root).with_suffix("").parts)).removesuffix(".__init__")

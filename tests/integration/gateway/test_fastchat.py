@@ -258,7 +258,7 @@ def test_another_worker_answers_for_one_that_fails_before_the_first_byte(
     assert {chat(bench, max_tokens=1).status for _ in range(4)} == {200}
     bad.close()
     assert {chat(bench, max_tokens=1).status for _ in range(4)} == {200}
-    assert good.active == 0
+    wait_until(lambda: good.active == 0, what="no request is left")
 
 
 def test_a_worker_that_answers_500(bench: Bench, workers: Workers) -> None:
