@@ -51,8 +51,9 @@ def generate(body: dict[str, Any]) -> OpenAIRequest:
         raise InvalidBody(message, "context")
     prompt, system, images = text(body, "prompt"), text(body, "system"), items(body, "images")
     if flag(body, "raw", False) or text(body, "suffix"):
-        if images:
-            raise InvalidBody("images cannot be sent with raw or suffix.", "images")
+        for name in ("images", "logprobs"):
+            if body.get(name):
+                raise InvalidBody(f"{name} cannot be combined with raw or suffix.", name)
         return _completion(body, prompt)
     said = [{"role": "system", "content": system}] if system else []
     return _chat(body, [*said, messages.user_message(prompt, images)], {})

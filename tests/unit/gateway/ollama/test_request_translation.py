@@ -216,7 +216,8 @@ def test_what_is_refused_in_a_chat(body: dict[str, Any], complaint: str) -> None
     [
         ({"template": "{{ .Prompt }}"}, "template cannot be set"),
         ({"context": [1, 2]}, "context is not supported"),
-        ({"raw": True, "images": ["x"]}, "images cannot be sent with raw"),
+        ({"raw": True, "images": ["x"]}, "images cannot be combined with raw"),
+        ({"suffix": "y", "logprobs": True}, "logprobs cannot be combined with raw or suffix"),
         ({"system": 5}, "system must be a string"),
     ],
 )
