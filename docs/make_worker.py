@@ -49,6 +49,8 @@ $ curl localhost:21002/v1/chat/completions -H 'Content-Type: application/json' \
 | `GET`, `DELETE /v1/responses/{id}` | a response that is still remembered (the gateway asks the replica that gave it) |
 | `GET /v1/responses/{id}/input_items` | what it was made from: `limit` (1 to 100, default 20), `order` (`desc`, `asc`), `after` |
 | `POST /v1/responses/{id}/cancel`, `/v1/responses/compact` | refused with a 400: nothing runs in the background or is compacted |
+| `POST /v1/messages` | Anthropic's Messages API: whole or streamed, tools, thinking; see [Claude Code](../guides/claude-code.md) |
+| `POST /v1/messages/count_tokens` | how many tokens such a request has |
 | `POST /v1/embeddings`, `/v1/engines/{model}/embeddings` | vectors, with embedding models |
 | `POST /v1/rerank`, `/v2/rerank`, `/rerank` | documents ranked by how well they fit a query, with cross-encoders |
 | `POST /v1/score`, `/score` | scores of pairs of texts, with cross-encoders |

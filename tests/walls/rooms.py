@@ -81,8 +81,12 @@ MAY_IMPORT: dict[str, str] = {
     """,
     "worker/api/completions": "worker worker/api worker/api/generation worker/loading worker/tokenization",
     "worker/api/responses": "controller worker worker/api worker/api/chat worker/api/generation worker/loading",
+    "worker/api/messages": """
+        anthropic worker worker/api worker/api/chat worker/api/generation worker/loading
+    """,
     "worker/api": """
-        common llmlaunch models worker worker/api/chat worker/api/completions worker/api/generation worker/api/responses
+        anthropic common llmlaunch models worker worker/api/chat worker/api/completions worker/api/generation
+        worker/api/messages worker/api/responses
         worker/engine worker/loading worker/tokenization
     """,
     "worker": "common controller errors http_server manifest worker/api worker/api/generation worker/loading",

@@ -29,7 +29,8 @@ class RequireKey:
             answer = error_response(
                 WrongKey(
                     "this worker only accepts requests from its own deployment: use the deployment's endpoint"
-                )
+                ),
+                scope["path"],
             )
             answer.headers["WWW-Authenticate"] = "Bearer"
             await answer(scope, receive, send)

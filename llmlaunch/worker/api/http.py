@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from llmlaunch.anthropic import errors as anthropic_errors
 from llmlaunch.worker.errors import ApiError, EngineFault, MethodNotAllowed, RequestTooLarge
 
 log = logging.getLogger(__name__)
@@ -24,8 +25,16 @@ KEEP_ALIVE_S = 10.0
 KEEP_ALIVE = b": keep-alive\n\n"
 """The comment; readers of server-sent events skip it."""
 
+ANTHROPIC_PATHS = "/v1/messages"
+"""The beginning of the paths of Anthropic's API."""
+
 Value = TypeVar("Value")
 Handler = Callable[[Request], Awaitable[Response]]
+
+
+def stream_error(error: ApiError) -> bytes:
+    """Return the events that end a stream of OpenAI's API with ``error``."""
+    return sse_event(error.envelope()) + SSE_DONE
 
 
 class CompactJsonResponse(Response):
@@ -50,12 +59,15 @@ def sse_event(value: Any) -> bytes:
     return b"data: " + encode_json(value) + b"\n\n"
 
 
-def error_response(error: ApiError) -> Response:
-    """Return ``error`` as a response with OpenAI's error envelope."""
+def error_response(error: ApiError, path: str) -> Response:
+    """Return ``error`` as a response with OpenAI's error envelope; with Anthropic's, if ``path`` is one of its API's."""
     headers = {"Retry-After": str(error.retry_after_s)} if error.retry_after_s is not None else {}
     if isinstance(error, MethodNotAllowed):
         headers["Allow"] = error.allowed
-    return CompactJsonResponse(error.envelope(), error.status, headers)
+    body: Any = error.envelope()
+    if path.startswith(ANTHROPIC_PATHS):
+        body = anthropic_errors.envelope(error.status, anthropic_errors.for_claude(error.message, error.code))
+    return CompactJsonResponse(body, error.status, headers)
 
 
 def with_error_responses(handler: Handler) -> Handler:
@@ -65,12 +77,12 @@ def with_error_responses(handler: Handler) -> Handler:
         try:
             return await handler(request)
         except ApiError as error:
-            return error_response(error)
+            return error_response(error, request.url.path)
         except ClientDisconnect:
             return Response(status_code=499)  # nobody reads it
         except Exception as error:
             log.exception("%s failed", request.url.path)
-            return error_response(EngineFault(f"the worker failed: {type(error).__name__}"))
+            return error_response(EngineFault(f"the worker failed: {type(error).__name__}"), request.url.path)
 
     return run
 
@@ -93,7 +105,8 @@ class MethodDispatch:
             where = f"{request.method} {request.url.path}"
             allowed = ", ".join(self._handlers)
             answer = error_response(
-                MethodNotAllowed(f"{where}: this method is not allowed here; use {allowed}", allowed)
+                MethodNotAllowed(f"{where}: this method is not allowed here; use {allowed}", allowed),
+                request.url.path,
             )
         await answer(scope, receive, send)
 
@@ -133,8 +146,13 @@ class EventStream(Response):
     """Streams events as they come, and comments while none come; closes the source as soon as the client leaves."""
 
     def __init__(
-        self, events: AsyncIterator[bytes], on_end: Callable[[], None], headers: dict[str, str] | None = None
+        self,
+        events: AsyncIterator[bytes],
+        on_end: Callable[[], None],
+        headers: dict[str, str] | None = None,
+        error_event: Callable[[ApiError], bytes] = stream_error,
     ) -> None:
+        """``error_event`` makes what ends the stream if something fails."""
         super().__init__(
             media_type="text/event-stream", headers={"Cache-Control": "no-cache"} | (headers or {})
         )
@@ -142,6 +160,7 @@ class EventStream(Response):
         self.raw_headers = [header for header in self.raw_headers if header[0] != b"content-length"]
         self._events = events
         self._on_end = on_end
+        self._error_event = error_event
         self._silent_since: float | None = None
         """Since when an event is waited for, in seconds of the monotonic clock; None: one is being sent."""
 
@@ -183,11 +202,11 @@ class EventStream(Response):
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
                 self._silent_since = time.monotonic()
         except ApiError as error:
-            last = sse_event(error.envelope()) + SSE_DONE
+            last = self._error_event(error)
         except OSError:
             return  # the client is gone
         except Exception as error:
             log.exception("a stream failed")
-            last = sse_event(EngineFault(f"the worker failed: {type(error).__name__}").envelope()) + SSE_DONE
+            last = self._error_event(EngineFault(f"the worker failed: {type(error).__name__}"))
         self._silent_since = None
         await send({"type": "http.response.body", "body": last, "more_body": False})

@@ -32,6 +32,7 @@ from llmlaunch.worker.api.http import (
     error_response,
     while_connected,
 )
+from llmlaunch.worker.api.messages.routes import MessageRoutes
 from llmlaunch.worker.api.protocol import RequestBody
 from llmlaunch.worker.api.rerank import RerankBody, ScoreBody
 from llmlaunch.worker.api.responses.routes import ResponseRoutes
@@ -60,7 +61,8 @@ def application(service: Service) -> Starlette:
 
 
 async def _unknown_path(request: Request, _: Exception) -> Response:
-    return error_response(NotFound(f"{request.method} {request.url.path} does not exist"))
+    path = request.url.path
+    return error_response(NotFound(f"{request.method} {path} does not exist"), path)
 
 
 class WorkerRoutes:
@@ -71,6 +73,7 @@ class WorkerRoutes:
         bodies = RequestBodies(service)
         self._read, self._prepare, self._count = bodies.read, bodies.prepare, bodies.count
         self._responses = ResponseRoutes(service, bodies)
+        self._messages = MessageRoutes(service, bodies)
         self._openapi: dict[str, Any] | None = None
 
     def table(self) -> list[tuple[str, str, Handler, type[RequestBody] | None]]:
@@ -85,6 +88,7 @@ class WorkerRoutes:
             ("POST", "/v1/chat/completions", self.chat, ChatBody),
             ("POST", "/v1/completions", self.completions, CompletionBody),
             *self._responses.table(),
+            *self._messages.table(),
             ("POST", "/v1/embeddings", self.embeddings, EmbeddingBody),
             ("POST", "/v1/engines/{name:path}/embeddings", self.embeddings, NamedEmbeddingBody),
             *(("POST", path, self.rerank, RerankBody) for path in ("/v1/rerank", "/v2/rerank", "/rerank")),

@@ -48,7 +48,7 @@ def openai_only(talk: Talk, seen: Seen) -> None:
         talk.reply({"detail": "Not Found"}, 404)
         return
     asked = seen.json
-    called = bool(asked.get("tools")) and asked["messages"][-1]["role"] == "user"
+    called = bool(asked.get("tools")) and all(message["role"] != "tool" for message in asked["messages"])
     finish = "tool_calls" if called else "stop"
     if not asked.get("stream"):
         said = {"content": "Hi.", "reasoning_content": "Hm."} | ({"tool_calls": [CALL]} if called else {})

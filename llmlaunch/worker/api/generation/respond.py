@@ -16,9 +16,11 @@ from llmlaunch.worker.api.http import (
     KEEP_ALIVE_S,
     CompactJsonResponse,
     EventStream,
+    stream_error,
     while_connected,
 )
 from llmlaunch.worker.api.service import Service
+from llmlaunch.worker.errors import ApiError
 from llmlaunch.worker.types import GenerationRequest
 
 
@@ -45,6 +47,8 @@ class ResponseWriter(Generic[AnyPrepared]):
     full: Callable[[AnyPrepared, InflightRequests], Coroutine[Any, Any, dict[str, Any]]]
     stream: Callable[[AnyPrepared, InflightRequests], AsyncIterator[bytes]]
     """Called when there is a first output, or a failure instead."""
+    error_event: Callable[[ApiError], bytes] = stream_error
+    """What ends a stream in which something failed."""
 
 
 async def respond(
@@ -71,6 +75,7 @@ async def respond(
             events if begun else _after_wait(inflight, events),
             on_end=cleanup.pop_all().close,
             headers=warning_headers(prepared.requests),
+            error_event=writer.error_event,
         )
     finally:
         cleanup.close()
