@@ -1,4 +1,4 @@
-"""openai's client again, with a gateway and a controller between it and the worker: all is as without them."""
+"""openai's and anthropic's clients again, with a gateway and a controller between them and the worker: all is as without."""
 
 from __future__ import annotations
 
@@ -14,6 +14,12 @@ import openai
 import pytest
 
 from tests.e2e.worker.server import Worker
+from tests.e2e.worker.test_anthropic import (  # noqa: F401
+    claude,
+    test_errors_are_the_clients_own,
+    test_messages_whole_and_streamed,
+    test_tools_and_their_results,
+)
 from tests.e2e.worker.test_clients import (  # noqa: F401  # they run again here, with this module's writer and embedder
     HELLO,
     asynchronous,

@@ -152,6 +152,13 @@ def test_an_engine_with_the_api_gets_the_request_as_it_is(bench: Bench) -> None:
         assert sdk.messages.count_tokens(model="nice", messages=HELLO).input_tokens == 4
 
 
+def test_an_error_of_an_engine_with_the_api_stays_as_it_is(bench: Bench) -> None:
+    error = {"type": "error", "error": {"type": "invalid_request_error", "message": "No."}}
+    bench.serve(bench.worker(lambda talk, seen: talk.reply(error, 400)).replica("m"))
+    answer = ask(bench.port, "POST", "/v1/messages", {"model": "m", "messages": HELLO}, bench.gateway.auth)
+    assert (answer.status, answer.json) == (400, error)
+
+
 def test_two_turns_of_claude_code(bench: Bench) -> None:
     worker = bench.worker(openai_only)
     bench.serve(worker.replica("local"))
