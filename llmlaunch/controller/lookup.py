@@ -77,6 +77,7 @@ def routes(table: Table, epoch: str, dispatch: DispatchMethod) -> RoutesResponse
             kind=w.kind,
             max_concurrency=w.max_concurrency,
             request_timeout_s=w.request_timeout_s,
+            max_model_len=w.max_model_len,
             keyed=w.keyed,
         )
         for _, w in sorted(table.workers.items())

@@ -49,6 +49,7 @@ class RegisteredWorker:
     kind: Literal["generate", "embed", "rerank"] | None = None
     max_concurrency: int | None = None
     request_timeout_s: float | None = None
+    max_model_len: int | None = None
     keyed: bool = False
     """It requires the key of its address of its callers (``tokens.worker_key``)."""
 
@@ -123,6 +124,7 @@ def worker_from(
         kind=request.kind,
         max_concurrency=request.max_concurrency,
         request_timeout_s=request.request_timeout_s,
+        max_model_len=request.max_model_len,
         keyed=trusted and request.keyed,
     )
 

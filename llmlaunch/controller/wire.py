@@ -64,6 +64,8 @@ class RegisterWorker(BaseModel):
     max_concurrency: int | None = Field(default=None, ge=1)
     request_timeout_s: float | None = Field(default=None, gt=0)
     """Seconds that it may send nothing while it has requests; None: gateways decide."""
+    max_model_len: int | None = Field(default=None, ge=1)
+    """Its context length in tokens; None: it does not say."""
     keyed: bool = False
     """It requires the key of its address of its callers (``tokens.worker_key``). Ignored without a token."""
     verified: bool = False
@@ -121,6 +123,7 @@ class ReplicaRoute(BaseModel):
     kind: Literal["generate", "embed", "rerank"] | None = None
     max_concurrency: int | None = None
     request_timeout_s: float | None = None
+    max_model_len: int | None = None
     keyed: bool = False
     """Requests to it must carry its key."""
 

@@ -59,7 +59,14 @@ class Endpoints:
         return Reply(200, self._metrics(), content_type=b"text/plain; version=0.0.4; charset=utf-8")
 
     def _model(self, name: str) -> dict[str, object]:
-        return {"id": name, "object": "model", "created": self._created, "owned_by": "llmlaunch"}
+        model: dict[str, object] = {
+            "id": name,
+            "object": "model",
+            "created": self._created,
+            "owned_by": "llmlaunch",
+        }
+        length = self._router.table.max_model_len(name)
+        return model if length is None else model | {"max_model_len": length}
 
     def _health(self) -> Reply:
         router = self._router

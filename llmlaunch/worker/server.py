@@ -153,6 +153,7 @@ class _Worker:
                 kind=loaded.kind.value,
                 max_concurrency=self.config.max_concurrency,
                 request_timeout_s=self.config.request_timeout_s,
+                max_model_len=loaded.context,
                 keyed=bool(self.key),
             )
 

@@ -61,6 +61,7 @@ class OllamaEndpoints:
         rows = [
             {key: value for key, value in self._row(name).items() if key != "modified_at"}
             | {"expires_at": _NEVER, "size_vram": 0}
+            | self._context_length(name, "context_length")
             for name in self._names(request)
         ]
         return _json({"models": rows})
@@ -75,7 +76,9 @@ class OllamaEndpoints:
             "parameters": "",
             "template": "",
             "details": _details(),
-            "model_info": {"general.architecture": "unknown", "general.basename": found},
+            # Clients look for the context length under the name of the architecture.
+            "model_info": {"general.architecture": "unknown", "general.basename": found}
+            | self._context_length(found, "unknown.context_length"),
             "capabilities": _CAPABILITIES.get(kind, _GENERATES),
             "modified_at": self._started,
         }
@@ -90,6 +93,10 @@ class OllamaEndpoints:
             return _json({"status": "success"})
         lines = line({"status": "pulling manifest"}) + line({"status": "success"})
         return Reply(200, lines, content_type=LINES)
+
+    def _context_length(self, name: str, key: str) -> dict[str, int]:
+        length = self._router.table.max_model_len(name)
+        return {} if length is None else {key: length}
 
     def _names(self, request: ClientRequest) -> list[str]:
         return [name for name in self._router.table.names if request.api_key.limits.allows(name)]

@@ -46,6 +46,8 @@ class RoutedReplica:
     """The name of its engine; empty if unknown."""
     request_timeout_s: float | None = None
     """Seconds without a byte, while it has requests, after which it is taken for broken; None: see ``health.silence``."""
+    max_model_len: int | None = None
+    """Its context length in tokens; None: it does not say."""
     keyed: bool = False
     """Whether requests to it carry the API key that is derived from its address."""
 
@@ -71,6 +73,11 @@ class RouteTable:
     def names(self) -> list[str]:
         """The names that are served now, sorted."""
         return sorted(self.serving)
+
+    def max_model_len(self, name: str) -> int | None:
+        """The context length in tokens that every replica of ``name`` has; None if none of them says."""
+        told = (replica.max_model_len for replica in self.serving.get(name, ()))
+        return min((length for length in told if length is not None), default=None)
 
     def ready_of_expected(self) -> int:
         """How many of the ``expected`` names are served now."""
@@ -176,6 +183,7 @@ def _replica(row: object, processes: int) -> RoutedReplica:
         engine=_field(row, "engine", str, ""),
         kind=_field(row, "kind", (str, type(None)), None) or "",
         request_timeout_s=None if timeout is None else float(timeout),
+        max_model_len=_field(row, "max_model_len", (int, type(None)), None),
         keyed=_field(row, "keyed", bool, False),
     )
 
@@ -211,6 +219,7 @@ def dump(table: RouteTable, processes: int = 1) -> dict[str, object]:
                 "engine": replica.engine,
                 "kind": replica.kind or None,
                 "request_timeout_s": replica.request_timeout_s,
+                "max_model_len": replica.max_model_len,
                 "keyed": replica.keyed,
             }
             for replica in table.replicas.values()

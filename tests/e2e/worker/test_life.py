@@ -76,6 +76,9 @@ def test_it_needs_no_controller_registers_when_one_comes_and_survives_its_restar
                     url + "/get_worker_address", json={"model": "tiny"}, trust_env=False
                 ).json()
                 assert address == {"address": worker.url}
+                (route,) = httpx.get(url + "/routes", trust_env=False).json()["replicas"]
+                (listed,) = worker.get("/v1/models").json()["data"]
+                assert (route["kind"], route["max_model_len"]) == ("generate", listed["max_model_len"])
             assert worker.chat(max_tokens=2).status_code == 200
             assert worker.get("/ready").status_code == 200
         wait_until(lambda: worker.get("/health").json()["registered"] is False, 20, "the loss is noticed")

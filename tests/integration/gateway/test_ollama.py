@@ -203,7 +203,8 @@ def test_embeddings_new_and_old(bench: Bench, client: ollama.Client) -> None:
 
 def test_models_are_listed_and_shown(bench: Bench, client: ollama.Client) -> None:
     bench.serve(
-        bench.worker().replica("tiny", kind="generate"), bench.worker().replica("embedder", kind="embed")
+        bench.worker().replica("tiny", kind="generate", max_model_len=2048),
+        bench.worker().replica("embedder", kind="embed"),
     )
     assert [model.model for model in client.list().models] == ["embedder", "tiny"]
     digest = client.list().models[0].digest
@@ -212,6 +213,9 @@ def test_models_are_listed_and_shown(bench: Bench, client: ollama.Client) -> Non
     assert [model.name for model in client.ps().models] == ["embedder", "tiny"]
     shown = client.show("tiny:latest")
     assert shown.capabilities == ["completion", "tools"]
+    assert shown.modelinfo is not None
+    assert shown.modelinfo[f"{shown.modelinfo['general.architecture']}.context_length"] == 2048
+    assert [model.context_length for model in client.ps().models] == [None, 2048]
     assert client.show("embedder").capabilities == ["embedding"]
     few = ollama.Client(bench.gateway.url, headers={"Authorization": "Bearer sk-few"}, trust_env=False)
     with contextlib.closing(few):

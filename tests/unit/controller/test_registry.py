@@ -29,6 +29,7 @@ def test_a_registered_worker_is_in_the_routes_with_all_it_said() -> None:
         kind="embed",
         max_concurrency=7,
         request_timeout_s=90.0,
+        max_model_len=4096,
         multimodal=True,
     )
     status = WorkerStatus(model_names=["m", "n", "m"], speed=2.0, queue_length=3)
@@ -46,6 +47,7 @@ def test_a_registered_worker_is_in_the_routes_with_all_it_said() -> None:
         "kind": "embed",
         "max_concurrency": 7,
         "request_timeout_s": 90.0,
+        "max_model_len": 4096,
         "keyed": False,
     }
     assert lookup.models(t) == ["m", "n"]

@@ -31,7 +31,7 @@ def test_what_the_controllers_own_models_write_is_read_whole() -> None:
     replica = wire.ReplicaRoute(
         worker_name="http://[::1]:8001/base", model_names=["m", "n"], speed=2.5, queue_length=3, draining=True,
         component="m-1", engine="vllm", engine_model="x", kind="embed", max_concurrency=4,
-        request_timeout_s=90.0,
+        request_timeout_s=90.0, max_model_len=4096,
     )  # fmt: skip
     routes = wire.RoutesResponse(
         epoch="e", rev=7, settled=False, dispatch="lottery", replicas=[replica], expected=["m"]
@@ -44,7 +44,7 @@ def test_what_the_controllers_own_models_write_is_read_whole() -> None:
     assert (found.host, found.port, found.prefix, found.names) == ("::1", 8001, b"/base", ("m", "n"))
     assert (found.speed, found.queue_length, found.draining) == (2.5, 3, True)
     assert (found.engine_model, found.max_concurrency, found.engine) == ("x", 4, "vllm")
-    assert found.request_timeout_s == 90.0
+    assert (found.request_timeout_s, found.max_model_len, found.kind) == (90.0, 4096, "embed")
     assert FASTCHAT == wire.FASTCHAT
 
 
@@ -59,8 +59,15 @@ def test_fields_a_replica_may_leave_out_have_the_wires_defaults() -> None:
         "max_concurrency",
         "engine",
         "request_timeout_s",
+        "max_model_len",
     ):
         assert getattr(found, name) == getattr(expected, name)
+
+
+def test_the_context_of_a_name_is_the_shortest_of_its_replicas() -> None:
+    rows = row(1, "m", max_model_len=4096), row(2, "m", "n", max_model_len=2048), row(3, "m", "other")
+    found = merge(RouteTable(), table(*rows))
+    assert [found.max_model_len(name) for name in ("m", "n", "other", "nobody")] == [2048, 2048, None, None]
 
 
 @pytest.mark.parametrize(

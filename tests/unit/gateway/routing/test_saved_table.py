@@ -22,7 +22,8 @@ ANSWER = {
     "epoch": "e", "rev": 7, "settled": True, "dispatch": "lottery", "expected": ["a", "b"],
     "replicas": [
         {"worker_name": "http://127.0.0.1:21002/x", "model_names": ["a", "c"], "speed": 2.0, "engine_model": "own",
-         "max_concurrency": 6, "engine": "vllm", "kind": "embed", "queue_length": 4, "request_timeout_s": 9.0, "keyed": True},
+         "max_concurrency": 6, "engine": "vllm", "kind": "embed", "queue_length": 4, "request_timeout_s": 9.0,
+         "max_model_len": 8, "keyed": True},
         {"worker_name": "http://[::1]:21003", "model_names": ["b"], "draining": True},
     ],
 }  # fmt: skip
