@@ -32,7 +32,7 @@ def message(
     if thought and thinking:
         blocks.append({"type": "thinking", "thinking": thought, "signature": signature(thought)})
     identity = message_id(completion.get("id"))
-    calls = [tool_use(call, identity, at) for at, call in enumerate(said.get("tool_calls") or ())]
+    calls = [tool_use(call, identity, at) for at, call in enumerate(calls_of(said))]
     text = said.get("content")
     if isinstance(text, str) and (text.strip() or (text and not blocks and not calls)):
         blocks.append({"type": "text", "text": text})
@@ -75,6 +75,12 @@ def reasoning_of(said: Mapping[str, Any]) -> str:
     """The reasoning in a message or delta: engines call it ``reasoning_content`` or ``reasoning``."""
     found = said.get("reasoning_content") or said.get("reasoning")
     return found if isinstance(found, str) else ""
+
+
+def calls_of(said: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The tool calls in a message or delta; what is no object is left out."""
+    found = said.get("tool_calls")
+    return [call for call in found if isinstance(call, dict)] if isinstance(found, list) else []
 
 
 def signature(thought: str) -> str:

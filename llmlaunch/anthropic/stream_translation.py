@@ -17,6 +17,7 @@ from typing import Any
 from llmlaunch.anthropic import errors
 from llmlaunch.anthropic.response_translation import (
     call_id,
+    calls_of,
     envelope,
     first_choice,
     message_id,
@@ -146,8 +147,7 @@ class StreamTranslation:
         text = delta.get("content")
         if isinstance(text, str) and text:
             parts.append(self._text(text))
-        calls = [call for call in delta.get("tool_calls") or () if isinstance(call, dict)]
-        parts.extend(self._tool_call(call) for call in calls if not self._over)
+        parts.extend(self._tool_call(call) for call in calls_of(delta) if not self._over)
         return b"".join(parts)
 
     def _text(self, text: str) -> bytes:

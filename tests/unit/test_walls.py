@@ -183,6 +183,7 @@ def test_verbs_import_little_at_their_top(module: Module) -> None:
 
 UNIT = Path(__file__).parent
 OF_SEVERAL_MODULES = {
+    "anthropic/test_hostile.py": "recorded bodies, chunks and answers with odd values in them, through all translations",
     "gateway/fastchat/test_hostile.py": "any JSON through both translations, the request's and the response's",
     "models/reading/test_damaged_headers.py": "any bytes as a header of either format",
     "test_corrupted.py": "whatever lies where any file of ours should be, every verb ends",
