@@ -58,8 +58,11 @@ def printed() -> bytes:
 
 
 def writer_of(tree: ProcessTree) -> psutil.Process:
-    children = psutil.Process(tree.shim_pid).children()
-    return next(child for child in children if child.cmdline()[0].startswith("llmlaunch: writes"))
+    def found() -> psutil.Process | None:
+        children = psutil.Process(tree.shim_pid).children()
+        return next((c for c in children if "".join(c.cmdline()[:1]).startswith("llmlaunch: writes")), None)
+
+    return wait_until(found, what="the writer of the log has its name")
 
 
 def count_to(number: int) -> str:
@@ -176,6 +179,7 @@ def test_a_program_prints_on_while_the_disk_is_full(tiny_disk: Path, tmp_path: P
         go_on = tmp_path / "go on"
         program = f"""
 import os, pathlib, time
+from tests.support.waiting import wait_until
 print("x" * 200_000, flush=True)
 pathlib.Path({str(tmp_path / "printed")!r}).touch()
 while not os.path.exists({str(go_on)!r}): time.sleep(0.01)
