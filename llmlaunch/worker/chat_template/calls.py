@@ -179,15 +179,22 @@ def as_text(messages: Sequence[Message]) -> list[Message]:
 
 
 def strays_as_text(messages: Sequence[Message]) -> list[Message]:
-    """Results as text of the user, if they do not directly follow the message with their call."""
-    found, waiting = [], set[str]()
+    """Results as text of the user, if they do not directly follow the message with their call.
+
+    They go behind those that do.
+    """
+    found: list[Message] = []
+    strays: list[Message] = []
+    waiting = set[str]()
     for message in messages:
-        if message["role"] != "tool":
-            waiting = {call["id"] for call in message.get("tool_calls", ())}
-        elif message.get("tool_call_id") not in waiting:
-            message = _as_text(message)
-        found.append(message)
-    return found
+        if message["role"] == "tool":
+            stray = message.get("tool_call_id") not in waiting
+            (strays if stray else found).append(_as_text(message) if stray else message)
+            continue
+        waiting = {call["id"] for call in message.get("tool_calls", ())}
+        found += [*strays, message]
+        strays = []
+    return found + strays
 
 
 def _as_text(message: Message) -> Message:

@@ -79,8 +79,6 @@ def bring(
     found = calls.completed(messages)
     if form.calls_as_text:
         found = calls.as_text(found)
-    elif form.strays_as_text:
-        found = calls.strays_as_text(found)
     if not form.developer:
         found = [m | {"role": "system"} if m["role"] == "developer" else m for m in found]
     if tools and form.tools is ToolsPlace.AS_TEXT:
@@ -94,6 +92,8 @@ def bring(
         found = turns.system_in_user(found)
     if tools and form.tools is ToolsPlace.IN_SYSTEM:
         found = calls.in_system(found, tools)
+    if form.strays_as_text:
+        found = calls.strays_as_text(found)
     if form.user_needed:
         found = turns.with_user(found)
     if form.joined:

@@ -112,17 +112,23 @@ def test_calls_and_results_as_text() -> None:
 
 def test_only_results_that_follow_no_call_become_text() -> None:
     one, two = call("f", id="1"), call("f", id="2")
+    calling = assistant("", one, two)
     given = [
         result("a", id="0"),
-        assistant("", one, two),
+        calling,
+        result("z", id="9"),
         result("c", id="2"),
         user("x"),
         result("b", id="1"),
     ]
-    first, *kept, last = calls.strays_as_text(given)
-    assert first == user("<tool_response>\na\n</tool_response>")
-    assert kept == given[1:4]
-    assert last == user("<tool_response>\nb\n</tool_response>")
+    assert calls.strays_as_text(given) == [
+        user("<tool_response>\na\n</tool_response>"),
+        calling,
+        result("c", id="2"),
+        user("<tool_response>\nz\n</tool_response>"),
+        user("x"),
+        user("<tool_response>\nb\n</tool_response>"),
+    ]
 
 
 def test_arguments_as_strings() -> None:

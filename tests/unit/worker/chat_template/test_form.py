@@ -58,3 +58,9 @@ def test_unknown_roles_are_handed_on() -> None:
     given = [{"role": "critic", "content": "a"}, user("b")]
     for form in (Form(), *stricter(Form())):
         assert {"role": "critic", "content": "a"} in bring(given, [], form)
+
+
+def test_a_result_is_no_stray_because_of_a_system_message_that_moves() -> None:
+    form = Form(system=SystemPlace.FIRST, strays_as_text=True)
+    found = bring([assistant("", call("f")), system("a"), result("x")], [], form)
+    assert [message["role"] for message in found] == ["system", "assistant", "tool"]

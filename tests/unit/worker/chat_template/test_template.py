@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from jinja2.exceptions import TemplateError
 
 from llmlaunch.worker.chat_template.template import ChatTemplate
 from llmlaunch.worker.errors import BadRequest
+from llmlaunch.worker.tokenization.tokenizer import Tokenizer
+from tests.unit.worker import tiny
 from tests.unit.worker.chat_template.samples import (
     TEMPLATES,
     WEATHER,
@@ -138,3 +141,27 @@ def test_the_first_refusal_is_told() -> None:
 
     with pytest.raises(TemplateError, match="2 are too many"):
         ChatTemplate(refuse, "").render([user("a"), user("b")])
+
+
+def test_a_model_with_a_template_of_its_own_for_tools() -> None:
+    made = tiny.tokenizer()
+    made.chat_template = {
+        "default": TEMPLATES["phi_3"].read_text(),
+        "tool_use": TEMPLATES["qwen_2_5"].read_text(),
+    }
+    tokenizer = Tokenizer(made)
+    with_tools = tokenizer.render(HISTORY, [WEATHER], add_generation_prompt=True)
+    assert "<tools>" in with_tools
+    assert '<tool_call>{"name": "weather", "arguments": {"city": "Oslo"}}</tool_call>' in with_tools
+    without = tokenizer.render(HISTORY, add_generation_prompt=True)
+    assert without.startswith("<|system|>Be brief.<|end|><|user|>Weather?<|end|><|assistant|><tool_call>")
+    assert "snow" in without
+
+
+def test_many_threads_find_the_same_form() -> None:
+    made = tiny.tokenizer()
+    made.chat_template = TEMPLATES["mistral_v0_3"].read_text()
+    tokenizer = Tokenizer(made)
+    with ThreadPoolExecutor(8) as pool:
+        texts = list(pool.map(lambda _: tokenizer.render(HISTORY, [WEATHER]), range(32)))
+    assert set(texts) == {render("mistral_v0_3", HISTORY, WEATHER, add_generation_prompt=False)}
