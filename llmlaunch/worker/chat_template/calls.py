@@ -33,19 +33,44 @@ def completed(messages: Sequence[Message]) -> list[Message]:
     Calls in the old fields ``function_call`` and ``role: function`` become those of today.
     """
     found: list[Message] = []
-    open_calls: list[Call] = []
-    names: dict[str, str] = {}
+    unanswered = _Unanswered()
     for message in messages:
         if message["role"] in ("tool", "function"):
-            found.append(_completed_result(message, open_calls, names))
+            found.append(_completed_result(message, unanswered))
         elif message["role"] == "assistant":
             made = _completed_calls(message, len(found))
             found.append(made)
-            open_calls += made.get("tool_calls", ())
-            names |= {call["id"]: call["function"]["name"] for call in made.get("tool_calls", ())}
+            for call in made.get("tool_calls", ()):
+                unanswered.add(call)
         else:
             found.append(message)
     return found
+
+
+class _Unanswered:
+    """The calls of a conversation so far that no result has answered, found in constant time."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, str] = {}
+        """Of all calls, by their ids."""
+        self._ids: dict[str, None] = {}
+        self._ids_by_name: dict[str, dict[str, None]] = {}
+
+    def add(self, call: Call) -> None:
+        """Take ``call`` in."""
+        name = call["function"]["name"]
+        self.names[call["id"]] = name
+        self._ids[call["id"]] = None
+        self._ids_by_name.setdefault(name, {})[call["id"]] = None
+
+    def first(self, name: str | None) -> str | None:
+        """The id of the first one of the function ``name``; of the first one at all if there is none of that name."""
+        return next(iter(self._ids_by_name.get(name or "") or self._ids), None)
+
+    def answer(self, call_id: str) -> None:
+        """Take the call away."""
+        self._ids.pop(call_id, None)
+        self._ids_by_name.get(self.names.get(call_id, ""), {}).pop(call_id, None)
 
 
 def _completed_calls(message: Message, at: int) -> Message:
@@ -65,15 +90,12 @@ def _completed_calls(message: Message, at: int) -> Message:
     return rest | {"tool_calls": made}
 
 
-def _completed_result(message: Message, open_calls: list[Call], names: dict[str, str]) -> Message:
-    named = message.get("tool_call_id")
-    if not named:
-        # Clients of the old fields name the function; others answer in the order of the calls.
-        called = [call for call in open_calls if call["function"]["name"] == message.get("name")]
-        named = (called or open_calls or [{"id": short_id("")}])[0]["id"]
-    open_calls[:] = [call for call in open_calls if call["id"] != named]
-    name = message.get("name") or names.get(named)
-    return message | {"role": "tool", "tool_call_id": str(named)} | ({"name": name} if name else {})
+def _completed_result(message: Message, unanswered: _Unanswered) -> Message:
+    # Clients of the old fields name the function; others answer in the order of the calls.
+    call_id = str(message.get("tool_call_id") or unanswered.first(message.get("name")) or short_id(""))
+    unanswered.answer(call_id)
+    name = message.get("name") or unanswered.names.get(call_id)
+    return message | {"role": "tool", "tool_call_id": call_id} | ({"name": name} if name else {})
 
 
 def _object(arguments: Any) -> Any:
@@ -164,13 +186,14 @@ def single(messages: Sequence[Message]) -> list[Message]:
 
 
 def _in_turn(message: Message, results: list[Message]) -> Iterator[Message]:
-    left = list(results)
+    by_id: dict[str, list[Message]] = {}
+    for result in results:
+        by_id.setdefault(result["tool_call_id"], []).append(result)
     for index, call in enumerate(message["tool_calls"]):
         yield message | {"tool_calls": [call]} | ({"content": ""} if index else {})
-        of_call = [result for result in left if result.get("tool_call_id") == call["id"]]
-        left = [result for result in left if result.get("tool_call_id") != call["id"]]
-        yield from of_call
-    yield from left
+        yield from by_id.pop(call["id"], ())
+    for others in by_id.values():
+        yield from others
 
 
 def as_text(messages: Sequence[Message]) -> list[Message]:

@@ -6,6 +6,7 @@ Messages have text as content. Texts are joined by a blank line, in their order.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 Message = dict[str, Any]
@@ -35,14 +36,16 @@ def system_in_user(messages: Sequence[Message]) -> list[Message]:
 def joined(messages: Sequence[Message]) -> list[Message]:
     """Neighbours that are both the user's, or both the assistant's, as one message."""
     found: list[Message] = []
-    for message in messages:
-        if found and message["role"] in ("user", "assistant") and found[-1]["role"] == message["role"]:
-            together = found[-1] | message | {"content": _text([found[-1], message])}
-            calls = [*found[-1].get("tool_calls", ()), *message.get("tool_calls", ())]
-            found[-1] = together | ({"tool_calls": calls} if calls else {})
-        else:
-            found.append(message)
+    for role, group in groupby(messages, key=lambda message: message["role"]):
+        same = list(group)
+        found += [_together(same)] if role in ("user", "assistant") and len(same) > 1 else same
     return found
+
+
+def _together(messages: list[Message]) -> Message:
+    calls = [call for message in messages for call in message.get("tool_calls", ())]
+    fields = {name: value for message in messages for name, value in message.items()}
+    return fields | {"content": _text(messages)} | ({"tool_calls": calls} if calls else {})
 
 
 def with_user(messages: Sequence[Message]) -> list[Message]:
