@@ -16,6 +16,7 @@ import pytest
 from llmlaunch import paths
 from llmlaunch.supervision.logs import component_logs, log_stream
 from llmlaunch.supervision.processes.spawn import ProcessTree, Shims, reap_children, start_under_shim
+from tests.support.waiting import wait_until
 
 WHERE = paths.DeploymentPaths("lab")
 LOG = "w-1.000001.log"
@@ -179,7 +180,6 @@ def test_a_program_prints_on_while_the_disk_is_full(tiny_disk: Path, tmp_path: P
         go_on = tmp_path / "go on"
         program = f"""
 import os, pathlib, time
-from tests.support.waiting import wait_until
 print("x" * 200_000, flush=True)
 pathlib.Path({str(tmp_path / "printed")!r}).touch()
 while not os.path.exists({str(go_on)!r}): time.sleep(0.01)
