@@ -249,15 +249,17 @@ class Exchange:
     def answer_bytes(self, data: bytes) -> None:
         """Relay the next bytes of the answer."""
         relay = self._relay
-        data = relay.feed(data)
         if self.phase is _STREAMING:
+            data = relay.feed(data)
             if data:
                 self._client.write(data)
-        elif data:
-            if relay.held or only_comments(data):
-                data = relay.hold(data)
-                if not data:
-                    return
+            return
+        if relay.held or only_comments(data):
+            data = relay.hold(data)
+            if not data:
+                return
+        data = relay.feed(data)
+        if data:
             self._first_byte()
             self._client.write(relay.client_head + data)
             if relay.passes_chunks and self._connection is not None:
@@ -270,8 +272,8 @@ class Exchange:
             self.answer_broke("its connection closed", FailureKind.RESET, began=True)
             return
         context, status = self._context, relay.head.status
-        data = b"" if self.phase is _STREAMING else relay.client_head + relay.held
-        if relay.rewrites:
+        data = b"" if self.phase is _STREAMING else relay.client_head
+        if relay.held or relay.rewrites:
             try:
                 data += relay.end(context.stopping)
             except InvalidResponse as error:
@@ -442,10 +444,7 @@ class Exchange:
         """The response that it waits for, as ``routing.health.silence`` judges it."""
         if self._asks_for_stream is None:
             self._asks_for_stream = asks_for_stream(self._request.body)
-        relay = self._relay if self.phase is _RESPONDING else None
-        began = self.phase is _STREAMING or (
-            relay is not None and bool(relay.tail) and not only_comments(relay.tail[-1])
-        )
+        began = self.phase is _STREAMING or (self.phase is _RESPONDING and bool(self._relay.tail))
         size = 0 if began else len(self._request.body)
         return AwaitedResponse(self._routed.sent_at, size, self._asks_for_stream or began)
 

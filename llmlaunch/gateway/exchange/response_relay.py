@@ -92,7 +92,7 @@ class ResponseRelay:
             self.keep_alive = self._request.keep_alive
 
     def hold(self, data: bytes) -> bytes:
-        """The first content that :meth:`feed` returned; empty while there are only comments, which are held back."""
+        """What has come, once there is content to :meth:`feed`; empty while there are only comments, which are held back."""
         held = self.held + data
         if only_comments(held) and len(held) < _HELD_LIMIT:
             self.held = held
@@ -128,15 +128,16 @@ class ResponseRelay:
     def end(self, stopping: bool) -> bytes:
         """What is left to write when the answer is complete. ``stopping``: the gateway accepts no more requests."""
         rewriter = self._rewriter
+        data = self.feed(self.held) if self.held else b""
         if rewriter is None:
-            return b""
-        data = rewriter.end()
+            return data
+        last = rewriter.end()
         if not rewriter.streams:
             self.keep_alive = self._request.keep_alive and not stopping
-            return self._make_head(len(data), chunked=False) + data
+            return self._make_head(len(last), chunked=False) + last
         if not self._request.http11:
-            return data
-        return (in_chunk(data) if data else b"") + LAST_CHUNK
+            return data + last
+        return data + (in_chunk(last) if last else b"") + LAST_CHUNK
 
     def is_truncated(self) -> bool:
         """Whether an answer that ended with its connection is incomplete."""

@@ -391,6 +391,18 @@ def test_any_other_answer_is_waited_for(body: bytes, steps: list[str]) -> None:
     asyncio.run(play())
 
 
+def test_a_comment_that_would_be_translated_is_no_content_either() -> None:
+    async def play() -> None:
+        steps = ["accept", MISSING, "accept", JSON.replace(": 2", ": 7"), ": hm\n", "{}"]
+        exchange, client, _, _ = await live(steps[:-1], **LOUD)
+        assert exchange.phase is H
+        assert not client.written
+        _, client, _, _ = await live(steps, **LOUD)
+        assert client.written.endswith(b"200 : HM\n{}")
+
+    asyncio.run(play())
+
+
 def test_comments_do_not_show_that_a_replica_answers() -> None:
     async def play() -> None:
         exchange, _, _, router = await live(["accept", EVENTS, COMMENT], **STREAM)
