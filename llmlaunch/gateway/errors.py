@@ -67,6 +67,20 @@ def body_too_large(limit: int) -> Reply:
     return error(413, f"The request's body is larger than {shown}.", code="body_too_large")
 
 
+def unsupported_content_encoding(name: str, supported: str) -> Reply:
+    """415 for a body in a coding that is not ``supported``, a list of those that are (RFC 9110 §15.5.16)."""
+    message = f"Content-Encoding {name!r} is not supported; supported: {supported}."
+    fields = b"accept-encoding: %b\r\n" % supported.encode()
+    return error(415, message, code="unsupported_content_encoding", fields=fields)
+
+
+def broken_content_encoding(name: str, why: str) -> Reply:
+    """400 for a body that is not in the coding which its Content-Encoding names; ``why`` says what is wrong."""
+    return error(
+        400, f"The body is not valid {name}, as Content-Encoding says: {why}.", code="bad_content_encoding"
+    )
+
+
 def body_memory_full() -> Reply:
     """503 while other requests' bodies fill the memory set aside for them."""
     message = "The gateway's memory for request bodies is full. Try again soon."

@@ -10,7 +10,8 @@ from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.request import Fields
 
 _NOTED = frozenset(
-    (b"host", b"connection", b"content-length", b"expect", b"origin", b"transfer-encoding", b"x-request-id", *HEADERS)
+    (b"host", b"connection", b"content-encoding", b"content-length", b"expect", b"origin", b"transfer-encoding",
+     b"x-request-id", *HEADERS)
 )  # fmt: skip
 _ONCE = frozenset((b"host", b"content-length", *HEADERS))
 _HOST = re.compile(rb"(?:\[[0-9A-Za-z:._~%!$&'()*+,;=-]+\]|[0-9A-Za-z._~%!$&'()*+,;=-]*)(?::[0-9]*)?")

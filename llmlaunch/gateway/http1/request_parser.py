@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 import httptools
 
 from llmlaunch.common.api_key_header import HEADERS, presented_key
+from llmlaunch.common.content_coding import BadCodingError, coding_of, supported, unpack
 from llmlaunch.gateway import errors
 from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.http1.body_memory import COUNTED_FROM, BodyMemory
@@ -45,8 +46,10 @@ PARSE_BYTES = 16 << 10
 """Bytes that are parsed at a time when more have come and another request may begin among them."""
 PARTS_LIMIT = 64
 """Parts of a body that are kept apart. More of them are joined: a small part takes more memory than its bytes."""
-_NOT_CACHED = frozenset((b"transfer-encoding", b"expect"))
+_NOT_CACHED = frozenset((b"transfer-encoding", b"content-encoding", b"expect"))
 """A head with one of these fields is not cached: its body is more than a Content-Length's worth of bytes."""
+_OF_THE_BODY = frozenset((b"content-length", b"content-encoding"))
+"""Fields that do not pass on: they follow from the body, which is unpacked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ class RequestParser:
     """Parses the input of one connection. :meth:`feed` it, and take complete requests from :attr:`ready`, in order."""
 
     __slots__ = (
-        "_began_fresh", "_declared", "_doubled", "_fed", "_fields", "_fresh", "_host", "_key", "_last", "_left",
+        "_began_fresh", "_coding", "_declared", "_doubled", "_fed", "_fields", "_fresh", "_host", "_key", "_last", "_left",
         "_local", "_noted", "_parser", "_parts", "_request", "_rules", "_size", "_url", "expecting", "in_head",
         "input_closed", "ready", "since", "unread",
     )  # fmt: skip
@@ -83,6 +86,8 @@ class RequestParser:
         self._request: ClientRequest | None = None
         """The request whose head is complete and whose body is not."""
         self._parts: list[bytes | bytearray] = []
+        self._coding = ""
+        """How the body is packed; empty: it is not."""
         self._fed = 0
         """Bytes since a head began or a part of a body came. llhttp does not show an incomplete field or trailer."""
         self._fresh = True
@@ -293,7 +298,7 @@ class RequestParser:
             parser.should_keep_alive() and http11,
             rules.now(),
             own_identity or rules.new_identity(),
-            [line for line in self._fields if line[0] != b"content-length"],
+            [line for line in self._fields if line[0] not in _OF_THE_BODY],
         )
         request.local = self._local
         request.presented_key = presented_key(*(noted.get(name, b"") for name in HEADERS))
@@ -304,7 +309,7 @@ class RequestParser:
         self._size = 0
         # llhttp accepts nothing but digits.
         self._declared = int(noted.get(b"content-length", b"0"))
-        request.reply = self._fault(request) or rules.screen(request)
+        request.reply = self._fault(request) or rules.screen(request) or self._coding_fault()
         if request.reply is None:
             self._remember(request, own_identity)
             if self._declared > rules.max_body_bytes:
@@ -354,10 +359,41 @@ class RequestParser:
         self.expecting = False
         parts, self._parts = self._parts, []
         request.body = bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
+        if self._coding:
+            self._unpack(request)
         self._last = not request.keep_alive
         self.ready.append(request)
 
+    def _unpack(self, request: ClientRequest) -> None:
+        """Unpack the body, within the limits for bodies that come unpacked; or give the request the reply that says why not."""
+        coding, self._coding = self._coding, ""
+        if request.reply is not None:
+            return
+        rules, packed, request.body = self._rules, request.body, b""
+        size, parts = 0, []
+        try:
+            for piece in unpack(packed, coding):
+                size += len(piece)
+                if size > rules.max_body_bytes:
+                    request.reply = errors.body_too_large(rules.max_body_bytes)
+                    return
+                if size > max(request.reserved, COUNTED_FROM) and not rules.bodies.reserve(request, size):
+                    request.reply = errors.body_memory_full()
+                    return
+                parts.append(piece)
+        except BadCodingError as error:
+            request.reply = errors.broken_content_encoding(coding, str(error))
+            return
+        request.body = b"".join(parts)
+
     # -- checks
+
+    def _coding_fault(self) -> Reply | None:
+        """Note how the body is packed. The reply to a coding that cannot be unpacked; None: it can."""
+        field = self._noted.get(b"content-encoding", b"").decode("latin-1")
+        coding = coding_of(field) if field else ""
+        self._coding = coding or ""
+        return errors.unsupported_content_encoding(field, ", ".join(supported())) if coding is None else None
 
     def _head_size(self) -> int:
         """Bytes of the head: an upper bound if that is below the limit, else an estimate."""

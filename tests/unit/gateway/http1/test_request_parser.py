@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import example, given, settings
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from llmlaunch.gateway import errors
 from llmlaunch.gateway.errors import Reply
+from llmlaunch.gateway.http1.body_memory import BodyMemory
 from llmlaunch.gateway.http1.request_parser import (
     HEAD_LIMIT,
     PARSE_BYTES,
@@ -44,6 +47,61 @@ def received(data: bytes, cuts: list[int]) -> list[tuple[object, ...]]:
         (r.method, r.path, r.query, r.body, r.fields, r.keep_alive, r.reply.status if r.reply else None)
         for r in reader.ready
     ]
+
+
+def packed(body: bytes, coding: str = "gzip", more: bytes = b"") -> list[ClientRequest]:
+    reader = receiver()
+    head = f"POST /v1/completions HTTP/1.1\r\nhost: h\r\ncontent-encoding: {coding}\r\ncontent-length: {len(body)}\r\n\r\n"
+    for _ in range(2):  # the second time the head could come from the cache
+        reader.feed(head.encode() + body[:5])
+        reader.feed(body[5:])
+    reader.feed(more)
+    return list(reader.ready)
+
+
+def test_a_packed_body_is_unpacked() -> None:
+    text = b'{"model": "m"}' * 50
+    plain = b"POST /v1/completions HTTP/1.1\r\nhost: h\r\ncontent-length: 2\r\n\r\n{}"
+    first, second, last = packed(gzip.compress(text), more=plain)
+    for request in (first, second):
+        assert (request.body, request.reply) == (text, None)
+        assert request.fields == [(b"host", b"h")]
+    assert last.body == b"{}"
+
+
+@pytest.mark.parametrize(
+    ("body", "coding", "status", "said"),
+    [
+        (gzip.compress(bytes(1001)), "gzip", 413, b"larger than 1000 bytes"),
+        (gzip.compress(bytes(10 << 20))[:900], "gzip", 413, b"larger than 1000 bytes"),
+        (b"not packed", "gzip", 400, b"Content-Encoding"),
+        (b"anything", "br", 415, b"Content-Encoding"),
+        (b"anything", "gzip, gzip", 415, b"Content-Encoding"),
+    ],
+)
+def test_a_body_that_cannot_be_unpacked_is_refused(
+    body: bytes, coding: str, status: int, said: bytes
+) -> None:
+    request = packed(body, coding)[0]
+    assert request.reply is not None
+    assert request.reply.status == status
+    assert said in request.reply.body
+    assert (b"accept-encoding: gzip, deflate" in request.reply.fields) is (status == 415)
+
+
+def test_an_unpacked_body_counts_as_one_that_came_so() -> None:
+    rules = replace(RULES, max_body_bytes=1 << 20, bodies=BodyMemory(100_000))
+    reader = receiver(rules)
+    body = gzip.compress(bytes(90_000))
+    head = (
+        b"POST /v1/completions HTTP/1.1\r\nhost: h\r\ncontent-encoding: gzip\r\ncontent-length: %d\r\n\r\n"
+        % len(body)
+    )
+    reader.feed((head + body) * 2)
+    first, second = reader.ready
+    assert (first.reserved, len(first.body)) == (90_000, 90_000)
+    assert second.reply is not None
+    assert (second.reply.status, second.body) == (503, b"")
 
 
 names = st.sampled_from([b"x-a", b"Content-Type", b"accept"])
