@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from llmlaunch.worker.api.protocol import TEXT_INPUT, TruncatableBody
+from llmlaunch.worker.api.protocol import TEXT_INPUT, TruncatableBody, Whole
 from llmlaunch.worker.api.service import Service
 from llmlaunch.worker.api.token_inputs import input_count, token_lists, truncation_limit
 from llmlaunch.worker.errors import BadRequest, ContextOverflow
@@ -28,7 +28,7 @@ class EmbeddingBody(TruncatableBody):
     model: str
     input: str | list[int] | list[str] | list[list[int]]
     encoding_format: Literal["float", "base64"] | None = None
-    dimensions: int | None = Field(None, ge=1)
+    dimensions: Whole | None = Field(None, ge=1)
     user: str | None = None
 
 

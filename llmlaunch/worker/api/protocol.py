@@ -5,14 +5,22 @@ Fields beyond OpenAI's have vLLM's names. Unknown fields are ignored, and ``null
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from llmlaunch.worker.errors import BadRequest
 
-TokenCount = Annotated[int, Field(ge=0)]
-TokensToKeep = Annotated[int, Field(ge=-1)]
+
+def _without_fraction(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_without_fraction)]
+"""A whole number. Languages that have only one type of number may write 4 as ``4.0``."""
+TokenCount = Annotated[Whole, Field(ge=0)]
+TokensToKeep = Annotated[Whole, Field(ge=-1)]
 """Tokens of a text to keep when it is truncated; -1: all that fit."""
 MAX_CHOICES = 128
 MAX_STOPS = 16
@@ -29,7 +37,7 @@ class RequestBody(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
     unions: ClassVar[dict[str, str]] = {}
-    """Fields of several types, and what each must be, for messages."""
+    """Fields of several types, and what each must be, for messages; those of messages as "messages.content"."""
 
 
 class StreamOptions(RequestBody):
@@ -50,14 +58,14 @@ class GenerationBody(RequestBody):
     model: str
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, ge=0, le=1)
-    top_k: int | None = Field(None, ge=-1)
+    top_k: Whole | None = Field(None, ge=-1)
     min_p: float | None = Field(None, ge=0, le=1)
     repetition_penalty: float | None = Field(None, gt=0, le=10)
     presence_penalty: float | None = Field(None, ge=-2, le=2)
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
-    seed: int | None = Field(None, ge=-(2**63), lt=2**64)
-    n: int | None = Field(None, ge=1, le=MAX_CHOICES)
+    seed: Whole | None = Field(None, ge=-(2**63), lt=2**64)
+    n: Whole | None = Field(None, ge=1, le=MAX_CHOICES)
     stop: str | Annotated[list[str], Field(max_length=MAX_STOPS)] | None = None
     stop_token_ids: list[int] | None = None
     include_stop_str_in_output: bool | None = None
@@ -66,7 +74,7 @@ class GenerationBody(RequestBody):
     skip_special_tokens: bool | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    priority: int | None = None
+    priority: Whole | None = None
     response_format: dict[str, Any] | None = None
     guided_json: str | dict[str, Any] | None = None
     guided_regex: str | None = None
@@ -99,33 +107,46 @@ def parse(kind: type[Body], body: bytes) -> Body:
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:
-        raise _bad_request(error, kind.unions) from error
+        raise _bad_request(error, kind.unions, body) from error
 
 
-def _bad_request(error: ValidationError, unions: dict[str, str]) -> BadRequest:
+def _bad_request(error: ValidationError, unions: dict[str, str], body: bytes) -> BadRequest:
     first = error.errors(include_url=False, include_context=False)[0]
-    if first["type"] == "json_invalid":
+    kind = first["type"]
+    if kind == "json_invalid":
         return BadRequest(f"the body is not valid JSON: {first['msg'].removeprefix('Invalid JSON: ')}")
-    names = [str(part) for part in first["loc"]]
-    if not names:
+    if not first["loc"]:
         return BadRequest("the body must be a JSON object")
-    param = names[0]
-    # A union gives one error for each of its members, and misleading ones.
-    if param in unions and first["type"] != "missing":
-        return BadRequest(f"{param} must be {unions[param]}", param=param)
-    where = _path(names) if param in ("messages", "prompts") else param
-    if first["type"] == "missing":
+    where, expected = _place(first["loc"], json.loads(body), unions)
+    if kind == "missing":
         return BadRequest(f"{where} is missing", param=where, code="missing_required_parameter")
-    shown = "" if first["type"] in ("too_short", "too_long") else f", not {_short(first['input'])}"
+    if expected is not None:
+        return BadRequest(f"{where} must be {expected}", param=where)
+    if kind in ("dict_type", "model_type"):  # the library's own words name classes
+        return BadRequest(f"{where} must be an object, not {_short(first['input'])}", param=where)
+    shown = "" if kind in ("too_short", "too_long") else f", not {_short(first['input'])}"
     return BadRequest(f"{where}: {_lower(first['msg'])}{shown}", param=where)
 
 
-def _path(names: list[str]) -> str:
-    """``messages, 0, role`` as ``messages[0].role``."""
-    path = names[0]
-    for name in names[1:]:
-        path += f"[{name}]" if name.isdigit() else f".{name}"
-    return path
+def _place(location: tuple[int | str, ...], document: Any, unions: dict[str, str]) -> tuple[str, str | None]:
+    """Where ``location`` is in ``document``, as ``messages[0].role``; and what must be there, if it is one of ``unions``.
+
+    A union gives one error for each of its members, with the member's name in the location, and misleading ones.
+    """
+    path = field = ""
+    for part in location:
+        if isinstance(part, int):
+            path += f"[{part}]"
+            document = document[part] if isinstance(document, list) else None
+            continue
+        if field and not (isinstance(document, dict) and part in document) and part != location[-1]:
+            continue
+        path += f".{part}" if path else part
+        field += f".{part}" if field else part
+        if field in unions and isinstance(document, dict) and part in document:
+            return path, unions[field]
+        document = document.get(part) if isinstance(document, dict) else None
+    return path, None
 
 
 def _lower(message: str) -> str:
@@ -133,5 +154,5 @@ def _lower(message: str) -> str:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else text[:57] + "…"

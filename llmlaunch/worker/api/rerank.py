@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from llmlaunch.worker.api.ids import new_id
-from llmlaunch.worker.api.protocol import TruncatableBody
+from llmlaunch.worker.api.protocol import TruncatableBody, Whole
 from llmlaunch.worker.api.service import Service
 from llmlaunch.worker.api.token_inputs import truncation_limit
 from llmlaunch.worker.background import check_abandoned
@@ -28,7 +28,7 @@ class RerankBody(TruncatableBody):
     model: str
     query: str = Field(min_length=1)
     documents: list[str | dict[str, Any]] = Field(min_length=1)
-    top_n: int | None = Field(None, ge=1)
+    top_n: Whole | None = Field(None, ge=1)
     return_documents: bool | None = None
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
 from llmlaunch.worker.api.chat.messages import plain_messages
-from llmlaunch.worker.api.chat.protocol import Message
-from llmlaunch.worker.api.protocol import RequestBody
+from llmlaunch.worker.api.chat.protocol import CONTENT, Message
+from llmlaunch.worker.api.protocol import RequestBody, Whole
 from llmlaunch.worker.api.token_inputs import valid_tokens
 from llmlaunch.worker.errors import BadRequest
 from llmlaunch.worker.loading.types import Loaded
@@ -17,6 +17,8 @@ from llmlaunch.worker.loading.types import Loaded
 
 class TokenizeBody(RequestBody):
     """The body of vLLM's POST /tokenize: a prompt or messages."""
+
+    unions: ClassVar = {"messages.content": CONTENT}
 
     model: str | None = None
     prompt: str | None = None
@@ -44,7 +46,7 @@ class TokenCheck(RequestBody):
 
     model: str
     prompt: str
-    max_tokens: int = Field(0, ge=0)
+    max_tokens: Whole = Field(0, ge=0)
 
 
 class TokenCheckBody(RequestBody):

@@ -21,6 +21,7 @@ class ChatAnswer:
             ReasoningParser(inside=prepared.starts_in_reasoning) if prepared.separates_reasoning else None
         )
         self._tool_call_parser = prepared.tool_call_parser()
+        self._old_fields = prepared.toolset.old
         self.reasoning = ""
         self.text = ""
         self.tool_calls: list[dict[str, Any]] = []
@@ -50,7 +51,11 @@ class ChatAnswer:
         self.reasoning += thought
         self.text += text
         calls = [self._tool_call(delta) for delta in deltas if delta.index >= 0]
-        return reasoning | ({"content": text} if text else {}) | ({"tool_calls": calls} if calls else {})
+        return reasoning | ({"content": text} if text else {}) | (self._calls_field(calls) if calls else {})
+
+    def _calls_field(self, calls: list[dict[str, Any]]) -> dict[str, Any]:
+        """``calls`` in the field that the client knows."""
+        return {"function_call": calls[0]["function"]} if self._old_fields else {"tool_calls": calls}
 
     def _split(self, output: GenerationOutput) -> ReasoningSplit:
         """Reasoning and text of ``output``; counts the reasoning tokens."""
@@ -76,11 +81,11 @@ class ChatAnswer:
 
     @property
     def finish(self) -> str | None:
-        """The finish reason; "tool_calls" if the answer ends after complete tool calls."""
+        """The finish reason; "tool_calls" or "function_call" if the answer ends after complete calls."""
         if self.last is None:
             return None
         if self.tool_calls and self.last.finish is FinishReason.STOP:
-            return "tool_calls"
+            return "function_call" if self._old_fields else "tool_calls"
         return self.last.finish
 
     def message(self) -> dict[str, Any]:
@@ -89,5 +94,5 @@ class ChatAnswer:
         if self.reasoning:
             message["reasoning_content"] = self.reasoning
         if self.tool_calls:
-            message |= {"content": self.text.strip() or None, "tool_calls": self.tool_calls}
+            message |= {"content": self.text.strip() or None} | self._calls_field(self.tool_calls)
         return message

@@ -120,7 +120,7 @@ def _rendered(body: ChatBody, toolset: Toolset, loaded: LoadedGenerator) -> str:
 
 
 def _check(body: ChatBody) -> None:
-    if body.top_logprobs is not None and not body.logprobs:
+    if body.top_logprobs and not body.logprobs:
         raise BadRequest("top_logprobs needs logprobs: true", param="top_logprobs")
     if body.continue_final_message and body.add_generation_prompt:
         raise BadRequest(

@@ -6,9 +6,18 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from llmlaunch.worker.api.protocol import MAX_TOP_LOGPROBS, GenerationBody, RequestBody, TokensToKeep
+from llmlaunch.worker.api.protocol import (
+    MAX_TOP_LOGPROBS,
+    GenerationBody,
+    RequestBody,
+    TokensToKeep,
+    Whole,
+)
 
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+
+CONTENT = "a string or a list of parts"
+"""The forms of a message's content, for messages."""
 
 
 class Message(RequestBody):
@@ -16,7 +25,8 @@ class Message(RequestBody):
 
     model_config = ConfigDict(extra="allow")
 
-    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    role: str
+    """The chat template decides which there are."""
     content: str | list[dict[str, Any]] | None = None
     name: str | None = None
 
@@ -24,17 +34,23 @@ class Message(RequestBody):
 class ChatBody(GenerationBody):
     """The body of OpenAI's POST /v1/chat/completions."""
 
-    unions: ClassVar = GenerationBody.unions | {"tool_choice": "a string or an object"}
+    unions: ClassVar = GenerationBody.unions | {
+        "messages.content": CONTENT,
+        "tool_choice": "a string or an object",
+        "function_call": "a string or an object",
+    }
 
     messages: list[Message] = Field(min_length=1)
-    max_tokens: int | None = Field(None, ge=1)
-    max_completion_tokens: int | None = Field(None, ge=1)
+    max_tokens: Whole | None = Field(None, ge=1)
+    max_completion_tokens: Whole | None = Field(None, ge=1)
     logprobs: bool | None = None
-    top_logprobs: int | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS)
+    top_logprobs: Whole | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS)
     truncate_prompt_tokens: TokensToKeep | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
+    functions: list[dict[str, Any]] | None = None
+    function_call: str | dict[str, Any] | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
     include_reasoning: bool | None = None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmlaunch.worker.api.chat.protocol import ChatBody
+from llmlaunch.worker.api.chat.tool_choice import read_choice
 from llmlaunch.worker.api.generation.requests import CallsOnly
 from llmlaunch.worker.errors import BadRequest
 from llmlaunch.worker.output.tool_calls.types import Tools
@@ -29,6 +30,8 @@ class Toolset:
     """The only function that may be called; empty: any of them."""
     parallel: bool = True
     """Whether an answer may have several calls."""
+    old: bool = False
+    """Whether they came as ``functions``: then the answer has a ``function_call``."""
 
     @property
     def active(self) -> bool:
@@ -65,49 +68,47 @@ class Toolset:
 
 
 def read(body: ChatBody) -> Toolset:
-    """Return the tools that ``body`` offers. Raises BadRequest."""
-    choice = body.tool_choice if body.tool_choice is not None else "auto"
-    if not body.tools:
-        if choice not in ("auto", "none"):
-            raise BadRequest("tool_choice needs tools", param="tool_choice")
+    """Return the tools that ``body`` offers, in today's fields or in the old ones. Raises BadRequest."""
+    old = bool(body.functions) or (body.function_call is not None and not body.tools)
+    if old and body.tools:
+        raise BadRequest("tools and functions exclude each other", param="functions")
+    given = [{"type": "function", "function": f} for f in body.functions or ()] if old else body.tools or []
+    choice = read_choice(body.function_call, "function_call") if old else read_choice(body.tool_choice)
+    param, where = ("function_call", "functions") if old else ("tool_choice", "tools")
+    if not given:
+        if choice.mode == "required":
+            raise BadRequest(f"{param} needs {where}", param=param)
         return Toolset()
-    tools = tuple(_checked(tool, index) for index, tool in enumerate(body.tools))
+    tools = tuple(_checked(tool, f"{where}[{index}]", where) for index, tool in enumerate(given))
     names = [tool["function"]["name"] for tool in tools]
     if len(set(names)) != len(names):
-        raise BadRequest("tools: duplicate function name", param="tools")
-    if choice == "none":
+        raise BadRequest(f"{where}: duplicate function name", param=where)
+    if choice.mode == "none":
         return Toolset()
-    named = ""
-    if isinstance(choice, dict):
-        function = choice.get("function")
-        named = function.get("name", "") if isinstance(function, dict) else ""
-        if named not in names:
-            raise BadRequest(f"tool_choice: {named!r} is not one of the tools", param="tool_choice")
-    elif choice not in ("auto", "required"):
-        raise BadRequest(
-            f"tool_choice: {choice!r} is not auto, none, required or a function", param="tool_choice"
-        )
+    for name in (*(choice.allowed or ()), choice.named):
+        if name and name not in names:
+            raise BadRequest(f"{param}: {name!r} is not one of the {where}", param=param)
     return Toolset(
-        tools=tools,
-        required=choice == "required" or bool(named),
-        named=named,
-        parallel=body.parallel_tool_calls is not False,
+        tools=tuple(t for t in tools if choice.allowed is None or t["function"]["name"] in choice.allowed),
+        required=choice.mode == "required",
+        named=choice.named,
+        parallel=body.parallel_tool_calls is not False and not old,
+        old=old,
     )
 
 
-def _checked(tool: dict[str, Any], index: int) -> dict[str, Any]:
+def _checked(tool: dict[str, Any], where: str, param: str) -> dict[str, Any]:
     """``tool`` without nulls. Raises BadRequest."""
-    where = f"tools[{index}]"
     function = tool.get("function")
     if tool.get("type") not in ("function", None) or not isinstance(function, dict):
-        raise BadRequest(f'{where} must be {{"type": "function", "function": {{…}}}}', param="tools")
+        raise BadRequest(f'{where} must be {{"type": "function", "function": {{…}}}}', param=param)
     name = function.get("name")
     if not isinstance(name, str) or not name:
-        raise BadRequest(f"{where}.function.name is missing", param="tools")
+        raise BadRequest(f"{where}.function.name is missing", param=param)
     if not isinstance(function.get("parameters") or {}, dict):
-        raise BadRequest(f"{where}: the parameters of {name!r} must be a JSON schema", param="tools")
+        raise BadRequest(f"{where}: the parameters of {name!r} must be a JSON schema", param=param)
     if not isinstance(function.get("strict") or False, bool):
-        raise BadRequest(f"{where}: strict of {name!r} must be true or false", param="tools")
+        raise BadRequest(f"{where}: strict of {name!r} must be true or false", param=param)
     given = {key: value for key, value in function.items() if value is not None}
     return {key: value for key, value in tool.items() if value is not None} | {
         "type": "function",

@@ -22,8 +22,10 @@ class LogprobLists:
         """Add the next tokens."""
         for entry in tokens:
             text = tokenizer.token_text(entry.token)
+            logprob = max(entry.logprob, -9999.0)
             top = {tokenizer.token_text(token): max(value, -9999.0) for token, value in entry.top}
-            self._entries.append((text, max(entry.logprob, -9999.0), top, self._offset))
+            top.setdefault(text, logprob)  # the chosen token is always there, as in OpenAI's API
+            self._entries.append((text, logprob, top, self._offset))
             self._offset += len(text)
 
     def take_prompt(

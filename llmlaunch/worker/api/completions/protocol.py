@@ -13,6 +13,7 @@ from llmlaunch.worker.api.protocol import (
     GenerationBody,
     TokenCount,
     TokensToKeep,
+    Whole,
 )
 
 
@@ -27,10 +28,10 @@ class CompletionBody(GenerationBody):
 
     prompt: str | list[int] | list[str] | list[list[int]]
     max_tokens: TokenCount | None = None
-    n_predict: int | None = Field(None, ge=-1)
-    logprobs: int | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS)
+    n_predict: Whole | None = Field(None, ge=-1)
+    logprobs: Whole | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS)
     echo: bool | None = None
     suffix: str | None = None
-    best_of: int | None = Field(None, ge=1, le=MAX_CHOICES)
+    best_of: Whole | None = Field(None, ge=1, le=MAX_CHOICES)
     truncate_prompt_tokens: TokensToKeep | None = None
     add_special_tokens: bool | None = None

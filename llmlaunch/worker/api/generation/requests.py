@@ -52,6 +52,8 @@ def generation_requests(
 
     Raises ContextOverflow with the counts, BadRequest.
     """
+    if body.stream_options is not None and not body.stream:
+        raise BadRequest("stream_options is only allowed with stream: true", param="stream_options")
     stopping = _stopping_criteria(body, loaded, len(prompt), options)
     first = new_id("req")
     constraint = _constraint(body, loaded, options.calls)
@@ -79,8 +81,6 @@ def _stopping_criteria(
 ) -> StoppingCriteria:
     max_tokens = _max_tokens(prompt_tokens, loaded.context, options)
     stop = [body.stop] if isinstance(body.stop, str) else (body.stop or [])
-    if not all(stop):
-        raise BadRequest("stop: stop strings must not be empty", param="stop")
     _check_stop_tokens(body, loaded.tokenizer)
     min_tokens = body.min_tokens or 0
     if min_tokens > max_tokens:
@@ -91,7 +91,7 @@ def _stopping_criteria(
         max_tokens=max_tokens,
         open_ended=options.max_tokens is None,
         min_tokens=min_tokens,
-        stop=tuple(stop),
+        stop=tuple(filter(None, stop)),  # many clients send "" for none
         stop_token_ids=frozenset(body.stop_token_ids or ()),
         ignore_eos=bool(body.ignore_eos),
         include_stop=bool(body.include_stop_str_in_output),

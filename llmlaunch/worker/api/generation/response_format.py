@@ -11,11 +11,16 @@ from llmlaunch.worker.errors import BadRequest
 
 def is_requested(body: GenerationBody) -> bool:
     """Return whether ``body`` asks for structured output at all, or has tools."""
-    return bool(_fields(body)) or _format(body) not in (None, "text") or bool(getattr(body, "tools", None))
+    return bool(_fields(body)) or _format(body) not in (None, "text") or _has_tools(body)
+
+
+def _has_tools(body: GenerationBody) -> bool:
+    return bool(getattr(body, "tools", None) or getattr(body, "functions", None))
 
 
 def _format(body: GenerationBody) -> str | None:
-    return None if body.response_format is None else str(body.response_format.get("type", "text"))
+    kind = (body.response_format or {}).get("type")
+    return None if kind is None else str(kind)
 
 
 def _fields(body: GenerationBody) -> dict[str, tuple[str, Any]]:

@@ -20,6 +20,7 @@ def chat_body(body: ResponsesBody, messages: Sequence[dict[str, Any]], offered: 
     return ChatBody.model_validate(
         shared
         | {
+            "stream_options": None,  # chat has others
             "messages": [Message.model_validate(message) for message in messages],
             "max_completion_tokens": body.max_output_tokens,
             "response_format": response_format(body),

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from llmlaunch.worker.api.protocol import MAX_TOP_LOGPROBS, GenerationBody
+from llmlaunch.worker.api.protocol import MAX_TOP_LOGPROBS, GenerationBody, Whole
 
 
 class ResponsesBody(GenerationBody):
@@ -21,7 +21,7 @@ class ResponsesBody(GenerationBody):
 
     input: str | list[dict[str, Any]] | None = None
     instructions: str | None = None
-    max_output_tokens: int | None = Field(None, ge=1)
+    max_output_tokens: Whole | None = Field(None, ge=1)
     previous_response_id: str | None = None
     store: bool | None = None
     tools: list[dict[str, Any]] | None = None
@@ -30,7 +30,7 @@ class ResponsesBody(GenerationBody):
     text: dict[str, Any] | None = None
     reasoning: dict[str, Any] | None = None
     include: list[str] | None = None
-    top_logprobs: int | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS)
+    top_logprobs: Whole | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS)
     truncation: Literal["auto", "disabled"] | None = None
     metadata: dict[str, Any] | None = None
     background: bool | None = None

@@ -158,3 +158,57 @@ def test_the_old_address_of_embeddings_names_the_model() -> None:
             assert words in answer.json()["error"]["message"]
 
     run(work, "Ok")
+
+
+CHAT: dict[str, Any] = {"model": "m", "messages": SAID, "max_tokens": 8}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"max_tokens": 8.0, "top_k": 4.0, "seed": 1.0, "n": 1.0},
+        {"stop": ""},
+        {"stop": ["", "\n\n\n"]},
+        {"top_logprobs": 0},
+        {"top_logprobs": 0, "logprobs": False},
+        {"response_format": {"type": None}},
+        {"tools": [{"type": "function", "function": {"name": "f", "parameters": None}}]},
+        {"stream_options": None},
+        {"messages": [{"role": "critic", "content": "Hi"}]},
+        {"messages": [{"role": "user", "content": "Hi", "name": None, "tool_calls": None}]},
+    ],
+    ids=str,
+)
+def test_values_in_the_wild(fields: dict[str, Any]) -> None:
+    async def work(made: Served) -> None:
+        got = await made.http.post("/v1/chat/completions", json=CHAT | fields)
+        assert got.status_code == 200, got.text
+
+    run(work, "Hello.")
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "words"),
+    [
+        ({"messages": [{"role": "user", "content": {"type": "text", "text": "x"}}]}, "messages[0].content", "a string or a list of parts"),
+        ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content", "a string or a list of parts"),
+        ({"messages": [{"role": "user", "content": "x"}, "hello"]}, "messages[1]", "an object"),
+        ({"max_tokens": 8.5}, "max_tokens", "8.5"),
+        ({"stream_options": {"include_usage": True}}, "stream_options", "stream: true"),
+        ({"top_logprobs": 2}, "top_logprobs", "logprobs"),
+        ({"tool_choice": 5}, "tool_choice", "a string or an object"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_wrong_values_are_refused_in_words_that_a_client_knows(
+    fields: dict[str, Any], param: str, words: str
+) -> None:
+    async def work(made: Served) -> None:
+        got = await made.http.post("/v1/chat/completions", json=CHAT | fields)
+        assert got.status_code == 400
+        error = got.json()["error"]
+        assert error["param"] == param
+        assert words in error["message"]
+        assert "str" not in error["message"].replace("string", "").replace("stream", "")
+
+    run(work, "Hello.")

@@ -65,6 +65,26 @@ def test_a_function_may_have_no_parameters(nothing: dict[str, Any]) -> None:
     assert told["function"] == {"name": "now", "parameters": {"type": "object", "properties": {}}}
 
 
+def test_only_the_tools_that_are_allowed_are_offered() -> None:
+    choice = {
+        "type": "allowed_tools",
+        "allowed_tools": {"mode": "required", "tools": [{"type": "function", "function": {"name": "time"}}]},
+    }
+    toolset = read(tools=[WEATHER, TIME], tool_choice=choice)
+    assert list(toolset.parameters) == ["time"]
+    assert toolset.required
+    assert not toolset.named
+
+
+def test_functions_are_tools_of_which_one_may_be_called() -> None:
+    toolset = read(functions=[WEATHER["function"], {"name": "time"}])
+    assert list(toolset.parameters) == ["weather", "time"]
+    assert (toolset.required, toolset.parallel, toolset.old) == (False, False, True)
+    assert read(functions=[{"name": "time"}], function_call={"name": "time"}).named == "time"
+    assert not read(functions=[{"name": "time"}], function_call="none").active
+    assert not read(function_call="none").active
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
@@ -76,6 +96,15 @@ def test_a_function_may_have_no_parameters(nothing: dict[str, Any]) -> None:
         ({"tools": [{"type": "retrieval"}]}, "tools"),
         ({"tools": [{"type": "function", "function": {}}]}, "tools"),
         ({"tools": [{"type": "function", "function": {"name": "f", "parameters": 5}}]}, "tools"),
+        (
+            {"tools": [WEATHER], "tool_choice": {"type": "allowed_tools", "tools": [{"name": "x"}]}},
+            "tool_choice",
+        ),
+        ({"tools": [WEATHER], "functions": [{"name": "f"}]}, "functions"),
+        ({"function_call": {"name": "f"}}, "function_call"),
+        ({"functions": [{"name": "f"}], "function_call": {"name": "g"}}, "function_call"),
+        ({"functions": [{"name": "f"}, {"name": "f"}]}, "functions"),
+        ({"functions": [{}]}, "functions"),
     ],
     ids=str,
 )
