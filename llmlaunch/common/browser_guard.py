@@ -21,6 +21,7 @@ from llmlaunch.common.addresses import is_loopback
 
 ANY = "*"
 FORM = "application/x-www-form-urlencoded"
+UPLOAD = "multipart/form-data"
 _PORTS = {"http": "80", "https": "443"}
 
 
@@ -96,18 +97,23 @@ def _judged(door: Door, host: str, origin: str, site: str) -> Refusal | None:
     return None
 
 
-def not_json(content_type: str, origin: str, site: str) -> Refusal | None:
+def not_json(content_type: str, origin: str, site: str, *, forms: bool = False) -> Refusal | None:
     """Why a body of that ``Content-Type`` is not taken for JSON. A body that says nothing of its type is.
 
     So is what curl's ``-d`` sends, which calls every body a form, where no browser has sent it: JSON under that name is
     beyond HTML's forms, which escape its braces, and scripts never come without an ``Origin``. A form of text/plain does
     write JSON, and old browsers send it without one.
+
+    ``forms``: the endpoint takes files, so a form of multipart/form-data will do as well.
     """
     kind = content_type.partition(";")[0].strip().lower()
-    if kind == FORM and not (origin or site):
+    if (kind == FORM and not (origin or site)) or (kind == UPLOAD and forms):
         return None
     if not kind or kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json")):
         return None
+    if forms:
+        message = f"The body is sent as {kind[:100]}; it must be a form ({UPLOAD}; curl: -F) or JSON."
+        return Refusal(415, "unsupported_media_type", message)
     return Refusal(
         415,
         "unsupported_media_type",

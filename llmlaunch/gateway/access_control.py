@@ -68,7 +68,8 @@ class AccessControl:
         if request.method not in found.methods:
             return errors.method_not_allowed(request.method.decode(), path.decode("latin-1"), found.allowed)
         if request.method == b"POST":
-            wrong = not_json(request.field(b"content-type").decode("latin-1"), origin, site)
+            media_type = request.field(b"content-type").decode("latin-1")
+            wrong = not_json(media_type, origin, site, forms=found.takes_forms)
             if wrong is not None:
                 return errors.refused_by_browser_guard(wrong)
         return None

@@ -59,6 +59,10 @@ class ApiEndpoint:
     InvalidBody."""
     has_tags: bool = False
     """Models may be named with a tag (``routing.model_tags``)."""
+    takes_forms: bool = False
+    """Its body may be a form (multipart/form-data) with a file."""
+    answers_text: bool = True
+    """False: the size of a response says nothing about its tokens."""
 
     @property
     def allowed(self) -> str:
@@ -76,6 +80,17 @@ def _proxy(
 ) -> ApiEndpoint:
     target = (upstream or path).encode()
     return ApiEndpoint(EndpointKind.PROXY, _POST, path, upstream=target, has_usage=has_usage, dialect=dialect)
+
+
+def _media(path: str, *, takes_forms: bool, answers_text: bool) -> ApiEndpoint:
+    return ApiEndpoint(
+        EndpointKind.PROXY,
+        _POST,
+        path,
+        upstream=path.encode(),
+        takes_forms=takes_forms,
+        answers_text=answers_text,
+    )
 
 
 KNOWN: dict[str, ApiEndpoint] = {
@@ -96,6 +111,15 @@ KNOWN: dict[str, ApiEndpoint] = {
         _proxy("/detokenize", has_usage=False),
         _proxy("/v1/messages", dialect=MESSAGES),
         _proxy("/v1/messages/count_tokens", has_usage=False, dialect=COUNT_TOKENS),
+        _proxy("/pooling"),
+        _proxy("/classify"),
+        _proxy("/v1/moderations", has_usage=False),
+        _media("/v1/audio/transcriptions", takes_forms=True, answers_text=True),
+        _media("/v1/audio/translations", takes_forms=True, answers_text=True),
+        _media("/v1/audio/speech", takes_forms=False, answers_text=False),
+        _media("/v1/images/generations", takes_forms=False, answers_text=False),
+        _media("/v1/images/edits", takes_forms=True, answers_text=False),
+        _media("/v1/images/variations", takes_forms=True, answers_text=False),
         # For FastChat's clients.
         _proxy("/api/v1/chat/completions", "/v1/chat/completions"),
         ApiEndpoint(EndpointKind.CHECK, _POST, "/api/v1/token_check", upstream=b"/api/v1/token_check"),

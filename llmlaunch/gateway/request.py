@@ -48,6 +48,8 @@ class ClientRequest:
     """The key of the only replica that can answer it, because it stores the response that the request names."""
     lines: bytes | None = None
     """The header lines that are passed on to a worker, once ``headers.onward`` has made them."""
+    boundary: bytes = b""
+    """The boundary of its body, if that is a form; else empty."""
     span: Any = None
     """The OpenTelemetry span, if traces are exported."""
 

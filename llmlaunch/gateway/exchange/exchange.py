@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,9 +54,10 @@ from llmlaunch.gateway.payload.content_rewriter import ContentRewriter
 from llmlaunch.gateway.payload.error_body import error_rewriter
 from llmlaunch.gateway.payload.model_field import InvalidBody, asks_for_stream, with_model
 from llmlaunch.gateway.payload.model_name_rewrite import rewriter_for
+from llmlaunch.gateway.payload.multipart_form import form_asks_for_stream, with_model_in_form
 from llmlaunch.gateway.payload.usage import tokens_in
 from llmlaunch.gateway.request import ClientRequest
-from llmlaunch.gateway.routing.health.silence import AwaitedResponse
+from llmlaunch.gateway.routing.health.silence import UPLOADED_BYTES, AwaitedResponse
 from llmlaunch.gateway.routing.route_table import RoutedReplica
 from llmlaunch.gateway.routing.router import Router
 
@@ -189,13 +190,16 @@ class Exchange:
     def _send(self, connection: UpstreamConnection, replica: RoutedReplica) -> None:
         request, model = self._request, self._routed.model
         path, body = request.upstream_path, request.body
+        parts: Sequence[bytes | memoryview] = ()
         plain = replica.engine_model is not None and replica.engine_model != model
         renames = (plain or request.endpoint.name) and request.endpoint.kind is EndpointKind.PROXY
         try:
             if self._dialect is not None:
                 path, body = self._dialect.outgoing(replica, self._routed.health)
                 plain = plain or self._dialect.translates
-            if renames:
+            if renames and request.boundary:
+                parts = with_model_in_form(body, request.boundary, replica.engine_model or model)
+            elif renames:
                 body = with_model(body, replica.engine_model or model)
         except InvalidBody as error:  # the body may be malformed after the model's name
             connection.drop()
@@ -207,10 +211,11 @@ class Exchange:
         else:
             lines = headers.for_worker(tracing.fields(request), request.named_by_connection, plain)
         path = replica.prefix + path
-        head = headers.to_worker(request.method, path, connection.lines, lines, request.identity, len(body))
+        length = sum(map(len, parts)) if parts else len(body)
+        head = headers.to_worker(request.method, path, connection.lines, lines, request.identity, length)
         self._connection = connection
         self.phase = _SENT
-        connection.send(self, head, body)
+        connection.send(self, head, body, parts)
 
     # -- the answer (upstream.ResponseReceiver)
 
@@ -442,10 +447,16 @@ class Exchange:
 
     def awaited(self) -> AwaitedResponse:
         """The response that it waits for, as ``routing.health.silence`` judges it."""
+        body, boundary = self._request.body, self._request.boundary
         if self._asks_for_stream is None:
-            self._asks_for_stream = asks_for_stream(self._request.body)
-        began = self.phase is _STREAMING or (self.phase is _RESPONDING and bool(self._relay.tail))
-        size = 0 if began else len(self._request.body)
+            self._asks_for_stream = (
+                form_asks_for_stream(body, boundary) if boundary else asks_for_stream(body)
+            )
+        relay = self._relay if self.phase is _RESPONDING else None
+        began = self.phase is _STREAMING or (
+            relay is not None and bool(relay.tail) and not only_comments(relay.tail[-1])
+        )
+        size = 0 if began else len(body) // (UPLOADED_BYTES if boundary else 1)
         return AwaitedResponse(self._routed.sent_at, size, self._asks_for_stream or began)
 
     def gave_up_replica(self, seconds: float) -> None:

@@ -49,7 +49,8 @@ class ResponseRelay:
         self.rewrites = rewriter is not None
         self.head = head
         self.tail: deque[bytes] = deque(maxlen=TAIL_READS)
-        self._meter = None if request.api_key.limits.tpm is None else TokenMeter()
+        metered = request.api_key.limits.tpm is not None and request.endpoint.answers_text
+        self._meter = TokenMeter() if metered else None
         http11 = request.http11
         self.ends_with_connection = framing.until_close
         self.decodes = rewriter is not None or (framing.chunked and not http11)

@@ -206,6 +206,8 @@ class RequestParser:
         key, self._key = self._key, None
         if key is None or not self._began_fresh or request.endpoint.kind is not EndpointKind.PROXY:
             return
+        if request.endpoint.takes_forms:  # each has a boundary of its own
+            return
         if request.http11 and request.keep_alive and not self._noted.keys() & _NOT_CACHED:
             known = request.with_same_head(0.0, own_identity, False)
             onward(known, plain=False)  # made once, and shared by all requests with this head

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, cast
 
 from llmlaunch.gateway.failures import FailureKind, InvalidResponse
@@ -117,10 +117,17 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         _prepare(transport.get_extra_info("socket"))
 
-    def send(self, user: ResponseReceiver, head: bytes, body: bytes) -> None:
-        """Write a request whose response goes to ``user``. ``head`` ends with the empty line."""
+    def send(
+        self, user: ResponseReceiver, head: bytes, body: bytes, parts: Sequence[bytes | memoryview] = ()
+    ) -> None:
+        """Write a request whose response goes to ``user``. ``head`` ends with the empty line.
+
+        ``parts``: a body in parts, instead of ``body``.
+        """
         self.user = user
-        if len(body) < _WRITELINES_FROM:
+        if parts:
+            self._transport.writelines((head, *parts))
+        elif len(body) < _WRITELINES_FROM:
             self._transport.write(head + body)
         else:
             self._transport.writelines((head, body))

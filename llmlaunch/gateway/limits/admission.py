@@ -30,7 +30,8 @@ class Admission:
         account = self._accounts.get(key)
         if account is None:
             account = self._accounts[key] = KeyAccount()
-        estimate = len(request.body) // BYTES_PER_TOKEN
+        # A form is mostly a file, whose size says nothing about tokens.
+        estimate = 0 if request.boundary else len(request.body) // BYTES_PER_TOKEN
         exceeded = account.admit(limits, now, estimate)
         if exceeded is not None:
             self._on_limited(key, exceeded.what)

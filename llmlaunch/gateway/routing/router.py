@@ -211,7 +211,7 @@ class Router:
         dispatch, turn, prefix = self.table.dispatch, 0, b""
         if dispatch == "round_robin":
             turn = self._turns[routed.model] = self._turns.get(routed.model, -1) + 1
-        elif dispatch == "prefix" and len(replicas) > 1:
+        elif dispatch == "prefix" and len(replicas) > 1 and not routed.request.boundary:
             prefix = prefix_of(routed.request.body)
         return pick(replicas, self.health_of, tried, dispatch, now, random.random(), turn, prefix)
 

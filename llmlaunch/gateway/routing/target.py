@@ -5,6 +5,7 @@ from __future__ import annotations
 from llmlaunch.controller.response_ids import giver, is_marked
 from llmlaunch.gateway.paths import EndpointKind
 from llmlaunch.gateway.payload.model_field import model_of, model_of_prompts, referred_to, with_model
+from llmlaunch.gateway.payload.multipart_form import boundary_of, model_of_form
 from llmlaunch.gateway.request import ClientRequest
 from llmlaunch.gateway.routing.model_tags import untagged
 from llmlaunch.gateway.routing.route_table import RouteTable
@@ -16,13 +17,16 @@ _CHECK, _RESPONSE = EndpointKind.CHECK, EndpointKind.RESPONSE  # every request i
 def target(request: ClientRequest, table: RouteTable) -> str | None:
     """The model whose replicas can answer ``request``; None if its path names a response that no replica stores.
 
-    Sets ``request.holder``, and the body's ``model`` where that is another name of it. Raises InvalidBody.
+    Sets ``request.holder`` and ``request.boundary``, and the body's ``model`` where that is another name of it. Raises InvalidBody.
     """
     found = request.endpoint
     if found.kind is _CHECK:
         return model_of_prompts(request.body)
     if found.kind is _RESPONSE:
         return _of_response(request, found.name, table)
+    if found.takes_forms:
+        boundary = request.boundary = boundary_of(request.field(b"content-type"))
+        return model_of_form(request.body, boundary) if boundary else model_of(request.body)
     name = found.name or model_of(request.body)
     if found.upstream.startswith(_RESPONSES):
         keys = (replica.key for replica in table.serving.get(name, ()))

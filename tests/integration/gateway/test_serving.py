@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import openai
 import pytest
@@ -67,6 +68,9 @@ def test_errors_are_what_the_openai_client_expects(bench: Bench) -> None:
         ("/v1/responses", "/v1/responses"),
         ("//v1/v1/chat/completions/", "/v1/chat/completions"),
         ("/embeddings", "/v1/embeddings"),
+        ("/pooling", "/pooling"),
+        ("/classify", "/classify"),
+        ("/v1/moderations", "/v1/moderations"),
         ("/tokenize", "/tokenize"),
         ("/detokenize", "/detokenize"),
         ("/api/v1/chat/completions", "/v1/chat/completions"),
@@ -82,6 +86,75 @@ def test_paths_reach_the_worker(bench: Bench, asked: str, reached: str) -> None:
     assert answer.status == 200, answer.body
     assert worker.seen[0].path == reached
     assert worker.seen[0].json == {"input": "a", "model": "m/x"}
+
+
+def engine_for_media(talk: Talk, seen: Seen) -> None:
+    """Answers as servers of sound and pictures do: text, bytes or events."""
+    if seen.path == "/v1/audio/speech":
+        talk.send(b"HTTP/1.1 200 OK\r\ncontent-type: audio/mpeg\r\ncontent-length: 4\r\n\r\n\xff\xfb\x00\r")
+    elif b'name="stream"' in seen.body:
+        talk.start_stream()
+        talk.event({"type": "transcript.text.delta", "delta": "hel"})
+        talk.event({"type": "transcript.text.done", "text": "hello"})
+        talk.end_stream()
+    else:
+        talk.reply({"text": "hello"})
+
+
+@pytest.mark.parametrize("own_name", [None, "openai/whisper-large-v3"])
+def test_sound_goes_in_and_out_through_the_openai_client(bench: Bench, own_name: str | None) -> None:
+    worker = bench.worker(engine_for_media)
+    bench.serve(worker.replica("whisper", engine="command", engine_model=own_name))
+    sound = b"RIFF\r\n--\x00" * 9000
+    with sdk(bench) as client:
+        text = client.audio.transcriptions.create(model="whisper", file=("a.wav", sound), language="en")
+        events = list(client.audio.transcriptions.create(model="whisper", file=("a.wav", sound), stream=True))
+        speech = client.audio.speech.create(model="whisper", voice="alloy", input="hello")
+        with pytest.raises(openai.NotFoundError):
+            client.audio.transcriptions.create(model="nobody", file=("a.wav", sound))
+    assert text.text == "hello"
+    assert [event.type for event in events] == ["transcript.text.delta", "transcript.text.done"]
+    assert speech.content == b"\xff\xfb\x00\r"
+    form, stream, spoken = worker.seen
+    assert (form.path, spoken.path) == ("/v1/audio/transcriptions", "/v1/audio/speech")
+    boundary = re.findall(r"boundary=(\S+)", form.header("content-type") or "")[0]
+    for seen in (form, stream):
+        assert b'name="model"\r\n\r\n%b\r\n' % (own_name or "whisper").encode() in seen.body
+        assert sound in seen.body
+    assert form.body.endswith(f"--{boundary}--\r\n".encode())
+    assert spoken.json["model"] == (own_name or "whisper")
+
+
+def test_pictures_go_by_the_same_ways(bench: Bench) -> None:
+    worker = bench.worker(lambda talk, seen: talk.reply({"created": 1, "data": [{"b64_json": "aGk="}]}))
+    bench.serve(worker.replica("flux"))
+    with sdk(bench) as client:
+        client.images.generate(model="flux", prompt="a cat")
+        client.images.edit(model="flux", prompt="a dog", image=[("a.png", b"PNG"), ("b.png", b"PNG")])
+    assert [seen.path for seen in worker.seen] == ["/v1/images/generations", "/v1/images/edits"]
+
+
+def test_uploads_that_are_refused(bench: Bench) -> None:
+    bench.serve(bench.worker().replica("m"))
+
+    def ask_as(kind: str, body: bytes, path: str = "/v1/audio/transcriptions") -> tuple[int, str, str | None]:
+        answer = ask(bench.port, "POST", path, body, headers={"Content-Type": kind})
+        return answer.status, answer.error["message"], answer.error["param"]
+
+    field = b'--b\r\nContent-Disposition: form-data; name="language"\r\n\r\nen\r\n--b--\r\n'
+    missing = (400, "You must provide a model parameter.", "model")
+    assert ask_as("multipart/form-data; boundary=b", field) == missing
+    assert ask_as("application/json", b"{}") == missing
+    assert ask_as("multipart/form-data", field)[:1] == (400,)
+    assert ask_as("audio/wav", b"RIFF")[:2] == (
+        415,
+        "The body is sent as audio/wav; it must be a form (multipart/form-data; curl: -F) or JSON.",
+    )
+    for path in (
+        "/v1/audio/speech",
+        "/v1/chat/completions",
+    ):  # what pages may send without asking is for files alone
+        assert ask_as("multipart/form-data; boundary=b", field, path)[0] == 415
 
 
 def test_bytes_of_request_and_answer_pass_untouched(bench: Bench) -> None:

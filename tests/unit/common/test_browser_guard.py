@@ -145,6 +145,15 @@ def test_what_curl_calls_a_form_is_taken_where_no_browser_sent_it() -> None:
     assert not_json("text/plain", "", "") is not None
 
 
+def test_a_form_with_a_file_is_taken_where_files_are() -> None:
+    form = "multipart/form-data; boundary=x"
+    assert not_json(form, "", "", forms=True) is None
+    assert not_json("application/json", "", "", forms=True) is None
+    refusal = not_json("text/plain", "", "", forms=True)
+    assert refusal is not None
+    assert "multipart/form-data" in refusal.message
+
+
 @pytest.mark.parametrize(
     "kind",
     [

@@ -30,6 +30,8 @@ SILENCE_UNKNOWN_S = 300.0
 """The limit for ``engine: command``, which may load its model at the first request."""
 WHOLE_S = 600.0
 """The limit if only whole answers are awaited: so long OpenAI's clients wait."""
+UPLOADED_BYTES = 64
+"""Bytes of a form that count as one byte of a prompt: sound of 100 kbit/s takes as long as it plays."""
 ALONE = 3.0
 """The limit is multiplied by this if no other replica could answer."""
 BYTES_PER_S = 200.0

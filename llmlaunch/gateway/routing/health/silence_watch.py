@@ -25,8 +25,18 @@ PROBE_BODIES: dict[bytes, dict[str, object]] = {
     b"/v2/rerank": {"query": "1", "documents": ["1"]},
     b"/v1/score": {"text_1": "1", "text_2": "1"},
     b"/tokenize": {"prompt": "1"},
+    b"/pooling": {"input": "1"},
+    b"/classify": {"input": "1"},
+    b"/v1/moderations": {"input": "1"},
+    # A valid request would be work for minutes; to refuse these is none.
+    b"/v1/audio/transcriptions": {},
+    b"/v1/audio/translations": {},
+    b"/v1/audio/speech": {},
+    b"/v1/images/generations": {},
+    b"/v1/images/edits": {},
+    b"/v1/images/variations": {},
 }
-"""The smallest valid request for each path, without the model. A refusal counts as an answer, too."""
+"""The smallest request for each path, without the model. A refusal counts as an answer, too."""
 
 
 class InFlight(Protocol):

@@ -195,6 +195,17 @@ def test_what_is_not_simply_let_through_is_judged_every_time(fields: list[bytes]
         assert screen.asked == n * asked
 
 
+def test_heads_of_forms_do_not_fill_the_cache() -> None:
+    screen = Screen()
+    reader, rules = receiver(screen)
+    upload = b"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: h\r\nContent-Type: multipart/form-data; boundary=%d\r\n"
+    for n in range(3):  # each has a boundary of its own
+        reader.feed(upload % n + b"Content-Length: 1\r\n\r\nx")
+        reader.feed(message(b"x"))
+    assert len(reader.ready) == 6
+    assert len(rules.head_cache._made) == 1
+
+
 def test_a_refused_head_is_not_taken_for_one_that_is_let_through() -> None:
     screen = Screen()
     reader, rules = receiver(screen)

@@ -36,6 +36,13 @@ def test_who_is_charged_what(answered: bool, tokens: tuple[int, int] | None, cou
     assert charge(10, answered=answered, tokens=tokens, counted=counted) == used
 
 
+def test_a_file_is_not_taken_for_a_prompt() -> None:
+    upload = request(KeyLimits(tpm=100), size=25 << 20)
+    upload.boundary = b"xyz"
+    assert Admission(lambda key, what: None).admit(upload, "whisper", 0.0) is None
+    assert upload.estimate == 0
+
+
 def test_an_admitted_request_is_put_down_and_settled() -> None:
     limited: list[tuple[str, str]] = []
     admission = Admission(lambda key, what: limited.append((key, what)))
