@@ -162,7 +162,7 @@ def _check_installed() -> None:
 
 
 def _bytes(given: str, flag: str) -> int | None:
-    """Raises UsageError for what is no size."""
+    """Raises UsageError if it is not a valid size."""
     from llmlaunch.errors import UsageError
     from llmlaunch.manifest.sizes import SIZE_EXPECTED, parse_size
 

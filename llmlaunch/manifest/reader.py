@@ -29,7 +29,7 @@ from llmlaunch.manifest.yaml_document import Path, YamlDocument
 
 PartType = TypeVar("PartType", bound=BaseModel)
 Wrong = frozenset[str]
-"""Keys of a part that were told to be wrong, and left out."""
+"""Keys of a part that were reported as wrong, and left out."""
 
 
 @dataclass(slots=True)

@@ -162,7 +162,7 @@ class ModelSpec:
     command: tuple[str, ...] = ()
     """``engine: command`` only. ``{host}``, ``{port}``, ``{model}`` and ``{name}`` are filled in."""
     probe: str | None = None
-    """Path that answers 200 as long as the replica is well; "": nobody asks; None: the engine's own."""
+    """Path that answers 200 as long as the replica is healthy; "": it is not probed; None: the engine's own."""
     ready_probe: str | None = None
     """Path that answers 200 when the replica is ready; "": its port takes connections; None: as ``probe``."""
     probe_timeout_s: float | None = None
@@ -171,7 +171,7 @@ class ModelSpec:
     """Failed probes in a row after which it is restarted; None: the engine's own."""
     restart: Restarts = field(default_factory=Restarts)
     request_timeout_s: float | None = None
-    """Seconds for which a replica may say nothing while it has requests; None: by its engine."""
+    """Seconds without any output while it has requests, after which it counts as frozen; None: the engine's own."""
     start_timeout_s: float | None = None
     """Seconds without progress after which a start has failed; None: the engine's own."""
     stop_grace_s: float = 10.0
@@ -181,11 +181,11 @@ class ModelSpec:
     shown_command: tuple[str, ...] = ()
     """``command`` as people may see it: with ``${NAME}`` where variables brought something in. Empty: as it is."""
     shown_engine_args: Mapping[str, Any] = field(default_factory=dict)
-    """The same for ``engine_args``."""
+    """``engine_args`` as people may see it."""
     log_max_bytes: int = DEFAULT_LOG_MAX_BYTES
-    """So large a file of a replica's log may grow until another is begun."""
+    """Bytes at which a log file of a replica is full and the next one begins."""
     log_keep: int = DEFAULT_LOG_KEEP
-    """How many of these files are kept of each life of a replica."""
+    """Number of log files kept for each life of a replica."""
     position: Position | None = None
 
     @property

@@ -25,7 +25,7 @@ _ENV_PATTERN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\*?|\*")
 def wrong(
     predicate: str, expected: str = "", *, choices: tuple[str, ...] = (), index: int | None = None
 ) -> PydanticCustomError:
-    """An error that ``words.explain`` completes to a sentence: "KEY is VALUE, which" + ``predicate``.
+    """An error that ``error_messages`` completes to a sentence: "KEY is VALUE, which" + ``predicate``.
 
     ``choices`` may hold the nearest spelling; ``index`` is the place in a list of the item that is wrong.
     """

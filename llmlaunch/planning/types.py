@@ -57,17 +57,17 @@ class ProcessSpec:
     probe_timeout_s: float | None = None
     """None: the supervisor's own, as for the three after it."""
     probe_failures: int | None = None
-    """In a row, then it is unhealthy."""
+    """Failed probes in a row after which it is unhealthy."""
     restart_max: int | None = None
-    """Failed starts in a row, then FAILED. 0: it is never restarted."""
+    """Failed starts in a row after which it is FAILED; 0: it is never restarted."""
     restart_delay_s: float | None = None
-    """How long FAILED lasts until the next try."""
+    """Seconds from FAILED until the next try."""
     self_registering: bool = False
     progress_patterns: tuple[str, ...] = ()
     max_concurrency: int | None = None
     """Requests it works on at a time, where the manifest or its engine says so."""
     request_timeout_s: float | None = None
-    """For how long it may say nothing while it has requests; None: gateways decide."""
+    """Seconds without any output while it has requests, after which it counts as frozen; None: gateways decide."""
     start_timeout_s: float = 120.0
     stop_grace_s: float = 10.0
     needs: tuple[str, ...] = ()
@@ -87,9 +87,9 @@ class ProcessSpec:
     own_env: tuple[str, ...] = ()
     """Variables of its caller that its part of the manifest refers to."""
     log_max_bytes: int = DEFAULT_LOG_MAX_BYTES
-    """So large a file of its log may grow until another is begun."""
+    """Bytes at which one of its log files is full and the next one begins."""
     log_keep: int = DEFAULT_LOG_KEEP
-    """How many of these files are kept of each of its lives."""
+    """Number of log files kept for each of its lives."""
     learning_key: str = ""
     """Under which its measured VRAM is remembered (``PlanningContext.measured_vram``); empty: not worth remembering."""
     api_keys_file: str = ""
@@ -157,7 +157,7 @@ class Plan:
     served_names: tuple[str, ...] = ()
     """Every name the manifest promises, ready or not."""
     notes: tuple[str, ...] = ()
-    """Things worth telling that are no refusal."""
+    """Notes for the user that refuse nothing."""
     manifest_path: str | None = None
     workdir: str = ""
     """The folder processes start in: the manifest's."""

@@ -78,6 +78,7 @@ def test_a_packed_body_is_unpacked() -> None:
         (b"anything", "br", 415, b"Content-Encoding"),
         (b"anything", "gzip, gzip", 415, b"Content-Encoding"),
     ],
+    ids=["too large", "a bomb", "not packed", "unknown coding", "two codings"],
 )
 def test_a_body_that_cannot_be_unpacked_is_refused(
     body: bytes, coding: str, status: int, said: bytes
