@@ -2,7 +2,8 @@
 
 A form carries a whole file, so it is searched and not parsed: nothing but the value of the wanted field is copied. The
 engine parses the form once more. Whatever two parsers may read in two ways is refused, because a key's limits hold for
-the model that is found here: repeated and missing boundaries, names in other encodings, a field that is given twice.
+the model that is found here: repeated and missing boundaries, a boundary within a part (where other line ends would make it
+one), names in other encodings, a field that is given twice.
 """
 
 from __future__ import annotations
@@ -82,26 +83,31 @@ def form_asks_for_stream(body: bytes, boundary: bytes) -> bool:
 
 def _field(body: bytes, boundary: bytes, name: bytes) -> FormField | None:
     """The field ``name``; None if there is none. Raises InvalidBody."""
-    delimiter = b"\r\n--" + boundary
-    if not body.startswith(delimiter[2:]):
+    delimiter = b"--" + boundary
+    if not body.startswith(delimiter):
         raise _malformed("it does not begin with the boundary of its Content-Type")
-    at = len(delimiter) - 2
+    at = len(delimiter)
     found = None
     for _ in range(PARTS_MOST):
         if body.startswith(b"--", at):
+            if at + 2 < len(body):
+                _end_of_line(body, at + 2)
             return found
         start = _end_of_line(body, at)
         head_end = body.find(b"\r\n\r\n", start - 2, start + PART_HEAD_MOST)
         if head_end < 0:
             raise _malformed("the header of a part has no end, or is too long")
-        value, end = head_end + 4, body.find(delimiter, head_end + 2)
-        if end < 0:
+        next_delimiter = body.find(delimiter, head_end + 4)
+        value, end = head_end + 4, next_delimiter - 2
+        if next_delimiter < 0:
             raise _malformed("its closing boundary is missing")
+        if end < value or not body.startswith(b"\r\n", end):
+            raise _malformed("its boundary also stands within a part")
         if _name(body[start:head_end], name) == name:
             if found is not None:
                 raise InvalidBody(f"{name.decode()} is given twice.", name.decode())
             found = FormField(value, end)
-        at = end + len(delimiter)
+        at = next_delimiter + len(delimiter)
     raise _malformed(f"it has more than {PARTS_MOST} parts")
 
 

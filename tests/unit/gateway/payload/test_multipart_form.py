@@ -7,7 +7,7 @@ import email.policy
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llmlaunch.gateway.payload.model_field import InvalidBody
@@ -90,6 +90,8 @@ def test_the_model_wherever_it_stands(body: bytes) -> None:
         (b"", "does not begin"), (b'{"model": "m"}', "does not begin"), (form(MODEL, boundary="other"), "does not begin"),
         (form(MODEL)[:-8], "closing boundary"), (form(MODEL)[:-4], "other text"), (form(MODEL).replace(b"\r\n", b"\n"), "other text"),
         (form(MODEL).replace(b"xyz--", b"xyzw"), "other text"),
+        (form(text("a", "\r--xyz"), MODEL), "within a part"), (form(text("a", "b\n--xyz--"), MODEL), "within a part"),
+        (form(text("a", "--xyz"), MODEL), "within a part"), (form(text("a", "\r\n--xyz---"), MODEL), "other text"),
         (form(b"Content-Disposition: form-data\r\n\r\nx"), "Content-Disposition"), (form(b"\r\nx"), "Content-Disposition"),
         (form(b"Content-Disposition: form-data; name*=utf-8''model; name=a\r\n\r\nx"), "Content-Disposition"),
         (form(b"Content-Disposition: form-data; name=a; name=model\r\n\r\nx"), "Content-Disposition"),
@@ -124,6 +126,8 @@ _HOSTILE = st.lists(
 ).map(b"".join)  # fmt: skip
 
 
+@example(fields=[("model", b"\r--xyz")])
+@example(fields=[("a", b"\n--xyz\nContent-Disposition: form-data; name=model\n\nother"), ("model", b"m")])
 @given(fields=st.lists(st.tuples(st.sampled_from(["model", "a", "b"]), _HOSTILE), max_size=4))
 def test_it_agrees_with_another_parser_or_refuses(fields: list[tuple[str, bytes]]) -> None:
     body = form(*(text(name, "").encode() + value for name, value in fields))
