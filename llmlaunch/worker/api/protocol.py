@@ -53,6 +53,7 @@ class GenerationBody(RequestBody):
     unions: ClassVar = {
         "stop": f"a string or a list of up to {MAX_STOPS} strings",
         "guided_json": "a JSON schema, as an object or a string",
+        "logit_bias": "an object with a number from -100 to 100 for each token id",
     }
 
     model: str

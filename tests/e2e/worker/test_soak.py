@@ -23,7 +23,7 @@ from tests.unit.worker import tiny
 REQUESTS = int(os.environ.get("LLMLAUNCH_SOAK", "10000"))
 AT_ONCE = 64
 WRONG: list[dict[str, Any]] = [
-    {"temperature": 9}, {"n": 0}, {"max_tokens": 10**6}, {"stop": [""]}, {"logit_bias": {"x": 1}}, {"top_k": "x"},
+    {"temperature": 9}, {"n": 0}, {"max_tokens": 10**6}, {"stop": [1]}, {"logit_bias": {"x": 1}}, {"top_k": "x"},
     {"guided_regex": "(["}, {"messages": []}, {"tools": [{}]},
 ]  # fmt: skip
 GOOD: list[dict[str, Any]] = [

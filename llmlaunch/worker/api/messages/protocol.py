@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ConfigDict
 
-from llmlaunch.worker.api.protocol import RequestBody
+from llmlaunch.worker.api.protocol import RequestBody, Whole
 
 
 class MessagesBody(RequestBody):
@@ -16,13 +16,13 @@ class MessagesBody(RequestBody):
 
     model: str
     messages: list[Any]
-    max_tokens: int | float | None = None
+    max_tokens: Whole | None = None
     system: Any = None
     stream: bool | None = None
     stop_sequences: list[str] | None = None
     temperature: float | None = None
     top_p: float | None = None
-    top_k: int | None = None
+    top_k: Whole | None = None
     tools: list[Any] | None = None
     tool_choice: Any = None
     thinking: Any = None
