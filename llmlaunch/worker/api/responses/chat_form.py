@@ -60,6 +60,16 @@ def wants_logprobs(body: ResponsesBody) -> bool:
 
 def check_supported(body: ResponsesBody) -> None:
     """Raises BadRequest for unsupported parameters."""
+    verbosity = (body.text or {}).get("verbosity")
+    if verbosity not in (
+        None,
+        "low",
+        "medium",
+        "high",
+    ):  # it has no effect here, but comes back in the response
+        raise BadRequest(
+            f"text.verbosity must be low, medium or high, not {verbosity!r}", param="text.verbosity"
+        )
     for name in ("background", "conversation", "prompt"):
         if getattr(body, name):
             raise BadRequest(f"{name} is not supported by this engine", param=name, code="unsupported")

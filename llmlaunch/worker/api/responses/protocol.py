@@ -32,7 +32,7 @@ class ResponsesBody(GenerationBody):
     include: list[str] | None = None
     top_logprobs: Whole | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS)
     truncation: Literal["auto", "disabled"] | None = None
-    metadata: dict[str, Any] | None = None
+    metadata: dict[str, str] | None = None
     background: bool | None = None
     conversation: str | dict[str, Any] | None = None
     prompt: dict[str, Any] | None = None

@@ -26,7 +26,7 @@ BOTH = frozenset(("f", "g"))
         ({"type": "allowed_tools", "mode": "auto", "tools": LISTED}, ToolChoice("auto", allowed=BOTH)),
         ({"type": "allowed_tools", "tools": LISTED}, ToolChoice("auto", allowed=BOTH)),
     ],
-    ids=str,
+    ids=lambda value: None if isinstance(value, ToolChoice) else str(value)[:60],
 )  # fmt: skip
 def test_choices(given: Any, choice: ToolChoice) -> None:
     assert read_choice(given) == choice

@@ -365,7 +365,7 @@ def test_a_function_of_a_namespace_is_called_as_the_client_knows_it() -> None:
 def test_parameters_that_mean_nothing_here_come_back_and_null_is_a_default() -> None:
     async def work(made: Served) -> None:
         harmless: dict[str, Any] = {
-            "max_tool_calls": 3, "prompt_cache_key": "k", "safety_identifier": "s", "metadata": {"a": 1},
+            "max_tool_calls": 3, "prompt_cache_key": "k", "safety_identifier": "s", "metadata": {"a": "1"},
             "text": {"verbosity": "low"}, "reasoning": {"effort": "low", "summary": "auto"}, "service_tier": "priority",
             "include": ["reasoning.encrypted_content"], "stream_options": {"include_obfuscation": False},
             "prompt_cache_retention": "24h", "client_metadata": {"x": "y"}, "top_logprobs": 0, "moderation": None,
