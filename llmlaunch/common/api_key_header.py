@@ -11,7 +11,7 @@ HEADERS = (b"authorization", b"x-api-key", b"api-key")
 
 
 def presented_key(authorization: bytes, x_api_key: bytes, api_key: bytes) -> bytes:
-    """The key in the values of the three fields, each empty if it is missing; empty if there is no key.
+    """Return the key that the three header values hold, or nothing (``b""``). A header that was not sent is ``b""``.
 
     An ``Authorization`` of another scheme than Bearer, which a proxy may have asked for, holds no key.
     """

@@ -16,7 +16,8 @@ from typing import Any
 
 from llmlaunch.worker.output.tool_calls.cursor import BLANKS, Cursor
 from llmlaunch.worker.output.tool_calls.json_calls import parsed
-from llmlaunch.worker.output.tool_calls.types import Calls, Leave, Reject, Skip, Step, Tools, written
+from llmlaunch.worker.output.tool_calls.markers import marker_step
+from llmlaunch.worker.output.tool_calls.types import Calls, Reject, Step, Tools, written
 
 _HEAD = re.compile(r"\s*call:\s*([\w.-]+)\s*(?=\{)")
 _KEY = re.compile(r'\s*"?([^\s":,{}\[\]]+)"?\s*:')
@@ -43,12 +44,9 @@ class GemmaCalls:
         lead = at.blank()
         if lead == len(at.rest):
             return None
-        if at.starts(self.open, lead):
-            return Skip(lead + len(self.open), opens=True)
-        if at.starts(self.close, lead):
-            return Leave(lead + len(self.close))
-        if at.may_start(self.open, lead) or at.may_start(self.close, lead):
-            return None
+        step = marker_step(at, lead, opens=self.markers, leaves=(self.close,))
+        if not isinstance(step, Reject):
+            return step
         end = at.find(self.close)
         if end < 0:
             if not at.final:

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmlaunch.worker.output.tool_calls.cursor import BLANKS, Cursor
-from llmlaunch.worker.output.tool_calls.types import Begin, Calls, Leave, Reject, Skip, Step, Tools, written
+from llmlaunch.worker.output.tool_calls.markers import marker_step
+from llmlaunch.worker.output.tool_calls.types import Begin, Calls, Reject, Skip, Step, Tools, written
 
 _STRING = r'"((?:[^"\\]|\\.)*)"'
 _HEAD = re.compile(rf'\{{\s*"name"\s*:\s*{_STRING}\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{{)')
@@ -47,12 +48,9 @@ class JsonCalls:
 
     def scan(self, at: Cursor, tools: Tools) -> Step | None:
         lead = at.blank(BLANKS + ",;")
-        for mark in filter(None, (self.open, self.close)):
-            if at.starts(mark, lead):
-                size = lead + len(mark)
-                return Skip(size, opens=True) if mark == self.open else Leave(size)
-            if at.may_start(mark, lead):
-                return None
+        step = marker_step(at, lead, opens=self.markers, leaves=(self.close,) if self.close else ())
+        if not isinstance(step, Reject):
+            return step
         lead = at.blank(BLANKS + ",;[")
         if lead == len(at.rest):
             return None

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 
 from llmlaunch.worker.output.tool_calls.cursor import BLANKS, Cursor
 from llmlaunch.worker.output.tool_calls.json_calls import JsonCalls
-from llmlaunch.worker.output.tool_calls.types import Begin, CallFormat, Leave, Reject, Skip, Step, Tools
+from llmlaunch.worker.output.tool_calls.markers import marker_step
+from llmlaunch.worker.output.tool_calls.types import Begin, CallFormat, Reject, Step, Tools
 
 _HEAD_LIMIT = 512
 """Characters in which the arguments of a call must begin."""
@@ -42,14 +43,10 @@ class NamedJson:
         lead = at.blank(BLANKS)
         if lead == len(at.rest):
             return None
-        for mark in (*self.markers, *self.opens, *self.skips, *self.leaves):
-            if at.starts(mark, lead):
-                size = lead + len(mark)
-                if mark in self.leaves:
-                    return Leave(size)
-                return Skip(size, opens=mark not in self.skips)
-        if any(at.may_start(mark, lead) for mark in (*self.markers, *self.opens, *self.skips, *self.leaves)):
-            return None
+        opens = (*self.markers, *self.opens)
+        step = marker_step(at, lead, opens=opens, skips=self.skips, leaves=self.leaves)
+        if not isinstance(step, Reject):
+            return step
         if self.objects is not None and at.rest[lead] in "[]{,;":
             return self.objects.scan(at, tools)
         head = self.head.match(at.rest)

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from llmlaunch.worker.output.tool_calls import python_calls, values
 from llmlaunch.worker.output.tool_calls.cursor import Cursor
 from llmlaunch.worker.output.tool_calls.json_calls import JsonCalls, parsed
-from llmlaunch.worker.output.tool_calls.types import Begin, Calls, Leave, Reject, Skip, Step, Tools, written
+from llmlaunch.worker.output.tool_calls.markers import marker_step
+from llmlaunch.worker.output.tool_calls.types import Begin, Calls, Reject, Skip, Step, Tools, written
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 _FUNCTION, _FUNCTION_END = "<function=", "</function>"
@@ -117,11 +118,10 @@ class FunctionTags:
         lead = at.blank()
         if lead == len(at.rest):
             return None
-        ends = (_FUNCTION_END, CLOSE)
-        for mark in ends:
-            if at.starts(mark, lead):
-                return Leave(lead + len(mark)) if mark == CLOSE else Skip(lead + len(mark))
-        if any(at.may_start(mark, lead) for mark in (*ends, _FUNCTION)) and not at.starts(_FUNCTION, lead):
+        step = marker_step(at, lead, skips=(_FUNCTION_END,), leaves=(CLOSE,))
+        if not isinstance(step, Reject):
+            return step
+        if at.may_start(_FUNCTION, lead) and not at.starts(_FUNCTION, lead):
             return None
         # Without the mark itself at the beginning of a section.
         return _function(at, tools, declared_only=True)
@@ -144,13 +144,11 @@ class InvokeTags:
         if lead == len(at.rest):
             return None
         begin, end_tag = f"<{self.prefix}invoke", f"</{self.prefix}invoke>"
-        for mark in (self.close, self.open):
-            if at.starts(mark, lead):
-                return Leave(lead + len(mark)) if mark == self.close else Skip(lead + len(mark), opens=True)
+        step = marker_step(at, lead, opens=self.markers, leaves=(self.close,))
+        if not isinstance(step, Reject):
+            return step
         if not at.starts(begin, lead):
-            return (
-                None if any(at.may_start(mark, lead) for mark in (self.close, self.open, begin)) else Reject()
-            )
+            return None if at.may_start(begin, lead) else Reject()
         end = at.find(end_tag)
         if end < 0:
             return None
