@@ -13,7 +13,7 @@ from llmlaunch.anthropic.request_translation import chat_request, shows_thinking
 from llmlaunch.anthropic.response_translation import message, usage
 from llmlaunch.anthropic.stream_translation import PING, StreamTranslation, error_event
 from llmlaunch.gateway.dialects.dialect import TranslatedRequest
-from llmlaunch.gateway.dialects.event_stream import EventReader
+from llmlaunch.gateway.dialects.event_stream import TranslatedStream
 from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.failures import InvalidResponse
 from llmlaunch.gateway.payload.content_rewriter import ContentRewriter, WholeBody
@@ -21,6 +21,7 @@ from llmlaunch.gateway.payload.model_field import InvalidBody, dump, parse
 
 _CHAT = b"/v1/chat/completions"
 _JSON = b"application/json"
+_EVENTS = b"text/event-stream; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,34 +61,14 @@ MESSAGES = AnthropicDialect()
 COUNT_TOKENS = AnthropicDialect(counts=True)
 
 
-class _MessageStream:
-    """Translates a stream. Implements ``content_rewriter.ContentRewriter``."""
-
-    content_type = b"text/event-stream; charset=utf-8"
-    streams = True
-
-    def __init__(self, translation: StreamTranslation) -> None:
-        self._reader = EventReader()
-        self._translation = translation
-
-    def feed(self, content: bytes) -> bytes:
-        """Return the events for those that are complete. A comment, which keeps the connection alive, becomes a ping."""
-        found = self._reader.feed(content)
-        if not found and content.lstrip(b"\r\n").startswith(b":"):
-            return PING
-        return b"".join(map(self._translation.data, found))
-
-    def end(self) -> bytes:
-        """Return the last events."""
-        return b"".join(map(self._translation.data, self._reader.end())) + self._translation.end()
-
-
 def _translator(asked: dict[str, Any], status: int, media_type: bytes) -> ContentRewriter:
     if status != 200:
         return _error_translator(status)
     model, stops, thinking = asked["model"], asked.get("stop_sequences") or (), shows_thinking(asked)
     if media_type == b"text/event-stream":
-        return _MessageStream(StreamTranslation(model, stops=stops, thinking=thinking))
+        return TranslatedStream(
+            StreamTranslation(model, stops=stops, thinking=thinking), _EVENTS, comment=PING
+        )
 
     def whole(content: bytes) -> bytes:
         return dump(message(_completion(content), model, stops=stops, thinking=thinking))

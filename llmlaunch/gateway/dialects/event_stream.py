@@ -1,6 +1,8 @@
-"""Reads the events of a stream. Pure."""
+"""Reads the events of a stream, and translates them. Pure."""
 
 from __future__ import annotations
+
+from typing import Protocol
 
 from llmlaunch.gateway.failures import InvalidResponse
 from llmlaunch.gateway.payload.content_rewriter import LIMIT
@@ -36,3 +38,39 @@ class EventReader:
     def end(self) -> list[bytes]:
         """The stream has ended: return the data of a last event without its empty line."""
         return self.feed(b"\n\n")
+
+
+class EventTranslation(Protocol):
+    """Translates the events of one stream."""
+
+    def data(self, data: bytes) -> bytes:
+        """Return what the ``data`` of one event becomes."""
+        ...
+
+    def end(self) -> bytes:
+        """The stream has ended: return what is left."""
+        ...
+
+
+class TranslatedStream:
+    """A stream of events that is translated as it comes. Implements ``content_rewriter.ContentRewriter``."""
+
+    streams = True
+
+    def __init__(self, translation: EventTranslation, content_type: bytes, comment: bytes) -> None:
+        """``comment``: what a comment, which keeps the connection alive, becomes."""
+        self.content_type = content_type
+        self._reader = EventReader()
+        self._translation = translation
+        self._comment = comment
+
+    def feed(self, content: bytes) -> bytes:
+        """Return what the events that are complete become. Raises InvalidResponse for one that is too large."""
+        found = self._reader.feed(content)
+        if not found and content.lstrip(b"\r\n").startswith(b":"):
+            return self._comment
+        return b"".join(map(self._translation.data, found))
+
+    def end(self) -> bytes:
+        """Return what is left."""
+        return b"".join(map(self._translation.data, self._reader.end())) + self._translation.end()

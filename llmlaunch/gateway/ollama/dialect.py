@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from llmlaunch.gateway.dialects.dialect import TranslatedRequest
-from llmlaunch.gateway.dialects.event_stream import EventReader
+from llmlaunch.gateway.dialects.event_stream import TranslatedStream
 from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.failures import InvalidResponse
 from llmlaunch.gateway.ollama import request_translation, response_translation
@@ -69,7 +69,8 @@ class OllamaGeneration(OllamaErrors):
 
         def translator(status: int, media_type: bytes) -> ContentRewriter:
             if status == 200 and media_type == b"text/event-stream" and wanted.streams:
-                return _Lines(StreamTranslation(shape, stopwatch))
+                # JSON may have blanks before a value.
+                return TranslatedStream(StreamTranslation(shape, stopwatch), LINES, comment=b" ")
             return _whole(status, shape.whole, in_lines=wanted.streams)
 
         return TranslatedRequest(wanted.path, dump(wanted.body), translator)
@@ -123,28 +124,3 @@ def _whole(
         return line(value) if in_lines else dump(value)
 
     return WholeBody(rewrite, LINES if in_lines and status == 200 else JSON)
-
-
-class _Lines:
-    """Translates a stream. Implements ``ContentRewriter``."""
-
-    content_type = LINES
-    streams = True
-
-    def __init__(self, translation: StreamTranslation) -> None:
-        self._events = EventReader()
-        self._translation = translation
-
-    def feed(self, content: bytes) -> bytes:
-        """Take the next bytes and return the lines that are ready. Raises InvalidResponse for an event that is too large.
-
-        A comment, which keeps the connection alive, becomes a space: JSON may have some before a value.
-        """
-        found = self._events.feed(content)
-        if not found and content.lstrip(b"\r\n").startswith(b":"):
-            return b" "
-        return b"".join(map(self._translation.event, found))
-
-    def end(self) -> bytes:
-        """Return the last lines."""
-        return b"".join(map(self._translation.event, self._events.end())) + self._translation.end()

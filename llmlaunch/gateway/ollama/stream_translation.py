@@ -53,7 +53,7 @@ class StreamTranslation:
         self._usage: dict[str, Any] = {}
         self._ended = False
 
-    def event(self, data: bytes) -> bytes:
+    def data(self, data: bytes) -> bytes:
         """The lines for an event with ``data``; empty if there are none."""
         if self._ended:
             return b""
