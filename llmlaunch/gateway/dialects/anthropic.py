@@ -30,6 +30,7 @@ class AnthropicDialect:
 
     counts: bool = False
     native: bool = True
+    streams_events: bool = True
 
     def request(self, body: bytes) -> TranslatedRequest:
         """Translate a client's body. Raises InvalidBody.

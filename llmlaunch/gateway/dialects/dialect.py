@@ -41,6 +41,11 @@ class Dialect(Protocol):
         does not."""
         ...
 
+    @property
+    def streams_events(self) -> bool:
+        """Whether its streams are server-sent events, among which comments may stand."""
+        ...
+
     def request(self, body: bytes) -> TranslatedRequest:
         """Translate a client's body. Raises InvalidBody."""
         ...

@@ -33,17 +33,13 @@ def only_comments(data: bytes) -> bool:
 def promises_events(request: ClientRequest) -> bool:
     """Whether the answer to ``request``, if it is a good one, is a stream of events. Parses the body: not for every request."""
     dialect = request.endpoint.dialect
-    events = request.endpoint.upstream in _STREAMS if dialect is None else _speaks_events(dialect)
+    events = request.endpoint.upstream in _STREAMS if dialect is None else dialect.streams_events
     if not events or not asks_for_stream(request.body):
         return False
     try:
         return parse(request.body).get("stream") is True
     except InvalidBody:  # the replica will refuse it
         return False
-
-
-def _speaks_events(dialect: Dialect) -> bool:
-    return b"\ndata:" in b"\n" + dialect.interruption("")
 
 
 def is_event_stream(head: ResponseHead) -> bool:

@@ -28,6 +28,7 @@ class OllamaErrors:
     """How errors look in Ollama's API: ``{"error": "…"}``. The dialect of endpoints that the gateway answers itself."""
 
     native = False
+    streams_events = False
 
     def request(self, body: bytes) -> TranslatedRequest:
         """Not called: no replica has these endpoints."""

@@ -144,6 +144,7 @@ class Shouting:
     """A dialect in capitals. Implements ``dialect.Dialect``."""
 
     native = True
+    streams_events = False
 
     def request(self, body: bytes) -> TranslatedRequest:
         if b"?" in body:

@@ -67,6 +67,8 @@ class Lines(Shouting):
 class Events(Shouting):
     """A dialect with events."""
 
+    streams_events = True
+
     def interruption(self, message: str) -> bytes:
         return b"\n\nevent: error\ndata: " + message.encode() + b"\n\n"
 
