@@ -63,7 +63,8 @@ $ curl localhost:21002/v1/chat/completions -H 'Content-Type: application/json' \
 | `GET /openapi.json` | all of this for programs, with the fields of the bodies; there is no HTML page |
 
 Unknown fields are ignored and `null` means the default, as OpenAI has it. Every refusal is OpenAI's envelope
-`{"error": {"message", "type", "param", "code"}}` and names the parameter.
+`{"error": {"message", "type", "param", "code"}}` and names the parameter. Bodies may be packed as gzip, deflate or zstd
+(`Content-Encoding`); unpacked, they may have 32 MiB, as any other.
 
 ## Fields of a request
 

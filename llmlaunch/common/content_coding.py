@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import functools
 import importlib
-import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 PIECE_BYTES = 1 << 18
 """The largest piece, in bytes."""
-_ZSTD_WINDOW = 8 << 20
-"""Bytes of the largest window that a sender of zstd may use (RFC 9659)."""
+MAX_RATIO = 250
+"""Bytes that a packed byte may become. JSON shrinks to a tenth or so; whatever exceeds this is made to exceed it."""
+FREE_BYTES = 4 << 20
+"""Bytes that a body of any size may become: short ones may well repeat one word."""
+MAX_FRAMES = 4096
+"""Members or frames in one body. Each costs time, even if it is empty."""
+_INPUT_BYTES = 1 << 16
+"""Bytes given to a decompressor at a time: what it does not take at once is copied each time."""
+_ZSTD_WINDOW_LOG = 23
+"""The largest window that a sender of zstd may use is 8 MiB (RFC 9659), 2 to this power."""
 _GZIP, _RAW_DEFLATE = 31, -15
 
 
@@ -20,9 +27,13 @@ class BadCodingError(ValueError):
     """The body is not what its Content-Encoding says."""
 
 
+class BombError(ValueError):
+    """The body becomes too large, compared with what was sent."""
+
+
 @functools.cache
 def supported() -> tuple[str, ...]:
-    """The codings that can be unpacked; zstd from Python 3.14 on, or with the package ``zstandard``."""
+    """The codings that can be unpacked. A Python that was built without zstd has none."""
     return ("gzip", "deflate") if _zstd() is None else ("gzip", "deflate", "zstd")
 
 
@@ -35,47 +46,53 @@ def coding_of(field: str) -> str | None:
 
 
 def unpack(body: bytes, coding: str) -> Iterator[bytes]:
-    """Yield the content of ``body``, which is packed with one of the :func:`supported` codings. Raises BadCodingError."""
-    module = _zstd() if coding == "zstd" else None
-    faults: tuple[type[Exception], ...] = (zlib.error,) if module is None else (module.ZstdError,)
+    """Yield the content of ``body``, which is packed with one of the :func:`supported` codings.
+
+    Raises BadCodingError, and BombError beyond MAX_RATIO; whoever takes the pieces sees to the size.
+    """
+    fault, decompressor = _zstd_frames() if coding == "zstd" else _deflate_frames(body, coding)
+    most, size = max(FREE_BYTES, MAX_RATIO * len(body)), 0
     try:
-        if module is not None and hasattr(module, "ZstdCompressionReader"):  # the package zstandard
-            yield from _read(module, body)
-            return
-        if module is not None:
-            yield from _frames(body, module.ZstdDecompressor)
-        elif coding == "gzip":
-            yield from _frames(body, lambda: zlib.decompressobj(_GZIP))
-        else:
-            wbits = zlib.MAX_WBITS if _has_zlib_header(body) else _RAW_DEFLATE
-            yield from _frames(body, lambda: zlib.decompressobj(wbits))
-    except faults as error:
+        for piece in _pieces(body, decompressor):
+            size += len(piece)
+            if size > most:
+                raise BombError(f"more than {MAX_RATIO} times as large as it was sent")
+            yield piece
+    except fault as error:
         raise BadCodingError(str(error)) from None
 
 
-def _frames(body: bytes, decompressor: Any) -> Iterator[bytes]:
+def _pieces(body: bytes, decompressor: Callable[[], Any]) -> Iterator[bytes]:
     """The content of one or more members or frames, one after the other."""
-    rest, fresh = body, True
-    while rest or fresh:
-        fresh, one = False, decompressor()
+    parts = (body[at : at + _INPUT_BYTES] for at in range(0, len(body), _INPUT_BYTES))
+    rest = next(parts, b"")
+    for _ in range(MAX_FRAMES):
+        one = decompressor()
         while not one.eof:
             piece = one.decompress(rest, PIECE_BYTES)
-            rest = getattr(one, "unconsumed_tail", b"")
+            rest = getattr(one, "unconsumed_tail", b"")  # zstd keeps it
             if piece:
                 yield piece
-            elif not one.eof:
+            elif not one.eof and not rest and not (rest := next(parts, b"")):
                 raise BadCodingError("it ends too early")
-        rest = one.unused_data
+        rest = one.unused_data or next(parts, b"")
+        if not rest:
+            return
+    raise BadCodingError(f"it consists of more than {MAX_FRAMES} parts")
 
 
-def _read(zstandard: Any, body: bytes) -> Iterator[bytes]:
-    reader = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).stream_reader(
-        io.BytesIO(body), read_across_frames=True
-    )
-    if not body:
-        raise BadCodingError("it is empty")
-    while piece := reader.read(PIECE_BYTES):
-        yield piece
+def _deflate_frames(body: bytes, coding: str) -> tuple[type[Exception], Callable[[], Any]]:
+    """The error of a broken member, and what unpacks one."""
+    bare = coding == "deflate" and not _has_zlib_header(body)
+    wbits = _GZIP if coding == "gzip" else _RAW_DEFLATE if bare else zlib.MAX_WBITS
+    return zlib.error, lambda: zlib.decompressobj(wbits)
+
+
+def _zstd_frames() -> tuple[type[Exception], Callable[[], Any]]:
+    """The error of a broken frame, and what unpacks one."""
+    zstd = _zstd()
+    options = {zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG}
+    return zstd.ZstdError, lambda: zstd.ZstdDecompressor(options=options)
 
 
 def _has_zlib_header(body: bytes) -> bool:
@@ -85,7 +102,8 @@ def _has_zlib_header(body: bytes) -> bool:
 
 @functools.cache
 def _zstd() -> Any:
-    for name in ("compression.zstd", "zstandard"):
+    """Python's own module from 3.14 on, or its backport; None if there is neither."""
+    for name in ("compression.zstd", "backports.zstd"):
         try:
             return importlib.import_module(name)
         except ImportError:

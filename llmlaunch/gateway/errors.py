@@ -67,6 +67,11 @@ def body_too_large(limit: int) -> Reply:
     return error(413, f"The request's body is larger than {shown}.", code="body_too_large")
 
 
+def packed_body_too_large(why: str) -> Reply:
+    """413 for a packed body that is not too large yet, but grows as no text does; ``why`` says by how much."""
+    return error(413, f"The request's body, unpacked, is {why}.", code="body_too_large")
+
+
 def unsupported_content_encoding(name: str, supported: str) -> Reply:
     """415 for a body in a coding that is not ``supported``, a list of those that are (RFC 9110 §15.5.16)."""
     message = f"Content-Encoding {name!r} is not supported; supported: {supported}."

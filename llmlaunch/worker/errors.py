@@ -10,6 +10,7 @@
     ├── NotFound            404     the path or the response does not exist
     ├── MethodNotAllowed    405     the path does not have this method
     ├── RequestTooLarge     413     the body is too large
+    ├── UnsupportedEncoding 415     the body is packed in a way that is not known here
     ├── QueueFull           429     too many requests are waiting
     ├── EngineFault         500     the engine failed on this request
     └── Unavailable         503     loading, draining, out of memory
@@ -139,6 +140,18 @@ class RequestTooLarge(ApiError):
     status = 413
     kind = "invalid_request_error"
     code = "request_too_large"
+
+
+class UnsupportedEncoding(ApiError):
+    """The body is packed in a way that is not known here. ``accepted`` are those that are, as in the header Accept-Encoding."""
+
+    status = 415
+    kind = "invalid_request_error"
+    code = "unsupported_content_encoding"
+
+    def __init__(self, message: str, accepted: str) -> None:
+        super().__init__(message)
+        self.accepted = accepted
 
 
 class QueueFull(ApiError):

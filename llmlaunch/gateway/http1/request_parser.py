@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 import httptools
 
 from llmlaunch.common.api_key_header import HEADERS, presented_key
-from llmlaunch.common.content_coding import BadCodingError, coding_of, supported, unpack
+from llmlaunch.common.content_coding import BadCodingError, BombError, coding_of, supported, unpack
 from llmlaunch.gateway import errors
 from llmlaunch.gateway.errors import Reply
 from llmlaunch.gateway.http1.body_memory import COUNTED_FROM, BodyMemory
@@ -369,7 +369,7 @@ class RequestParser:
     def _unpack(self, request: ClientRequest) -> None:
         """Unpack the body, within the limits for bodies that come unpacked; or give the request the reply that says why not."""
         coding, self._coding = self._coding, ""
-        if request.reply is not None:
+        if request.reply is not None or not request.body:
             return
         rules, packed, request.body = self._rules, request.body, b""
         size, parts = 0, []
@@ -385,6 +385,9 @@ class RequestParser:
                 parts.append(piece)
         except BadCodingError as error:
             request.reply = errors.broken_content_encoding(coding, str(error))
+            return
+        except BombError as error:
+            request.reply = errors.packed_body_too_large(str(error))
             return
         request.body = b"".join(parts)
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 
 from llmlaunch.worker.api import json_shape
-from llmlaunch.worker.api.http import read_body, while_connected
+from llmlaunch.worker.api.http import body_coding, read_body, unpacked, while_connected
 from llmlaunch.worker.api.protocol import RequestBody, parse
 from llmlaunch.worker.api.service import Service
 from llmlaunch.worker.background import BackgroundThreads
@@ -28,8 +28,14 @@ class RequestBodies:
         self._service = service
 
     async def read(self, request: Request, kind: type[Body]) -> tuple[Body, int]:
-        """Return the body of a request, and its size in bytes. Raises BadRequest, RequestTooLarge, ClientDisconnect."""
+        """Return the body of a request, and its size in bytes, unpacked.
+
+        Raises BadRequest, RequestTooLarge, UnsupportedEncoding, ClientDisconnect.
+        """
+        coding = body_coding(request)
         body = await read_body(request)
+        if coding and body:
+            body = await self.prepare(request, len(body), unpacked, body, coding)
         if json_shape.may_have_too_many(body) and await self.prepare(
             request, len(body), json_shape.has_too_many, body
         ):

@@ -14,11 +14,21 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from llmlaunch.anthropic import errors as anthropic_errors
-from llmlaunch.worker.errors import ApiError, EngineFault, MethodNotAllowed, RequestTooLarge
+from llmlaunch.common import content_coding
+from llmlaunch.worker.background import check_abandoned
+from llmlaunch.worker.errors import (
+    ApiError,
+    BadRequest,
+    EngineFault,
+    MethodNotAllowed,
+    RequestTooLarge,
+    UnsupportedEncoding,
+)
 
 log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 32 << 20
+TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES >> 20} MiB"
 SSE_DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE_S = 10.0
 """Seconds of silence after which a stream gets a comment: proxies and load balancers cut it after 60."""
@@ -64,6 +74,8 @@ def error_response(error: ApiError, path: str) -> Response:
     headers = {"Retry-After": str(error.retry_after_s)} if error.retry_after_s is not None else {}
     if isinstance(error, MethodNotAllowed):
         headers["Allow"] = error.allowed
+    if isinstance(error, UnsupportedEncoding):
+        headers["Accept-Encoding"] = error.accepted
     body: Any = error.envelope()
     if path.startswith(ANTHROPIC_PATHS):
         body = anthropic_errors.envelope(error.status, anthropic_errors.for_claude(error.message, error.code))
@@ -117,9 +129,40 @@ async def read_body(request: Request) -> bytes:
     async for chunk in request.stream():
         size += len(chunk)
         if size > MAX_BODY_BYTES:
-            raise RequestTooLarge(f"the body is larger than {MAX_BODY_BYTES >> 20} MiB")
+            raise RequestTooLarge(TOO_LARGE)
         chunks.append(chunk)
     return b"".join(chunks)
+
+
+def body_coding(request: Request) -> str:
+    """Return how the body is packed, as ``content_coding`` names it; empty: it is not. Raises UnsupportedEncoding."""
+    field = request.headers.get("content-encoding", "")
+    if not field:
+        return ""
+    coding = content_coding.coding_of(field)
+    if coding is None:
+        known = ", ".join(content_coding.supported())
+        raise UnsupportedEncoding(f"Content-Encoding {field!r} is not supported; supported: {known}", known)
+    return coding
+
+
+def unpacked(body: bytes, coding: str) -> bytes:
+    """Return what is packed in ``body``. Raises BadRequest, and RequestTooLarge beyond MAX_BODY_BYTES."""
+    pieces, size = [], 0
+    try:
+        for piece in content_coding.unpack(body, coding):
+            check_abandoned()
+            size += len(piece)
+            if size > MAX_BODY_BYTES:
+                raise RequestTooLarge(TOO_LARGE)
+            pieces.append(piece)
+    except content_coding.BadCodingError as error:
+        raise BadRequest(
+            f"the body is not valid {coding}, as Content-Encoding says: {error}", code="bad_content_encoding"
+        ) from None
+    except content_coding.BombError as error:
+        raise RequestTooLarge(f"the body, unpacked, is {error}") from None
+    return b"".join(pieces)
 
 
 async def _disconnected(receive: Receive) -> None:

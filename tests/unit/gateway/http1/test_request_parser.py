@@ -49,8 +49,10 @@ def received(data: bytes, cuts: list[int]) -> list[tuple[object, ...]]:
     ]
 
 
-def packed(body: bytes, coding: str = "gzip", more: bytes = b"") -> list[ClientRequest]:
-    reader = receiver()
+def packed(
+    body: bytes, coding: str = "gzip", more: bytes = b"", rules: ParserRules = RULES
+) -> list[ClientRequest]:
+    reader = receiver(rules)
     head = f"POST /v1/completions HTTP/1.1\r\nhost: h\r\ncontent-encoding: {coding}\r\ncontent-length: {len(body)}\r\n\r\n"
     for _ in range(2):  # the second time the head could come from the cache
         reader.feed(head.encode() + body[:5])
@@ -75,10 +77,11 @@ def test_a_packed_body_is_unpacked() -> None:
         (gzip.compress(bytes(1001)), "gzip", 413, b"larger than 1000 bytes"),
         (gzip.compress(bytes(10 << 20))[:900], "gzip", 413, b"larger than 1000 bytes"),
         (b"not packed", "gzip", 400, b"Content-Encoding"),
+        (b"not packed", "zstd", 400, b"Content-Encoding"),
         (b"anything", "br", 415, b"Content-Encoding"),
         (b"anything", "gzip, gzip", 415, b"Content-Encoding"),
     ],
-    ids=["too large", "a bomb", "not packed", "unknown coding", "two codings"],
+    ids=["too large", "a bomb", "not packed", "no zstd", "unknown coding", "two codings"],
 )
 def test_a_body_that_cannot_be_unpacked_is_refused(
     body: bytes, coding: str, status: int, said: bytes
@@ -87,7 +90,21 @@ def test_a_body_that_cannot_be_unpacked_is_refused(
     assert request.reply is not None
     assert request.reply.status == status
     assert said in request.reply.body
-    assert (b"accept-encoding: gzip, deflate" in request.reply.fields) is (status == 415)
+    assert (b"accept-encoding: gzip, deflate, zstd" in request.reply.fields) is (status == 415)
+
+
+def test_a_body_that_grows_beyond_measure_is_refused_before_it_is_too_large() -> None:
+    rules = replace(RULES, max_body_bytes=1 << 30, bodies=BodyMemory(1 << 30))
+    request = packed(gzip.compress(bytes(32 << 20)), rules=rules)[0]
+    assert request.reply is not None
+    assert (request.reply.status, request.body) == (413, b"")
+    assert b"250 times" in request.reply.body
+
+
+def test_no_body_needs_no_unpacking() -> None:
+    reader = receiver()
+    reader.feed(b"GET /v1/models HTTP/1.1\r\nhost: h\r\ncontent-encoding: gzip\r\n\r\n")
+    assert reader.ready[0].reply is None
 
 
 def test_an_unpacked_body_counts_as_one_that_came_so() -> None:
