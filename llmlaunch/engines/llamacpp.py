@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from llmlaunch.engines import common
 from llmlaunch.engines.flags import invalid_flags, lookup, positive, repeated, to_flags
-from llmlaunch.engines.types import Launch, LaunchRequest, MemoryRule, MetricNames
+from llmlaunch.engines.types import Launch, LaunchRequest, MemoryRule, MetricNames, Windows
 from llmlaunch.manifest.types import ModelSpec
 from llmlaunch.models.facts import ModelFacts, ModelKind
 
@@ -45,7 +45,12 @@ class LlamaCpp:
 
     name = "llamacpp"
     memory = MemoryRule(
-        default_sequences=4, default_context=8192, batch_tokens=512, layer_split=True, preallocates=True
+        default_sequences=4,
+        default_context=8192,
+        batch_tokens=512,
+        layer_split=True,
+        preallocates=True,
+        windows=Windows.EACH,
     )
     index_mask = False
     key_variable = "LLAMA_API_KEY"

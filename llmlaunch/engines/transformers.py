@@ -7,7 +7,7 @@ from llmlaunch.common.spelling import nearest
 from llmlaunch.common.tool_parsers import TOOL_PARSERS
 from llmlaunch.engines import common
 from llmlaunch.engines.flags import invalid_flags, positive, repeated, to_flags
-from llmlaunch.engines.types import Launch, LaunchRequest, MemoryRule, MetricNames
+from llmlaunch.engines.types import Launch, LaunchRequest, MemoryRule, MetricNames, Windows
 from llmlaunch.manifest.types import ModelSpec, Source
 from llmlaunch.models.facts import ModelFacts
 
@@ -39,7 +39,13 @@ class Transformers:
     """``llmlaunch worker`` in this very installation."""
 
     name = "transformers"
-    memory = MemoryRule(context_bytes=720 << 20, graph_bytes=128 << 20, layer_split=True, expands_mla=True)
+    memory = MemoryRule(
+        context_bytes=720 << 20,
+        graph_bytes=128 << 20,
+        layer_split=True,
+        windows=Windows.WHOLE,
+        expands_mla=True,
+    )
     index_mask = False
     key_variable = variables.WORKER_KEY
     auto_cpu = True

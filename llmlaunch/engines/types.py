@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Protocol
 
 from llmlaunch.manifest.types import ModelSpec
 from llmlaunch.models.facts import ModelFacts
+
+
+class Windows(StrEnum):
+    """Room that an engine gives to layers whose attention has a window."""
+
+    POOLED = "pooled"
+    """The windows of all sequences and one batch, from a pool."""
+    EACH = "each"
+    """The window and a batch for every sequence."""
+    WHOLE = "whole"
+    """As much as to layers without a window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +44,7 @@ class MemoryRule:
     """Several GPUs each hold some whole layers; False: each holds a part of every layer (tensor parallel)."""
     preallocates: bool = False
     """The KV cache is taken while loading, so what is measured once it is ready is all it will take."""
+    windows: Windows = Windows.POOLED
     expands_mla: bool = False
     """The KV cache of an MLA model holds full heads instead of its small latent."""
     half_precision: bool = False

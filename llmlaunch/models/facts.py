@@ -14,6 +14,43 @@ class ModelKind(StrEnum):
     RERANK = "rerank"
 
 
+class LayerKind(StrEnum):
+    """What a layer keeps of a sequence."""
+
+    FULL = "full"
+    """Keys and values of every token."""
+    SLIDING = "sliding"
+    """Those of the last ``window`` tokens."""
+    STATE = "state"
+    """A state that does not grow: Mamba, linear attention, gated delta nets, convolutions."""
+    NONE = "none"
+    """Nothing: it only feeds forward, or looks at something else than the text."""
+    SHARED = "shared"
+    """Nothing of its own: it reads another layer's cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCache:
+    """``count`` layers that follow each other and keep the same of a sequence."""
+
+    count: int
+    kind: LayerKind = LayerKind.FULL
+    kv_heads: int = 0
+    key_dim: int = 0
+    """Elements of a head's key, and of its value below."""
+    value_dim: int = 0
+    window: int | None = None
+    """Tokens, for layers that are SLIDING."""
+    latent: int = 0
+    """MLA: elements a token that stand for all heads, if the engine keeps those; the heads above are what they expand to."""
+    index_bytes: int = 0
+    """Bytes a token beside keys and values, for sparse attention to search in."""
+    stride: int = 1
+    """Tokens that share one entry."""
+    state_bytes: int = 0
+    """Bytes a sequence that do not grow; attention beside a state has both."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
     """Sizes in bytes, lengths in tokens. Fields that the files do not tell are None."""
@@ -38,22 +75,14 @@ class ModelFacts:
     hidden_size: int | None = None
     intermediate_size: int | None = None
     attention_heads: int | None = None
-    kv_heads: int | None = None
-    head_dim: int | None = None
     vocab_size: int | None = None
     context_length: int | None = None
     quantisation: str = ""
     """gptq, awq, fp8, bitsandbytes-4bit, Q4_K_M, … or empty."""
     experts: int | None = None
     experts_per_token: int | None = None
-    kv_lora_rank: int | None = None
-    """MLA's latent size; with ``qk_rope_head_dim`` it replaces the heads in the KV cache."""
-    qk_rope_head_dim: int | None = None
-    sliding_window: int | None = None
-    sliding_layers: int = 0
-    """Layers that keep only the window."""
-    stateless_layers: int = 0
-    """Layers without a KV cache that grows (linear attention, Mamba)."""
+    layer_caches: tuple[LayerCache, ...] = ()
+    """What each of the ``layers`` keeps of a sequence; empty when the files do not tell."""
     remote_code: bool = False
     """config.json names code of the model's own (auto_map)."""
     revision: str | None = None

@@ -3,10 +3,7 @@
 ::
 
     weights     = stored tensors / GPUs, or parameters x bytes of the dtype asked for
-    KV / token  = 2 · layers · ceil(kv heads / GPUs) · head size · bytes
-                  MLA: layers · (kv_lora_rank + qk_rope_head_dim) · bytes, whole on every tensor parallel GPU;
-                  transformers keeps the full heads instead
-                  sliding layers keep min(tokens of a sequence, window)
+    KV          = by layer, see :mod:`llmlaunch.planning.kv_cache`
     activations = batch tokens · (4 · hidden + 2 · intermediate / GPUs) · 2 + sequences · vocabulary · 12
     total       = 1.02 · weights + KV + 1.2 · activations + context + communication + graphs
 
@@ -24,10 +21,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from llmlaunch.engines.flags import lookup
 from llmlaunch.engines.types import Engine, MemoryRule
 from llmlaunch.manifest.types import ModelSpec
 from llmlaunch.models.facts import ModelFacts, ModelKind
+from llmlaunch.planning import kv_cache
 
 _DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _GiB = 1 << 30
@@ -97,7 +94,7 @@ def estimate(model: ModelSpec, facts: ModelFacts, engine: Engine, count: int) ->
     if count > 1 and not rule.layer_split:
         overhead += rule.parallel_bytes
     activations = _activations(model, facts, engine, count)
-    cache = kv_bytes(model, facts, engine, count, *kv_room(model, facts, engine))
+    cache = kv_cache.cache_bytes(model, facts, engine, count, kv_room(model, facts, engine))
     if activations is None or cache is None:
         # Too little is known of its shape; GPUStack's rule of thumb covers both.
         parts = [("weights", base), ("cache and activations", share // 5 + 2 * _GiB - rule.context_bytes)]
@@ -122,59 +119,26 @@ def weight_bytes(model: ModelSpec, facts: ModelFacts, rule: MemoryRule) -> int |
     return facts.weight_bytes
 
 
-def kv_bytes_per_token(
-    model: ModelSpec, facts: ModelFacts, engine: Engine, count: int
-) -> tuple[int, int] | None:
-    """Bytes per token and GPU in layers that keep everything, and in sliding layers; None when the shape is unknown."""
-    if facts.layers is None:
-        return None
-    rule, size = engine.memory, _kv_element_bytes(model, facts)
-    if facts.kv_lora_rank and not rule.expands_mla:
-        one = (facts.kv_lora_rank + (facts.qk_rope_head_dim or 0)) * size
-    else:
-        heads = facts.attention_heads if facts.kv_lora_rank else facts.kv_heads
-        if heads is None or facts.head_dim is None:
-            return None
-        one = 2 * (heads if rule.layer_split else -(-heads // count)) * facts.head_dim * size
-    split = count if rule.layer_split else 1
-    full = facts.layers - facts.sliding_layers - facts.stateless_layers
-    return -(-full * one // split), -(-facts.sliding_layers * one // split)
-
-
-def kv_room(model: ModelSpec, facts: ModelFacts, engine: Engine) -> tuple[int, int]:
+def kv_room(model: ModelSpec, facts: ModelFacts, engine: Engine) -> kv_cache.Room:
     """How many sequences of how many tokens the KV cache is planned for.
 
     A paged engine shares one pool: it gets room for the rule's default, but never less than one sequence at full length.
     """
     rule, sequences, context = engine.memory, engine.sequences(model), engine.context(model, facts)
     if not rule.paged or sequences <= rule.default_sequences:
-        return sequences, context
+        return kv_cache.Room(sequences, context, sequences)
     pool = max(context, rule.default_sequences * min(context, rule.default_context))
-    return -(-pool // context), context
-
-
-def kv_bytes(
-    model: ModelSpec, facts: ModelFacts, engine: Engine, count: int, sequences: int, context: int
-) -> int | None:
-    """Bytes per GPU of a KV cache for so many sequences of so many tokens. Embedding models have none."""
-    if facts.kind is not ModelKind.GENERATE:
-        return 0
-    per_token = kv_bytes_per_token(model, facts, engine, count)
-    if per_token is None:
-        return None
-    full, sliding = per_token
-    return sequences * (full * context + sliding * min(context, facts.sliding_window or context))
+    return kv_cache.Room(-(-pool // context), context, sequences)
 
 
 def kv_tokens(model: ModelSpec, facts: ModelFacts, engine: Engine, count: int, claim: int) -> int | None:
     """Tokens of KV cache for which ``claim`` bytes per GPU have room beside everything else; None when unknown."""
-    estimated, per_token = (
-        estimate(model, facts, engine, count),
-        kv_bytes_per_token(model, facts, engine, count),
-    )
+    estimated = estimate(model, facts, engine, count)
+    per_token = kv_cache.bytes_per_token(model, facts, engine, count)
     if estimated is None or per_token is None or not sum(per_token):
         return None
     rest = sum(size for name, size in estimated.parts if name != "KV cache")
+    rest += engine.sequences(model) * kv_cache.state_bytes(facts, count)
     return max(0, claim - rest) // sum(per_token)
 
 
@@ -194,14 +158,6 @@ def effective_args(model: ModelSpec, count: int) -> dict[str, Any]:
         "max_model_len": model.max_model_len,
         "gpus": count,
     }
-
-
-def _kv_element_bytes(model: ModelSpec, facts: ModelFacts) -> int:
-    asked = lookup(model.engine_args, "kv-cache-dtype")
-    if isinstance(asked, str) and asked.startswith("fp8"):
-        return 1
-    dtype = model.dtype if model.dtype != "auto" else facts.dtype
-    return 4 if dtype == "float32" and model.engine == "transformers" else 2
 
 
 def _activations(model: ModelSpec, facts: ModelFacts, engine: Engine, count: int) -> int | None:

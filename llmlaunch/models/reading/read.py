@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from typing import Any
 
 from llmlaunch.errors import ModelError
@@ -34,7 +34,12 @@ def read_shape_facts(files: Files, choice: WeightFiles, *, source: str, path: st
     sizes = files.sizes()
     shape = configs.shape(_json(files, "config.json"))
     known = ModelFacts(
-        source=source, path=path, local=local, format=choice.format, files=choice.weights, **asdict(shape)
+        source=source,
+        path=path,
+        local=local,
+        format=choice.format,
+        files=choice.weights,
+        **{field.name: getattr(shape, field.name) for field in fields(shape)},
     )
     if not known.quantisation:
         known = replace(known, quantisation=_sidecar_quantisation(files, sizes))

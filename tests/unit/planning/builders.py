@@ -16,7 +16,7 @@ from llmlaunch.manifest.types import (
     Manifest,
     ModelSpec,
 )
-from llmlaunch.models.facts import ModelFacts
+from llmlaunch.models.facts import LayerCache, ModelFacts
 from llmlaunch.planning.plan import plan
 from llmlaunch.planning.types import Plan, PlanningContext, ProcessSpec
 
@@ -35,8 +35,7 @@ LLAMA = ModelFacts(
     hidden_size=4096,
     intermediate_size=14336,
     attention_heads=32,
-    kv_heads=8,
-    head_dim=128,
+    layer_caches=(LayerCache(32, kv_heads=8, key_dim=128, value_dim=128),),
     vocab_size=128_256,
     context_length=8192,
 )
@@ -52,8 +51,7 @@ SMOLLM = ModelFacts(
     hidden_size=576,
     intermediate_size=1536,
     attention_heads=9,
-    kv_heads=3,
-    head_dim=64,
+    layer_caches=(LayerCache(30, kv_heads=3, key_dim=64, value_dim=64),),
     vocab_size=49_152,
     context_length=8192,
 )
@@ -70,12 +68,9 @@ DEEPSEEK = ModelFacts(
     hidden_size=7168,
     intermediate_size=18432,
     attention_heads=128,
-    kv_heads=128,
-    head_dim=192,
     vocab_size=129_280,
     context_length=163_840,
-    kv_lora_rank=512,
-    qk_rope_head_dim=64,
+    layer_caches=(LayerCache(61, kv_heads=128, key_dim=192, value_dim=128, latent=576),),
 )
 FACTS = {"llama": LLAMA, "smollm2": SMOLLM, "deepseek": DEEPSEEK}
 

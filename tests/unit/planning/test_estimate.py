@@ -10,14 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlaunch.engines import registry
-from llmlaunch.engines.types import Engine
 from llmlaunch.manifest.types import EngineName
-from llmlaunch.models.facts import ModelFacts, ModelKind
+from llmlaunch.models.facts import LayerCache, LayerKind, ModelFacts, ModelKind
 from llmlaunch.planning.estimate import (
     Origin,
     effective_args,
     estimate,
-    kv_bytes_per_token,
     kv_room,
     kv_tokens,
     learning_key,
@@ -25,43 +23,12 @@ from llmlaunch.planning.estimate import (
     weight_bytes,
 )
 from llmlaunch.planning.formatting import sizes
-from tests.unit.planning.builders import DEEPSEEK, LLAMA, SMOLLM, GiB, MiB, model
+from llmlaunch.planning.kv_cache import Room
+from tests.unit.planning.builders import LLAMA, SMOLLM, GiB, MiB, model
 
 VLLM = registry.get("vllm")
 TRANSFORMERS = registry.get("transformers")
 vllm = model(engine=EngineName.VLLM)
-
-
-@pytest.mark.parametrize(
-    ("facts", "engine", "count", "bytes_per_token"),
-    [
-        (SMOLLM, VLLM, 1, 23_040),  # what vLLM allots
-        (LLAMA, VLLM, 1, 128 << 10),
-        (LLAMA, VLLM, 8, 16 << 10),
-        (LLAMA, VLLM, 16, 16 << 10),  # more GPUs than KV heads: each holds a copy
-        (LLAMA, TRANSFORMERS, 2, 64 << 10),  # by layers
-        (DEEPSEEK, VLLM, 1, 70_272),
-        (DEEPSEEK, VLLM, 8, 70_272),  # the latent is not split
-        (DEEPSEEK, TRANSFORMERS, 1, 61 * 2 * 128 * 192 * 2),  # transformers keeps the full heads
-        (SMOLLM, VLLM, 3, 7_680),
-        (SMOLLM, VLLM, 2, 15_360),  # 3 heads over 2 GPUs: the larger share
-    ],
-)
-def test_kv_bytes_per_token(facts: ModelFacts, engine: Engine, count: int, bytes_per_token: int) -> None:
-    assert kv_bytes_per_token(vllm, facts, engine, count) == (bytes_per_token, 0)
-
-
-def test_sliding_and_stateless_layers() -> None:
-    gemma = replace(LLAMA, layers=26, sliding_layers=13, sliding_window=4096)
-    one = 2 * 8 * 128 * 2
-    assert kv_bytes_per_token(vllm, gemma, VLLM, 1) == (13 * one, 13 * one)
-    hybrid = replace(LLAMA, stateless_layers=24)
-    assert kv_bytes_per_token(vllm, hybrid, VLLM, 1) == (8 * one, 0)
-
-
-def test_fp8_cache_takes_half() -> None:
-    fp8 = replace(vllm, engine_args={"kv_cache_dtype": "fp8_e4m3"})
-    assert kv_bytes_per_token(fp8, LLAMA, VLLM, 1) == (64 << 10, 0)
 
 
 def test_the_whole_formula_for_llama_3_8b_on_vllm() -> None:
@@ -86,13 +53,12 @@ def test_tensor_parallelism_shares_all_but_the_overhead() -> None:
 def test_the_pool_holds_at_least_one_sequence_at_full_length() -> None:
     long = replace(LLAMA, context_length=131_072)
     asked = replace(vllm, max_model_len=131_072)
-    sequences, tokens = kv_room(asked, long, VLLM)
-    assert sequences * tokens == 131_072
+    assert kv_room(asked, long, VLLM) == Room(1, 131_072, 64)
     few = replace(vllm, max_concurrency=2, max_model_len=1000)
-    assert kv_room(few, LLAMA, VLLM) == (2, 1000)
+    assert kv_room(few, LLAMA, VLLM) == Room(2, 1000, 2)
     # Slots are not shared: llama.cpp takes every one at full length.
     llama = model(engine=EngineName.LLAMACPP, max_concurrency=16, max_model_len=4096)
-    assert kv_room(llama, LLAMA, registry.get("llamacpp")) == (16, 4096)
+    assert kv_room(llama, LLAMA, registry.get("llamacpp")) == Room(16, 4096, 16)
 
 
 def test_a_claim_buys_the_tokens_that_it_was_planned_for() -> None:
@@ -101,7 +67,7 @@ def test_a_claim_buys_the_tokens_that_it_was_planned_for() -> None:
     assert kv_tokens(vllm, LLAMA, VLLM, 1, planned.per_gpu) == 8 * 4096
     assert kv_tokens(vllm, LLAMA, VLLM, 1, planned.per_gpu + GiB) == 8 * 4096 + GiB // (128 << 10)
     assert kv_tokens(vllm, LLAMA, VLLM, 1, GiB) == 0
-    assert kv_tokens(vllm, replace(LLAMA, layers=None), VLLM, 1, GiB) is None
+    assert kv_tokens(vllm, replace(LLAMA, layer_caches=()), VLLM, 1, GiB) is None
 
 
 @pytest.mark.parametrize(
@@ -196,9 +162,21 @@ def test_the_learning_key_depends_on_everything_that_changes_memory() -> None:
         format=st.sampled_from(["safetensors", "gguf", "pytorch", "unknown"]),
         **{
             field: st.none() | st.integers(1, 1 << 40)
-            for field in ("parameters", "weight_bytes", "layers", "hidden_size", "intermediate_size", "kv_heads", "head_dim")
+            for field in ("parameters", "weight_bytes", "layers", "hidden_size", "intermediate_size")
         },
-        sliding_layers=st.integers(0, 3),
+        layer_caches=st.lists(
+            st.builds(
+                LayerCache,
+                st.integers(1, 200),
+                st.sampled_from(LayerKind),
+                *[st.integers(0, 1 << 12)] * 3,
+                window=st.none() | st.integers(1, 1 << 20),
+                latent=st.integers(0, 1 << 12),
+                stride=st.integers(1, 128),
+                state_bytes=st.integers(0, 1 << 30),
+            ),
+            max_size=4,
+        ).map(tuple),
         context_length=st.none() | st.integers(1, 1 << 20),
     ),
     st.sampled_from(EngineName),

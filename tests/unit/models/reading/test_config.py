@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlaunch.models.facts import ModelKind
+from llmlaunch.models.facts import LayerKind, ModelKind
 from llmlaunch.models.reading.config import ModelShape, quantisation_name, shape
 
 LLAMA3_8B = {
@@ -93,12 +93,16 @@ GPT_OSS = {
 
 def kv_bytes_per_token(facts: ModelShape) -> tuple[int, int]:
     """Bytes in 16 bits that one more token takes: in the layers that keep everything, and in those with a window."""
-    assert facts.layers is not None
-    if facts.kv_lora_rank:
-        return facts.layers * (facts.kv_lora_rank + (facts.qk_rope_head_dim or 0)) * 2, 0
-    one = 2 * (facts.kv_heads or 0) * (facts.head_dim or 0) * 2
-    full = facts.layers - facts.sliding_layers - facts.stateless_layers
-    return full * one, facts.sliding_layers * one
+    sums = dict.fromkeys(LayerKind, 0)
+    for layer in facts.layer_caches:
+        sums[layer.kind] += (
+            layer.count * 2 * (layer.latent or layer.kv_heads * (layer.key_dim + layer.value_dim))
+        )
+    return sums[LayerKind.FULL], sums[LayerKind.SLIDING]
+
+
+def count(facts: ModelShape, *kinds: LayerKind) -> int:
+    return sum(layer.count for layer in facts.layer_caches if layer.kind in kinds)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +128,7 @@ def test_kv_cache(config: dict[str, Any], full: int, windowed: int) -> None:
     facts = shape(config)
     assert kv_bytes_per_token(facts) == (full, windowed)
     assert facts.kind is ModelKind.GENERATE
-    assert (facts.sliding_window is not None) == (windowed > 0)
+    assert any(layer.window for layer in facts.layer_caches) == (windowed > 0)
 
 
 def test_details() -> None:
@@ -157,7 +161,7 @@ def test_details() -> None:
     ],
 )
 def test_which_layers_slide(extra: dict[str, Any], sliding: int) -> None:
-    assert shape({**LLAMA3_8B, **extra}).sliding_layers == sliding
+    assert count(shape({**LLAMA3_8B, **extra}), LayerKind.SLIDING) == sliding
 
 
 @pytest.mark.parametrize(
@@ -173,8 +177,8 @@ def test_which_layers_slide(extra: dict[str, Any], sliding: int) -> None:
 )
 def test_which_layers_keep_no_cache(extra: dict[str, Any], stateless: int) -> None:
     facts = shape({**LLAMA3_8B, **extra})
-    assert facts.stateless_layers == stateless
-    assert facts.sliding_layers <= 32 - stateless
+    assert count(facts, LayerKind.STATE, LayerKind.NONE) == stateless
+    assert count(facts, *LayerKind) == 32
 
 
 @pytest.mark.parametrize(
@@ -236,14 +240,19 @@ def test_quantisation(config: dict[str, Any], name: str) -> None:
 
 
 def test_multi_query_models() -> None:
-    assert shape({**LLAMA3_8B, "num_key_value_heads": None, "multi_query": True}).kv_heads == 1
+    def kv_heads(config: dict[str, Any]) -> int:
+        return shape(config).layer_caches[0].kv_heads
+
+    assert kv_heads({**LLAMA3_8B, "num_key_value_heads": None, "multi_query": True}) == 1
     falcon = {"model_type": "falcon", "num_attention_heads": 71, "hidden_size": 4544, "num_hidden_layers": 32}
-    assert shape({**falcon, "multi_query": True}).kv_heads == 1
-    assert shape({**falcon, "new_decoder_architecture": True, "num_kv_heads": 8}).kv_heads == 8
+    assert kv_heads({**falcon, "multi_query": True}) == 1
+    assert kv_heads({**falcon, "new_decoder_architecture": True, "num_kv_heads": 8}) == 8
 
 
 KEYS = sorted(
     {key for config in (LLAMA3_8B, QWEN25_7B, GEMMA3_4B, DEEPSEEK_V3, JAMBA, CHATGLM3, GPT_OSS, GEMMA2_9B) for key in config}
+    | {"block_configs", "linear_attn_config", "per_layer_config", "kv_reuse_group", "compress_ratios", "indexer_types", "kv_lora_rank",
+       "hybrid_layer_pattern", "mamba_n_heads", "linear_num_value_heads", "no_rope_layers", "head_dim", "index_head_dim"}
     | {"hybrid_override_pattern", "attn_layer_indices", "attn_type_list", "block_types", "attn_config", "layers_block_type"}
 )  # fmt: skip
 VALUES = st.recursive(
@@ -260,4 +269,4 @@ VALUES = st.recursive(
 def test_nonsense_never_raises(nonsense: dict[str, Any], base: dict[str, Any]) -> None:
     for config in (nonsense, {**base, **nonsense}):
         facts = shape(config)
-        assert facts.sliding_layers + facts.stateless_layers <= max(facts.layers or 0, 0)
+        assert count(facts, *LayerKind) in (0, facts.layers)

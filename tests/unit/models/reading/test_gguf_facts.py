@@ -17,35 +17,16 @@ def read_gguf(content: bytes) -> gguf_header.GgufHeader:
 @pytest.mark.parametrize(
     ("extra", "field", "value"),
     [
-        ({"llama.attention.head_count_kv": [2, 0]}, "stateless_layers", 1),
-        ({"llama.attention.sliding_window": 64}, "sliding_layers", 2),
-        (
-            {"llama.attention.sliding_window": 64, "llama.attention.sliding_window_pattern": [True, False]},
-            "sliding_layers",
-            1,
-        ),
-        ({"llama.attention.key_length": 128}, "head_dim", 128),
         ({"llama.pooling_type": 1}, "kind", ModelKind.EMBED),
         ({"llama.pooling_type": 4}, "kind", ModelKind.RERANK),
         ({"general.file_type": 15}, "quantisation", "Q4_K_M"),
         ({"general.file_type": 1}, "quantisation", ""),
-        ({"llama.attention.kv_lora_rank": 512, "llama.rope.dimension_count": 64}, "qk_rope_head_dim", 64),
         ({"llama.expert_count": 8, "llama.expert_used_count": 2}, "experts_per_token", 2),
-        ({"llama.full_attention_interval": 2}, "stateless_layers", 1),
         ({"general.file_type": [1]}, "quantisation", "Q4_1"),
     ],
 )
 def test_gguf_facts(extra: dict[str, object], field: str, value: object) -> None:
     assert getattr(gguf_facts.facts([read_gguf(gguf({**GGUF_LLAMA, **extra}))], "x"), field) == value
-
-
-def test_gemma_slides_by_architecture() -> None:
-    metadata = {
-        "general.architecture": "gemma3",
-        "gemma3.block_count": 34,
-        "gemma3.attention.sliding_window": 1024,
-    }
-    assert gguf_facts.facts([read_gguf(gguf(metadata))], "x").sliding_layers == 29
 
 
 def test_what_is_no_language_model() -> None:

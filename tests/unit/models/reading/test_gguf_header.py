@@ -7,6 +7,7 @@ import struct
 import pytest
 
 from llmlaunch.errors import ModelError
+from llmlaunch.models.facts import LayerCache
 from llmlaunch.models.reading import gguf_facts, gguf_header
 from tests.support.model_files import GGUF_LLAMA, gguf
 
@@ -20,12 +21,11 @@ def test_gguf() -> None:
     assert (header.parameters, header.tensor_bytes, header.dtype) == (2048, 1280, "Q4_1")
     assert header.metadata["nested"] == [[1, 2], [3]]
     facts = gguf_facts.facts([header], "x.gguf")
-    assert (facts.layers, facts.hidden_size, facts.attention_heads, facts.kv_heads, facts.head_dim) == (
+    assert (facts.layers, facts.hidden_size, facts.attention_heads, facts.layer_caches) == (
         2,
         32,
         4,
-        2,
-        8,
+        (LayerCache(2, kv_heads=2, key_dim=8, value_dim=8),),
     )
     assert (facts.context_length, facts.vocab_size, facts.quantisation) == (256, 3, "Q4_1")
 
