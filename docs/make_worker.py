@@ -109,7 +109,8 @@ turns that off).
 
 With `response_format` (`json_object`, `json_schema`), `structured_outputs` or one of the `guided_*` fields, only tokens that match the
 form are possible, so the answer always parses, unless `max_tokens` cuts it. Requests without a form pay nothing for it. JSON schemas,
-Python regular expressions, lists of choices and Lark grammars are read by llguidance. Such an answer has no reasoning.
+Python regular expressions, lists of choices and Lark grammars are read by llguidance. Such an answer has no reasoning. Between the
+tokens of JSON there is at most a space, or a new line and its indentation: small models would fill their answers with blanks.
 
 ### Conversations
 
@@ -242,7 +243,8 @@ WORDS = {
     "guided_regex": "a regular expression",
     "guided_choice": "one of these texts",
     "guided_grammar": "a Lark grammar",
-    "structured_outputs": "vLLM's newer form of `guided_*`: `{json, regex, choice, grammar, json_object}`",
+    "structured_outputs": "vLLM's newer form of `guided_*`: `{json, regex, choice, grammar, json_object}`; with "
+    "`disable_any_whitespace`: JSON without whitespace",
     "user": "accepted, and not used",
     "messages": "the conversation; content as text or as text parts",
     "logprobs": "chat: true for the logprobs of the answer; completions: of this many likeliest tokens",

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 MAX_COMPILED = 64
 """Number of compiled grammars that are kept for later requests."""
-JSON_WHITESPACE = r"(\x20|\n\x20{0,12})?"
+_JSON_LAYOUT = {"whitespace_pattern": r"(\x20|\n(\x20{0,32}|\t{0,8}))?"}
 """Whitespace between JSON tokens: a space, or a new line and its indentation. Small models fill their answers with more."""
+_JSON_COMPACT = {"whitespace_flexible": False}
 _UNIMPLEMENTED = "Unimplemented keys: "
 _UNKNOWN_FORMAT = "Unknown format: "
 
@@ -41,6 +42,8 @@ class StructuredOutputRequest:
     """The parameter it came in, for messages."""
     value: Any
     """As the client sent it: JSON of any type, checked here."""
+    compact: bool = False
+    """Whether JSON has no whitespace between its tokens."""
 
 
 class GrammarMatcher:
@@ -102,7 +105,7 @@ class GrammarCompiler:
     def compile(self, wanted: StructuredOutputRequest) -> GrammarMatcher:
         """The constraint that a request asks for. Raises BadRequest if it is invalid."""
         if (part := _schema_part(wanted)) is not None:
-            return self._compile_schema(part.schema, [part], wanted.param)
+            return self._compile_schema(part.schema, [part], wanted.param, wanted.compact)
         matcher = self._matcher(_grammar(wanted.kind, wanted.param, wanted.value))
         if matcher.is_error():
             raise BadRequest(f"{wanted.param}: {_summary(matcher.get_error())}", param=wanted.param)
@@ -121,13 +124,15 @@ class GrammarCompiler:
             raise BadRequest("tools: the parameters are nested too deeply", param="tools") from error
         return self._compile_schema(schema, parts, "tools")
 
-    def _compile_schema(self, schema: Schema, parts: Sequence[_SchemaPart], param: str) -> GrammarMatcher:
-        matcher = self._matcher(_json_grammar(schema))
+    def _compile_schema(
+        self, schema: Schema, parts: Sequence[_SchemaPart], param: str, compact: bool = False
+    ) -> GrammarMatcher:
+        matcher = self._matcher(_json_grammar(schema, compact))
         left_out: list[str] = []
         if matcher.is_error():
             schema, left_out = json_schema.without(schema, _is_bad_pattern)
             if left_out:
-                matcher = self._matcher(_json_grammar(schema))
+                matcher = self._matcher(_json_grammar(schema, compact))
         if matcher.is_error():
             raise BadRequest(_refusal(parts, param, matcher.get_error()), param=param)
         if not left_out and not matcher.get_grammar_warnings():
@@ -215,11 +220,11 @@ def _read_schema(value: Any, where: str) -> Schema:
         raise BadRequest(f"{where} is nested too deeply", param=param) from error
 
 
-def _json_grammar(schema: Schema) -> str:
+def _json_grammar(schema: Schema, compact: bool = False) -> str:
     from llguidance import LLMatcher
 
     # Lenient: words that no grammar can express narrow nothing; the matcher's warnings name them.
-    defaults: Any = {"whitespace_pattern": JSON_WHITESPACE, "lenient": True}
+    defaults: Any = {"lenient": True} | (_JSON_COMPACT if compact else _JSON_LAYOUT)
     return str(LLMatcher.grammar_from_json_schema(schema, defaults=defaults))
 
 

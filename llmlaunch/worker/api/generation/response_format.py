@@ -8,6 +8,9 @@ from llmlaunch.worker.api.protocol import GenerationBody
 from llmlaunch.worker.engine.structured_output import StructuredOutputRequest
 from llmlaunch.worker.errors import BadRequest
 
+_COMPACT = "disable_any_whitespace"
+"""vLLM's option beside the form: JSON without whitespace between its tokens."""
+
 
 def is_requested(body: GenerationBody) -> bool:
     """Return whether ``body`` asks for structured output at all, or has tools."""
@@ -31,7 +34,7 @@ def _fields(body: GenerationBody) -> dict[str, tuple[str, Any]]:
         if value is not None:
             found[kind] = (f"guided_{kind}", value)
     for kind, value in (body.structured_outputs or {}).items():
-        if value is not None and value is not False:
+        if value is not None and value is not False and kind != _COMPACT:
             found[kind] = ("structured_outputs", value)
     return found
 
@@ -45,9 +48,17 @@ def requested(body: GenerationBody) -> StructuredOutputRequest | None:
     if len(found) > 1:
         names = ", ".join(sorted({param for param, _ in found.values()}))
         raise BadRequest(f"only one of {names} can constrain an answer", param=names.split(",")[0])
+    compact = _is_compact(body)
     for kind, (param, value) in found.items():
-        return StructuredOutputRequest(kind, param, value)
+        return StructuredOutputRequest(kind, param, value, compact)
     return None
+
+
+def _is_compact(body: GenerationBody) -> bool:
+    wanted = (body.structured_outputs or {}).get(_COMPACT)
+    if wanted is not None and not isinstance(wanted, bool):
+        raise BadRequest(f"structured_outputs.{_COMPACT} must be true or false", param="structured_outputs")
+    return bool(wanted)
 
 
 def imposes_json(body: GenerationBody) -> bool:

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from llmlaunch.worker.api.chat.protocol import ChatBody
@@ -127,6 +129,7 @@ def test_without_a_form_there_is_no_guide(grammars: GrammarCompiler, fields: dic
         ({"guided_grammar": "start: %%"}, "guided_grammar"),
         ({"structured_outputs": {"shape": "x"}}, "structured_outputs"),
         ({"structured_outputs": {"choice": [1]}}, "structured_outputs"),
+        ({"structured_outputs": {"json_object": True, "disable_any_whitespace": "x"}}, "structured_outputs"),
         ({"guided_regex": "a", "guided_choice": ["a"]}, "guided_choice"),
     ],
     ids=str,
@@ -340,6 +343,8 @@ def test_a_schema_is_obeyed_wherever_it_is(
         ('{"a":  1}', False),
         ('{\n\n"a": 1}', False),
         ('{\t"a": 1}', False),
+        ('{\n\t"a": 1\n}', True),
+        ("{\n" + " " * 33 + '"a": 1}', False),
         (' {"a": 1}', False),
     ],
 )
@@ -352,3 +357,77 @@ def test_json_has_no_runs_of_blanks(
     constraint = made(grammars, body(response_format=form))
     assert constraint is not None
     assert accepts(tokenizer, constraint, text) == fits
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"structured_outputs": {"json": OBJECT, "disable_any_whitespace": True}},
+        {"structured_outputs": {"json_object": True, "disable_any_whitespace": True}},
+        {
+            "structured_outputs": {"disable_any_whitespace": True},
+            "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": OBJECT}},
+        },
+    ],
+    ids=str,
+)
+def test_json_is_compact_where_a_client_wants_no_whitespace(
+    grammars: GrammarCompiler, tokenizer: Tokenizer, fields: dict[str, Any]
+) -> None:
+    constraint = made(grammars, body(**fields))
+    assert constraint is not None
+    assert accepts(tokenizer, constraint, '{"a":1}')
+    for text in ('{"a": 1}', '{ "a":1}', '{"a":1 }', '{"a":1\n}', '{"a" :1}'):
+        assert not accepts(tokenizer, constraint, text), text
+    loose = made(grammars, body(guided_json=OBJECT))  # the same schema is kept twice
+    assert loose is not None
+    assert accepts(tokenizer, loose, '{"a": 1}')
+
+
+def test_an_option_alone_asks_for_no_form() -> None:
+    assert not is_requested(body(structured_outputs={"disable_any_whitespace": True}))
+
+
+def schema_of(value: Any) -> dict[str, Any]:
+    """A schema that describes the shape of ``value``."""
+    if isinstance(value, dict):
+        parts = {name: schema_of(part) for name, part in value.items()}
+        return {
+            "type": "object",
+            "properties": parts,
+            "required": list(parts),
+            "additionalProperties": False,
+        }
+    if isinstance(value, list):
+        length = {"minItems": len(value), "maxItems": len(value)}
+        return {"type": "array", "prefixItems": [schema_of(part) for part in value]} | length
+    kinds = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
+    return {"type": kinds[type(value)]}
+
+
+NAMES = st.text('abc"\\é:,{', max_size=3)
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-1000, 1000)
+    | st.floats(-10, 10).map(lambda number: round(number, 3))
+    | st.text('ab \n"\\:,[{}]é', max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(value=st.dictionaries(NAMES, VALUES, max_size=3))
+def test_json_is_accepted_as_libraries_write_it(
+    grammars: GrammarCompiler, tokenizer: Tokenizer, value: dict[str, Any]
+) -> None:
+    for form in ({"guided_json": schema_of(value)}, {"response_format": {"type": "json_object"}}):
+        constraint = made(grammars, body(**form))
+        assert constraint is not None
+        compact = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        indented = (json.dumps(value, ensure_ascii=False, indent=indent) for indent in (2, 4, "\t"))
+        for text in (compact, json.dumps(value, ensure_ascii=False), *indented):
+            assert accepts(tokenizer, constraint, text), text
+        for run in ("  ", "\n\n", " \n", "\n" + " " * 33):
+            assert not accepts(tokenizer, constraint, "{" + run + compact[1:]), run
