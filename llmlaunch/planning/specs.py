@@ -145,6 +145,7 @@ class ProcessSpecBuilder:
             progress_patterns=launch.progress_patterns,
             max_concurrency=_concurrency_limit(model, engine, launch),
             request_timeout_s=model.request_timeout_s,
+            max_model_len=model.max_model_len,
             start_timeout_s=model.start_timeout_s or launch.start_timeout_s,
             stop_grace_s=model.stop_grace_s,
             log_max_bytes=model.log_max_bytes,

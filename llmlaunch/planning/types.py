@@ -68,6 +68,8 @@ class ProcessSpec:
     """Requests it works on at a time, where the manifest or its engine says so."""
     request_timeout_s: float | None = None
     """Seconds without any output while it has requests, after which it counts as frozen; None: gateways decide."""
+    max_model_len: int | None = None
+    """Tokens of context that the manifest gives it; None: the engine decides, and says what it took."""
     start_timeout_s: float = 120.0
     stop_grace_s: float = 10.0
     needs: tuple[str, ...] = ()

@@ -16,8 +16,10 @@ from typing import Any
 from llmlaunch.common import process_identity
 from llmlaunch.common.heartbeat import HEARTBEAT_S
 from llmlaunch.planning.types import Component, ProcessSpec
+from llmlaunch.supervision.context_length import ask_context_length
 from llmlaunch.supervision.core.reconcile import Slot
 from llmlaunch.supervision.core.types import Phase, Stage
+from llmlaunch.supervision.credentials import key_of
 from llmlaunch.supervision.request import RequestFailed, request
 
 _RETRY_S = 0.5
@@ -52,6 +54,8 @@ class Registrar:
         self._to_unregister: set[str] = set()
         self._expected: tuple[str, ...] = ()
         self._registered: set[str] = set()
+        self._lengths: dict[str, tuple[int | None, int]] = {}
+        """By address: a process, and the context length that it says."""
         self._sent_expected: tuple[str, ...] | None = None
         self._changed = asyncio.Event()
         self._last_error = ""
@@ -123,10 +127,21 @@ class Registrar:
                     self._registered.discard(address)
         for address, wanted in sorted(self._wanted.items()):
             if address not in self._registered and self._controller == controller:
-                await self._post(controller, "/register_worker", _registration(wanted))
+                length = await self._context_length(wanted)
+                await self._post(controller, "/register_worker", _registration(wanted, length))
                 self._registered.add(address)
                 spec = wanted.spec
                 log.info("registered %s (%s) as %s", spec.name, address, ", ".join(spec.names))
+
+    async def _context_length(self, wanted: _Wanted) -> int | None:
+        spec = wanted.spec
+        if spec.max_model_len:
+            return spec.max_model_len
+        pid, length = self._lengths.get(spec.address, (None, 0))
+        if not length or pid != wanted.pid:
+            length = await ask_context_length(spec, key_of(self._token, spec)) or 0
+            self._lengths[spec.address] = wanted.pid, length
+        return length or None
 
     async def _post(self, controller: _Controller, path: str, body: dict[str, Any]) -> Any:
         response = await request("POST", controller.address + path, body, token=self._token)
@@ -153,7 +168,7 @@ class Registrar:
             await asyncio.sleep(_DRAIN_POLL_S)
 
 
-def _registration(worker: _Wanted) -> dict[str, Any]:
+def _registration(worker: _Wanted, max_model_len: int | None) -> dict[str, Any]:
     """A ``controller.wire.RegisterWorker``: the supervisor vouches for an engine that speaks no such protocol."""
     spec = worker.spec
     process = process_identity.identify(worker.pid) if worker.pid is not None else None
@@ -166,6 +181,7 @@ def _registration(worker: _Wanted) -> dict[str, Any]:
         "kind": spec.kind or None,
         "max_concurrency": spec.max_concurrency,
         "request_timeout_s": spec.request_timeout_s,
+        "max_model_len": max_model_len,
         "keyed": bool(spec.key_variable),
         "verified": True,
         "probe_path": spec.live_path,

@@ -51,6 +51,7 @@ def same_process(a: ProcessSpec, b: ProcessSpec) -> bool:
             kind=b.kind,
             max_concurrency=b.max_concurrency,
             request_timeout_s=b.request_timeout_s,
+            max_model_len=b.max_model_len,
             progress_patterns=b.progress_patterns,
             ready_path=b.ready_path,
             live_path=b.live_path,
