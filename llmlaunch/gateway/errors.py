@@ -136,7 +136,9 @@ def invalid_api_key(missing: bool) -> Reply:
         if missing
         else "Invalid API key."
     )
-    return error(401, message, code="invalid_api_key", fields=b"www-authenticate: Bearer\r\n")
+    # Claude Code retries a 401 ten times, in case its user has just signed in, unless it is told not to.
+    fields = b"www-authenticate: Bearer\r\nx-should-retry: false\r\n"
+    return error(401, message, code="invalid_api_key", fields=fields)
 
 
 def refused_by_browser_guard(refusal: Refusal) -> Reply:

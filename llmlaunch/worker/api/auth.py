@@ -33,6 +33,7 @@ class RequireKey:
                 scope["path"],
             )
             answer.headers["WWW-Authenticate"] = "Bearer"
+            answer.headers["X-Should-Retry"] = "false"
             await answer(scope, receive, send)
             return
         await self._app(scope, receive, send)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import anthropic
+import httpx
 import pytest
 
 from tests.integration.gateway.fakes import Bench, Seen, Talk, ask, running
@@ -39,7 +40,9 @@ def bench(guarded_bench: Bench) -> Iterator[Bench]:
 
 
 def client(bench: Bench, **more: Any) -> anthropic.Anthropic:
-    return anthropic.Anthropic(base_url=bench.gateway.url, max_retries=0, **({"api_key": "sk-alice"} | more))
+    return anthropic.Anthropic(
+        base_url=bench.gateway.url, **({"api_key": "sk-alice", "max_retries": 0} | more)
+    )
 
 
 def openai_only(talk: Talk, seen: Seen) -> None:
@@ -202,13 +205,26 @@ def test_errors_come_as_the_clients_own(bench: Bench) -> None:
             sdk.messages.create(model="m", max_tokens=9, messages=HELLO)
         with pytest.raises(anthropic.BadRequestError, match=r"messages\[0\]\.role"):
             sdk.messages.create(model="m", max_tokens=9, messages=judged)
-    with client(bench, api_key="sk-wrong") as sdk, pytest.raises(anthropic.AuthenticationError) as refused:
-        sdk.messages.create(model="m", max_tokens=9, messages=HELLO)
-    assert "Invalid API key" in str(refused.value)
     with client(bench, api_key=None, auth_token="sk-alice") as sdk, pytest.raises(anthropic.NotFoundError):
         sdk.messages.create(model="nope", max_tokens=9, messages=HELLO)
     gone = ask(bench.port, "POST", "/v1/messages/batches", {}, bench.gateway.auth)
     assert (gone.status, gone.json["error"]["type"]) == (404, "not_found_error")
+
+
+@pytest.mark.parametrize(
+    "key", [{"api_key": "sk-wrong"}, {"api_key": None, "auth_token": "sk-wrong"}], ids=str
+)
+def test_a_wrong_key_is_refused_once(bench: Bench, key: dict[str, Any]) -> None:
+    sent: list[httpx.Request] = []
+    counting = anthropic.DefaultHttpxClient(event_hooks={"request": [sent.append]})
+    retrying = client(bench, **key, http_client=counting, max_retries=anthropic.DEFAULT_MAX_RETRIES)
+    with retrying as sdk, pytest.raises(anthropic.AuthenticationError, match=r"Invalid API key\.") as refused:
+        sdk.messages.create(model="m", max_tokens=9, messages=HELLO)
+    assert len(sent) == 1
+    assert isinstance(refused.value.body, dict)
+    assert refused.value.body["error"]["type"] == "authentication_error"
+    # Claude Code, which has retries of its own, obeys this.
+    assert refused.value.response.headers["x-should-retry"] == "false"
 
 
 def test_a_stream_that_breaks_ends_with_an_error(bench: Bench) -> None:

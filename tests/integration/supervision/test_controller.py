@@ -129,5 +129,5 @@ def _post(spec: ProcessSpec, path: str, body: Any, token: str) -> None:
 
 def test_the_registration_is_the_wires() -> None:
     """The supervisor does not import the wire's module: pydantic would double its memory."""
-    body = registrar._registration(registrar._Wanted(engine("w"), os.getpid()))
+    body = registrar._registration(registrar._Wanted(engine("w"), os.getpid()), 4096)
     assert wire.RegisterWorker.model_validate(body).model_dump(exclude_unset=True) == body

@@ -52,6 +52,7 @@ def test_a_stranger_is_told_that_it_is_one(path: str, headers: dict[str, str]) -
     answer = status(path, headers)
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"] == "Bearer"
+    assert answer.headers["x-should-retry"] == "false"
     error = answer.json()["error"]
     assert (error["type"], error["code"]) == ("authentication_error", "invalid_api_key")
     assert "the deployment's endpoint" in error["message"]
