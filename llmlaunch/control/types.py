@@ -50,6 +50,7 @@ class LastFailure:
     out_of_memory: bool = False
     """The kernel's OOM killer was at work just then, in its cgroup or, where that cannot be told, on the machine."""
     last_line: str = ""
+    """The first error in its log, or else the last line that says anything."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import Any
 from llmlaunch import paths
 from llmlaunch.common import variables
 from llmlaunch.common.process_identity import ProcessId
+from llmlaunch.common.terminal_text import visible
 from llmlaunch.errors import PortTakenError, StartError
 from llmlaunch.manifest.types import EngineName
 from llmlaunch.planning.environment import child_environment
@@ -30,6 +31,7 @@ from llmlaunch.supervision.core.types import (
 from llmlaunch.supervision.credentials import credentials
 from llmlaunch.supervision.file_threads import FileThreads
 from llmlaunch.supervision.logs import component_logs
+from llmlaunch.supervision.logs.causes import excerpt, find_cause, last_line
 from llmlaunch.supervision.loop import Post
 from llmlaunch.supervision.processes import cgroups
 from llmlaunch.supervision.processes.oom import LOOK_EVERY_S, OomCount
@@ -166,7 +168,7 @@ class ProcessEffects:
         except (StartError, PortTakenError) as error:
             why = Why.PORT if isinstance(error, PortTakenError) else Why.SPAWN
             permanent = isinstance(error, CannotExecute)
-            await self._read_last_lines(spec.name, incarnation)
+            await self._read_last_lines(spec, incarnation)
             self._post(spec.name, SpawnFailed(incarnation, error.message, permanent, why))
             return
         except Exception as error:
@@ -183,8 +185,8 @@ class ProcessEffects:
         self.running.discard(key)
         self._killed.discard(key)
         lacked = code != 0 and oom.rose()
-        last_line = spec.hide(await self._read_last_lines(spec.name, incarnation))
-        self._post(spec.name, Exited(incarnation, code, last_line, lacked))
+        said, is_error = await self._read_last_lines(spec, incarnation)
+        self._post(spec.name, Exited(incarnation, code, said, lacked, is_error))
 
     async def _start(self, spec: ProcessSpec, incarnation: int) -> ProcessTree:
         if taken := await asyncio.to_thread(wait_for_port, spec.host, spec.port):
@@ -241,22 +243,26 @@ class ProcessEffects:
         await self.registrar.drain(spec.address, grace_s, lambda: key in self._draining)
         self._post(spec.name, Drained(incarnation))
 
-    async def _read_last_lines(self, name: str, incarnation: int) -> str:
-        """Read the end of its log, for :meth:`last_lines`; the last line."""
+    async def _read_last_lines(self, spec: ProcessSpec, incarnation: int) -> tuple[str, bool]:
+        """Read the end of its log, for :meth:`last_lines`: the error that it tells or else its last line, and whether it is an error."""
+        probes = (spec.ready_path, spec.live_path)
 
-        def read() -> tuple[list[str], bool]:
-            return component_logs.tail(
-                self._where.log(name, incarnation), _KEPT_LINES
-            ), component_logs.disk_is_full(self._where.logs)
+        def read() -> tuple[list[str], str, bool, bool]:
+            rows = component_logs.last_rows(self._where.log(spec.name, incarnation))
+            cause = find_cause(rows, probes)
+            lines = [visible(row) for row in excerpt(rows, cause, _KEPT_LINES, probes)]
+            said = cause.text if cause else last_line(rows, probes)
+            return lines, said, cause is not None, component_logs.disk_is_full(self._where.logs)
 
-        nothing: tuple[list[str], bool] = ([], False)
-        lines, full = await self._file_threads.run(f"reading the log of {name}", read, nothing)
-        self._last_lines[name] = incarnation, lines
-        said = next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")
+        nothing: tuple[list[str], str, bool, bool] = ([], "", False, False)
+        reading = self._file_threads.run(f"reading the log of {spec.name}", read, nothing)
+        lines, said, is_error, full = await reading
+        self._last_lines[spec.name] = incarnation, lines
+        said = spec.hide(said)
         if full:
             # Its last lines may be lost, and this may be why it ended.
             said += f"{said and '; '}no space left on the disk that holds its logs ({self._where.logs})"
-        return said
+        return said, is_error
 
     async def _read_memory(self) -> None:
         self._memory_read(await self.vram.free())

@@ -348,6 +348,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--fail-start", action="store_true", help="prints a reason and exits with --exit-code"
     )
+    parser.add_argument("--print", default="", metavar="FILE", help="what it prints before anything else")
     parser.add_argument("--ignore-term", action="store_true")
     parser.add_argument("--bind-late", action="store_true", help="listens only after --ready-after")
     parser.add_argument("--spawn-grandchild", action="store_true")
@@ -370,6 +371,8 @@ def main() -> None:
     if options.wipe and "PATH" in os.environ:
         os.execve(sys.executable, [sys.executable, "-I", "-S", *sys.argv], {})
     print(f"fake engine, pid {os.getpid()}, argv {sys.argv[1:]}", flush=True)
+    if options.print:
+        print(Path(options.print).read_text(), flush=True)
     if options.fail_start or (options.fail_without and not os.environ.get(options.fail_without)):
         print("RuntimeError: this engine was told to fail", flush=True)
         sys.exit(options.exit_code)

@@ -30,11 +30,16 @@ def describe_exit(event: Exited, starting: bool) -> str:
     text += " while starting" if starting else ""
     if event.out_of_memory:
         text += "; the kernel's OOM killer was at work at the time"
-    if event.last_line:
-        # A process that was killed could not say why: its last line may have nothing to do with it.
-        own_end = event.code is not None and event.code >= 0
-        text += f": {event.last_line}" if own_end else f"; its last line: {event.last_line}"
-    return text
+    if event.last_line and event.code is not None and event.code >= 0:
+        return f"{text}: {event.last_line}"
+    return text + _log_of(event)
+
+
+def _log_of(event: Exited) -> str:
+    """What is in the log of a process that was killed, and could not say why: it may have nothing to do with it."""
+    if not event.last_line:
+        return ""
+    return f"; its log says: {event.last_line}" if event.is_error else f"; its last line: {event.last_line}"
 
 
 def after_failure(
@@ -47,6 +52,9 @@ def after_failure(
     FAILED, so that whoever waits for it learns of it.
     """
     cause, failures = record.cause, record.failures + 1
+    if ended is not None and ended.is_error and cause.why in (Why.START_TIMEOUT, Why.UNHEALTHY):
+        cause = replace(cause, text=cause.text + _log_of(ended))
+        record = replace(record, cause=cause)
     death = Death(record.incarnation, now, cause.why, cause.text)
     if ended is not None:
         death = replace(death, code=ended.code, out_of_memory=ended.out_of_memory, last_line=ended.last_line)

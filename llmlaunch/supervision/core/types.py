@@ -71,6 +71,7 @@ class Death:
     out_of_memory: bool = False
     """The kernel's OOM killer was active just before."""
     last_line: str = ""
+    """As in :class:`Exited`."""
 
 
 class Stage(StrEnum):
@@ -166,8 +167,11 @@ class Exited:
     incarnation: int
     code: int | None
     last_line: str = ""
+    """The first error in its log, or else the last line that says anything."""
     out_of_memory: bool = False
     """The kernel's OOM killer was active just before."""
+    is_error: bool = False
+    """Whether ``last_line`` is an error."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,13 +19,13 @@ from pathlib import Path
 
 from llmlaunch import paths
 from llmlaunch.common import files
-from llmlaunch.common.terminal_text import visible
 from llmlaunch.supervision.logs.log_stream import LogStream
 from llmlaunch.supervision.processes.log_writer import part_numbers
 
 KEPT = 10
 """Incarnations whose logs are kept, for each component."""
-_TAIL_BYTES = 64 << 10
+_LAST_BYTES = 1 << 20
+"""Where the cause of an end is looked for: eight workers that fail alike print their tracebacks in less."""
 _ROOM_BYTES = 16 << 10
 _NAME = re.compile(r"(?P<component>.+)\.(?P<incarnation>\d{6,})\.log(?:\.\d+)?")
 log = logging.getLogger(__name__)
@@ -127,15 +127,15 @@ def disk_is_full(folder: Path) -> bool:
     return room.f_bavail * room.f_frsize < _ROOM_BYTES
 
 
-def tail(path: Path, lines: int) -> list[str]:
-    """The last ``lines`` lines of a log as a terminal may show them; empty when there is none that can be read.
+def last_rows(path: Path, most: int = _LAST_BYTES) -> list[str]:
+    """The lines in the last ``most`` bytes of a log as they were printed, control characters and all; empty if it cannot be read.
 
-    They are looked for in its last 64 KiB. Of lines that overwrite each other, as progress bars do, only the last counts.
+    Of lines that overwrite each other, as progress bars do, only the last counts.
     """
     try:
         with contextlib.closing(LogStream(path)) as stream:
-            whole = stream.skip_to_last(_TAIL_BYTES)
-            text = b"".join(iter(stream.read, b""))[-_TAIL_BYTES:].decode(errors="replace")
+            whole = stream.skip_to_last(most)
+            text = b"".join(iter(stream.read, b""))[-most:].decode(errors="replace")
     except (OSError, files.UnusableFileError):
         return []
     rows = [row.rstrip("\r").rpartition("\r")[2] for row in text.split("\n")]
@@ -143,7 +143,7 @@ def tail(path: Path, lines: int) -> list[str]:
         rows = rows[1:]
     while rows and not rows[-1].strip():
         rows.pop()
-    return [visible(row) for row in rows[-lines:]] if lines > 0 else []
+    return rows
 
 
 def _files_of(path: Path) -> list[Path]:

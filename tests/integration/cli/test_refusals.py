@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from tests.integration.cli.support import FAILS, NO_PATIENCE, Fake, piped, write
 from tests.support.deployment import Cli
 from tests.support.ports import free_port
 from tests.support.waiting import wait_until
+
+RECORDED = Path(__file__).parents[2] / "data/engine_logs/vllm-bad-weights.log"
 
 
 def test_a_wrong_manifest_starts_nothing(cli: Cli) -> None:
@@ -53,15 +56,18 @@ def test_a_port_that_is_taken_is_named_with_its_holder(cli: Cli) -> None:
 
 def test_a_failure_in_the_background_is_told_with_its_last_lines(cli: Cli) -> None:
     cli.env |= NO_PATIENCE
-    write(cli, Fake("broken", FAILS), Fake("tiny"))
+    write(cli, Fake("broken", [*FAILS, "--print", str(RECORDED)]), Fake("tiny"))
     done = cli.run("up", "-d")
     assert done.returncode == 1
     error = done.stderr
+    why = "exited with code 1 while starting: RuntimeError: start (0) + length (1600) exceeds dimension size (1536)."
     assert "broken-1: failed" in error
-    assert "RuntimeError: this engine was told to fail" in error
+    assert why in error
+    assert "  | RuntimeError: this engine was told to fail" in error
     assert "llmlaunch down --name lab" in error
-    assert cli.component("broken-1")["phase"] == "failed"
-    assert cli.component("broken-1")["cause"]
+    broken = cli.component("broken-1")
+    assert (broken["phase"], why in broken["cause"]) == ("failed", True)
+    assert why in " ".join(cli.ok("status").split())
     wait_until(lambda: cli.component("tiny-1")["phase"] == "ready", 20, "the other one goes on")
     cli.ok("down")
 

@@ -34,19 +34,19 @@ async def until(condition: Callable[[], bool], what: str) -> None:
 
 def test_a_log_that_cannot_be_read_holds_up_nobody(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk, hung = threading.Event(), list[str]()
-    tail, write_state = component_logs.tail, state_file.write_state
+    last_rows, write_state = component_logs.last_rows, state_file.write_state
 
-    def hang(path: Path, lines: int) -> list[str]:
+    def hang(path: Path) -> list[str]:
         if "sick" in path.name:
             hung.append(path.name)
             disk.wait(30)
-        return tail(path, lines)
+        return last_rows(path)
 
     def hang_too(where: paths.DeploymentPaths, state: state_file.SupervisorState) -> None:
         disk.wait(30)
         write_state(where, state)
 
-    monkeypatch.setattr(component_logs, "tail", hang)
+    monkeypatch.setattr(component_logs, "last_rows", hang)
     monkeypatch.setattr(state_file, "write_state", hang_too)
     monkeypatch.setattr(FileThreads.run, "__defaults__", (0.3,))
     where = paths.DeploymentPaths("lab")

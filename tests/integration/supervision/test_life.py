@@ -212,10 +212,10 @@ def test_needs_gate_the_start_and_nothing_else(lab: World) -> None:
 
 
 def test_output_is_kept_by_incarnation(lab: World) -> None:
-    from llmlaunch.supervision.logs.component_logs import log_files, tail
+    from llmlaunch.supervision.logs.component_logs import last_rows, log_files
 
     argv = (sys.executable, "-c", "import os; print('life', os.environ['LLMLAUNCH_INCARNATION'])")
     client = lab.up(engine("brief", argv=argv))
     until_phase(client, "brief", "failed")
     files = log_files("lab", "brief")
-    assert [tail(file, 5) for file in files] == [["life 1"], ["life 2"], ["life 3"]]
+    assert [last_rows(file) for file in files] == [["life 1"], ["life 2"], ["life 3"]]

@@ -120,6 +120,8 @@ def test_the_exit_in_words(code: int | None, words: str) -> None:
 def test_the_last_line_of_one_that_was_killed_is_not_given_as_the_reason() -> None:
     record, _ = play(*READY, (2.0, Exited(1, -9, "INFO all is well")))
     assert record.cause.text == "was killed by SIGKILL; its last line: INFO all is well"
+    record, _ = play(*READY, (2.0, Exited(1, -6, "GGML_ASSERT(n > 0) failed", is_error=True)))
+    assert record.cause.text == "was killed by SIGABRT; its log says: GGML_ASSERT(n > 0) failed"
 
 
 @pytest.mark.parametrize(

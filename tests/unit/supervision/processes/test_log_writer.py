@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmlaunch.supervision.logs.component_logs import tail
+from llmlaunch.supervision.logs.component_logs import last_rows
 from llmlaunch.supervision.logs.log_stream import LogStream
 from llmlaunch.supervision.processes import log_writer
 from llmlaunch.supervision.processes.log_writer import COUNTERS_BYTES, ByteCounters, LogWriter, copy
@@ -185,13 +185,13 @@ def test_a_tail_crosses_files(tmp_path: Path, folder: int) -> None:
     for number in range(20):
         writer.write(b"line %d\n" % number)
     writer.write(b"\x1b]52;c;x\x07\n")
-    assert tail(tmp_path / "log", 4) == ["line 17", "line 18", "line 19", "^[]52;c;x^G"]
+    assert last_rows(tmp_path / "log")[-4:] == ["line 17", "line 18", "line 19", "\x1b]52;c;x\x07"]
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/etc/passwd")])
 def test_no_tail_of_what_is_no_log(tmp_path: Path, make: Callable[[Path], None]) -> None:
     make(tmp_path / "log")
-    assert tail(tmp_path / "log", 3) == []
+    assert last_rows(tmp_path / "log") == []
 
 
 class Copier:
