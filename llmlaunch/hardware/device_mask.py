@@ -3,6 +3,9 @@
 CUDA_VISIBLE_DEVICES as the CUDA C++ Programming Guide ("CUDA environment variables") describes it: a comma-separated list
 of indexes in CUDA's order, or of UUIDs that may be cut short; the list ends at the first entry that names nothing.
 NVML ignores the mask, so it has to be applied by hand.
+
+NVIDIA_VISIBLE_DEVICES is no mask: it tells a container runtime which GPUs to put into a container, and CUDA never reads
+it. Where the runtime works by CDI it says ``void`` in every container that has GPUs. What NVML shows decides.
 """
 
 from __future__ import annotations
@@ -16,8 +19,6 @@ NO_DEVICES = ("", "-1", "none", "void", "nodevfiles")
 
 def visible(gpus: Sequence[Gpu], env: Mapping[str, str]) -> tuple[tuple[str, ...] | None, str]:
     """The UUIDs (GPU and MIG) that ``env`` allows, in the mask's order, and a remark about it; ``(None, "")``: all."""
-    if env.get("NVIDIA_VISIBLE_DEVICES", "all").strip().lower() in ("none", "void"):
-        return (), "NVIDIA_VISIBLE_DEVICES hides every GPU"
     mask = env.get("CUDA_VISIBLE_DEVICES")
     if mask is None:
         return None, ""
