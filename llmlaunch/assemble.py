@@ -145,7 +145,7 @@ def _planning_context(
         deployment=manifest.name,
         running=deployed.specs,
         idle=deployed.idle,
-        main_memory=main_memory() if here else None,
+        main_memory=main_memory().limit if here else None,
         promised=promised_memory(others, inventory),
         measured_vram=load_measurements(),
         python=sys.executable,

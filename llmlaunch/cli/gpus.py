@@ -93,29 +93,34 @@ def _gpu_rows(inventory: Inventory) -> Rows:
     rows: Rows = []
     for gpu in inventory.gpus:
         figures = (gpu.total_bytes, gpu.reserved_bytes, gpu.used_bytes, gpu.free_bytes)
-        sizes = ("-",) * 4 if gpu.lost else tuple(map(size, figures))
+        known = not gpu.lost and gpu.memory != "unknown"
+        sizes = tuple(map(size, figures)) if known else ("-",) * 4
         load = (_with(gpu.utilisation, " %"), _with(gpu.temperature, " °C"), _power(gpu))
         rows.append(
             (str(gpu.index), gpu.name, *sizes, *load, gpu.pci_bus or "-", gpu.uuid, _remark(gpu, inventory))
         )
         for mig in gpu.mig:
             figures = (mig.total_bytes, 0, mig.used_bytes, mig.free_bytes)
+            sizes = tuple(map(size, figures)) if mig.memory != "unknown" else ("-",) * 4
             number = f"{gpu.index}:{mig.gpu_instance}/{mig.compute_instance}"
             remark = "" if _allowed(mig.uuid, inventory) else "hidden by the device mask"
-            rows.append(
-                (number, mig.name, *map(size, figures), "-", "-", "-", gpu.pci_bus or "-", mig.uuid, remark)
-            )
+            rows.append((number, mig.name, *sizes, "-", "-", "-", gpu.pci_bus or "-", mig.uuid, remark))
     return rows
 
 
 def _remark(gpu: Gpu, inventory: Inventory) -> str:
     if gpu.lost:
         return gpu.lost
-    if not _allowed(gpu.uuid, inventory):
-        return "hidden by the device mask"
-    if gpu.processes is None:
-        return "processes unknown"
-    return "MIG on, no instances" if gpu.mig_enabled and not gpu.mig else ""
+    shared = " (shared by MPS)" if gpu.compute_mode == "exclusive-process" and inventory.mps else ""
+    remarks = {
+        "hidden by the device mask": not _allowed(gpu.uuid, inventory),
+        "MIG on, no instances": gpu.mig_enabled and not gpu.mig,
+        f"{gpu.compute_mode}{shared}": gpu.compute_mode != "default",
+        "uses main memory": gpu.memory == "main",
+        f"memory unknown: {gpu.memory_error}": gpu.memory == "unknown" and not gpu.mig_enabled,
+        "processes unknown": gpu.processes is None,
+    }
+    return "; ".join(remark for remark, holds in remarks.items() if holds)
 
 
 def _allowed(uuid: str, inventory: Inventory) -> bool:

@@ -10,13 +10,24 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
-from llmlaunch.hardware import nvml
+from llmlaunch.hardware import cards, nvml
 from llmlaunch.hardware.device_mask import visible
-from llmlaunch.hardware.types import Gpu, GpuProcess, Inventory, Link, LinkKind, MigDevice
+from llmlaunch.hardware.memory import MainMemory, main_memory
+from llmlaunch.hardware.types import (
+    ComputeMode,
+    Gpu,
+    GpuProcess,
+    Inventory,
+    Link,
+    LinkKind,
+    MemoryKind,
+    MigDevice,
+)
 
 _UNLISTED_BYTES = 1 << 30
 """With this much in use an empty process list means that the list is not for us, as in containers. Older drivers count
@@ -30,6 +41,9 @@ _LINK_KINDS = {
     50: LinkKind.SYSTEM,
 }
 """By nvmlGpuTopologyLevel_t."""
+_COMPUTE_MODES = {1: ComputeMode.EXCLUSIVE, 2: ComputeMode.PROHIBITED, 3: ComputeMode.EXCLUSIVE}
+"""By nvmlComputeMode_t; 1, one thread of one process, is of drivers before CUDA 8."""
+_MPS_PIPES = "/tmp/nvidia-mps"  # noqa: S108  # where its documentation puts it
 _PROBE_DEADLINE_S = 60.0
 """The first call may have to wake every GPU of a box, which takes seconds each without persistence mode."""
 _lock = threading.RLock()
@@ -59,8 +73,11 @@ class Sampler:
     Links are read once per set of GPUs. When the driver goes away, the next sample starts NVML anew.
     """
 
-    def __init__(self, env: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self, env: Mapping[str, str] = os.environ, main: Callable[[], MainMemory] = main_memory
+    ) -> None:
         self._env = dict(env)
+        self._main = main
         self._started = False
         self._known_links: tuple[tuple[str, ...], tuple[Link, ...]] | None = None
 
@@ -101,7 +118,7 @@ class Sampler:
             count = nvml.gpu_count()
         except nvml.NVMLError as error:
             return Inventory(note=nvml.message(error)), False
-        rows = [_row(index) for index in range(count)]
+        rows = [_row(index, self._main) for index in range(count)]
         gpus = tuple(row.gpu for row in rows)
         allowed, remark = visible(gpus, self._env)
         notes = [remark, *_remarks(gpus)]
@@ -112,6 +129,7 @@ class Sampler:
             cuda=nvml.cuda_version(),
             note="; ".join(note for note in notes if note),
             visible=allowed,
+            mps=Path(self._env.get("CUDA_MPS_PIPE_DIRECTORY") or _MPS_PIPES, "control").exists(),
         )
         return inventory, not gpus or any(not gpu.lost for gpu in gpus)
 
@@ -137,24 +155,25 @@ def _remarks(gpus: tuple[Gpu, ...]) -> list[str]:
     return []
 
 
-def _row(index: int) -> _Row:
+def _row(index: int, main: Callable[[], MainMemory]) -> _Row:
     uuid, name, bus, handle = f"unknown-{index}", "", "", None
     try:
         handle = nvml.handle_by_index(index)
         uuid = nvml.uuid(handle) or uuid
         name = nvml.name(handle) or "unknown GPU"
         bus = nvml.pci_bus(handle)
-        return _Row(_gpu(index, uuid, name, bus, handle), handle)
+        return _Row(_gpu(index, uuid, name, bus, handle, main), handle)
     except nvml.NVMLError as error:
-        # Beside a GPU that is gone, only its memory can end up here: without it there is nothing to plan with.
-        why = str(error) if handle is None or nvml.gpu_gone(error) else f"no memory figures: {error}"
+        # Beside a GPU that is gone, only its handle can end up here: without it there is nothing to ask about.
+        why = "this process has no permission to use it" if nvml.no_permission(error) else str(error)
         gone = Gpu(index, uuid, name or "unknown GPU", bus, 0, 0, 0, 0, processes=None, lost=why)
         return _Row(gone, handle)
 
 
-def _gpu(index: int, uuid: str, name: str, bus: str, handle: Any) -> Gpu:
-    memory = nvml.memory(handle)
+def _gpu(index: int, uuid: str, name: str, bus: str, handle: Any, main: Callable[[], MainMemory]) -> Gpu:
     instances = nvml.mig_handles(handle)
+    kind, memory, error = _memory(handle, name, instances is not None, main)
+    mode = _COMPUTE_MODES.get(nvml.compute_mode(handle), ComputeMode.DEFAULT)
     return Gpu(
         index=index,
         uuid=uuid,
@@ -164,21 +183,57 @@ def _gpu(index: int, uuid: str, name: str, bus: str, handle: Any) -> Gpu:
         reserved_bytes=memory.reserved,
         used_bytes=memory.used,
         free_bytes=memory.free,
+        memory=kind,
+        memory_error=error,
         utilisation=nvml.utilisation(handle),
         temperature=nvml.temperature(handle),
         power_watts=nvml.power_watts(handle),
         power_limit_watts=nvml.power_limit_watts(handle),
-        compute_capability=nvml.compute_capability(handle),
+        compute_capability=nvml.compute_capability(handle) or cards.capability(name),
+        compute_mode=mode,
         mig_enabled=instances is not None,
         mig=tuple(mig for item in instances or [] if (mig := _mig(item)) is not None),
-        processes=_processes([handle, *(instances or [])], memory.used),
+        # Who uses main memory says nothing about who uses the GPU.
+        processes=_processes([handle, *(instances or [])], memory.used if kind is MemoryKind.OWN else 0),
+    )
+
+
+def _memory(
+    handle: Any, name: str, mig: bool, main: Callable[[], MainMemory]
+) -> tuple[MemoryKind, nvml.Memory, str]:
+    """Which memory a GPU has, its figures, and why there are none.
+
+    A GPU that uses main memory mostly says that it does not know memory; some drivers give 0, or a part of it.
+    """
+    if not cards.integrated(name):
+        try:
+            found = nvml.memory(handle)
+            why, shared = "the driver says 0", True
+        except nvml.NVMLError as error:
+            if nvml.gpu_gone(error):
+                raise
+            found, why, shared = None, str(error), nvml.not_supported(error)
+        if found is not None and found.total > 0:
+            return MemoryKind.OWN, found, ""
+        totals = {card.total << 20 for card in cards.reported_as(name)}
+        if totals or mig or not shared:
+            total = totals.pop() if len(totals) == 1 else 0
+            return MemoryKind.UNKNOWN, nvml.Memory(total, 0, 0, 0), why
+    machine = main()
+    beyond = machine.total - machine.limit
+    return (
+        MemoryKind.MAIN,
+        nvml.Memory(machine.total, beyond, machine.limit - machine.available, machine.available),
+        "",
     )
 
 
 def _mig(handle: Any) -> MigDevice | None:
     uuid, memory = nvml.uuid(handle), nvml.mig_memory(handle)
-    if uuid is None or memory is None:
+    if uuid is None:
         return None
+    kind = MemoryKind.OWN if memory else MemoryKind.UNKNOWN
+    memory = memory or nvml.Memory(0, 0, 0, 0)
     name = nvml.name(handle) or "MIG device"
     gpu_instance, compute_instance = nvml.mig_place(handle)
     return MigDevice(
@@ -189,21 +244,33 @@ def _mig(handle: Any) -> MigDevice | None:
         used_bytes=memory.used,
         gpu_instance=gpu_instance,
         compute_instance=compute_instance,
+        memory=kind,
     )
 
 
 def _processes(handles: list[Any], used: int) -> tuple[GpuProcess, ...] | None:
-    lists = [rows for handle in handles for rows in nvml.running_processes(handle) if rows is not None]
+    lists = [
+        (rows, computes)
+        for handle in handles
+        for rows, computes in zip(nvml.running_processes(handle), (True, False), strict=True)
+        if rows is not None
+    ]
     if not lists:
         return None
     found: dict[int, int | None] = {}
-    for pid, value in (row for rows in lists for row in rows):
-        known = found.get(pid)
-        # A process that computes and draws, or holds several instances, stands in several lists.
-        found[pid] = known if value is None else max(value, known or 0)
+    computing: set[int] = set()
+    for rows, computes in lists:
+        for pid, value in rows:
+            known = found.get(pid)
+            # A process that computes and draws, or holds several instances, stands in several lists.
+            found[pid] = known if value is None else max(value, known or 0)
+            if computes:
+                computing.add(pid)
     if not found and used >= _UNLISTED_BYTES:
         return None
-    return tuple(GpuProcess(pid, found[pid], _process_name(pid)) for pid in sorted(found))
+    return tuple(
+        GpuProcess(pid, found[pid], _process_name(pid), computes=pid in computing) for pid in sorted(found)
+    )
 
 
 def _process_name(pid: int) -> str:

@@ -1,23 +1,85 @@
-"""How much main memory this machine, or the container, has."""
+"""How much main memory this machine, or the container, has, and how much of it is free."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
-_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-"""Of control groups, version 2 and 1 (Documentation/admin-guide/cgroup-v2.rst, "memory.max")."""
+_KIB = 1024
 
 
-def main_memory() -> int:
-    """Bytes that the processes of this machine, or of this container, can have together."""
-    found = [int(psutil.virtual_memory().total)]
-    for path in _LIMITS:
+@dataclass(frozen=True, slots=True)
+class MainMemory:
+    """Sizes in bytes."""
+
+    total: int
+    """Of the machine."""
+    limit: int
+    """What this process and its children can have of it: all, or what their control groups allow."""
+    available: int
+    """How much of :attr:`limit` can be taken now without swapping."""
+
+
+def main_memory(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> MainMemory:
+    """MemTotal and MemAvailable (proc(5)), and the limits of the control groups that this process is in.
+
+    Files of control groups: Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst.
+    """
+    machine = _pairs(proc / "meminfo", _KIB)
+    total = machine.get("MemTotal", 0)
+    available = machine.get("MemAvailable", machine.get("MemFree", 0) + machine.get("Cached", 0))
+    limit = total
+    for group in _groups(proc, cgroups):
+        most = _first(group / "memory.max", group / "memory.limit_in_bytes")
+        if most is None or most >= total:
+            continue
+        limit = min(limit, most)
+        used = _first(group / "memory.current", group / "memory.usage_in_bytes") or 0
+        available = min(available, max(0, most - used + _cached(group / "memory.stat")))
+    return MainMemory(total, limit, min(available, limit))
+
+
+def _groups(proc: Path, cgroups: Path) -> list[Path]:
+    """Folders of the control groups with a say about this process: its own, and those around it, outermost first."""
+    found = [cgroups, cgroups / "memory"]
+    try:
+        lines = (proc / "self/cgroup").read_text().splitlines()
+    except OSError:
+        return found
+    for line in lines:  # hierarchy:controllers:path
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        at = cgroups / "memory" if controllers else cgroups
+        for part in Path(path).parts[1:]:
+            at /= part
+            found.append(at)
+    return found
+
+
+def _first(*files: Path) -> int | None:
+    """The number in the first of ``files`` that can be read; None: there is none, or no limit ("max")."""
+    for file in files:
         try:
-            text = Path(path).read_text().strip()
+            text = file.read_text().strip()
         except OSError:
             continue
-        if text.isdigit():  # "max" is no limit
-            found.append(int(text))
-    return min(found)
+        return int(text) if text.isdigit() else None
+    return None
+
+
+def _cached(stat: Path) -> int:
+    """Pages of files that a control group is charged for and would give up."""
+    counts = _pairs(stat, 1)
+    names = ("inactive_file", "active_file")
+    return sum(counts.get(f"total_{name}", counts.get(name, 0)) for name in names)
+
+
+def _pairs(file: Path, unit: int) -> dict[str, int]:
+    """``Name: 12 kB`` and ``name 12`` by name, in bytes; empty if the file cannot be read."""
+    try:
+        words = [line.replace(":", " ").split() for line in file.read_text().splitlines()]
+    except OSError:
+        return {}
+    return {row[0]: int(row[1]) * unit for row in words if len(row) > 1 and row[1].isdigit()}

@@ -22,6 +22,7 @@ except ImportError:  # pragma: no cover - a broken installation
     pynvml = None
     NVMLError = ()
 
+_NOT_SUPPORTED, _NO_PERMISSION = 3, 4
 _GPU_GONE = frozenset({15, 16})  # GPU_IS_LOST, RESET_REQUIRED
 _MESSAGES = {
     4: "no permission to talk to the NVIDIA driver: check who may open /dev/nvidia*",
@@ -73,6 +74,16 @@ def message(error: Exception) -> str:
 def gpu_gone(error: Exception) -> bool:
     """Whether ``error`` means that the GPU fell off the bus or must be reset."""
     return _code(error) in _GPU_GONE
+
+
+def not_supported(error: Exception) -> bool:
+    """Whether ``error`` means that a GPU has no such thing."""
+    return _code(error) == _NOT_SUPPORTED
+
+
+def no_permission(error: Exception) -> bool:
+    """Whether ``error`` means that this process may not use a GPU: a container or a batch system keeps it from us."""
+    return _code(error) == _NO_PERMISSION
 
 
 def driver_version() -> str:
@@ -158,6 +169,11 @@ def compute_capability(handle: Any) -> tuple[int, int] | None:
     return None if pair is None else (int(pair[0]), int(pair[1]))
 
 
+def compute_mode(handle: Any) -> int:
+    """As nvmlComputeMode_t numbers it; 0, the default, where it is not told."""
+    return int(_ask(pynvml.nvmlDeviceGetComputeMode, handle) or 0)
+
+
 def running_processes(handle: Any) -> list[list[tuple[int, int | None]] | None]:
     """Pids with their bytes on this GPU, in two lists: those that compute and those that draw.
 
@@ -188,7 +204,7 @@ def mig_handles(handle: Any) -> list[Any] | None:
 
 
 def mig_memory(handle: Any) -> Memory | None:
-    """Of a MIG instance. Raises NVMLError only when its GPU is gone."""
+    """Of a MIG instance; None when it is not told. Raises NVMLError only when its GPU is gone."""
     return _ask(memory, handle)  # type: ignore[no-any-return]
 
 

@@ -9,13 +9,24 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
 from llmlaunch.common.spelling import closest
 from llmlaunch.errors import HardwareError
-from llmlaunch.hardware.types import Gpu, GpuProcess, Inventory, Link, LinkKind, MigDevice
+from llmlaunch.hardware import cards
+from llmlaunch.hardware.cards import Card
+from llmlaunch.hardware.types import (
+    ComputeMode,
+    Gpu,
+    GpuProcess,
+    Inventory,
+    Link,
+    LinkKind,
+    MemoryKind,
+    MigDevice,
+)
 
 FORMAT = 1
 MAX_GPUS = 512
@@ -25,64 +36,6 @@ _SIZE = re.compile(r"^(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>GiB|GB|MiB|MB|G|M)$",
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
-    """What NVML reports for a kind of GPU. Memory in MiB; ``nvlinks``: lanes to the other GPUs of its box."""
-
-    name: str
-    total: int
-    reserved: int
-    capability: tuple[int, int]
-    nvlinks: int = 0
-
-
-# Short name -> what NVML says. Totals are exact for a kind of GPU; the reserved memory is typical, and differs by some
-# tens of MiB between drivers.
-MODELS = {
-    "V100-16GB": Model("Tesla V100-SXM2-16GB", 16384, 228, (7, 0), 6),
-    "V100-32GB": Model("Tesla V100-SXM2-32GB", 32768, 271, (7, 0), 6),
-    "T4": Model("Tesla T4", 15360, 447, (7, 5)),
-    "P100": Model("Tesla P100-PCIE-16GB", 16384, 216, (6, 0)),
-    "RTX2080Ti": Model("NVIDIA GeForce RTX 2080 Ti", 11264, 245, (7, 5)),
-    "RTX3060": Model("NVIDIA GeForce RTX 3060", 12288, 238, (8, 6)),
-    "RTX3080": Model("NVIDIA GeForce RTX 3080", 10240, 225, (8, 6)),
-    "RTX3090": Model("NVIDIA GeForce RTX 3090", 24576, 311, (8, 6)),
-    "RTX4060Ti": Model("NVIDIA GeForce RTX 4060 Ti", 16380, 367, (8, 9)),
-    "RTX4070": Model("NVIDIA GeForce RTX 4070", 12282, 356, (8, 9)),
-    "RTX4080": Model("NVIDIA GeForce RTX 4080", 16376, 382, (8, 9)),
-    "RTX4090": Model("NVIDIA GeForce RTX 4090", 24564, 516, (8, 9)),
-    "RTX5090": Model("NVIDIA GeForce RTX 5090", 32607, 518, (12, 0)),
-    "RTXA4000": Model("NVIDIA RTX A4000", 16376, 261, (8, 6)),
-    "RTXA5000": Model("NVIDIA RTX A5000", 24564, 310, (8, 6)),
-    "RTXA6000": Model("NVIDIA RTX A6000", 49140, 454, (8, 6)),
-    "RTX6000Ada": Model("NVIDIA RTX 6000 Ada Generation", 49140, 633, (8, 9)),
-    "A10": Model("NVIDIA A10", 23028, 307, (8, 6)),
-    "A10G": Model("NVIDIA A10G", 23028, 307, (8, 6)),
-    "A16": Model("NVIDIA A16", 15356, 260, (8, 6)),
-    "A30": Model("NVIDIA A30", 24576, 434, (8, 0)),
-    "A40": Model("NVIDIA A40", 46068, 436, (8, 6)),
-    "A100-40GB": Model("NVIDIA A100-SXM4-40GB", 40960, 524, (8, 0), 12),
-    "A100-80GB": Model("NVIDIA A100-SXM4-80GB", 81920, 669, (8, 0), 12),
-    "A100-PCIE-40GB": Model("NVIDIA A100-PCIE-40GB", 40960, 524, (8, 0)),
-    "A100-PCIE-80GB": Model("NVIDIA A100 80GB PCIe", 81920, 669, (8, 0)),
-    "L4": Model("NVIDIA L4", 23034, 566, (8, 9)),
-    "L40": Model("NVIDIA L40", 46068, 633, (8, 9)),
-    "L40S": Model("NVIDIA L40S", 46068, 598, (8, 9)),
-    "H100-80GB": Model("NVIDIA H100 80GB HBM3", 81559, 551, (9, 0), 18),
-    "H100-PCIE-80GB": Model("NVIDIA H100 PCIe", 81559, 551, (9, 0)),
-    "H100-NVL-94GB": Model("NVIDIA H100 NVL", 95830, 600, (9, 0)),
-    "H200-141GB": Model("NVIDIA H200", 143771, 633, (9, 0), 18),
-    "GH200-96GB": Model("NVIDIA GH200 480GB", 97871, 620, (9, 0)),
-    "B200-180GB": Model("NVIDIA B200", 183359, 750, (10, 0), 18),
-}
-_ALIASES = {
-    "V100": "V100-16GB", "A100": "A100-80GB", "A100-PCIE": "A100-PCIE-80GB", "H100": "H100-80GB",
-    "H100-PCIE": "H100-PCIE-80GB", "H100-NVL": "H100-NVL-94GB", "H200": "H200-141GB", "GH200": "GH200-96GB",
-    "B200": "B200-180GB", "3090": "RTX3090", "4090": "RTX4090", "5090": "RTX5090", "A6000": "RTXA6000",
-    "A5000": "RTXA5000", "A4000": "RTXA4000", "A100-SXM4-40GB": "A100-40GB", "A100-SXM4-80GB": "A100-80GB",
-}  # fmt: skip
-
-
 def parse(text: str) -> Inventory:
     """A box of idle GPUs: ``NxNAME``, ``NxNAME-SIZE`` or ``Nx24GiB``, joined by commas; ``0`` is a box without.
 
@@ -90,17 +43,15 @@ def parse(text: str) -> Inventory:
     """
     if text.strip() in ("0", "none"):
         return Inventory(note="a simulated box without GPUs", simulated=True)
-    models: list[Model] = []
+    boxed: list[Card] = []
     for part in text.split(","):
-        count, model = _entry(part.strip())
-        if len(models) + count > MAX_GPUS:
+        count, card = _entry(part.strip())
+        if len(boxed) + count > MAX_GPUS:
             raise HardwareError(f"--gpus {text!r}: more than {MAX_GPUS} GPUs")
-        models += [model] * count
-    gpus = tuple(_gpu(index, model) for index, model in enumerate(models))
+        boxed += [card] * count
+    gpus = tuple(_gpu(index, card) for index, card in enumerate(boxed))
     links = tuple(
-        _link(gpus[i], gpus[j], models[i], models[j])
-        for i in range(len(gpus))
-        for j in range(i + 1, len(gpus))
+        _link(gpus[i], gpus[j], boxed[i], boxed[j]) for i in range(len(gpus)) for j in range(i + 1, len(gpus))
     )
     return Inventory(gpus=gpus, links=links, note="simulated", simulated=True)
 
@@ -144,7 +95,7 @@ def _expanded(path: str | Path) -> Path:
     return Path(os.path.expanduser(path))  # noqa: PTH111  # which knows no error
 
 
-def _entry(part: str) -> tuple[int, Model]:
+def _entry(part: str) -> tuple[int, Card]:
     match = _ENTRY.match(part)
     name = match["name"].strip() if match else ""
     count = int(match["count"] or 1) if match else 0
@@ -155,8 +106,8 @@ def _entry(part: str) -> tuple[int, Model]:
         )
     size = _SIZE.match(name)
     if size:
-        return count, Model(f"simulated GPU {name}", _mebibytes(size), 0, (9, 0))
-    return count, _model(name)
+        return count, Card(f"simulated GPU {name}", _mebibytes(size), 0, (9, 0))
+    return count, _card(name)
 
 
 def _mebibytes(size: re.Match[str]) -> int:
@@ -167,61 +118,54 @@ def _mebibytes(size: re.Match[str]) -> int:
     return mebibytes
 
 
-def _key(name: str) -> str:
-    """Spelling does not matter: ``rtx 4090``, ``RTX-4090`` and ``NVIDIA GeForce RTX 4090`` are one."""
-    plain = re.sub(r"(?i)nvidia|geforce|tesla", "", name)
-    return re.sub(r"[^0-9a-z]", "", plain.lower())
-
-
-def _model(name: str) -> Model:
-    known = {_key(short): model for short, model in MODELS.items()}
-    known |= {_key(model.name): model for model in MODELS.values()}
-    known |= {_key(alias): MODELS[short] for alias, short in _ALIASES.items()}
-    key = _key(name)
+def _card(name: str) -> Card:
+    known = cards.by_key()
+    key = cards.key(name)
     found = known.get(key) or known.get(key.removesuffix("b")) or known.get(f"{key}b")
     if found is None:
-        found = _model_with_size(name, known)
+        found = _card_with_size(name, known)
     if found is None:
         raise _unknown(name)
     return found
 
 
-def _model_with_size(name: str, known: Mapping[str, Model]) -> Model | None:
+def _card_with_size(name: str, known: Mapping[str, Card]) -> Card | None:
     """``L4-24GB``: a size that only repeats what the name says; one that differs is no such GPU."""
     stem, _, tail = name.rpartition("-")
     size = _SIZE.match(tail)
-    model = known.get(_key(stem)) if size else None
-    if size is None or model is None:
+    card = known.get(cards.key(stem)) if size else None
+    if size is None or card is None:
         return None
-    return model if abs(_mebibytes(size) - model.total) < 0.12 * model.total else None
+    return card if abs(_mebibytes(size) - card.total) < 0.12 * card.total else None
 
 
 def _unknown(name: str) -> HardwareError:
-    nearest = closest(name, (*MODELS, *_ALIASES), 3, cutoff=0.4) or sorted(MODELS)
+    nearest = closest(name, (*cards.CARDS, *cards.ALIASES), 3, cutoff=0.4) or sorted(cards.CARDS)
     return HardwareError(
         f"--gpus: {name!r} is not a known GPU; nearest: {', '.join(nearest)}",
         hint="give its memory instead, for example 2x24GiB",
     )
 
 
-def _gpu(index: int, model: Model) -> Gpu:
-    total, reserved = model.total * _MIB, model.reserved * _MIB
+def _gpu(index: int, card: Card) -> Gpu:
+    total, reserved = card.total * _MIB, card.reserved * _MIB
     return Gpu(
         index=index,
         uuid=f"GPU-51311a7e-d000-4000-8000-{index:012d}",
-        name=model.name,
+        name=card.name,
         pci_bus=f"0000:{index + 1:02X}:00.0" if index < 255 else f"{index:04X}:01:00.0",
         total_bytes=total,
         reserved_bytes=reserved,
         used_bytes=0,
         free_bytes=total - reserved,
-        compute_capability=model.capability,
+        memory=MemoryKind.MAIN if card.main_memory else MemoryKind.OWN,
+        compute_capability=card.capability,
     )
 
 
-def _link(a: Gpu, b: Gpu, model_a: Model, model_b: Model) -> Link:
-    if model_a == model_b and model_a.nvlinks:
-        return Link(a.uuid, b.uuid, LinkKind.NVLINK, model_a.nvlinks)
+def _link(a: Gpu, b: Gpu, card_a: Card, card_b: Card) -> Link:
+    if card_a == card_b and card_a.nvlinks:
+        return Link(a.uuid, b.uuid, LinkKind.NVLINK, card_a.nvlinks)
     return Link(a.uuid, b.uuid, LinkKind.HOST_BRIDGE)
 
 
@@ -249,6 +193,7 @@ def _inventory(content: Any) -> Inventory:
         note=_text(content.get("note", "")),
         simulated=bool(content.get("simulated", False)),
         visible=None if visible is None else tuple(_text(uuid) for uuid in visible),
+        mps=bool(content.get("mps", False)),
     )
 
 
@@ -266,7 +211,10 @@ def _read_gpu(row: dict[str, Any]) -> Gpu:
         temperature=_maybe(row.get("temperature"), int),
         power_watts=_maybe(row.get("power_watts"), float),
         power_limit_watts=_maybe(row.get("power_limit_watts"), float),
+        memory=MemoryKind(row.get("memory", MemoryKind.OWN)),
+        memory_error=_text(row.get("memory_error", "")),
         compute_capability=None if capability is None else (int(capability[0]), int(capability[1])),
+        compute_mode=ComputeMode(row.get("compute_mode", ComputeMode.DEFAULT)),
         mig_enabled=bool(row.get("mig_enabled", False)),
         mig=tuple(_read_mig(mig) for mig in row.get("mig", [])),
         processes=None if processes is None else tuple(_read_process(item) for item in processes),
@@ -277,12 +225,20 @@ def _read_gpu(row: dict[str, Any]) -> Gpu:
 def _read_mig(row: dict[str, Any]) -> MigDevice:
     sizes = ("total_bytes", "free_bytes", "used_bytes", "gpu_instance", "compute_instance")
     return MigDevice(
-        uuid=_text(row["uuid"]), name=_text(row["name"]), **{size: _whole(row[size]) for size in sizes}
+        uuid=_text(row["uuid"]),
+        name=_text(row["name"]),
+        **{size: _whole(row[size]) for size in sizes},
+        memory=MemoryKind(row.get("memory", MemoryKind.OWN)),
     )
 
 
 def _read_process(row: dict[str, Any]) -> GpuProcess:
-    return GpuProcess(_whole(row["pid"]), _maybe(row.get("used_bytes"), int), _text(row.get("name", "")))
+    return GpuProcess(
+        _whole(row["pid"]),
+        _maybe(row.get("used_bytes"), int),
+        _text(row.get("name", "")),
+        computes=bool(row.get("computes", True)),
+    )
 
 
 def _text(value: Any) -> str:

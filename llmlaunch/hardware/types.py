@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 
 
 class LinkKind(IntEnum):
@@ -23,6 +23,26 @@ class LinkKind(IntEnum):
     NVLINK = 7
 
 
+class MemoryKind(StrEnum):
+    """Which memory the figures of a GPU are about."""
+
+    OWN = "own"
+    MAIN = "main"
+    """The machine's main memory: the GPU has none of its own (DGX Spark, Jetson)."""
+    UNKNOWN = "unknown"
+    """The driver gives no figures. The total is that of all GPUs of its name, or 0; the others are 0."""
+
+
+class ComputeMode(StrEnum):
+    """How many processes may compute on a GPU (nvmlComputeMode_t)."""
+
+    DEFAULT = "default"
+    EXCLUSIVE = "exclusive-process"
+    """One."""
+    PROHIBITED = "prohibited"
+    """None."""
+
+
 @dataclass(frozen=True, slots=True)
 class GpuProcess:
     """A process with memory on a GPU, as the driver sees it: the host's pid."""
@@ -31,6 +51,8 @@ class GpuProcess:
     used_bytes: int | None
     """None when the driver does not tell (containers, MIG)."""
     name: str = ""
+    computes: bool = True
+    """False: it only draws, as an X server does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +66,7 @@ class MigDevice:
     used_bytes: int
     gpu_instance: int
     compute_instance: int
+    memory: MemoryKind = MemoryKind.OWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +76,22 @@ class Gpu:
     index: int
     """NVML's index, in PCI bus order, the same that CUDA uses under CUDA_DEVICE_ORDER=PCI_BUS_ID."""
     uuid: str
+    """``unknown-0`` and so on when the driver does not tell."""
     name: str
     pci_bus: str
     total_bytes: int
     reserved_bytes: int
     used_bytes: int
     free_bytes: int
+    memory: MemoryKind = MemoryKind.OWN
+    memory_error: str = ""
+    """Why :attr:`memory` is unknown."""
     utilisation: int | None = None
     temperature: int | None = None
     power_watts: float | None = None
     power_limit_watts: float | None = None
     compute_capability: tuple[int, int] | None = None
+    compute_mode: ComputeMode = ComputeMode.DEFAULT
     mig_enabled: bool = False
     mig: tuple[MigDevice, ...] = ()
     processes: tuple[GpuProcess, ...] | None = ()
@@ -98,6 +126,8 @@ class Inventory:
     simulated: bool = False
     visible: tuple[str, ...] | None = None
     """UUIDs (GPU and MIG) that a mask the program was started with allows; None: all."""
+    mps: bool = False
+    """CUDA's Multi-Process Service runs: processes share a GPU through it, also one in exclusive-process mode."""
 
 
 @dataclass(frozen=True, slots=True)

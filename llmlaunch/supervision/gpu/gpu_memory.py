@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from llmlaunch.hardware.types import Inventory
+from llmlaunch.hardware.types import Gpu, Inventory, MemoryKind, MigDevice
 
 if TYPE_CHECKING:
     from llmlaunch.hardware.inventory import Sampler
@@ -56,10 +56,10 @@ class GpuMemory:
 
 
 def free_bytes(inventory: Inventory) -> dict[str, int]:
-    """Free memory by UUID, MIG instances included. A GPU that cannot be used counts as full, not as unknown."""
-    free = {gpu.uuid: 0 if gpu.lost else gpu.free_bytes for gpu in inventory.gpus}
-    free |= {part.uuid: part.free_bytes for gpu in inventory.gpus for part in gpu.mig}
-    return free
+    """Free memory by UUID, MIG instances included, where it is known. A GPU that cannot be used counts as full."""
+    parts: list[Gpu | MigDevice] = [part for gpu in inventory.gpus for part in (gpu, *gpu.mig)]
+    free = {part.uuid: part.free_bytes for part in parts if part.memory is not MemoryKind.UNKNOWN}
+    return free | {gpu.uuid: 0 for gpu in inventory.gpus if gpu.lost}
 
 
 def used_bytes(inventory: Inventory, pids: Iterable[int]) -> int | None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from llmlaunch.hardware import simulated
-from llmlaunch.hardware.types import Inventory, LinkKind
+from llmlaunch.hardware.types import ComputeMode, Inventory, LinkKind, MemoryKind
 from tests.support.nvml import MockNvml
 from tests.support.waiting import wait_until
 
@@ -156,19 +156,92 @@ def test_what_a_gpu_does_not_tell_is_none(mock_nvml: MockNvml) -> None:
         "PowerUsage",
         "EnforcedPowerLimit",
         "CudaComputeCapability",
+        "ComputeMode",
     )
     mock_nvml.write("gpu\n" + "".join(f"fail fn=nvmlDeviceGet{name} code=3\n" for name in names))
     (gpu,) = probe(mock_nvml).gpus
     assert (gpu.utilisation, gpu.temperature, gpu.power_watts, gpu.power_limit_watts) == (None,) * 4
-    assert gpu.compute_capability is None
+    assert (gpu.compute_capability, gpu.compute_mode) == (None, ComputeMode.DEFAULT)
     assert not gpu.lost
+
+
+UNIFIED = """
+import json
+from llmlaunch.hardware import inventory, memory, simulated
+main = memory.MainMemory(total=120 << 30, limit=100 << 30, available=70 << 30)
+with inventory.Sampler(main=lambda: main) as sampler:
+    print(json.dumps(simulated.to_json(sampler.sample())))
+"""
+NO_MEMORY = "fail fn=nvmlDeviceGetMemoryInfo code={0}\nfail fn=nvmlDeviceGetMemoryInfo_v2 code={0}\n"
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        pytest.param('gpu name="NVIDIA GB10" total=0 reserved=0 cc=12.1\n' + NO_MEMORY.format(3), id="GB10"),
+        pytest.param('gpu name="Orin (nvgpu)"\n' + NO_MEMORY.format(3), id="Orin"),
+        pytest.param('gpu name="Orin (nvgpu)"\n' + NO_MEMORY.format(999), id="an odd error"),
+        pytest.param('gpu name="NVIDIA Thor" total=0 reserved=0\n', id="0 bytes"),
+        pytest.param('gpu name="NVIDIA GB10" total=8128 reserved=0\n', id="a part"),
+        pytest.param('gpu name="NVIDIA Something New"\n' + NO_MEMORY.format(3), id="an unknown name"),
+        pytest.param("gpu\nfail fn=nvmlDeviceGetName code=3\n" + NO_MEMORY.format(3), id="no name"),
+    ],
+)
+def test_a_gpu_without_memory_of_its_own_has_main_memory(mock_nvml: MockNvml, description: str) -> None:
+    mock_nvml.write(description)
+    found = simulated.load(python(mock_nvml, UNIFIED))
+    (gpu,) = found.gpus
+    assert (gpu.lost, gpu.memory, gpu.memory_error) == ("", MemoryKind.MAIN, "")
+    # What a control group keeps from this process counts as reserved: engines take their share of all there is.
+    sizes = (gpu.total_bytes, gpu.reserved_bytes, gpu.used_bytes, gpu.free_bytes)
+    assert [size >> 30 for size in sizes] == [120, 20, 30, 70]
+    assert (gpu.processes, found.note) == ((), ""), "that main memory is in use hides no process"
+
+
+def test_gh200_has_its_own_memory(mock_nvml: MockNvml) -> None:
+    mock_nvml.write('gpu name="NVIDIA GH200 480GB" total=97871 reserved=620\n')
+    (gpu,) = simulated.load(python(mock_nvml, UNIFIED)).gpus
+    assert (gpu.memory, gpu.total_bytes) == (MemoryKind.OWN, 97871 * MIB)
+
+
+def test_a_gpu_that_gives_no_memory_figures_is_not_lost(mock_nvml: MockNvml) -> None:
+    mock_nvml.write(
+        'gpu name="NVIDIA L4"\ngpu name="Odd"\nmig gpu=1 uuid=MIG-a\ngpu name="Odd"\n' + NO_MEMORY.format(4)
+    )
+    known, sliced, odd = simulated.load(python(mock_nvml, UNIFIED)).gpus
+    assert [gpu.lost for gpu in (known, sliced, odd)] == ["", "", ""]
+    assert {gpu.memory for gpu in (known, sliced, odd)} == {MemoryKind.UNKNOWN}
+    assert [part.memory for part in sliced.mig] == [MemoryKind.UNKNOWN]
+    assert (known.total_bytes, odd.total_bytes) == (23034 * MIB, 0), "what every L4 has"
+    assert known.memory_error == "Insufficient Permissions"
+
+
+def test_no_uuid(mock_nvml: MockNvml) -> None:
+    mock_nvml.write("gpu\ngpu\nfail fn=nvmlDeviceGetUUID code=3\n")
+    assert [gpu.uuid for gpu in probe(mock_nvml).gpus] == ["unknown-0", "unknown-1"]
+
+
+def test_a_gpu_that_a_container_keeps_from_this_process(mock_nvml: MockNvml) -> None:
+    mock_nvml.write("gpu\ngpu\nfail fn=nvmlDeviceGetHandleByIndex_v2 code=4 gpu=1\n")
+    mine, others = probe(mock_nvml).gpus
+    assert (mine.lost, others.lost) == ("", "this process has no permission to use it")
+
+
+def test_compute_modes(mock_nvml: MockNvml, tmp_path: Path) -> None:
+    mock_nvml.write("gpu\ngpu mode=1\ngpu mode=2\ngpu mode=3\n")
+    inventory = probe(mock_nvml, {"CUDA_MPS_PIPE_DIRECTORY": str(tmp_path)})
+    default, exclusive, prohibited = ComputeMode.DEFAULT, ComputeMode.EXCLUSIVE, ComputeMode.PROHIBITED
+    assert [gpu.compute_mode for gpu in inventory.gpus] == [default, exclusive, prohibited, exclusive]
+    assert not inventory.mps
+    (tmp_path / "control").touch()
+    assert probe(mock_nvml, {"CUDA_MPS_PIPE_DIRECTORY": str(tmp_path)}).mps
 
 
 def test_an_old_driver_without_symbols(mock_nvml: MockNvml, nvml_library: Callable[..., Path]) -> None:
     library = nvml_library(
         "nvmlDeviceGetMemoryInfo_v2", "nvmlDeviceGetTemperatureV", "nvmlDeviceGetMigMode", "nvmlDeviceGetNvLinkState",
         "nvmlDeviceGetTopologyCommonAncestor", "nvmlDeviceGetP2PStatus", "nvmlDeviceGetGraphicsRunningProcesses_v3",
-        "nvmlDeviceGetPowerUsage",
+        "nvmlDeviceGetPowerUsage", "nvmlDeviceGetComputeMode",
     )  # fmt: skip
     old = MockNvml(library, mock_nvml.file)
     inventory = probe(old)
@@ -304,3 +377,25 @@ def test_plain_lines_in_a_pipe(mock_nvml: MockNvml) -> None:
         "driver 580.95.05, CUDA 13.0",
     ):
         assert words in shown
+
+
+def test_remarks(mock_nvml: MockNvml, tmp_path: Path) -> None:
+    mock_nvml.write(
+        'gpu name="NVIDIA GB10"\ngpu mode=3\ngpu mode=2\ngpu mig=1\ngpu name="Odd"\n'
+        "fail fn=nvmlDeviceGetMemoryInfo code=999 gpu=4\nfail fn=nvmlDeviceGetMemoryInfo_v2 code=999 gpu=4\n"
+    )
+    folder = {"CUDA_MPS_PIPE_DIRECTORY": str(tmp_path)}
+    lines = [line for line in gpus_command(mock_nvml, extra=folder).splitlines() if " GPU-0000" in line]
+    remarks = [line.rpartition("  ")[2] for line in lines]
+    assert remarks == [
+        "uses main memory",
+        "exclusive-process",
+        "prohibited",
+        "MIG on, no instances",
+        "memory unknown: Unknown Error",
+    ]
+    printed = json.loads(gpus_command(mock_nvml, "--json", extra=folder))["gpus"]
+    assert [gpu["memory"] for gpu in printed] == ["main", "own", "own", "own", "unknown"]
+    assert [gpu["compute_mode"] for gpu in printed[:3]] == ["default", "exclusive-process", "prohibited"]
+    (tmp_path / "control").touch()
+    assert "exclusive-process (shared by MPS)" in gpus_command(mock_nvml, extra=folder)

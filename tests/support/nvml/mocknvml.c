@@ -10,7 +10,7 @@
  *
  *   sys  driver=580.95.05 cuda=13000 procdir=/run/x     procdir/PID holds lines "gpuindex MiB": a process claims memory
  *   gpu  name="NVIDIA L4" uuid=GPU-.. total=23034 reserved=450 used=0 util=0 temp=35 power=30 limit=72 cc=8.9
- *        bus=0000:01:00.0 numa=0 nvlink=0 mig=0          nvlink=N: N lanes to a switch
+ *        bus=0000:01:00.0 numa=0 nvlink=0 mig=0 mode=0   nvlink=N: N lanes to a switch; mode: nvmlComputeMode_t
  *   mig  gpu=0 uuid=MIG-.. total=20096 used=0 gi=1 ci=0 slot=0 name="..."
  *   proc gpu=0 pid=1234 used=2048 [keep=1] [gi=1]        dead pids vanish unless keep=1; used=-1: not told
  *   link a=0 b=1 lanes=4                                 NVLink lanes that join two GPUs directly
@@ -47,7 +47,7 @@ typedef struct { char legacy[16]; u32 domain, bus, device, id, subsystem; char b
 typedef struct { u32 pid; u64 used; u32 gpu_instance, compute_instance; } ProcessInfo;
 
 typedef struct Device {
-  int index, is_mig, parent, slot, gi, ci, util, temp, power, limit, cc_major, cc_minor, numa, nvlink, mig_mode;
+  int index, is_mig, parent, slot, gi, ci, util, temp, power, limit, cc_major, cc_minor, numa, nvlink, mig_mode, compute_mode;
   char name[96], uuid[96], bus[32];
   u64 total, reserved, used;
 } Device, *Handle;
@@ -105,6 +105,7 @@ static void add_gpu(const char *line) {
   g->numa = number(line, "numa", 0);
   g->nvlink = number(line, "nvlink", 0);
   g->mig_mode = number(line, "mig", 0);
+  g->compute_mode = number(line, "mode", 0);
   g->cc_major = 9;
   if (text(line, "cc", cc, sizeof cc)) sscanf(cc, "%d.%d", &g->cc_major, &g->cc_minor);
   n_gpus++;
@@ -342,6 +343,7 @@ int nvmlDeviceGetTemperatureV(Handle h, Temperature1 *out) {
 }
 DEVICE_VALUE(nvmlDeviceGetPowerUsage, u32, (u32)h->power * 1000)
 DEVICE_VALUE(nvmlDeviceGetEnforcedPowerLimit, u32, (u32)h->limit * 1000)
+DEVICE_VALUE(nvmlDeviceGetComputeMode, u32, (u32)h->compute_mode)
 DEVICE_VALUE(nvmlDeviceGetPowerManagementLimit, u32, (u32)h->limit * 1000)
 
 /* ---- MIG ---- */

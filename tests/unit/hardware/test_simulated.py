@@ -11,12 +11,33 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmlaunch.errors import HardwareError
-from llmlaunch.hardware import simulated
-from llmlaunch.hardware.types import Gpu, GpuProcess, Inventory, Link, LinkKind, MigDevice
+from llmlaunch.hardware import cards, simulated
+from llmlaunch.hardware.types import (
+    ComputeMode,
+    Gpu,
+    GpuProcess,
+    Inventory,
+    Link,
+    LinkKind,
+    MemoryKind,
+    MigDevice,
+)
 
 MIB = 1 << 20
 TEXT = st.text(max_size=12)
 SIZE = st.integers(0, 1 << 40)
+MIGS = st.builds(
+    MigDevice,
+    TEXT,
+    TEXT,
+    SIZE,
+    SIZE,
+    SIZE,
+    st.integers(0, 14),
+    st.integers(0, 7),
+    st.sampled_from(MemoryKind),
+)
+PROCESSES = st.builds(GpuProcess, st.integers(1, 1 << 22), st.none() | SIZE, TEXT, st.booleans())
 GPUS = st.builds(
     Gpu,
     index=st.integers(0, 100), uuid=st.uuids().map(lambda u: f"GPU-{u}"), name=TEXT, pci_bus=TEXT, total_bytes=SIZE,
@@ -24,15 +45,16 @@ GPUS = st.builds(
     temperature=st.none() | st.integers(-20, 120), power_watts=st.none() | st.floats(0, 2000),
     power_limit_watts=st.none() | st.floats(0, 2000),
     compute_capability=st.none() | st.tuples(st.integers(1, 20), st.integers(0, 9)), mig_enabled=st.booleans(),
-    mig=st.lists(st.builds(MigDevice, TEXT, TEXT, SIZE, SIZE, SIZE, st.integers(0, 14), st.integers(0, 7)), max_size=2).map(tuple),
-    processes=st.none() | st.lists(st.builds(GpuProcess, st.integers(1, 1 << 22), st.none() | SIZE, TEXT), max_size=2).map(tuple),
-    lost=TEXT,
+    mig=st.lists(MIGS, max_size=2).map(tuple),
+    processes=st.none() | st.lists(PROCESSES, max_size=2).map(tuple),
+    lost=TEXT, memory=st.sampled_from(MemoryKind), memory_error=TEXT, compute_mode=st.sampled_from(ComputeMode),
 )  # fmt: skip
 INVENTORIES = st.builds(
     Inventory,
     gpus=st.lists(GPUS, max_size=3, unique_by=lambda gpu: gpu.uuid).map(lambda gpus: tuple(sorted(gpus, key=lambda g: g.index))),
     links=st.lists(st.builds(Link, TEXT, TEXT, st.sampled_from(LinkKind), st.integers(0, 18)), max_size=2).map(tuple),
     driver=TEXT, cuda=TEXT, note=TEXT, simulated=st.booleans(), visible=st.none() | st.lists(TEXT, max_size=2).map(tuple),
+    mps=st.booleans(),
 )  # fmt: skip
 
 
@@ -109,10 +131,40 @@ def test_any_text_is_a_box_or_one_error(text: str) -> None:
 
 
 def test_every_known_gpu_can_be_named_both_ways() -> None:
-    for short, model in simulated.MODELS.items():
-        assert simulated.parse(f"1x{short}").gpus[0].name == model.name
-        assert simulated.parse(model.name).gpus[0].total_bytes == model.total * MIB
-        assert 0 <= model.reserved < model.total
+    for short, card in cards.CARDS.items():
+        (gpu,) = simulated.parse(f"1x{short}").gpus
+        assert (gpu.name, gpu.total_bytes) == (card.name, card.total * MIB)
+        # Some names stand for several amounts of memory.
+        same_name = [other.total * MIB for other in cards.reported_as(card.name)]
+        assert simulated.parse(card.name).gpus[0].total_bytes == same_name[0]
+        assert 0 <= card.reserved < card.total
+    for alias, short in cards.ALIASES.items():
+        assert simulated.parse(alias) == simulated.parse(short)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "capability", "gib"),
+    [
+        ("1xGB10", "NVIDIA GB10", (12, 1), 119),
+        ("DGX Spark", "NVIDIA GB10", (12, 1), 119),
+        ("1xJetson AGX Thor", "NVIDIA Thor", (11, 0), 122),
+        ("Jetson-AGX-Orin-64GB", "Orin (nvgpu)", (8, 7), 61),
+        ("AGX Orin 32GB", "Orin (nvgpu)", (8, 7), 29),
+        ("Jetson Orin Nano", "Orin (nvgpu)", (8, 7), 7),
+    ],
+)
+def test_gpus_that_use_main_memory(text: str, name: str, capability: tuple[int, int], gib: int) -> None:
+    (gpu,) = simulated.parse(text).gpus
+    assert (gpu.name, gpu.compute_capability, gpu.total_bytes >> 30) == (name, capability, gib)
+    assert gpu.memory is MemoryKind.MAIN
+    assert cards.integrated(name)
+
+
+@pytest.mark.parametrize("text", ["GH200", "GB200", "GB300", "B300", "RTX PRO 6000", "L40S", "RTX 5070 Ti"])
+def test_gpus_with_memory_of_their_own(text: str) -> None:
+    (gpu,) = simulated.parse(text).gpus
+    assert gpu.memory is MemoryKind.OWN
+    assert not cards.integrated(gpu.name)
 
 
 @given(INVENTORIES)
