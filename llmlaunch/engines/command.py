@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from llmlaunch.common.spelling import nearest
 from llmlaunch.engines import common
-from llmlaunch.engines.types import Launch, LaunchRequest, MemoryRule
+from llmlaunch.engines.types import Floors, Launch, LaunchRequest, MemoryRule
 from llmlaunch.manifest.types import ModelSpec
 from llmlaunch.models.facts import ModelFacts
 
@@ -25,6 +25,7 @@ class CommandEngine:
 
     name = "command"
     memory = MemoryRule(preallocates=True)
+    floors = Floors()
     index_mask = True
     """How its server parses the mask is unknown; every parser takes indexes."""
     key_variable = ""

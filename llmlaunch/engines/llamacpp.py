@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from llmlaunch.engines import common
 from llmlaunch.engines.flags import invalid_flags, lookup, positive, repeated, to_flags
-from llmlaunch.engines.types import Launch, LaunchRequest, MemoryRule, MetricNames, Windows
+from llmlaunch.engines.types import Floors, Launch, LaunchRequest, MemoryRule, MetricNames, Windows
 from llmlaunch.manifest.types import ModelSpec
 from llmlaunch.models.facts import ModelFacts, ModelKind
 
@@ -52,6 +52,7 @@ class LlamaCpp:
         preallocates=True,
         windows=Windows.EACH,
     )
+    floors = Floors()
     index_mask = False
     key_variable = "LLAMA_API_KEY"
     """/health does not require it."""

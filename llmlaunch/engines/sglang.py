@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from llmlaunch.engines import common
 from llmlaunch.engines.flags import invalid_flags, lookup, positive, repeated, to_flags
-from llmlaunch.engines.types import Launch, LaunchRequest, MemoryRule, MetricNames
+from llmlaunch.engines.types import Floors, Launch, LaunchRequest, MemoryRule, MetricNames
 from llmlaunch.manifest.types import ModelSpec, Source
 from llmlaunch.models.facts import ModelFacts, ModelKind
 
@@ -43,6 +43,7 @@ class Sglang:
 
     name = "sglang"
     memory = MemoryRule(graph_bytes=3 << 29, paged=True, preallocates=True, half_precision=True)
+    floors = Floors((7, 5), bfloat16=True, quantised={"fp8": (8, 0), "mxfp4": (8, 0)})
     index_mask = True
     key_variable = ""
     """It takes a key only in its argv, which every user of the machine can read."""

@@ -7,7 +7,7 @@ from llmlaunch.common.spelling import nearest
 from llmlaunch.common.tool_parsers import TOOL_PARSERS
 from llmlaunch.engines import common
 from llmlaunch.engines.flags import invalid_flags, positive, repeated, to_flags
-from llmlaunch.engines.types import Launch, LaunchRequest, MemoryRule, MetricNames, Windows
+from llmlaunch.engines.types import Floors, Launch, LaunchRequest, MemoryRule, MetricNames, Windows
 from llmlaunch.manifest.types import ModelSpec, Source
 from llmlaunch.models.facts import ModelFacts
 
@@ -46,6 +46,7 @@ class Transformers:
         windows=Windows.WHOLE,
         expands_mla=True,
     )
+    floors = Floors()
     index_mask = False
     key_variable = variables.WORKER_KEY
     auto_cpu = True

@@ -10,6 +10,21 @@ from typing import Protocol
 from llmlaunch.manifest.types import ModelSpec
 from llmlaunch.models.facts import ModelFacts
 
+Capability = tuple[int, int]
+"""CUDA's compute capability, major and minor: (8, 9)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Floors:
+    """The lowest compute capabilities of GPUs that an engine runs on."""
+
+    engine: Capability | None = None
+    """For anything at all; None: the planner knows of no bound."""
+    bfloat16: bool = False
+    """``dtype: bfloat16`` is refused by GPUs that do not have it, instead of being emulated."""
+    quantised: Mapping[str, Capability] = field(default_factory=dict)
+    """For weights in a format, by :attr:`ModelFacts.quantisation`."""
+
 
 class Windows(StrEnum):
     """Room that an engine gives to layers whose attention has a window."""
@@ -116,6 +131,7 @@ class Engine(Protocol):
 
     name: str
     memory: MemoryRule
+    floors: Floors
     index_mask: bool
     """True: whole GPUs are named by index in CUDA_VISIBLE_DEVICES, because UUIDs break its parser."""
     key_variable: str

@@ -12,7 +12,7 @@ import math
 
 from llmlaunch.engines import common
 from llmlaunch.engines.flags import invalid_flags, lookup, positive, repeated, to_flags
-from llmlaunch.engines.types import Launch, LaunchRequest, MemoryRule, MetricNames
+from llmlaunch.engines.types import Floors, Launch, LaunchRequest, MemoryRule, MetricNames
 from llmlaunch.manifest.types import ModelSpec, Source
 from llmlaunch.models.facts import ModelFacts
 
@@ -45,6 +45,13 @@ class Vllm:
 
     name = "vllm"
     memory = MemoryRule(graph_bytes=3 << 29, paged=True, preallocates=True, half_precision=True)
+    # Weight-only kernels (Marlin) stand in where a GPU cannot calculate in a format.
+    # Source: https://docs.vllm.ai/en/latest/features/quantization/ and get_min_capability of its formats.
+    floors = Floors(
+        (7, 0),
+        bfloat16=True,
+        quantised={"fp8": (7, 5), "awq": (7, 5), "mxfp4": (8, 0), "modelopt_fp4": (8, 0)},
+    )
     index_mask = True
     key_variable = "VLLM_API_KEY"
     """Required under /v1 only: /health and /metrics stay open."""
@@ -77,9 +84,11 @@ class Vllm:
             *("--host", request.host, "--port", str(request.port)),
         ]
         if request.devices:
-            fraction = min(claim.claim_bytes / claim.total_bytes for claim in request.devices)
             argv += ["--tensor-parallel-size", str(len(request.devices))]
-            argv += ["--gpu-memory-utilization", f"{math.floor(fraction * 10_000) / 10_000:g}"]
+            # Of unknown memory no fraction can be told: vLLM's own default holds.
+            if all(claim.total_bytes for claim in request.devices):
+                fraction = min(claim.claim_bytes / claim.total_bytes for claim in request.devices)
+                argv += ["--gpu-memory-utilization", f"{math.floor(fraction * 10_000) / 10_000:g}"]
         if model.max_model_len:
             argv += ["--max-model-len", str(model.max_model_len)]
         elif request.devices and lookup(args, "max-model-len") is None:

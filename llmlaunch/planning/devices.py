@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from llmlaunch.hardware.types import Gpu, GpuProcess, Inventory, LinkKind, MigDevice
+from llmlaunch.hardware.types import (
+    ComputeMode,
+    Gpu,
+    GpuProcess,
+    Inventory,
+    LinkKind,
+    MemoryKind,
+    MigDevice,
+)
 from llmlaunch.planning.formatting import listed, size
 from llmlaunch.planning.types import MemoryPromise, PlanningContext, ProcessSpec
 
@@ -36,6 +44,16 @@ class Device:
     mig: bool = False
     holders: str = ""
     """What else uses it, in words, as far as the driver tells."""
+    memory: MemoryKind = MemoryKind.OWN
+    """Of all devices with :attr:`MemoryKind.MAIN` ``free`` is the same memory. Unknown: ``free`` is a guess, and 0 none at all."""
+    memory_error: str = ""
+    """Why :attr:`memory` is unknown."""
+    capability: tuple[int, int] | None = None
+    """CUDA's compute capability; None: not told."""
+    exclusive: bool = False
+    """Only one process may compute on it."""
+    taken: str = ""
+    """Which process of somebody else's computes on an exclusive device, in words."""
 
     @property
     def label(self) -> str:
@@ -74,34 +92,66 @@ def survey(inventory: Inventory, context: PlanningContext) -> Survey:
     """Every device of ``inventory`` that may be used, with what is free for this deployment."""
     devices: list[Device] = []
     unusable: dict[int | str, str] = {}
-    notes: list[str] = []
     for gpu in inventory.gpus:
         why = _why_not(gpu, inventory)
-        if gpu.lost:
-            notes.append(f"GPU {gpu.index} ({gpu.name}) is left out: {gpu.lost}")
         if why:
             unusable[gpu.index] = unusable[gpu.uuid.lower()] = why
         else:
-            devices.append(_whole(len(devices), gpu, context))
+            devices.append(_whole(len(devices), gpu, inventory, context))
         for part in gpu.mig:
             hidden = _hidden(part.uuid, inventory)
-            if gpu.lost or hidden:
-                why = f"cannot be used: {gpu.lost}" if gpu.lost else f"is {hidden}"
+            unfit = gpu.lost or _prohibited(gpu)
+            if unfit or hidden:
+                why = f"cannot be used: {unfit}" if unfit else f"is {hidden}"
                 unusable[part.uuid.lower()] = f"{part.uuid} on GPU {gpu.index} {why}"
             else:
                 devices.append(_slice(len(devices), gpu, part, context))
     by_name: dict[int | str, Device] = {d.uuid.lower(): d for d in devices}
     by_name |= {d.index: d for d in devices if not d.mig}
     countable = not any(gpu.lost or gpu.mig_enabled for gpu in inventory.gpus)
-    return Survey(tuple(devices), unusable, _links(devices, inventory), tuple(notes), countable, by_name)
+    return Survey(
+        tuple(devices), unusable, _links(devices, inventory), _left_out(inventory), countable, by_name
+    )
+
+
+def _left_out(inventory: Inventory) -> tuple[str, ...]:
+    """Notes on GPUs that nobody can use as they are; one for all that share a reason."""
+    found: dict[str, list[Gpu]] = {}
+    for gpu in inventory.gpus:
+        if why := unfit(gpu):
+            found.setdefault(why, []).append(gpu)
+    notes = []
+    for why, gpus in found.items():
+        which = f"GPUs {listed([str(gpu.index) for gpu in gpus])} are"
+        notes.append(
+            f"{f'GPU {gpus[0].index} ({gpus[0].name}) is' if len(gpus) == 1 else which} left out: {why}"
+        )
+    return tuple(notes)
+
+
+def unfit(gpu: Gpu) -> str:
+    """Why no process can use ``gpu`` as it is, and what to do; empty if one can."""
+    if gpu.lost:
+        return gpu.lost
+    if gpu.mig_enabled and not gpu.mig:
+        return (
+            "it is in MIG mode and has no instances; create some (nvidia-smi mig -cgi PROFILE -C), "
+            "or end MIG mode (nvidia-smi -mig 0)"
+        )
+    return _prohibited(gpu)
+
+
+def _prohibited(gpu: Gpu) -> str:
+    if gpu.compute_mode is not ComputeMode.PROHIBITED:
+        return ""
+    return "it is in prohibited compute mode, so it takes no process; nvidia-smi -c 0 lifts that"
 
 
 def _why_not(gpu: Gpu, inventory: Inventory) -> str:
-    if gpu.lost:
-        return f"GPU {gpu.index} cannot be used: {gpu.lost}"
+    if why := unfit(gpu):
+        return f"GPU {gpu.index} cannot be used: {why}"
     if gpu.mig_enabled:
-        parts = listed([part.uuid for part in gpu.mig], "or")
-        return f"GPU {gpu.index} is in MIG mode; " + (f"name {parts}" if parts else "and has no instances")
+        return f"GPU {gpu.index} is in MIG mode; name {listed([part.uuid for part in gpu.mig], 'or')}"
     hidden = _hidden(gpu.uuid, inventory)
     return f"GPU {gpu.index} is {hidden}" if hidden else ""
 
@@ -112,15 +162,52 @@ def _hidden(uuid: str, inventory: Inventory) -> str:
     return "hidden by the CUDA_VISIBLE_DEVICES that llmlaunch was started with"
 
 
-def _whole(position: int, gpu: Gpu, context: PlanningContext) -> Device:
-    free = _free(gpu.uuid, gpu.total_bytes - gpu.reserved_bytes, gpu.free_bytes, context)
-    holders = _holders(gpu.processes, [promise for promise in context.promised if promise.uuid == gpu.uuid])
-    return Device(position, gpu.uuid, gpu.index, gpu.name, gpu.total_bytes, free, holders=holders)
+def _whole(position: int, gpu: Gpu, inventory: Inventory, context: PlanningContext) -> Device:
+    promised = [promise for promise in context.promised if promise.uuid == gpu.uuid]
+    exclusive = gpu.compute_mode is ComputeMode.EXCLUSIVE and not inventory.mps
+    unknown = gpu.memory is MemoryKind.UNKNOWN
+    return Device(
+        position,
+        gpu.uuid,
+        gpu.index,
+        gpu.name,
+        gpu.total_bytes,
+        _free(
+            gpu.uuid,
+            gpu.total_bytes - gpu.reserved_bytes,
+            gpu.total_bytes if unknown else gpu.free_bytes,
+            context,
+        ),
+        holders=_holders(gpu.processes, promised),
+        memory=gpu.memory,
+        memory_error=gpu.memory_error,
+        capability=gpu.compute_capability,
+        exclusive=exclusive,
+        taken=_stranger(gpu, promised, context) if exclusive else "",
+    )
+
+
+def _stranger(gpu: Gpu, promised: Sequence[MemoryPromise], context: PlanningContext) -> str:
+    """Who else has, or will have, the one place on an exclusive GPU. A process there is ours if we run one there."""
+    if any(gpu.uuid in spec.gpus and spec.name not in context.idle for spec in context.running):
+        return ""
+    computing = [process for process in gpu.processes or () if process.computes]
+    return _holders(computing, promised)
 
 
 def _slice(position: int, gpu: Gpu, part: MigDevice, context: PlanningContext) -> Device:
-    free = _free(part.uuid, part.total_bytes, part.free_bytes, context)
-    return Device(position, part.uuid, gpu.index, part.name, part.total_bytes, free, mig=True)
+    return Device(
+        position,
+        part.uuid,
+        gpu.index,
+        part.name,
+        part.total_bytes,
+        _free(part.uuid, part.total_bytes, part.free_bytes, context),
+        mig=True,
+        memory=part.memory,
+        memory_error="" if part.memory is MemoryKind.OWN else "its instance gives no figures",
+        capability=gpu.compute_capability,
+    )
 
 
 def _free(uuid: str, most: int, free: int, context: PlanningContext) -> int:
@@ -171,5 +258,8 @@ def mask(devices: Sequence[Device], by_index: bool) -> str:
 
     Absolute NVML indexes are right under any mask of our own, because the child's mask replaces ours and CUDA_DEVICE_ORDER makes
     CUDA count as NVML does (where :attr:`Survey.countable`). MIG instances have no index in CUDA: they are always named by UUID.
+    GPUs whose UUID is not told, or not in CUDA's form as on a Jetson, are always named by index.
     """
-    return ",".join(str(d.index) if by_index and not d.mig else d.uuid for d in devices)
+    return ",".join(
+        str(d.index) if not d.mig and (by_index or not d.uuid.startswith("GPU-")) else d.uuid for d in devices
+    )

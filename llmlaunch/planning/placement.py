@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from llmlaunch.hardware.types import MemoryKind
 from llmlaunch.manifest.types import GpuAuto, GpuCpu, GpuPinned, GpuRequest
 from llmlaunch.planning.devices import LINK_WORDS, Device, Survey
 from llmlaunch.planning.estimate import Origin, VramNeed
 from llmlaunch.planning.formatting import listed, size, sizes
+from llmlaunch.planning.pool import DevicePool
 from llmlaunch.planning.topology import best_set
 
 
@@ -25,12 +26,16 @@ class PlacementRequest:
     """From (number of GPUs, GPU's name); None: nothing tells."""
     unsupported: Callable[[int], str]
     """Why the engine cannot run it on so many GPUs (0: the CPU), or empty."""
+    unsuited: Callable[[Device], str]
+    """Why the engine cannot run it on that very device, or empty."""
     needs_gpu: str
     """Why ``auto`` may not mean the CPU where there is no GPU; empty: it may."""
     without_gpu: str
     """What the user can do then."""
     cpu_words: str
     """What it needs of the CPU's memory, for the reason."""
+    cpu_bytes: int = 0
+    """What it takes of main memory on the CPU, as far as known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +59,6 @@ class NotPlaced:
 Outcome = Placed | NotPlaced
 
 
-class DevicePool:
-    """What is left on each device while a plan is made."""
-
-    def __init__(self, survey: Survey, note: str) -> None:
-        self.survey = survey
-        self.note = note
-        self.left = [device.free for device in survey.devices]
-        self.groups: list[Counter[int]] = [Counter() for _ in survey.devices]
-
-    def take(self, devices: Sequence[Device], claims: Sequence[int], group: int) -> None:
-        """Take ``claims`` (bytes) of ``devices`` for a replica of the model ``group``."""
-        for device, claim in zip(devices, claims, strict=True):
-            self.left[device.position] -= claim
-            self.groups[device.position][group] += 1
-
-
 def place(requests: Sequence[PlacementRequest], pool: DevicePool) -> dict[str, Outcome]:
     """An outcome for every request; what is placed is taken from ``pool``."""
     outcomes: dict[str, Outcome] = {}
@@ -79,6 +68,8 @@ def place(requests: Sequence[PlacementRequest], pool: DevicePool) -> dict[str, O
         outcome = _place(request, pool)
         if isinstance(outcome, Placed):
             pool.take(outcome.devices, outcome.claims, request.group)
+            if not outcome.devices:
+                pool.take_main_memory(request.cpu_bytes)
         outcomes[request.name] = outcome
     return outcomes
 
@@ -103,7 +94,7 @@ def _count(gpus: GpuRequest) -> int:
 def _place(request: PlacementRequest, pool: DevicePool) -> Outcome:
     match request.gpus:
         case GpuCpu():
-            return _on_cpu(request, "as asked")
+            return _on_cpu(request, "as asked", pool)
         case GpuPinned():
             return _pinned(request, request.gpus, pool)
         case GpuAuto(count=count):
@@ -112,10 +103,16 @@ def _place(request: PlacementRequest, pool: DevicePool) -> Outcome:
             return _auto_without_gpus(request, count, pool)
 
 
-def _on_cpu(request: PlacementRequest, why: str) -> Outcome:
+def _on_cpu(request: PlacementRequest, why: str, pool: DevicePool) -> Outcome:
     problem = request.unsupported(0)
     if problem:
         return NotPlaced(problem)
+    left = pool.main_memory_left()
+    if left is not None and request.cpu_bytes > left:
+        return NotPlaced(
+            f"its weights need {size(request.cpu_bytes)} of main memory on the CPU, and {size(max(0, left))} are left of it, "
+            "which the GPU uses, too"
+        )
     return Placed((), (), f"on the CPU {why}{request.cpu_words}")
 
 
@@ -125,7 +122,7 @@ def _auto_without_gpus(request: PlacementRequest, count: int | None, pool: Devic
         return NotPlaced(f"needs {_gpus(count)} (gpu_count), and no GPU can be used: {why}")
     if request.needs_gpu:
         return NotPlaced(f"{request.needs_gpu}, and none can be used: {why}; {request.without_gpu}")
-    return _on_cpu(request, "because no GPU can be used")
+    return _on_cpu(request, "because no GPU can be used", pool)
 
 
 def _pinned(request: PlacementRequest, gpus: GpuPinned, pool: DevicePool) -> Outcome:
@@ -142,10 +139,13 @@ def _pinned(request: PlacementRequest, gpus: GpuPinned, pool: DevicePool) -> Out
     problem = request.unsupported(len(devices))
     if problem:
         return NotPlaced(problem)
+    unsuited = [why for device in devices if (why := request.unsuited(device))]
+    if unsuited:
+        return NotPlaced("; ".join(unsuited))
     needs = _needs(request, devices)
     if needs is None:
         return _unknown()
-    short = [d for d, n in zip(devices, needs, strict=True) if n.per_gpu > pool.left[d.position]]
+    short = [d for d, n in zip(devices, needs, strict=True) if not pool.fits(d, n)]
     if short:
         return NotPlaced(f"{_need_words(needs)}; " + "; ".join(_state(d, pool, full=True) for d in short))
     return _placed(devices, needs, pool, "as asked")
@@ -158,15 +158,21 @@ def _auto(request: PlacementRequest, count: int, pool: DevicePool) -> Outcome:
     candidates = [d for d in pool.survey.devices if count == 1 or not d.mig]
     if len(candidates) < count:
         return NotPlaced(f"needs {_gpus(count)}, and {_gpus(len(candidates))} can be used{_because(pool)}")
+    suited = [d for d in candidates if not request.unsuited(d)]
+    if len(suited) < count:
+        return NotPlaced(_unsuited_words(request, candidates))
     by_name: dict[str, VramNeed] = {}
-    for name in {device.name for device in candidates}:
+    for name in {device.name for device in suited}:
         need = request.need(count, name)
         if need is None:
             return _unknown()
         by_name[name] = need
-    fitting = [d for d in candidates if by_name[d.name].per_gpu <= pool.left[d.position]]
+    fitting = [d for d in suited if pool.fits(d, by_name[d.name])]
+    certain = [d for d in fitting if d.memory is not MemoryKind.UNKNOWN]
+    if len(certain) >= count:
+        fitting = certain
     if len(fitting) < count:
-        return NotPlaced(_nowhere(request, count, candidates, by_name, pool))
+        return NotPlaced(_nowhere(request, count, suited, by_name, pool))
     if count > 1:
         slack = {d.position: pool.left[d.position] - by_name[d.name].per_gpu for d in fitting}
         crowd = {d.position: pool.groups[d.position][request.group] for d in fitting}
@@ -197,9 +203,15 @@ def _placed(devices: tuple[Device, ...], needs: Sequence[VramNeed], pool: Device
         "GPUs " + listed([str(d.index) for d in devices])
     )  # fmt: skip
     names = listed(sorted({d.name for d in devices}))
-    free = listed([size(pool.left[d.position]) for d in devices])
-    reason = f"on {where} ({names}), {why}: {_need_words(needs)}; {free} free there"
+    reason = f"on {where} ({names}), {why}: {_need_words(needs)}; {_free_words(devices, pool)}"
     return Placed(devices, tuple(need.per_gpu for need in needs), reason)
+
+
+def _free_words(devices: Sequence[Device], pool: DevicePool) -> str:
+    if any(device.memory is MemoryKind.UNKNOWN for device in devices):
+        return f"how much is free there is not known: {devices[0].memory_error}"
+    of = " of main memory" if all(device.memory is MemoryKind.MAIN for device in devices) else ""
+    return f"{listed([size(pool.left[d.position]) for d in devices])}{of} free there"
 
 
 def _need_words(needs: Sequence[VramNeed]) -> str:
@@ -217,17 +229,21 @@ def _need_words(needs: Sequence[VramNeed]) -> str:
 
 
 def _state(device: Device, pool: DevicePool, *, full: bool = False) -> str:
+    if blocked := pool.blocked(device):
+        return blocked
     left = pool.left[device.position]
-    text = f"{device.label} has {size(max(0, left))} free of {size(device.total)}"
+    if device.memory is MemoryKind.UNKNOWN and not device.total:
+        return f"how much memory {device.label} has is not known ({device.memory_error}); write vram: on the model to use it"
+    main = device.memory is MemoryKind.MAIN
+    text = f"{device.label} has {size(max(0, left))} free of {size(device.total)}{' of main memory' if main else ''}"
     details = []
     if left < device.free:
         details.append(f"this plan takes {size(device.free - left)}")
     if device.holders and full:
         details.append(f"held by {device.holders}")
     elif full and device.free < device.total * 9 // 10:
-        details.append(
-            f"{size(device.total - device.free)} are in use by processes that the driver does not name"
-        )
+        by = "" if main else " by processes that the driver does not name"
+        details.append(f"{size(device.total - device.free)} are in use{by}")
     return text + (f" ({'; '.join(details)})" if details else "")
 
 
@@ -243,16 +259,23 @@ def _nowhere(
     text += ", ".join(_state(d, pool, full=len(largest) <= 4) for d in largest[:4])
     if len(largest) > 4:
         text += f", the other {len(largest) - 4} have less or the same"
-    return text + _with_more(request, count, pool)
+    unsuited = _unsuited_words(request, pool.survey.devices)
+    return text + (f"; {unsuited}" if unsuited else "") + _with_more(request, count, pool)
+
+
+def _unsuited_words(request: PlacementRequest, candidates: Sequence[Device]) -> str:
+    """Why devices do not suit, once for each kind of them."""
+    by_name = {device.name: why for device in reversed(candidates) if (why := request.unsuited(device))}
+    return "; ".join(reversed(by_name.values()))
 
 
 def _with_more(request: PlacementRequest, count: int, pool: DevicePool) -> str:
     """What a larger gpu_count would change, when it would."""
-    whole = [d for d in pool.survey.devices if not d.mig]
+    whole = [d for d in pool.survey.devices if not d.mig and not request.unsuited(d)]
     more = count * 2
     while more <= len(whole):
         needs = [(d, request.need(more, d.name)) for d in whole]
-        fits = [n for d, n in needs if n and n.per_gpu <= pool.left[d.position]]
+        fits = [n for d, n in needs if n and pool.fits(d, n)]
         if len(fits) >= more and not request.unsupported(more):
             return (
                 f"; with gpu_count: {more} it needs {size(max(n.per_gpu for n in fits))} on each, which fits"

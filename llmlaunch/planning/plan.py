@@ -8,14 +8,15 @@ from functools import cache
 from pathlib import PurePath
 
 from llmlaunch.common.addresses import is_loopback, local_url
-from llmlaunch.engines import registry
+from llmlaunch.engines import capability, registry
 from llmlaunch.engines.types import Engine
 from llmlaunch.errors import ManifestError, Problem
-from llmlaunch.hardware.types import Inventory
+from llmlaunch.hardware.types import Inventory, MemoryKind
 from llmlaunch.manifest.types import ApiSpec, EngineName, GpuAuto, GpuCpu, GpuPinned, Manifest, ModelSpec
 from llmlaunch.models.facts import ModelFacts
 from llmlaunch.planning import devices, environment, estimate, naming, placement, ports, specs
 from llmlaunch.planning.formatting import listed, size
+from llmlaunch.planning.pool import DevicePool
 from llmlaunch.planning.types import GpuBudget, Plan, PlanningContext, ProcessSpec, Rejection
 
 _OURS = frozenset({"CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"})
@@ -51,7 +52,7 @@ def plan(
     make = specs.ProcessSpecBuilder(manifest, context, controller_url)
 
     survey = devices.survey(inventory, context)
-    pool = placement.DevicePool(survey, _why_no_gpus(inventory))
+    pool = DevicePool(survey, _why_no_gpus(inventory))
     workers = _unchanged(replicas, pool, context, make)
     waiting = [_request(replica, context) for replica in replicas if replica.name not in workers]
     outcomes = placement.place(waiting, pool)
@@ -70,13 +71,14 @@ def plan(
             *(workers[replica.name] for replica in replicas if replica.name in workers),
             make.api(assigned[naming.API]),
         ),
-        gpus=_budgets(survey, tuple(workers.values())),
+        gpus=_budgets(pool, tuple(workers.values())),
         rejections=_rejections(replicas, outcomes),
         served_names=manifest.served_names,
         notes=(
             *_inventory_notes(inventory),
             *survey.notes,
             *_cpu_notes(replicas, workers, pool),
+            *_capability_notes(replicas, workers, survey),
             *_exposed_secrets(workers, replicas),
             *_open_endpoint_notes(manifest.api),
             *ports.reassignment_notes(requests, assigned, context),
@@ -148,7 +150,7 @@ def _replicas(
 
 def _unchanged(
     replicas: list[_Replica],
-    pool: placement.DevicePool,
+    pool: DevicePool,
     context: PlanningContext,
     make: specs.ProcessSpecBuilder,
 ) -> dict[str, ProcessSpec]:
@@ -203,6 +205,11 @@ def _request(replica: _Replica, context: PlanningContext) -> placement.Placement
         problem = engine.unsupported(facts, count) if facts else ""
         return problem or ("" if count else _too_large(model, weights, context))
 
+    def unsuited(device: devices.Device) -> str:
+        if facts is None or device.capability is None:
+            return ""
+        return capability.unsuited(engine, model, facts, device.capability, _called(device))
+
     weights = estimate.weight_bytes(model, facts, engine.memory) if facts else None
     needs_gpu, without_gpu = _needs_gpu(model, engine)
     return placement.PlacementRequest(
@@ -211,9 +218,11 @@ def _request(replica: _Replica, context: PlanningContext) -> placement.Placement
         gpus=model.gpus,
         need=need,
         unsupported=unsupported,
+        unsuited=unsuited,
         needs_gpu=needs_gpu,
         without_gpu=without_gpu,
         cpu_words=f": weights {size(weights)} of main memory" if weights else "",
+        cpu_bytes=(weights or 0) if _keeps_weights(model) else 0,
     )
 
 
@@ -228,12 +237,16 @@ def _needs_gpu(model: ModelSpec, engine: Engine) -> tuple[str, str]:
 
 
 def _too_large(model: ModelSpec, weights: int | None, context: PlanningContext) -> str:
-    # llama.cpp maps its file, and reads again what did not fit.
-    if model.engine is not EngineName.TRANSFORMERS or not weights or not context.main_memory:
+    if not _keeps_weights(model) or not weights or not context.main_memory:
         return ""
     if weights <= context.main_memory:
         return ""
     return f"its weights need {size(weights)} of main memory on the CPU, and this machine has {size(context.main_memory)}"
+
+
+def _keeps_weights(model: ModelSpec) -> bool:
+    """Whether its weights stay in main memory on the CPU. llama.cpp maps its file, and reads again what did not fit."""
+    return model.engine is EngineName.TRANSFORMERS
 
 
 def _spec(
@@ -262,7 +275,8 @@ def _why_no_gpus(inventory: Inventory) -> str:
         return inventory.note
     if inventory.visible == ():
         return "the CUDA_VISIBLE_DEVICES that llmlaunch was started with hides every GPU"
-    return "; ".join(f"GPU {gpu.index} cannot be used: {gpu.lost}" for gpu in inventory.gpus if gpu.lost)
+    reasons = ((gpu.index, devices.unfit(gpu)) for gpu in inventory.gpus)
+    return "; ".join(f"GPU {index} cannot be used: {why}" for index, why in reasons if why)
 
 
 def _inventory_notes(inventory: Inventory) -> tuple[str, ...]:
@@ -270,13 +284,18 @@ def _inventory_notes(inventory: Inventory) -> tuple[str, ...]:
     return (inventory.note,) if inventory.note and inventory.gpus and not inventory.simulated else ()
 
 
-def _budgets(survey: devices.Survey, workers: tuple[ProcessSpec, ...]) -> tuple[GpuBudget, ...]:
+def _budgets(pool: DevicePool, workers: tuple[ProcessSpec, ...]) -> tuple[GpuBudget, ...]:
     planned: dict[str, int] = {}
     for spec in workers:
         for uuid, claim in zip(spec.gpus, spec.vram_per_gpu, strict=True):
             planned[uuid] = planned.get(uuid, 0) + claim
+    # Main memory is also taken by models on the CPU, and by those on other GPUs that use it.
+    planned |= {
+        d.uuid: d.free - pool.left[d.position] for d in pool.survey.devices if d.memory is MemoryKind.MAIN
+    }
     return tuple(
-        GpuBudget(d.index, d.uuid, d.name, d.total, d.free, planned.get(d.uuid, 0)) for d in survey.devices
+        GpuBudget(d.index, d.uuid, d.name, d.total, d.free, planned.get(d.uuid, 0))
+        for d in pool.survey.devices
     )
 
 
@@ -308,9 +327,7 @@ def _open_endpoint_notes(api: ApiSpec) -> list[str]:
     ]
 
 
-def _cpu_notes(
-    replicas: list[_Replica], workers: Mapping[str, ProcessSpec], pool: placement.DevicePool
-) -> list[str]:
+def _cpu_notes(replicas: list[_Replica], workers: Mapping[str, ProcessSpec], pool: DevicePool) -> list[str]:
     """Models that run on the CPU although the manifest did not say so."""
     found: dict[str, None] = {}
     for replica in replicas:
@@ -322,3 +339,26 @@ def _cpu_notes(
             why = "it was started there, before there was a GPU to use"
         found[f"{replica.model.names[0]} runs on the CPU: {why}"] = None
     return list(found)
+
+
+def _capability_notes(
+    replicas: list[_Replica], workers: Mapping[str, ProcessSpec], survey: devices.Survey
+) -> list[str]:
+    """What models cannot do as well as they might on the GPUs that they got; once for each model and kind of GPU."""
+    found: dict[tuple[int, str], str] = {}
+    for replica in replicas:
+        spec = workers.get(replica.name)
+        for uuid in spec.gpus if spec else ():
+            device = survey.find(uuid)
+            if replica.facts is None or isinstance(device, str) or device.capability is None:
+                continue
+            note = capability.remark(
+                replica.engine, replica.model, replica.facts, device.capability, _called(device)
+            )
+            if note:
+                found.setdefault((replica.group, device.name), note)
+    return list(found.values())
+
+
+def _called(device: devices.Device) -> str:
+    return f"{device.label} ({device.name})"

@@ -57,7 +57,8 @@ class GpuMemory:
 
 def free_bytes(inventory: Inventory) -> dict[str, int]:
     """Free memory by UUID, MIG instances included, where it is known. A GPU that cannot be used counts as full."""
-    parts: list[Gpu | MigDevice] = [part for gpu in inventory.gpus for part in (gpu, *gpu.mig)]
+    parts: list[Gpu | MigDevice] = [*inventory.gpus]
+    parts += [part for gpu in inventory.gpus for part in gpu.mig]
     free = {part.uuid: part.free_bytes for part in parts if part.memory is not MemoryKind.UNKNOWN}
     return free | {gpu.uuid: 0 for gpu in inventory.gpus if gpu.lost}
 

@@ -7,7 +7,15 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from llmlaunch.hardware.types import Gpu, GpuProcess, Inventory, Link, LinkKind, MigDevice
+from llmlaunch.hardware.types import (
+    Gpu,
+    GpuProcess,
+    Inventory,
+    Link,
+    LinkKind,
+    MemoryKind,
+    MigDevice,
+)
 from llmlaunch.manifest.types import (
     EngineName,
     GpuAuto,
@@ -72,7 +80,10 @@ DEEPSEEK = ModelFacts(
     context_length=163_840,
     layer_caches=(LayerCache(61, kv_heads=128, key_dim=192, value_dim=128, latent=576),),
 )
-FACTS = {"llama": LLAMA, "smollm2": SMOLLM, "deepseek": DEEPSEEK}
+GGUF = replace(
+    LLAMA, source="llama.gguf", path="/models/llama.gguf", format="gguf", dtype="Q8_0", quantisation="Q8_0"
+)
+FACTS = {"llama": LLAMA, "smollm2": SMOLLM, "deepseek": DEEPSEEK, "gguf": GGUF}
 
 
 def uuid(index: int, kind: str = "GPU") -> str:
@@ -237,3 +248,28 @@ def processes(
     """What runs of these models on a box without GPUs, by name."""
     made = plan(manifest(*models, **changes), box(), FACTS, context or PlanningContext())
     return {spec.name: spec for spec in made.processes}
+
+
+def gb10(available: int = 100, total: int = 120, index: int = 0) -> Gpu:
+    """A GPU that uses main memory; sizes in GiB."""
+    return replace(
+        gpu(index, name="NVIDIA GB10"),
+        total_bytes=total * GiB,
+        reserved_bytes=0,
+        used_bytes=(total - available) * GiB,
+        free_bytes=available * GiB,
+        memory=MemoryKind.MAIN,
+        compute_capability=(12, 1),
+    )
+
+
+def untold(index: int = 0, total: int = 0) -> Gpu:
+    """A GPU whose driver tells no figures of memory; ``total`` (GiB) is that of all GPUs of its name."""
+    return replace(
+        gpu(index, name="Odd"),
+        total_bytes=total * GiB,
+        reserved_bytes=0,
+        free_bytes=0,
+        memory=MemoryKind.UNKNOWN,
+        memory_error="Unknown Error",
+    )
