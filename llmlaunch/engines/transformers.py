@@ -66,6 +66,11 @@ class Transformers:
         )
 
     def unsupported(self, facts: ModelFacts, devices: int) -> str:
+        if facts.format == "mistral":
+            return (
+                f"{facts.source} is in Mistral's own format (params.json), which needs engine: vllm; "
+                "this engine reads models with a config.json"
+            )
         return ""
 
     def sequences(self, model: ModelSpec) -> int:

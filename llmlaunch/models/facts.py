@@ -62,7 +62,7 @@ class ModelFacts:
     local: bool
     """Whether ``path`` exists on this machine."""
     format: str
-    """safetensors | gguf | pytorch | unknown"""
+    """safetensors | gguf | pytorch | mistral (params.json and consolidated*.safetensors) | unknown"""
     kind: ModelKind = ModelKind.GENERATE
     architecture: str = ""
     """LlamaForCausalLM, … or a GGUF's general.architecture."""

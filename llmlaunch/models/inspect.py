@@ -43,4 +43,5 @@ def inspect(
 def local_facts(place: ModelLocation) -> ModelFacts:
     """Facts of a place on this machine. Raises ModelError."""
     files, choice = opened(place)
-    return read_facts(files, choice, source=place.model, path=place.path, local=True)
+    path = str(place.folder / choice.weights[0]) if choice.format == "gguf" else place.path
+    return read_facts(files, choice, source=place.model, path=path, local=True)

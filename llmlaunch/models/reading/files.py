@@ -13,10 +13,12 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from llmlaunch.errors import ModelError
-from llmlaunch.models.reading import safetensors_header
+from llmlaunch.models.reading import gguf_header, mistral_params, safetensors_header
 
 _SHARD = re.compile(r"^(?P<stem>.*)-(?P<part>\d{5})-of-(?P<parts>\d{5})(?P<ending>\.\w+)$")
 _SMALL_FILES = (".json", ".txt", ".model", ".py", ".jinja", ".tiktoken", ".vocab", ".merges")
+_MOST_HEADERS, _FIRST_KEYS_BYTES = 8, 4096
+"""Among so many GGUF files those without a model are told by their headers' first keys."""
 _MODULE_FOLDER = re.compile(r"^\d+_\w+$")
 """sentence-transformers keeps each module of its pipeline in such a folder: 1_Pooling, 2_Dense."""
 
@@ -99,10 +101,12 @@ def choose(files: Files, wanted: str = "") -> WeightFiles:
     if wanted:
         return _complete(WeightFiles("gguf", (wanted,)), sizes, files.where)
     if "config.json" in sizes:
-        for choice in (_safetensors(files, top), _pickles(files, top)):
-            if choice:
-                return _complete(choice, sizes, files.where)
-    ggufs = _gguf_models(top)
+        for found in (_safetensors(files, top), _pickles(files, top)):
+            if found:
+                return _complete(found, sizes, files.where)
+    if mistral_params.FILE in sizes and (choice := _consolidated(files, top)):
+        return _complete(choice, sizes, files.where)
+    ggufs = _gguf_models(files, top)
     if len(ggufs) > 1:
         raise ModelError(
             f"{files.where}: holds several GGUF models: {', '.join(ggufs)}",
@@ -170,10 +174,37 @@ def _pickles(files: Files, top: list[str]) -> WeightFiles | None:
     return WeightFiles("pytorch", tuple(found)) if found else None
 
 
-def _gguf_models(top: list[str]) -> list[str]:
-    """One name per GGUF model: projectors of vision models are none, and a split one counts once."""
-    found = (name for name in top if name.lower().endswith(".gguf") and not name.lower().startswith("mmproj"))
-    return sorted({shards(name)[0] for name in found})
+def _consolidated(files: Files, top: list[str]) -> WeightFiles | None:
+    """The weights of a folder in Mistral's own format."""
+    index = "consolidated.safetensors.index.json"
+    if index in top:
+        return WeightFiles(
+            "mistral", tuple(safetensors_header.parse_index(files.read(index), f"{files.where}/{index}"))
+        )
+    found = [name for name in top if name.startswith("consolidated") and name.endswith(".safetensors")]
+    return WeightFiles("mistral", tuple(found)) if found else None
+
+
+def may_be_a_model(name: str) -> bool:
+    """Whether a GGUF file may be a model, by its name: projectors of vision models and importance matrices are none."""
+    lower = name.lower()
+    return lower.endswith(".gguf") and "mmproj" not in lower and "imatrix" not in lower
+
+
+def _gguf_models(files: Files, top: list[str]) -> list[str]:
+    """One name per GGUF model; a split one counts once. Among several, their headers tell which are no models."""
+    found = sorted({shards(name)[0] for name in top if may_be_a_model(name)})
+    if 1 < len(found) <= _MOST_HEADERS:
+        found = [name for name in found if name not in top or _is_a_model(files, name)]
+    return found
+
+
+def _is_a_model(files: Files, name: str) -> bool:
+    try:
+        keys = gguf_header.first_keys(files.prefix(name, _FIRST_KEYS_BYTES), name)
+    except ModelError:
+        return True  # broken, and named when it is read
+    return not gguf_header.is_companion(keys)
 
 
 def _why_no_model(where: str, sizes: Mapping[str, int]) -> str:
@@ -184,5 +215,5 @@ def _why_no_model(where: str, sizes: Mapping[str, int]) -> str:
     if "config.json" in sizes:
         return f"{where}: has config.json but no weights (*.safetensors, pytorch_model*.bin, *.gguf)"
     if any(name.endswith(".safetensors") for name in sizes):
-        return f"{where}: has weights but no config.json"
+        return f"{where}: has weights but no config.json (nor params.json, as Mistral's own format has)"
     return f"{where}: does not contain a model"

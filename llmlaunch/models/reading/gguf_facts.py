@@ -10,7 +10,7 @@ from typing import Any
 
 from llmlaunch.errors import ModelError
 from llmlaunch.models.facts import ModelFacts, ModelKind
-from llmlaunch.models.reading.gguf_header import FILE_TYPES, GgufHeader
+from llmlaunch.models.reading.gguf_header import FILE_TYPES, GgufHeader, is_companion
 from llmlaunch.models.reading.gguf_keys import GgufKeys
 from llmlaunch.models.reading.gguf_layers import layer_caches
 
@@ -23,10 +23,11 @@ def facts(headers: Sequence[GgufHeader], where: str) -> ModelFacts:
     """The facts of a GGUF model, whole or split; place and source are left to the caller. Raises ModelError."""
     metadata = headers[0].metadata
     architecture = str(metadata.get("general.architecture", ""))
-    if architecture == "clip" or metadata.get("general.type") in ("mmproj", "adapter", "imatrix", "vocab"):
+    if is_companion(metadata):
         raise ModelError(f"{where}: not a language model ({metadata.get('general.type', architecture)})")
     if not architecture:
         raise ModelError(f"{where}: its GGUF header does not name an architecture")
+    _check_parts(headers, where)
     keys = GgufKeys(metadata, architecture)
     largest = max(headers, key=lambda header: header.parameters)
     return ModelFacts(
@@ -50,6 +51,28 @@ def facts(headers: Sequence[GgufHeader], where: str) -> ModelFacts:
         experts_per_token=keys.number("expert_used_count"),
         layer_caches=layer_caches(keys),
     )
+
+
+def _check_parts(headers: Sequence[GgufHeader], where: str) -> None:
+    """A split model says in its header how many parts and tensors it has, whatever its files are called."""
+    said, tensors = (headers[0].metadata.get(f"split.{name}") for name in ("count", "tensors.count"))
+    if type(said) is not int or said < 2:
+        return
+    number = headers[0].metadata.get("split.no")
+    if said != len(headers) or number not in (0, None):
+        part = number + 1 if type(number) is int else "one"
+        there = f", and {len(headers)} of them are there" if len(headers) > 1 else ""
+        raise ModelError(
+            f"{where} is part {part} of {said} of a split model{there}",
+            hint=f"name the file …-00001-of-{said:05d}.gguf with its parts beside it, or join them with "
+            "llama-gguf-split --merge (cat does not work)",
+        )
+    found = sum(len(header.tensor_names) for header in headers)
+    if type(tensors) is int and found != tensors:
+        raise ModelError(
+            f"{where}: its {said} parts hold {found} tensors, and the first says {tensors}",
+            hint="they are parts of different files; download or copy the model again",
+        )
 
 
 def _quantisation(metadata: Mapping[str, Any], dtype: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from llmlaunch.errors import ModelError
 from llmlaunch.models.reading.local_header import Prefix, read_local
 
+MAGIC = b"GGUF"
 FIRST_READ_BYTES = 4 << 20
 MAX_HEADER_BYTES = 512 << 20
 _MAX_COUNT = 1 << 20
@@ -54,6 +56,7 @@ class GgufHeader:
     """Scalars, strings and short arrays by key; of a long array only its length, as :class:`Length`."""
     parameters: int
     tensor_bytes: int
+    """With a tensor of a type that is not known, all that follows the header."""
     dtype: str
     """The type most parameters are stored in: Q4_1."""
     tensor_names: tuple[str, ...] = ()
@@ -99,7 +102,7 @@ def parse(content: bytes, size: int, where: str) -> GgufHeader:
     """The header in ``content``, the beginning of a file of ``size`` bytes. Raises ModelError, or _Truncated for more."""
     cursor = _Cursor(content, where, size)
     magic = cursor.take(4)
-    if magic != b"GGUF":
+    if magic != MAGIC:
         pointer = content.startswith(b"version https://git-lfs")
         raise ModelError(
             f"{where}: {'a Git LFS pointer' if pointer else 'not a GGUF file'}",
@@ -116,19 +119,47 @@ def parse(content: bytes, size: int, where: str) -> GgufHeader:
     return _summary(cursor, metadata, tensors)
 
 
+def first_keys(content: bytes, where: str) -> dict[str, Any]:
+    """The metadata at the beginning of a file, as far as ``content`` goes. Raises ModelError for what is not GGUF."""
+    cursor = _Cursor(content, where, max(len(content), 1 << 48))
+    metadata: dict[str, Any] = {}
+    if cursor.content[:4] != MAGIC:
+        raise ModelError(f"{where}: not a GGUF file")
+    try:
+        cursor.take(8)
+        cursor.count()
+        for _ in range(cursor.count()):
+            key = cursor.string()
+            metadata[key] = cursor.value(cursor.number("I"))
+    except _Truncated:
+        pass
+    return metadata
+
+
+def is_companion(metadata: Mapping[str, Any]) -> bool:
+    """Whether a file goes with a model instead of being one: a projector for images, an adapter, an importance matrix."""
+    kind = metadata.get("general.type")
+    return metadata.get("general.architecture") == "clip" or kind in ("mmproj", "adapter", "imatrix", "vocab")
+
+
 def _summary(cursor: _Cursor, metadata: dict[str, Any], tensors: int) -> GgufHeader:
     parameters = tensor_bytes = end = 0
     by_type: Counter[str] = Counter()
     names = []
+    known = True
     for _ in range(tensors):
         name, elements, kind, offset = cursor.tensor()
-        type_name, block, block_bytes = TENSOR_TYPES.get(kind, (f"type-{kind}", 1, 1))
-        size = -(-elements // block) * block_bytes
         parameters += elements
+        names.append(name)
+        if kind in TENSOR_TYPES:
+            type_name, block, block_bytes = TENSOR_TYPES[kind]
+            size = -(-elements // block) * block_bytes
+        else:
+            # Forks and newer versions of llama.cpp have types of their own (ik_llama.cpp's IQ4_K is 139).
+            type_name, size, known = f"type-{kind}", 0, False
         tensor_bytes += size
         by_type[type_name] += elements
         end = max(end, offset + size)
-        names.append(name)
     alignment = metadata.get("general.alignment", 32)
     if type(alignment) is not int or not 0 < alignment <= 1 << 20:
         raise ModelError(f"{cursor.where}: general.alignment is {alignment!r}")
@@ -138,6 +169,8 @@ def _summary(cursor: _Cursor, metadata: dict[str, Any], tensors: int) -> GgufHea
             f"{cursor.where}: cut short: its tensors end at byte {start + end} and the file has {cursor.size}",
             hint="download or copy the file again",
         )
+    if not known:
+        tensor_bytes = cursor.size - start
     most = by_type.most_common(1)
     return GgufHeader(metadata, parameters, tensor_bytes, most[0][0] if most else "", tuple(names))
 

@@ -11,7 +11,7 @@ from typing import Any
 from llmlaunch.errors import ModelError
 from llmlaunch.models.facts import ModelFacts, ModelKind
 from llmlaunch.models.reading import config as configs
-from llmlaunch.models.reading import gguf_facts, gguf_header, safetensors_header
+from llmlaunch.models.reading import gguf_facts, gguf_header, mistral_params, safetensors_header
 from llmlaunch.models.reading.files import Files, WeightFiles
 from llmlaunch.models.reading.safetensors_header import Tensor
 
@@ -23,7 +23,7 @@ def read_facts(files: Files, choice: WeightFiles, *, source: str, path: str, loc
     """Read config.json and the weights' headers. Raises ModelError, naming the file, for what is broken."""
     if choice.format == "gguf":
         return _gguf(files, choice, source, path, local)
-    config = _json(files, "config.json")
+    config = _config(files, choice)
     known = read_shape_facts(files, choice, source=source, path=path, local=local)
     weights = _weights(files, choice, files.sizes(), configs.quantisation(config), known.dtype)
     return replace(known, **weights)
@@ -32,7 +32,7 @@ def read_facts(files: Files, choice: WeightFiles, *, source: str, path: str, loc
 def read_shape_facts(files: Files, choice: WeightFiles, *, source: str, path: str, local: bool) -> ModelFacts:
     """What the small files tell, without the weights' sizes. Raises ModelError."""
     sizes = files.sizes()
-    shape = configs.shape(_json(files, "config.json"))
+    shape = configs.shape(_config(files, choice))
     known = ModelFacts(
         source=source,
         path=path,
@@ -49,7 +49,7 @@ def read_shape_facts(files: Files, choice: WeightFiles, *, source: str, path: st
 def _weights(
     files: Files, choice: WeightFiles, sizes: Mapping[str, int], quantisation: Mapping[str, Any], dtype: str
 ) -> dict[str, Any]:
-    if choice.format != "safetensors":
+    if choice.format not in ("safetensors", "mistral"):
         # A pickle has no header that can be read without running it; its size is that of its tensors, nearly.
         return {"weight_bytes": sum(sizes[name] for name in choice.weights), "dtype": dtype}
     summary = safetensors_header.summarise(_tensors(files, choice, sizes), quantisation)
@@ -79,6 +79,12 @@ def _gguf(files: Files, choice: WeightFiles, source: str, path: str, local: bool
     headers = [header(name) for name in choice.weights]
     found = gguf_facts.facts(headers, f"{files.where}/{choice.weights[0]}")
     return replace(found, source=source, path=path, local=local, files=choice.weights)
+
+
+def _config(files: Files, choice: WeightFiles) -> dict[str, Any]:
+    if choice.format == "mistral":
+        return mistral_params.as_config(_json(files, mistral_params.FILE))
+    return _json(files, "config.json")
 
 
 def _json(files: Files, name: str) -> dict[str, Any]:

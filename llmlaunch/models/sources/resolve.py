@@ -11,11 +11,14 @@ from pathlib import Path
 from llmlaunch.common.spelling import nearest
 from llmlaunch.errors import ModelError
 from llmlaunch.manifest.types import Source
-from llmlaunch.models.reading.files import Files, Folder, WeightFiles, choose
+from llmlaunch.models.reading.files import Files, Folder, WeightFiles, choose, may_be_a_model
+from llmlaunch.models.reading.gguf_header import MAGIC
+from llmlaunch.models.sources import incomplete, misspelt
 from llmlaunch.models.sources.types import TRUE_WORDS, ModelLocation
 
 PACKAGE = "package://"
 _SHOWN = 200
+_COPY = "copy the cache with its blobs, or the folder with cp -L"
 _HUB_ID = re.compile(r"^(?P<id>\w[\w.-]*(?:/\w[\w.-]*)?)(?:/(?P<file>[\w./-]+\.gguf))?$", re.ASCII)
 _PACKAGE_NAME = re.compile(r"^[A-Za-z_]\w*$", re.ASCII)
 
@@ -41,6 +44,9 @@ def resolve(
     looked = f"local folder {_shown(path)}: does not exist"
     match = _HUB_ID.match(model)
     if not match or ".." in model or not (match["file"] or not model.endswith(".gguf")):
+        what, hint = misspelt.meant(model)
+        if what:
+            raise ModelError(f"model {model!r} is {what}, which is not looked up", hint=hint)
         raise ModelError(f"model {model!r} was not found: {looked}", hint=_nearest_path(path))
     hub = hub_name(source, env)
     if hub == Source.MODELSCOPE:
@@ -77,14 +83,27 @@ def hub_name(source: Source, env: Mapping[str, str]) -> str:
 def opened(place: ModelLocation) -> tuple[Files, WeightFiles]:
     """The files of a local ``place`` and which of them are the weights. Raises ModelError when parts are missing."""
     files = Folder(place.folder)
-    choice = choose(files, Path(place.path).name if place.file else "")
+    try:
+        choice = choose(files, Path(place.path).name if place.file else "")
+    except ModelError as error:
+        raise _explained(place, error) from error
     if choice.missing:
+        if links := incomplete.dangling_links(place.folder):
+            raise ModelError(f"{files.where}: {links}", hint=_COPY)
         raise ModelError(
             f"{files.where}: incomplete: {len(choice.missing)} of {len(choice.weights)} weight files are missing, "
             f"first {choice.missing[0]}",
             hint="download or copy the model again",
         )
     return files, choice
+
+
+def _explained(place: ModelLocation, error: ModelError) -> ModelError:
+    """The reason why a folder holds no model, if looking around it finds a better one."""
+    if links := incomplete.dangling_links(place.folder):
+        return ModelError(f"{place.folder}: {links}", hint=_COPY)
+    below = "" if place.file else incomplete.further_down(place.model, place.folder)
+    return ModelError(error.message, hint=below) if below else error
 
 
 def _path(model: str) -> Path:
@@ -105,11 +124,20 @@ def _exists(model: str, path: Path) -> bool:
 def _local(model: str, path: Path) -> ModelLocation:
     if path.is_dir():
         return ModelLocation(model, str(path), True)
-    if path.suffix.lower() == ".gguf":
+    if path.suffix.lower() == ".gguf" or _is_gguf(path):
         return ModelLocation(model, str(path), True, path.name)
     raise ModelError(
         f"{path}: neither a model folder nor a .gguf file", hint="name the folder that holds config.json"
     )
+
+
+def _is_gguf(path: Path) -> bool:
+    """Whether a file without the ending is one all the same, as Ollama's blobs are."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False
 
 
 def _in_package(model: str) -> ModelLocation:
@@ -145,7 +173,7 @@ def _package_root(model: str, name: str) -> Path:
 
 
 def _only_model(model: str, root: Path) -> Path:
-    found = [path for path in sorted(root.rglob("*.gguf")) if not path.name.startswith("mmproj")]
+    found = [path for path in sorted(root.rglob("*.gguf")) if may_be_a_model(path.name)]
     found += [path.parent for path in sorted(root.rglob("config.json")) if _has_weights(path.parent)]
     if len(found) == 1:
         return found[0]

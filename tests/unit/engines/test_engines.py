@@ -250,3 +250,10 @@ def test_no_secret_flag_and_no_host_but_loopback(engine: EngineName) -> None:
     words = argv(engine, facts=GGUF, command=("x", "--host", "{host}"))
     assert "127.0.0.1" in words
     assert not any("api-key" in word for word in words)
+
+
+def test_mistrals_own_format_is_for_vllm() -> None:
+    facts = replace(FACTS, format="mistral")
+    assert registry.get("vllm").unsupported(facts, 1) == ""
+    assert "needs engine: vllm" in registry.get("transformers").unsupported(facts, 1)
+    assert "GGUF" in registry.get("llamacpp").unsupported(facts, 1)

@@ -161,6 +161,104 @@ def test_split_gguf(tmp_path: Path) -> None:
     assert inspect(str(tmp_path), env={}).weight_bytes == 2560
 
 
+def test_a_part_under_another_name(tmp_path: Path) -> None:
+    first, second = (tmp_path / f"m-0000{n}-of-00002.gguf" for n in (1, 2))
+    split = {"split.count": 2, "split.tensors.count": 2}
+    first.write_bytes(gguf({**GGUF_LLAMA, **split, "split.no": 0}))
+    second.write_bytes(gguf({**split, "split.no": 1}))
+    assert inspect(str(first), env={}).parameters == 4096
+    renamed = first.rename(tmp_path / "m.gguf")
+    found = error(str(renamed))
+    assert found.message == f"{renamed} is part 1 of 2 of a split model"
+    assert "…-00001-of-00002.gguf" in found.hint
+    assert "cat does not work" in found.hint
+
+
+def test_a_gguf_file_without_the_ending(tmp_path: Path) -> None:
+    """Ollama keeps models as blobs, by their digests."""
+    blob = tmp_path / "sha256-c5396e06"
+    blob.write_bytes(gguf(GGUF_LLAMA))
+    facts = inspect(str(blob), env={})
+    assert (facts.format, facts.path, facts.layers) == ("gguf", str(blob), 2)
+
+
+def test_a_folder_with_one_model_and_what_goes_with_it(tmp_path: Path) -> None:
+    (tmp_path / "llava-int4.gguf").write_bytes(gguf(GGUF_LLAMA))
+    (tmp_path / "llava-mmproj-f16.gguf").write_bytes(b"")
+    (tmp_path / "vision.gguf").write_bytes(gguf({"general.architecture": "clip"}))
+    (tmp_path / "style.gguf").write_bytes(gguf({**GGUF_LLAMA, "general.type": "adapter"}))
+    facts = inspect(str(tmp_path), env={})
+    assert (facts.files, facts.path) == (("llava-int4.gguf",), str(tmp_path / "llava-int4.gguf"))
+
+
+def test_mistrals_own_format(tmp_path: Path) -> None:
+    params = {
+        "dim": 64,
+        "n_layers": 2,
+        "n_heads": 4,
+        "n_kv_heads": 2,
+        "head_dim": 32,
+        "hidden_dim": 128,
+        "vocab_size": 100,
+    }
+    (tmp_path / "params.json").write_text(json.dumps(params))
+    (tmp_path / "tekken.json").write_text("{}")
+    (tmp_path / "consolidated.safetensors").write_bytes(safetensors({"w": ("BF16", (1040,))}))
+    facts = inspect(str(tmp_path), env={})
+    assert (facts.format, facts.architecture, facts.weight_bytes, facts.dtype) == (
+        "mistral",
+        "MistralForCausalLM",
+        2080,
+        "bfloat16",
+    )
+    assert facts.layer_caches == (LayerCache(2, kv_heads=2, key_dim=32, value_dim=32),)
+    assert (facts.hidden_size, facts.intermediate_size, facts.vocab_size) == (64, 128, 100)
+    (tmp_path / "consolidated.safetensors").unlink()
+    assert "does not contain a model" in error(str(tmp_path)).message
+
+
+def test_links_that_lead_nowhere(tmp_path: Path) -> None:
+    """A snapshot of the hub's cache, copied without the blobs that its links lead to."""
+    snapshot = tmp_path / "hub" / "models--q" / "snapshots" / "0123"
+    snapshot.mkdir(parents=True)
+    for name in ("config.json", "model.safetensors"):
+        (snapshot / name).symlink_to(f"../../blobs/{name}")
+    blobs = tmp_path / "hub" / "models--q" / "blobs"
+    found = error(str(snapshot))
+    words = "config.json and 1 more are links to files that do not exist"
+    assert found.message == f"{snapshot}: {words} ({blobs / 'config.json'})"
+    assert "with its blobs" in found.hint
+    blobs.mkdir()
+    (blobs / "config.json").write_text("{}")
+    assert "model.safetensors is a link to a file that does not exist" in error(str(snapshot)).message
+    assert str(snapshot) in error(str(tmp_path / "hub" / "models--q")).hint
+
+
+def test_a_shard_that_is_a_link_to_nothing(tmp_path: Path) -> None:
+    folder = sharded_folder(tmp_path / "tiny")
+    (folder / "model-00002-of-00002.safetensors").unlink()
+    (folder / "model-00002-of-00002.safetensors").symlink_to("../blobs/abc")
+    assert "link to a file that does not exist" in error(str(folder)).message
+
+
+def test_one_folder_too_high(tmp_path: Path) -> None:
+    llama_folder(tmp_path / "twice" / "tiny")
+    assert error(str(tmp_path / "twice")).hint == f"did you mean {tmp_path / 'twice' / 'tiny'}?"
+
+
+@pytest.mark.parametrize(
+    ("model", "write"),
+    [
+        ("https://huggingface.co/Qwen/Qwen2.5-0.5B-Instruct", "write Qwen/Qwen2.5-0.5B-Instruct"),
+        ("unsloth/Qwen3-30B-A3B-GGUF:Q4_K_M", "write unsloth/Qwen3-30B-A3B-GGUF/FILE.gguf"),
+    ],
+)
+def test_what_other_programs_call_models(model: str, write: str) -> None:
+    found = error(model)
+    assert "local folder" not in found.message
+    assert found.hint.startswith(write)
+
+
 @pytest.mark.parametrize(
     ("files", "words"),
     [

@@ -37,3 +37,30 @@ def test_what_is_no_language_model() -> None:
     ):
         with pytest.raises(ModelError, match=r"x\.gguf"):
             gguf_facts.facts([read_gguf(gguf(metadata))], "x.gguf")
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ([{"split.count": 3, "split.no": 0}], "x.gguf is part 1 of 3 of a split model"),
+        ([{"split.count": 3, "split.no": 1}], "x.gguf is part 2 of 3 of a split model"),
+        ([{"split.count": 3, "split.no": 0}, {}], "part 1 of 3 of a split model, and 2 of them are there"),
+        ([{"split.count": 2, "split.no": 1}, {}], "part 2 of 2"),
+        (
+            [{"split.count": 2, "split.no": 0, "split.tensors.count": 5}, {}],
+            "its 2 parts hold 2 tensors, and the first says 5",
+        ),
+    ],
+)
+def test_parts_of_a_split_model_are_counted(parts: list[dict[str, object]], words: str) -> None:
+    headers = [read_gguf(gguf({**GGUF_LLAMA, **part})) for part in parts]
+    with pytest.raises(ModelError) as caught:
+        gguf_facts.facts(headers, "x.gguf")
+    assert words in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "part", [{"split.count": 1, "split.no": 0}, {"split.count": 0}, {"split.count": "3"}]
+)
+def test_a_whole_file_may_say_so(part: dict[str, object]) -> None:
+    assert gguf_facts.facts([read_gguf(gguf({**GGUF_LLAMA, **part}))], "x.gguf").layers == 2

@@ -57,3 +57,26 @@ def test_broken_gguf(content: bytes, words: str) -> None:
     with pytest.raises(ModelError, match=words) as caught:
         read_gguf(content)
     assert "x.gguf" in caught.value.message
+
+
+def test_types_that_are_not_known_are_no_proof_of_a_broken_file() -> None:
+    """ik_llama.cpp's IQ4_K is type 139: 4.5 bits an element, which nothing here knows."""
+    content = gguf(GGUF_LLAMA, {"a.weight": (139, (256, 100), 14400), "b.weight": (1, (10,), 20)})
+    header = read_gguf(content)
+    assert (header.parameters, header.dtype) == (25_610, "type-139")
+    assert 14_420 <= header.tensor_bytes <= 14_464
+    assert header.tensor_bytes < len(content)
+    with pytest.raises(ModelError, match="cut short"):
+        read_gguf(content[:-32])  # the end of b, whose type is known
+
+
+@pytest.mark.parametrize("length", [24, 60, 100, 1000])
+def test_the_first_keys_of_a_file(length: int) -> None:
+    keys = gguf_header.first_keys(gguf(GGUF_LLAMA)[:length], "x.gguf")
+    assert keys.get("general.architecture") in (None, "llama")
+    assert (length < 100) or keys["general.architecture"] == "llama"
+
+
+def test_the_first_keys_of_something_else() -> None:
+    with pytest.raises(ModelError, match=r"x\.gguf: not a GGUF file"):
+        gguf_header.first_keys(b"nope", "x.gguf")
