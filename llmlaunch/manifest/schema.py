@@ -170,7 +170,7 @@ class Settings(ManifestSection):
     frozen. Left out: 60s, or 5m for command; longer while it reads long prompts, when only whole answers are awaited, and
     when no other replica could answer."""
     start_timeout: Patience | None = Field(default=None, examples=["10m"])
-    """Time without any progress after which a start has failed."""
+    """Time without any progress after which a start has failed. Without `restart`, it is tried once more."""
     stop_grace: Duration = Field(default=10.0, examples=["30s"])
     """Time from asking a replica to end until it is killed."""
     log_max: LogSize | None = Field(default=None, examples=["10MiB"])

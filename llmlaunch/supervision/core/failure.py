@@ -49,12 +49,15 @@ def after_failure(
 
     ``ended`` is the end of its process, if there was one. A component that has been READY is retried without limit, since its
     flags work, and so is a failure that others may fix. The delays grow, and after too many failed starts in a row the phase is
-    FAILED, so that whoever waits for it learns of it.
+    FAILED, so that whoever waits for it learns of it. A start that made no progress is tried once more.
     """
     cause, failures = record.cause, record.failures + 1
     if ended is not None and ended.is_error and cause.why in (Why.START_TIMEOUT, Why.UNHEALTHY):
         cause = replace(cause, text=cause.text + _log_of(ended))
         record = replace(record, cause=cause)
+    stalled_again = (
+        record.last is not None and record.last.why is cause.why is Why.START_TIMEOUT and failures > 1
+    )
     death = Death(record.incarnation, now, cause.why, cause.text)
     if ended is not None:
         death = replace(death, code=ended.code, out_of_memory=ended.out_of_memory, last_line=ended.last_line)
@@ -63,6 +66,11 @@ def after_failure(
     if most == 0:
         words = f"{cause.text}; not restarted (`restart: never`)"
         return replace(record, phase=Phase.FAILED, cause=replace(cause, text=words, permanent=True))
+    if stalled_again and spec.restart_max is None and not record.proven:
+        # Each try holds its GPUs for as long as the first one, and nothing suggests that it would go another way.
+        words = f"twice {cause.text}; not tried again; `start_timeout:` allows more time"
+        cause = replace(cause, text=words, permanent=True)
+        record = replace(record, cause=cause)
     if cause.permanent and not record.proven:
         return replace(record, phase=Phase.FAILED)
     if cause.why is not Why.MEMORY and (record.was_ready or failures < most):

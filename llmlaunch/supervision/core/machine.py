@@ -58,8 +58,9 @@ from llmlaunch.supervision.core.types import (
     Why,
 )
 
-USAGE_EXIT_CODE = 2
-"""llmlaunch's own components end with it when their command line or model is wrong; see ``errors.py``."""
+_HOPELESS_EXIT_CODES = frozenset({2, 126, 127})
+"""With 2, argparse and llmlaunch's own components (see ``errors.py``) end when their command line is wrong; with 126 and 127, shells
+and programs like ``env`` when what they should run is not there."""
 _SERVES_NOBODY = frozenset({Why.UNHEALTHY, Why.START_TIMEOUT})
 _DEFAULT = Policy()
 
@@ -204,10 +205,9 @@ def _ready_tick(record: Record, event: Tick, now: _Now) -> _Result:
 
 
 def _live_exited(record: Record, event: Exited, now: _Now) -> _Result:
-    own = now.spec.component is not Component.WORKER or now.spec.self_registering
     starting = record.phase is Phase.STARTING
     text = describe_exit(event, starting)
-    hopeless = starting and own and event.code == USAGE_EXIT_CODE
+    hopeless = starting and event.code in _HOPELESS_EXIT_CODES
     return _after_death(replace(record, cause=Cause(Why.EXIT, text, hopeless)), now, event)
 
 

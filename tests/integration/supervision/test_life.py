@@ -62,9 +62,9 @@ def test_crash_loop_fails_with_the_last_log_line(lab: World) -> None:
     wait_until(lambda: component(client, "bad").incarnation > 3, 10, "a restart tries again")
 
 
-def test_a_usage_error_of_our_own_component_is_not_retried(lab: World) -> None:
-    spec = engine("ours", "--fail-start", "--exit-code", "2", self_registering=True, engine="transformers")
-    failed = until_phase(lab.up(spec), "ours", "failed")
+def test_a_usage_error_is_not_retried(lab: World) -> None:
+    spec = engine("wrong", "--fail-start", "--exit-code", "2", engine="vllm")
+    failed = until_phase(lab.up(spec), "wrong", "failed")
     assert (failed.restarts, failed.incarnation) == (0, 1)
     assert "exited with code 2" in failed.cause
 

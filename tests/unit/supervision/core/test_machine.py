@@ -125,16 +125,23 @@ def test_the_last_line_of_one_that_was_killed_is_not_given_as_the_reason() -> No
 
 
 @pytest.mark.parametrize(
-    ("changes", "phase"),
+    "changes",
     [
-        ({"component": Component.WORKER, "self_registering": True}, Phase.FAILED),
-        ({"component": Component.CONTROLLER}, Phase.FAILED),
-        ({"component": Component.WORKER, "engine": "command"}, Phase.BACKOFF),
+        {"component": Component.WORKER, "self_registering": True},
+        {"component": Component.CONTROLLER},
+        {"component": Component.WORKER, "engine": "vllm"},
+        {"component": Component.WORKER, "engine": "command"},
     ],
+    ids=["worker", "controller", "vllm", "command"],
 )
-def test_a_usage_error_is_final_for_our_own_components_alone(changes: dict[str, Any], phase: Phase) -> None:
-    record, _ = play(*START, (0.5, Exited(1, 2, "no such flag")), spec=spec(**changes))
-    assert record.phase is phase
+@pytest.mark.parametrize(
+    ("code", "phase"), [(2, Phase.FAILED), (126, Phase.FAILED), (127, Phase.FAILED), (1, Phase.BACKOFF)]
+)
+def test_a_usage_error_or_a_missing_program_is_final(
+    changes: dict[str, Any], code: int, phase: Phase
+) -> None:
+    record, _ = play(*START, (0.5, Exited(1, code, "no such flag")), spec=spec(**changes))
+    assert (record.phase, record.cause.permanent) == (phase, phase is Phase.FAILED)
 
 
 def test_code_2_after_it_was_ready_is_an_ordinary_crash() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -96,6 +97,52 @@ def test_what_no_retry_mends_stays_down(event: Event) -> None:
         record, _ = play((0.0, Tick()), (0.2, event), spec=own)
     assert (record.phase, record.deadline) == (Phase.FAILED, None)
     assert play((1e6, Tick()), record=record, spec=own) == (record, [])
+
+
+def stall(record: Record, now: float, **changes: Any) -> Record:
+    """One more start that says nothing until its time is over."""
+    life, over = record.incarnation + 1, now + 8
+    history = (now, Tick()), (now, Tick()), (now, Spawned(life, 7)), (over, Tick()), (over, Exited(life, -15))
+    return play(*history, record=record, spec=spec(**changes))[0]
+
+
+def test_a_start_without_progress_is_tried_once_more_and_then_no_more() -> None:
+    record = stall(Record(), 0.0)
+    assert (record.phase, record.cause.why) == (Phase.BACKOFF, Why.START_TIMEOUT)
+    record = stall(record, 20.0)
+    assert (record.phase, record.deadline, record.incarnation) == (Phase.FAILED, None, 2)
+    assert record.cause.permanent
+    assert record.cause.text.startswith("twice not ready, and no progress for 8 s; not tried again")
+    assert play((1e6, Tick()), record=record) == (record, [])
+    told, commands = play((30.0, Commanded(Verb.RESTART)), (30.0, Tick()), record=record)
+    assert (told.phase, commands) == (Phase.STARTING, [Spawn(3)])
+
+
+def test_only_starts_in_a_row_without_progress_are_hopeless() -> None:
+    record = fail_to_start(stall(Record(), 0.0), 20.0)
+    record = stall(record, 40.0)
+    assert record.phase is Phase.BACKOFF
+    assert stall(record, 60.0).cause.permanent
+
+
+def test_a_start_without_progress_of_one_that_was_ready_before_is_tried_like_any_other() -> None:
+    record, _ = play(*READY, (2.0, Exited(1, -9)))
+    for now in (20.0, 40.0):
+        record = stall(record, now)
+        assert record.phase is Phase.BACKOFF
+
+
+def test_whoever_says_how_often_a_start_is_tried_is_obeyed() -> None:
+    record = Record()
+    for now in (0.0, 20.0):
+        record = stall(record, now, restart_max=3)
+        assert record.phase is Phase.BACKOFF
+
+
+def test_what_the_log_says_of_a_start_without_progress_is_told() -> None:
+    history = (0.0, Tick()), (0.0, Spawned(1, 7)), (8.0, Tick())
+    record, _ = play(*history, (8.1, Exited(1, -15, "Rank 0 scheduler is dead.", is_error=True)))
+    assert record.cause.text == "not ready, and no progress for 8 s; its log says: Rank 0 scheduler is dead."
 
 
 def test_who_was_ready_is_never_given_up() -> None:
