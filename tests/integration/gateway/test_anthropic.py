@@ -40,9 +40,8 @@ def bench(guarded_bench: Bench) -> Iterator[Bench]:
 
 
 def client(bench: Bench, **more: Any) -> anthropic.Anthropic:
-    return anthropic.Anthropic(
-        base_url=bench.gateway.url, **({"api_key": "sk-alice", "max_retries": 0} | more)
-    )
+    settings: dict[str, Any] = {"api_key": "sk-alice", "max_retries": 0} | more
+    return anthropic.Anthropic(base_url=bench.gateway.url, **settings)
 
 
 def openai_only(talk: Talk, seen: Seen) -> None:
