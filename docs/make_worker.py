@@ -105,6 +105,14 @@ what it has written, and continues from there later: nothing is lost, its stream
 The beginning that a request shares with an earlier one is not computed again (`prompt_tokens_details.cached_tokens`; `--no-prefix-reuse`
 turns that off).
 
+### Fill in the middle
+
+With a `suffix`, the answer is what goes between `prompt` and `suffix`. Models can do that if they were trained for it; their vocabulary
+then has the marks. Known are those of Qwen2.5-Coder and Qwen3-Coder, StarCoder, SantaCoder, Granite, CodeGemma, DeepSeek, CodeLlama,
+Codestral, Seed-Coder, GLM, CodeGeeX4 and InCoder. Other models answer 400. `prompt` may be empty, and may be token ids: those come between
+the marks as they are. `echo` gives back the prompt alone, `usage` counts the marks, and `truncate_prompt_tokens` keeps the marks and what
+is next to the answer. The end marks of these models end the answer, unless `ignore_eos` is set.
+
 ### Structured output
 
 With `response_format` (`json_object`, `json_schema`), `structured_outputs` or one of the `guided_*` fields, only tokens that match the
@@ -261,7 +269,7 @@ WORDS = {
     "chat_template_kwargs": "further arguments of the chat template",
     "prompt": "text, token ids, or a list of either",
     "echo": "the prompt comes before the answer; with `logprobs`, also those of its tokens",
-    "suffix": "refused: no model here fills in the middle",
+    "suffix": "what comes after the answer, which is then the text between; see below",
     "add_special_tokens": "default true: tokens that the model was trained to begin with",
     "input": "what to work on: text, or a list (embeddings: also token ids; responses: items)",
     "max_tool_calls": "comes back; it limits calls of OpenAI's own tools",

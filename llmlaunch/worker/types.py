@@ -64,6 +64,8 @@ class StoppingCriteria:
     stop: tuple[str, ...] = ()
     stop_token_ids: frozenset[int] = frozenset()
     """In addition to the model's own end tokens."""
+    middle_ends: frozenset[int] = frozenset()
+    """The end tokens of a text between two others, if that is wanted. ``ignore_eos`` ignores them, too."""
     ignore_eos: bool = False
     include_stop: bool = False
     """Whether the stop string stays in the text."""

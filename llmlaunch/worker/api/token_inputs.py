@@ -18,24 +18,27 @@ def token_lists(
     tokenizer: Tokenizer,
     param: str,
     tokenize: Callable[[str, str], list[int]],
+    *,
+    may_be_empty: bool = False,
 ) -> list[list[int]]:
     """Return each prompt or input in ``given`` as token ids.
 
-    ``tokenize`` takes a text, and its name for messages. Raises BadRequest for empty texts and invalid token ids.
+    ``tokenize`` takes a text, and its name for messages. Raises BadRequest for invalid token ids, and for empty texts
+    unless they ``may_be_empty``.
     """
     if not isinstance(given, str) and given and isinstance(given[0], int):
         return [valid_tokens(cast(Sequence[int], given), tokenizer, param)]
     found = []
     for at, item in enumerate([given] if isinstance(given, str) else given):
         where = param if isinstance(given, str) else f"{param}[{at}]"
-        if not item:
+        if not item and not may_be_empty:
             raise BadRequest(f"{where} is empty", param=param)
         ids = (
             tokenize(item, where)
             if isinstance(item, str)
             else valid_tokens(cast(list[int], item), tokenizer, where)
         )
-        if not ids:
+        if not ids and not may_be_empty:
             raise BadRequest(f"{where} has no tokens", param=param)
         found.append(ids)
     if not found:

@@ -27,6 +27,7 @@ from llmlaunch.worker.loading.types import LoadedGenerator, ReportProgress
 from llmlaunch.worker.loading.weights import DEFAULT_CONTEXT, dtype_name, weights_progress
 from llmlaunch.worker.output import reasoning
 from llmlaunch.worker.output.tool_calls.formats import of_template
+from llmlaunch.worker.tokenization import fill_in_middle
 from llmlaunch.worker.tokenization.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ def load(
         grammars=GrammarCompiler(tokenizer, ends),
         engine=engine,
         output=output,
+        middle=fill_in_middle.form_of(tokenizer.token_of),
         hidden_markers=frozenset(
             filter(tokenizer.is_special, (*output.markers(tools=True), *reasoning.MARKERS))
         ),

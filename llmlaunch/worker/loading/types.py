@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from llmlaunch.models.facts import ModelFacts, ModelKind
 from llmlaunch.worker.output.tool_calls.formats import ModelOutput
+from llmlaunch.worker.tokenization.fill_in_middle import MiddleForm
 from llmlaunch.worker.tokenization.tokenizer import Tokenizer
 from llmlaunch.worker.types import Sampling
 
@@ -55,6 +56,8 @@ class LoadedGenerator(LoadedModel):
     """Whether reasoning is separated from the answer."""
     output: ModelOutput = field(default_factory=ModelOutput)
     """How it writes tool calls."""
+    middle: MiddleForm | None = None
+    """How it is asked for the text between a prefix and a suffix; None: it was not trained for that."""
     hidden_markers: frozenset[str] = frozenset()
     """Markers of reasoning and calls that are special tokens: they must be decoded to be recognized."""
 

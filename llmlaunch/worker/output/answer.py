@@ -19,7 +19,9 @@ class AnswerBuilder:
         self._detokenizer = Detokenizer(decode)
         self._stops = StopStringFilter(request.stopping.stop, include=request.stopping.include_stop)
         # A constrained answer ends where it is complete; after that only an end token is allowed.
-        own = frozenset() if request.stopping.ignore_eos and request.constraint is None else end_tokens
+        own = end_tokens | request.stopping.middle_ends
+        if request.stopping.ignore_eos and request.constraint is None:
+            own = frozenset()
         self.end_tokens = own | request.stopping.stop_token_ids
         self.count = 0
         self._prompt: list[TokenLogprob] = []

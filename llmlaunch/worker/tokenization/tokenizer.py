@@ -23,6 +23,10 @@ SHORT_CHARS = 8000
 """Texts up to this many characters are tokenized while holding the GIL: releasing it would cost more."""
 NICENESS = 10
 """Niceness of the tokenizing threads: they yield to the computing ones, but still get at least a tenth of a core's time."""
+_SPACE = "▁"
+"""How sentencepiece writes a space."""
+_ALONE = "☺"
+"""A character that no token has together with others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,16 @@ class Tokenizer:
         added = getattr(self._tokenizer, "added_tokens_decoder", {})
         return any(token.special and token.content == text for token in added.values())
 
+    def token_of(self, text: str) -> int | None:
+        """The one token that ``text`` is; None if it is several, or is not known."""
+        # A tokenizer that comes with the model may raise anything for what it does not know.
+        with contextlib.suppress(Exception):
+            found = self._tokenizer.convert_tokens_to_ids(text)
+            if isinstance(found, int) and self._tokenizer.convert_ids_to_tokens(found) == text:
+                return found
+        tokens = self._plain(text)
+        return tokens[0] if len(tokens) == 1 and self.token_text(tokens[0]) == text else None
+
     @property
     def end_token(self) -> int | None:
         """The token that ends an answer, as the tokenizer's own files name it; None if they do not."""
@@ -105,6 +119,18 @@ class Tokenizer:
             if most is not None and len(found) > most and read < len(text):
                 raise TooLong(f"about {len(found) * len(text) // read:,}")
         return found
+
+    def encode_within(self, text: str, *, most: int | None = None) -> list[int]:
+        """Token ids of ``text`` as they are within a text: without special tokens, and without the space that some tokenizers
+        put before a text. Raises TooLong, as :meth:`encode` does.
+        """
+        if not self._adds_space():
+            return self.encode(text, special=False, most=most)
+        # Meta's and Mistral's reference code does the same.
+        before = self._plain(_ALONE)
+        tokens = self.encode(_ALONE + text, special=False, most=None if most is None else most + len(before))
+        joined = tokens[: len(before)] != before
+        return self.encode(text, special=False, most=most) if joined else tokens[len(before) :]
 
     def encode_start(self, text: str, most: int) -> list[int]:
         """The first ``most`` tokens; the last of them is the model's closing special token, if it has one."""
@@ -153,6 +179,11 @@ class Tokenizer:
         return sum(map(len, self.encode_chunks(text)))
 
     @property
+    def opening(self) -> list[int]:
+        """The special tokens at the beginning of every text, if there are any."""
+        return list(self._around[0]) if self._around else []
+
+    @property
     def closing(self) -> list[int]:
         """The special token at the end of every text, if there is one."""
         return self._around[1][-1:] if self._around else []
@@ -198,6 +229,11 @@ class Tokenizer:
             if full[at : at + len(plain)] == plain:
                 return full[:at], full[at + len(plain) :]
         return None
+
+    def _adds_space(self) -> bool:
+        """Whether a space is put before every text."""
+        pieces = self._tokenizer.convert_ids_to_tokens(self._plain("a"))
+        return bool(pieces) and str(pieces[0]).startswith(_SPACE)
 
     def encode_pair(self, left: str, right: str, longest: int | None = None) -> Pair:
         """Both texts as one sequence; truncated to ``longest`` tokens, the longer text first."""

@@ -12,9 +12,11 @@ from tests.unit.worker import tiny
 
 @pytest.fixture(scope="session")
 def writer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
-    """Serves "tiny": random weights, a token for each byte, so any bytes at all may come of it."""
+    """Serves "tiny": random weights, a token for each byte, so any bytes at all may come of it, and marks to fill in the middle."""
     folder = tiny.save(
-        tiny.fresh("Llama", vocab_size=259, max_position_embeddings=2048), tmp_path_factory.mktemp("writer")
+        tiny.fresh("Llama", vocab_size=259 + len(tiny.MARKS), max_position_embeddings=2048),
+        tmp_path_factory.mktemp("writer"),
+        marks=tiny.MARKS,
     )
     with started(str(folder), "--model-names", "tiny,other") as worker:
         yield worker

@@ -292,7 +292,7 @@ def test_responses_are_told_streamed_parsed_and_continued(client: openai.OpenAI,
 @pytest.mark.parametrize(
     ("body", "param", "words"),
     [
-        ({"suffix": " end"}, "suffix", "not supported"),
+        ({"suffix": [" end"]}, "suffix", "string"),
         ({"n": 3, "best_of": 2}, "best_of", "less than n"),
         ({"best_of": 2, "stream": True}, "best_of", "streamed"),
         ({"prompt": [1, 10**6]}, "prompt", "not a token"),
@@ -309,6 +309,28 @@ def test_completions_that_cannot_be_are_refused_by_their_parameter(
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == param
     assert re.search(words, answer.json()["error"]["message"])
+
+
+def test_the_middle_between_prompt_and_suffix(client: openai.OpenAI) -> None:
+    rules: Any = {"model": "tiny", "max_tokens": 6, "temperature": 0}
+    asked: Any = rules | {"prompt": "def f():", "suffix": "\n    return x"}
+    whole = client.completions.create(**asked, logprobs=0, echo=True)
+    prefix, suffix = len("def f():"), len("\n    return x")
+    assert whole.usage is not None
+    assert whole.usage.prompt_tokens == prefix + suffix + 3
+    logprobs = whole.choices[0].logprobs
+    assert logprobs is not None
+    assert "".join((logprobs.tokens or [])[:prefix]) == "def f():"
+    assert None not in (logprobs.token_logprobs or [])
+    assert logprobs.text_offset is not None
+    assert logprobs.text_offset[: prefix + 1] == list(range(prefix + 1))
+    # What the model reads: the same prompt, its marks written out.
+    marked = client.completions.create(
+        **rules, prompt="<fim_prefix>def f():<fim_suffix>\n    return x<fim_middle>"
+    )
+    assert whole.choices[0].text == "def f():" + marked.choices[0].text
+    streamed = client.completions.create(**asked, stream=True)
+    assert "".join(chunk.choices[0].text for chunk in streamed) == marked.choices[0].text
 
 
 def test_fields_that_mean_nothing_here_are_taken(writer: Worker) -> None:

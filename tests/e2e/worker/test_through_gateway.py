@@ -30,6 +30,7 @@ from tests.e2e.worker.test_clients import (  # noqa: F401  # they run again here
     test_parsed_answers,
     test_raw_answers_and_legacy_completions,
     test_responses_are_told_streamed_parsed_and_continued,
+    test_the_middle_between_prompt_and_suffix,
     test_the_streaming_helper_follows_an_answer,
     test_tools_that_may_be_called,
     test_tools_that_must_be_called,

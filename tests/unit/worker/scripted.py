@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import threading
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, cast
@@ -23,8 +24,9 @@ from llmlaunch.worker.errors import EngineFault
 from llmlaunch.worker.loading.types import LoadedGenerator
 from llmlaunch.worker.output.answer import AnswerBuilder
 from llmlaunch.worker.state import WorkerState
+from llmlaunch.worker.tokenization.fill_in_middle import form_of
 from llmlaunch.worker.tokenization.tokenizer import Tokenizer
-from llmlaunch.worker.types import EngineLoad, GenerationOutput, TokenLogprob
+from llmlaunch.worker.types import EngineLoad, GenerationOutput, GenerationRequest, TokenLogprob
 from tests.unit.worker import tiny
 
 FAULT = "\x00"
@@ -36,11 +38,13 @@ class Script:
 
     mode = "script"
 
-    def __init__(self, tokenizer: Tokenizer, texts: Sequence[str]) -> None:
+    def __init__(self, tokenizer: Tokenizer, texts: Sequence[str], marks: Sequence[str] = ()) -> None:
         self._codec = tokenizer
+        self._letters = re.compile("|".join((*map(re.escape, marks), ".")), re.DOTALL)
         self._texts = list(texts)
         self._running: dict[str, tuple[AnswerBuilder, list[int]]] = {}
         self.prompts: list[str] = []
+        self.asked: list[GenerationRequest] = []
         self.steps: threading.Semaphore | None = None
         """Released once for each step that the engine may take; None: it may take all."""
 
@@ -50,8 +54,12 @@ class Script:
 
     def add(self, answer: AnswerBuilder) -> None:
         text = self._texts.pop(0) if len(self._texts) > 1 else self._texts[0]
-        tokens = [-1 if letter == FAULT else self._codec.encode(letter, special=False) for letter in text]
+        tokens = [
+            -1 if letter == FAULT else self._codec.encode(letter, special=False)
+            for letter in self._letters.findall(text)
+        ]
         flat = [t for item in tokens for t in (item if isinstance(item, list) else [item])]
+        self.asked.append(answer.request)
         self.prompts.append(self._codec.decode(answer.request.prompt))
         self._running[answer.request.request_id] = (answer, [*flat, tiny.END])
 
@@ -102,16 +110,21 @@ class Served:
 
 @contextlib.asynccontextmanager
 async def served(
-    *texts: str, reasoning: bool = False, context: int = 4000, opening: str = "", template: str = ""
+    *texts: str,
+    reasoning: bool = False,
+    context: int = 4000,
+    opening: str = "",
+    template: str = "",
+    marks: Sequence[str] = (),
 ) -> AsyncIterator[Served]:
     """A worker that serves the model "m", which answers with ``texts``.
 
-    ``template``: its chat template; ``opening``: what that ends with.
+    ``template``: its chat template; ``opening``: what that ends with; ``marks``: special tokens, which it may also write.
     """
-    tokenizer = tiny.tokenizer()
+    tokenizer = tiny.tokenizer(marks)
     tokenizer.chat_template = (template or tokenizer.chat_template) + opening
     tokenizer = Tokenizer(tokenizer)
-    script = Script(tokenizer, texts)
+    script = Script(tokenizer, texts, marks)
     loop = asyncio.get_running_loop()
 
     def deliver(bundle: Any) -> None:
@@ -137,6 +150,7 @@ async def served(
             engine=engine,
             grammars=GrammarCompiler(tokenizer, frozenset({tiny.END})),
             reasoning=reasoning,
+            middle=form_of(tokenizer.token_of),
         )
     )
     app = application(service)

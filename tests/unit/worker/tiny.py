@@ -143,8 +143,12 @@ class Run:
         raise AssertionError("does not end")
 
 
-def tokenizer() -> Any:
-    """A byte-level tokenizer of few tokens, with a chat template."""
+MARKS = ("<fim_prefix>", "<fim_suffix>", "<fim_middle>", "<fim_pad>")
+"""StarCoder's."""
+
+
+def tokenizer(marks: Sequence[str] = ()) -> Any:
+    """A byte-level tokenizer of few tokens, with a chat template. ``marks``: further special tokens."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -157,6 +161,7 @@ def tokenizer() -> Any:
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=made, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
     )
+    wrapped.add_tokens(list(marks), special_tokens=True)
     wrapped.chat_template = (
         "{% for message in messages %}{{ message.role[0] }}:{{ message.content }}\n{% endfor %}"
         "{% if add_generation_prompt %}a:{% endif %}"
@@ -164,9 +169,9 @@ def tokenizer() -> Any:
     return wrapped
 
 
-def save(model: Any, folder: Path, *, template: bool = True) -> Path:
+def save(model: Any, folder: Path, *, template: bool = True, marks: Sequence[str] = ()) -> Path:
     """A folder as from the hub: the model, and a byte-level tokenizer of its vocabulary."""
-    wrapped = tokenizer()
+    wrapped = tokenizer(marks)
     if not template:
         wrapped.chat_template = None
     model.save_pretrained(folder)

@@ -29,13 +29,20 @@ class LogprobLists:
             self._offset += len(text)
 
     def take_prompt(
-        self, tokenizer: Tokenizer, prompt: Sequence[int], logprobs: Sequence[TokenLogprob]
+        self,
+        tokenizer: Tokenizer,
+        prompt: Sequence[int],
+        logprobs: Sequence[TokenLogprob],
+        echoed: range,
     ) -> None:
-        """Add the echoed prompt. Its first token has no logprob, because nothing precedes it."""
-        first = tokenizer.token_text(prompt[0]) if prompt[0] not in tokenizer.special else ""
-        self._entries.append((first, None, None, self._offset))
-        self._offset += len(first)
-        self.take(tokenizer, logprobs)
+        """Add what is ``echoed`` of the prompt. The prompt's first token has no logprob, because nothing precedes it."""
+        if not echoed:
+            return
+        if echoed.start == 0:
+            first = tokenizer.token_text(prompt[0]) if prompt[0] not in tokenizer.special else ""
+            self._entries.append((first, None, None, self._offset))
+            self._offset += len(first)
+        self.take(tokenizer, logprobs[max(0, echoed.start - 1) : echoed.stop - 1])
 
     def mean(self) -> float:
         """Return the mean logprob of the tokens so far."""

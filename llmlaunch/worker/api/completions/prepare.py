@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llmlaunch.worker.api.completions.protocol import CompletionBody
-from llmlaunch.worker.api.generation.prompts import prompt_tokens_to_keep, tokenize_prompt
+from llmlaunch.worker.api.generation.prompts import prompt_tokens_to_keep, tokenize_prompt, tokenize_suffix
 from llmlaunch.worker.api.generation.requests import AnswerOptions, generation_requests
 from llmlaunch.worker.api.generation.usage import Usage
 from llmlaunch.worker.api.ids import new_id
@@ -15,6 +15,7 @@ from llmlaunch.worker.api.protocol import MAX_CHOICES
 from llmlaunch.worker.api.token_inputs import input_count, token_lists
 from llmlaunch.worker.errors import BadRequest
 from llmlaunch.worker.loading.types import LoadedGenerator
+from llmlaunch.worker.tokenization.fill_in_middle import MiddleForm, kept
 from llmlaunch.worker.tokenization.tokenizer import Tokenizer
 from llmlaunch.worker.types import GenerationRequest
 
@@ -22,12 +23,21 @@ DEFAULT_MAX_TOKENS = 16
 """OpenAI's default."""
 
 
+@dataclass(frozen=True, slots=True)
+class CompletionPrompt:
+    """One prompt."""
+
+    tokens: list[int]
+    echoed: range
+    """Which tokens come before the answer if the prompt is echoed: with a suffix, neither the marks nor the suffix."""
+
+
 @dataclass(slots=True)
 class PreparedCompletion:
     """One request for completions, validated and tokenized. Answer ``i`` is to prompt ``i // n``."""
 
     body: CompletionBody
-    prompts: list[list[int]]
+    prompts: list[CompletionPrompt]
     requests: list[GenerationRequest]
     """One for each answer."""
     usage: Usage
@@ -53,7 +63,9 @@ class PreparedCompletion:
 
     def echoed_text(self, index: int) -> str:
         """Return the prompt that answer ``index`` begins with; empty without echo."""
-        return self.tokenizer.decode(self.prompts[index // self.n]) if self.body.echo else ""
+        prompt = self.prompts[index // self.n]
+        echoed = prompt.tokens[prompt.echoed.start : prompt.echoed.stop]
+        return self.tokenizer.decode(echoed) if self.body.echo else ""
 
 
 def prepare(body: CompletionBody, loaded: LoadedGenerator) -> PreparedCompletion:
@@ -66,9 +78,16 @@ def prepare(body: CompletionBody, loaded: LoadedGenerator) -> PreparedCompletion
             param="prompt",
         )
     max_tokens = _max_tokens(body)
-    prompts = _tokenized_prompts(body, loaded, max_tokens)
+    middle = _middle_form(loaded) if body.suffix else None
+    prompts = (
+        _tokenized_prompts(body, loaded, max_tokens)
+        if middle is None
+        else _prompts_with_suffix(body, loaded, max_tokens, middle)
+    )
     options = AnswerOptions(
         prompt_param="prompt",
+        prompt_words="prompt and suffix" if middle else "",
+        middle_ends=middle.ends if middle else frozenset(),
         max_tokens=max_tokens,
         count=count,
         # best_of needs the logprobs to find the best.
@@ -76,9 +95,10 @@ def prepare(body: CompletionBody, loaded: LoadedGenerator) -> PreparedCompletion
         prompt_logprobs=(body.logprobs or 0) if _needs_prompt_logits(body) else None,
     )
     requests = [
-        request for prompt in prompts for request in generation_requests(body, loaded, prompt, options)
+        request for prompt in prompts for request in generation_requests(body, loaded, prompt.tokens, options)
     ]
-    return PreparedCompletion(body, prompts, requests, Usage(sum(map(len, prompts))), loaded.tokenizer)
+    usage = Usage(sum(len(prompt.tokens) for prompt in prompts))
+    return PreparedCompletion(body, prompts, requests, usage, loaded.tokenizer)
 
 
 def _max_tokens(body: CompletionBody) -> int | None:
@@ -92,7 +112,7 @@ def _max_tokens(body: CompletionBody) -> int | None:
 
 def _tokenized_prompts(
     body: CompletionBody, loaded: LoadedGenerator, max_tokens: int | None
-) -> list[list[int]]:
+) -> list[CompletionPrompt]:
     last = prompt_tokens_to_keep(body.truncate_prompt_tokens, max_tokens, loaded.context)
     special = body.add_special_tokens is not False
 
@@ -100,12 +120,55 @@ def _tokenized_prompts(
         return tokenize_prompt(text, loaded, where, special=special, last=last)
 
     prompts = token_lists(body.prompt, loaded.tokenizer, "prompt", tokenize)
-    return prompts if last is None else [tokens[-last:] for tokens in prompts]
+    cut = prompts if last is None else [tokens[-last:] for tokens in prompts]
+    return [CompletionPrompt(tokens, range(len(tokens))) for tokens in cut]
+
+
+def _middle_form(loaded: LoadedGenerator) -> MiddleForm:
+    if loaded.middle is None:
+        raise BadRequest(
+            "suffix is not supported by this model: its tokenizer has no marks for filling in the middle,"
+            " such as <|fim_prefix|>, <|fim_suffix|> and <|fim_middle|>",
+            param="suffix",
+            code="unsupported",
+        )
+    return loaded.middle
+
+
+def _prompts_with_suffix(
+    body: CompletionBody, loaded: LoadedGenerator, max_tokens: int | None, middle: MiddleForm
+) -> list[CompletionPrompt]:
+    """The prompts in the form that asks for what is between them and the suffix. A prompt may be empty.
+
+    Special tokens that prompts of token ids begin with come before the marks. truncate_prompt_tokens counts everything, and
+    leaves the text next to the answer.
+    """
+    opening = loaded.tokenizer.opening
+    special = opening if body.add_special_tokens is not False else []
+    last = prompt_tokens_to_keep(body.truncate_prompt_tokens, max_tokens, loaded.context)
+    room = None if last is None else last - len(opening) - middle.marks
+    if room is not None and room < 1:
+        raise BadRequest(
+            f"truncate_prompt_tokens: {last} leaves no room for text beside the {len(opening) + middle.marks} tokens"
+            " that mark prompt and suffix",
+            param="truncate_prompt_tokens",
+        )
+
+    def tokenize(text: str, where: str) -> list[int]:
+        return tokenize_prompt(text, loaded, where, special=False, last=room)
+
+    suffix = tokenize_suffix(body.suffix or "", loaded, room)
+    prompts = []
+    for prefix in token_lists(body.prompt, loaded.tokenizer, "prompt", tokenize, may_be_empty=True):
+        opened = bool(opening) and prefix[: len(opening)] == opening
+        own = prefix[len(opening) :] if opened else prefix
+        before, after = (len(own), len(suffix)) if room is None else kept(len(own), len(suffix), room)
+        filled = middle.fill(opening if opened else special, own[len(own) - before :], suffix[:after])
+        prompts.append(CompletionPrompt(filled.tokens, range(filled.prefix_at, filled.prefix_at + before)))
+    return prompts
 
 
 def _check(body: CompletionBody, loaded: LoadedGenerator) -> None:
-    if body.suffix:
-        raise BadRequest("suffix is not supported by this engine", param="suffix", code="unsupported")
     n, best = body.n or 1, body.best_of
     if best is not None and best < n:
         raise BadRequest(f"best_of: {best} is less than n, which is {n}", param="best_of")

@@ -46,7 +46,9 @@ class _CompletionAnswer:
         if self._first:
             self._first = False
             if self._prepared.body.echo and self._prepared.body.logprobs is not None:
-                self._logprobs.take_prompt(self._prepared.tokenizer, self._prompt, output.prompt_logprobs)
+                self._logprobs.take_prompt(
+                    self._prepared.tokenizer, self._prompt.tokens, output.prompt_logprobs, self._prompt.echoed
+                )
         self._logprobs.take(self._prepared.tokenizer, output.logprobs)
         if output.last:
             self._last = output
@@ -83,8 +85,9 @@ async def stream_response(prepared: PreparedCompletion, inflight: InflightReques
         if output is not None and body.logprobs is not None:
             if echoes_logprobs and index not in begun:
                 begun.add(index)
+                prompt = prepared.prompts[index // prepared.n]
                 logprobs[index].take_prompt(
-                    prepared.tokenizer, prepared.prompts[index // prepared.n], output.prompt_logprobs
+                    prepared.tokenizer, prompt.tokens, output.prompt_logprobs, prompt.echoed
                 )
             logprobs[index].take(prepared.tokenizer, output.logprobs)
             choice["logprobs"] = logprobs[index].report(only_new=True)

@@ -20,8 +20,22 @@ def tokenize_prompt(
     try:
         return loaded.tokenizer.encode(text, special=special, most=loaded.context)
     except TooLong as error:
-        excess = f"your {where} resulted in {error.tokens} tokens"
-        raise ContextOverflow.of(loaded.context, excess, where.split("[")[0]) from error
+        raise _too_long(loaded, where, error) from error
+
+
+def tokenize_suffix(text: str, loaded: LoadedGenerator, first: int | None = None) -> list[int]:
+    """Return the tokens of what comes after the answer, or only its ``first`` ones. Raises ContextOverflow in the same way."""
+    if first is not None:
+        return loaded.tokenizer.encode_within(loaded.tokenizer.prefix(text, first))[:first]
+    try:
+        return loaded.tokenizer.encode_within(text, most=loaded.context)
+    except TooLong as error:
+        raise _too_long(loaded, "suffix", error) from error
+
+
+def _too_long(loaded: LoadedGenerator, where: str, error: TooLong) -> ContextOverflow:
+    excess = f"your {where} resulted in {error.tokens} tokens"
+    return ContextOverflow.of(loaded.context, excess, where.split("[")[0])
 
 
 def prompt_tokens_to_keep(requested: int | None, max_tokens: int | None, context: int) -> int | None:

@@ -31,7 +31,9 @@ class AnswerOptions:
 
     prompt_param: str
     """The field that has the prompt, for messages."""
-    max_tokens: int | None
+    prompt_words: str = ""
+    """What the prompt consists of, for messages; empty: ``prompt_param``."""
+    max_tokens: int | None = None
     """None: as many as fit the context."""
     count: int = 1
     """Number of answers."""
@@ -41,6 +43,8 @@ class AnswerOptions:
     """As in GenerationRequest."""
     calls: CallsOnly | None = None
     """The calls that the answers must consist of, whatever else the body asks for."""
+    middle_ends: frozenset[int] = frozenset()
+    """As in StoppingCriteria."""
     skip_special_tokens: bool = True
     """The default where the body says nothing."""
 
@@ -93,6 +97,7 @@ def _stopping_criteria(
         min_tokens=min_tokens,
         stop=tuple(filter(None, stop)),  # many clients send "" for none
         stop_token_ids=frozenset(body.stop_token_ids or ()),
+        middle_ends=options.middle_ends,
         ignore_eos=bool(body.ignore_eos),
         include_stop=bool(body.include_stop_str_in_output),
     )
@@ -105,9 +110,8 @@ def _max_tokens(prompt_tokens: int, context: int, options: AnswerOptions) -> int
     if room < (0 if requested == 0 else 1) or (requested is not None and requested > room):
         answer = f"{requested} for the answer" if requested is not None else "at least 1 for the answer"
         needed = prompt_tokens + (1 if requested is None else requested)
-        excess = (
-            f"your request needs {needed} tokens: {prompt_tokens} in the {options.prompt_param} and {answer}"
-        )
+        where = options.prompt_words or options.prompt_param
+        excess = f"your request needs {needed} tokens: {prompt_tokens} in the {where} and {answer}"
         raise ContextOverflow.of(context, excess, options.prompt_param)
     return room if requested is None else requested
 

@@ -8,7 +8,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from llmlaunch.worker.errors import BadRequest
-from llmlaunch.worker.tokenization.tokenizer import Tokenizer
+from llmlaunch.worker.tokenization.tokenizer import Tokenizer, TooLong
 from tests.unit.worker import tiny
 
 HELLO = [{"role": "user", "content": "Hi"}]
@@ -76,3 +76,49 @@ def test_a_template_that_refuses_is_a_bad_request(folder: Path, template: str) -
 def test_special_tokens_are_left_out_of_text_unless_asked_for(tokenizer: Tokenizer) -> None:
     assert tokenizer.decode([0, *tokenizer.encode("x"), 1]) == "x"
     assert tokenizer.decode([0, *tokenizer.encode("x"), 1], skip_special=False) == "<s>x</s>"
+
+
+def of_sentencepiece(scheme: str) -> Tokenizer:
+    """Like CodeLlama's: pieces without special tokens, whole words, and a space before every text, or none."""
+    from tokenizers import Tokenizer as Fast
+    from tokenizers import decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    pieces = ["<unk>", "<s>", "</s>", "▁<PRE>", "▁", "☺", "a", "b", "\n", "▁a", "ab", "▁ab"]
+    merges = [("▁", "a"), ("a", "b"), ("▁a", "b")]
+    fast = Fast(models.BPE({piece: at for at, piece in enumerate(pieces)}, merges, unk_token="<unk>"))
+    fast.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
+    fast.decoder = decoders.Metaspace(prepend_scheme=scheme)
+    fast.post_processor = processors.TemplateProcessing("<s> $A", special_tokens=[("<s>", 1)])
+    return Tokenizer(PreTrainedTokenizerFast(tokenizer_object=fast, unk_token="<unk>", bos_token="<s>"))
+
+
+@pytest.mark.parametrize("scheme", ["first", "always"])
+@pytest.mark.parametrize(
+    ("text", "alone", "within"),
+    [("ab", [11], [10]), ("\nab", [4, 8, 10], [8, 10]), (" ab", [11], [11]), ("", [], [])],
+    ids=["a word", "a line", "a space", "nothing"],
+)
+def test_a_text_within_another_has_no_space_before_it(
+    scheme: str, text: str, alone: list[int], within: list[int]
+) -> None:
+    tokenizer = of_sentencepiece(scheme)
+    assert tokenizer.encode(text, special=False) == alone
+    assert tokenizer.encode_within(text) == within
+    assert tokenizer.encode_within(text, most=len(within)) == within
+    assert tokenizer.opening == [1]
+
+
+def test_other_tokenizers_put_no_space_anywhere(tokenizer: Tokenizer) -> None:
+    assert of_sentencepiece("never").encode_within("ab") == [10]
+    assert tokenizer.encode_within(" ab") == tokenizer.encode(" ab", special=False)
+    with pytest.raises(TooLong):
+        of_sentencepiece("first").encode_within("ab" * 40_000, most=5)
+
+
+def test_the_token_that_a_text_is(tokenizer: Tokenizer) -> None:
+    pieces = of_sentencepiece("first")
+    assert (pieces.token_of("▁<PRE>"), pieces.token_of("<unk>"), pieces.token_of("<PRE>")) == (3, 0, None)
+    assert tokenizer.token_of("<pad>") == 2
+    assert tokenizer.token_of("\n") == tokenizer.encode("\n")[0]
+    assert tokenizer.token_of("ab") is None
