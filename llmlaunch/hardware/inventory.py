@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from llmlaunch.hardware import cards, nvml
+from llmlaunch.hardware import cards, nvml, tegra
 from llmlaunch.hardware.device_mask import visible
 from llmlaunch.hardware.memory import MainMemory, main_memory
 from llmlaunch.hardware.types import (
@@ -112,7 +112,7 @@ class Sampler:
         if not self._started:
             note = nvml.start()
             if note:
-                return Inventory(note=note), False
+                return self._without_nvml(note), False
             self._started = True
         try:
             count = nvml.gpu_count()
@@ -132,6 +132,13 @@ class Sampler:
             mps=Path(self._env.get("CUDA_MPS_PIPE_DIRECTORY") or _MPS_PIPES, "control").exists(),
         )
         return inventory, not gpus or any(not gpu.lost for gpu in gpus)
+
+    def _without_nvml(self, note: str) -> Inventory:
+        gpu = tegra.gpu(self._main())
+        if gpu is None:
+            return Inventory(note=note)
+        allowed, remark = visible((gpu,), self._env)
+        return Inventory(gpus=(gpu,), note=remark, visible=allowed)
 
     def _links_between(self, rows: list[_Row]) -> tuple[Link, ...]:
         alive = [row for row in rows if not row.gpu.lost]
