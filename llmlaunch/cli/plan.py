@@ -123,7 +123,9 @@ def _gpu_rows(made: Plan) -> list[tuple[str, ...]]:
         ]
         amounts = (gpu.total_bytes, gpu.free_bytes, gpu.planned_bytes, gpu.free_bytes - gpu.planned_bytes)
         label = f"{gpu.index} {gpu.uuid[:12]}" if gpu.uuid.startswith("MIG-") else str(gpu.index)
-        rows.append((label, gpu.name, *map(size, amounts), ", ".join(users) or "-"))
+        # Without a total nothing is known of its memory but what is planned.
+        known = map(size, amounts) if gpu.total_bytes else ("-", "-", size(gpu.planned_bytes), "-")
+        rows.append((label, gpu.name, *known, ", ".join(users) or "-"))
     return rows
 
 

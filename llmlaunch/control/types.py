@@ -146,6 +146,8 @@ class GpuStatus:
     planned_bytes: int
     lost: str = ""
     """Why the GPU cannot be used ("GPU is lost"), or empty."""
+    memory: str = "own"
+    """own, main (it uses the machine's main memory), or unknown: the driver gives no figures."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,7 +154,8 @@ def _gpu_rows(inventory: Inventory, slots: Mapping[str, Slot]) -> tuple[GpuStatu
 
     def row_of(part: Gpu | MigDevice, index: int) -> GpuStatus:
         sizes = (part.total_bytes, part.used_bytes, part.free_bytes, planned.get(part.uuid, 0))
-        return GpuStatus(index, part.uuid, part.name, *sizes, lost=part.lost if isinstance(part, Gpu) else "")
+        lost = part.lost if isinstance(part, Gpu) else ""
+        return GpuStatus(index, part.uuid, part.name, *sizes, lost=lost, memory=part.memory.value)
 
     for slot in slots.values():
         if slot.record.phase in LIVE_PHASES or slot.record.phase is Phase.PENDING:

@@ -135,9 +135,11 @@ def component_row(component: ComponentStatus, gpus: Sequence[GpuStatus], now: fl
 def gpu_row(gpu: GpuStatus) -> tuple[str, ...]:
     """A GPU's row in the table of ``status``: name, total, used, free and planned memory."""
     sizes = (gpu.total_bytes, gpu.used_bytes, gpu.free_bytes, gpu.planned_bytes)
-    if gpu.lost:
-        return (_number(gpu), f"{gpu.name}: {one_line(gpu.lost)}", "-", "-", "-", size(gpu.planned_bytes))
-    return (_number(gpu), gpu.name, *map(size, sizes))
+    why = one_line(gpu.lost) or ("memory unknown" if gpu.memory == "unknown" else "")
+    if why:
+        return (_number(gpu), f"{gpu.name}: {why}", "-", "-", "-", size(gpu.planned_bytes))
+    name = f"{gpu.name} (main memory)" if gpu.memory == "main" else gpu.name
+    return (_number(gpu), name, *map(size, sizes))
 
 
 def _number(gpu: GpuStatus) -> str:

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from llmlaunch import assemble, paths
@@ -202,6 +203,37 @@ def test_placement_on_what_nvml_says(home: Path, mock_nvml: MockNvml) -> None:
 def test_a_mask_limits_the_plan(home: Path, mock_nvml: MockNvml) -> None:
     report = on_mock(mock_nvml, [(15, 1)], CUDA_VISIBLE_DEVICES="2", CUDA_DEVICE_ORDER="PCI_BUS_ID")
     assert [p["mask"] for p in report["processes"]] == ["", "2", ""]
+
+
+def test_in_a_container_made_by_cdi(home: Path, mock_nvml: MockNvml) -> None:
+    report = on_mock(mock_nvml, [(15, 1)], NVIDIA_VISIBLE_DEVICES="void")
+    assert [p["mask"] for p in report["processes"]] == ["", "3", ""]
+    assert report["notes"] == []
+
+
+def test_main_memory_is_the_memory_of_a_gb10(home: Path, mock_nvml: MockNvml) -> None:
+    mock_nvml.write(
+        'gpu name="NVIDIA GB10" total=0 reserved=0 cc=12.1\n'
+        "fail fn=nvmlDeviceGetMemoryInfo code=3\nfail fn=nvmlDeviceGetMemoryInfo_v2 code=3\n"
+    )
+    report = on_mock(mock_nvml, [(1, 1)])
+    (gpu,) = report["gpus"]
+    assert gpu["total_bytes"] == psutil.virtual_memory().total
+    worker = report["processes"][1]
+    assert worker["mask"] == "0"
+    assert worker["reason"].endswith("of main memory free there")
+    assert (report["notes"], report["rejections"]) == ([], [])
+
+
+def test_a_gpu_for_one_process(home: Path, mock_nvml: MockNvml, tmp_path: Path) -> None:
+    mock_nvml.write("gpu mode=3 total=81920\ngpu mode=2 total=81920\n")
+    report = on_mock(mock_nvml, [(15, 1), (15, 1)], CUDA_MPS_PIPE_DIRECTORY=str(tmp_path))
+    assert [p["mask"] for p in report["processes"]] == ["", "0", ""]
+    (refused,) = report["rejections"]
+    assert refused["reason"].endswith(
+        "GPU 0 is in exclusive-process compute mode, so it takes one replica; nvidia-smi -c 0 lifts that"
+    )
+    assert [note for note in report["notes"] if "GPU 1" in note and "prohibited" in note]
 
 
 def sleeper(deployment: str, component: str) -> subprocess.Popen[bytes]:

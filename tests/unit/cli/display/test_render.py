@@ -155,3 +155,13 @@ def test_what_a_model_says_cannot_take_over_the_terminal(text: str) -> None:
 @pytest.mark.parametrize("url", ["http://h:1", "http://h:1/", "http://h:1/v1", "http://h:1/v1/"])
 def test_endpoint_is_the_base_that_clients_take(url: str) -> None:
     assert render.endpoint(url) == "http://h:1/v1"
+
+
+def test_gpus_without_memory_of_their_own_or_without_figures() -> None:
+    assert render.gpu_row(replace(GPU, memory="main"))[1] == "NVIDIA L4 (main memory)"
+    assert render.gpu_row(replace(GPU, memory="unknown"))[1:5] == (
+        "NVIDIA L4: memory unknown",
+        "-",
+        "-",
+        "-",
+    )
