@@ -1,9 +1,4 @@
-"""How many threads to compute with, while other processes come and go on the same cores.
-
-The threads of one matrix product wait for each other at its end. If another process occupies the core of one of them,
-all wait until it is scheduled again, hundreds of times in each step; a single thread never waits. So a worker uses as
-many threads as there are cores that nobody else uses.
-"""
+"""PyTorch's number of threads, while other processes come and go on the same cores: the rule of ``common/cpu_threads``."""
 
 from __future__ import annotations
 
@@ -11,54 +6,20 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
-import psutil
 import torch
 
+from llmlaunch.common.cpu_threads import CpuTime, threads_for
+from llmlaunch.hardware.cores import measure, usable_cores
 from llmlaunch.worker.config import WorkerConfig
 
 WINDOW_S = 0.5
 """Seconds between two measurements: long compared to the kernel's clock, which ticks a hundred times a second."""
-TICKS = os.sysconf("SC_CLK_TCK")
 IDLE_AFTER_S = 0.25
 """If there was no step for so many seconds, nothing is being computed and nothing needs to wait."""
 FREE_CORE_S = 0.2
 """Maximum seconds for which other work waits for the computing threads to leave a core."""
-
-
-@dataclass(frozen=True, slots=True)
-class CpuTime:
-    """Seconds so far: wall clock, CPU time of this process, and idle time of its cores."""
-
-    wall: float
-    own: float
-    idle: float
-
-
-def threads_for(before: CpuTime, now: CpuTime, most: int) -> int:
-    """Threads for the cores that this process used or could have used between two measurements; at least one. Pure."""
-    wall = now.wall - before.wall
-    if wall <= 0:
-        return most
-    cores = (now.own - before.own + now.idle - before.idle) / wall
-    return max(1, min(most, round(cores)))
-
-
-def idle_s(stat: str, cores: Collection[int]) -> float:
-    """Seconds that ``cores`` have been idle, from the text of /proc/stat."""
-    names = {f"cpu{core}" for core in cores}
-    rows = (line.split() for line in stat.splitlines())
-    # idle and iowait: proc_stat(5)
-    return sum(int(row[4]) + int(row[5]) for row in rows if row and row[0] in names) / TICKS
-
-
-def measure() -> CpuTime:
-    """Measure now. Raises OSError if there is no /proc/stat."""
-    stat = Path("/proc/stat").read_text()
-    return CpuTime(time.monotonic(), time.process_time(), idle_s(stat, os.sched_getaffinity(0)))
 
 
 class ThreadAdjuster:
@@ -144,22 +105,3 @@ def thread_adjuster(config: WorkerConfig, device: str) -> ThreadAdjuster | None:
     if device != "cpu" or told or config.strict_seeds:
         return None
     return ThreadAdjuster(torch.get_num_threads())
-
-
-def usable_cores() -> int:
-    """Number of physical cores available to this process by CPU affinity and cgroup quota."""
-    allowed = len(os.sched_getaffinity(0))
-    physical = psutil.cpu_count(logical=False) or allowed
-    logical = psutil.cpu_count() or allowed
-    # Hyper-threads share a core's vector units: more threads than physical cores only slow each other down.
-    cores = max(1, allowed * physical // logical)
-    quota = _cgroup_quota()
-    return max(1, min(cores, quota)) if quota else cores
-
-
-def _cgroup_quota() -> int | None:
-    try:
-        most, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()[:2]
-        return max(1, round(int(most) / int(period)))
-    except (OSError, ValueError):
-        return None

@@ -6,44 +6,9 @@ import threading
 
 import pytest
 
-from llmlaunch.worker.compute.thread_count import CpuTime, ThreadAdjuster, idle_s, threads_for
+from llmlaunch.common.cpu_threads import CpuTime
+from llmlaunch.worker.compute.thread_count import ThreadAdjuster
 from tests.support.waiting import wait_until
-
-STAT = """cpu  900 0 300 2000 40 0 0 0 0 0
-cpu0 400 0 100 1000 20 0 0 0 0 0
-cpu1 500 0 200 900 30 0 0 0 0 0
-cpu11 0 0 0 100 0 0 0 0 0 0
-intr 1 2 3
-"""
-
-
-@pytest.mark.parametrize(
-    ("own", "idle", "most", "threads"),
-    [
-        (2.0, 0.0, 2, 2),  # alone, and busy with both
-        (1.0, 1.0, 2, 2),  # alone, with one of two
-        (0.0, 2.0, 2, 2),  # nothing to do so far
-        (1.0, 0.0, 2, 1),  # another one has the second core
-        (0.7, 0.0, 2, 1),  # three on two cores
-        (0.1, 0.0, 2, 1),  # never less than one
-        (1.6, 0.1, 2, 2),  # a client takes a little
-        (5.2, 1.1, 8, 6),
-        (9.0, 7.0, 4, 4),  # more cores than it may use
-    ],
-)
-def test_as_many_threads_as_cores_that_are_left(own: float, idle: float, most: int, threads: int) -> None:
-    assert threads_for(CpuTime(10, 3, 5), CpuTime(11, 3 + own, 5 + idle), most) == threads
-
-
-def test_two_looks_at_the_same_time_tell_nothing() -> None:
-    assert threads_for(CpuTime(10, 1, 1), CpuTime(10, 1, 1), 4) == 4
-
-
-def test_idle_time_is_that_of_the_given_cores_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmlaunch.worker.compute.thread_count.TICKS", 100)
-    assert idle_s(STAT, {0}) == pytest.approx(10.2)
-    assert idle_s(STAT, {0, 1}) == pytest.approx(19.5)
-    assert idle_s(STAT, {1, 11}) == pytest.approx(10.3)
 
 
 class Machine:
