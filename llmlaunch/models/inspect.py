@@ -24,7 +24,8 @@ def inspect(
 ) -> ModelFacts:
     """Read the facts of ``model`` from its files' headers, without downloading weights and without torch.
 
-    ``model`` is a folder, a GGUF file, ``package://MODULE[/path]``, or a hub id (``org/name`` or ``org/name/file.gguf``).
+    ``model`` is a folder, a GGUF file, ``package://MODULE[/path]``, or a hub id (``org/name``, ``org/name:Q4_K_M``
+    or ``org/name/file.gguf``).
     A hub's model that is not in its cache is read from the hub; ``download_bytes`` then says what is still to come.
     Raises ModelError with the places that were looked at; a network that is down is noticed within seconds.
     """

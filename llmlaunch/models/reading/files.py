@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from llmlaunch.errors import ModelError
-from llmlaunch.models.reading import gguf_header, mistral_params, safetensors_header
+from llmlaunch.models.reading import gguf_header, gguf_names, mistral_params, safetensors_header
+from llmlaunch.models.reading.gguf_names import shards
 
-_SHARD = re.compile(r"^(?P<stem>.*)-(?P<part>\d{5})-of-(?P<parts>\d{5})(?P<ending>\.\w+)$")
 _SMALL_FILES = (".json", ".txt", ".model", ".py", ".jinja", ".tiktoken", ".vocab", ".merges")
 _MOST_HEADERS, _FIRST_KEYS_BYTES = 8, 4096
 """Among so many GGUF files those without a model are told by their headers' first keys."""
@@ -56,15 +56,16 @@ class Folder:
         return str(self.path)
 
     def sizes(self) -> dict[str, int]:
-        """Bytes by name; of subfolders only those that sentence-transformers makes, and only their files."""
+        """Bytes by name; of subfolders what sentence-transformers makes, and GGUF files, one folder a quantisation."""
         found = {}
         try:
             for entry in sorted(self.path.iterdir()):
                 if entry.is_file():
                     found[entry.name] = entry.stat().st_size
-                elif entry.is_dir() and _MODULE_FOLDER.match(entry.name):
-                    inner = (file for file in sorted(entry.iterdir()) if file.is_file())
-                    found.update({f"{entry.name}/{file.name}": file.stat().st_size for file in inner})
+                elif entry.is_dir():
+                    module = _MODULE_FOLDER.match(entry.name)
+                    inner = (file for file in _entries(entry) if module or file.suffix == ".gguf")
+                    found.update({f"{entry.name}/{f.name}": f.stat().st_size for f in inner if f.is_file()})
         except OSError as error:
             raise ModelError(f"{self.path}: cannot be read: {error.strerror or error}") from error
         return found
@@ -82,6 +83,13 @@ class Folder:
             raise ModelError(f"{self.path / name}: cannot be read: {error.strerror or error}") from error
 
 
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except PermissionError:  # nothing that is meant for us
+        return []
+
+
 @dataclass(frozen=True, slots=True)
 class WeightFiles:
     """The files that hold the weights. ``format`` as in ModelFacts; ``missing``: named by an index, but not there."""
@@ -89,17 +97,21 @@ class WeightFiles:
     format: str
     weights: tuple[str, ...]
     missing: tuple[str, ...] = ()
+    projector: str = ""
+    """As in ModelFacts."""
 
 
-def choose(files: Files, wanted: str = "") -> WeightFiles:
-    """Which files to load: safetensors before pickles before GGUF; ``wanted`` names one GGUF file.
+def choose(files: Files, wanted: str = "", tag: str = "") -> WeightFiles:
+    """Which files to load: safetensors before pickles before GGUF; ``wanted`` names one GGUF file, ``tag`` its quantisation.
 
     Raises ModelError when there is no model, or several GGUF files to choose from.
     """
     sizes = files.sizes()
     top = [name for name in sizes if "/" not in name]
     if wanted:
-        return _complete(WeightFiles("gguf", (wanted,)), sizes, files.where)
+        return _complete(_gguf(wanted, sizes), sizes, files.where)
+    if tag:
+        return _complete(_gguf(gguf_names.tagged(list(sizes), tag, files.where), sizes), sizes, files.where)
     if "config.json" in sizes:
         for found in (_safetensors(files, top), _pickles(files, top)):
             if found:
@@ -110,10 +122,10 @@ def choose(files: Files, wanted: str = "") -> WeightFiles:
     if len(ggufs) > 1:
         raise ModelError(
             f"{files.where}: holds several GGUF models: {', '.join(ggufs)}",
-            hint="name the file: FOLDER/FILE.gguf",
+            hint="name the file: FOLDER/FILE.gguf, or of a model on a hub its quantisation: ORG/NAME:Q4_K_M",
         )
     if ggufs:
-        return _complete(WeightFiles("gguf", (ggufs[0],)), sizes, files.where)
+        return _complete(_gguf(ggufs[0], sizes), sizes, files.where)
     raise ModelError(
         _why_no_model(files.where, sizes),
         hint="a model folder holds config.json and its weights, or a .gguf file",
@@ -123,7 +135,7 @@ def choose(files: Files, wanted: str = "") -> WeightFiles:
 def to_download(files: Files, choice: WeightFiles) -> tuple[str, ...]:
     """What a worker needs of a repository: the weights, and everything small beside them."""
     if choice.format == "gguf":
-        return choice.weights
+        return (*choice.weights, *([choice.projector] if choice.projector else ()))
     extra = [
         name
         for name in files.sizes()
@@ -133,13 +145,8 @@ def to_download(files: Files, choice: WeightFiles) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*choice.weights, *extra)))
 
 
-def shards(name: str) -> list[str]:
-    """All files of the set that ``name`` (``x-00001-of-00003.gguf``) belongs to; itself alone when it is whole."""
-    match = _SHARD.match(name)
-    if not match:
-        return [name]
-    parts = int(match["parts"])
-    return [f"{match['stem']}-{n:05d}-of-{match['parts']}{match['ending']}" for n in range(1, parts + 1)]
+def _gguf(name: str, sizes: Mapping[str, int]) -> WeightFiles:
+    return WeightFiles("gguf", (name,), projector=gguf_names.projector(name, list(sizes)))
 
 
 def _complete(choice: WeightFiles, sizes: Mapping[str, int], where: str) -> WeightFiles:
@@ -147,7 +154,7 @@ def _complete(choice: WeightFiles, sizes: Mapping[str, int], where: str) -> Weig
     wanted = tuple(dict.fromkeys(part for name in choice.weights for part in shards(name)))
     if len(wanted) > 100_000:
         raise ModelError(f"{where}: {choice.weights[0]} claims an impossible number of files")
-    return WeightFiles(choice.format, wanted, tuple(name for name in wanted if name not in sizes))
+    return replace(choice, weights=wanted, missing=tuple(name for name in wanted if name not in sizes))
 
 
 def _safetensors(files: Files, top: list[str]) -> WeightFiles | None:
@@ -185,15 +192,9 @@ def _consolidated(files: Files, top: list[str]) -> WeightFiles | None:
     return WeightFiles("mistral", tuple(found)) if found else None
 
 
-def may_be_a_model(name: str) -> bool:
-    """Whether a GGUF file may be a model, by its name: projectors of vision models and importance matrices are none."""
-    lower = name.lower()
-    return lower.endswith(".gguf") and "mmproj" not in lower and "imatrix" not in lower
-
-
 def _gguf_models(files: Files, top: list[str]) -> list[str]:
     """One name per GGUF model; a split one counts once. Among several, their headers tell which are no models."""
-    found = sorted({shards(name)[0] for name in top if may_be_a_model(name)})
+    found = gguf_names.models(top)
     if 1 < len(found) <= _MOST_HEADERS:
         found = [name for name in found if name not in top or _is_a_model(files, name)]
     return found

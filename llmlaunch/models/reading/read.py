@@ -78,7 +78,9 @@ def _gguf(files: Files, choice: WeightFiles, source: str, path: str, local: bool
 
     headers = [header(name) for name in choice.weights]
     found = gguf_facts.facts(headers, f"{files.where}/{choice.weights[0]}")
-    return replace(found, source=source, path=path, local=local, files=choice.weights)
+    return replace(
+        found, source=source, path=path, local=local, files=choice.weights, projector=choice.projector
+    )
 
 
 def _config(files: Files, choice: WeightFiles) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def inspect(place: ModelLocation, cache: Path | None, env: Mapping[str, str]) ->
         raise _not_found(place, f"{asked}: not asked ({forbidden})", cache, hint)
     with _explained(place, asked, cache):
         files = _repository(place, env)
-        choice = choose(files, place.file)
+        choice = choose(files, place.file, place.tag)
         if choice.missing:
             raise ModelError(f"{files.where}: the repository itself lacks {choice.missing[0]}")
         found = read_facts(files, choice, source=place.model, path=place.path, local=False)

@@ -32,7 +32,9 @@ def _expanded(path: str) -> Path:
     return Path(os.path.expanduser(path))  # noqa: PTH111
 
 
-def snapshot(model: str, revision: str | None, cache: Path, file: str = "") -> tuple[Path | None, str]:
+def snapshot(
+    model: str, revision: str | None, cache: Path, file: str = "", tag: str = ""
+) -> tuple[Path | None, str]:
     """The folder of a snapshot that can be loaded as it is, or None; and why not, in words."""
     root = cache / f"models--{model.replace('/', '--')}"
     if not root.is_dir():
@@ -41,7 +43,7 @@ def snapshot(model: str, revision: str | None, cache: Path, file: str = "") -> t
     if found is None:
         return None, f"hub cache {cache}: does not have revision {revision or 'main'} of it"
     try:
-        choice = choose(Folder(found), file)
+        choice = choose(Folder(found), file, tag)
     except ModelError as error:
         return (
             None,

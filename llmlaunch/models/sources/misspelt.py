@@ -1,4 +1,4 @@
-"""What people write for a model that means something in another program: addresses, ``repo:quant``, Ollama's names."""
+"""What people write for a model that means something in another program: addresses, Ollama's names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ _HUBS = {
     "modelscope.cn",
     "www.modelscope.ai",
 }
-_TAGGED = re.compile(r"^(?P<id>[\w.-]+/[\w.-]+):(?P<tag>[\w.-]+)$", re.ASCII)
 _OLLAMA = re.compile(r"^[\w.-]+:[\w.-]+$", re.ASCII)
 _NAMED = re.compile(r"^[\w.-]+/[\w.-]+$", re.ASCII)
 
@@ -28,20 +27,16 @@ def meant(model: str) -> tuple[str, str]:
     host, _, path = model.partition("/")
     if host.lower() in _HUBS and path:
         return "an address", _by_address(urlsplit(f"https://{model}"))
-    if tagged := _TAGGED.match(model):
-        return (
-            "a repository with a tag",
-            f"write {tagged['id']}/FILE.gguf, with the file of that quantisation",
-        )
     if _OLLAMA.match(model):
-        hint = "write a hub id (org/name, or org/name/FILE.gguf), or the file that `ollama show --modelfile` prints behind FROM"
+        hint = "write a hub id (org/name, org/name:Q4_K_M or org/name/FILE.gguf), or the file that `ollama show --modelfile` prints behind FROM"
         return "a name of Ollama's", hint
     return "", ""
 
 
 def _by_address(address: object) -> str:
     host, path = getattr(address, "hostname", ""), unquote(getattr(address, "path", ""))
-    words = [word for word in path.partition(":")[0].split("/") if word]
+    path, _, tag = path.partition(":")
+    words = [word for word in path.split("/") if word]
     modelscope = "modelscope" in (host or "")
     if modelscope and words[:1] == ["models"]:
         words = words[1:]
@@ -50,4 +45,6 @@ def _by_address(address: object) -> str:
         return "write a hub id (org/name), or download it and name its folder or .gguf file"
     if len(words) > 4 and words[2] in ("blob", "resolve", "raw") and words[-1].endswith(".gguf"):
         name = "/".join((name, *words[4:]))
+    elif tag:
+        name = f"{name}:{tag}"
     return f"write {name}" + (" and source: modelscope" if modelscope else "")

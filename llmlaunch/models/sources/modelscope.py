@@ -26,7 +26,9 @@ from llmlaunch.models.sources.types import DownloadProgress, ModelLocation
 ANSWER_S = 20.0
 
 
-def cached(model: str, revision: str | None, cache: Path | None) -> tuple[Path | None, str]:
+def cached(
+    model: str, revision: str | None, cache: Path | None, file: str = "", tag: str = ""
+) -> tuple[Path | None, str]:
     """The folder of a model that is whole in ModelScope's cache, or None; and why not, in words."""
     download = _package("modelscope.hub.snapshot_download").snapshot_download
     try:
@@ -34,7 +36,7 @@ def cached(model: str, revision: str | None, cache: Path | None) -> tuple[Path |
     except Exception:  # the package raises ValueError, OSError or its own kinds, by version
         return None, "ModelScope cache: does not have it"
     try:
-        missing = choose(Folder(folder)).missing
+        missing = choose(Folder(folder), file, tag).missing
     except ModelError as error:
         return None, f"ModelScope cache: has only part of it ({error.message})"
     return (None, f"ModelScope cache: has only part of it (no {missing[0]})") if missing else (folder, "")
@@ -52,7 +54,7 @@ def inspect(place: ModelLocation) -> ModelFacts:
             row["Path"]: int(row.get("Size") or 0) for row in rows if row.get("Type", "blob") != "tree"
         }
         files = Listing(f"ModelScope {place.path}", listing, download, place)
-        choice = choose(files, place.file)
+        choice = choose(files, place.file, place.tag)
         if choice.missing:
             raise ModelError(f"{files.where}: the repository itself lacks {choice.missing[0]}")
         wanted = to_download(files, choice)

@@ -11,7 +11,8 @@ from pathlib import Path
 from llmlaunch.common.spelling import nearest
 from llmlaunch.errors import ModelError
 from llmlaunch.manifest.types import Source
-from llmlaunch.models.reading.files import Files, Folder, WeightFiles, choose, may_be_a_model
+from llmlaunch.models.reading.files import Files, Folder, WeightFiles, choose
+from llmlaunch.models.reading.gguf_names import may_be_a_model
 from llmlaunch.models.reading.gguf_header import MAGIC
 from llmlaunch.models.sources import incomplete, misspelt
 from llmlaunch.models.sources.types import TRUE_WORDS, ModelLocation
@@ -19,7 +20,9 @@ from llmlaunch.models.sources.types import TRUE_WORDS, ModelLocation
 PACKAGE = "package://"
 _SHOWN = 200
 _COPY = "copy the cache with its blobs, or the folder with cp -L"
-_HUB_ID = re.compile(r"^(?P<id>\w[\w.-]*(?:/\w[\w.-]*)?)(?:/(?P<file>[\w./-]+\.gguf))?$", re.ASCII)
+_HUB_ID = re.compile(
+    r"^(?P<id>\w[\w.-]*(?:/\w[\w.-]*)?)(?:/(?P<file>[\w./-]+\.gguf)|:(?P<tag>[\w.-]+))?$", re.ASCII
+)
 _PACKAGE_NAME = re.compile(r"^[A-Za-z_]\w*$", re.ASCII)
 
 
@@ -43,26 +46,34 @@ def resolve(
         return _local(model, path.absolute())
     looked = f"local folder {_shown(path)}: does not exist"
     match = _HUB_ID.match(model)
-    if not match or ".." in model or not (match["file"] or not model.endswith(".gguf")):
+    if not match or ".." in model or not _plausible(match):
         what, hint = misspelt.meant(model)
         if what:
             raise ModelError(f"model {model!r} is {what}, which is not looked up", hint=hint)
         raise ModelError(f"model {model!r} was not found: {looked}", hint=_nearest_path(path))
+    file, tag = match["file"] or "", match["tag"] or ""
     hub = hub_name(source, env)
     if hub == Source.MODELSCOPE:
         from llmlaunch.models.sources import modelscope
 
-        found, remark = modelscope.cached(match["id"], revision, cache)
+        found, remark = modelscope.cached(match["id"], revision, cache, file, tag)
     else:
         from llmlaunch.models.sources import huggingface_cache
 
         found, remark = huggingface_cache.snapshot(
-            match["id"], revision, cache or huggingface_cache.folder(env), match["file"] or ""
+            match["id"], revision, cache or huggingface_cache.folder(env), file, tag
         )
     if found:
-        where = found / match["file"] if match["file"] else found
-        return ModelLocation(model, str(where), True, match["file"] or "", hub, revision)
-    return ModelLocation(model, match["id"], False, match["file"] or "", hub, revision, (looked, remark))
+        file = choose(Folder(found), tag=tag).weights[0] if tag else file
+        return ModelLocation(model, str(found / file), True, file, hub=hub, revision=revision)
+    return ModelLocation(model, match["id"], False, file, tag, hub, revision, (looked, remark))
+
+
+def _plausible(match: re.Match[str]) -> bool:
+    """Not the name of a file that does not exist, and not one of Ollama's."""
+    if match["tag"]:
+        return "/" in match["id"]
+    return bool(match["file"]) or not match["id"].endswith(".gguf")
 
 
 def _shown(path: Path) -> Path:

@@ -23,6 +23,8 @@ class ModelLocation:
     local: bool
     file: str = ""
     """The GGUF file that was named, relative to ``folder`` or the repository."""
+    tag: str = ""
+    """The quantisation that was asked for (``org/name:Q4_K_M``), as long as nobody has looked which ``file`` that is."""
     hub: str = ""
     """huggingface | modelscope, also for what its cache holds; empty for plain folders and packages."""
     revision: str | None = None

@@ -108,6 +108,30 @@ def test_gguf_on_the_hub(hub: FakeHub, env: dict[str, str]) -> None:
     assert inspect("org/tiny-gguf/tiny-Q8.gguf", env={**env, "HF_HUB_OFFLINE": "1"}).path == str(path)
 
 
+def test_a_quantisation_of_a_gguf_model_on_the_hub(hub: FakeHub, env: dict[str, str]) -> None:
+    folder = hub.root / "org" / "tiny-gguf"
+    (folder / "Q8_0").mkdir(parents=True)
+    for name in ("tiny-Q4_K_M.gguf", "Q8_0/tiny-Q8_0.gguf", "mmproj-f16.gguf"):
+        (folder / name).write_bytes(gguf(GGUF_LLAMA))
+    for tag, file in (
+        ("q4_k_m", "tiny-Q4_K_M.gguf"),
+        ("latest", "tiny-Q4_K_M.gguf"),
+        ("Q8_0", "Q8_0/tiny-Q8_0.gguf"),
+    ):
+        facts = inspect(f"org/tiny-gguf:{tag}", env=env)
+        assert (facts.path, facts.local) == ("org/tiny-gguf", False)
+        assert (facts.files, facts.projector) == ((file, "mmproj-f16.gguf"), "mmproj-f16.gguf")
+        path = fetch(facts, lambda *_: None, env=env)
+        assert path.as_posix().endswith(file)
+        assert (path.parents[file.count("/")] / facts.projector).exists()
+        offline = inspect(f"org/tiny-gguf:{tag}", env={**env, "HF_HUB_OFFLINE": "1"})
+        assert offline.path == str(path)
+        shutil.rmtree(env["HF_HUB_CACHE"])
+    with pytest.raises(ModelError, match=r"has no GGUF file that is Q5_K_M") as caught:
+        inspect("org/tiny-gguf:Q5_K_M", env=env)
+    assert caught.value.hint == "there are Q4_K_M, Q8_0"
+
+
 def test_a_gated_model_asks_for_a_token(hub: FakeHub, env: dict[str, str]) -> None:
     llama_folder(hub.root / "org" / "gated")
     hub.gated.add("org/gated")
