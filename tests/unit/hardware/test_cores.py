@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import psutil
 import pytest
 
 from llmlaunch.hardware import cores
@@ -18,8 +20,8 @@ def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "a" / "b").mkdir(parents=True)
     monkeypatch.setattr(cores, "_OWN_CGROUPS", own)
     monkeypatch.setattr(cores, "_CGROUPS", root)
-    monkeypatch.setattr(cores.os, "sched_getaffinity", lambda _: set(range(8)))
-    monkeypatch.setattr(cores.psutil, "cpu_count", lambda logical=True: 8)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(psutil, "cpu_count", lambda logical=True: 8)
     return root
 
 
