@@ -35,6 +35,12 @@ def _unknown_parser(name: str | None) -> list[str]:
     return [f"tool_parser: {name!r} is not one of its formats{ask}"]
 
 
+def _source(request: LaunchRequest) -> str:
+    """What is still on a hub is found there by the manifest's words, which may name a file."""
+    facts = request.facts
+    return facts.path if facts and facts.local else request.model.model
+
+
 class Transformers:
     """``llmlaunch worker`` in this very installation."""
 
@@ -50,6 +56,7 @@ class Transformers:
     index_mask = False
     key_variable = variables.WORKER_KEY
     auto_cpu = True
+    optional_program = ""
 
     def problems(self, model: ModelSpec) -> tuple[str, ...]:
         args = model.engine_args
@@ -83,7 +90,7 @@ class Transformers:
         model, claims = request.model, request.devices
         argv = [
             *(request.python, "-m", "llmlaunch", "worker"),
-            *("--model-path", request.facts.path if request.facts else model.model),
+            *("--model-path", _source(request)),
             *("--model-names", ",".join(model.names)),
             *("--host", request.host, "--port", str(request.port)),
             *("--controller-address", request.controller_url, "--component", request.component),
