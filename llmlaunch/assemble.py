@@ -15,6 +15,7 @@ from pathlib import Path
 
 from llmlaunch import extras
 from llmlaunch.control.types import Deployed
+from llmlaunch.engines import registry
 from llmlaunch.errors import ModelError, PlanError
 from llmlaunch.hardware.types import Inventory
 from llmlaunch.manifest.types import EngineName, Manifest, ModelSpec
@@ -129,6 +130,7 @@ def _inventory(gpus: str | None, env: Mapping[str, str]) -> Inventory:
 def _planning_context(
     manifest: Manifest, inventory: Inventory, deployed: Deployed, env: Mapping[str, str]
 ) -> PlanningContext:
+    from llmlaunch.hardware.cores import usable_cores
     from llmlaunch.hardware.gpu_usage import vram_by_component
     from llmlaunch.hardware.memory import main_memory
     from llmlaunch.hardware.ports import local_addresses, occupied_ports
@@ -153,7 +155,21 @@ def _planning_context(
         unusable_hosts=_unusable(hosts, local) if here else {},
         used_vram=vram_by_component(inventory, manifest.name, deployed.devices) if here else {},
         env=_api_keys(manifest, env),
+        absent=_absent_programs(manifest, env) if here else {},
+        cores=usable_cores() if here else None,
     )
+
+
+def _absent_programs(manifest: Manifest, env: Mapping[str, str]) -> dict[str, frozenset[str]]:
+    """By a model's first name: what its engine could run, could do without, and would not find on the model's PATH."""
+    folder = str(Path(manifest.path).parent) if manifest.path else ""
+    found = {}
+    for model in manifest.models:
+        program = registry.get(model.engine).optional_program
+        places = model.env.get("PATH") or env.get("PATH") or os.defpath
+        if program and shutil.which(program, path=_from(folder, places)) is None:
+            found[model.names[0]] = frozenset((program,))
+    return found
 
 
 def _unusable(hosts: Collection[str], local: Collection[str]) -> dict[str, str]:
@@ -225,6 +241,8 @@ def _refuse_missing_extras(specs: Sequence[ProcessSpec], made: Plan, env: Mappin
         if lacking := looked[key]:
             found.append(f"{_owner(spec)}: {lacking.message}")
             commands.append(f"install it: {lacking.command}")
+            if extra is extras.LLAMACPP:
+                commands.append("or put llama-server on the model's PATH")
             if extra is extras.OTEL:
                 commands.append("or serve without traces: OTEL_TRACES_EXPORTER=none")
     if found:

@@ -45,6 +45,7 @@ WORKER = Extra(
     ),
 )
 OTEL = Extra("otel", "sending traces", ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http"))
+LLAMACPP = Extra("llamacpp", "llama.cpp without a llama-server on the PATH", ("xllamacpp",))
 MODELSCOPE = Extra("modelscope", "models from ModelScope", ("modelscope",))
 
 
@@ -83,6 +84,8 @@ def command_here(extra: Extra) -> str:
 
 def needed_by(argv: Sequence[str], environ: Mapping[str, str]) -> Extra | None:
     """The extra without which the process ``argv`` would fail, or not do what ``environ`` asks of it."""
+    if tuple(argv[1:3]) == ("-m", "llmlaunch.llamacpp"):
+        return LLAMACPP
     if tuple(argv[1:3]) != ("-m", "llmlaunch") or len(argv) < 4:
         return None
     if argv[3] == "worker":

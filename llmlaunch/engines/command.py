@@ -30,6 +30,7 @@ class CommandEngine:
     """How its server parses the mask is unknown; every parser takes indexes."""
     key_variable = ""
     auto_cpu = True
+    optional_program = ""
 
     def problems(self, model: ModelSpec) -> tuple[str, ...]:
         found = []

@@ -2,15 +2,26 @@
 
 ``-c`` is the context of all slots together, so it is slots × context; the whole KV cache is taken at the start. Because ``-c`` is
 always given, ``--fit`` has nothing left to enlarge, and the claim holds. Several GPUs share the layers (``--split-mode layer``).
+
+Without ``llama-server`` on the model's PATH the same server runs out of a Python package (``llmlaunch/llamacpp``), with the same
+flags.
+
+On the CPU its threads wait for each other after every product. By default they spin meanwhile; as soon as another process takes one
+of their cores, the others burn theirs until it comes back, and 73 tokens a second become 4. So they sleep instead: ``--poll 0`` for
+ggml's own threads, OMP_WAIT_POLICY for those of OpenMP, which most builds have.
 Source: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
 from llmlaunch.engines import common
 from llmlaunch.engines.flags import invalid_flags, lookup, positive, repeated, to_flags
 from llmlaunch.engines.types import Floors, Launch, LaunchRequest, MemoryRule, MetricNames, Windows
-from llmlaunch.manifest.types import ModelSpec
+from llmlaunch.manifest.types import ModelSpec, Source
 from llmlaunch.models.facts import ModelFacts, ModelKind
 
 _SLOTS = "write max_concurrency: on the model"
@@ -37,6 +48,10 @@ _SHORT = frozenset({
     "cb", "cd", "cmoe", "cram", "ctk", "ctkd", "ctv", "ctvd", "dev", "fa", "kvu", "lv", "md", "mm", "mmu", "ncmoe",
     "ngl", "ngld", "nkvo", "nocb", "ot", "rea", "sm", "sps", "tb", "td", "to", "ub",
 })  # fmt: skip
+_PROGRAM = "llama-server"
+_PACKAGE = ("-m", "llmlaunch.llamacpp")
+"""The same server out of a Python package, behind the interpreter."""
+_PROJECTOR = ("mmproj", "mm", "mmproj-url", "mmu", "no-mmproj", "no-mmproj-auto")
 _LAYERS = ("gpu-layers", "n-gpu-layers", "ngl")
 
 
@@ -57,6 +72,7 @@ class LlamaCpp:
     key_variable = "LLAMA_API_KEY"
     """/health does not require it."""
     auto_cpu = True
+    optional_program = _PROGRAM
 
     def problems(self, model: ModelSpec) -> tuple[str, ...]:
         args = model.engine_args
@@ -71,7 +87,7 @@ class LlamaCpp:
 
     def unsupported(self, facts: ModelFacts, devices: int) -> str:
         if facts.format == "gguf":
-            return ""
+            return _cannot_download(facts)
         return f"llama.cpp reads GGUF files, and {facts.source} is {facts.format}; name a .gguf file, or another engine"
 
     def sequences(self, model: ModelSpec) -> int:
@@ -83,29 +99,28 @@ class LlamaCpp:
     def launch(self, request: LaunchRequest) -> Launch:
         model, facts, args = request.model, request.facts, request.model.engine_args
         slots = self.sequences(model)
-        source = (
-            ("-m", facts.path) if facts and facts.local else ("-hf", facts.path if facts else model.model)
-        )
+        program = (request.python, *_PACKAGE) if _PROGRAM in request.absent else (_PROGRAM,)
         argv = [
-            *("llama-server", *source, "--alias", ",".join(model.names)),
+            *(*program, *_source(request), "--alias", ",".join(model.names)),
             *("--host", request.host, "--port", str(request.port), "--metrics"),
             *("--parallel", str(slots)),
         ]
         if facts:
             argv += ["--ctx-size", str(slots * self.context(model, facts))]
+        env = {}
         if not request.devices:
-            argv += ["--gpu-layers", "0"]
+            argv += ["--gpu-layers", "0", *_patient_threads(args, request.cores)]
+            env["OMP_WAIT_POLICY"] = "passive"
         elif lookup(args, *_LAYERS) is None:
             # More layers than any model has: all of them, understood by every version ("all" is not).
             argv += ["--gpu-layers", "999"]
         if len(request.devices) > 1 and lookup(args, "split-mode", "sm") is None:
             argv += ["--split-mode", "layer"]
-        if facts and facts.kind is ModelKind.EMBED and lookup(args, "embedding", "embeddings") is None:
-            argv.append("--embedding")
-        if facts and facts.kind is ModelKind.RERANK and lookup(args, "rerank", "reranking") is None:
-            argv.append("--rerank")
+        if facts:
+            argv += _of_its_kind(facts, args, self.context(model, facts))
         return Launch(
             argv=(*argv, *to_flags(args, joined=False, short=_SHORT)),
+            env=env,
             metrics=MetricNames("llamacpp:requests_processing", "llamacpp:requests_deferred"),
             progress_patterns=(
                 r"load_tensors:",
@@ -115,3 +130,52 @@ class LlamaCpp:
             ),
             start_timeout_s=300.0,
         )
+
+
+def _cannot_download(facts: ModelFacts) -> str:
+    """Why the server could not fetch a model that is not on this machine; empty: it can, or need not."""
+    if facts.local:
+        return ""
+    if facts.hub == Source.MODELSCOPE:
+        return f"llama.cpp downloads from Hugging Face only; download {facts.source} and name the file, or another engine"
+    if facts.revision:
+        return f"llama.cpp downloads the newest revision only; download {facts.source} at {facts.revision} and name the file"
+    return ""
+
+
+def _source(request: LaunchRequest) -> list[str]:
+    """Where the model is; one that is still on Hugging Face is downloaded by the server itself, the very file that was planned."""
+    facts = request.facts
+    if facts is None:
+        return ["-hf", request.model.model]
+    if facts.local:
+        words = ["-m", facts.path]
+        if facts.projector and lookup(request.model.engine_args, *_PROJECTOR) is None:
+            words += ["--mmproj", str(PurePath(facts.path).parent / facts.projector)]
+        return words
+    words = ["--hf-repo", facts.path]
+    return [*words, "--hf-file", facts.files[0]] if facts.files else words
+
+
+def _of_its_kind(facts: ModelFacts, args: Mapping[str, Any], context: int) -> list[str]:
+    """What makes it chat with tools, embed or rerank, where ``engine_args`` do not say it."""
+    if facts.kind is ModelKind.GENERATE:
+        # The model's own chat template, without which there are no tools; the default of newer versions only.
+        return ["--jinja"] if lookup(args, "jinja", "no-jinja") is None else []
+    names = ("embedding", "embeddings") if facts.kind is ModelKind.EMBED else ("rerank", "reranking")
+    words = [f"--{names[0]}"] if lookup(args, *names) is None else []
+    # A text is embedded in one piece: longer ones than a batch are refused, and the default is 512 tokens.
+    for name, short in (("batch-size", "b"), ("ubatch-size", "ub")):
+        if lookup(args, name, short) is None:
+            words += [f"--{name}", str(context)]
+    return words
+
+
+def _patient_threads(args: Mapping[str, Any], cores: int | None) -> list[str]:
+    """As many threads as cores, which do not spin; what ``engine_args`` says about either counts."""
+    words = []
+    if cores and lookup(args, "threads", "t") is None:
+        words += ["--threads", str(cores)]
+    if lookup(args, "poll") is None:
+        words += ["--poll", "0"]
+    return words

@@ -48,6 +48,7 @@ class Sglang:
     key_variable = ""
     """It takes a key only in its argv, which every user of the machine can read."""
     auto_cpu = False
+    optional_program = ""
 
     def problems(self, model: ModelSpec) -> tuple[str, ...]:
         args = model.engine_args

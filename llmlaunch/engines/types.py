@@ -102,6 +102,10 @@ class LaunchRequest:
     """The interpreter of this installation."""
     kv_tokens: int | None = None
     """Tokens of KV cache that the claim has room for; None: unknown, or the CPU."""
+    absent: frozenset[str] = frozenset()
+    """Programs that engines can do without (:attr:`Engine.optional_program`) and that are not on the model's PATH."""
+    cores: int | None = None
+    """Cores to compute on; None: unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +142,8 @@ class Engine(Protocol):
     """The environment variable in which it takes the key that its callers must show; empty: there is no way that other users cannot see."""
     auto_cpu: bool
     """Whether ``gpus: auto`` may mean the CPU on a machine without GPUs."""
+    optional_program: str
+    """A program that it runs where it is on the model's PATH, and can do without; empty: none."""
 
     def problems(self, model: ModelSpec) -> tuple[str, ...]:
         """What the manifest asks for and this engine cannot do, one sentence each."""

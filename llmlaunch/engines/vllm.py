@@ -56,6 +56,7 @@ class Vllm:
     key_variable = "VLLM_API_KEY"
     """Required under /v1 only: /health and /metrics stay open."""
     auto_cpu = False
+    optional_program = ""
 
     def problems(self, model: ModelSpec) -> tuple[str, ...]:
         args = model.engine_args

@@ -115,6 +115,8 @@ class ProcessSpecBuilder:
             ),
             python=self._context.python,
             kv_tokens=kv_tokens,
+            absent=self._context.absent.get(model.names[0], frozenset()),
+            cores=self._context.cores,
         )
         launch = engine.launch(request)
         env = {**launch.env, **model.env, _ORDER: "PCI_BUS_ID", _VISIBLE: visible}

@@ -209,3 +209,7 @@ class PlanningContext:
     """Bytes of main memory; None: nobody can tell."""
     env: Mapping[str, str] = field(default_factory=dict)
     """Environment variables that the manifest names, as far as they are set: the one of ``api.api_keys_env``."""
+    absent: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """By a model's first name, the optional programs of engines that are not on its PATH."""
+    cores: int | None = None
+    """Cores to compute on; None: this is not the machine."""

@@ -12,9 +12,10 @@ import pytest
 from packaging.requirements import Requirement
 
 from llmlaunch import extras
-from llmlaunch.extras import MODELSCOPE, OTEL, WORKER, Extra
+from llmlaunch.extras import LLAMACPP, MODELSCOPE, OTEL, WORKER, Extra
 
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+LLAMACPP_ARGV = ("/venv/bin/python", "-m", "llmlaunch.llamacpp", "-m", "m.gguf")
 WORKER_ARGV = ("/venv/bin/python", "-m", "llmlaunch", "worker", "--model-path", "m")
 API_ARGV = ("/venv/bin/python", "-m", "llmlaunch", "api")
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
@@ -25,6 +26,8 @@ ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
     [
         (WORKER_ARGV, {}, WORKER),
         (WORKER_ARGV, ENDPOINT, WORKER),
+        (LLAMACPP_ARGV, {}, LLAMACPP),
+        (("llama-server", "-m", "m.gguf"), {}, None),
         (("vllm", "serve", "m"), ENDPOINT, None),
         (("python", "-m", "llmlaunch"), {}, None),
         ((), {}, None),
@@ -52,7 +55,7 @@ def test_commands_are_quoted_for_a_shell() -> None:
     )
 
 
-@pytest.mark.parametrize("extra", [WORKER, MODELSCOPE], ids=lambda extra: extra.name)
+@pytest.mark.parametrize("extra", [WORKER, LLAMACPP, MODELSCOPE], ids=lambda extra: extra.name)
 def test_modules_are_those_of_the_declared_packages(extra: Extra) -> None:
     """These packages are all imported under their own names."""
     declared = PROJECT["optional-dependencies"][extra.name]
@@ -67,7 +70,7 @@ def test_nothing_is_missing_where_tests_run(extra: Extra) -> None:
 def test_all_is_every_extra_that_is_for_users() -> None:
     (everything,) = PROJECT["optional-dependencies"]["all"]
     names = set(PROJECT["optional-dependencies"]) - {"all", "dev", "docs"}
-    assert Requirement(everything).extras == names == {WORKER.name, OTEL.name, MODELSCOPE.name}
+    assert Requirement(everything).extras == names == {WORKER.name, LLAMACPP.name, OTEL.name, MODELSCOPE.name}
 
 
 def test_what_is_absent_is_told_without_importing_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,9 +37,12 @@ MAY_IMPORT: dict[str, str] = {
         common control controller errors hardware http_server llmlaunch manifest paths planning
         supervision/core supervision/gpu supervision/health supervision/logs supervision/processes
     """,
+    # An engine that needs a program of ours.
+    "llamacpp": "errors manifest models models/sources",
     "other_deployments": "control errors hardware planning",
     "assemble": """
-        control errors extras hardware manifest models models/reading other_deployments planning supervision/gpu
+        control engines errors extras hardware manifest models models/reading other_deployments planning
+        supervision/gpu
     """,
     # Requests: who serves what, and the one endpoint.
     "controller": "common errors http_server",

@@ -28,7 +28,7 @@ def meant(model: str) -> tuple[str, str]:
     if host.lower() in _HUBS and path:
         return "an address", _by_address(urlsplit(f"https://{model}"))
     if _OLLAMA.match(model):
-        hint = "write a hub id (org/name, org/name:Q4_K_M or org/name/FILE.gguf), or the file that `ollama show --modelfile` prints behind FROM"
+        hint = "write a hub id (org/name, org/name:Q4_K_M), or the file that `ollama show --modelfile` prints behind FROM"
         return "a name of Ollama's", hint
     return "", ""
 

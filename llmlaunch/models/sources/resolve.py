@@ -12,8 +12,8 @@ from llmlaunch.common.spelling import nearest
 from llmlaunch.errors import ModelError
 from llmlaunch.manifest.types import Source
 from llmlaunch.models.reading.files import Files, Folder, WeightFiles, choose
-from llmlaunch.models.reading.gguf_names import may_be_a_model
 from llmlaunch.models.reading.gguf_header import MAGIC
+from llmlaunch.models.reading.gguf_names import may_be_a_model
 from llmlaunch.models.sources import incomplete, misspelt
 from llmlaunch.models.sources.types import TRUE_WORDS, ModelLocation
 

@@ -9,22 +9,24 @@ import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from llmlaunch import assemble, paths
+from llmlaunch import assemble, extras, paths
 from llmlaunch.cli.deploy.gateway_files import check_gateway_files
 from llmlaunch.control.types import Deployed
 from llmlaunch.errors import HardwareError, ModelError, PlanError, PortTakenError
+from llmlaunch.hardware.cores import usable_cores
 from llmlaunch.hardware.gpu_usage import vram_by_component
 from llmlaunch.hardware.types import Gpu, GpuProcess, Inventory
 from llmlaunch.manifest.types import ApiSpec, EngineName, GpuCpu, Manifest, ModelSpec, Position
 from llmlaunch.planning.estimate import effective_args, learning_key
 from llmlaunch.planning.types import Component, ProcessSpec
-from tests.support.model_files import llama_folder
+from tests.support.model_files import GGUF_LLAMA, gguf, llama_folder
 from tests.support.nvml import MockNvml
 from tests.support.ports import free_port
 from tests.support.waiting import wait_until
@@ -341,3 +343,49 @@ def test_a_hub_id_without_a_cache_or_a_home_is_one_message(
     model = ModelSpec("nosuch-org/nosuch-model", ("m",), gpus=GpuCpu())
     with pytest.raises(ModelError, match="does not have it"):
         assemble.replan(manifest(model), env={**BARE, "HF_HUB_OFFLINE": "1", **variables})
+
+
+@pytest.mark.parametrize(
+    ("variables", "places", "server"),
+    [
+        ({}, "{folder}/bin", True),
+        ({"PATH": "{folder}/bin"}, "/nowhere", True),
+        ({"PATH": "bin"}, "/nowhere", True),  # from the manifest's folder
+        ({"PATH": "/nowhere"}, "{folder}/bin", False),
+        ({}, "/nowhere", False),
+    ],
+)
+def test_llama_cpp_runs_llama_server_where_the_model_has_one(
+    home: Path,
+    tmp_path: Path,
+    variables: dict[str, str],
+    places: str,
+    server: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Otherwise the same out of a package, and without that package a refusal that says what brings it."""
+    program, file = tmp_path / "bin" / "llama-server", tmp_path / "m.gguf"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o700)
+    file.write_bytes(gguf(GGUF_LLAMA))
+    filled = {name: value.replace("{folder}", str(tmp_path)) for name, value in variables.items()}
+    model = ModelSpec(str(file), ("m",), EngineName.LLAMACPP, gpus=GpuCpu(), env=filled)
+    env = {**BARE, "PATH": places.replace("{folder}", str(tmp_path))}
+    _, made = assemble.replan(manifest(model, path=str(tmp_path / "deploy.yaml")), env=env)
+    argv = next(spec.argv for spec in made.processes if spec.model)
+    assert argv[: 1 if server else 3] == (
+        ("llama-server",) if server else (sys.executable, "-m", "llmlaunch.llamacpp")
+    )
+    assert ("--threads", str(usable_cores())) in pairwise(argv)
+    monkeypatch.setattr(extras, "LLAMACPP", replace(extras.LLAMACPP, modules=("no_such_module",)))
+    if server:
+        assemble.refuse_unstartable(made, assemble.NOTHING_DEPLOYED, env)
+        return
+    with pytest.raises(PlanError) as caught:
+        assemble.refuse_unstartable(made, assemble.NOTHING_DEPLOYED, env)
+    assert caught.value.message.startswith(
+        "model m: llama.cpp without a llama-server on the PATH needs no_such_module, "
+    )
+    assert "install it: " in caught.value.hint
+    assert "'llmlaunch[llamacpp]'" in caught.value.hint

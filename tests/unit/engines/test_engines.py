@@ -186,9 +186,89 @@ def test_llama_server() -> None:
     assert value(argv("llamacpp", facts=GGUF, gpus=0), "--gpu-layers") == "0"
     assert argv("llamacpp", facts=GGUF, engine_args={"ngl": 20})[-2:] == ["-ngl", "20"]
     assert "--gpu-layers" not in argv("llamacpp", facts=GGUF, engine_args={"ngl": 20})
-    hub = argv("llamacpp", facts=replace(GGUF, local=False, path="org/llama-gguf"))
-    assert value(hub, "-hf") == "org/llama-gguf"
-    assert "--embedding" in argv("llamacpp", facts=replace(GGUF, kind=ModelKind.EMBED))
+    assert value(argv("llamacpp", facts=None), "-hf") == "org/llama"
+
+
+def test_llama_server_downloads_the_very_file_that_was_planned() -> None:
+    hub = replace(
+        GGUF, local=False, hub="huggingface", path="org/llama-gguf", files=("Q4/a-00001-of-00002.gguf", "b")
+    )
+    words = argv("llamacpp", facts=hub)
+    assert (value(words, "--hf-repo"), value(words, "--hf-file")) == ("org/llama-gguf", hub.files[0])
+    engine = registry.get("llamacpp")
+    assert engine.unsupported(hub, 0) == ""
+    assert "Hugging Face only" in engine.unsupported(replace(hub, hub="modelscope"), 0)
+    assert "newest revision only" in engine.unsupported(replace(hub, revision="v2"), 0)
+    assert engine.unsupported(replace(GGUF, hub="modelscope", revision="v2"), 0) == ""
+
+
+def test_the_built_in_worker_finds_a_file_on_a_hub_by_the_manifests_words() -> None:
+    hub = replace(GGUF, local=False, path="org/llama")
+    assert (
+        value(argv("transformers", facts=hub, model="org/llama:Q4_K_M"), "--model-path") == "org/llama:Q4_K_M"
+    )
+
+
+def test_llama_cpp_without_llama_server_is_ours_with_the_same_flags() -> None:
+    for changes in ({"gpus": 0}, {"gpus": 1}, {"gpus": 2, "engine_args": {"cache-type-k": "q8_0"}}):
+        wanted = request("llamacpp", facts=GGUF, **changes)
+        engine = registry.get("llamacpp")
+        assert engine.optional_program == "llama-server"
+        theirs = engine.launch(wanted)
+        ours = engine.launch(replace(wanted, absent=frozenset({"llama-server"})))
+        assert theirs.argv[0] == "llama-server"
+        assert ours.argv == ("/venv/bin/python", "-m", "llmlaunch.llamacpp", *theirs.argv[1:])
+        assert replace(ours, argv=()) == replace(theirs, argv=())
+
+
+def test_llama_cpp_computes_on_the_cores_there_are_without_spinning() -> None:
+    def launch(gpus: int = 0, **engine_args: Any) -> tuple[list[str], dict[str, str]]:
+        found = registry.get("llamacpp").launch(
+            replace(request("llamacpp", facts=GGUF, gpus=gpus, engine_args=engine_args), cores=6)
+        )
+        return list(found.argv), dict(found.env)
+
+    words, env = launch()
+    assert (value(words, "--threads"), value(words, "--poll")) == ("6", "0")
+    assert env == {"OMP_WAIT_POLICY": "passive"}
+    for name in ("threads", "t", "--threads"):
+        words, _ = launch(**{name: 3})
+        assert (words.count("--threads") + words.count("-t"), words[-1]) == (1, "3")
+    words, _ = launch(poll=50)
+    assert value(words, "--poll") == "50"
+    words, env = launch(gpus=1)
+    assert not {"--threads", "--poll"} & set(words)
+    assert env == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "engine_args", "there", "not_there"),
+    [
+        (ModelKind.GENERATE, {}, ["--jinja"], ["--embedding", "--ubatch-size"]),
+        (ModelKind.GENERATE, {"no_jinja": True}, ["--no-jinja"], ["--jinja"]),
+        (ModelKind.GENERATE, {"jinja": True}, ["--jinja"], []),
+        (ModelKind.EMBED, {}, ["--embedding", "--batch-size 8192", "--ubatch-size 8192"], ["--jinja"]),
+        (ModelKind.EMBED, {"embeddings": True, "pooling": "last"}, ["--embeddings", "--pooling last"], ["--embedding "]),
+        (ModelKind.EMBED, {"ub": 512}, ["-ub 512", "--batch-size 8192"], ["--ubatch-size"]),
+        (ModelKind.RERANK, {}, ["--rerank", "--ubatch-size 8192"], ["--jinja", "--embedding"]),
+        (ModelKind.RERANK, {"reranking": True}, ["--reranking"], ["--rerank "]),
+    ],
+)  # fmt: skip
+def test_llama_cpp_by_what_the_model_is_for(
+    kind: ModelKind, engine_args: dict[str, Any], there: list[str], not_there: list[str]
+) -> None:
+    line = " ".join((*argv("llamacpp", facts=replace(GGUF, kind=kind), engine_args=engine_args), ""))
+    assert [text for text in there if line.count(f" {text} ") != 1] == []
+    assert [text for text in not_there if f" {text}" in line] == []
+
+
+def test_llama_cpp_gets_the_projector_beside_the_model() -> None:
+    sees = replace(GGUF, projector="mmproj-f16.gguf")
+    assert value(argv("llamacpp", facts=sees), "--mmproj") == "/models/mmproj-f16.gguf"
+    assert "--mmproj" not in argv("llamacpp", facts=GGUF)
+    for args in ({"mmproj": "other.gguf"}, {"mm": "other.gguf"}, {"no_mmproj": True}):
+        words = argv("llamacpp", facts=sees, engine_args=args)
+        assert "/models/mmproj-f16.gguf" not in words
 
 
 def test_llama_cpp_wants_a_gguf_file() -> None:

@@ -250,7 +250,7 @@ def test_one_folder_too_high(tmp_path: Path) -> None:
     ("model", "write"),
     [
         ("https://huggingface.co/Qwen/Qwen2.5-0.5B-Instruct", "write Qwen/Qwen2.5-0.5B-Instruct"),
-        ("unsloth/Qwen3-30B-A3B-GGUF:Q4_K_M", "write unsloth/Qwen3-30B-A3B-GGUF/FILE.gguf"),
+        ("qwen2.5:0.5b", "write a hub id (org/name, org/name:Q4_K_M)"),
     ],
 )
 def test_what_other_programs_call_models(model: str, write: str) -> None:

@@ -15,7 +15,7 @@ from llmlaunch.models.sources.misspelt import meant
         ("https://huggingface.co/o/m-GGUF/resolve/main/q4/m.gguf?download=true", "write o/m-GGUF/q4/m.gguf"),
         ("http://hf.co/o/m", "write o/m"),
         ("huggingface.co/o/m", "write o/m"),
-        ("hf.co/o/m-GGUF:Q4_K_M", "write o/m-GGUF"),
+        ("hf.co/o/m-GGUF:Q4_K_M", "write o/m-GGUF:Q4_K_M"),
         ("hf://o/m", "write o/m"),
         ("https://modelscope.cn/models/o/m", "write o/m and source: modelscope"),
         (
@@ -28,7 +28,6 @@ from llmlaunch.models.sources.misspelt import meant
             "write a hub id (org/name), or download it and name its folder or .gguf file",
         ),
         ("file:///models/my%20model", "write /models/my model"),
-        ("o/m-GGUF:Q4_K_M", "write o/m-GGUF/FILE.gguf, with the file of that quantisation"),
         ("o/m", ""),
         ("./models/x", ""),
         ("m", ""),
