@@ -16,6 +16,7 @@ from pathlib import Path
 from llmlaunch import extras
 from llmlaunch.control.types import Deployed
 from llmlaunch.engines import registry
+from llmlaunch.engines.companions import companions
 from llmlaunch.errors import ModelError, PlanError
 from llmlaunch.hardware.types import Inventory
 from llmlaunch.manifest.types import EngineName, Manifest, ModelSpec
@@ -94,13 +95,26 @@ def inspect_models(manifest: Manifest, env: Mapping[str, str]) -> dict[str, Mode
 
     with ThreadPoolExecutor(min(len(wanted), _INSPECTIONS_AT_ONCE) or 1) as pool:
         found = dict(zip(wanted, pool.map(look, wanted.values()), strict=True))
+        beside = _inspect_companions(manifest, env, pool)
     errors = {model: error for model, error in found.items() if isinstance(error, ModelError)}
     if errors:
         places = [f"{wanted[model].position}: " if wanted[model].position else "" for model in errors]
         messages = [place + error.message for place, error in zip(places, errors.values(), strict=True)]
         hints = dict.fromkeys(error.hint for error in errors.values() if error.hint)
         raise ModelError("\n".join(messages), hint="\n".join(hints))
-    return {model: facts for model, facts in found.items() if isinstance(facts, ModelFacts)}
+    return beside | {model: facts for model, facts in found.items() if isinstance(facts, ModelFacts)}
+
+
+def _inspect_companions(
+    manifest: Manifest, env: Mapping[str, str], pool: ThreadPoolExecutor
+) -> dict[str, ModelFacts]:
+    """Facts of what engines load beside the models, by its name in engine_args; what cannot be read is left out."""
+    from llmlaunch.models.companions import companion_facts
+
+    base = Path(manifest.path or ".").absolute().parent
+    wanted = [(item, model) for model in manifest.models for item in companions(model)]
+    found = pool.map(lambda pair: companion_facts(pair[0], base, {**env, **pair[1].env}), wanted)
+    return {item.source: facts for (item, _), facts in zip(wanted, found, strict=True) if facts}
 
 
 def _check_tokenizer(model: ModelSpec, facts: ModelFacts) -> None:

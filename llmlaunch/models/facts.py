@@ -52,6 +52,32 @@ class LayerCache:
 
 
 @dataclass(frozen=True, slots=True)
+class LayerWeights:
+    """Bytes of one layer's weights, and those of its experts among them."""
+
+    size: int
+    experts: int
+
+
+class CompanionRole(StrEnum):
+    """What a file that an engine loads beside the model is for; the words that people read."""
+
+    PROJECTOR = "projector"
+    DRAFT = "draft model"
+    ADAPTER = "LoRA adapter"
+
+
+@dataclass(frozen=True, slots=True)
+class Companion:
+    """A file, folder or hub id that an engine loads beside the model, as its arguments name it."""
+
+    role: CompanionRole
+    source: str
+    facts: ModelFacts | None = None
+    """None: not looked at, or not readable."""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelFacts:
     """Sizes in bytes, lengths in tokens. Fields that the files do not tell are None."""
 
@@ -83,6 +109,12 @@ class ModelFacts:
     experts_per_token: int | None = None
     layer_caches: tuple[LayerCache, ...] = ()
     """What each of the ``layers`` keeps of a sequence; empty when the files do not tell."""
+    draft_layers: int = 0
+    """Layers that predict further tokens (MTP, nextn), which engines run only when asked to."""
+    layer_weights: tuple[LayerWeights, ...] = ()
+    """By layer, of GGUF files whose tensors name it."""
+    companions: tuple[Companion, ...] = ()
+    """What else an engine loads with it, where a plan says so."""
     remote_code: bool = False
     """config.json names code of the model's own (auto_map)."""
     revision: str | None = None

@@ -6,6 +6,7 @@
     KV          = by layer, see :mod:`llmlaunch.planning.kv_cache`
     activations = batch tokens · (4 · hidden + 2 · intermediate / GPUs) · 2 + sequences · vocabulary · 12
     total       = 1.02 · weights + KV + 1.2 · activations + context + communication + graphs
+                  + projectors, adapters, draft model, less what stays in main memory (:mod:`llmlaunch.planning.offload`)
 
 The KV formula is exact (it gives vLLM's own 23,040 bytes a token for SmolLM2-135M, and 70,272 for DeepSeek-V3); the constants of
 the rest are not calibrated. So what a replica really took is measured and remembered under :func:`learning_key`, and beats the
@@ -17,14 +18,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from llmlaunch.engines.companions import drafts_itself
 from llmlaunch.engines.types import Engine, MemoryRule
 from llmlaunch.manifest.types import ModelSpec
-from llmlaunch.models.facts import ModelFacts, ModelKind
-from llmlaunch.planning import kv_cache
+from llmlaunch.models.facts import CompanionRole, LayerCache, LayerKind, ModelFacts, ModelKind
+from llmlaunch.planning import kv_cache, offload
 
 _DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _GiB = 1 << 30
@@ -48,6 +50,8 @@ class VramNeed:
     origin: Origin
     parts: tuple[tuple[str, int], ...] = ()
     """Name and bytes per GPU; empty unless estimated."""
+    main_memory: int = 0
+    """Bytes of weights that its engine's arguments leave in main memory."""
 
     @property
     def total(self) -> int:
@@ -88,21 +92,58 @@ def estimate(model: ModelSpec, facts: ModelFacts, engine: Engine, count: int) ->
     weights = weight_bytes(model, facts, rule)
     if weights is None:
         return None
-    share = -(-weights // count)
+    left = offload.offload(model, facts, engine, count, weights)
+    share = -(-(weights - left.weights) // count)
     base = share * 102 // 100
     overhead = rule.context_bytes + rule.graph_bytes
     if count > 1 and not rule.layer_split:
         overhead += rule.parallel_bytes
     activations = _activations(model, facts, engine, count)
-    cache = kv_cache.cache_bytes(model, facts, engine, count, kv_room(model, facts, engine))
+    room = kv_room(model, facts, engine)
+    cache = kv_cache.cache_bytes(model, facts, engine, count, room)
     if activations is None or cache is None:
         # Too little is known of its shape; GPUStack's rule of thumb covers both.
         parts = [("weights", base), ("cache and activations", share // 5 + 2 * _GiB - rule.context_bytes)]
     else:
+        if left.caches != facts.layer_caches:
+            cache = _cache_of(left.caches, model, facts, engine, count, room)
         parts = [("weights", base), ("KV cache", cache), ("activations", activations * 12 // 10)]
+    parts += _beside(model, facts, engine, count, room)
     parts.append(("context", overhead))
     known = tuple((name, size) for name, size in parts if size > 0)
-    return VramNeed(sum(size for _, size in known), count, Origin.ESTIMATE, known)
+    return VramNeed(sum(size for _, size in known), count, Origin.ESTIMATE, known, left.weights)
+
+
+def _beside(
+    model: ModelSpec, facts: ModelFacts, engine: Engine, count: int, room: kv_cache.Room
+) -> list[tuple[str, int]]:
+    """What is loaded beside the model. Projectors and adapters are whole on every GPU, a draft model is split as the model is."""
+    sums: dict[str, int] = {}
+    for companion in facts.companions:
+        found = companion.facts
+        size = (found.weight_bytes or 0) if found else 0
+        if found and companion.role is CompanionRole.DRAFT:
+            size = -(-size // count) * 102 // 100
+            size += kv_cache.cache_bytes(model, found, engine, count, room) or 0
+        sums[companion.role.value] = sums.get(companion.role.value, 0) + size
+    if drafts_itself(model):
+        attending = [
+            layer for layer in facts.layer_caches if layer.kind in (LayerKind.FULL, LayerKind.SLIDING)
+        ]
+        last = tuple(replace(layer, count=max(facts.draft_layers, 1)) for layer in attending[-1:])
+        sums["MTP layers"] = _cache_of(last, model, facts, engine, count, room)
+    return list(sums.items())
+
+
+def _cache_of(
+    layers: tuple[LayerCache, ...],
+    model: ModelSpec,
+    facts: ModelFacts,
+    engine: Engine,
+    count: int,
+    room: kv_cache.Room,
+) -> int:
+    return kv_cache.cache_bytes(model, replace(facts, layer_caches=layers), engine, count, room) or 0
 
 
 def weight_bytes(model: ModelSpec, facts: ModelFacts, rule: MemoryRule) -> int | None:

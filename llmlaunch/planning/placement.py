@@ -147,7 +147,8 @@ def _pinned(request: PlacementRequest, gpus: GpuPinned, pool: DevicePool) -> Out
         return _unknown()
     short = [d for d, n in zip(devices, needs, strict=True) if not pool.fits(d, n)]
     if short:
-        return NotPlaced(f"{_need_words(needs)}; " + "; ".join(_state(d, pool, full=True) for d in short))
+        states = "; ".join(_state(d, pool, full=True) for d in short)
+        return NotPlaced(_with_way_out(f"{_need_words(needs)}; {states}", needs))
     return _placed(devices, needs, pool, "as asked")
 
 
@@ -225,7 +226,8 @@ def _need_words(needs: Sequence[VramNeed]) -> str:
         case Origin.NOTHING:
             return "no `vram` declared: no GPU memory is reserved"
         case Origin.ESTIMATE:
-            return f"needs {amount}: {sizes(need.parts, need.per_gpu)}"
+            kept = f", {size(need.main_memory)} of weights in main memory" if need.main_memory else ""
+            return f"needs {amount}: {sizes(need.parts, need.per_gpu)}{kept}"
 
 
 def _state(device: Device, pool: DevicePool, *, full: bool = False) -> str:
@@ -260,7 +262,14 @@ def _nowhere(
     if len(largest) > 4:
         text += f", the other {len(largest) - 4} have less or the same"
     unsuited = _unsuited_words(request, pool.survey.devices)
-    return text + (f"; {unsuited}" if unsuited else "") + _with_more(request, count, pool)
+    text += (f"; {unsuited}" if unsuited else "") + _with_more(request, count, pool)
+    return _with_way_out(text, list(needs.values()))
+
+
+def _with_way_out(text: str, needs: Sequence[VramNeed]) -> str:
+    """An estimate may be wrong, and what was measured may have been another load."""
+    guessed = any(need.origin in (Origin.ESTIMATE, Origin.LEARNED) for need in needs)
+    return f"{text}; if it takes less, write vram: on the model" if guessed and "vram:" not in text else text
 
 
 def _unsuited_words(request: PlacementRequest, candidates: Sequence[Device]) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import PurePath
 
 from llmlaunch.common.addresses import is_loopback, local_url
 from llmlaunch.engines import capability, registry
+from llmlaunch.engines.companions import companions
 from llmlaunch.engines.types import Engine
 from llmlaunch.errors import ManifestError, Problem
 from llmlaunch.hardware.types import Inventory, MemoryKind
@@ -37,6 +38,8 @@ def plan(
     manifest: Manifest, inventory: Inventory, facts: Mapping[str, ModelFacts], context: PlanningContext
 ) -> Plan:
     """What to run for ``manifest`` on ``inventory``; ``facts`` by :attr:`ModelSpec.model`, except for ``engine: command``.
+
+    Of what is loaded beside models (:mod:`llmlaunch.engines.companions`) they are by its name in engine_args, as far as known.
 
     Replicas that run unchanged (``context.running``) keep their devices, port and spec to the letter. What does not fit is in
     ``Plan.rejections``, with the numbers. Raises ManifestError for what an engine cannot do, PlanError for hosts that are not this
@@ -78,6 +81,7 @@ def plan(
             *_inventory_notes(inventory),
             *survey.notes,
             *_cpu_notes(replicas, workers, pool),
+            *_companion_notes(replicas),
             *_capability_notes(replicas, workers, survey),
             *_exposed_secrets(workers, replicas),
             *_open_endpoint_notes(manifest.api),
@@ -140,12 +144,17 @@ def _replicas(
 ) -> list[_Replica]:
     found = []
     for group, (stem, model) in enumerate(zip(stems, manifest.models, strict=True)):
-        known = None if model.engine is EngineName.COMMAND else facts[model.model]
+        known = None if model.engine is EngineName.COMMAND else _with_companions(model, facts)
         engine = registry.get(model.engine)
         for number in range(1, model.replicas + 1):
             name = f"{stem}-{number}"
             found.append(_Replica(name, group, number, model, known, engine, assigned[name]))
     return found
+
+
+def _with_companions(model: ModelSpec, facts: Mapping[str, ModelFacts]) -> ModelFacts:
+    beside = tuple(replace(item, facts=facts.get(item.source)) for item in companions(model))
+    return replace(facts[model.model], companions=beside)
 
 
 def _unchanged(
@@ -325,6 +334,19 @@ def _open_endpoint_notes(api: ApiSpec) -> list[str]:
         f"anyone who can reach this machine can use the endpoint: it listens on {api.host} and asks for no key; "
         "set api_keys_file or api_keys_env under api, or host: 127.0.0.1"
     ]
+
+
+def _companion_notes(replicas: list[_Replica]) -> list[str]:
+    """What is loaded beside a model and could not be looked at."""
+    found: dict[str, None] = {}
+    for replica in replicas:
+        for item in replica.facts.companions if replica.facts else ():
+            if item.facts is None and replica.model.vram_bytes is None:
+                who = f"{replica.model.names[0]}: its {item.role.value} {item.source}"
+                found[
+                    f"{who} was not found or could not be read, so its memory is not counted; vram: says how much"
+                ] = None
+    return list(found)
 
 
 def _cpu_notes(replicas: list[_Replica], workers: Mapping[str, ProcessSpec], pool: DevicePool) -> list[str]:

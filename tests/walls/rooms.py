@@ -18,7 +18,7 @@ MAY_IMPORT: dict[str, str] = {
     "hardware": "common errors",
     "models/reading": "errors models",
     "models/sources": "common errors extras manifest models models/reading",
-    "models": "manifest models/reading models/sources",
+    "models": "errors manifest models/reading models/sources",
     # The plan.
     "engines": "common manifest models",
     "planning": "common engines errors hardware manifest models",

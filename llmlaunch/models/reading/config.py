@@ -68,6 +68,7 @@ class ModelShape:
     experts: int | None = None
     experts_per_token: int | None = None
     layer_caches: tuple[LayerCache, ...] = ()
+    draft_layers: int = 0
     remote_code: bool = False
 
 
@@ -95,6 +96,10 @@ def shape(config: Mapping[str, Any]) -> ModelShape:
             text, "num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k_experts"
         ),
         layer_caches=layer_caches(text),
+        draft_layers=integer(
+            text, "num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_layers", "mtp_num_layers"
+        )
+        or 0,
         remote_code=bool(config.get("auto_map")),
     )
 

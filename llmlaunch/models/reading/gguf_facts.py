@@ -5,15 +5,19 @@ Pure. The keys are ``<architecture>.<name>`` as llama.cpp's conversion writes th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llmlaunch.errors import ModelError
-from llmlaunch.models.facts import ModelFacts, ModelKind
+from llmlaunch.models.facts import LayerWeights, ModelFacts, ModelKind
 from llmlaunch.models.reading.gguf_header import FILE_TYPES, GgufHeader, is_companion
 from llmlaunch.models.reading.gguf_keys import GgufKeys
 from llmlaunch.models.reading.gguf_layers import layer_caches
+from llmlaunch.models.reading.layers import MAX_LAYERS
 
+_BLOCK = re.compile(r"^blk\.(\d{1,6})\.")
+_EXPERTS = "_exps."
 _EMBEDDERS = ("bert", "t5encoder")
 _PLAIN = ("F32", "F16", "BF16", "F64")
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
@@ -50,7 +54,23 @@ def facts(headers: Sequence[GgufHeader], where: str) -> ModelFacts:
         experts=keys.number("expert_count"),
         experts_per_token=keys.number("expert_used_count"),
         layer_caches=layer_caches(keys),
+        draft_layers=keys.number("nextn_predict_layers") or 0,
+        layer_weights=_layer_weights(headers, keys.number("block_count") or 0),
     )
+
+
+def _layer_weights(headers: Sequence[GgufHeader], layers: int) -> tuple[LayerWeights, ...]:
+    sums: dict[int, list[int]] = {}
+    for header in headers:
+        for name, size in header.tensor_sizes.items():
+            match = _BLOCK.match(name)
+            if match:
+                both = sums.setdefault(int(match[1]), [0, 0])
+                both[0] += size
+                both[1] += size if _EXPERTS in name else 0
+    if not sums or len(sums) > MAX_LAYERS:
+        return ()
+    return tuple(LayerWeights(*sums.get(index, (0, 0))) for index in range(min(layers, MAX_LAYERS)))
 
 
 def _check_parts(headers: Sequence[GgufHeader], where: str) -> None:
@@ -67,7 +87,7 @@ def _check_parts(headers: Sequence[GgufHeader], where: str) -> None:
             hint=f"name the file …-00001-of-{said:05d}.gguf with its parts beside it, or join them with "
             "llama-gguf-split --merge (cat does not work)",
         )
-    found = sum(len(header.tensor_names) for header in headers)
+    found = sum(len(header.tensor_sizes) for header in headers)
     if type(tensors) is int and found != tensors:
         raise ModelError(
             f"{where}: its {said} parts hold {found} tensors, and the first says {tensors}",

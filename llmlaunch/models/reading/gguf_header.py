@@ -8,9 +8,10 @@ pieces, so the same code works on a local file and on a remote one.
 from __future__ import annotations
 
 import struct
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +57,10 @@ class GgufHeader:
     """Scalars, strings and short arrays by key; of a long array only its length, as :class:`Length`."""
     parameters: int
     tensor_bytes: int
-    """With a tensor of a type that is not known, all that follows the header."""
     dtype: str
     """The type most parameters are stored in: Q4_1."""
-    tensor_names: tuple[str, ...] = ()
+    tensor_sizes: Mapping[str, int] = field(default_factory=dict)
+    """Bytes by the tensor's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,36 +144,60 @@ def is_companion(metadata: Mapping[str, Any]) -> bool:
 
 
 def _summary(cursor: _Cursor, metadata: dict[str, Any], tensors: int) -> GgufHeader:
-    parameters = tensor_bytes = end = 0
-    by_type: Counter[str] = Counter()
-    names = []
-    known = True
-    for _ in range(tensors):
-        name, elements, kind, offset = cursor.tensor()
-        parameters += elements
-        names.append(name)
-        if kind in TENSOR_TYPES:
-            type_name, block, block_bytes = TENSOR_TYPES[kind]
-            size = -(-elements // block) * block_bytes
-        else:
-            # Forks and newer versions of llama.cpp have types of their own (ik_llama.cpp's IQ4_K is 139).
-            type_name, size, known = f"type-{kind}", 0, False
-        tensor_bytes += size
-        by_type[type_name] += elements
-        end = max(end, offset + size)
+    found = [_Tensor(*cursor.tensor()) for _ in range(tensors)]
     alignment = metadata.get("general.alignment", 32)
     if type(alignment) is not int or not 0 < alignment <= 1 << 20:
         raise ModelError(f"{cursor.where}: general.alignment is {alignment!r}")
     start = -(-cursor.position // alignment) * alignment
+    end = max((tensor.offset + (tensor.size or 0) for tensor in found), default=0)
     if start + end > cursor.size and tensors:
         raise ModelError(
             f"{cursor.where}: cut short: its tensors end at byte {start + end} and the file has {cursor.size}",
             hint="download or copy the file again",
         )
-    if not known:
-        tensor_bytes = cursor.size - start
+    sizes = _sizes(found, cursor.size - start)
+    by_type: Counter[str] = Counter()
+    for tensor in found:
+        by_type[tensor.type_name] += tensor.elements
     most = by_type.most_common(1)
-    return GgufHeader(metadata, parameters, tensor_bytes, most[0][0] if most else "", tuple(names))
+    return GgufHeader(
+        metadata,
+        parameters=sum(tensor.elements for tensor in found),
+        tensor_bytes=sum(sizes),
+        dtype=most[0][0] if most else "",
+        tensor_sizes=dict(zip((tensor.name for tensor in found), sizes, strict=True)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Tensor:
+    name: str
+    elements: int
+    kind: int
+    offset: int
+    """Bytes from the beginning of the data."""
+
+    @property
+    def type_name(self) -> str:
+        return TENSOR_TYPES[self.kind][0] if self.kind in TENSOR_TYPES else f"type-{self.kind}"
+
+    @property
+    def size(self) -> int | None:
+        """Bytes. None for the types of forks and newer versions of llama.cpp: ik_llama.cpp's IQ4_K is 139."""
+        if self.kind not in TENSOR_TYPES:
+            return None
+        _, block, block_bytes = TENSOR_TYPES[self.kind]
+        return -(-self.elements // block) * block_bytes
+
+
+def _sizes(tensors: list[_Tensor], data: int) -> list[int]:
+    """Bytes of each tensor; of a type that is not known, up to the next one, or to the end of the ``data`` bytes."""
+    ends = [*sorted({tensor.offset for tensor in tensors}), data]
+
+    def up_to_next(offset: int) -> int:
+        return ends[min(bisect_right(ends, offset), len(ends) - 1)] - offset
+
+    return [up_to_next(tensor.offset) if tensor.size is None else tensor.size for tensor in tensors]
 
 
 class _Cursor:

@@ -168,8 +168,16 @@ def test_a_pinned_gpu_that_is_too_full_is_refused_with_who_holds_it() -> None:
     made = planned(model(gpus=GpuPinned((1,))), on=box(gpu(0), gpu(1, used=75)))
     assert reason(made) == (
         "needs 20.3 GiB: weights 15.3 + KV cache 4.0 + activations 0.2 + context 0.8; "
-        "GPU 1 has 4.5 GiB free of 80.0 GiB (held by python (pid 4711) 75.0 GiB)"
+        "GPU 1 has 4.5 GiB free of 80.0 GiB (held by python (pid 4711) 75.0 GiB); "
+        "if it takes less, write vram: on the model"
     )
+
+
+def test_what_does_not_fit_anywhere_names_the_way_out() -> None:
+    told = reason(planned(model(), on=box(gpu(0, used=75), gpu(1, used=70))))
+    assert told.endswith("; if it takes less, write vram: on the model")
+    told = reason(planned(model(vram_bytes=60 * GiB), on=box(gpu(0, used=75))))
+    assert "write vram:" not in told, "the manifest said so"
 
 
 def test_a_pinned_gpu_that_is_not_there() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llmlaunch.errors import ModelError
-from llmlaunch.models.facts import ModelKind
+from llmlaunch.models.facts import LayerWeights, ModelKind
 from llmlaunch.models.reading import gguf_facts, gguf_header
 from tests.support.model_files import GGUF_LLAMA, gguf
 
@@ -64,3 +64,16 @@ def test_parts_of_a_split_model_are_counted(parts: list[dict[str, object]], word
 )
 def test_a_whole_file_may_say_so(part: dict[str, object]) -> None:
     assert gguf_facts.facts([read_gguf(gguf({**GGUF_LLAMA, **part}))], "x.gguf").layers == 2
+
+
+def test_weights_of_layers_and_of_their_experts() -> None:
+    tensors = {
+        "token_embd.weight": (0, (32,), 128),
+        "blk.0.attn_q.weight": (0, (16,), 64),
+        "blk.0.ffn_up_exps.weight": (0, (32,), 128),
+        "blk.1.ffn_down_exps.weight": (0, (8,), 32),
+        "blk.7.attn_q.weight": (0, (8,), 32),
+    }
+    found = gguf_facts.facts([read_gguf(gguf(GGUF_LLAMA, tensors))], "x.gguf")
+    assert found.layer_weights == (LayerWeights(192, 128), LayerWeights(32, 32))
+    assert gguf_facts.facts([read_gguf(gguf(GGUF_LLAMA))], "x.gguf").layer_weights == ()

@@ -64,10 +64,14 @@ def test_types_that_are_not_known_are_no_proof_of_a_broken_file() -> None:
     content = gguf(GGUF_LLAMA, {"a.weight": (139, (256, 100), 14400), "b.weight": (1, (10,), 20)})
     header = read_gguf(content)
     assert (header.parameters, header.dtype) == (25_610, "type-139")
-    assert 14_420 <= header.tensor_bytes <= 14_464
-    assert header.tensor_bytes < len(content)
+    assert header.tensor_sizes == {"a.weight": 14_400, "b.weight": 20}, "up to the next one"
+    assert header.tensor_bytes == 14_420
     with pytest.raises(ModelError, match="cut short"):
         read_gguf(content[:-32])  # the end of b, whose type is known
+    last = gguf(GGUF_LLAMA, {"b.weight": (1, (10,), 20), "a.weight": (139, (256, 100), 14400)})
+    assert read_gguf(last).tensor_sizes["a.weight"] == 14_400, "up to the end of the file"
+    with pytest.raises(ModelError, match="cut short"):
+        read_gguf(last[:-14_464])
 
 
 @pytest.mark.parametrize("length", [24, 60, 100, 1000])
