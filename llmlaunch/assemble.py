@@ -67,9 +67,15 @@ def replan(
 
     ``check`` may refuse it for what is wrong with this machine's files; a simulated machine need not have them.
     """
+    from llmlaunch.manifest.places import refuse_missing_places, with_env_files
+
     inventory = _inventory(gpus, env)
-    if check is not None and not inventory.simulated:
+    here = not inventory.simulated
+    if check is not None and here:
         check(manifest)
+    if here:
+        refuse_missing_places(manifest)
+    manifest = with_env_files(manifest, required=here)
     facts = inspect_models(manifest, env)
     return inventory, plan(manifest, inventory, facts, _planning_context(manifest, inventory, deployed, env))
 
@@ -204,7 +210,8 @@ def refuse_unstartable(made: Plan, deployed: Deployed, env: Mapping[str, str]) -
     new = []
     for spec in made.processes:
         before = running.get(spec.name)
-        if before is None or (before.argv, before.env) != (spec.argv, spec.env):
+        asked = (spec.argv, spec.env, spec.path_first, spec.workdir)
+        if before is None or (before.argv, before.env, before.path_first, before.workdir) != asked:
             new.append(spec)
     _refuse_missing_programs(new, made, env)
     _refuse_missing_extras(new, made, env)
@@ -214,27 +221,32 @@ def _refuse_missing_programs(specs: Sequence[ProcessSpec], made: Plan, env: Mapp
     """Raise PlanError for every program that is not where its process would look for it."""
     found = []
     for spec in specs:
-        who = _owner(spec)
-        program, places = spec.argv[0], child_environment(env, spec, made.private_env).get("PATH", os.defpath)
-        if os.sep in program:
-            place = Path(made.workdir, program)
-            if not (os.path.isfile(place) and os.access(place, os.X_OK)):  # noqa: PTH113  # which knows no error
-                found.append(f"{who}: the program {program!r} does not exist or is not executable")
-                continue
-        elif on_path := shutil.which(program, path=_from(made.workdir, places)):
-            place = Path(on_path)
-        else:
-            found.append(f"{who}: the program {program!r} was not found on PATH ({places})")
-            continue
-        if interpreter := _missing_interpreter(place):
-            found.append(f"{who}: {place} is a script for {interpreter}, which does not exist")
+        places = child_environment(env, spec, made.private_env).get("PATH", os.defpath)
+        # What a prefix runs is looked for as the prefix itself is.
+        programs = dict.fromkeys((spec.argv[0], spec.program[0]))
+        wrong = [_no_program(program, places, spec.workdir or made.workdir) for program in programs]
+        found += [f"{_owner(spec)}: {text}" for text in wrong if text]
     if found:
         raise PlanError(
             "\n".join(dict.fromkeys(found)),
             hint="nothing was started; install it, activate its environment (processes inherit the PATH of the shell that calls "
-            "`up`), give the model a PATH under env:, or write where it is",
+            "`up`), or say where it is: python: or bin: on the model",
             code="no_program",
         )
+
+
+def _no_program(program: str, places: str, folder: str) -> str:
+    """Why a process that starts in ``folder`` with the PATH ``places`` cannot run ``program``; empty: it can."""
+    if os.sep in program:
+        place = Path(folder, program)
+        if not (os.path.isfile(place) and os.access(place, os.X_OK)):  # noqa: PTH113  # which knows no error
+            return f"the program {program!r} does not exist or is not executable"
+    elif on_path := shutil.which(program, path=_from(folder, places)):
+        place = Path(on_path)
+    else:
+        return f"the program {program!r} was not found on PATH ({places})"
+    interpreter = _missing_interpreter(place)
+    return f"{place} is a script for {interpreter}, which does not exist" if interpreter else ""
 
 
 def _refuse_missing_extras(specs: Sequence[ProcessSpec], made: Plan, env: Mapping[str, str]) -> None:
@@ -243,15 +255,16 @@ def _refuse_missing_extras(specs: Sequence[ProcessSpec], made: Plan, env: Mappin
     found, commands = [], []
     for spec in specs:
         environ = child_environment(env, spec, made.private_env)
-        extra = extras.needed_by(spec.argv, environ)
+        extra = extras.needed_by(spec.program, environ)
         if extra is None:
             continue
-        python = shutil.which(spec.argv[0], path=_from(made.workdir, environ.get("PATH", os.defpath)))
+        program, folder = spec.program[0], spec.workdir or made.workdir
+        python = shutil.which(program, path=_from(folder, environ.get("PATH", os.defpath)))
         # Replicas, and mostly all models, share an interpreter and what tells it where modules are.
         places = tuple(sorted((k, v) for k, v in environ.items() if k.startswith("PYTHON")))
         key = (extra.name, python, places)
         if key not in looked:
-            looked[key] = extras.missing(extra, python or spec.argv[0], environ=environ, cwd=made.workdir)
+            looked[key] = extras.missing(extra, python or program, environ=environ, cwd=folder)
         if lacking := looked[key]:
             found.append(f"{_owner(spec)}: {lacking.message}")
             commands.append(f"install it: {lacking.command}")

@@ -110,6 +110,10 @@ def _process_row(spec: ProcessSpec, made: Plan) -> tuple[str, ...]:
     )
 
 
+def _why(spec: ProcessSpec) -> str:
+    return f"{spec.engine_reason}; {spec.reason}" if spec.engine_reason else spec.reason
+
+
 def _gpu_rows(made: Plan) -> list[tuple[str, ...]]:
     from llmlaunch.cli.display.render import size
 
@@ -137,7 +141,7 @@ def _lines(made: Plan) -> list[str]:
     lines += columns([PROCESS_HEADER, *(_process_row(spec, made) for spec in made.processes)])
     if made.gpus:
         lines += ["", *columns([GPU_HEADER, *_gpu_rows(made)])]
-    lines += ["", *(f"{spec.name}: {spec.reason}" for spec in made.processes if spec.engine)]
+    lines += ["", *(f"{spec.name}: {_why(spec)}" for spec in made.processes if spec.engine)]
     lines += [f"note: {note}" for note in made.notes]
     lines += [f"does not fit: {rejection.model}: {rejection.reason}" for rejection in made.rejections]
     return lines
@@ -159,7 +163,7 @@ def _tables(made: Plan) -> RenderableType:
     parts.append(Text())
     for spec in made.processes:
         if spec.engine:
-            parts += [Text(spec.name, style="bold"), Padding(Text(spec.reason, style="dim"), (0, 0, 0, 2))]
+            parts += [Text(spec.name, style="bold"), Padding(Text(_why(spec), style="dim"), (0, 0, 0, 2))]
     parts += [Text(f"note: {note}", style="yellow") for note in made.notes]
     for rejection in made.rejections:
         parts += [

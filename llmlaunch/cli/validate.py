@@ -21,10 +21,11 @@ def validate(
     What an engine cannot do is a mistake, too; what does not fit on this machine is the plan's to say.
     """
     from llmlaunch.manifest.load import load
+    from llmlaunch.manifest.places import with_env_files
     from llmlaunch.planning.plan import refuse_invalid
 
     try:
-        manifest = load(file, os.environ)
+        manifest = with_env_files(load(file, os.environ), required=False)
         refuse_invalid(manifest)
     except ManifestError as error:
         if not as_json:

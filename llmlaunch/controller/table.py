@@ -46,7 +46,7 @@ class RegisteredWorker:
     component: str = ""
     engine: str = ""
     engine_model: str | None = None
-    kind: Literal["generate", "embed", "rerank"] | None = None
+    kind: Literal["generate", "embed", "rerank", "audio"] | None = None
     max_concurrency: int | None = None
     request_timeout_s: float | None = None
     max_model_len: int | None = None

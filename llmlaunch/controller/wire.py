@@ -60,7 +60,7 @@ class RegisterWorker(BaseModel):
     engine: str = ""
     engine_model: str | None = None
     """The name that the engine itself knows; None: it accepts every name in model_names."""
-    kind: Literal["generate", "embed", "rerank"] | None = None
+    kind: Literal["generate", "embed", "rerank", "audio"] | None = None
     max_concurrency: int | None = Field(default=None, ge=1)
     request_timeout_s: float | None = Field(default=None, gt=0)
     """Seconds that it may send nothing while it has requests; None: gateways decide."""
@@ -120,7 +120,7 @@ class ReplicaRoute(BaseModel):
     component: str = ""
     engine: str = ""
     engine_model: str | None = None
-    kind: Literal["generate", "embed", "rerank"] | None = None
+    kind: Literal["generate", "embed", "rerank", "audio"] | None = None
     max_concurrency: int | None = None
     request_timeout_s: float | None = None
     max_model_len: int | None = None

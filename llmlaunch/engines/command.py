@@ -1,8 +1,22 @@
 """``engine: command``: any server that speaks HTTP.
 
-In each word of ``command``, ``{host}``, ``{port}``, ``{model}``, ``{name}`` (the first served name) and ``{names}`` (all of them, by
-commas) are filled in. Braces around anything but a plain word stay as they are, so JSON needs no care; ``{{name}}`` is a
-literal ``{name}``.
+In each word of ``command`` these are filled in:
+
+===================  ==============================================================
+``{host}``           where it listens
+``{port}``           its port
+``{model}``          ``model:`` as it stands in the manifest
+``{path}``           the same, as an absolute path where it is a file or a folder
+``{name}``           the first served name
+``{names}``          all of them, by commas
+``{gpus}``           its GPUs as in CUDA_VISIBLE_DEVICES; empty on the CPU
+``{gpu_count}``      how many these are; 0 on the CPU
+``{vram_fraction}``  the share of each of them that ``vram:`` makes, rounded down to four digits; 0 on the CPU,
+                     and where nobody can tell how much memory a GPU has
+``{max_model_len}``  ``max_model_len:`` of the model
+===================  ==============================================================
+
+Braces around anything but a plain word stay as they are, so JSON needs no care; ``{{name}}`` is a literal ``{name}``.
 """
 
 from __future__ import annotations
@@ -13,11 +27,22 @@ from collections.abc import Mapping
 from llmlaunch.common.spelling import nearest
 from llmlaunch.engines import common
 from llmlaunch.engines.types import Floors, Launch, LaunchRequest, MemoryRule
-from llmlaunch.manifest.types import ModelSpec
+from llmlaunch.manifest.types import GpuCpu, ModelSpec
 from llmlaunch.models.facts import ModelFacts
 
 _PLACEHOLDER = re.compile(r"\{\{([A-Za-z_]\w*)\}\}|\{([A-Za-z_]\w*)\}")
-_KNOWN = ("host", "port", "model", "name", "names")
+_KNOWN = (
+    "host",
+    "port",
+    "model",
+    "path",
+    "name",
+    "names",
+    "gpus",
+    "gpu_count",
+    "vram_fraction",
+    "max_model_len",
+)
 
 
 class CommandEngine:
@@ -36,11 +61,16 @@ class CommandEngine:
         found = []
         if not model.command:
             found.append("engine: command requires command: with the words that start the server")
-        for word in model.command:
-            names = [match[2] for match in _PLACEHOLDER.finditer(word) if match[2]]
-            found += [_unknown(name, word) for name in names if name not in _KNOWN]
+        used = [(m[2], word) for word in model.command for m in _PLACEHOLDER.finditer(word) if m[2]]
+        found += [_unknown(name, word) for name, word in used if name not in _KNOWN]
+        names = {name for name, _ in used}
+        if "max_model_len" in names and model.max_model_len is None:
+            found.append("command: {max_model_len} needs max_model_len: on the model")
+        if "vram_fraction" in names and model.vram_bytes is None and not isinstance(model.gpus, GpuCpu):
+            found.append("command: {vram_fraction} needs vram: on the model")
         if model.engine_args:
             found.append("engine_args does not apply to engine: command; write the flags into command:")
+        found += common.no_bin(model, "write it as the first word of command")
         return (*found, *common.no_tool_parser(model))
 
     def unsupported(self, facts: ModelFacts, devices: int) -> str:
@@ -60,6 +90,11 @@ class CommandEngine:
             "model": model.model,
             "name": model.names[0],
             "names": ",".join(model.names),
+            "path": model.path or model.model,
+            "gpus": request.mask,
+            "gpu_count": str(len(request.devices)),
+            "vram_fraction": f"{common.vram_fraction(request.devices):g}",
+            "max_model_len": str(model.max_model_len),
         }
         return Launch(argv=tuple(_fill(word, values) for word in model.command))
 

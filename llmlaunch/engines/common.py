@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 from llmlaunch.engines.flags import lookup
-from llmlaunch.engines.types import MemoryRule
+from llmlaunch.engines.types import DeviceClaim, MemoryRule
 from llmlaunch.manifest.types import ModelSpec
 from llmlaunch.models.facts import ModelFacts
 
@@ -38,6 +41,21 @@ def context(model: ModelSpec, facts: ModelFacts, rule: MemoryRule, *flags: str) 
 def no_tool_parser(model: ModelSpec) -> list[str]:
     """A sentence if ``tool_parser`` is given to an engine that has no such flag."""
     return [] if model.tool_parser is None else ["tool_parser applies to transformers, vllm and sglang only"]
+
+
+def no_bin(model: ModelSpec, instead: str) -> list[str]:
+    """A sentence if ``bin`` is given to an engine that is not a program of its own."""
+    return [f"bin does not apply to engine: {model.engine}; {instead}"] if model.executable else []
+
+
+def vram_fraction(devices: Sequence[DeviceClaim]) -> float:
+    """The share of each GPU that the replica may take: the least of claim / total, rounded down to four digits.
+
+    0 on the CPU, and where the memory of a GPU is unknown.
+    """
+    if not devices or not all(claim.total_bytes for claim in devices):
+        return 0.0
+    return math.floor(min(claim.claim_bytes / claim.total_bytes for claim in devices) * 10_000) / 10_000
 
 
 def indivisible(facts: ModelFacts, devices: int) -> str:

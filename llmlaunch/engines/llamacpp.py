@@ -3,8 +3,8 @@
 ``-c`` is the context of all slots together, so it is slots × context; the whole KV cache is taken at the start. Because ``-c`` is
 always given, ``--fit`` has nothing left to enlarge, and the claim holds. Several GPUs share the layers (``--split-mode layer``).
 
-Without ``llama-server`` on the model's PATH the same server runs out of a Python package (``llmlaunch/llamacpp``), with the same
-flags.
+Without ``llama-server`` on the model's PATH, or with ``python:``, the same server runs out of a Python package
+(``llmlaunch/llamacpp``), with the same flags.
 
 On the CPU its threads wait for each other after every product. By default they spin meanwhile; as soon as another process takes one
 of their cores, the others burn theirs until it comes back, and 73 tokens a second become 4. So they sleep instead: ``--poll 0`` for
@@ -99,7 +99,7 @@ class LlamaCpp:
     def launch(self, request: LaunchRequest) -> Launch:
         model, facts, args = request.model, request.facts, request.model.engine_args
         slots = self.sequences(model)
-        program = (request.python, *_PACKAGE) if _PROGRAM in request.absent else (_PROGRAM,)
+        program, why = _program(request)
         argv = [
             *(*program, *_source(request), "--alias", ",".join(model.names)),
             *("--host", request.host, "--port", str(request.port), "--metrics"),
@@ -129,7 +129,20 @@ class LlamaCpp:
                 r"(?:llama_)?model_loader?:",
             ),
             start_timeout_s=300.0,
+            why=why,
         )
+
+
+def _program(request: LaunchRequest) -> tuple[tuple[str, ...], str]:
+    """The words that start its server, and why these: ``bin:``, the package in ``python:``, llama-server on PATH, the package in ours."""
+    model = request.model
+    if model.executable:
+        return (model.executable,), ""
+    if model.python:
+        return (model.python, *_PACKAGE), ""
+    if _PROGRAM in request.absent:
+        return (request.python, *_PACKAGE), f"no llama-server on PATH: the one in the packages of {request.python}"
+    return (_PROGRAM,), ""
 
 
 def _cannot_download(facts: ModelFacts) -> str:

@@ -1,4 +1,4 @@
-"""SGLang: ``python -m sglang.launch_server``.
+"""SGLang: ``python -m sglang.launch_server``, or ``sglang serve`` of ``bin:``.
 
 Its ``--mem-fraction-static`` is a fraction of what happens to be *free* when it starts, which on a shared GPU depends on who came
 first. ``--max-total-tokens`` bounds the KV cache itself, so that is what the plan sets; the fraction stays SGLang's own.
@@ -29,6 +29,7 @@ _OWNED = common.OWNED | {
     "max-total-tokens": _MEMORY,
     "admin-api-key": common.OWNED["api-key"],
 }
+_SERVER = ("-m", "sglang.launch_server")
 _PROGRESS = (
     r"(?:Loading|Downloading|Capturing|Compiling).*?(\d+)%",
     r"Load weight (?:begin|end)",
@@ -74,10 +75,9 @@ class Sglang:
 
     def launch(self, request: LaunchRequest) -> Launch:
         model, facts, args = request.model, request.facts, request.model.engine_args
-        # An installation of its own is reached by a PATH in the model's env.
-        python = "python3" if "PATH" in model.env else request.python
+        program, why = _program(model, request.python)
         argv = [
-            *(python, "-m", "sglang.launch_server"),
+            *program,
             *("--model-path", facts.path if facts else model.model),
             *("--served-model-name", model.names[0]),
             *("--host", request.host, "--port", str(request.port), "--enable-metrics"),
@@ -111,4 +111,16 @@ class Sglang:
             probe_timeout_s=25.0,
             probe_failures=2,
             start_timeout_s=600.0,
+            why=why,
         )
+
+
+def _program(model: ModelSpec, python: str) -> tuple[tuple[str, ...], str]:
+    """The words that start its server, and why these: ``bin:``, ``python:``, a PATH under ``env:``, our own Python, in this order."""
+    if model.executable:
+        return (model.executable, "serve"), ""
+    if model.python:
+        return (model.python, *_SERVER), ""
+    if "PATH" in model.env:
+        return ("python3", *_SERVER), "sglang of the first python3 on the PATH under env:"
+    return (python, *_SERVER), f"sglang of {python}, which runs llmlaunch; python: names another"

@@ -42,7 +42,7 @@ def _source(request: LaunchRequest) -> str:
 
 
 class Transformers:
-    """``llmlaunch worker`` in this very installation."""
+    """``llmlaunch worker`` in this very installation, or in the one of ``python:``."""
 
     name = "transformers"
     memory = MemoryRule(
@@ -70,6 +70,7 @@ class Transformers:
             *repeated(args, keys),
             *positive(args, "limit-worker-concurrency", "max-model-len"),
             *_unknown_parser(model.tool_parser),
+            *common.no_bin(model, "python: names the interpreter that runs it"),
         )
 
     def unsupported(self, facts: ModelFacts, devices: int) -> str:

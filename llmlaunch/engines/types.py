@@ -99,13 +99,15 @@ class LaunchRequest:
     devices: tuple[DeviceClaim, ...]
     """Empty: the CPU."""
     python: str
-    """The interpreter of this installation."""
+    """The interpreter that the manifest names, else the one of this installation."""
     kv_tokens: int | None = None
     """Tokens of KV cache that the claim has room for; None: unknown, or the CPU."""
     absent: frozenset[str] = frozenset()
     """Programs that engines can do without (:attr:`Engine.optional_program`) and that are not on the model's PATH."""
     cores: int | None = None
     """Cores to compute on; None: unknown."""
+    mask: str = ""
+    """CUDA_VISIBLE_DEVICES."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,8 @@ class Launch:
     progress_patterns: tuple[str, ...] = ()
     """Regular expressions; a new match in the log is progress of a start."""
     start_timeout_s: float = 120.0
+    why: str = ""
+    """Which installation was taken and why, where more than one was possible; empty: there is one only."""
 
 
 class Engine(Protocol):

@@ -8,8 +8,6 @@ Source: vLLM's engine arguments, https://docs.vllm.ai/en/latest/configuration/en
 
 from __future__ import annotations
 
-import math
-
 from llmlaunch.engines import common
 from llmlaunch.engines.flags import invalid_flags, lookup, positive, repeated, to_flags
 from llmlaunch.engines.types import Floors, Launch, LaunchRequest, MemoryRule, MetricNames
@@ -41,7 +39,7 @@ _PROGRESS = (
 
 
 class Vllm:
-    """``vllm serve``, from the PATH that its process gets."""
+    """``vllm serve``: of ``python:``, of ``bin:``, or from the PATH that its process gets."""
 
     name = "vllm"
     memory = MemoryRule(graph_bytes=3 << 29, paged=True, preallocates=True, half_precision=True)
@@ -79,17 +77,20 @@ class Vllm:
 
     def launch(self, request: LaunchRequest) -> Launch:
         model, args = request.model, request.model.engine_args
+        program: tuple[str, ...] = (model.executable or "vllm",)
+        if model.python:
+            # A venv that was moved or copied still has a good python, when the scripts beside it no longer are.
+            program = (model.python, "-m", "vllm.entrypoints.cli.main")
         argv = [
-            *("vllm", "serve", request.facts.path if request.facts else model.model),
+            *(*program, "serve", request.facts.path if request.facts else model.model),
             *("--served-model-name", *model.names),
             *("--host", request.host, "--port", str(request.port)),
         ]
         if request.devices:
             argv += ["--tensor-parallel-size", str(len(request.devices))]
             # Of unknown memory no fraction can be told: vLLM's own default holds.
-            if all(claim.total_bytes for claim in request.devices):
-                fraction = min(claim.claim_bytes / claim.total_bytes for claim in request.devices)
-                argv += ["--gpu-memory-utilization", f"{math.floor(fraction * 10_000) / 10_000:g}"]
+            if fraction := common.vram_fraction(request.devices):
+                argv += ["--gpu-memory-utilization", f"{fraction:g}"]
         if model.max_model_len:
             argv += ["--max-model-len", str(model.max_model_len)]
         elif request.devices and lookup(args, "max-model-len") is None:

@@ -52,6 +52,12 @@ def model(tree: YamlDocument, part: ModelPart, wrong: Collection[str], path: Pat
     if is_command and part.engine_args:
         message = "engine_args does not apply to engine: command"
         tree.problem(home("engine_args"), message, expected="the flags as words of command", key=True)
+    if part.kind and not is_command and "engine" not in wrong:
+        message = "kind is only valid with engine: command; for the other engines the model's files tell"
+        tree.problem(home("kind"), message, key=True)
+    if part.python is not None and part.bin is not None:
+        message = "python and bin both say where the engine is"
+        tree.problem(home("bin"), message, expected="one of the two", key=True)
     if part.port is not None and part.port + part.replicas - 1 > LAST_PORT:
         tree.problem(home("port"), f"the replicas' ports, counted up from this one, exceed {LAST_PORT}")
 

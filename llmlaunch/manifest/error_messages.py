@@ -25,7 +25,12 @@ _EXPECTED = {
 }
 _OTHER_WORDS = {
     "aliases": "names",
+    "binary": "bin",
+    "cwd": "workdir",
+    "env_files": "env_file",
+    "executable": "bin",
     "gpu_num": "gpu_count",
+    "interpreter": "python",
     "limit_worker_concurrency": "max_concurrency",
     "max_gpu_memory": "vram",
     "model_names": "names",
@@ -34,6 +39,10 @@ _OTHER_WORDS = {
     "path": "model",
     "served_model_name": "names",
     "tensor_parallel_size": "gpu_count",
+    "venv": "python",
+    "virtualenv": "python",
+    "working_dir": "workdir",
+    "wrapper": "prefix",
 }
 """What FastChat, vLLM and habit call a key."""
 _SHOWN = 60
@@ -105,7 +114,13 @@ def _custom(tree: YamlDocument, path: Path, error: Mapping[str, Any], on_key: bo
 
 
 def _wrong_type(tree: YamlDocument, path: Path, value: object, expected: str) -> None:
-    if expected == "a list" and path[-1] in ("names", "cors_origins", "allowed_hosts", "trusted_proxies"):
+    if expected == "a list" and path[-1] in (
+        "names",
+        "cors_origins",
+        "allowed_hosts",
+        "trusted_proxies",
+        "env_file",
+    ):
         expected = "text, or a list of texts"
     if isinstance(value, str) and expected in ("a whole number", "true or false"):
         without = typed(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any, TypeVar
@@ -197,6 +197,8 @@ class Reader:
         line, column = self.tree.place(path)
         is_label = part.engine == EngineName.COMMAND.value
         model = part.model if is_label else self._model_path(part.model, home("model"))
+        python = self._place(resolve.interpreter, part.python, home("python"))
+        executable = self._place(resolve.executable, part.bin, home("bin"))
         return ModelSpec(
             model=model,
             names=tuple(part.names or ()) or (self._default_name(model, home("model")),),
@@ -210,6 +212,16 @@ class Reader:
             env=self._env(part, path),
             env_pass=tuple(dict.fromkeys(part.env_pass)),
             env_only=part.env_only,
+            env_files=tuple(
+                file for text in part.env_file if (file := self._file(text, home("env_file"))) is not None
+            ),
+            python=python,
+            executable=executable,
+            venv=resolve.virtual_environment(python or executable or ""),
+            prefix=tuple(part.prefix),
+            shown_prefix=tuple(self.tree.as_written(home("prefix"), part.prefix)),
+            workdir=self._file(part.workdir, home("workdir")),
+            stop_signal=part.stop_signal,
             dtype=part.dtype,
             revision=part.revision,
             source=Source(part.source),
@@ -218,6 +230,8 @@ class Reader:
             max_model_len=part.max_model_len,
             tool_parser=part.tool_parser,
             command=tuple(part.command or ()),
+            kind=part.kind or "",
+            path=self._label_path(part, home("model")) if is_label else "",
             probe=part.probe,
             ready_probe=part.ready_probe,
             probe_timeout_s=part.probe_timeout,
@@ -235,6 +249,11 @@ class Reader:
             log_max_bytes=part.log_max or DEFAULT_LOG_MAX_BYTES,
             log_keep=part.log_keep or DEFAULT_LOG_KEEP,
             position=Position(self.tree.file, line, column),
+            key_positions={
+                key: Position(self.tree.file, *self.tree.place(home(key)))
+                for key in ("python", "bin", "workdir", "env_file")
+                if getattr(part, key)
+            },
         )
 
     def _env(self, part: ModelPart, path: Path) -> dict[str, str]:
@@ -247,8 +266,8 @@ class Reader:
         return found
 
     def _variables(self, part: ModelPart, path: Path, home: check.Home) -> set[str]:
-        """Names of the variables in its env, command and engine_args, what it inherits included."""
-        found = self.tree.variables(home("command"))
+        """Names of the variables in its env, command, prefix and engine_args, what it inherits included."""
+        found = self.tree.variables(home("command")) | self.tree.variables(home("prefix"))
         for key in ("env", "engine_args"):
             for name in getattr(part, key):
                 found |= self.tree.variables(self._inherited(path, key, name))
@@ -260,8 +279,12 @@ class Reader:
         return own if own in self.tree.values else ("defaults", key, name)
 
     def _file(self, text: str | None, path: Path) -> str | None:
+        return self._place(resolve.absolute, text, path)
+
+    def _place(self, rule: Callable[[str, FilePath], str], text: str | None, path: Path) -> str | None:
+        """What ``rule`` makes of ``text``, which stands at ``path``; None, with the mistake noted, where it cannot."""
         try:
-            return None if text is None else resolve.absolute(text, self.base)
+            return None if text is None else rule(text, self.base)
         except ValueError as error:
             self._no_path(error, path)
             return None
@@ -278,6 +301,11 @@ class Reader:
             expected = "a folder with another name: the libraries that load models cannot open such a path"
             self.tree.problem(path, message, expected=expected)
         return place
+
+    def _label_path(self, part: ModelPart, path: Path) -> str:
+        """What ``{path}`` stands for. Labels that no word asks it of may be any text."""
+        asked = any("{path}" in word for word in part.command or ())
+        return self._model_path(part.model, path) if asked else ""
 
     def _no_path(self, error: ValueError, path: Path) -> None:
         message = "the path cannot be read" if self.tree.hidden(path) else str(error)
@@ -299,14 +327,21 @@ def _without(value: Any, keys: Wrong) -> dict[str, Any]:
 def _inherit(own: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """A model's own keys over the defaults. ``env`` and ``engine_args`` are put together key by key.
 
-    ``gpus`` and ``gpu_count`` answer one question, so a model that gives one of them does not inherit the other; and flags
-    of the defaults' engine are not for another engine.
+    ``gpus`` and ``gpu_count`` answer one question, and so do ``python`` and ``bin``: a model that gives one of them does not inherit
+    the other. Flags of the defaults' engine are not for another engine, and neither is the place where it is installed.
     """
     inherited = {key: value for key, value in defaults.items() if key not in own}
     if "gpus" in own:
         inherited.pop("gpu_count", None)
     elif "gpu_count" in own:
         inherited.pop("gpus", None)
+    if "python" in own:
+        inherited.pop("bin", None)
+    elif "bin" in own:
+        inherited.pop("python", None)
+    if "engine" in defaults and own.get("engine", defaults["engine"]) != defaults["engine"]:
+        inherited.pop("python", None)
+        inherited.pop("bin", None)
     same_engine = own.get("engine", defaults.get("engine")) == defaults.get("engine")
     if not same_engine:
         inherited.pop("engine_args", None)

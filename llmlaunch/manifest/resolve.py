@@ -6,13 +6,14 @@ import hashlib
 import os
 import re
 import unicodedata
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from llmlaunch.common.deployment_name import LONGEST, is_deployment_name
 
 DEFAULT_NAME = "deploy"
 EVERYBODYS_FILES = ("deploy.yaml", "deploy.yml", "llmlaunch.yaml", "llmlaunch.yml")
 _SHARD = re.compile(r"-[0-9]{5}-of-[0-9]{5}$")
+_INTERPRETER = re.compile(r"(?:python|pypy)[0-9.]*[dt]?")
 _QUANTISATION = re.compile(r"[.-](?:i?q[0-9]\w*|bf16|f16|f32|fp16|mxfp4\w*)$", re.IGNORECASE)
 
 
@@ -60,6 +61,39 @@ def absolute(text: str, base: Path) -> str:
         return os.path.normpath(base / Path(text).expanduser())
     except RuntimeError:
         raise ValueError(f"cannot find the home folder of {text.split('/', 1)[0]}") from None
+
+
+def interpreter(text: str, base: Path) -> str:
+    """What ``python: text`` runs: the folder of a virtual environment stands for the ``bin/python`` in it.
+
+    An absolute path, except for a bare name such as ``python3.12`` with nothing of that name beside the manifest: that is looked
+    for on PATH. Where nothing is there yet, the name tells a folder from an interpreter. Raises ValueError for a user unknown here.
+    """
+    place = absolute(text, base)
+    looks_like_one = _INTERPRETER.fullmatch(place.rsplit("/", 1)[-1]) is not None
+    if os.path.isdir(place):  # noqa: PTH112  # which knows no error
+        return f"{place}/bin/python"
+    if os.path.lexists(place):
+        return place
+    if looks_like_one:
+        return text if "/" not in text else place
+    return f"{place}/bin/python"
+
+
+def executable(text: str, base: Path) -> str:
+    """What ``bin: text`` runs: an absolute path, or a bare name, with nothing of that name beside the manifest, that is on PATH.
+
+    Raises ValueError for a user unknown here.
+    """
+    place = absolute(text, base)
+    return text if "/" not in text and text != "~" and not os.path.lexists(place) else place
+
+
+def virtual_environment(program: str) -> str:
+    """The folder of the virtual environment that ``program`` (an absolute path) is in, or empty (PEP 405)."""
+    folder = PurePath(program).parent
+    found = folder.is_absolute() and os.path.lexists(folder.parent / "pyvenv.cfg")
+    return str(folder.parent) if found else ""
 
 
 def is_text(path: str) -> bool:

@@ -133,6 +133,21 @@ class Settings(ManifestSection):
     that a hub needs, such as HF_TOKEN."""
     env_only: Flag = Field(default=False, examples=[True])
     """Give its processes nothing of the shell's environment but PATH, HOME, the locale and the like, `env` and `env_pass`."""
+    env_file: Texts = Field(default_factory=list, examples=["secrets.env", ["common.env", "vllm.env"]])
+    """Files with environment variables of its processes, NAME=value a line, such as a .env; none of the values is ever shown. Of two
+    files the later counts, and `env` before both."""
+    python: Text | None = Field(default=None, examples=["/opt/vllm", ".venv-sglang", "/usr/bin/python3.12"])
+    """The Python that its engine is installed in: the folder of a virtual environment, or an interpreter. The folder of its programs
+    comes first on the PATH of the processes. For command, only that."""
+    bin: Text | None = Field(default=None, examples=["/opt/llama.cpp/bin/llama-server"])
+    """The engine's program: vllm, sglang or llama-server, by its path, or by a name on PATH. Left out: the one of `python`, else the one
+    on PATH."""
+    prefix: list[Text] = Field(default_factory=list, examples=[["numactl", "--cpunodebind=0", "--membind=0"]])
+    """Words before the command line of its processes: a program that runs another one, and its own flags."""
+    workdir: Text | None = Field(default=None, examples=["/srv/models"])
+    """The folder that its processes start in. Left out: the manifest's."""
+    stop_signal: Literal["SIGTERM", "SIGINT", "SIGQUIT"] = Field(default="SIGTERM", examples=["SIGINT"])
+    """The signal that asks its processes to end; what is left after `stop_grace` is killed."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(default="auto", examples=["bfloat16"])
     """The type of the weights in memory."""
     revision: Text | None = Field(default=None, examples=["main"])
@@ -192,11 +207,15 @@ class ModelPart(Settings):
     command: Annotated[list[str], Field(min_length=1)] | None = Field(
         default=None, examples=[["python", "my_server.py", "--port", "{port}"]]
     )
-    """With engine: command, the words to run; {host}, {port}, {model}, {name} and {names} are filled in."""
+    """With engine: command, the words to run. {host}, {port}, {model}, {path} (the model, as an absolute path if it is one),
+    {name}, {names}, {gpus} (as in CUDA_VISIBLE_DEVICES), {gpu_count}, {vram_fraction} (of each GPU, rounded down) and
+    {max_model_len} are filled in; {{port}} is a literal {port}."""
+    kind: Literal["generate", "embed", "rerank", "audio"] | None = Field(default=None, examples=["embed"])
+    """With engine: command, what the model does. Left out: it is not known. For the other engines, the model's files tell."""
 
 
 class DefaultsPart(Settings):
-    """What models inherit: any key of a model but model, names, port and command."""
+    """What models inherit: any key of a model but model, names, port, command and kind."""
 
 
 class ManifestPart(ManifestSection):

@@ -148,6 +148,24 @@ class ModelSpec:
     """Variables of the caller that it gets although they look secret: ``NAME`` or ``PREFIX_*``."""
     env_only: bool = False
     """True: of the caller's environment only what every program needs, and ``env_pass``."""
+    env_files: tuple[str, ...] = ()
+    """Absolute paths of dotenv files; see ``manifest.places`` for who reads them."""
+    secret_env: frozenset[str] = frozenset()
+    """Names in ``env`` whose values came from a file, and are never shown."""
+    python: str | None = None
+    """The interpreter that runs its engine: an absolute path, or a name on PATH; None: the engine's rule."""
+    executable: str | None = None
+    """``bin``: the engine's program, an absolute path or a name on PATH; None: the engine's rule."""
+    venv: str = ""
+    """The folder of the virtual environment that ``python`` or ``executable`` belongs to; empty: none."""
+    prefix: tuple[str, ...] = ()
+    """Words before the engine's own command line, such as ``numactl --cpunodebind=0``."""
+    shown_prefix: tuple[str, ...] = ()
+    """``prefix`` as people may see it. Empty: as it is."""
+    workdir: str | None = None
+    """Absolute path of the folder its processes start in; None: the manifest's."""
+    stop_signal: str = "SIGTERM"
+    """What asks its processes to end."""
     dtype: str = "auto"
     """auto | float32 | bfloat16 | float16"""
     revision: str | None = None
@@ -160,7 +178,11 @@ class ModelSpec:
     tool_parser: str | None = None
     """How the model writes tool calls; None: as its engine decides."""
     command: tuple[str, ...] = ()
-    """``engine: command`` only. ``{host}``, ``{port}``, ``{model}`` and ``{name}`` are filled in."""
+    """``engine: command`` only. ``{host}``, ``{port}`` and more are filled in; see ``engines.command``."""
+    kind: str = ""
+    """``engine: command`` only: generate | embed | rerank | audio; empty: nobody says."""
+    path: str = ""
+    """``engine: command`` only: ``model`` as an absolute path where it is one, else as it stands."""
     probe: str | None = None
     """Path that answers 200 as long as the replica is healthy; "": it is not probed; None: the engine's own."""
     ready_probe: str | None = None
@@ -177,7 +199,7 @@ class ModelSpec:
     stop_grace_s: float = 10.0
     """Seconds from asking a replica to end until it is killed."""
     variables: frozenset[str] = frozenset()
-    """Names of the environment variables whose values stand in its env, command and engine_args."""
+    """Names of the environment variables whose values stand in its env, command, prefix and engine_args."""
     shown_command: tuple[str, ...] = ()
     """``command`` as people may see it: with ``${NAME}`` where variables brought something in. Empty: as it is."""
     shown_engine_args: Mapping[str, Any] = field(default_factory=dict)
@@ -187,13 +209,16 @@ class ModelSpec:
     log_keep: int = DEFAULT_LOG_KEEP
     """Number of log files kept for each life of a replica."""
     position: Position | None = None
+    key_positions: Mapping[str, Position] = field(default_factory=dict)
+    """Where its keys that name files and folders stand."""
 
     @property
     def hidden(self) -> list[tuple[Any, Any]]:
-        """Values of ``command`` and ``engine_args`` that hold something from the environment, each with what may be shown."""
+        """Values that words of its command line are made from and that hold something from the environment, each with what may be shown."""
         args = [(value, self.shown_engine_args.get(key, value)) for key, value in self.engine_args.items()]
         words = list(zip(self.command, self.shown_command or self.command, strict=True))
-        return [pair for pair in (*words, *args) if pair[0] != pair[1]]
+        before = list(zip(self.prefix, self.shown_prefix or self.prefix, strict=True))
+        return [pair for pair in (*before, *words, *args) if pair[0] != pair[1]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,7 @@ def _process_report(spec: ProcessSpec) -> dict[str, Any]:
         "argv": list(spec.shown_argv),
         "env": spec.shown_env,
         "reason": spec.reason,
+        "engine_reason": spec.engine_reason,
     }
 
 

@@ -49,6 +49,12 @@ _PROXIES = frozenset(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "FTP_PROXY"))
 """Proxies that a download needs; their URLs may hold passwords."""
 OURS = frozenset((variables.TOKEN, variables.WORKER_KEY, variables.WORKER_KEYS, variables.API_KEY))
 """What a deployment gives to single processes, and the key of a client: never inherited."""
+_OF_A_PYTHON = frozenset(
+    ("PYTHONPATH", "PYTHONHOME", "PYTHONEXECUTABLE", "VIRTUAL_ENV", "VIRTUAL_ENV_PROMPT")
+)
+"""What would make another interpreter take its modules from the caller's."""
+_PATH = "/bin:/usr/bin"
+"""Where programs are looked for without a PATH, as ``os.defpath`` has it."""
 _MINIMUM = frozenset((
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LLMLAUNCH_HOME", "LLMLAUNCH_CACHE",
 ))  # fmt: skip
@@ -86,9 +92,12 @@ def child_environment(
     caller: Mapping[str, str], spec: ProcessSpec, private: Collection[str] = ()
 ) -> dict[str, str]:
     """The environment of ``spec``'s process. ``private`` are the deployment's :func:`private_names`."""
-    return {name: value for name, value in caller.items() if _passes(name, value, spec, private)} | dict(
+    found = {name: value for name, value in caller.items() if _passes(name, value, spec, private)} | dict(
         spec.env
     )
+    if spec.path_first:
+        found["PATH"] = f"{spec.path_first}:{found.get('PATH') or _PATH}"
+    return found
 
 
 def _passes(name: str, value: str, spec: ProcessSpec, private: Collection[str]) -> bool:
@@ -101,6 +110,8 @@ def _passes(name: str, value: str, spec: ProcessSpec, private: Collection[str]) 
         return name not in private and not looks_secret(name, value)
     if name in spec.env_pass or name in spec.own_env:
         return True
+    if spec.own_python and name in _OF_A_PYTHON:
+        return False
     if name in private:  # somebody else's: a pattern does not reach it
         return False
     if any(p.endswith("*") and name.startswith(p[:-1]) for p in spec.env_pass):

@@ -174,7 +174,8 @@ def _unchanged(
         # A mask that names the same devices in the other way (a GPU was lost since) is no reason to restart.
         masks = [devices.mask(where, by_index) for by_index in (True, False)]
         visible = old.mask if old.mask in masks else masks[0]
-        if _spec(make, replica, where, old.vram_per_gpu, visible, old.reason) == old:
+        new = _spec(make, replica, where, old.vram_per_gpu, visible, old.reason)
+        if replace(new, engine_reason=old.engine_reason) == old:
             reserved = devices.reserved(old, context)
             pool.take(where, [reserved[device.uuid] for device in where], replica.group)
             kept[replica.name] = old

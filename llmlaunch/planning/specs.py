@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import PurePath
 
 from llmlaunch.common.addresses import local_url
 from llmlaunch.engines.types import DeviceClaim, Engine, Launch, LaunchRequest
@@ -22,6 +23,8 @@ WRAP_UP_S = 3.0
 """Seconds that the API server has beyond its own grace: to tell open streams that they end, and then to end itself."""
 _REFERENCE = re.compile(r"\$\{([A-Za-z_]\w*)\}")
 _PART = re.compile(r"[A-Za-z]\w*")
+_SHARED_FOLDERS = (".", "/bin", "/usr/bin", "/usr/local/bin")
+"""Not moved before others on a PATH: what stands there is meant to come when nothing else does. ".": no folder is known."""
 _ORDER, _VISIBLE = "CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES"
 
 
@@ -113,18 +116,27 @@ class ProcessSpecBuilder:
                 DeviceClaim(device.uuid, device.index, device.total, claim)
                 for device, claim in zip(devices, claims, strict=True)
             ),
-            python=self._context.python,
+            python=model.python or self._context.python,
             kv_tokens=kv_tokens,
             absent=self._context.absent.get(model.names[0], frozenset()),
             cores=self._context.cores,
+            mask=visible,
         )
         launch = engine.launch(request)
         env = {**launch.env, **model.env, _ORDER: "PCI_BUS_ID", _VISIBLE: visible}
+        if model.venv:
+            env = {"VIRTUAL_ENV": model.venv, **env}
         return ProcessSpec(
             name=name,
             component=Component.WORKER,
-            argv=launch.argv,
+            argv=(*model.prefix, *launch.argv),
             argv_shown=_shown(engine, request) if model.hidden else (),
+            prefix=len(model.prefix),
+            workdir=model.workdir or "",
+            stop_signal=model.stop_signal,
+            path_first=_programs(model),
+            own_python=bool(model.python or model.executable),
+            engine_reason=launch.why,
             env=env,
             host=model.host,
             port=port,
@@ -132,7 +144,7 @@ class ProcessSpecBuilder:
             model=model.model,
             names=model.names,
             engine=engine.name,
-            kind=facts.kind.value if facts else "",
+            kind=facts.kind.value if facts else model.kind,
             gpus=tuple(device.uuid for device in devices),
             mask=visible,
             vram_bytes=sum(claims),
@@ -153,7 +165,7 @@ class ProcessSpecBuilder:
             log_max_bytes=model.log_max_bytes,
             log_keep=model.log_keep,
             reason=reason,
-            secret_env=self._secret(env),
+            secret_env=tuple(sorted({*self._secret(env), *model.secret_env})),
             key_variable=engine.key_variable,
             env_pass=model.env_pass,
             env_only=model.env_only,
@@ -218,7 +230,13 @@ def _shown(engine: Engine, request: LaunchRequest) -> tuple[str, ...]:
     # engine: command would take ${NAME} for one of its own placeholders.
     command = tuple(_REFERENCE.sub(r"${{\1}}", word) for word in model.shown_command)
     shown = replace(model, command=command, engine_args=model.shown_engine_args)
-    return engine.launch(replace(request, model=shown)).argv
+    return (*(model.shown_prefix or model.prefix), *engine.launch(replace(request, model=shown)).argv)
+
+
+def _programs(model: ModelSpec) -> str:
+    """The folder of the Python or the program that its engine is; empty where that is no folder of its own."""
+    folder = str(PurePath(model.python or model.executable or "").parent)
+    return "" if folder in _SHARED_FOLDERS else folder
 
 
 def exposed(spec: ProcessSpec) -> tuple[str, ...]:

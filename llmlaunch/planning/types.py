@@ -42,7 +42,7 @@ class ProcessSpec:
     names: tuple[str, ...] = ()
     engine: str = ""
     kind: str = ""
-    """generate | embed | rerank, as the model's files say; empty when nothing is known (``engine: command``)."""
+    """generate | embed | rerank, as the model's files say, or audio, as only the manifest can; empty when nothing is known."""
     gpus: tuple[str, ...] = ()
     """UUIDs, in mask order."""
     mask: str | None = None
@@ -92,12 +92,29 @@ class ProcessSpec:
     """Bytes at which one of its log files is full and the next one begins."""
     log_keep: int = DEFAULT_LOG_KEEP
     """Number of log files kept for each of its lives."""
+    prefix: int = 0
+    """Words of ``argv`` before the program itself, for one that another runs (``numactl``)."""
+    workdir: str = ""
+    """The folder it starts in; empty: the plan's."""
+    stop_signal: str = "SIGTERM"
+    """What asks it to end."""
+    path_first: str = ""
+    """A folder that comes first on its PATH; empty: none."""
+    own_python: bool = False
+    """True: it runs in a Python of its own, and gets no variables that tell the caller's Python where things are."""
+    engine_reason: str = ""
+    """Why this engine, and which installation of it; empty: the manifest says it, or there is one only."""
     learning_key: str = ""
     """Under which its measured VRAM is remembered (``PlanningContext.measured_vram``); empty: not worth remembering."""
     api_keys_file: str = ""
     """Of the API server: the file with the keys that it accepts; empty: none."""
     api_keys_variable: str = ""
     """Of the API server: the environment variable with keys that it accepts; empty: none."""
+
+    @property
+    def program(self) -> tuple[str, ...]:
+        """``argv`` without its prefix."""
+        return self.argv[self.prefix :]
 
     @property
     def shown_argv(self) -> tuple[str, ...]:

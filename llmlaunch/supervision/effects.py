@@ -103,7 +103,7 @@ class ProcessEffects:
         self._start_task(self._drain(spec, incarnation, grace_s))
 
     def terminate(self, name: str, incarnation: int, grace_s: float) -> None:
-        """SIGTERM the tree, and SIGKILL it after ``grace_s`` seconds."""
+        """Send the stop signal to the tree, and SIGKILL it after ``grace_s`` seconds."""
         self._draining.discard((name, incarnation))
         if tree := self.running.get((name, incarnation)):
             tree.terminate(grace_s)
@@ -217,7 +217,9 @@ class ProcessEffects:
             env[variables.CGROUP] = group = cgroups.make(self._cgroup, life)
             with contextlib.ExitStack() as on_failure:
                 on_failure.callback(cgroups.remove, group)
-                tree = start_under_shim(spec.argv, env, self._folder(spec), output, self.running.shims)
+                tree = start_under_shim(
+                    spec.argv, env, self._folder(spec), output, self.running.shims, spec.stop_signal
+                )
                 on_failure.pop_all()
         self.running.add(key, tree)
         try:
@@ -232,7 +234,9 @@ class ProcessEffects:
         return tree
 
     def _folder(self, spec: ProcessSpec) -> str:
-        """The working folder: the manifest's. Only a command may depend on it; the others start even if it is gone."""
+        """The working folder: its own, or the manifest's. Only a command may depend on that; the others start even if it is gone."""
+        if spec.workdir:
+            return spec.workdir
         folder = self._workdir or str(self._where.state)
         return (
             folder if spec.engine == EngineName.COMMAND or Path(folder).is_dir() else str(self._where.state)

@@ -24,7 +24,7 @@ from llmlaunch.gateway.routing.router import Router
 VERSION = "0.13.0"
 """The version of Ollama whose API this is: clients refuse to speak to one that is too old."""
 _NEVER = "9999-12-31T23:59:59Z"
-_CAPABILITIES = {"embed": ["embedding"], "rerank": []}
+_CAPABILITIES = {"embed": ["embedding"], "rerank": [], "audio": []}
 _GENERATES = ["completion", "tools"]
 _REFUSED = "{} is not supported: the models of this server are those of its manifest. Change that, and run llmlaunch up again."
 

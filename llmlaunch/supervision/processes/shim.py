@@ -1,9 +1,10 @@
 """Holds one process tree together, and takes it down when its owner dies, however that happens.
 
-Run as ``python -I -S shim.py FOLDER NAME MOST KEEP PROGRAM ARG…``; only the standard library, and of llmlaunch only the
+Run as ``python -I -S shim.py FOLDER NAME MOST KEEP STOP PROGRAM ARG…``; only the standard library, and of llmlaunch only the
 files ``log_pipe`` and ``log_writer`` beside this one, ``prctl`` and ``variables`` in ``common``. The environment and
 the working folder are the program's. FOLDER is a descriptor of the folder (-1: there is none) in which the program's
-output becomes the log NAME, KEEP files of MOST bytes at most. Three more descriptors belong to the owner:
+output becomes the log NAME, KEEP files of MOST bytes at most. STOP is the number of the signal that asks the tree to end.
+Three more descriptors belong to the owner:
 
 * 0, a pipe that the owner holds open: lines ``term SECONDS`` and ``kill``; end of file means that the owner is gone
 * 1, a pipe for reports: ``pid N`` once the program runs, or ``fail ERRNO TEXT``; at the end ``exit CODE LEFT``, where CODE is
@@ -43,8 +44,9 @@ STATE_BYTES = 16 << 20
 class Shim:
     """The shim's process: the program's parent, and a subreaper of everything below it."""
 
-    def __init__(self, argv: list[str], log: LogPipe) -> None:
+    def __init__(self, argv: list[str], log: LogPipe, stop: int) -> None:
         self.log = log
+        self.stop = stop
         adopt_orphans()
         self.woken, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(wake)
@@ -255,9 +257,9 @@ class Shim:
         return deadline, killing
 
     def terminate(self, grace: float) -> float:
-        """Send SIGTERM to the tree, and wake what is suspended; the time until which to wait for its end."""
+        """Send the stop signal to the tree, and wake what is suspended; the time until which to wait for its end."""
         tree = self.descendants(os.getpid())
-        self.send(signal.SIGTERM, tree)
+        self.send(self.stop, tree)
         self.send(signal.SIGCONT, tree)
         return time.monotonic() + grace
 
@@ -291,13 +293,13 @@ class Shim:
         return found
 
 
-def main(folder: str, name: str, most: str, keep: str, *argv: str) -> None:
+def main(folder: str, name: str, most: str, keep: str, stop: str, *argv: str) -> None:
     """Run a shim with the arguments of its command line."""
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
     if int(folder) >= 0:
         os.set_inheritable(int(folder), False)
-    Shim(list(argv), LogPipe(int(folder), name, int(most), int(keep))).run()
+    Shim(list(argv), LogPipe(int(folder), name, int(most), int(keep)), int(stop)).run()
 
 
 if __name__ == "__main__":

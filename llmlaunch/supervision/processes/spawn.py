@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -115,7 +116,7 @@ class ProcessTree:
         return code, left
 
     def terminate(self, grace_s: float) -> None:
-        """Tell the shim to SIGTERM the tree, and to SIGKILL it after ``grace_s`` seconds."""
+        """Tell the shim to send the stop signal to the tree, and to SIGKILL it after ``grace_s`` seconds."""
         self._tell(f"term {grace_s:.3f}")
 
     def kill(self) -> None:
@@ -183,9 +184,14 @@ class ProcessTree:
 
 
 def start_under_shim(
-    argv: Sequence[str], env: Mapping[str, str], cwd: str, log: LogTarget, shims: Shims
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    cwd: str,
+    log: LogTarget,
+    shims: Shims,
+    stop_signal: str = "SIGTERM",
 ) -> ProcessTree:
-    """Start ``argv`` under a shim, which is added to ``shims``. Its stdout and stderr go to ``log``.
+    """Start ``argv`` under a shim, which is added to ``shims``. Its stdout and stderr go to ``log``; ``stop_signal`` asks it to end.
 
     Raises StartError if the shim itself cannot be started.
     """
@@ -194,7 +200,15 @@ def start_under_shim(
     try:
         popen = shims.start(
             lambda: subprocess.Popen(
-                [sys.executable, "-I", "-S", str(SHIM), *log.arguments, *argv],
+                [
+                    sys.executable,
+                    "-I",
+                    "-S",
+                    str(SHIM),
+                    *log.arguments,
+                    str(signal.Signals[stop_signal].value),
+                    *argv,
+                ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 pass_fds=log.descriptors,

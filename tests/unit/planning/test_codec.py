@@ -56,7 +56,7 @@ def test_the_report_has_the_documented_shape_and_no_secret() -> None:
     (process,) = report["processes"]
     assert set(process) == {
         "name", "component", "model", "names", "engine", "host", "port", "address", "gpus", "mask", "vram_bytes",
-        "argv", "env", "reason",
+        "argv", "env", "reason", "engine_reason",
     }  # fmt: skip
     assert process["component"] == "worker"
     assert process["env"] == {"HF_TOKEN": "***", "A": "b"}
