@@ -141,7 +141,10 @@ def _program(request: LaunchRequest) -> tuple[tuple[str, ...], str]:
     if model.python:
         return (model.python, *_PACKAGE), ""
     if _PROGRAM in request.absent:
-        return (request.python, *_PACKAGE), f"no llama-server on PATH: the one in the packages of {request.python}"
+        return (
+            request.python,
+            *_PACKAGE,
+        ), f"no llama-server on PATH: the one in the packages of {request.python}"
     return (_PROGRAM,), ""
 
 

@@ -19,11 +19,12 @@ import pytest
 from llmlaunch import assemble, extras, paths
 from llmlaunch.cli.deploy.gateway_files import check_gateway_files
 from llmlaunch.control.types import Deployed
-from llmlaunch.errors import HardwareError, ModelError, PlanError, PortTakenError
+from llmlaunch.errors import HardwareError, ManifestError, ModelError, PlanError, PortTakenError
 from llmlaunch.hardware.cores import usable_cores
 from llmlaunch.hardware.gpu_usage import vram_by_component
 from llmlaunch.hardware.types import Gpu, GpuProcess, Inventory
 from llmlaunch.manifest.types import ApiSpec, EngineName, GpuCpu, Manifest, ModelSpec, Position
+from llmlaunch.planning.codec import plan_report
 from llmlaunch.planning.estimate import effective_args, learning_key
 from llmlaunch.planning.types import Component, ProcessSpec
 from tests.support.model_files import GGUF_LLAMA, gguf, llama_folder
@@ -389,3 +390,50 @@ def test_llama_cpp_runs_llama_server_where_the_model_has_one(
     )
     assert "install it: " in caught.value.hint
     assert "'llmlaunch[llamacpp]'" in caught.value.hint
+
+
+def test_a_prefix_and_what_it_runs_are_both_looked_for(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "serve").write_text("#!/bin/sh\n")
+    (tmp_path / "serve").chmod(0o700)
+    env = {**BARE, "PATH": "/bin:/usr/bin"}
+
+    def refusal(**changes: Any) -> str:
+        wanted = replace(COMMAND, command=("./serve",), workdir=str(tmp_path), **changes)
+        _, made = assemble.replan(manifest(wanted), env=env)
+        try:
+            assemble.refuse_unstartable(made, assemble.NOTHING_DEPLOYED, env)
+        except PlanError as error:
+            return error.message
+        return ""
+
+    assert refusal(prefix=("env", "A=1")) == ""
+    assert refusal(prefix=("no-numactl",)) == (
+        "model echo: the program 'no-numactl' was not found on PATH (/bin:/usr/bin)"
+    )
+    (tmp_path / "serve").unlink()
+    assert (
+        refusal(prefix=("env", "A=1"))
+        == "model echo: the program './serve' does not exist or is not executable"
+    )
+
+
+def test_files_that_a_simulated_machine_need_not_have(home: Path, tmp_path: Path) -> None:
+    wanted = manifest(
+        replace(COMMAND, python="/no/venv/bin/python", workdir="/no/where", env_files=("/no/where.env",))
+    )
+    assemble.replan(wanted, env=os.environ, gpus="1xL4")
+    with pytest.raises(ManifestError) as caught:
+        assemble.replan(wanted, env=os.environ)
+    assert [problem.message.split(":")[0] for problem in caught.value.problems] == ["python", "workdir"]
+
+
+def test_variables_of_a_file_are_in_the_plan_and_not_in_its_report(home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "lab.env"
+    file.write_text("MODE=hunter2secret\n")
+    _, made = assemble.replan(manifest(replace(COMMAND, env_files=(str(file),))), env=os.environ)
+    worker = next(spec for spec in made.processes if spec.component is Component.WORKER)
+    assert worker.env["MODE"] == "hunter2secret"
+    assert "hunter2secret" not in json.dumps(plan_report(made))
+    file.write_text("CUDA_VISIBLE_DEVICES=0\n")
+    with pytest.raises(ManifestError, match="CUDA_VISIBLE_DEVICES is set by the plan"):
+        assemble.replan(manifest(replace(COMMAND, env_files=(str(file),))), env=os.environ)

@@ -8,6 +8,9 @@ import signal
 import socket
 import sys
 from dataclasses import replace
+from pathlib import Path
+
+import psutil
 
 from llmlaunch.control.types import ComponentStatus
 from tests.integration.supervision.world import (
@@ -219,3 +222,34 @@ def test_output_is_kept_by_incarnation(lab: World) -> None:
     until_phase(client, "brief", "failed")
     files = log_files("lab", "brief")
     assert [last_rows(file) for file in files] == [["life 1"], ["life 2"], ["life 3"]]
+
+
+def test_a_wrapped_process_is_ended_whole_by_the_signal_that_it_wants(lab: World, tmp_path: Path) -> None:
+    """A wrapper that forks, and an engine that ends at SIGINT alone."""
+    wrapper = ("sh", "-c", '"$@"; echo wrapped', "sh")
+    spec = engine("tiny", "--ignore-term", stop_grace_s=60.0)
+    spec = replace(
+        spec,
+        argv=(*wrapper, *spec.argv),
+        prefix=len(wrapper),
+        stop_signal="SIGINT",
+        workdir=str(tmp_path),
+        path_first=str(tmp_path / "bin"),
+        own_python=True,
+    )
+    client = lab.up(spec)
+    until_phase(client, "tiny", "ready")
+    seen = get(spec, "/seen")
+    assert seen["env"]["PATH"].startswith(f"{tmp_path}/bin:")
+    assert psutil.Process(seen["pid"]).cwd() == str(tmp_path)
+    client.shutdown()
+    until_dead(seen["pid"])
+    assert client.wait_gone(10)
+    assert not lab.processes()
+
+
+def test_a_working_folder_that_is_gone_is_told(lab: World, tmp_path: Path) -> None:
+    client = lab.up(engine("tiny", workdir=str(tmp_path / "gone")))
+    assert (
+        f"the working folder no longer exists: {tmp_path}/gone" in until_phase(client, "tiny", "failed").cause
+    )

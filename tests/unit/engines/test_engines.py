@@ -9,7 +9,7 @@ import pytest
 
 from llmlaunch.engines import registry
 from llmlaunch.engines.types import DeviceClaim, LaunchRequest
-from llmlaunch.manifest.types import EngineName, ModelSpec, Source
+from llmlaunch.manifest.types import EngineName, GpuCpu, ModelSpec, Source
 from llmlaunch.models.facts import ModelFacts, ModelKind
 
 GiB = 1 << 30
@@ -158,7 +158,6 @@ def test_sglang() -> None:
     assert value(words, "--max-running-requests") == "64"
     assert "--enable-metrics" in words
     assert value(argv("sglang", gpus=0), "--device") == "cpu"
-    assert argv("sglang", env={"PATH": "/opt/sglang/bin"})[0] == "python3"
     assert "--is-embedding" in argv("sglang", facts=replace(FACTS, kind=ModelKind.EMBED))
 
 
@@ -218,7 +217,8 @@ def test_llama_cpp_without_llama_server_is_ours_with_the_same_flags() -> None:
         ours = engine.launch(replace(wanted, absent=frozenset({"llama-server"})))
         assert theirs.argv[0] == "llama-server"
         assert ours.argv == ("/venv/bin/python", "-m", "llmlaunch.llamacpp", *theirs.argv[1:])
-        assert replace(ours, argv=()) == replace(theirs, argv=())
+        assert replace(ours, argv=(), why="") == replace(theirs, argv=())
+        assert ours.why == "no llama-server on PATH: the one in the packages of /venv/bin/python"
 
 
 def test_llama_cpp_computes_on_the_cores_there_are_without_spinning() -> None:
@@ -295,12 +295,70 @@ def test_a_command_is_filled_in() -> None:
     assert (launch.ready_path, launch.live_path) == ("/health", "/health")
 
 
+def test_a_command_learns_what_the_plan_decided() -> None:
+    command = ("{path}", "{gpus}", "{gpu_count}", "{vram_fraction}", "{max_model_len}", "{{gpus}}")
+    known: dict[str, Any] = {"command": command, "max_model_len": 4096, "vram_bytes": 20 * GiB}
+    wanted = request("command", gpus=2, facts=None, path="/models/llama", **known)
+    wanted = replace(wanted, mask="2,3")
+    launch = registry.get("command").launch(wanted)
+    assert launch.argv == ("/models/llama", "2,3", "2", "0.25", "4096", "{gpus}")
+    assert argv("command", gpus=0, facts=None, **known) == ["org/llama", "", "0", "0", "4096", "{gpus}"]
+    on_the_cpu = ModelSpec("m", ("m",), EngineName.COMMAND, gpus=GpuCpu(), command=("{vram_fraction}",))
+    assert registry.get("command").problems(on_the_cpu) == ()
+
+
+VENV = {"python": "/opt/a b/bin/python", "venv": "/opt/a b"}
+
+
+@pytest.mark.parametrize(
+    ("engine", "changes", "words"),
+    [
+        ("vllm", {}, ("vllm", "serve", "/models/llama")),
+        ("vllm", VENV, (VENV["python"], "-m", "vllm.entrypoints.cli.main", "serve", "/models/llama")),
+        ("vllm", {"executable": "/opt/vllm"}, ("/opt/vllm", "serve", "/models/llama")),
+        ("sglang", VENV, (VENV["python"], "-m", "sglang.launch_server", "--model-path")),
+        ("sglang", VENV | {"env": {"PATH": "/x"}}, (VENV["python"], "-m", "sglang.launch_server")),
+        ("sglang", {"executable": "/opt/sglang"}, ("/opt/sglang", "serve", "--model-path")),
+        ("llamacpp", {"facts": GGUF, "executable": "/opt/llama-server"}, ("/opt/llama-server", "-m")),
+        ("llamacpp", {"facts": GGUF, **VENV}, (VENV["python"], "-m", "llmlaunch.llamacpp", "-m")),
+        ("transformers", VENV, (VENV["python"], "-m", "llmlaunch", "worker")),
+        ("command", {"facts": None, "command": ("serve",), **VENV}, ("serve",)),
+    ],
+    ids=str,
+)
+def test_an_engine_is_run_from_where_it_lives(
+    engine: str, changes: dict[str, Any], words: tuple[str, ...]
+) -> None:
+    wanted = request(engine, **changes)
+    wanted = replace(wanted, python=wanted.model.python or wanted.python)
+    assert registry.get(engine).problems(wanted.model) == ()
+    launch = registry.get(engine).launch(wanted)
+    assert launch.argv[: len(words)] == words
+    assert launch.why == "", "the manifest says where"
+
+
+def test_sglang_says_which_python_it_was_given() -> None:
+    ours = registry.get("sglang").launch(request("sglang"))
+    assert ours.argv[0] == "/venv/bin/python"
+    assert ours.why == "sglang of /venv/bin/python, which runs llmlaunch; python: names another"
+    first = registry.get("sglang").launch(request("sglang", env={"PATH": "/opt/sglang/bin"}))
+    assert (first.argv[0], first.why) == ("python3", "sglang of the first python3 on the PATH under env:")
+
+
 @pytest.mark.parametrize(
     ("model", "says"),
     [
         (ModelSpec("m", ("m",), EngineName.COMMAND), "requires command:"),
         (ModelSpec("m", ("m",), EngineName.COMMAND, command=("x", "{prot}")), "did you mean {port}?"),
         (ModelSpec("m", ("m",), EngineName.COMMAND, command=("{zzz}",)), "write {{zzz}} for a literal one"),
+        (ModelSpec("m", ("m",), EngineName.COMMAND, command=("{gpu_cuont}",)), "did you mean {gpu_count}?"),
+        (ModelSpec("m", ("m",), EngineName.COMMAND, command=("{max_model_len}",)), "needs max_model_len:"),
+        (ModelSpec("m", ("m",), EngineName.COMMAND, command=("{vram_fraction}",)), "needs vram:"),
+        (
+            ModelSpec("m", ("m",), EngineName.COMMAND, command=("x",), executable="/opt/x"),
+            "bin does not apply to engine: command; write it as the first word of command",
+        ),
+        (ModelSpec("m", ("m",), executable="/opt/x"), "bin does not apply to engine: transformers; python:"),
         (
             ModelSpec("m", ("m",), EngineName.COMMAND, command=("x",), engine_args={"a": 1}),
             "engine_args does not apply",

@@ -86,12 +86,10 @@ def test_any_bytes_are_read_or_refused(raw: bytes) -> None:
     assert all(problem.line >= 1 for problem in problems)
 
 
-@given(
-    st.dictionaries(
-        st.from_regex(r"[A-Z][A-Z0-9_]{0,4}", fullmatch=True),
-        st.text(st.characters(blacklist_characters="\0'\r", blacklist_categories=("Cs",)), max_size=20),
-    )
-)
+TEXT = st.text(st.characters(exclude_characters="\0'\r", exclude_categories=["Cs"]), max_size=20)
+
+
+@given(st.dictionaries(st.from_regex(r"[A-Z][A-Z0-9_]{0,4}", fullmatch=True), TEXT))
 def test_what_stands_in_single_quotes_comes_back(values: dict[str, str]) -> None:
     text = "\n".join(f"{name}='{value}'" for name, value in values.items())
     assert parse(text.encode(), "x.env") == (values, [])

@@ -162,3 +162,53 @@ def test_files_of_variables_that_cannot_be_read(tmp_path: Path) -> None:
             with_files(f"models: [{{model: m, env_file: {name}}}]", tmp_path)
         assert says.format(tmp_path) in caught.value.message
     assert with_files("models: [{model: m, env_file: gone.env}]", tmp_path, required=False).env == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("defaults: {python: /a}\nmodels: [{model: m, engine: vllm, bin: /b}]", ("", "/b")),
+        ("defaults: {bin: /b}\nmodels: [{model: m, engine: vllm, python: /a}]", ("/a/bin/python", "")),
+        ("defaults: {python: /a}\nmodels: [{model: m, engine: vllm}]", ("/a/bin/python", "")),
+        ("defaults: {engine: vllm, python: /a}\nmodels: [{model: m}]", ("/a/bin/python", "")),
+        ("defaults: {engine: vllm, python: /a}\nmodels: [{model: m, engine: sglang}]", ("", "")),
+        ("defaults: {engine: vllm, bin: /b}\nmodels: [{model: m, engine: llamacpp}]", ("", "")),
+    ],
+)
+def test_what_a_model_inherits_of_where_engines_are(text: str, where: tuple[str, str]) -> None:
+    found = model(text)
+    assert (found.python or "", found.executable or "") == where
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ("python: /a, bin: /b", "python and bin both say where the engine is"),
+        ("kind: embed", "kind is only valid with engine: command"),
+        ("stop_signal: SIGTREM", "did you mean 'SIGTERM'?"),
+        ("stop_signal: SIGKILL", "expected one of SIGTERM, SIGINT, SIGQUIT"),
+        ("prefix: numactl --cpunodebind=0", "expected a list"),
+        ("prefix: ['']", "item 1 of prefix is empty"),
+        ("python: ''", "python is empty"),
+        ("venv: /a", "did you mean 'python'?"),
+        ("cwd: /a", "did you mean 'workdir'?"),
+        ("env_file: {a: b}", "expected text, or a list of texts"),
+    ],
+)
+def test_mistakes_in_these_keys(keys: str, says: str) -> None:
+    assert says in str(problem(f"models: [{{model: m, engine: vllm, {keys}}}]"))
+
+
+def test_the_words_of_a_command_that_name_the_model_by_its_path(tmp_path: Path) -> None:
+    (tmp_path / "weights").mkdir()
+    text = "models: [{{model: {}, engine: command, command: [serve, '{{path}}']}}]"
+    assert model(text.format("weights"), base=tmp_path).path == str(tmp_path / "weights")
+    assert model(text.format("./new"), base=tmp_path).path == str(tmp_path / "new")
+    assert model(text.format("org/model"), base=tmp_path).path == "org/model"
+    assert model(text.format("weights"), base=tmp_path).model == "weights", "a label"
+
+
+def test_variables_in_a_prefix_are_not_shown() -> None:
+    found = model("models: [{model: m, prefix: [run, '${WHO}']}]", {"WHO": "hunter2"})
+    assert (found.prefix, found.shown_prefix) == (("run", "hunter2"), ("run", "${WHO}"))
+    assert found.variables == {"WHO"}

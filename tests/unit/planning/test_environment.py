@@ -187,3 +187,25 @@ def test_passing_more_never_takes_away(
         <= child_environment(caller, replace(child, env_pass=child.env_pass + more), private).items()
     )
     assert child_environment(caller, replace(child, env_only=True), private).items() <= less.items()
+
+
+def test_a_folder_of_programs_comes_before_the_path_that_it_would_have() -> None:
+    caller = {"PATH": "/usr/local/cuda/bin:/usr/bin"}
+    placed = spec(path_first="/opt/a b/bin")
+    assert child_environment(caller, placed)["PATH"] == "/opt/a b/bin:/usr/local/cuda/bin:/usr/bin"
+    own = replace(placed, env={"PATH": "/mine"})
+    assert child_environment(caller, own)["PATH"] == "/opt/a b/bin:/mine"
+    for nothing in ({}, {"PATH": ""}):
+        assert child_environment(nothing, placed)["PATH"] == "/opt/a b/bin:/bin:/usr/bin"
+
+
+def test_a_python_of_its_own_is_not_told_where_ours_has_its_modules() -> None:
+    caller = dict.fromkeys(
+        ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PYTHONUNBUFFERED", "HF_HOME"), "/ours"
+    )
+    kept = {"PYTHONUNBUFFERED": "/ours", "HF_HOME": "/ours"}
+    own = spec(own_python=True)
+    assert child_environment(caller, WORKER) == caller
+    assert child_environment(caller, own) == kept
+    wanted = replace(own, env={"VIRTUAL_ENV": "/opt/vllm"}, env_pass=("PYTHONPATH",))
+    assert child_environment(caller, wanted) == kept | {"VIRTUAL_ENV": "/opt/vllm", "PYTHONPATH": "/ours"}

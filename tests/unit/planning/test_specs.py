@@ -180,3 +180,79 @@ def test_gateways_hear_how_many_requests_an_engine_works_on_at_a_time(
     made = plan(manifest(model(engine=engine, **more)), box(gpu(0)), facts, PlanningContext())
     (worker,) = (spec for spec in made.processes if spec.component is Component.WORKER)
     assert worker.max_concurrency == expected
+
+
+def test_where_an_engine_lives_and_how_its_process_runs() -> None:
+    own = model(
+        engine=EngineName.VLLM,
+        python="/opt/vllm/bin/python",
+        venv="/opt/vllm",
+        prefix=("numactl", "--cpunodebind=0"),
+        workdir="/srv",
+        stop_signal="SIGINT",
+    )
+    worker = spec(planned(own, on=box(gpu(0))), "llama-1")
+    assert worker.argv[:4] == ("numactl", "--cpunodebind=0", "/opt/vllm/bin/python", "-m")
+    assert worker.program == worker.argv[2:]
+    assert (worker.path_first, worker.own_python) == ("/opt/vllm/bin", True)
+    assert worker.env["VIRTUAL_ENV"] == "/opt/vllm"
+    assert (worker.workdir, worker.stop_signal) == ("/srv", "SIGINT")
+    plain = spec(planned(model(engine=EngineName.VLLM), on=box(gpu(0))), "llama-1")
+    assert (plain.path_first, plain.own_python, plain.prefix, plain.workdir) == ("", False, 0, "")
+    assert plain.program == plain.argv
+
+
+@pytest.mark.parametrize(
+    ("place", "folder"),
+    [
+        ({"python": "/usr/bin/python3"}, ""),
+        ({"python": "python3.12"}, ""),
+        ({"python": "/opt/conda/envs/vllm/bin/python"}, "/opt/conda/envs/vllm/bin"),
+        ({"executable": "/opt/vllm/bin/vllm"}, "/opt/vllm/bin"),
+        ({"executable": "/usr/local/bin/vllm"}, ""),
+        ({"executable": "vllm"}, ""),
+    ],
+    ids=str,
+)
+def test_folders_that_everybody_has_on_the_path_stay_where_they_are(
+    place: dict[str, str], folder: str
+) -> None:
+    worker = spec(planned(model(engine=EngineName.VLLM, **place), on=box(gpu(0))), "llama-1")
+    assert (worker.path_first, worker.own_python) == (folder, True)
+
+
+def test_a_prefix_with_a_secret_is_shown_as_it_is_written() -> None:
+    own = model(prefix=("ssh-agent", "hunter2secret"), shown_prefix=("ssh-agent", "${LAB_TOKEN}"))
+    worker = spec(planned(own, on=BARE), "llama-1")
+    assert worker.argv[:2] == ("ssh-agent", "hunter2secret")
+    assert worker.shown_argv[:2] == ("ssh-agent", "${LAB_TOKEN}")
+    assert worker.shown_argv[2:] == worker.argv[2:]
+
+
+def test_variables_from_a_file_are_never_shown() -> None:
+    own = model(env={"MODE": "quiet", "LEVEL": "3"}, secret_env=frozenset({"MODE"}))
+    worker = spec(planned(own, on=BARE), "llama-1")
+    assert worker.env["MODE"] == "quiet"
+    assert (worker.shown_env["MODE"], worker.shown_env["LEVEL"]) == ("***", "3")
+
+
+def test_a_command_is_told_its_devices_and_has_the_kind_of_the_manifest() -> None:
+    own = model(
+        engine=EngineName.COMMAND,
+        command=("serve", "{gpus}", "{gpu_count}", "{vram_fraction}"),
+        vram_bytes=20 * GiB,
+        kind="audio",
+        gpus=GpuPinned((1,)),
+    )
+    worker = spec(planned(own, on=box(gpu(0), gpu(1))), "llama-1")
+    assert worker.argv == ("serve", "1", "1", "0.25")
+    assert worker.kind == "audio"
+
+
+def test_another_reason_for_the_same_engine_restarts_nothing() -> None:
+    wanted = model(engine=EngineName.SGLANG)
+    before = spec(planned(wanted, on=box(gpu(0))), "llama-1")
+    assert "which runs llmlaunch" in before.engine_reason
+    old = replace(before, engine_reason="by an older rule")
+    again = planned(wanted, on=box(gpu(0)), context=PlanningContext(running=(old,)))
+    assert spec(again, "llama-1") == old

@@ -71,10 +71,10 @@ FELT: dict[str, Any] = {
     "argv": ("x",), "env": {"A": "1"}, "host": "::1", "port": 9, "address": "http://h", "model": "m", "names": ("n",),
     "engine": "vllm", "gpus": ("GPU-1",), "mask": "", "self_registering": True,
     "component": Component.API, "env_pass": ("A",), "env_only": True, "own_env": ("A",),
-    "key_variable": "K",
+    "key_variable": "K", "prefix": 1, "workdir": "/srv", "stop_signal": "SIGINT", "path_first": "/opt/vllm/bin", "own_python": True,
 }  # fmt: skip
 NOT_FELT: dict[str, Any] = {
-    "reason": "other", "vram_bytes": 3, "vram_per_gpu": (3,), "start_timeout_s": 9.0, "stop_grace_s": 9.0,
+    "reason": "other", "engine_reason": "other", "vram_bytes": 3, "vram_per_gpu": (3,), "start_timeout_s": 9.0, "stop_grace_s": 9.0,
     "needs": ("b",), "progress_patterns": ("x",), "max_concurrency": 3, "secret_env": ("A",), "argv_shown": ("x",), "learning_key": "k",
     "kind": "embed", "ready_path": "/r", "live_path": "", "probe_timeout_s": 9.0, "probe_failures": 9, "restart_max": 0,
     "restart_delay_s": 9.0, "log_max_bytes": 3, "log_keep": 3, "request_timeout_s": 9.0,
