@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from llmlaunch.hardware.types import (
+    ComputeMode,
     Gpu,
     GpuProcess,
     Inventory,
@@ -172,15 +173,17 @@ def as_used(inventory: Inventory, plan: Plan) -> Inventory:
 
 @st.composite
 def inventories(draw: st.DrawFn, most: int = 6) -> Inventory:
-    """Boxes with mixed GPUs, strangers' memory, MIG, lost ones and random links."""
+    """Boxes with mixed GPUs, strangers' memory, MIG, lost ones, compute modes and random links."""
     gpus: list[Gpu] = []
     for index in range(draw(st.integers(0, most))):
         total, name = draw(st.sampled_from([(24, "NVIDIA L4"), (80, "NVIDIA A100-SXM4-80GB")]))
-        kind = draw(st.sampled_from(["whole", "whole", "whole", "mig", "lost"]))
+        kind = draw(st.sampled_from(["whole", "whole", "whole", "mig", "lost", *ComputeMode]))
         if kind == "mig":
             gpus.append(mig_gpu(index, draw(st.integers(0, 7))))
         else:
             one = gpu(index, total, draw(st.integers(0, total - 1)), name)
+            if isinstance(kind, ComputeMode):
+                one = replace(one, compute_mode=kind)
             gpus.append(replace(one, lost="GPU is lost") if kind == "lost" else one)
     links = tuple(
         Link(a.uuid, b.uuid, draw(st.sampled_from(LinkKind)), draw(st.integers(0, 18)))

@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmlaunch.hardware.types import Inventory, OccupiedPort
+from llmlaunch.hardware.types import ComputeMode, Inventory, OccupiedPort
 from llmlaunch.manifest.types import GpuAuto, GpuCpu, GpuPinned, Manifest, ModelSpec
 from llmlaunch.planning.plan import plan
 from llmlaunch.planning.types import Component, Plan, PlanningContext
@@ -22,7 +22,7 @@ def left(inventory: Inventory) -> dict[str, int]:
     """Free bytes by UUID of every device that may be used, worked out apart from the planner."""
     found: dict[str, int] = {}
     for gpu in inventory.gpus:
-        if gpu.lost:
+        if gpu.lost or gpu.compute_mode is ComputeMode.PROHIBITED:
             continue
         found |= {m.uuid: m.free_bytes for m in gpu.mig}
         if not gpu.mig_enabled:
@@ -56,6 +56,9 @@ def test_no_device_is_oversold_or_used_against_its_state(inventory: Inventory, w
     free = left(inventory)
     for uuid, claim in claims(made).items():
         assert claim <= free[uuid]
+    replicas = Counter(uuid for spec in made.processes for uuid in spec.gpus)
+    for gpu in inventory.gpus:
+        assert gpu.compute_mode is not ComputeMode.EXCLUSIVE or replicas[gpu.uuid] <= 1
     assert {gpu.uuid: gpu.planned_bytes for gpu in made.gpus} == {uuid: claims(made)[uuid] for uuid in free}
 
 
