@@ -100,11 +100,26 @@ def _gpu_room(config: WorkerConfig, working: int) -> int:
     """Bytes for the KV cache over all GPUs, limited by the plan's claim and by the fullest GPU."""
     count = torch.cuda.device_count()
     claim = config.vram_bytes // count if config.vram_bytes else None
-    rooms = []
-    for index in range(count):
-        free, _ = torch.cuda.mem_get_info(index)
-        rooms.append(room_within(free, torch.cuda.memory_reserved(index), claim, working))
+    rooms = (
+        room_within(free_on(index), torch.cuda.memory_reserved(index), claim, working)
+        for index in range(count)
+    )
     return min(rooms) * count
+
+
+def integrated(index: int) -> bool:
+    """Whether a GPU has no memory of its own and uses main memory (DGX Spark, Jetson)."""
+    return bool(getattr(torch.cuda.get_device_properties(index), "is_integrated", False))
+
+
+def free_on(index: int) -> int:
+    """Bytes that can be allocated on a GPU now.
+
+    Of main memory CUDA counts only what holds nothing. Pages of files, such as those of the weights that were just
+    read, are given up for an allocation: MemAvailable counts them as well.
+    """
+    free, _ = torch.cuda.mem_get_info(index)
+    return max(free, psutil.virtual_memory().available) if integrated(index) else free
 
 
 def room_within(free: int, taken: int, claim: int | None, working: int) -> int:

@@ -9,7 +9,7 @@ import torch
 
 from llmlaunch.worker.config import WorkerConfig
 from llmlaunch.worker.errors import StartupError
-from llmlaunch.worker.kv.memory import GPU_RESERVE
+from llmlaunch.worker.kv.memory import GPU_RESERVE, free_on, integrated
 
 OFFLOAD_SHARE = 0.7
 """Fraction of a GPU for weights when layers are offloaded to main memory. The rest is for the KV cache and activations."""
@@ -32,7 +32,9 @@ def device_map(device: str, config: WorkerConfig) -> dict[str, Any]:
     count = torch.cuda.device_count()
     if config.cpu_offload:
         rooms: dict[int | str, int] = {index: _weights_room(index, count, config) for index in range(count)}
-        return {"device_map": "auto", "max_memory": rooms | {"cpu": psutil.virtual_memory().available}}
+        shared = sum(rooms[index] for index in range(count) if integrated(index))
+        beside = max(0, psutil.virtual_memory().available - shared)
+        return {"device_map": "auto", "max_memory": rooms | {"cpu": beside}}
     if count == 1:
         return {"device_map": {"": 0}}
     if config.max_gpu_memory:
@@ -48,7 +50,7 @@ def device_map(device: str, config: WorkerConfig) -> dict[str, Any]:
 def _weights_room(index: int, count: int, config: WorkerConfig) -> int:
     if config.max_gpu_memory:
         return config.max_gpu_memory
-    free, _ = torch.cuda.mem_get_info(index)
+    free = free_on(index)
     claim = config.vram_bytes // count if config.vram_bytes else free
     return max(1, int((min(free, claim) - GPU_RESERVE) * OFFLOAD_SHARE))
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from hypothesis import given
@@ -34,6 +35,15 @@ def llama_8b(context: int = 131072) -> Any:
 
 def test_a_tokens_size_is_that_of_its_heads_in_all_layers() -> None:
     assert memory.token_bytes(llama_8b()) == LLAMA_8B
+
+
+def test_pages_of_files_are_free_where_a_gpu_uses_main_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (7 * GIB, 120 * GIB))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=90 * GIB))
+    for is_integrated, free in ((1, 90 * GIB), (0, 7 * GIB)):
+        properties = SimpleNamespace(is_integrated=is_integrated)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _, found=properties: found)
+        assert memory.free_on(0) == free
 
 
 def test_within_a_claim_room_is_what_weights_context_and_a_step_leave() -> None:
