@@ -25,7 +25,7 @@ import re
 from collections.abc import Mapping
 
 from llmlaunch.common.spelling import nearest
-from llmlaunch.engines import common
+from llmlaunch.engines import common, progress
 from llmlaunch.engines.types import Floors, Launch, LaunchRequest, MemoryRule
 from llmlaunch.manifest.types import GpuCpu, ModelSpec
 from llmlaunch.models.facts import ModelFacts
@@ -96,7 +96,9 @@ class CommandEngine:
             "vram_fraction": f"{common.vram_fraction(request.devices):g}",
             "max_model_len": str(model.max_model_len),
         }
-        return Launch(argv=tuple(_fill(word, values) for word in model.command))
+        return Launch(
+            argv=tuple(_fill(word, values) for word in model.command), progress_patterns=progress.ANY_LINE
+        )
 
 
 def _fill(word: str, values: Mapping[str, str]) -> str:

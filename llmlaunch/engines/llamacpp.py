@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
-from llmlaunch.engines import common
+from llmlaunch.engines import common, progress
 from llmlaunch.engines.flags import invalid_flags, lookup, positive, repeated, to_flags
 from llmlaunch.engines.types import Floors, Launch, LaunchRequest, MemoryRule, MetricNames, Windows
 from llmlaunch.manifest.types import ModelSpec, Source
@@ -122,12 +122,7 @@ class LlamaCpp:
             argv=(*argv, *to_flags(args, joined=False, short=_SHORT)),
             env=env,
             metrics=MetricNames("llamacpp:requests_processing", "llamacpp:requests_deferred"),
-            progress_patterns=(
-                r"load_tensors:",
-                r"llama_context:",
-                r"llama_kv_cache",
-                r"(?:llama_)?model_loader?:",
-            ),
+            progress_patterns=progress.LLAMACPP,
             start_timeout_s=300.0,
             why=why,
         )

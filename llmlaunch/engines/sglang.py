@@ -7,7 +7,7 @@ Source: https://docs.sglang.io/advanced_features/server_arguments.html
 
 from __future__ import annotations
 
-from llmlaunch.engines import common
+from llmlaunch.engines import common, progress
 from llmlaunch.engines.flags import invalid_flags, lookup, positive, repeated, to_flags
 from llmlaunch.engines.types import Floors, Launch, LaunchRequest, MemoryRule, MetricNames
 from llmlaunch.manifest.types import ModelSpec, Source
@@ -30,13 +30,6 @@ _OWNED = common.OWNED | {
     "admin-api-key": common.OWNED["api-key"],
 }
 _SERVER = ("-m", "sglang.launch_server")
-_PROGRESS = (
-    r"(?:Loading|Downloading|Capturing|Compiling).*?(\d+)%",
-    r"Load weight (?:begin|end)",
-    r"KV Cache is allocated",
-    r"Memory pool end",
-    r"Capture cuda graph (?:begin|end)",
-)
 
 
 class Sglang:
@@ -106,7 +99,7 @@ class Sglang:
             argv=(*argv, *to_flags(args)),
             env={"SGLANG_USE_MODELSCOPE": "true"} if model.source is Source.MODELSCOPE else {},
             metrics=MetricNames("sglang:num_running_reqs", "sglang:num_queue_reqs", "sglang:token_usage"),
-            progress_patterns=_PROGRESS,
+            progress_patterns=progress.SGLANG,
             # Its /health waits a second, then generates a token, and answers 503 when that took longer than 20 s.
             probe_timeout_s=25.0,
             probe_failures=2,

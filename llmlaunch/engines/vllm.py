@@ -8,7 +8,7 @@ Source: vLLM's engine arguments, https://docs.vllm.ai/en/latest/configuration/en
 
 from __future__ import annotations
 
-from llmlaunch.engines import common
+from llmlaunch.engines import common, progress
 from llmlaunch.engines.flags import invalid_flags, lookup, positive, repeated, to_flags
 from llmlaunch.engines.types import Floors, Launch, LaunchRequest, MemoryRule, MetricNames
 from llmlaunch.manifest.types import ModelSpec, Source
@@ -27,15 +27,6 @@ _OWNED = common.OWNED | {
     "dp": "write replicas: on the model",
     "uds": "workers are reached over TCP",
 }
-_PROGRESS = (
-    r"(?:Loading|Downloading).*?(\d+)%",
-    r"Loading (?:model )?weights took",
-    r"Model loading took",
-    r"torch\.compile",
-    r"(?:Available|GPU) KV cache",
-    r"Capturing CUDA graph.*?(\d+)%",
-    r"init engine .* took",
-)
 
 
 class Vllm:
@@ -115,7 +106,7 @@ class Vllm:
             metrics=MetricNames(
                 "vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:kv_cache_usage_perc"
             ),
-            progress_patterns=_PROGRESS,
+            progress_patterns=progress.VLLM,
             # torch.compile and graph capture can be silent for minutes.
             start_timeout_s=600.0,
         )

@@ -22,7 +22,10 @@ Report = Callable[[str, Probed | Progressed], None]
 
 
 class ComponentProbes:
-    """:meth:`follow` starts and ends the tasks. ``on_ready`` gets each incarnation's spec at its first good probe."""
+    """:meth:`follow` starts and ends the tasks. ``on_ready`` gets each incarnation's spec at its first good probe.
+
+    ``downloaded`` returns how many bytes of a component's model are on the disk, and may block.
+    """
 
     def __init__(
         self,
@@ -32,9 +35,10 @@ class ComponentProbes:
         running: RunningProcesses,
         report: Report,
         on_ready: Callable[[ProcessSpec, int], None],
+        downloaded: Callable[[ProcessSpec], int],
     ) -> None:
         self._where, self._policy, self._secret, self._running = where, policy, secret, running
-        self._report, self._on_ready = report, on_ready
+        self._report, self._on_ready, self._downloaded = report, on_ready, downloaded
         self._answered = AnswerCounts()
         self._tasks: dict[Key, tuple[_Settings, asyncio.Task[None]]] = {}
 
@@ -78,9 +82,14 @@ class ComponentProbes:
         async def answered() -> int | None:
             return await self._answered.by(spec)
 
+        def moved_bytes() -> int:
+            return self._running.moved_bytes((spec.name, incarnation)) + self._downloaded(spec)
+
         log: Path = self._where.log(spec.name, incarnation)
         key = key_of(self._secret, spec)
-        return ProcessProbe(spec, incarnation, log, self._policy, emit, cpu_seconds, answered, key)
+        return ProcessProbe(
+            spec, incarnation, log, self._policy, emit, cpu_seconds, answered, key, moved_bytes
+        )
 
 
 def _settings(spec: ProcessSpec) -> _Settings:

@@ -16,6 +16,7 @@ from llmlaunch.common.process_identity import ProcessId
 from llmlaunch.common.terminal_text import visible
 from llmlaunch.errors import PortTakenError, StartError
 from llmlaunch.manifest.types import EngineName
+from llmlaunch.models.sources import huggingface_cache
 from llmlaunch.planning.environment import child_environment
 from llmlaunch.planning.types import Plan, ProcessSpec
 from llmlaunch.supervision.component_probes import ComponentProbes
@@ -80,8 +81,15 @@ class ProcessEffects:
         self.running = RunningProcesses(where, run, left)
         self.vram = VramMeter(self.running)
         self.registrar = Registrar(secret)
+        self._caches: dict[str, Path] = {}
         self._probes = ComponentProbes(
-            where, policy, secret, self.running, lambda name, event: self._post(name, event), self._learn
+            where,
+            policy,
+            secret,
+            self.running,
+            lambda name, event: self._post(name, event),
+            self._learn,
+            self._downloaded,
         )
         self._post: Post = lambda name, event: None
         self._memory_read: Callable[[Mapping[str, int] | None], None] = lambda free: None
@@ -204,6 +212,7 @@ class ProcessEffects:
         if spec.engine != EngineName.COMMAND:
             # `python -m` would import a json.py or a tokenizers.py that lies beside the manifest.
             env.setdefault("PYTHONSAFEPATH", "1")
+        self._caches[spec.name] = huggingface_cache.folder(env)
         env[variables.STATE_FILE] = str(self._where.state_file)
         life = f"{self._where.name}-{spec.name}-{incarnation}-{self._run[:8]}"
         target = component_logs.target(self._where, spec.name, incarnation, spec.log_max_bytes, spec.log_keep)
@@ -232,6 +241,11 @@ class ProcessEffects:
         if key in self._killed:
             tree.kill()
         return tree
+
+    def _downloaded(self, spec: ProcessSpec) -> int:
+        """Bytes of its model in the hub's cache: whoever downloads may be outside of its process tree, as a container is. Blocks."""
+        cache = self._caches.get(spec.name)
+        return huggingface_cache.bytes_on_disk(spec.model.partition(":")[0], cache) if cache else 0
 
     def _folder(self, spec: ProcessSpec) -> str:
         """The working folder: its own, or the manifest's. Only a command may depend on that; the others start even if it is gone."""

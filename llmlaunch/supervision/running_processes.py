@@ -59,6 +59,11 @@ class RunningProcesses:
         tree = self._trees.get(key)
         return tree.cpu_seconds() if tree else 0.0
 
+    def moved_bytes(self, key: Key) -> int:
+        """What the whole tree has read and written so far; 0 when there is none. Blocks: walks /proc."""
+        tree = self._trees.get(key)
+        return tree.moved_bytes() if tree else 0
+
     def reap(self) -> None:
         """Collect every child that has ended; called at SIGCHLD."""
         reap_children(list(self._trees.values()), self.shims)

@@ -340,6 +340,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--log-progress", action="store_true", help="prints 'shard N' ten times a second while loading"
     )
+    parser.add_argument(
+        "--read-files", action="store_true", help="reads 2 MiB ten times a second while loading"
+    )
     parser.add_argument("--exit-after", type=float, help="seconds until it ends by itself")
     parser.add_argument("--exit-code", type=int, default=1)
     parser.add_argument(
@@ -391,6 +394,8 @@ def main() -> None:
     Handler.state = State(options)
     if options.log_progress:
         threading.Thread(target=print_progress, args=(Handler.state,), daemon=True).start()
+    if options.read_files:
+        threading.Thread(target=read_files, args=(Handler.state,), daemon=True).start()
     Server((options.host, options.port), Handler).serve_forever()
 
 
@@ -399,6 +404,13 @@ def print_progress(state: State) -> None:
     while not state.loaded:
         print(f"shard {(count := count + 1)}", flush=True)
         time.sleep(0.1)
+
+
+def read_files(state: State) -> None:
+    with open("/dev/zero", "rb", buffering=0) as file:  # noqa: PTH123
+        while not state.loaded:
+            file.read(2 << 20)
+            time.sleep(0.1)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, str] = {
     "supervision/logs": "common paths supervision/processes",
     "supervision/processes": "common control errors hardware paths supervision supervision/logs",
     "supervision": """
-        common control controller errors hardware http_server llmlaunch manifest paths planning
+        common control controller errors hardware http_server llmlaunch manifest models/sources paths planning
         supervision/core supervision/gpu supervision/health supervision/logs supervision/processes
     """,
     # An engine that needs a program of ours.

@@ -8,7 +8,6 @@ says which places were looked at.
 from __future__ import annotations
 
 import importlib
-import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -221,13 +220,14 @@ def _check_room(facts: ModelFacts, cache: Path) -> None:
 @contextmanager
 def _meter(facts: ModelFacts, cache: Path, progress: DownloadProgress) -> Iterator[None]:
     """Report what has reached the disk while the body runs: the one measure that all transfer methods share."""
-    blobs = cache / f"models--{facts.path.replace('/', '--')}" / "blobs"
-    before, done = _bytes_on_disk(blobs), threading.Event()
+    before, done = huggingface_cache.bytes_on_disk(facts.path, cache), threading.Event()
 
     def watch() -> None:
         last = -1
         while not done.wait(_METER_S):
-            now = min(max(_bytes_on_disk(blobs) - before, 0), facts.download_bytes)
+            now = min(
+                max(huggingface_cache.bytes_on_disk(facts.path, cache) - before, 0), facts.download_bytes
+            )
             if now != last:
                 progress(now, facts.download_bytes, facts.path)
                 last = now
@@ -240,15 +240,3 @@ def _meter(facts: ModelFacts, cache: Path, progress: DownloadProgress) -> Iterat
     finally:
         done.set()
         thread.join()
-
-
-def _bytes_on_disk(folder: Path) -> int:
-    """Allocated bytes: a file that is written out of order is as large as its end from the first moment."""
-    total = 0
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                total += min(entry.stat().st_blocks * 512, entry.stat().st_size)
-    except OSError:
-        pass  # not there yet, or just renamed
-    return total

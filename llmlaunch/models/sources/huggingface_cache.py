@@ -63,6 +63,21 @@ def partial(model: str, revision: str | None, cache: Path) -> Path | None:
     return found if commit and found.is_dir() else None
 
 
+def bytes_on_disk(model: str, cache: Path) -> int:
+    """What there is of a model's files, those that are being downloaded included.
+
+    Allocated bytes: a file that is written out of order is as large as its end from the first moment.
+    """
+    total = 0
+    try:
+        with os.scandir(cache / f"models--{model.replace('/', '--')}" / "blobs") as entries:
+            for entry in entries:
+                total += min(entry.stat().st_blocks * 512, entry.stat().st_size)
+    except (OSError, ValueError):
+        pass  # not there yet, or just renamed
+    return total
+
+
 def models(cache: Path) -> list[str]:
     """Ids of the models that the cache knows."""
     return sorted(

@@ -130,6 +130,7 @@ def _spawn(record: Record, now: _Now) -> _Result:
         stage=Stage.NONE,
         waiting="",
         progress="",
+        told_progress=False,
         note="",
     )
     return record, (Spawn(record.incarnation),)
@@ -177,7 +178,13 @@ def _starting_probed(record: Record, event: Probed, now: _Now) -> _Result:
 
 
 def _starting_progressed(record: Record, event: Progressed, now: _Now) -> _Result:
-    return replace(record, progress=event.text, deadline=now.time + now.spec.start_timeout_s), ()
+    told = record.progress if event.counted and record.told_progress else event.text
+    return replace(
+        record,
+        progress=told,
+        told_progress=record.told_progress or not event.counted,
+        deadline=now.time + now.spec.start_timeout_s,
+    ), ()
 
 
 def _starting_tick(record: Record, event: Tick, now: _Now) -> _Result:

@@ -123,6 +123,8 @@ class Record:
     waiting: str = ""
     """What a PENDING component waits for."""
     progress: str = ""
+    told_progress: bool = False
+    """Whether the engine itself said something of the progress of this start."""
     note: str = ""
     """A warning that it gave when it became ready: that it runs differently than one might expect."""
 
@@ -196,6 +198,8 @@ class Progressed:
 
     incarnation: int
     text: str
+    counted: bool = False
+    """Nobody said it: bytes were counted. What the engine itself says of its progress is more telling."""
 
 
 @dataclass(frozen=True, slots=True)

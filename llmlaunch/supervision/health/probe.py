@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
-import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from llmlaunch.common import files, http_client
+from llmlaunch.common import http_client
 from llmlaunch.common.http_client import Response
 from llmlaunch.common.terminal_text import one_line
 from llmlaunch.planning.types import Component, ProcessSpec
@@ -20,7 +18,7 @@ from llmlaunch.supervision.core.liveness import ProbeLimits
 from llmlaunch.supervision.core.restart import Policy
 from llmlaunch.supervision.core.types import Probed, Progressed
 from llmlaunch.supervision.file_threads import FileThreads
-from llmlaunch.supervision.logs.log_stream import LogStream
+from llmlaunch.supervision.health.start_progress import LINE_CHARACTERS, MovedBytes, ProgressLines
 from llmlaunch.supervision.request import NoAnswer, RequestFailed, request
 
 _LEAST_S, _MOST_S, _SHARE = 0.05, 0.5, 0.03
@@ -30,17 +28,17 @@ _SLOW_S = 0.5
 """An answer that takes longer may never come: from here on the process tree's CPU time is measured."""
 _BUSY_STATUSES = (429, 503)
 """What a busy server may answer; SGLang does when a token for its probe took 20 s."""
-_READ_BYTES = 256 << 10
 _READ_S = 1.0
-_LINE_CHARACTERS = 200
+_MOVED_EVERY_S, _MOVED_SHARE = 5.0, 0.1
+"""How often the bytes are counted that a starting process tree has moved, and at most which share of its start timeout that is."""
 Emit = Callable[[Probed | Progressed], None]
 
 
 class ProcessProbe:
     """Probes one incarnation of ``spec``.
 
-    ``cpu_seconds`` returns the CPU time of its process tree so far, and may block; ``answered`` how many requests it has answered.
-    ``key`` is the key that it requires; "" means none.
+    ``cpu_seconds`` returns the CPU time of its process tree so far, ``moved_bytes`` how many bytes it has moved, and both may block;
+    ``answered`` returns how many requests it has answered. ``key`` is the key that it requires; "" means none.
     """
 
     def __init__(
@@ -53,6 +51,7 @@ class ProcessProbe:
         cpu_seconds: Callable[[], float],
         answered: Callable[[], Awaitable[int | None]],
         key: str = "",
+        moved_bytes: Callable[[], int] = lambda: 0,
     ) -> None:
         self._key = key
         self._spec = spec
@@ -61,6 +60,7 @@ class ProcessProbe:
         self._policy = policy
         self._emit = emit
         self._cpu_seconds = cpu_seconds
+        self._moved = MovedBytes(moved_bytes)
         self._file_threads = FileThreads()
         self._answered = answered
         self._answered_before: int | None = None
@@ -69,15 +69,22 @@ class ProcessProbe:
     async def run(self, ready: bool) -> None:
         """Until cancelled: readiness until the first success (unless ``ready`` already), liveness from then on."""
         if not ready:
-            with contextlib.closing(_ProgressLines(self._log, self._spec.progress_patterns)) as lines:
-                await self._until_ready(lines)
+            paths = (self._spec.ready_path, self._spec.live_path)
+            moving = asyncio.create_task(self._watch_bytes())
+            try:
+                with contextlib.closing(
+                    ProgressLines(self._log, self._spec.progress_patterns, paths)
+                ) as lines:
+                    await self._until_ready(lines)
+            finally:
+                moving.cancel()
         while self._spec.live_path:
             await asyncio.sleep(self._policy.probe_every_s)
             self._emit(await self._alive())
 
     # ── readiness ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _until_ready(self, lines: _ProgressLines) -> None:
+    async def _until_ready(self, lines: ProgressLines) -> None:
         now = asyncio.get_running_loop().time
         began, seen, said = now(), "", ""
         # Half of what a start may take without progress, so that a failed probe can be reported when that is over.
@@ -105,10 +112,21 @@ class ProcessProbe:
             self._report_progress(await self._newest(lines))
             await asyncio.sleep(min(max(_LEAST_S, (now() - began) * _SHARE), _MOST_S))
 
-    async def _newest(self, lines: _ProgressLines) -> str:
+    async def _newest(self, lines: ProgressLines) -> str:
         if not lines.wanted:
             return ""
         return await self._file_threads.run(f"looking for progress in {self._log}", lines.newest, "", _READ_S)
+
+    async def _watch_bytes(self) -> None:
+        """Until cancelled: whatever an engine prints, one that reads its model or downloads it goes on."""
+        every_s = min(_MOVED_EVERY_S, self._spec.start_timeout_s * _MOVED_SHARE)
+        while True:
+            moved = await self._file_threads.run(
+                f"counting what {self._spec.name} reads", self._moved.newest, "", _READ_S
+            )
+            if moved:
+                self._emit(Progressed(self._incarnation, moved, counted=True))
+            await asyncio.sleep(every_s)
 
     def _report_progress(self, progress: str) -> None:
         if progress:
@@ -204,7 +222,7 @@ def _note(response: Response | None) -> str:
     """The warning of a server that is ready, if its probe returns one: ``{"warning": …}``."""
     body = response.json() if response else None
     told = body.get("warning") if isinstance(body, dict) else None
-    return one_line(told)[:_LINE_CHARACTERS] if isinstance(told, str) else ""
+    return one_line(told)[:LINE_CHARACTERS] if isinstance(told, str) else ""
 
 
 def _progress(response: Response | None) -> str:
@@ -213,7 +231,7 @@ def _progress(response: Response | None) -> str:
     if not isinstance(body, dict):
         return ""
     told = body.get("progress") or body.get("note") or ""
-    return one_line(_progress_text(told) if isinstance(told, dict) else str(told))[:_LINE_CHARACTERS]
+    return one_line(_progress_text(told) if isinstance(told, dict) else str(told))[:LINE_CHARACTERS]
 
 
 def _progress_text(progress: dict[str, Any]) -> str:
@@ -223,60 +241,3 @@ def _progress_text(progress: dict[str, Any]) -> str:
     if isinstance(done, int) and isinstance(total, int) and total > 0:
         return f"{text or 'loading'} {done >> 20} of {max(total >> 20, 1)} MiB"
     return text or ", ".join(f"{key} {value}" for key, value in progress.items())
-
-
-class _ProgressLines:
-    """New lines of a log that match one of ``patterns``."""
-
-    def __init__(self, log: Path, patterns: tuple[str, ...]) -> None:
-        self._stream = LogStream(log)
-        self._patterns = [compiled for pattern in patterns if (compiled := _compile(pattern))]
-        self._last = ""
-        self._reading = threading.Lock()
-        self._over = threading.Event()
-
-    @property
-    def wanted(self) -> bool:
-        """Whether there is anything to look for."""
-        return bool(self._patterns)
-
-    def close(self) -> None:
-        """Close the log. A read that hangs in another thread keeps its file until it returns."""
-        self._over.set()
-        if self._reading.acquire(blocking=False):
-            self._stream.close()
-            self._reading.release()
-
-    def newest(self) -> str:
-        """The last new line that matches and differs from the one before; empty if there is none. May block."""
-        with self._reading:
-            if not self._patterns or self._over.is_set():
-                return ""
-            found = self._newest()
-            if self._over.is_set():
-                self._stream.close()
-            return found
-
-    def _newest(self) -> str:
-        try:
-            data = self._stream.read(_READ_BYTES)
-            if len(data) == _READ_BYTES:
-                # It prints faster than it is read: only its newest lines matter.
-                self._stream.skip_to_last(_READ_BYTES)
-                data = self._stream.read(_READ_BYTES)
-        except (OSError, files.UnusableFileError):
-            return ""
-        # Progress bars overwrite themselves with carriage returns.
-        lines = data.decode(errors="replace").replace("\r", "\n").split("\n")
-        for line in reversed(lines):
-            if line != self._last and any(pattern.search(line) for pattern in self._patterns):
-                self._last = line
-                return one_line(line)[:_LINE_CHARACTERS]
-        return ""
-
-
-def _compile(pattern: str) -> re.Pattern[str] | None:
-    try:
-        return re.compile(pattern)
-    except re.error:
-        return None

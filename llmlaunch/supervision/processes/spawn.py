@@ -131,6 +131,10 @@ class ProcessTree:
         """CPU time that the whole tree has used so far. Walks /proc."""
         return procs.cpu_seconds(self._popen.pid)
 
+    def moved_bytes(self) -> int:
+        """What the whole tree has read and written so far. Walks /proc."""
+        return procs.moved_bytes(self._popen.pid)
+
     def poll(self) -> None:
         """Reap the shim if it has ended."""
         if self._popen.poll() is not None:

@@ -163,6 +163,33 @@ def test_progress_in_the_log_extends_the_deadline(lab: World) -> None:
     assert component(client, "slow").restarts == 0
 
 
+def test_reading_extends_the_deadline_of_a_start_that_says_nothing(lab: World) -> None:
+    client = lab.up(engine("slow", "--ready-after", "3", "--read-files", start_timeout_s=1.5))
+    until_phase(client, "slow", "ready")
+    assert component(client, "slow").restarts == 0
+    assert any(
+        event.component.progress.endswith("MiB read and written so far") for event in past_events(client)
+    )
+
+
+def test_a_download_extends_the_deadline_whoever_writes_it(lab: World, tmp_path: Path) -> None:
+    """As when the engine runs in a container, whose processes are no children of what was started."""
+    blobs = tmp_path / "models--org--tiny" / "blobs"
+    blobs.mkdir(parents=True)
+    env = {"HF_HUB_CACHE": str(tmp_path)}
+    spec = engine("slow", "--ready-after", "2.5", start_timeout_s=1.5, model="org/tiny:Q4_K_M", env=env)
+    client = lab.up(spec)
+    with (blobs / "x.incomplete").open("wb") as file:
+
+        def ready() -> bool:
+            file.write(b"x" * (2 << 20))
+            file.flush()
+            return component(client, "slow").phase == "ready"
+
+        wait_until(ready, 20, every_s=0.2)
+    assert component(client, "slow").restarts == 0
+
+
 def test_the_environment_of_a_component(lab: World) -> None:
     spec = engine("tiny", env={"CUDA_VISIBLE_DEVICES": "", "MARK": "x y"}, self_registering=True)
     client = lab.up(spec)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from llmlaunch.supervision.file_threads import FileThreads, LatestValueThread, LogThread
-from llmlaunch.supervision.health.probe import _ProgressLines
+from llmlaunch.supervision.health.start_progress import ProgressLines
 from tests.support.waiting import wait_until
 
 
@@ -125,7 +125,7 @@ def test_a_reading_that_hangs_keeps_its_file_until_it_comes_back(
     tmp_path: Path, disk: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Closed under its hands, the descriptor could be another file's by then."""
-    signs = _ProgressLines(tmp_path / "log", ("shard",))
+    signs = ProgressLines(tmp_path / "log", ("shard",))
     closed, begun = list[bool](), threading.Event()
 
     def read(most: int) -> bytes:

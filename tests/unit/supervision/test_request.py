@@ -144,18 +144,6 @@ def test_probes_tell_progress_readiness_and_health(tmp_path: Path) -> None:
     ]
 
 
-def test_log_lines_that_show_progress(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    signs = probe._ProgressLines(log, (r"shard \d", "(broken"))
-    assert signs.newest() == ""
-    log.write_bytes(b"hello\nshard 1\nother\n")
-    assert signs.newest() == "shard 1"
-    assert signs.newest() == "", "nothing new"
-    with log.open("ab") as more:
-        more.write(b"shard 2\r  shard 3\r")
-    assert signs.newest() == "shard 3"
-
-
 def test_the_registrar_beats_and_registers_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A controller that forgot a worker says so at the next heartbeat."""
     monkeypatch.setattr(registrar, "HEARTBEAT_S", 0.05)

@@ -96,6 +96,14 @@ def test_the_start_deadline_counts_from_the_last_progress() -> None:
     assert command.grace_s == pytest.approx(POLICY.unhealthy_grace_s)
 
 
+def test_counted_bytes_extend_a_start_and_are_shown_until_the_engine_says_more() -> None:
+    read = Progressed(1, "30 MiB read and written so far", counted=True)
+    record, _ = play(*START, (7.0, read))
+    assert (record.progress, record.deadline) == ("30 MiB read and written so far", 15.0)
+    record, _ = play((8.0, Progressed(1, "40 %")), (9.0, read), record=record)
+    assert (record.progress, record.deadline) == ("40 %", 17.0)
+
+
 def test_an_exit_while_starting_fails_at_once_with_its_last_words() -> None:
     record, _ = play(*START, (0.5, Exited(1, 1, "ValueError: no such model")))
     assert record.phase is Phase.BACKOFF

@@ -80,6 +80,7 @@ def events(
     ready: bool = True,
     cpu: Callable[[], float] = lambda: 0.0,
     answered: Callable[[], Awaitable[int | None]] = nobody_counts,
+    moved: Callable[[], int] = lambda: 0,
     **changes: Any,
 ) -> list[Probed | Progressed]:
     """The first ``count`` events of a watch; ``answer`` None: nobody listens."""
@@ -99,7 +100,9 @@ def events(
         async with server(answer or never) as found:
             if answer is None:
                 found = replace(found, address=f"http://127.0.0.1:{free_port()}")
-            watch = probe.ProcessProbe(replace(found, **changes), 1, log, policy, note, cpu, answered)
+            watch = probe.ProcessProbe(
+                replace(found, **changes), 1, log, policy, note, cpu, answered, moved_bytes=moved
+            )
             task = asyncio.create_task(watch.run(ready))
             await asyncio.wait_for(enough.wait(), 20)
             task.cancel()
@@ -134,6 +137,12 @@ def test_the_log_tells_progress_while_a_probe_waits(log: Path) -> None:
     log.write_text("shard 1\n")
     seen = events(never, 1, log, ready=False, progress_patterns=("shard",))
     assert seen == [Progressed(1, "shard 1")]
+
+
+def test_bytes_that_are_moved_are_progress_whatever_the_log_says(log: Path) -> None:
+    moved = iter(range(0, 1 << 40, 1 << 30))
+    seen = events(never, 1, log, ready=False, moved=lambda: next(moved), start_timeout_s=1.0)
+    assert seen == [Progressed(1, "1,024 MiB read and written so far", counted=True)]
 
 
 def test_silence_says_what_the_process_did_meanwhile(log: Path) -> None:
