@@ -174,6 +174,12 @@ def capability(name: str) -> tuple[int, int] | None:
     return found.pop() if len(found) == 1 else None
 
 
+def total_bytes(name: str) -> int:
+    """The memory of what NVML calls ``name``, if all cards of that name have the same; otherwise 0."""
+    found = {card.total << 20 for card in reported_as(name)}
+    return found.pop() if len(found) == 1 else 0
+
+
 def integrated(name: str) -> bool:
     """Whether a GPU of this name has no memory of its own, as in a DGX Spark or a Jetson.
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from llmlaunch.hardware import cards, nvml, tegra
+from llmlaunch.hardware import cards, nvml, procfs, tegra
 from llmlaunch.hardware.device_mask import visible
 from llmlaunch.hardware.memory import MainMemory, main_memory
 from llmlaunch.hardware.types import (
@@ -134,11 +134,13 @@ class Sampler:
         return inventory, not gpus or any(not gpu.lost for gpu in gpus)
 
     def _without_nvml(self, note: str) -> Inventory:
-        gpu = tegra.gpu(self._main())
-        if gpu is None:
+        jetson = tegra.gpu(self._main())
+        gpus = (jetson,) if jetson else procfs.gpus() if note in nvml.NOT_HERE else ()
+        if not gpus:
             return Inventory(note=note)
-        allowed, remark = visible((gpu,), self._env)
-        return Inventory(gpus=(gpu,), note=remark, visible=allowed)
+        allowed, remark = visible(gpus, self._env)
+        notes = (remark, "" if jetson else procfs.NOTE)
+        return Inventory(gpus=gpus, note="; ".join(filter(None, notes)), visible=allowed)
 
     def _links_between(self, rows: list[_Row]) -> tuple[Link, ...]:
         alive = [row for row in rows if not row.gpu.lost]
@@ -222,10 +224,8 @@ def _memory(
             found, why, shared = None, str(error), nvml.not_supported(error)
         if found is not None and found.total > 0:
             return MemoryKind.OWN, found, ""
-        totals = {card.total << 20 for card in cards.reported_as(name)}
-        if totals or mig or not shared:
-            total = totals.pop() if len(totals) == 1 else 0
-            return MemoryKind.UNKNOWN, nvml.Memory(total, 0, 0, 0), why
+        if cards.reported_as(name) or mig or not shared:
+            return MemoryKind.UNKNOWN, nvml.Memory(cards.total_bytes(name), 0, 0, 0), why
     machine = main()
     beyond = machine.total - machine.limit
     return (

@@ -32,6 +32,9 @@ _MESSAGES = {
     18: "the NVIDIA driver was updated under a running kernel module (driver/library version mismatch): reboot, "
     "or reload the nvidia modules",
 }
+_NO_PACKAGE = "the package nvidia-ml-py is not installed"
+NOT_HERE = (_MESSAGES[12], _NO_PACKAGE)
+"""What :func:`start` says where NVML is missing, which tells nothing about GPUs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ class Memory:
 def start() -> str:
     """Initialise NVML; why it does not work, or empty. Calls are counted: each needs its own :func:`stop`."""
     if pynvml is None:
-        return "the package nvidia-ml-py is not installed"
+        return _NO_PACKAGE
     try:
         pynvml.nvmlInit()
     except NVMLError as error:

@@ -277,6 +277,30 @@ def test_no_driver_and_no_gpu(mock_nvml: MockNvml, tmp_path: Path) -> None:
     assert json.loads(gpus_command(bare, "--json"))["format"] == 1
 
 
+def test_a_container_with_gpus_and_without_nvml(mock_nvml: MockNvml, tmp_path: Path) -> None:
+    place = tmp_path / "proc/driver/nvidia/gpus/0000:41:00.0"
+    place.mkdir(parents=True)
+    (place / "information").write_text("Model: \t NVIDIA L4\nGPU UUID: \t GPU-11111111-2222-3333\n")
+    code = f"""
+import json
+from pathlib import Path
+from llmlaunch.hardware import inventory, procfs, simulated
+listed = procfs.gpus
+procfs.gpus = lambda: listed(Path({str(tmp_path)!r}))
+print(json.dumps(simulated.to_json(inventory.probe())))
+"""
+    bare = MockNvml(tmp_path, mock_nvml.file)
+    found = simulated.load(python(bare, code))
+    if not found.driver:  # this machine has no NVML of its own
+        assert [(gpu.uuid, gpu.memory) for gpu in found.gpus] == [
+            ("GPU-11111111-2222-3333", MemoryKind.UNKNOWN)
+        ]
+        assert "NVML is missing" in found.note
+    # A driver that is there and does not work is another matter.
+    mock_nvml.write("gpu\nfail fn=nvmlInitWithFlags code=18\n")
+    assert simulated.load(python(mock_nvml, code)).gpus == ()
+
+
 def test_a_mask_limits_what_may_be_used(mock_nvml: MockNvml) -> None:
     uuid = "GPU-11111111-2222-3333-4444-555555555555"
     inventory = probe(mock_nvml, {"CUDA_VISIBLE_DEVICES": "GPU-1111"})
