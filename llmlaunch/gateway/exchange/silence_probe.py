@@ -67,9 +67,13 @@ class SilenceProbe:
         """Ignore the body."""
 
     def answer_ended(self) -> None:
-        """Report that the replica answered, unless with a server error."""
+        """Report that the replica answered, unless with a server error to a valid request.
+
+        Where the request is none (PROBE_BODIES), an error says nothing but that the replica is alive: many servers of sound
+        and pictures trip over what is missing.
+        """
         self._connection = None
-        if self._status < 500:
+        if self._status < 500 or not PROBE_BODIES[self._path]:
             self._watch.answered(self._replica, self)
         else:
             self._watch.unanswered(self._replica, self)

@@ -101,6 +101,7 @@ def engine_for_media(talk: Talk, seen: Seen) -> None:
         talk.reply({"text": "hello"})
 
 
+@pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")  # OpenAI's own models are; others are not
 @pytest.mark.parametrize("own_name", [None, "openai/whisper-large-v3"])
 def test_sound_goes_in_and_out_through_the_openai_client(bench: Bench, own_name: str | None) -> None:
     worker = bench.worker(engine_for_media)
@@ -109,29 +110,60 @@ def test_sound_goes_in_and_out_through_the_openai_client(bench: Bench, own_name:
     with sdk(bench) as client:
         text = client.audio.transcriptions.create(model="whisper", file=("a.wav", sound), language="en")
         events = list(client.audio.transcriptions.create(model="whisper", file=("a.wav", sound), stream=True))
+        translated = client.audio.translations.create(model="whisper", file=("a.wav", sound))
         speech = client.audio.speech.create(model="whisper", voice="alloy", input="hello")
         with pytest.raises(openai.NotFoundError):
             client.audio.transcriptions.create(model="nobody", file=("a.wav", sound))
-    assert text.text == "hello"
+    assert text.text == translated.text == "hello"
     assert [event.type for event in events] == ["transcript.text.delta", "transcript.text.done"]
     assert speech.content == b"\xff\xfb\x00\r"
-    form, stream, spoken = worker.seen
-    assert (form.path, spoken.path) == ("/v1/audio/transcriptions", "/v1/audio/speech")
+    form, stream, translation, spoken = worker.seen
+    assert [seen.path for seen in (form, translation, spoken)] == [
+        "/v1/audio/transcriptions", "/v1/audio/translations", "/v1/audio/speech",
+    ]  # fmt: skip
     boundary = re.findall(r"boundary=(\S+)", form.header("content-type") or "")[0]
-    for seen in (form, stream):
+    for seen in (form, stream, translation):
         assert b'name="model"\r\n\r\n%b\r\n' % (own_name or "whisper").encode() in seen.body
         assert sound in seen.body
     assert form.body.endswith(f"--{boundary}--\r\n".encode())
     assert spoken.json["model"] == (own_name or "whisper")
 
 
-def test_pictures_go_by_the_same_ways(bench: Bench) -> None:
+@pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
+@pytest.mark.parametrize("own_name", [None, "black-forest-labs/FLUX.2"])
+def test_pictures_go_by_the_same_ways(bench: Bench, own_name: str | None) -> None:
     worker = bench.worker(lambda talk, seen: talk.reply({"created": 1, "data": [{"b64_json": "aGk="}]}))
-    bench.serve(worker.replica("flux"))
+    bench.serve(worker.replica("flux", engine="command", engine_model=own_name))
     with sdk(bench) as client:
         client.images.generate(model="flux", prompt="a cat")
         client.images.edit(model="flux", prompt="a dog", image=[("a.png", b"PNG"), ("b.png", b"PNG")])
-    assert [seen.path for seen in worker.seen] == ["/v1/images/generations", "/v1/images/edits"]
+        client.images.create_variation(model="flux", image=("a.png", b"PNG"), n=2)
+    generation, *forms = worker.seen
+    assert (generation.path, generation.json["model"]) == ("/v1/images/generations", own_name or "flux")
+    assert [seen.path for seen in forms] == ["/v1/images/edits", "/v1/images/variations"]
+    for seen in forms:
+        assert b'name="model"\r\n\r\n%b\r\n' % (own_name or "flux").encode() in seen.body
+        assert b"PNG" in seen.body
+
+
+def test_who_works_on_a_picture_for_long_is_not_taken_for_broken(bench: Bench) -> None:
+    """It trips over the gateway's tiny requests, and its answer is awaited all the same."""
+    tripped: list[Seen] = []
+
+    def slow(talk: Talk, seen: Seen) -> None:
+        if b"cat" not in seen.body:
+            tripped.append(seen)
+            talk.reply({"detail": "KeyError: 'prompt'"}, 500)
+        else:  # longer than the silence it is allowed: there is one such request in each second
+            wait_until(lambda: len(tripped) >= 2, 20)
+            talk.reply({"data": []})
+
+    worker, other = bench.worker(slow), bench.worker()
+    allowed = {"request_timeout_s": 1.0}
+    bench.serve(worker.replica("flux", **allowed), other.replica("flux", queue_length=50, **allowed))
+    with sdk(bench) as client:
+        assert client.images.edit(model="flux", prompt="a cat", image=("a.png", b"PNG")).data == []
+    assert not other.seen
 
 
 def test_uploads_that_are_refused(bench: Bench) -> None:
