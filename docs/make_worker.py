@@ -69,6 +69,14 @@ Unknown fields are ignored and `null` means the default, as OpenAI has it. Every
 ## Fields of a request
 
 `model` is one of the served names; another one is a 404. Fields beyond OpenAI's have vLLM's names and meanings.
+
+Some fields of OpenAI's chat API are taken and have no effect, because clients send them to every server:
+
+- `store` and `metadata`: no chat completion is kept. `/v1/responses` keeps its responses.
+- `prompt_cache_key`, `prompt_cache_options`, `prompt_cache_retention`: what prompts share is reused without them.
+- `service_tier`, `safety_identifier`, `moderation`: there is one tier, and nothing is moderated. `priority` orders requests.
+- `verbosity`: say in the system message how long answers should be. `prediction`: nothing is predicted; the answer is the same.
+- `modalities` and `audio`: answers are text. `web_search_options`: nothing is searched.
 """
 
 SAMPLING = """\
@@ -151,8 +159,10 @@ without, and `--reasoning off` leaves everything in `content`.
 `local_shell_call` and their like) and their outputs are read as text; items that say nothing to the model, such as `reasoning` and
 `web_search_call`, are skipped. `instructions` and all messages of the roles `system` and `developer` become one system message.
 
-`tools` may be of any kind. Functions are offered to the model, also those of a `namespace`; other kinds (`web_search`, `custom`, `mcp` …)
-are left out, and missing from the response's `tools`. A `tool_choice` that names one of them is a 400; `allowed_tools` is obeyed.
+`tools` may be of any kind. Functions are offered to the model, also those of a `namespace`. A `custom` tool is offered as a function with
+one text, `input`, and a call of it comes as a `custom_tool_call`; its grammar is told to the model and not enforced. Other kinds
+(`web_search`, `mcp` …) are left out, and missing from the response's `tools`. A `tool_choice` that names one of them is a 400;
+`allowed_tools` is obeyed.
 
 `previous_response_id` continues an earlier response; its `instructions` do not carry over. An `item_reference` stands for an item of an
 earlier response. The worker keeps the newest 1,000 responses, 64 Mi characters at most, in memory, and their items. They are lost when it
@@ -301,8 +311,14 @@ WORDS = {
 OWN_WORDS = {
     ("/v1/responses", "prompt"): "refused: stored prompts are not known here",
     ("/v1/responses", "input"): "text, or a list of items; may be left out with `previous_response_id`",
-    ("/v1/responses", "tools"): "functions that the model may call; other kinds are left out",
-    ("/v1/responses", "tool_choice"): "`auto`, `none`, `required`, `allowed_tools`, or a function",
+    (
+        "/v1/responses",
+        "tools",
+    ): "functions and custom tools that the model may call; other kinds are left out",
+    (
+        "/v1/responses",
+        "tool_choice",
+    ): "`auto`, `none`, `required`, `allowed_tools`, or a function or custom tool",
 }
 
 METRICS = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from llmlaunch.worker.api.responses.tools import OfferedTools
+from llmlaunch.worker.api.responses.tools import OfferedTools, custom_input
 
 Event = dict[str, Any]
 
@@ -23,6 +23,8 @@ class ItemWriter:
         self._kind = ""
         self._blank = ""
         """Whitespace before the first word: part of the message only if a word follows."""
+        self._arguments = ""
+        """Of the current call of a custom tool: its input is a part of them."""
 
     def take(self, delta: dict[str, Any], logprobs: list[dict[str, Any]]) -> Iterator[Event]:
         """Yield the events of a chat delta: ``reasoning_content``, ``content``, ``tool_calls``."""
@@ -33,9 +35,9 @@ class ItemWriter:
             yield from self._write(text, logprobs)
         for call in delta.get("tool_calls", ()):
             if "id" in call:
-                yield from self._begin("function_call", call)
+                yield from self._begin_call(call)
             if arguments := call["function"]["arguments"]:
-                yield self._grow_arguments(arguments)
+                yield from self._grow_arguments(arguments)
 
     def end(self, status: str) -> Iterator[Event]:
         """Yield the events at the end of the answer. ``status`` of its last item: completed or incomplete."""
@@ -52,25 +54,33 @@ class ItemWriter:
             yield from self._begin("message")
         yield self._grow(text, logprobs)
 
+    def _begin_call(self, call: dict[str, Any]) -> Iterator[Event]:
+        function = self._offered.function(call["function"]["name"])
+        known = {"call_id": call["id"], "name": function.name}
+        if function.custom:
+            self._arguments = ""
+            yield from self._begin("custom_tool_call", {"id": self._new_id("ctc"), **known, "input": ""})
+            return
+        if function.namespace:
+            known["namespace"] = function.namespace
+        yield from self._begin("function_call", {"id": self._new_id("fc"), **known, "arguments": ""})
+
     def _begin(self, kind: str, call: dict[str, Any] | None = None) -> Iterator[Event]:
-        if kind == self._kind and kind != "function_call":
+        if kind == self._kind and call is None:
             return
         if self._kind:
             yield from self._finish("completed")
         self._kind, self._blank = kind, ""
         item: dict[str, Any] = {"type": kind, "status": "in_progress"}
-        if kind == "function_call" and call is not None:
-            function = self._offered.function(call["function"]["name"])
-            item |= {"id": self._new_id("fc"), "call_id": call["id"], "name": function.name, "arguments": ""}
-            if function.namespace:
-                item["namespace"] = function.namespace
+        if call is not None:
+            item |= call
         elif kind == "reasoning":
             item |= {"id": self._new_id("rs"), "summary": [], "content": []}
         else:
             item |= {"id": self._new_id("msg"), "role": "assistant", "content": []}
         self.items.append(item)
         yield {"type": "response.output_item.added", "output_index": self._index, "item": _copy(item)}
-        if kind != "function_call":
+        if call is None:
             part: dict[str, Any] = {"type": "reasoning_text", "text": ""}
             if kind == "message":
                 part = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
@@ -87,9 +97,12 @@ class ItemWriter:
             "response.output_text.delta", content_index=0, delta=text, logprobs=list(logprobs or ())
         )
 
-    def _grow_arguments(self, arguments: str) -> Event:
+    def _grow_arguments(self, arguments: str) -> Iterator[Event]:
+        if self._kind == "custom_tool_call":
+            self._arguments += arguments
+            return
         self.items[-1]["arguments"] += arguments
-        return self._event("response.function_call_arguments.delta", delta=arguments)
+        yield self._event("response.function_call_arguments.delta", delta=arguments)
 
     def _finish(self, status: str) -> Iterator[Event]:
         item = self.items[-1]
@@ -97,6 +110,10 @@ class ItemWriter:
         if self._kind == "function_call":
             call = {"name": item["name"], "arguments": item["arguments"]}
             yield self._event("response.function_call_arguments.done", **call)
+        elif self._kind == "custom_tool_call":
+            item["input"] = custom_input(self._arguments)
+            yield self._event("response.custom_tool_call_input.delta", delta=item["input"])
+            yield self._event("response.custom_tool_call_input.done", input=item["input"])
         else:
             part = item["content"][0]
             if self._kind == "reasoning":

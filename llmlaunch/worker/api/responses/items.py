@@ -101,7 +101,7 @@ def _add_call(
     call_id, name = _call_id(item, kind, where), own_name or item.get("name")
     if not isinstance(name, str):
         raise BadRequest(f"{where}.name must be a string", param="input")
-    if kind == "function_call":
+    if not own_name:
         namespace = item.get("namespace")
         name = offered.name_of(Function(name, namespace if isinstance(namespace, str) else ""))
     given = item.get(field)

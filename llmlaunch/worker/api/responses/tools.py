@@ -1,11 +1,13 @@
-"""The tools of a Responses body: functions are offered to the model, other kinds are skipped.
+"""The tools of a Responses body: functions and custom tools are offered to the model, other kinds are skipped.
 
+A custom tool takes a text instead of JSON. Models are trained to call functions, so they get it as one with a single text.
 OpenAI runs web_search, code_interpreter and the like itself, and clients send them unasked. Nothing here could run them, and a
 model that is not told of a tool does without it. Only a tool_choice that names one cannot be obeyed.
 """
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,8 +18,12 @@ from llmlaunch.worker.errors import BadRequest
 FUNCTION_FIELDS = ("name", "description", "parameters", "strict")
 """What the model is told of a function. Other fields are for OpenAI's own tools."""
 MODES = ("auto", "none", "required")
-OFFERED = ("function", "namespace")
+OFFERED = ("function", "custom", "namespace")
 """Kinds of tools that are, or have, functions."""
+CALLABLE = ("function", "custom")
+"""Kinds of tools that are called by their own name."""
+INPUT = "input"
+"""The one parameter of a custom tool."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +32,8 @@ class Function:
 
     name: str
     namespace: str = ""
+    custom: bool = field(default=False, compare=False)
+    """Whether it is a custom tool, which takes a text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +104,8 @@ def _functions(tool: dict[str, Any], where: str) -> list[tuple[Function, dict[st
     kind = _kind(tool)
     if kind is None:
         raise BadRequest(f"{where}.type must be a string, such as 'function'", param="tools")
-    if kind == "function":
-        function = _function_object(tool, where)
-        return [(Function(function["name"]), function)]
+    if kind in CALLABLE:
+        return [_function(tool, where)]
     if kind != "namespace":
         return []
     namespace, members = tool.get("name"), tool.get("tools")
@@ -108,19 +115,53 @@ def _functions(tool: dict[str, Any], where: str) -> list[tuple[Function, dict[st
     for at, member in enumerate(members):
         if not isinstance(member, dict):
             raise BadRequest(f"{where}.tools[{at}] must be an object", param="tools")
-        if _kind(member) == "function":
-            function = _function_object(member, f"{where}.tools[{at}]")
-            found.append((Function(function["name"], namespace), function))
+        if _kind(member) in CALLABLE:
+            found.append(_function(member, f"{where}.tools[{at}]", namespace))
     return found
 
 
-def _function_object(tool: dict[str, Any], where: str) -> dict[str, Any]:
-    # Chat's format, which many clients send here, too, has the fields one level deeper.
-    fields = tool["function"] if isinstance(tool.get("function"), dict) else tool
-    name = fields.get("name")
+def _function(tool: dict[str, Any], where: str, namespace: str = "") -> tuple[Function, dict[str, Any]]:
+    fields = _fields(tool)
+    name, custom = fields.get("name"), _kind(tool) == "custom"
     if not isinstance(name, str) or not name:
         raise BadRequest(f"{where}.name is missing", param="tools")
-    return {field: fields[field] for field in FUNCTION_FIELDS if fields.get(field) is not None}
+    told = _custom_fields(fields) if custom else fields
+    told = {field: told[field] for field in FUNCTION_FIELDS if told.get(field) is not None}
+    return Function(name, namespace, custom), told
+
+
+def _fields(tool: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a function or custom tool. Chat's format, which many clients send here, too, has them one level deeper."""
+    inner = tool.get(_kind(tool) or "function")
+    return inner if isinstance(inner, dict) else tool
+
+
+def _custom_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """A custom tool as a function. A grammar of its text is only told: it holds for a part of a JSON string."""
+    description = fields.get("description")
+    text = description if isinstance(description, str) else ""
+    form = fields.get("format")
+    if isinstance(form, dict) and isinstance(form.get("definition"), str):
+        text += f"\n\n{INPUT} must match this grammar ({form.get('syntax')}):\n{form['definition']}"
+    parameters = {
+        "type": "object",
+        "properties": {
+            INPUT: {"type": "string", "description": "The whole input of the tool, as plain text."}
+        },
+        "required": [INPUT],
+        "additionalProperties": False,
+    }
+    return {"name": fields["name"], "description": text.strip() or None, "parameters": parameters}
+
+
+def custom_input(arguments: str) -> str:
+    """Return the text for a custom tool that the model called with ``arguments``; all of them if they are not as they should be."""
+    try:
+        value = json.loads(arguments)
+    except ValueError:
+        return arguments
+    given = value.get(INPUT) if isinstance(value, dict) else value
+    return given if isinstance(given, str) else arguments
 
 
 def _kind(tool: Mapping[str, Any]) -> str | None:
@@ -140,7 +181,7 @@ class _Known:
             self._by_name.setdefault(function.name, []).append(function)
             self._by_namespace.setdefault(function.namespace, []).append(function)
 
-    def named_by(self, entry: Mapping[str, Any]) -> list[Function]:
+    def named_by(self, entry: dict[str, Any]) -> list[Function]:
         """The functions that an entry of tool_choice names: one, or all of a namespace."""
         name, namespace = _name(entry), entry.get("namespace")
         if not isinstance(name, str) or _kind(entry) not in OFFERED:
@@ -167,7 +208,7 @@ def _read_choice(choice: Any, known: _Known) -> tuple[Mode, set[Function] | None
         return kind, None
     if kind == "allowed_tools":
         return _read_allowed(choice, known)
-    if kind not in ("function", None):
+    if kind not in (*CALLABLE, None):
         raise _invalid(
             f"tool_choice: {kind!r} is not supported by this engine, only functions are", "unsupported"
         )
@@ -188,15 +229,14 @@ def _read_allowed(choice: dict[str, Any], known: _Known) -> tuple[Mode, set[Func
     allowed: set[Function] = set()
     for tool in tools:
         found = known.named_by(tool)
-        if not found and _kind(tool) == "function":
+        if not found and _kind(tool) in CALLABLE:
             raise _invalid(f"tool_choice: {_name(tool)!r} is not one of the functions in tools")
         allowed.update(found)
     return mode, allowed
 
 
-def _name(named: Mapping[str, Any]) -> Any:
-    function = named.get("function")
-    return function.get("name") if isinstance(function, dict) else named.get("name")
+def _name(named: dict[str, Any]) -> Any:
+    return _fields(named).get("name")
 
 
 def _invalid(message: str, code: str | None = None) -> BadRequest:
@@ -207,6 +247,7 @@ def _declared(tool: dict[str, Any]) -> dict[str, Any]:
     """A tool as a response has it, with all fields of OpenAI's own."""
     if _kind(tool) == "namespace":
         return tool
-    function = tool.get("function")
-    flat = function if isinstance(function, dict) else tool
+    flat = _fields(tool)
+    if _kind(tool) == "custom":
+        return {"format": {"type": "text"}} | flat | {"type": "custom"}
     return {"parameters": None, "strict": None} | flat | {"type": "function"}

@@ -169,3 +169,23 @@ def test_a_header_names_what_is_not_enforced(stream: bool) -> None:
     )
     plain = post({"response_format": {"type": "json_object"}, "stream": stream}, "{}")
     assert WARNING_HEADER not in plain.headers
+
+
+def test_fields_of_openais_that_mean_nothing_here_change_nothing() -> None:
+    """docs/reference/worker.md lists them."""
+    idle: dict[str, Any] = {
+        "store": True, "metadata": {"a": "b"}, "service_tier": "flex", "prompt_cache_key": "k",
+        "prompt_cache_options": {"mode": "explicit"}, "prompt_cache_retention": "24h", "safety_identifier": "s",
+        "moderation": {"model": "omni-moderation-latest"}, "verbosity": "low",
+        "prediction": {"type": "content", "content": "Ok"}, "modalities": ["text", "audio"],
+        "audio": {"voice": "alloy", "format": "wav"}, "web_search_options": {},
+    }  # fmt: skip
+
+    async def work(made: Served) -> None:
+        for fields in ({}, idle, dict.fromkeys(idle)):
+            body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]} | fields
+            answer = (await made.http.post("/v1/chat/completions", json=body)).json()
+            assert answer["choices"][0]["message"]["content"] == "Ok"
+        assert len(set(made.script.prompts)) == 1
+
+    run(work, "Ok", "Ok", "Ok")

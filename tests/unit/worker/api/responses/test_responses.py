@@ -362,6 +362,32 @@ def test_a_function_of_a_namespace_is_called_as_the_client_knows_it() -> None:
     run(work, CALL)
 
 
+PATCH_CALL = '<tool_call>\n{"name": "patch", "arguments": {"input": "*** Begin\\n+x"}}\n</tool_call>'
+
+
+def test_a_custom_tool_gets_its_text() -> None:
+    async def work(made: Served) -> None:
+        tools: Any = [{"type": "custom", "name": "patch", "description": "Edits files."}, WEATHER]
+        events = await streamed(made, input="Edit", tools=tools)
+        check_order(events)
+        (called,) = events[-1].response.output
+        assert (called.type, called.name, called.input) == ("custom_tool_call", "patch", "*** Begin\n+x")
+        deltas = [event.delta for event in events if event.type == "response.custom_tool_call_input.delta"]
+        (done,) = [event for event in events if event.type == "response.custom_tool_call_input.done"]
+        assert "".join(deltas) == done.input == called.input
+        assert [tool.type for tool in events[-1].response.tools] == ["custom", "function"]
+        result: Any = [{"type": "custom_tool_call_output", "call_id": called.call_id, "output": "done"}]
+        whole = await made.openai.responses.create(
+            model="m", input=result, previous_response_id=events[-1].response.id, tools=tools
+        )
+        assert [item.type for item in whole.output] == ["custom_tool_call", "function_call"]
+        prompt = made.script.prompts[-1]
+        assert '"input": "*** Begin\\n+x"' in prompt
+        assert "<tool_response>\ndone\n</tool_response>" in prompt
+
+    run(work, PATCH_CALL, PATCH_CALL + CALL)
+
+
 def test_parameters_that_mean_nothing_here_come_back_and_null_is_a_default() -> None:
     async def work(made: Served) -> None:
         harmless: dict[str, Any] = {

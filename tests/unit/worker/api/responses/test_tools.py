@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 
-from llmlaunch.worker.api.responses.tools import Function, offered_tools
+from llmlaunch.worker.api.responses.tools import Function, custom_input, offered_tools
 from llmlaunch.worker.errors import BadRequest
 
 SKIPPED: list[dict[str, Any]] = [
     {"type": "web_search", "external_web_access": False},
     {"type": "web_search_preview"},
-    {"type": "custom", "name": "apply_patch", "format": {"type": "grammar", "syntax": "lark", "definition": "x"}},
     {"type": "local_shell"},
     {"type": "shell"},
     {"type": "mcp", "server_label": "docs", "server_url": "https://x"},
@@ -48,7 +47,7 @@ def test_a_kind_that_is_no_function_is_left_out(tool: dict[str, Any]) -> None:
 
 
 def test_the_functions_of_a_namespace_are_offered_one_by_one() -> None:
-    tools = [function("run"), namespace("agents", function("spawn"), function("wait"), SKIPPED[2])]
+    tools = [function("run"), namespace("agents", function("spawn"), function("wait"), SKIPPED[0])]
     offered = offered_tools(tools, None)
     assert list(offered.functions) == ["run", "spawn", "wait"]
     assert offered.function("spawn") == Function("spawn", "agents")
@@ -79,6 +78,49 @@ def test_what_a_model_is_told_of_a_function() -> None:
     assert offered_tools([no_parameters], None).tools[0]["function"] == {"name": "f", "description": "F."}
 
 
+GRAMMAR = {"type": "grammar", "syntax": "lark", "definition": 'start: "x"'}
+PATCH: dict[str, Any] = {"type": "custom", "name": "patch", "description": "Edits files.", "format": GRAMMAR}
+
+
+@pytest.mark.parametrize(
+    ("tool", "description"),
+    [
+        (PATCH, 'Edits files.\n\ninput must match this grammar (lark):\nstart: "x"'),
+        (PATCH | {"format": {"type": "text"}}, "Edits files."),
+        (PATCH | {"format": None, "description": None}, None),
+        (
+            {"type": "custom", "custom": {"name": "patch", "description": "Edits files.", "format": 5}},
+            "Edits files.",
+        ),
+    ],
+    ids=["grammar", "text", "bare", "as in chat"],
+)
+def test_a_custom_tool_is_a_function_of_one_text(tool: dict[str, Any], description: str | None) -> None:
+    offered = offered_tools([tool], {"type": "custom", "name": "patch"})
+    (told,) = offered.tools
+    assert told["function"].get("description") == description
+    assert told["function"]["parameters"]["required"] == ["input"]
+    assert offered.choice == {"type": "function", "function": {"name": "patch"}}
+    assert offered.function("patch").custom
+    assert offered.declared[0]["type"] == "custom"
+    assert offered.declared[0]["name"] == "patch"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ('{"input": "*** Begin\\n+\\"x\\""}', '*** Begin\n+"x"'),
+        ('"bare"', "bare"),
+        ('{"patch": "x"}', '{"patch": "x"}'),
+        ('{"input": 5}', '{"input": 5}'),
+        ('{"input": "cut', '{"input": "cut'),
+        ("", ""),
+    ],
+)
+def test_the_input_of_a_custom_tool_is_what_the_model_wrote(arguments: str, text: str) -> None:
+    assert custom_input(arguments) == text
+
+
 TOOLS = [function("f"), function("g"), namespace("n", function("h"), function("i")), {"type": "web_search"}]
 
 
@@ -97,6 +139,7 @@ TOOLS = [function("f"), function("g"), namespace("n", function("h"), function("i
         ({"type": "allowed_tools", "tools": [{"type": "namespace", "name": "n"}]}, "hi", "auto"),
         ({"type": "allowed_tools", "mode": "auto", "tools": [{"type": "web_search"}, {"name": "f"}]}, "f", "auto"),
         ({"type": "allowed_tools", "mode": "auto", "tools": [{"type": "mcp", "server_label": "x"}]}, "", None),
+        ({"type": "custom", "name": "g"}, "fghi", "g"),
         ({"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [
             {"type": "function", "function": {"name": "g"}}]}}, "g", "required"),
     ],
@@ -115,7 +158,7 @@ def test_a_choice_is_obeyed(choice: Any, offered: str, forced: str | None) -> No
     ("tools", "choice", "words"),
     [
         (TOOLS, {"type": "web_search"}, "'web_search' is not supported"),
-        (TOOLS, {"type": "custom", "name": "apply_patch"}, "'custom' is not supported"),
+        (TOOLS, {"type": "custom", "name": "apply_patch"}, "'apply_patch' is not one"),
         (TOOLS, {"type": "mcp", "server_label": "x"}, "'mcp' is not supported"),
         (TOOLS, {"type": "function", "name": "x"}, "'x' is not one"),
         (TOOLS, {"type": "function"}, "None is not one"),
@@ -145,6 +188,8 @@ def test_a_choice_that_cannot_be_obeyed_says_why(tools: Any, choice: Any, words:
     [
         ([function("f"), function("f")], "duplicate function name 'f'"),
         ([function("f"), {"type": "function", "parameters": {}}], "tools[1].name"),
+        ([function("f"), {"type": "custom", "name": "f"}], "duplicate function name 'f'"),
+        ([{"type": "custom", "format": {"type": "text"}}], "tools[0].name"),
         ([{"type": None}], "tools[0].type"),
         ([{"type": "namespace", "name": "n"}], "tools[0] must have a name and a list"),
         ([namespace("n", function("f"), {"type": "function"})], "tools[0].tools[1].name"),
