@@ -148,7 +148,7 @@ def _pinned(request: PlacementRequest, gpus: GpuPinned, pool: DevicePool) -> Out
     short = [d for d, n in zip(devices, needs, strict=True) if not pool.fits(d, n)]
     if short:
         states = "; ".join(_state(d, pool, full=True) for d in short)
-        return NotPlaced(_with_way_out(f"{_need_words(needs)}; {states}", needs))
+        return NotPlaced(_with_way_out(f"{_need_words(needs)}; {states}", needs, short, pool))
     return _placed(devices, needs, pool, "as asked")
 
 
@@ -256,19 +256,21 @@ def _nowhere(
     needs: dict[str, VramNeed],
     pool: DevicePool,
 ) -> str:
-    largest = sorted(candidates, key=lambda d: (-pool.left[d.position], d.position))
+    largest = sorted(candidates, key=lambda d: (bool(pool.blocked(d)), -pool.left[d.position], d.position))
     text = f"{_need_words(list(needs.values()))}; "
     text += ", ".join(_state(d, pool, full=len(largest) <= 4) for d in largest[:4])
     if len(largest) > 4:
-        text += f", the other {len(largest) - 4} have less or the same"
+        taken = " or take no more" if pool.blocked(largest[-1]) else ""
+        text += f", the other {len(largest) - 4} have less or the same{taken}"
     unsuited = _unsuited_words(request, pool.survey.devices)
     text += (f"; {unsuited}" if unsuited else "") + _with_more(request, count, pool)
-    return _with_way_out(text, list(needs.values()))
+    return _with_way_out(text, list(needs.values()), candidates, pool)
 
 
-def _with_way_out(text: str, needs: Sequence[VramNeed]) -> str:
-    """An estimate may be wrong, and what was measured may have been another load."""
+def _with_way_out(text: str, needs: Sequence[VramNeed], devices: Sequence[Device], pool: DevicePool) -> str:
+    """An estimate may be wrong, and what was measured may have been another load. It matters where memory is what lacks."""
     guessed = any(need.origin in (Origin.ESTIMATE, Origin.LEARNED) for need in needs)
+    guessed = guessed and not all(pool.blocked(device) for device in devices)
     return f"{text}; if it takes less, write vram: on the model" if guessed and "vram:" not in text else text
 
 

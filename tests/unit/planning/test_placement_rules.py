@@ -47,7 +47,7 @@ def test_an_exclusive_gpu_takes_one_replica(gpus: GpuAuto | GpuPinned) -> None:
     made = planned(model("smollm2", replicas=2, gpus=gpus), on=box(exclusive(0)))
     assert workers(made) == {"smollm2-1": (uuid(0),)}
     assert reason(made).startswith("replica 2 of 2: needs ")
-    assert ONE_REPLICA in reason(made)
+    assert reason(made).endswith(f"; {ONE_REPLICA}"), "less vram would not help"
 
 
 def test_it_takes_no_other_model_either() -> None:
@@ -61,6 +61,16 @@ def test_the_second_replica_goes_to_another_gpu() -> None:
     assert sorted(workers(made).values()) == [(uuid(0),), (uuid(1),), (uuid(2),)]
     one_more = planned(model("smollm2", replicas=4), on=box(exclusive(0), exclusive(1), gpu(2)))
     assert sorted(workers(one_more).values())[-2:] == [(uuid(2),), (uuid(2),)]
+
+
+def test_of_many_exclusive_gpus_a_few_are_named() -> None:
+    text = reason(planned(model("smollm2", replicas=7), on=box(*map(exclusive, range(6)))))
+    assert text.count("takes one replica") == 4
+    assert text.endswith(", the other 2 have less or the same or take no more")
+    mixed = box(exclusive(0), gpu(1, total=24, used=20))
+    assert "GPU 1 has 3.5 GiB free" in reason(planned(model(replicas=2), on=mixed)), (
+        "which has more room or less"
+    )
 
 
 def test_a_command_without_vram_takes_the_place_too() -> None:
