@@ -14,7 +14,7 @@ from llmlaunch.errors import ManifestError
 
 def validate(
     file: Path = typer.Argument(Path("deploy.yaml"), metavar="FILE", help="The manifest."),
-    as_json: bool = typer.Option(False, "--json", help='Print {"ok", "problems": [...]}.'),
+    as_json: bool = typer.Option(False, "--json", help='Print {"ok", "problems": [...], "notes": [...]}.'),
 ) -> None:
     """Check a manifest: every mistake at once, with line and column. Starts nothing.
 
@@ -22,7 +22,7 @@ def validate(
     """
     from llmlaunch.manifest.load import load
     from llmlaunch.manifest.places import with_env_files
-    from llmlaunch.planning.plan import refuse_invalid
+    from llmlaunch.planning.plan import flag_notes, refuse_invalid
 
     try:
         manifest = with_env_files(load(file, os.environ), required=False)
@@ -31,12 +31,17 @@ def validate(
         if not as_json:
             raise
         print(
-            json.dumps({"ok": False, "problems": [asdict(problem) for problem in error.problems]}, indent=2)
+            json.dumps(
+                {"ok": False, "problems": [asdict(problem) for problem in error.problems], "notes": []},
+                indent=2,
+            )
         )
         raise typer.Exit(error.exit_code) from None
     if as_json:
-        print(json.dumps({"ok": True, "problems": []}, indent=2))
+        print(json.dumps({"ok": True, "problems": [], "notes": flag_notes(manifest)}, indent=2))
         return
+    for note in flag_notes(manifest):
+        typer.echo(f"note: {note}", err=True)
     replicas = sum(model.replicas for model in manifest.models)
     print(f"{file}: ok: {_count(len(manifest.models), 'model')}, {_count(replicas, 'replica')}")
 

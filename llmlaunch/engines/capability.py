@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from llmlaunch.engines.flags import lookup
 from llmlaunch.engines.types import Capability, Engine
 from llmlaunch.manifest.types import ModelSpec
 from llmlaunch.models.facts import ModelFacts
@@ -24,7 +23,7 @@ def unsuited(engine: Engine, model: ModelSpec, facts: ModelFacts, has: Capabilit
         )
     if floors.bfloat16 and has < _BFLOAT16 and model.dtype == "bfloat16":
         return f"{said}, and bfloat16 needs {_words(_BFLOAT16)}; write dtype: float16, or leave dtype out"
-    name = _quantisation(model, facts)
+    name = _quantisation(engine, model, facts)
     needed = floors.quantised.get(name)
     if needed and has < needed:
         return (
@@ -39,9 +38,9 @@ def remark(engine: Engine, model: ModelSpec, facts: ModelFacts, has: Capability,
     if has >= _FP8 or not engine.floors.quantised:
         return ""
     found = []
-    if _quantisation(model, facts) == "fp8":
+    if _quantisation(engine, model, facts) == "fp8":
         found.append("its fp8 weights save memory there, but not time")
-    cache = lookup(model.engine_args, "kv-cache-dtype")
+    cache = engine.flags.value(model.engine_args, "kv-cache-dtype")
     if isinstance(cache, str) and cache.startswith("fp8"):
         found.append(f"kv_cache_dtype {cache} may be refused there")
     if not found:
@@ -50,8 +49,8 @@ def remark(engine: Engine, model: ModelSpec, facts: ModelFacts, has: Capability,
     return f"{model.names[0]}: {said}: {' and '.join(found)}"
 
 
-def _quantisation(model: ModelSpec, facts: ModelFacts) -> str:
-    asked = lookup(model.engine_args, "quantization")
+def _quantisation(engine: Engine, model: ModelSpec, facts: ModelFacts) -> str:
+    asked = engine.flags.value(model.engine_args, "quantization")
     return asked if isinstance(asked, str) else facts.quantisation
 
 

@@ -26,6 +26,7 @@ from collections.abc import Mapping
 
 from llmlaunch.common.spelling import nearest
 from llmlaunch.engines import common, progress
+from llmlaunch.engines.flag_table import FlagTable
 from llmlaunch.engines.types import Floors, Launch, LaunchRequest, MemoryRule
 from llmlaunch.manifest.types import GpuCpu, ModelSpec
 from llmlaunch.models.facts import ModelFacts
@@ -56,6 +57,7 @@ class CommandEngine:
     key_variable = ""
     auto_cpu = True
     optional_program = ""
+    flags = FlagTable("")
 
     def problems(self, model: ModelSpec) -> tuple[str, ...]:
         found = []

@@ -5,36 +5,45 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from llmlaunch.engines.flags import lookup
+from llmlaunch.engines.flag_table import FlagTable
 from llmlaunch.engines.types import DeviceClaim, MemoryRule
 from llmlaunch.manifest.types import ModelSpec
 from llmlaunch.models.facts import ModelFacts
 
+_SPAN = "gpu_count: or gpus: on the model say how many GPUs it spans"
+_REPLICAS = "write replicas: on the model"
+_HTTP = "workers are reached over plain HTTP on this machine"
+API_KEY = "workers take requests from this deployment alone; client keys belong to api_keys_file: of api:"
 OWNED = {
     "host": "write host: on the model",
     "port": "write port: on the model",
+}
+"""Flags that every server has; here and below without dashes, one of a flag's spellings for all of them."""
+PYTHON_SERVER = OWNED | {
+    "api-key": API_KEY,
+    "model": "write model: on the model",
     "served-model-name": "write names: on the model",
     "revision": "write revision: on the model",
     "trust-remote-code": "write trust_remote_code: on the model",
     "dtype": "write dtype: on the model",
-    "tensor-parallel-size": "gpu_count: or gpus: on the model say how many GPUs it spans",
-    "tp": "gpu_count: or gpus: on the model say how many GPUs it spans",
-    "api-key": "workers take requests from this deployment alone; client keys belong to api_keys_file: of api:",
-    "ssl-keyfile": "workers are reached over plain HTTP on this machine",
-    "ssl-certfile": "workers are reached over plain HTTP on this machine",
+    "tensor-parallel-size": _SPAN,
+    "pipeline-parallel-size": _SPAN,
+    "data-parallel-size": _REPLICAS,
+    "ssl-keyfile": _HTTP,
+    "ssl-certfile": _HTTP,
 }
+"""What vLLM and SGLang have beside these."""
 
 
-def sequences(model: ModelSpec, flag: str, default: int) -> int:
+def sequences(model: ModelSpec, table: FlagTable, flag: str, default: int) -> int:
     """Concurrent sequences: ``max_concurrency``, the engine's own flag, or ``default``."""
-    given = model.max_concurrency or lookup(model.engine_args, flag)
-    return given if isinstance(given, int) else default
+    return model.max_concurrency or table.integer(model.engine_args, flag) or default
 
 
-def context(model: ModelSpec, facts: ModelFacts, rule: MemoryRule, *flags: str) -> int:
+def context(model: ModelSpec, facts: ModelFacts, rule: MemoryRule, table: FlagTable, flag: str) -> int:
     """Tokens: ``max_model_len``, the engine's own flag, or the rule's default, bounded by the model's own."""
-    given = model.max_model_len or lookup(model.engine_args, *flags)
-    wanted = given if isinstance(given, int) else rule.default_context
+    given = model.max_model_len or table.integer(model.engine_args, flag) or 0
+    wanted = given if given > 0 else rule.default_context
     return min(wanted, facts.context_length) if facts.context_length else wanted
 
 

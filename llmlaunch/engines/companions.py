@@ -9,23 +9,23 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from llmlaunch.engines.flags import lookup
+from llmlaunch.engines import registry
 from llmlaunch.manifest.types import EngineName, ModelSpec
 from llmlaunch.models.facts import Companion, CompanionRole
 
 _WITHOUT_MODEL = ("ngram", "suffix")
-_LLAMACPP_DRAFTS = ("model-draft", "md", "spec-draft-model", "hf-repo-draft", "hfd", "hfrd", "spec-draft-hf")
+_LLAMACPP_DRAFTS = ("spec-draft-model", "spec-draft-hf")
 
 
 def companions(model: ModelSpec) -> tuple[Companion, ...]:
     """In the order of the manifest, each once."""
     match model.engine:
         case EngineName.LLAMACPP:
-            found = _llamacpp(model.engine_args)
+            found = _llamacpp(model)
         case EngineName.VLLM:
             found = _vllm(model)
         case EngineName.SGLANG:
-            found = _sglang(model.engine_args)
+            found = _sglang(model)
         case _:
             return ()
     return tuple(dict.fromkeys(Companion(role, source) for role, source in found if source))
@@ -33,26 +33,25 @@ def companions(model: ModelSpec) -> tuple[Companion, ...]:
 
 def drafts_itself(model: ModelSpec) -> bool:
     """Whether layers of the model's own predict further tokens (MTP, nextn)."""
-    args = model.engine_args
     if model.engine is EngineName.VLLM:
-        return _method(args).endswith(("mtp", "nextn"))
+        return _method(model).endswith(("mtp", "nextn"))
     if model.engine is EngineName.SGLANG:
-        algorithm = str(lookup(args, "speculative-algorithm", "speculative-algo") or "").upper()
-        return algorithm in ("NEXTN", "EAGLE", "MTP") and not _draft_path(args)
-    return model.engine is EngineName.LLAMACPP and "mtp" in str(lookup(args, "spec-type") or "")
+        algorithm = str(registry.given(model, "speculative-algorithm", "speculative-algo") or "").upper()
+        return algorithm in ("NEXTN", "EAGLE", "MTP") and not _draft_path(model)
+    return model.engine is EngineName.LLAMACPP and "mtp" in str(registry.given(model, "spec-type") or "")
 
 
-def _llamacpp(args: Mapping[str, Any]) -> Iterator[tuple[CompanionRole, str]]:
-    projector = lookup(args, "mmproj", "mm")
-    if isinstance(projector, str) and lookup(args, "no-mmproj") is not True:
+def _llamacpp(model: ModelSpec) -> Iterator[tuple[CompanionRole, str]]:
+    projector = registry.given(model, "mmproj")
+    if isinstance(projector, str) and registry.given(model, "mmproj-auto") is not False:
         yield CompanionRole.PROJECTOR, projector
-    draft = lookup(args, *_LLAMACPP_DRAFTS)
+    draft = registry.given(model, *_LLAMACPP_DRAFTS)
     if isinstance(draft, str):
         yield CompanionRole.DRAFT, draft
-    for value in _each(lookup(args, "lora")):
+    for value in _each(registry.given(model, "lora")):
         for path in value.split(","):
             yield CompanionRole.ADAPTER, path
-    for value in _each(lookup(args, "lora-scaled")):  # FILE:SCALE, or two words
+    for value in _each(registry.given(model, "lora-scaled")):  # FILE:SCALE, or two words
         for path in value.split(","):
             name, _, scale = path.rpartition(":")
             if not _is_number(path):
@@ -60,30 +59,29 @@ def _llamacpp(args: Mapping[str, Any]) -> Iterator[tuple[CompanionRole, str]]:
 
 
 def _vllm(model: ModelSpec) -> Iterator[tuple[CompanionRole, str]]:
-    args = model.engine_args
-    speculation = _mapping(lookup(args, "speculative-config", "sc"))
-    draft = speculation.get("model", lookup(args, "speculative-model"))
+    speculation = _mapping(registry.given(model, "speculative-config"))
+    draft = speculation.get("model", registry.given(model, "speculative-model"))
     named = isinstance(draft, str) and draft not in (model.model, "ngram", "[ngram]")
-    if named and not drafts_itself(model) and not _method(args).startswith(_WITHOUT_MODEL):
+    if named and not drafts_itself(model) and not _method(model).startswith(_WITHOUT_MODEL):
         yield CompanionRole.DRAFT, draft
-    for value in _each(lookup(args, "lora-modules")):
+    for value in _each(registry.given(model, "lora-modules")):
         yield CompanionRole.ADAPTER, _path(value)
 
 
-def _sglang(args: Mapping[str, Any]) -> Iterator[tuple[CompanionRole, str]]:
-    if draft := _draft_path(args):
+def _sglang(model: ModelSpec) -> Iterator[tuple[CompanionRole, str]]:
+    if draft := _draft_path(model):
         yield CompanionRole.DRAFT, draft
-    for value in _each(lookup(args, "lora-paths")):
+    for value in _each(registry.given(model, "lora-paths")):
         yield CompanionRole.ADAPTER, _path(value)
 
 
-def _draft_path(args: Mapping[str, Any]) -> str:
-    value = lookup(args, "speculative-draft-model-path", "speculative-draft-model", "speculative-draft")
+def _draft_path(model: ModelSpec) -> str:
+    value = registry.given(model, "speculative-draft-model-path", "speculative-draft")
     return value if isinstance(value, str) else ""
 
 
-def _method(args: Mapping[str, Any]) -> str:
-    return str(_mapping(lookup(args, "speculative-config", "sc")).get("method") or "").lower()
+def _method(model: ModelSpec) -> str:
+    return str(_mapping(registry.given(model, "speculative-config")).get("method") or "").lower()
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

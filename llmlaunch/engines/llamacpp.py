@@ -19,7 +19,9 @@ from pathlib import PurePath
 from typing import Any
 
 from llmlaunch.engines import common, progress
-from llmlaunch.engines.flags import invalid_flags, lookup, positive, repeated, to_flags
+from llmlaunch.engines.flag_table import FlagTable
+from llmlaunch.engines.flag_tables import llamacpp as recorded
+from llmlaunch.engines.flags import positive, problems, to_flags
 from llmlaunch.engines.types import Floors, Launch, LaunchRequest, MemoryRule, MetricNames, Windows
 from llmlaunch.manifest.types import ModelSpec, Source
 from llmlaunch.models.facts import ModelFacts, ModelKind
@@ -28,31 +30,24 @@ _SLOTS = "write max_concurrency: on the model"
 _CONTEXT = "write max_model_len: on the model"
 _OWNED = common.OWNED | {
     "model": "write model: on the model",
-    "m": "write model: on the model",
     "hf-repo": "write model: on the model",
     "alias": "write names: on the model",
-    "a": "write names: on the model",
     "ctx-size": _CONTEXT,
-    "c": _CONTEXT,
     "parallel": _SLOTS,
-    "np": _SLOTS,
     "device": "write gpus: on the model",
     "main-gpu": "write gpus: on the model",
     "tensor-split": "write gpus: on the model",
-    "api-key-file": common.OWNED["api-key"],
-    "ssl-key-file": common.OWNED["ssl-keyfile"],
-    "ssl-cert-file": common.OWNED["ssl-certfile"],
+    "api-key": common.API_KEY,
+    "api-key-file": common.API_KEY,
+    "ssl-key-file": common.PYTHON_SERVER["ssl-keyfile"],
+    "ssl-cert-file": common.PYTHON_SERVER["ssl-certfile"],
 }
-# llama.cpp's abbreviations take one dash; its long flags of the same length (--fit, --temp) take two.
-_SHORT = frozenset({
-    "cb", "cd", "cmoe", "cram", "ctk", "ctkd", "ctv", "ctvd", "dev", "fa", "kvu", "lv", "md", "mm", "mmu", "ncmoe",
-    "ngl", "ngld", "nkvo", "nocb", "ot", "rea", "sm", "sps", "tb", "td", "to", "ub",
-})  # fmt: skip
 _PROGRAM = "llama-server"
 _PACKAGE = ("-m", "llmlaunch.llamacpp")
 """The same server out of a Python package, behind the interpreter."""
-_PROJECTOR = ("mmproj", "mm", "mmproj-url", "mmu", "no-mmproj", "no-mmproj-auto")
-_LAYERS = ("gpu-layers", "n-gpu-layers", "ngl")
+_PROJECTOR = ("mmproj", "mmproj-url", "mmproj-auto")
+_FLAGS = FlagTable(recorded.VERSION, recorded.FLAGS, joined=False, commas=True)
+_given = _FLAGS.value
 
 
 class LlamaCpp:
@@ -73,16 +68,14 @@ class LlamaCpp:
     """/health does not require it."""
     auto_cpu = True
     optional_program = _PROGRAM
+    flags = _FLAGS
 
     def problems(self, model: ModelSpec) -> tuple[str, ...]:
         args = model.engine_args
-        both = [name for name in _LAYERS if lookup(args, name) is not None]
         return (
-            *invalid_flags(args, _OWNED),
-            *repeated(args, {}),
-            *positive(args, "batch-size", "ubatch-size"),
+            *problems(args, _FLAGS, _OWNED),
+            *positive(args, _FLAGS, "batch-size", "ubatch-size"),
             *common.no_tool_parser(model),
-            *([f"engine_args: {' and '.join(both)} are the same flag"] if len(both) > 1 else []),
         )
 
     def unsupported(self, facts: ModelFacts, devices: int) -> str:
@@ -91,10 +84,10 @@ class LlamaCpp:
         return f"llama.cpp reads GGUF files, and {facts.source} is {facts.format}; name a .gguf file, or another engine"
 
     def sequences(self, model: ModelSpec) -> int:
-        return common.sequences(model, "parallel", self.memory.default_sequences)
+        return common.sequences(model, _FLAGS, "parallel", self.memory.default_sequences)
 
     def context(self, model: ModelSpec, facts: ModelFacts) -> int:
-        return common.context(model, facts, self.memory, "ctx-size")
+        return common.context(model, facts, self.memory, _FLAGS, "ctx-size")
 
     def launch(self, request: LaunchRequest) -> Launch:
         model, facts, args = request.model, request.facts, request.model.engine_args
@@ -111,15 +104,15 @@ class LlamaCpp:
         if not request.devices:
             argv += ["--gpu-layers", "0", *_patient_threads(args, request.cores)]
             env["OMP_WAIT_POLICY"] = "passive"
-        elif lookup(args, *_LAYERS) is None:
+        elif _given(args, "gpu-layers") is None:
             # More layers than any model has: all of them, understood by every version ("all" is not).
             argv += ["--gpu-layers", "999"]
-        if len(request.devices) > 1 and lookup(args, "split-mode", "sm") is None:
+        if len(request.devices) > 1 and _given(args, "split-mode") is None:
             argv += ["--split-mode", "layer"]
         if facts:
             argv += _of_its_kind(facts, args, self.context(model, facts))
         return Launch(
-            argv=(*argv, *to_flags(args, joined=False, short=_SHORT)),
+            argv=(*argv, *to_flags(args, _FLAGS)),
             env=env,
             metrics=MetricNames("llamacpp:requests_processing", "llamacpp:requests_deferred"),
             progress_patterns=progress.LLAMACPP,
@@ -161,7 +154,7 @@ def _source(request: LaunchRequest) -> list[str]:
         return ["-hf", request.model.model]
     if facts.local:
         words = ["-m", facts.path]
-        if facts.projector and lookup(request.model.engine_args, *_PROJECTOR) is None:
+        if facts.projector and _given(request.model.engine_args, *_PROJECTOR) is None:
             words += ["--mmproj", str(PurePath(facts.path).parent / facts.projector)]
         return words
     words = ["--hf-repo", facts.path]
@@ -172,12 +165,12 @@ def _of_its_kind(facts: ModelFacts, args: Mapping[str, Any], context: int) -> li
     """What makes it chat with tools, embed or rerank, where ``engine_args`` do not say it."""
     if facts.kind is ModelKind.GENERATE:
         # The model's own chat template, without which there are no tools; the default of newer versions only.
-        return ["--jinja"] if lookup(args, "jinja", "no-jinja") is None else []
-    names = ("embedding", "embeddings") if facts.kind is ModelKind.EMBED else ("rerank", "reranking")
-    words = [f"--{names[0]}"] if lookup(args, *names) is None else []
+        return ["--jinja"] if _given(args, "jinja") is None else []
+    name = "embedding" if facts.kind is ModelKind.EMBED else "rerank"
+    words = [f"--{name}"] if _given(args, name) is None else []
     # A text is embedded in one piece: longer ones than a batch are refused, and the default is 512 tokens.
-    for name, short in (("batch-size", "b"), ("ubatch-size", "ub")):
-        if lookup(args, name, short) is None:
+    for name in ("batch-size", "ubatch-size"):
+        if _given(args, name) is None:
             words += [f"--{name}", str(context)]
     return words
 
@@ -185,8 +178,8 @@ def _of_its_kind(facts: ModelFacts, args: Mapping[str, Any], context: int) -> li
 def _patient_threads(args: Mapping[str, Any], cores: int | None) -> list[str]:
     """As many threads as cores, which do not spin; what ``engine_args`` says about either counts."""
     words = []
-    if cores and lookup(args, "threads", "t") is None:
+    if cores and _given(args, "threads") is None:
         words += ["--threads", str(cores)]
-    if lookup(args, "poll") is None:
+    if _given(args, "poll") is None:
         words += ["--poll", "0"]
     return words

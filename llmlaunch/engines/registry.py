@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from llmlaunch.engines.command import CommandEngine
 from llmlaunch.engines.llamacpp import LlamaCpp
 from llmlaunch.engines.sglang import Sglang
 from llmlaunch.engines.transformers import Transformers
 from llmlaunch.engines.types import Engine
 from llmlaunch.engines.vllm import Vllm
-from llmlaunch.manifest.types import EngineName
+from llmlaunch.manifest.types import EngineName, ModelSpec
 
 _ENGINES: dict[EngineName, Engine] = {
     EngineName.TRANSFORMERS: Transformers(),
@@ -22,3 +24,8 @@ _ENGINES: dict[EngineName, Engine] = {
 def get(name: EngineName | str) -> Engine:
     """The engine called ``name``. Raises ValueError for a name that the manifest would have refused."""
     return _ENGINES[EngineName(name)]
+
+
+def given(model: ModelSpec, *names: str) -> Any:
+    """The value in ``engine_args`` of the flag that the model's engine has under one of these names, or None."""
+    return get(model.engine).flags.value(model.engine_args, *names)

@@ -7,27 +7,20 @@ Source: https://docs.sglang.io/advanced_features/server_arguments.html
 
 from __future__ import annotations
 
-from llmlaunch.engines import common, progress
-from llmlaunch.engines.flags import invalid_flags, lookup, positive, repeated, to_flags
+from llmlaunch.engines import common, progress, units
+from llmlaunch.engines.flag_table import FlagTable
+from llmlaunch.engines.flag_tables import sglang as recorded
+from llmlaunch.engines.flags import positive, problems, repeated, to_flags
 from llmlaunch.engines.types import Floors, Launch, LaunchRequest, MemoryRule, MetricNames
 from llmlaunch.manifest.types import ModelSpec, Source
 from llmlaunch.models.facts import ModelFacts, ModelKind
 
 _MEMORY = "write vram: on the model, the plan computes the tokens from it"
-_SPAN = "gpu_count: or gpus: on the model say how many GPUs it spans"
-_OWNED = common.OWNED | {
-    "model-path": "write model: on the model",
-    "model": "write model: on the model",
+_OWNED = common.PYTHON_SERVER | {
     "device": "write gpus: on the model",
-    "tp-size": _SPAN,
-    "pp-size": _SPAN,
-    "pipeline-parallel-size": _SPAN,
-    "dp-size": "write replicas: on the model",
-    "dp": "write replicas: on the model",
-    "data-parallel-size": "write replicas: on the model",
     "base-gpu-id": "write gpus: on the model",
     "max-total-tokens": _MEMORY,
-    "admin-api-key": common.OWNED["api-key"],
+    "admin-api-key": common.API_KEY,
 }
 _SERVER = ("-m", "sglang.launch_server")
 
@@ -43,6 +36,7 @@ class Sglang:
     """It takes a key only in its argv, which every user of the machine can read."""
     auto_cpu = False
     optional_program = ""
+    flags = FlagTable(recorded.VERSION, recorded.FLAGS, abbreviates=True, count=units.sglang)
 
     def problems(self, model: ModelSpec) -> tuple[str, ...]:
         args = model.engine_args
@@ -52,23 +46,24 @@ class Sglang:
             "tool-call-parser": model.tool_parser,
         }
         return (
-            *invalid_flags(args, _OWNED),
-            *repeated(args, keys),
-            *positive(args, "max-running-requests", "context-length"),
+            *problems(args, self.flags, _OWNED),
+            *repeated(args, self.flags, keys),
+            *positive(args, self.flags, "max-running-requests", "context-length"),
         )
 
     def unsupported(self, facts: ModelFacts, devices: int) -> str:
         return common.indivisible(facts, devices)
 
     def sequences(self, model: ModelSpec) -> int:
-        return common.sequences(model, "max-running-requests", 64)
+        return common.sequences(model, self.flags, "max-running-requests", 64)
 
     def context(self, model: ModelSpec, facts: ModelFacts) -> int:
-        return common.context(model, facts, self.memory, "context-length")
+        return common.context(model, facts, self.memory, self.flags, "context-length")
 
     def launch(self, request: LaunchRequest) -> Launch:
         model, facts, args = request.model, request.facts, request.model.engine_args
         program, why = _program(model, request.python)
+        given = self.flags.value
         argv = [
             *program,
             *("--model-path", facts.path if facts else model.model),
@@ -83,7 +78,7 @@ class Sglang:
             argv += ["--max-total-tokens", str(request.kv_tokens)]
         if model.max_model_len:
             argv += ["--context-length", str(model.max_model_len)]
-        if lookup(args, "max-running-requests") is None:
+        if given(args, "max-running-requests") is None:
             argv += ["--max-running-requests", str(self.sequences(model))]
         if model.dtype != "auto":
             argv += ["--dtype", model.dtype]
@@ -93,10 +88,10 @@ class Sglang:
             argv.append("--trust-remote-code")
         if model.tool_parser:
             argv += ["--tool-call-parser", model.tool_parser]
-        if facts and facts.kind is ModelKind.EMBED and lookup(args, "is-embedding") is None:
+        if facts and facts.kind is ModelKind.EMBED and given(args, "is-embedding") is None:
             argv.append("--is-embedding")
         return Launch(
-            argv=(*argv, *to_flags(args)),
+            argv=(*argv, *to_flags(args, self.flags)),
             env={"SGLANG_USE_MODELSCOPE": "true"} if model.source is Source.MODELSCOPE else {},
             metrics=MetricNames("sglang:num_running_reqs", "sglang:num_queue_reqs", "sglang:token_usage"),
             progress_patterns=progress.SGLANG,

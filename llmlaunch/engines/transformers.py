@@ -6,12 +6,17 @@ from llmlaunch.common import variables
 from llmlaunch.common.spelling import nearest
 from llmlaunch.common.tool_parsers import TOOL_PARSERS
 from llmlaunch.engines import common
-from llmlaunch.engines.flags import invalid_flags, positive, repeated, to_flags
+from llmlaunch.engines.flag_table import FlagTable
+from llmlaunch.engines.flag_tables import worker as recorded
+from llmlaunch.engines.flags import positive, problems, repeated, to_flags
 from llmlaunch.engines.types import Floors, Launch, LaunchRequest, MemoryRule, MetricNames, Windows
 from llmlaunch.manifest.types import ModelSpec, Source
 from llmlaunch.models.facts import ModelFacts
 
 _OWNED = common.OWNED | {
+    "revision": "write revision: on the model",
+    "trust-remote-code": "write trust_remote_code: on the model",
+    "dtype": "write dtype: on the model",
     "model-path": "write model: on the model",
     "model-names": "write names: on the model",
     "worker-address": "it follows host: and port:",
@@ -57,6 +62,7 @@ class Transformers:
     key_variable = variables.WORKER_KEY
     auto_cpu = True
     optional_program = ""
+    flags = FlagTable(recorded.VERSION, recorded.FLAGS)
 
     def problems(self, model: ModelSpec) -> tuple[str, ...]:
         args = model.engine_args
@@ -66,9 +72,9 @@ class Transformers:
             "tool-parser": model.tool_parser,
         }
         return (
-            *invalid_flags(args, _OWNED),
-            *repeated(args, keys),
-            *positive(args, "limit-worker-concurrency", "max-model-len"),
+            *problems(args, self.flags, _OWNED, complete=model.python is None),
+            *repeated(args, self.flags, keys),
+            *positive(args, self.flags, "limit-worker-concurrency", "max-model-len"),
             *_unknown_parser(model.tool_parser),
             *common.no_bin(model, "python: names the interpreter that runs it"),
         )
@@ -82,10 +88,10 @@ class Transformers:
         return ""
 
     def sequences(self, model: ModelSpec) -> int:
-        return common.sequences(model, "limit-worker-concurrency", self.memory.default_sequences)
+        return common.sequences(model, self.flags, "limit-worker-concurrency", self.memory.default_sequences)
 
     def context(self, model: ModelSpec, facts: ModelFacts) -> int:
-        return common.context(model, facts, self.memory, "max-model-len")
+        return common.context(model, facts, self.memory, self.flags, "max-model-len")
 
     def launch(self, request: LaunchRequest) -> Launch:
         model, claims = request.model, request.devices
@@ -115,7 +121,7 @@ class Transformers:
         if total := sum(claim.claim_bytes for claim in claims):
             argv += ["--vram-bytes", str(total)]
         return Launch(
-            argv=(*argv, *to_flags(model.engine_args)),
+            argv=(*argv, *to_flags(model.engine_args, self.flags)),
             ready_path="/ready",
             live_path="/health",
             self_registering=True,

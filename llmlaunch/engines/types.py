@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from llmlaunch.engines.flag_table import FlagTable
 from llmlaunch.manifest.types import ModelSpec
 from llmlaunch.models.facts import ModelFacts
 
@@ -148,6 +149,8 @@ class Engine(Protocol):
     """Whether ``gpus: auto`` may mean the CPU on a machine without GPUs."""
     optional_program: str
     """A program that it runs where it is on the model's PATH, and can do without; empty: none."""
+    flags: FlagTable
+    """The flags that its program knows."""
 
     def problems(self, model: ModelSpec) -> tuple[str, ...]:
         """What the manifest asks for and this engine cannot do, one sentence each."""

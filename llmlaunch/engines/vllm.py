@@ -8,24 +8,22 @@ Source: vLLM's engine arguments, https://docs.vllm.ai/en/latest/configuration/en
 
 from __future__ import annotations
 
-from llmlaunch.engines import common, progress
-from llmlaunch.engines.flags import invalid_flags, lookup, positive, repeated, to_flags
+from llmlaunch.engines import common, progress, units
+from llmlaunch.engines.flag_table import FlagTable
+from llmlaunch.engines.flag_tables import vllm as recorded
+from llmlaunch.engines.flags import positive, problems, repeated, to_flags
 from llmlaunch.engines.types import Floors, Launch, LaunchRequest, MemoryRule, MetricNames
 from llmlaunch.manifest.types import ModelSpec, Source
 from llmlaunch.models.facts import ModelFacts
 
 _MEMORY = "write vram: on the model, the plan computes the fraction from it"
-_SPAN = "gpu_count: or gpus: on the model say how many GPUs it spans"
-_OWNED = common.OWNED | {
-    "model": "write model: on the model",
+_OWNED = common.PYTHON_SERVER | {
     "gpu-memory-utilization": _MEMORY,
     "kv-cache-memory-bytes": _MEMORY,
-    "kv-cache-memory": _MEMORY,
-    "pipeline-parallel-size": _SPAN,
-    "pp": _SPAN,
-    "data-parallel-size": "write replicas: on the model",
-    "dp": "write replicas: on the model",
+    "device-ids": "write gpus: on the model",
     "uds": "workers are reached over TCP",
+    "headless": "workers are reached over HTTP",
+    "grpc": "workers are reached over HTTP",
 }
 
 
@@ -46,6 +44,7 @@ class Vllm:
     """Required under /v1 only: /health and /metrics stay open."""
     auto_cpu = False
     optional_program = ""
+    flags = FlagTable(recorded.VERSION, recorded.FLAGS, abbreviates=True, count=units.vllm)
 
     def problems(self, model: ModelSpec) -> tuple[str, ...]:
         args = model.engine_args
@@ -54,17 +53,21 @@ class Vllm:
             "max-model-len": model.max_model_len,
             "tool-call-parser": model.tool_parser,
         }
-        return (*invalid_flags(args, _OWNED), *repeated(args, keys), *positive(args, "max-num-seqs"))
+        return (
+            *problems(args, self.flags, _OWNED),
+            *repeated(args, self.flags, keys),
+            *positive(args, self.flags, "max-num-seqs"),
+        )
 
     def unsupported(self, facts: ModelFacts, devices: int) -> str:
         return common.indivisible(facts, devices)
 
     def sequences(self, model: ModelSpec) -> int:
         # vLLM's own default of 256 and more costs memory for logits and graphs that a shared GPU may not have.
-        return common.sequences(model, "max-num-seqs", 64)
+        return common.sequences(model, self.flags, "max-num-seqs", 64)
 
     def context(self, model: ModelSpec, facts: ModelFacts) -> int:
-        return common.context(model, facts, self.memory, "max-model-len")
+        return common.context(model, facts, self.memory, self.flags, "max-model-len")
 
     def launch(self, request: LaunchRequest) -> Launch:
         model, args = request.model, request.model.engine_args
@@ -72,6 +75,7 @@ class Vllm:
         if model.python:
             # A venv that was moved or copied still has a good python, when the scripts beside it no longer are.
             program = (model.python, "-m", "vllm.entrypoints.cli.main")
+        given = self.flags.value
         argv = [
             *(*program, "serve", request.facts.path if request.facts else model.model),
             *("--served-model-name", *model.names),
@@ -84,10 +88,10 @@ class Vllm:
                 argv += ["--gpu-memory-utilization", f"{fraction:g}"]
         if model.max_model_len:
             argv += ["--max-model-len", str(model.max_model_len)]
-        elif request.devices and lookup(args, "max-model-len") is None:
+        elif request.devices and given(args, "max-model-len") is None:
             # On a CPU "auto" falls to 512 tokens; there vLLM's own default is the model's context.
             argv += ["--max-model-len", "auto"]
-        if lookup(args, "max-num-seqs") is None:
+        if given(args, "max-num-seqs") is None:
             argv += ["--max-num-seqs", str(self.sequences(model))]
         if model.dtype != "auto":
             argv += ["--dtype", model.dtype]
@@ -98,10 +102,10 @@ class Vllm:
         if model.tool_parser:
             argv += ["--tool-call-parser", model.tool_parser]
             # Without it vLLM refuses tool_choice: auto, which clients send.
-            if lookup(args, "enable-auto-tool-choice") is None:
+            if given(args, "enable-auto-tool-choice") is None:
                 argv.append("--enable-auto-tool-choice")
         return Launch(
-            argv=(*argv, *to_flags(args)),
+            argv=(*argv, *to_flags(args, self.flags)),
             env={"VLLM_USE_MODELSCOPE": "True"} if model.source is Source.MODELSCOPE else {},
             metrics=MetricNames(
                 "vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:kv_cache_usage_perc"

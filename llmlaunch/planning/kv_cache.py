@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from llmlaunch.engines.flags import lookup
+from llmlaunch.engines import registry
 from llmlaunch.engines.types import Engine, MemoryRule, Windows
 from llmlaunch.manifest.types import ModelSpec
 from llmlaunch.models.facts import LayerCache, LayerKind, ModelFacts, ModelKind
@@ -99,7 +99,7 @@ def _tokens(layer: LayerCache, model: ModelSpec, rule: MemoryRule, room: Room) -
     everything = room.sequences * room.tokens
     if layer.kind is LayerKind.FULL or layer.window is None or rule.windows is Windows.WHOLE:
         return everything
-    if lookup(model.engine_args, *_WHOLE_WINDOWS) is True:
+    if registry.given(model, *_WHOLE_WINDOWS) is True:
         return everything
     if rule.windows is Windows.POOLED:
         return min(everything, room.sequences * layer.window + rule.batch_tokens)
@@ -108,12 +108,11 @@ def _tokens(layer: LayerCache, model: ModelSpec, rule: MemoryRule, room: Room) -
 
 
 def _element_bytes(model: ModelSpec, facts: ModelFacts) -> _Bytes:
-    args = model.engine_args
-    kinds = [lookup(args, "cache-type-k", "ctk"), lookup(args, "cache-type-v", "ctv")]
+    kinds = [registry.given(model, "cache-type-k"), registry.given(model, "cache-type-v")]
     if any(kinds):
         key, value = (_CACHE_TYPES.get(str(kind).lower(), 16.0) / 8 for kind in kinds)
         return _Bytes(key, value)
-    asked = lookup(args, "kv-cache-dtype")
+    asked = registry.given(model, "kv-cache-dtype")
     if isinstance(asked, str) and asked.lower().startswith(_DTYPES_8_BIT):
         return _Bytes(1, 1)
     dtype = model.dtype if model.dtype != "auto" else facts.dtype

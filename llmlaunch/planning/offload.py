@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from llmlaunch.engines.flags import lookup
+from llmlaunch.engines import registry
 from llmlaunch.engines.types import Engine
 from llmlaunch.manifest.types import EngineName, ModelSpec
 from llmlaunch.models.facts import LayerCache, ModelFacts
@@ -29,10 +29,10 @@ class Offload:
 
 def offload(model: ModelSpec, facts: ModelFacts, engine: Engine, count: int, weights: int) -> Offload:
     """What ``model`` leaves in main memory of its ``weights`` bytes, over all of its ``count`` GPUs."""
-    args = model.engine_args
+    args, flags = model.engine_args, engine.flags
     if engine.name != EngineName.LLAMACPP:
-        given = lookup(args, "cpu-offload-gb")
-        taken = int(given * (1 << 30)) * count if isinstance(given, int | float) and given > 0 else 0
+        given = flags.number(args, "cpu-offload-gb") or 0.0
+        taken = int(given * (1 << 30)) * count if given > 0 else 0
         return Offload(min(taken, weights), facts.layer_caches)
     layers = facts.layers or 0
     first = _first_on_gpu(model, layers)
@@ -42,17 +42,15 @@ def offload(model: ModelSpec, facts: ModelFacts, engine: Engine, count: int, wei
     caches = facts.layer_caches
     if first:
         caches = tuple(_after(caches, first))
-    if lookup(args, "no-kv-offload", "nkvo") is True:
+    if flags.value(args, "kv-offload") is False:
         caches = ()
     return Offload(min(kept, weights), caches)
 
 
 def _first_on_gpu(model: ModelSpec, layers: int) -> int:
     """The first layer on a GPU; ``layers`` is the output, and one more means that nothing is."""
-    given = lookup(model.engine_args, "gpu-layers", "n-gpu-layers", "ngl")
-    if isinstance(given, str) and given.isdecimal():
-        given = int(given)
-    if not layers or type(given) is not int or given < 0:
+    given = registry.get(model.engine).flags.integer(model.engine_args, "gpu-layers")
+    if not layers or given is None or given < 0:
         return 0
     return max(layers + 1 - given, 0)
 
@@ -71,9 +69,8 @@ def _kept_of_layers(model: ModelSpec, facts: ModelFacts, first: int, weights: in
 
 def _share_of_experts(model: ModelSpec, index: int) -> float:
     """The share of a layer's experts that stays on the CPU."""
-    args = model.engine_args
-    layers = lookup(args, "n-cpu-moe", "ncmoe")
-    if lookup(args, "cpu-moe", "cmoe") is True or (type(layers) is int and index < layers):
+    layers = registry.get(model.engine).flags.integer(model.engine_args, "n-cpu-moe")
+    if registry.given(model, "cpu-moe") is True or (layers is not None and index < layers):
         return 1
     names = [f"blk.{index}.{name}.weight" for name in _EXPERT_TENSORS]
     return sum(_on_cpu(model, name) for name in names) / len(names)
@@ -81,7 +78,7 @@ def _share_of_experts(model: ModelSpec, index: int) -> float:
 
 def _on_cpu(model: ModelSpec, tensor: str) -> bool:
     """``--override-tensor PATTERN=BUFFER,…``: the first pattern that fits decides."""
-    given = lookup(model.engine_args, "override-tensor", "ot")
+    given = registry.given(model, "override-tensor")
     for rule in (
         ",".join(map(str, given)).split(",") if isinstance(given, list) else str(given or "").split(",")
     ):

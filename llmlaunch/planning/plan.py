@@ -10,6 +10,7 @@ from pathlib import PurePath
 from llmlaunch.common.addresses import is_loopback, local_url
 from llmlaunch.engines import capability, registry
 from llmlaunch.engines.companions import companions
+from llmlaunch.engines.flags import notes
 from llmlaunch.engines.types import Engine
 from llmlaunch.errors import ManifestError, Problem
 from llmlaunch.hardware.types import Inventory, MemoryKind
@@ -79,6 +80,7 @@ def plan(
         served_names=manifest.served_names,
         notes=(
             *_inventory_notes(inventory),
+            *flag_notes(manifest),
             *survey.notes,
             *_cpu_notes(replicas, workers, pool),
             *_companion_notes(replicas),
@@ -118,6 +120,16 @@ def refuse_invalid(manifest: Manifest) -> None:
         ]
     if problems:
         raise ManifestError(problems)
+
+
+def flag_notes(manifest: Manifest) -> list[str]:
+    """Notes on engine_args that the engine, as far as it is known here, does not have."""
+    found = [
+        f"{model.names[0]}: {text}"
+        for model in manifest.models
+        for text in notes(model.engine_args, registry.get(model.engine).flags)
+    ]
+    return list(dict.fromkeys(found))
 
 
 def _without_secrets(model: ModelSpec, text: str) -> str:

@@ -20,7 +20,8 @@ MAY_IMPORT: dict[str, str] = {
     "models/sources": "common errors extras manifest models models/reading",
     "models": "errors manifest models/reading models/sources",
     # The plan.
-    "engines": "common manifest models",
+    "engines/flag_tables": "",
+    "engines": "common engines/flag_tables manifest models",
     "planning": "common engines errors hardware manifest models",
     # Other APIs, translated to OpenAI's and back.
     "anthropic": "",

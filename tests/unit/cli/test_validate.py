@@ -46,7 +46,7 @@ def test_a_wrong_manifest(folder: Path) -> None:
 def test_json(folder: Path) -> None:
     (folder / "deploy.yaml").write_text(RIGHT)
     found = run("validate", "--json")
-    assert (found.exit_code, json.loads(found.stdout)) == (0, {"ok": True, "problems": []})
+    assert (found.exit_code, json.loads(found.stdout)) == (0, {"ok": True, "problems": [], "notes": []})
     (folder / "deploy.yaml").write_text(WRONG)
     found = run("validate", "--json")
     assert (found.exit_code, found.stderr) == (2, "")
@@ -83,3 +83,15 @@ def test_what_plan_would_refuse_as_wrong_is_refused(folder: Path) -> None:
     found = run("validate", "--json")
     assert found.exit_code == 2
     assert [problem["line"] for problem in json.loads(found.stdout)["problems"]] == [2]
+
+
+def test_a_flag_that_the_engine_is_not_known_to_have_is_noted(folder: Path) -> None:
+    (folder / "deploy.yaml").write_text(
+        "models:\n- {model: a, engine: vllm, engine_args: {max_modle_len: 1}}\n"
+    )
+    found = run("validate")
+    assert found.exit_code == 0
+    assert found.stderr.startswith(
+        "note: a: engine_args: max_modle_len: vLLM 0.32.0 has no flag --max-modle-len; did you mean"
+    )
+    assert len(json.loads(run("validate", "--json").stdout)["notes"]) == 1

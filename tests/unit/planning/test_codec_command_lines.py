@@ -47,7 +47,7 @@ def test_a_word_of_a_command(word: str, argv: str, shown: str) -> None:
     assert spec.shown_argv == ("run", shown)
 
 
-@pytest.mark.parametrize("engine", ["vllm", "sglang", "transformers"])
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
 @pytest.mark.parametrize(
     ("args", "argv", "shown"),
     [

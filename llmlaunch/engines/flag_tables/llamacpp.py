@@ -1,0 +1,265 @@
+"""Flags of llama-server.
+
+From the help that llama.cpp 0c1e57098 prints into tools/server/README.md (``llama-gen-docs``).
+tests/support/record_engine_flags.py writes this file, and says what its lines mean.
+"""
+
+from __future__ import annotations
+
+VERSION = "llama.cpp 0c1e57098"
+FLAGS = """
+-C --cpu-mask =text
+-Cb --cpu-mask-batch =text
+-Cr --cpu-range =text
+-Crb --cpu-range-batch =text
+-a --alias =text
+--adaptive-decay =number
+--adaptive-target =number
+-ag --agent !-no-ag !--no-agent
+--api-key =text
+--api-key-file =text
+--api-prefix =text
+-b --batch-size =number
+-bs --backend-sampling
+-c --ctx-size =number
+--cache-idle-slots !--no-cache-idle-slots
+--cache-prompt !--no-cache-prompt
+--cache-reuse =number
+-cb --cont-batching !-nocb !--no-cont-batching
+--chat-template =text
+--chat-template-file =text
+--chat-template-kwargs =text
+--check-tensors
+-cl --cache-list
+-cmoe --cpu-moe
+-cms --checkpoint-min-step =number
+--completion-bash
+--context-shift !--no-context-shift
+--control-vector =text
+--control-vector-layer-range =text2
+--control-vector-scaled =text
+--cors-credentials !--no-cors-credentials
+--cors-headers =text
+--cors-methods =text
+--cors-origins =text
+--cpu-strict =1|0
+--cpu-strict-batch =1|0
+-cram --cache-ram =number
+-ctk --cache-type-k =text
+-ctv --cache-type-v =text
+-ctxcp --ctx-checkpoints --swa-checkpoints =number
+-dev --device =text
+-dr --docker-repo =text
+--draft --draft-n --draft-max =number
+--draft-min --draft-n-min =number
+--dry-allowed-length =number
+--dry-base =number
+--dry-multiplier =number
+--dry-penalty-last-n =number
+--dry-sequence-breaker =text
+-dt --defrag-thold =number
+--dynatemp-exp =number
+--dynatemp-range =number
+-e --escape !--no-escape
+--embd-gemma-default
+--embd-normalize =number
+--embedding --embeddings
+-fa --flash-attn =on|off
+--fim-qwen-1.5b-default
+--fim-qwen-14b-spec
+--fim-qwen-30b-default
+--fim-qwen-3b-default
+--fim-qwen-7b-default
+--fim-qwen-7b-spec
+-fit --fit =on|off
+-fitc --fit-ctx =number
+-fitt --fit-target =text
+--frequency-penalty =number
+--gpt-oss-120b-default
+--gpt-oss-20b-default
+--grammar =text
+--grammar-file =text
+-hf -hfr --hf-repo =text
+-hff --hf-file =text
+-hft --hf-token =text
+--host =text
+--ignore-eos
+--image-max-tokens =number
+--image-min-tokens =number
+-j --json-schema =text
+-jf --json-schema-file =text
+--jinja !--no-jinja
+--keep =number
+--kv-unified-per-slot =number
+-kvo --kv-offload !-nkvo !--no-kv-offload
+-kvu --kv-unified !-no-kvu !--no-kv-unified
+-l --logit-bias =text
+-lcd --lookup-cache-dynamic =text
+-lcs --lookup-cache-static =text
+--list-devices
+-lm --load-mode =text
+--log-colors =on|off
+--log-disable
+--log-file =text
+--log-jsonl !--no-log-jsonl
+--log-prefix !--no-log-prefix
+--log-prompts-dir =text
+--log-timestamps !--no-log-timestamps
+--lora =text
+--lora-init-without-apply
+--lora-scaled =text
+-lv --verbosity --log-verbosity =number
+-lzm --lazy-mode =text
+-m --model =text
+--mcp-servers-config =text
+--mcp-servers-json =text
+--media-path =text
+--metrics
+-mg --main-gpu =number
+--min-p =number
+--mirostat =number
+--mirostat-ent =number
+--mirostat-lr =number
+-mm --mmproj =text
+-mmdev --mmproj-device =text
+--mmproj-auto !--no-mmproj !--no-mmproj-auto
+--mmproj-offload !--no-mmproj-offload
+-mmu --mmproj-url =text
+--models-autoload !--no-models-autoload
+--models-dir =text
+--models-max =number
+--models-preset =text
+--mtmd-batch-max-tokens =number
+-mu --model-url =text
+-n --predict --n-predict =number
+-ncffn --n-cpu-ffn =number
+-ncmoe --n-cpu-moe =number
+-ngl --gpu-layers --n-gpu-layers =number
+--no-host
+-np --parallel =number
+--numa =text
+--offline
+--op-offload !--no-op-offload
+-ot --override-tensor =text
+--override-kv =text
+--path =text
+--perf !--no-perf
+--poll =text
+--poll-batch =1|0
+--pooling =text
+--port =number
+--prefill-assistant !--no-prefill-assistant
+--presence-penalty =number
+--prio =number
+--prio-batch =number
+--props
+-r --reverse-prompt =text
+-rea --reasoning =on|off
+--reasoning-budget =number
+--reasoning-budget-message =text
+--reasoning-effort =text
+--reasoning-format =text
+--reasoning-preserve !--no-reasoning-preserve
+--repack !-nr !--no-repack
+--repeat-last-n =number
+--repeat-penalty =number
+--rerank --reranking
+--reuse-port
+--rope-freq-base =number
+--rope-freq-scale =number
+--rope-scale =number
+--rope-scaling =text
+--rpc =text
+-s --seed =number
+--sampler-seq --sampling-seq =text
+--samplers =text
+--skip-chat-parsing !--no-skip-chat-parsing
+--sleep-idle-seconds =text
+--slot-save-path =text
+--slots !--no-slots
+-sm --split-mode =text
+-sp --special
+--spec-default
+--spec-draft-backend-sampling !--no-spec-draft-backend-sampling
+--spec-draft-cpu-mask -Cd --cpu-mask-draft =text
+--spec-draft-cpu-mask-batch -Cbd --cpu-mask-batch-draft =text
+--spec-draft-cpu-moe -cmoed --cpu-moe-draft
+--spec-draft-cpu-range -Crd --cpu-range-draft =text
+--spec-draft-cpu-strict --cpu-strict-draft =1|0
+--spec-draft-cpu-strict-batch --cpu-strict-batch-draft =1|0
+--spec-draft-device -devd --device-draft =text
+--spec-draft-hf -hfd -hfrd --hf-repo-draft =text
+--spec-draft-model -md --model-draft =text
+--spec-draft-n-cpu-moe --spec-draft-ncmoe -ncmoed --n-cpu-moe-draft =number
+--spec-draft-n-max =number
+--spec-draft-n-min =number
+--spec-draft-ngl -ngld --gpu-layers-draft --n-gpu-layers-draft =number
+--spec-draft-override-tensor -otd --override-tensor-draft =text
+--spec-draft-p-min --draft-p-min =number
+--spec-draft-p-split --draft-p-split =number
+--spec-draft-poll --poll-draft =1|0
+--spec-draft-poll-batch --poll-batch-draft =1|0
+--spec-draft-prio --prio-draft =number
+--spec-draft-prio-batch --prio-batch-draft =number
+--spec-draft-threads -td --threads-draft =number
+--spec-draft-threads-batch -tbd --threads-batch-draft =number
+--spec-draft-type-k -ctkd --cache-type-k-draft =text
+--spec-draft-type-v -ctvd --cache-type-v-draft =text
+--spec-ngram-map-k-min-hits =number
+--spec-ngram-map-k-size-m =number
+--spec-ngram-map-k-size-n =number
+--spec-ngram-map-k4v-min-hits =number
+--spec-ngram-map-k4v-size-m =number
+--spec-ngram-map-k4v-size-n =number
+--spec-ngram-min-hits =number
+--spec-ngram-mod-n-match =number
+--spec-ngram-mod-n-max =number
+--spec-ngram-mod-n-min =number
+--spec-ngram-simple-min-hits =number
+--spec-ngram-simple-size-m =number
+--spec-ngram-simple-size-n =number
+--spec-ngram-size-m =number
+--spec-ngram-size-n =number
+--spec-synth-len =text
+--spec-synth-rates =text
+--spec-type =text
+--spm-infill
+-sps --slot-prompt-similarity =text
+--sse-ping-interval =number
+--ssl-cert-file =text
+--ssl-key-file =text
+--swa-full
+-t --threads =number
+--tags =text
+-tb --threads-batch =number
+--temp --temperature =number
+--threads-http =number
+-to --timeout =number
+--tools =text
+--tools-runtime =text
+--top-k =number
+--top-nsigma --top-n-sigma =number
+--top-p =number
+-ts --tensor-split =text
+--typical --typical-p =number
+-ub --ubatch-size =number
+--ui --webui !--no-ui !--no-webui
+--ui-config --webui-config =text
+--ui-config-file --webui-config-file =text
+--ui-mcp-proxy --webui-mcp-proxy !--no-ui-mcp-proxy !--no-webui-mcp-proxy
+-v --verbose --log-verbose
+--version
+--video-ffmpeg-dir =text
+--video-fps =number
+--video-timestamp-interval =number
+--vision-gemma-12b-default
+--vision-gemma-4b-default
+--warmup !--no-warmup
+--xtc-probability =number
+--xtc-threshold =number
+--yarn-attn-factor =number
+--yarn-beta-fast =number
+--yarn-beta-slow =number
+--yarn-ext-factor =number
+--yarn-orig-ctx =number
+"""

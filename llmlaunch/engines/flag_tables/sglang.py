@@ -1,0 +1,542 @@
+"""Flags of SGLang.
+
+From the parser behind ``sglang serve --help`` of SGLang 0.5.23 (``ServerArgs.add_cli_args``).
+tests/support/record_engine_flags.py writes this file, and says what its lines mean.
+"""
+
+from __future__ import annotations
+
+VERSION = "SGLang 0.5.23"
+FLAGS = """
+--abort-on-priority-when-disabled
+--admin-api-key =text
+--allow-auto-truncate
+--allowed-media-domains =text*
+--api-key =text
+--asr-max-buffer-seconds =int
+--asr-max-concurrent-sessions =int
+--attention-backend =text
+--attn-cp-size --attention-context-parallel-size =int
+--attn-dp-size --attention-data-parallel-size =int
+--base-gpu-id =int
+--batch-notify-size =int
+--bf16-gemm-backend =text
+--boundary-reduction =text
+--bucket-e2e-request-latency =float*
+--bucket-inter-token-latency =float*
+--bucket-time-to-first-token =float*
+--c128-page-size =int
+--chat-template =text
+--checkpoint-engine-wait-weights-before-ready
+--chunked-prefill-size =int
+--completion-template =text
+--config =text
+--constrained-json-disable-any-whitespace
+--constrained-json-max-whitespace-cnt =int
+--constrained-json-whitespace-pattern =text
+--context-length =count
+--cp-strategy =text
+--cpu-offload-gb =int
+--crash-dump-folder =text
+--cuda-graph-backend-decode =text
+--cuda-graph-backend-prefill =text
+--cuda-graph-bs-decode =int*
+--cuda-graph-bs-prefill =int*
+--cuda-graph-config =text
+--cuda-graph-max-bs-decode =int
+--cuda-graph-max-bs-prefill =int
+--cuda-graph-max-seq-len-prefill =int
+--cuda-graph-prefill-max-context --context-bucket =count
+--custom-weight-loader =text*
+--dcp-comm-backend =text
+--dcp-replicate-q-proj !--no-dcp-replicate-q-proj
+--dcp-size --decode-context-parallel-size =int
+--debug-cuda-graph
+--debug-tensor-dump-input-file =text
+--debug-tensor-dump-layers =int*
+--debug-tensor-dump-output-folder =text
+--decode-attention-backend =text
+--decode-log-interval =int
+--decoupled-spec-bind-endpoint =text
+--decoupled-spec-connect-endpoints =json
+--decoupled-spec-rank =int
+--decoupled-spec-role =text
+--decrypted-config-file =text
+--decrypted-draft-config-file =text
+--deepep-config =text
+--deepep-dispatcher-output-dtype =text
+--deepep-mode =text
+--deepep-v2-mode =text
+--default-chat-template-kwargs =json
+--default-priority-value =int
+--delete-ckpt-after-loading
+--detokenizer-worker-num =int
+--device =text
+--disable-aiter-allreduce-fusion-in-decode
+--disable-aiter-allreduce-fusion-in-prefill
+--disable-attn-tp-gather
+--disable-chunked-prefix-cache
+--disable-cuda-graph
+--disable-cuda-graph-padding
+--disable-custom-all-reduce
+--disable-decode-cuda-graph
+--disable-fast-image-processor
+--disable-flashinfer-autotune
+--disable-flashinfer-cutlass-moe-fp4-allgather
+--disable-hybrid-swa-memory
+--disable-outlines-disk-cache
+--disable-overlap-schedule
+--disable-prefill-cuda-graph
+--disable-priority-preemption
+--disable-radix-cache
+--disable-shared-experts-fusion
+--disable-tokenizer-batch-decode
+--disaggregation-bootstrap-port =int
+--disaggregation-decode-allocation-policy =text
+--disaggregation-decode-enable-offload-kvcache
+--disaggregation-decode-enable-radix-cache
+--disaggregation-decode-extra-slots =int
+--disaggregation-decode-host-receive-threshold =float
+--disaggregation-decode-polling-interval =int
+--disaggregation-decode-retraction-backup =text
+--disaggregation-enable-kv-checksum
+--disaggregation-ib-device =text
+--disaggregation-mode =text
+--disaggregation-transfer-backend =text
+--dist-init-addr --nccl-init-addr =text
+--dist-timeout =int
+--dllm-algorithm =text
+--dllm-algorithm-config =text
+--dllm-fdfo !--no-dllm-fdfo
+--download-dir =text
+--dp-size --data-parallel-size =int
+--dsa-decode-backend =text
+--dsa-paged-mqa-logits-backend =text
+--dsa-prefill-backend =text
+--dsa-topk-backend =text
+--dsa-triton-union =int
+--dsv4-attn-backend =text
+--dsv4-prefill-backend =text
+--dtype =text
+--dwdp-size =int
+--dynamic-batch-tokenizer-batch-size =int
+--dynamic-batch-tokenizer-batch-timeout =float
+--elastic-ep-backend =text
+--elastic-ep-initial-size =int
+--elastic-ep-join-mode =text
+--elastic-ep-join-rank-offset =int
+--elastic-ep-scale-timeout =float
+--enable-adaptive-dispatch-to-encoder
+--enable-aiter-allreduce-fusion
+--enable-amd-monokernel
+--enable-attn-tp-input-scattered
+--enable-broadcast-mm-inputs-process
+--enable-cache-report
+--enable-cp-decode-attn-tp
+--enable-cudagraph-gc
+--enable-custom-logit-processor
+--enable-decoder-swa-bounded-replay !--no-enable-decoder-swa-bounded-replay
+--enable-deepseek-v4-fp4-indexer
+--enable-dense-mlp-attn-tp
+--enable-deterministic-inference
+--enable-dp-attention
+--enable-dp-attention-local-control-broadcast
+--enable-dp-lm-head
+--enable-draft-weights-cpu-backup
+--enable-dsa-cache-layer-split
+--enable-dsa-fused-indexer !--no-enable-dsa-fused-indexer
+--enable-dynamic-batch-tokenizer
+--enable-dynamic-chunking
+--enable-elastic-expert-backup
+--enable-encoder-swa-bounded-replay
+--enable-eplb
+--enable-flashinfer-allreduce-fusion
+--enable-flexkv
+--enable-forward-pass-metrics
+--enable-fp32-lm-head
+--enable-fused-moe-sum-all-reduce
+--enable-fused-qk-norm-rope !--no-enable-fused-qk-norm-rope
+--enable-hierarchical-cache --enable-hicache
+--enable-hisparse
+--enable-http-worker-reuseport
+--enable-http2
+--enable-int8-mamba-checkpoint
+--enable-kv-cache-sharding
+--enable-layernorm-sp
+--enable-layerwise-nvtx-marker
+--enable-lean-attention
+--enable-linear-replayssm
+--enable-linear-replayssm-spec
+--enable-linker-mla-dedup
+--enable-lmcache
+--enable-lora
+--enable-lora-overlap-loading
+--enable-mamba-cache-stochastic-rounding
+--enable-megamoe-for-layernorm-sp
+--enable-memory-saver
+--enable-metrics
+--enable-metrics-for-all-schedulers
+--enable-mfu-metrics
+--enable-mis
+--enable-mixed-chunk
+--enable-mm-global-cache
+--enable-mscclpp
+--enable-multi-layer-eagle
+--enable-multimodal
+--enable-nccl-nvls
+--enable-nvidia-megakernel
+--enable-p2p-check
+--enable-page-major-kv-layout
+--enable-paged-experts
+--enable-pd-role-switch
+--enable-pdmux
+--enable-precise-embedding-interpolation
+--enable-prefill-cp
+--enable-prefill-delayer
+--enable-prefix-mm-cache
+--enable-priority-scheduling
+--enable-profile-cuda-graph
+--enable-quant-communications
+--enable-request-time-stats-logging
+--enable-response-store
+--enable-return-aux-hidden-states
+--enable-return-hidden-states
+--enable-return-indexer-topk
+--enable-return-routed-experts
+--enable-scattered-sconv
+--enable-session-radix-cache
+--enable-shared-experts-attn-tp
+--enable-single-batch-overlap
+--enable-ssl-refresh
+--enable-streaming-session
+--enable-strict-thinking
+--enable-symm-mem
+--enable-tf32-matmul !--no-enable-tf32-matmul
+--enable-tokenizer-batch-encode
+--enable-torch-compile
+--enable-torch-compile-debug-mode
+--enable-torch-symm-mem
+--enable-tp-lm-head-all-to-all !--no-enable-tp-lm-head-all-to-all
+--enable-trace
+--enable-two-batch-overlap
+--enable-unified-cache-external-linker
+--enable-unified-memory
+--enable-w4a4-mxfp4-megamoe
+--enable-waterfill
+--enable-watermark
+--enable-weights-cpu-backup
+--encoder-bootstrap-port =int
+--encoder-only
+--encoder-register-urls =text*
+--encoder-transfer-backend =text
+--encoder-urls =text*
+--enforce-disable-flashinfer-allreduce-fusion
+--enforce-shared-experts-fusion
+--engine-info-bootstrap-port =int
+--ep-dispatch-algorithm =text
+--ep-num-redundant-experts =int
+--ep-size --expert-parallel-size --ep =int
+--eplb-algorithm =text
+--eplb-min-rebalancing-utilization-threshold =float
+--eplb-rebalance-layers-per-chunk =int
+--eplb-rebalance-num-iterations =int
+--expert-balancedness-report-mode =text
+--expert-distribution-recorder-buffer-size =int
+--expert-distribution-recorder-mode =text
+--experts-shared-outer-loras !--no-experts-shared-outer-loras
+--export-metrics-to-file
+--export-metrics-to-file-dir =text
+--extra-metric-labels =json
+--fastapi-root-path =text
+--file-storage-path =text
+--flashinfer-a2a-dispatch-type =text
+--flashinfer-allreduce-fusion-backend =text
+--flashinfer-autotune-skip-ops =text*
+--flashinfer-mla-disable-ragged
+--flashinfer-mxfp4-moe-precision =text
+--flexkv-config-file =text
+--forward-hooks =json
+--forward-pass-metrics-ipc-name =text
+--forward-pass-metrics-worker-id =text
+--fp4-gemm-backend =text
+--fp8-gemm-backend =text
+--fuseep-mode =int
+--gated-launch-port =int
+--gc-threshold =int*
+--gc-warning-threshold-secs =float
+--generation-tokens-buckets =text*
+--gpu-id-step =int
+--grammar-backend =text
+--grpc-mode
+--grpc-port =int
+--grpc-response-timeout-secs =int
+--hf-chat-template-name =text
+--hicache-host-memory-fraction =float
+--hicache-host-memory-mode =text
+--hicache-io-backend =text
+--hicache-mem-layout =text
+--hicache-ratio =float
+--hicache-size =int
+--hicache-storage-backend =text
+--hicache-storage-backend-extra-config =text
+--hicache-storage-prefetch-policy =text
+--hicache-storage-prefetch-retry-max-attempts =int
+--hicache-storage-prefetch-retry-poll-interval =int
+--hicache-write-policy =text
+--hisparse-config --hierarchical-sparse-attention-extra-config =text
+--host =text
+--http2-initial-connection-window-size =int
+--http2-max-concurrent-streams =int
+--image-processor-backend =text
+--incremental-streaming-output
+--init-expert-location =text
+--int8-mamba-ckpt-size =int
+--is-embedding
+--json-model-override-args =text
+--kt-cpuinfer =int
+--kt-max-deferred-experts-per-token =int
+--kt-method =text
+--kt-num-gpu-experts =int
+--kt-threadpool-count =int
+--kt-weight-path =text
+--kv-cache-dtype =text
+--kv-canary =text
+--kv-canary-real-data =text
+--kv-canary-sweep-interval =int
+--kv-events-config =text
+--language-model-only
+--language-only
+--limit-mm-data-per-request =json
+--linear-attn-backend =text
+--linear-attn-decode-backend =text
+--linear-attn-prefill-backend =text
+--linear-attn-verify-backend =text
+--linear-replayssm-cache-len =int
+--lmcache-config-file =text
+--load-balance-method =text
+--load-format =text
+--load-publish-endpoint =text
+--load-snapshot-publish-interval =int
+--log-level =text
+--log-level-http =text
+--log-requests
+--log-requests-format =text
+--log-requests-level =1|0
+--log-requests-target =text*
+--lora-backend =text
+--lora-drain-wait-threshold =float
+--lora-eviction-policy =text
+--lora-paths =text*
+--lora-strict-loading !--no-lora-strict-loading
+--lora-target-modules =text*
+--lora-use-virtual-experts
+--mamba-backend =text
+--mamba-cache-philox-rounds =int
+--mamba-full-memory-ratio =float
+--mamba-max-states-per-path =int
+--mamba-radix-cache-strategy =text
+--mamba-ssm-dtype =text
+--mamba-track-interval =int
+--max-ep-size =int
+--max-loaded-loras =int
+--max-lora-chunk-size =int
+--max-lora-rank =int
+--max-loras-per-batch =int
+--max-mamba-cache-size =int
+--max-prefill-tokens =count
+--max-queued-requests =int
+--max-running-requests =int
+--max-total-tokens =count
+--media-url-max-file-size-mb =int
+--mem-fraction-static =float
+--min-free-slots-delay =int
+--mlx-enable-sampling
+--mm-attention-backend =text
+--mm-enable-dp-encoder !--no-mm-enable-dp-encoder
+--mm-feature-transport =text
+--mm-global-cache-backend =text
+--mm-io-worker-num =int
+--mm-preprocess-cache-size-mb =int
+--mm-process-config =json
+--mm-processor-worker-num =int
+--model-checksum =text?
+--model-config-parser =text
+--model-impl =text
+--model-loader-extra-config =text
+--model-path --model =text
+--modelexpress-config =text
+--modelopt-checkpoint-restore-path =text
+--modelopt-checkpoint-save-path =text
+--modelopt-export-path =text
+--modelopt-quant =text
+--moe-a2a-backend =text
+--moe-dense-tp-size =int
+--moe-dp-size --moe-data-parallel-size =int
+--moe-runner-backend =text
+--monokernel-backend =text
+--mooncake-ib-device =text
+--msprobe-dump-config =text
+--nccl-port =int
+--nnodes =int
+--node-rank =int
+--num-continuous-decode-steps =int
+--num-reserved-decode-tokens =int
+--numa-node =int*
+--offload-group-size =int
+--offload-mode =text
+--offload-num-in-group =int
+--offload-prefetch-step =int
+--optimistic-prefill-attempts =int
+--otlp-service-name =text
+--otlp-traces-endpoint =text
+--page-size =int
+--paged-experts-num-resident =int
+--pdmux-config-path =text
+--ple-offload-backend =text
+--ple-offload-dir =text
+--ple-offload-embedding !--no-ple-offload-embedding
+--port =int
+--pp-async-batch-depth =int
+--pp-max-micro-batch-size =int
+--pp-size --pipeline-parallel-size =int
+--pre-warm-nccl
+--preferred-sampling-params =json
+--prefill-attention-backend =text
+--prefill-decode-interval =int
+--prefill-decode-interval-min-bs =int
+--prefill-delayer-forward-passes-buckets =float*
+--prefill-delayer-max-delay-ms =float
+--prefill-delayer-max-delay-passes =int
+--prefill-delayer-queue-min-ratio =float
+--prefill-delayer-token-usage-low-watermark =float
+--prefill-delayer-wait-seconds-buckets =float*
+--prefill-kv-cache-dequant-dtype =text
+--prefill-max-requests =int
+--prefill-only-disable-kv-cache
+--priority-scheduling-preemption-threshold =int
+--prompt-tokens-buckets =text*
+--qsa-indexer-dtype =text
+--quantization =text
+--quantization-param-path =text
+--quantize-and-serve
+--radix-cache-backend =text
+--radix-eviction-policy =text
+--radix-eviction-policy-config =json
+--random-seed =int
+--reasoning-parser =text
+--remote-instance-weight-loader-backend =text
+--remote-instance-weight-loader-seed-instance-ip =text
+--remote-instance-weight-loader-seed-instance-service-port =int
+--remote-instance-weight-loader-send-weights-group-ports =json
+--remote-instance-weight-loader-start-seed-via-transfer-engine
+--retraction-policy =text
+--return-aux-hidden-state-layer-ids =int*
+--return-hidden-states-mode =text
+--return-input-ids
+--return-output-ids
+--revision =text
+--rl-on-policy-target =text
+--rl-quant-profile =text
+--sampling-backend =text
+--sampling-defaults =text
+--sampling-mask-max-tokens =int
+--schedule-conservativeness =float
+--schedule-low-priority-values-first
+--schedule-policy =text
+--scheduler-recv-interval =int
+--served-model-name =text
+--shared-experts-tp-size =int
+--show-time-cost
+--sidecar =text
+--sidecar-args =json
+--skip-server-warmup
+--skip-tokenizer-init
+--sleep-on-idle
+--sm-group-num =int
+--smg-grpc-mode
+--smg-http-sidecar-port --grpc-http-sidecar-port =int
+--soft-watchdog-timeout =float
+--spec-trace-dir =text
+--speculative-accept-threshold-acc =float
+--speculative-accept-threshold-single =float
+--speculative-adaptive
+--speculative-adaptive-config =text
+--speculative-algorithm =text
+--speculative-attention-mode =text
+--speculative-dflash-block-size =int
+--speculative-domino-candidate-pool-size =int
+--speculative-draft-attention-backend =text
+--speculative-draft-kv-cache-dtype =text
+--speculative-draft-load-format =text
+--speculative-draft-model-path --speculative-draft-model =text
+--speculative-draft-model-quantization =text
+--speculative-draft-model-revision =text
+--speculative-draft-sink-size =int
+--speculative-draft-window-size =int
+--speculative-dsa-topk-backend =text
+--speculative-dspark-align-verify-tokens-to-graph-tier
+--speculative-dspark-block-size =int
+--speculative-dspark-confidence-sts-path =text
+--speculative-dspark-sps-table-path =text
+--speculative-eagle-topk =int
+--speculative-enable-w4a4-mxfp4-megamoe !--no-speculative-enable-w4a4-mxfp4-megamoe
+--speculative-moe-a2a-backend =text
+--speculative-moe-runner-backend =text
+--speculative-ngram-capacity =int
+--speculative-ngram-external-corpus-max-tokens =int
+--speculative-ngram-external-corpus-path =text
+--speculative-ngram-external-sam-budget =int
+--speculative-ngram-match-type =text
+--speculative-ngram-max-bfs-breadth =int
+--speculative-ngram-max-trie-depth =int
+--speculative-ngram-min-bfs-breadth =int
+--speculative-num-draft-tokens =int
+--speculative-num-steps =int
+--speculative-token-map =text
+--speculative-use-block-verification
+--speculative-use-rejection-sampling
+--ssl-ca-certs =text
+--ssl-certfile =text
+--ssl-keyfile =text
+--ssl-keyfile-password =text
+--startup-weight-load-mode =text
+--stream-interval =int
+--stream-response-default-include-usage
+--strip-thinking-cache
+--swa-full-tokens-ratio =float
+--swa-prefix-tails =int
+--tbo-token-distribution-threshold =float
+--tokenizer-backend =text
+--tokenizer-metrics-allowed-custom-labels =text*
+--tokenizer-metrics-custom-labels-header =text
+--tokenizer-mode =text
+--tokenizer-path =text
+--tokenizer-worker-num =int
+--tool-call-parser =text
+--tool-server =text
+--torch-compile-max-bs =int
+--tp-size --tensor-parallel-size =int
+--trace-modules =text
+--triton-attention-num-kv-splits =int
+--triton-attention-reduce-in-fp32
+--triton-attention-split-tile-size =int
+--trust-mm-content-hashes
+--trust-remote-code
+--trust-request-chat-template
+--unified-cache-external-linker-backend =text
+--unified-cache-external-linker-config =json
+--uno-lora-path =text
+--use-ray
+--uvicorn-access-log-exclude-prefixes =text*
+--warmups =text
+--watchdog-timeout =float
+--watermark-config =text
+--weight-cache-mode =text
+--weight-cache-socket =text
+--weight-cache-timeout =int
+--weight-loader-disable-mmap
+--weight-loader-drop-cache-after-load
+--weight-loader-prefetch-checkpoints
+--weight-loader-prefetch-num-threads =int
+--weight-version =text
+"""

@@ -1,0 +1,327 @@
+"""Flags of vLLM.
+
+From the parser behind ``vllm serve --help=all`` of vLLM 0.32.0, as it was installed.
+tests/support/record_engine_flags.py writes this file, and says what its lines mean.
+"""
+
+from __future__ import annotations
+
+VERSION = "vLLM 0.32.0"
+FLAGS = """
+--additional-config =json
+--aggregate-engine-logging
+--all2all-backend =text
+--allow-credentials !--no-allow-credentials
+--allow-deprecated-quantization !--no-allow-deprecated-quantization
+--allowed-headers =json
+--allowed-local-media-path =text
+--allowed-media-domains =text*
+--allowed-methods =json
+--allowed-origins =json
+--anthropic-disabled-thinking-effort =text
+--api-key =text*
+--api-server-count -asc =int
+--async-scheduling !--no-async-scheduling
+--attention-backend =text
+--attention-config -ac =json
+--aux-output-config =json
+--block-size =int
+--chat-template =text
+--chat-template-content-format =text
+--code-revision =text
+--cohere-format =text
+--cohere-is-reasoning-model !--no-cohere-is-reasoning-model
+--collect-detailed-traces =text*
+--compilation-config -cc =json
+--config =text
+--config-format =text
+--convert =text
+--cp-kv-cache-interleave-size =int
+--cpu-distributed-timeout-seconds =int
+--cpu-offload-gb =float
+--cpu-offload-params =text*
+--cudagraph-capture-sizes =int*
+--cudagraph-metrics !--no-cudagraph-metrics
+--custom-histogram-buckets =json
+--data-parallel-address -dpa =text
+--data-parallel-backend -dpb =text
+--data-parallel-external-lb -dpe !--no-data-parallel-external-lb
+--data-parallel-hybrid-lb -dph !--no-data-parallel-hybrid-lb
+--data-parallel-multi-port-external-lb -dpm
+--data-parallel-rank -dpn =int
+--data-parallel-rpc-port -dpp =int
+--data-parallel-size -dp =int
+--data-parallel-size-local -dpl =int
+--data-parallel-start-rank -dpr =int
+--data-parallel-supervisor-port =int
+--dbo-decode-token-threshold =int
+--dbo-prefill-token-threshold =int
+--dcp-comm-backend =text
+--dcp-kv-cache-interleave-size =int
+--dcp-q-replicate !--no-dcp-q-replicate
+--decode-context-parallel-size -dcp =int
+--default-chat-template-kwargs =json
+--default-mm-loras =json
+--device-ids =text
+--diffusion-config -dc =json
+--disable-access-log-for-endpoints =text
+--disable-cascade-attn !--no-disable-cascade-attn
+--disable-chunked-mm-input !--no-disable-chunked-mm-input
+--disable-custom-all-reduce !--no-disable-custom-all-reduce
+--disable-fastapi-docs !--no-disable-fastapi-docs
+--disable-hybrid-kv-cache-manager !--no-disable-hybrid-kv-cache-manager
+--disable-log-stats
+--disable-nccl-for-dp-synchronization !--no-disable-nccl-for-dp-synchronization
+--disable-sliding-window !--no-disable-sliding-window
+--disable-uvicorn-access-log !--no-disable-uvicorn-access-log
+--distributed-executor-backend =text
+--distributed-timeout-seconds =int
+--download-dir =text
+--dp-supervisor-probe-failure-threshold =int
+--dp-supervisor-probe-interval-s =float
+--dp-supervisor-probe-timeout-s =float
+--dp-sync-interval =int
+--dtype =text
+--ec-manager-config =json
+--ec-transfer-config =json
+--elastic-ep-max-dp-size =int
+--enable-auto-tool-choice !--no-enable-auto-tool-choice
+--enable-batch-sharded-sampling !--no-enable-batch-sharded-sampling
+--enable-chunked-prefill !--no-enable-chunked-prefill
+--enable-cumem-allocator !--no-enable-cumem-allocator
+--enable-dbo !--no-enable-dbo
+--enable-elastic-ep !--no-enable-elastic-ep
+--enable-ep-weight-filter !--no-enable-ep-weight-filter
+--enable-eplb !--no-enable-eplb
+--enable-expert-parallel -ep !--no-enable-expert-parallel
+--enable-fault-tolerance !--no-enable-fault-tolerance
+--enable-flash-late-interaction !--no-enable-flash-late-interaction
+--enable-flashinfer-autotune !--no-enable-flashinfer-autotune
+--enable-force-include-usage !--no-enable-force-include-usage
+--enable-hc-sp !--no-enable-hc-sp
+--enable-layerwise-nvtx-tracing !--no-enable-layerwise-nvtx-tracing
+--enable-log-deltas !--no-enable-log-deltas
+--enable-log-outputs !--no-enable-log-outputs
+--enable-log-requests !--no-enable-log-requests
+--enable-logging-iteration-details !--no-enable-logging-iteration-details
+--enable-lora !--no-enable-lora
+--enable-mamba-cache-stochastic-rounding !--no-enable-mamba-cache-stochastic-rounding
+--enable-mamba-shared-prefix-checkpoint !--no-enable-mamba-shared-prefix-checkpoint
+--enable-mfu-metrics !--no-enable-mfu-metrics
+--enable-mixed-moe-lora-format !--no-enable-mixed-moe-lora-format
+--enable-mm-embeds !--no-enable-mm-embeds
+--enable-moe-shared-loras !--no-enable-moe-shared-loras
+--enable-nccl-comm-suspend !--no-enable-nccl-comm-suspend
+--enable-offline-docs !--no-enable-offline-docs
+--enable-per-request-metrics !--no-enable-per-request-metrics
+--enable-prefix-caching !--no-enable-prefix-caching
+--enable-prompt-embeds !--no-enable-prompt-embeds
+--enable-prompt-tokens-details !--no-enable-prompt-tokens-details
+--enable-request-id-headers !--no-enable-request-id-headers
+--enable-return-routed-experts !--no-enable-return-routed-experts
+--enable-scale-out !--no-enable-scale-out
+--enable-server-load-tracking !--no-enable-server-load-tracking
+--enable-shm-tensor-arena !--no-enable-shm-tensor-arena
+--enable-sleep-mode !--no-enable-sleep-mode
+--enable-ssl-refresh !--no-enable-ssl-refresh
+--enable-tokenizer-info-endpoint !--no-enable-tokenizer-info-endpoint
+--enable-tower-connector-lora !--no-enable-tower-connector-lora
+--enable-trace-replay !--no-enable-trace-replay
+--enforce-eager !--no-enforce-eager
+--engram-config =json
+--eplb-config =json
+--exclude-tools-when-tool-choice-none !--no-exclude-tools-when-tool-choice-none
+--expert-placement-strategy =text
+--fail-on-environ-validation !--no-fail-on-environ-validation
+--fault-tolerance-config =json
+--fingerprint-mode =text
+--fingerprint-value =text
+--fully-sharded-loras !--no-fully-sharded-loras
+--gdn-prefill-backend =text
+--generation-config =text
+--gpu-memory-utilization --device-memory-utilization =float
+--grpc
+--grpc-port =int
+--h11-max-header-count =int
+--h11-max-incomplete-event-size =int
+--headless
+--hf-config-path =text
+--hf-overrides =json
+--hf-token =text?
+--host =text
+--ignore-patterns =text*
+--interleave-mm-strings !--no-interleave-mm-strings
+--io-processor-plugin =text
+--ir-op-priority =json
+--jit-monitor-mode =text
+--jit-monitor-verbose !--no-jit-monitor-verbose
+--kda-decode-backend =text
+--kda-prefill-backend =text
+--kernel-config =json
+--kv-cache-dtype =text
+--kv-cache-dtype-skip-layers =text*
+--kv-cache-memory-bytes =count
+--kv-cache-metrics !--no-kv-cache-metrics
+--kv-cache-metrics-sample =float
+--kv-events-config =json
+--kv-offloading-backend =text
+--kv-offloading-size =float
+--kv-sharing-fast-prefill !--no-kv-sharing-fast-prefill
+--kv-transfer-config =json
+--language-model-only !--no-language-model-only
+--limit-mm-per-prompt =json
+--linear-backend =text
+--load-format =text
+--log-config-file =text
+--log-error-stack !--no-log-error-stack
+--log-level =text
+--logging-config =json
+--logits-processors =text*
+--logprobs-mode =text
+--long-prefill-token-threshold =int
+--long-prefill-token-threshold-adaptive !--no-long-prefill-token-threshold-adaptive
+--lora-dtype =text
+--lora-modules =text*
+--lora-target-modules =text*
+--mamba-backend =text
+--mamba-block-size =int
+--mamba-cache-dtype =text
+--mamba-cache-mode =text
+--mamba-cache-philox-rounds =int
+--mamba-ssm-cache-dtype =text
+--mamba-ssu-algorithm =text
+--master-addr =text
+--master-port =int
+--max-cpu-loras =int
+--max-cudagraph-capture-size =int
+--max-log-len =int
+--max-logprobs =int
+--max-lora-cls-labels =int
+--max-lora-rank =int
+--max-loras =int
+--max-model-len =count
+--max-num-active-seqs =int
+--max-num-batched-tokens =count
+--max-num-queued-reqs =int
+--max-num-queued-tokens =count
+--max-num-scheduled-tokens =count
+--max-num-seqs =int
+--max-parallel-loading-workers =int
+--media-io-kwargs =json
+--middleware =text*
+--mm-device-do-normalize !--no-mm-device-do-normalize
+--mm-encoder-attn-backend =text
+--mm-encoder-attn-dtype =text
+--mm-encoder-fp8-scale-path =text
+--mm-encoder-fp8-scale-save-margin =float
+--mm-encoder-fp8-scale-save-path =text
+--mm-encoder-only !--no-mm-encoder-only
+--mm-encoder-tp-mode =text
+--mm-hasher-algorithm =text
+--mm-ipc-gpu-memory-gb =float
+--mm-processor-cache-gb =float
+--mm-processor-cache-type =text
+--mm-processor-device =text
+--mm-processor-kwargs =json
+--mm-shm-cache-max-object-size-mb =int
+--mm-tensor-ipc =text
+--model =text
+--model-class-overrides =json
+--model-impl =text
+--model-loader-extra-config =json
+--moe-backend =text
+--nnodes -n =int
+--node-rank -r =int
+--num-gpu-blocks-override =int
+--numa-bind !--no-numa-bind
+--numa-bind-cpus =text*
+--numa-bind-nodes =int*
+--offload-backend =text
+--offload-group-size =int
+--offload-num-in-group =int
+--offload-params =text*
+--offload-prefetch-step =int
+--optimization-level -O =text
+--otlp-traces-endpoint =text
+--override-generation-config =json
+--per-request-spec-decode-metrics =text
+--performance-mode =text
+--pipeline-parallel-size -pp =int
+--pooler-config =json
+--port =int
+--prefill-context-parallel-size -pcp =int
+--prefill-schedule-interval =int
+--prefix-cache-retention-interval =int
+--prefix-caching-hash-algo =text
+--prefix-match-unit =int
+--profiler-config =json
+--pt-load-map-location =json
+--quantization -q =text
+--quantization-config =json
+--ray-workers-use-nsight !--no-ray-workers-use-nsight
+--reasoning-config =json
+--reasoning-parser =text
+--reasoning-parser-plugin =text
+--renderer-num-workers =int
+--replayssm-buffer-len =int
+--response-role =text
+--return-sampling-mask !--no-return-sampling-mask
+--return-tokens-as-token-ids !--no-return-tokens-as-token-ids
+--revision =text
+--root-path =text
+--runner =text
+--safetensors-load-strategy =text
+--safetensors-prefetch-block-size =count
+--safetensors-prefetch-num-threads =int
+--scheduler-cls =text
+--scheduler-reserve-full-isl !--no-scheduler-reserve-full-isl
+--scheduling-policy =text
+--seed =int
+--served-model-name =text*
+--show-hidden-metrics-for-version =text
+--shutdown-timeout =int
+--skip-mm-profiling !--no-skip-mm-profiling
+--skip-tokenizer-init !--no-skip-tokenizer-init
+--sleep-mode-offload-cudagraph !--no-sleep-mode-offload-cudagraph
+--sleep-preserve-parameter-names =text*
+--sparse-indexer-topk-backend =text
+--spec-method =text
+--spec-model =text
+--spec-tokens =int
+--specialize-active-lora !--no-specialize-active-lora
+--speculative-config -sc =json
+--sse-keep-alive-interval =int
+--ssl-ca-certs =text
+--ssl-cert-reqs =int
+--ssl-certfile =text
+--ssl-ciphers =text
+--ssl-keyfile =text
+--stream-interval =int
+--structured-outputs-config =json
+--swa-bounded-replay !--no-swa-bounded-replay
+--tensor-parallel-size -tp =int
+--tokenizer =text
+--tokenizer-mode =text
+--tokenizer-revision =text
+--tokens-only !--no-tokens-only
+--tool-call-parser =text
+--tool-parser-plugin =text
+--tool-server =text
+--tool-strict-level =text
+--trust-remote-code !--no-trust-remote-code
+--trust-request-chat-template !--no-trust-request-chat-template
+--trust-request-mm-kwargs !--no-trust-request-mm-kwargs
+--ubatch-size =int
+--uds =text
+--use-fp64-gumbel !--no-use-fp64-gumbel
+--use-replayssm !--no-use-replayssm
+--use-tqdm-on-load !--no-use-tqdm-on-load
+--uvicorn-log-level =text
+--video-pruning-method =text
+--video-pruning-rate =float
+--watermark =float
+--watermark-config =json
+--weight-transfer-config =json
+--worker-cls =text
+--worker-extension-cls =text
+"""
