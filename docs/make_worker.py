@@ -195,10 +195,16 @@ with the package bitsandbytes, on CPUs with torchao (8bit) or bitsandbytes (4bit
 
 ## On CPUs
 
-Where the CPU computes bfloat16, the weights of linear layers are kept in the order in which it reads them (the results are the same);
-replicas of one model then hold a copy each. Layers of the Llama, Mistral, Qwen2 and Qwen3 kinds are computed in fewer, larger
-operations there, so their sums may be rounded differently from transformers' own. A worker computes with as many threads as there are
-cores that nobody else uses, checked twice a second; `--threads`, `OMP_NUM_THREADS` and `--strict-seeds` keep the number as it is.
+Many CPUs have no instructions for bfloat16 and emulate it, which makes batches and prompts several times as slow as in float32. So
+with `--dtype auto` a worker times a layer's products in both types when it first loads a model of that shape (0.3 s at most, remembered in
+`dtypes.json` in the cache), and computes 16-bit weights in float32 where that is faster. Nothing is lost but memory: weights and KV cache
+take twice as much, so it is done only if the weights then take at most half of the memory that is free. The log and `llmlaunch status` say
+what was chosen and why; a `dtype:` in the manifest wins.
+
+The weights of linear layers are kept in the order in which the CPU reads them (in bfloat16 the results are the same, in float32 up to
+the last bits); replicas of one model then hold a copy each. Layers of the Llama, Mistral, Qwen2 and Qwen3 kinds are computed in fewer,
+larger operations there, so their sums may be rounded differently from transformers' own. A worker computes with as many threads as there
+are cores that nobody else uses, checked twice a second; `--threads`, `OMP_NUM_THREADS` and `--strict-seeds` keep the number as it is.
 
 ## On GPUs
 

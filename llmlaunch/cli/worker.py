@@ -27,7 +27,9 @@ def worker(
     ),
     component: str = typer.Option("", help="Component name in a deployment."),
     device: str = typer.Option("auto", help="auto, cpu or cuda."),
-    dtype: str = typer.Option("auto", help="auto (as stored), float32, bfloat16 or float16."),
+    dtype: str = typer.Option(
+        "auto", help="auto (as stored, or float32 where a CPU is faster in it), float32, bfloat16 or float16."
+    ),
     limit_worker_concurrency: int = typer.Option(
         32, min=1, help="Requests that run at the same time; others wait."
     ),

@@ -149,7 +149,8 @@ class Settings(ManifestSection):
     stop_signal: Literal["SIGTERM", "SIGINT", "SIGQUIT"] = Field(default="SIGTERM", examples=["SIGINT"])
     """The signal that asks its processes to end; what is left after `stop_grace` is killed."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(default="auto", examples=["bfloat16"])
-    """The type of the weights in memory."""
+    """The type of the weights in memory. auto: as the engine chooses; the built-in one takes what is stored, or on a CPU float32
+    where it is faster."""
     revision: Text | None = Field(default=None, examples=["main"])
     """Branch, tag or commit of a model from a hub."""
     source: Literal["auto", "huggingface", "modelscope"] = Field(default="auto", examples=["modelscope"])

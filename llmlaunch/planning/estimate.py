@@ -29,6 +29,7 @@ from llmlaunch.models.facts import CompanionRole, LayerCache, LayerKind, ModelFa
 from llmlaunch.planning import kv_cache, offload
 
 _DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+SIXTEEN_BITS = frozenset({"bfloat16", "float16"})
 _GiB = 1 << 30
 
 

@@ -243,9 +243,22 @@ def _request(replica: _Replica, context: PlanningContext) -> placement.Placement
         unsuited=unsuited,
         needs_gpu=needs_gpu,
         without_gpu=without_gpu,
-        cpu_words=f": weights {size(weights)} of main memory" if weights else "",
+        cpu_words=_cpu_words(model, facts, weights),
         cpu_bytes=(weights or 0) if _keeps_weights(model) else 0,
     )
+
+
+def _cpu_words(model: ModelSpec, facts: ModelFacts | None, weights: int | None) -> str:
+    """What a model takes of main memory. The built-in worker finds out by itself whether float32 is faster, and fits."""
+    if not weights or facts is None:
+        return ""
+    words = f": weights {size(weights)} of main memory"
+    widens = model.engine is EngineName.TRANSFORMERS and model.dtype == "auto" and facts.parameters
+    if widens and (
+        facts.format == "gguf" or (facts.dtype in estimate.SIXTEEN_BITS and not facts.quantisation)
+    ):
+        words += f", {size(4 * (facts.parameters or 0))} if float32 is faster"
+    return words
 
 
 def _needs_gpu(model: ModelSpec, engine: Engine) -> tuple[str, str]:

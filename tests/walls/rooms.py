@@ -73,10 +73,10 @@ MAY_IMPORT: dict[str, str] = {
     "worker/output/tool_calls": "common worker/output",
     "worker/output": "worker",
     "worker/kv": "worker",
-    "worker/compute": "common hardware worker worker/kv",
+    "worker/compute": "common hardware paths worker worker/kv",
     "worker/engine": "worker worker/compute worker/kv worker/output worker/tokenization",
     "worker/loading": """
-        common errors manifest models models/sources paths worker worker/compute worker/engine worker/kv worker/output
+        common errors hardware manifest models models/sources paths worker worker/compute worker/engine worker/kv worker/output
         worker/output/tool_calls worker/tokenization
     """,
     "worker/api/generation": "worker worker/api worker/engine worker/loading worker/tokenization",

@@ -219,10 +219,12 @@ class _CpuMeter:
 
 
 def _note(response: Response | None) -> str:
-    """The warning of a server that is ready, if its probe returns one: ``{"warning": …}``."""
+    """What a server that is ready says about how it runs, if its probe does: ``{"warning": …, "remark": …}``."""
     body = response.json() if response else None
-    told = body.get("warning") if isinstance(body, dict) else None
-    return one_line(told)[:LINE_CHARACTERS] if isinstance(told, str) else ""
+    if not isinstance(body, dict):
+        return ""
+    told = [text for name in ("warning", "remark") if isinstance(text := body.get(name), str) and text]
+    return one_line("; ".join(told))[:LINE_CHARACTERS]
 
 
 def _progress(response: Response | None) -> str:

@@ -153,5 +153,6 @@ class Service:
                 "max_model_len": loaded.context,
                 "detail": loaded.note,
                 "warning": loaded.warning,
+                "remark": f"computes in {loaded.dtype}: {loaded.dtype_reason}" if loaded.dtype_reason else "",
             }
         return report

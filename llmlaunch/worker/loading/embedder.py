@@ -31,10 +31,11 @@ def load(
     began = time.perf_counter()
     pooled = pooling.read_config(path)
     folder = path / pooled.transformer
-    tokenizer, model = load_encoder(AutoModel, folder, config, device, progress)
+    tokenizer, model, why = load_encoder(AutoModel, facts, folder, config, device, progress)
     text = model.config.get_text_config()
     own = getattr(text, "max_position_embeddings", None) or DEFAULT_CONTEXT
     context = min(value for value in (own, pooled.longest, config.max_model_len) if value)
+    pools = f"pooling: {', '.join(pooled.modes)}{', normalized' if pooled.normalize else ''}"
     name = dtype_name(model.dtype)
     log.info(
         "loaded %s in %.1f s: %s on %s, embeddings", config.model, time.perf_counter() - began, name, device
@@ -44,8 +45,9 @@ def load(
         tokenizer=tokenizer,
         context=context,
         dtype=name,
+        dtype_reason=why,
         device=device,
         embedder=Embedder(model, pooled, lost),
         mode="batched embeddings",
-        note=f"pooling: {', '.join(pooled.modes)}{', normalized' if pooled.normalize else ''}",
+        note=pools,
     )

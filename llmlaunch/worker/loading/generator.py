@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from llmlaunch.models.facts import ModelFacts
@@ -21,7 +20,7 @@ from llmlaunch.worker.engine.structured_output import GrammarCompiler
 from llmlaunch.worker.errors import OnDeviceLost
 from llmlaunch.worker.kv import cuda_recorder, memory
 from llmlaunch.worker.kv.cache import ATTENTION
-from llmlaunch.worker.loading import placement, quantised
+from llmlaunch.worker.loading import dtype, placement, quantised
 from llmlaunch.worker.loading.generation_config import default_sampling, end_tokens
 from llmlaunch.worker.loading.types import LoadedGenerator, ReportProgress
 from llmlaunch.worker.loading.weights import DEFAULT_CONTEXT, dtype_name, weights_progress
@@ -46,7 +45,8 @@ def load(
     began = time.perf_counter()
     settings = AutoConfig.from_pretrained(path, trust_remote_code=config.trust_remote_code)
     tokenizer = Tokenizer(AutoTokenizer.from_pretrained(path, trust_remote_code=config.trust_remote_code))
-    model = _weights(config, settings, path, device, progress)
+    computing = dtype.choose(config, facts, settings, device)
+    model = _weights(config, settings, path, device, computing.name, progress)
     context = _context(model, config)
     strategy, context, note, warning = _strategy(model, config, device, context)
     ends = end_tokens(model, tokenizer)
@@ -73,6 +73,7 @@ def load(
         tokenizer=tokenizer,
         context=context,
         dtype=dtype_name(model.dtype),
+        dtype_reason=computing.why,
         device=device,
         defaults=default_sampling(model, config.seed),
         grammars=GrammarCompiler(tokenizer, ends),
@@ -90,18 +91,19 @@ def load(
     )
 
 
-def _weights(config: WorkerConfig, settings: Any, path: Path, device: str, progress: ReportProgress) -> Any:
+def _weights(
+    config: WorkerConfig, settings: Any, path: Path, device: str, computing: str, progress: ReportProgress
+) -> Any:
     automatic: Any = AutoModelForCausalLM
     if settings.is_encoder_decoder:
         from transformers import AutoModelForSeq2SeqLM
 
         automatic = AutoModelForSeq2SeqLM
-    dtype: Any = "auto" if config.dtype == "auto" else getattr(torch, config.dtype)
     with weights_progress(path, progress):
         model = automatic.from_pretrained(
             path,
             config=settings,
-            dtype=dtype,
+            dtype=dtype.for_transformers(computing),
             trust_remote_code=config.trust_remote_code,
             **placement.device_map(device, config),
             **quantised.load_in_arguments(config, device),
@@ -136,7 +138,7 @@ def _strategy(model: Any, config: WorkerConfig, device: str, context: int) -> tu
         return SequentialGeneration(model), context, warning, warning
     fused_layers.fuse(model)
     if onednn_weights.is_faster(model):
-        onednn_weights.pack(model)
+        onednn_weights.pack(model, model.dtype)
     room, words = memory.capacity(model, config, device, context)
     log.info("%s", words)
     batching = ContinuousBatching(

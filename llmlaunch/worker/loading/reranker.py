@@ -28,7 +28,9 @@ def load(
 ) -> LoadedReranker:
     """Load the cross-encoder in ``path`` onto ``device``. Raises StartupError if it has more than one label."""
     began = time.perf_counter()
-    tokenizer, model = load_encoder(AutoModelForSequenceClassification, path, config, device, progress)
+    tokenizer, model, why = load_encoder(
+        AutoModelForSequenceClassification, facts, path, config, device, progress
+    )
     if model.config.num_labels != 1:
         raise StartupError(
             f"{config.model} has {model.config.num_labels} labels; a reranker must have exactly one",
@@ -43,6 +45,7 @@ def load(
         tokenizer=tokenizer,
         context=context,
         dtype=name,
+        dtype_reason=why,
         device=device,
         reranker=Reranker(model, lost),
         mode="batched pairs",

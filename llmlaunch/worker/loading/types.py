@@ -32,6 +32,8 @@ class LoadedModel:
     context: int
     """Maximum length of prompt and answer together, in tokens."""
     dtype: str
+    dtype_reason: str = ""
+    """Why it is computed in another type than it is stored in, or is not although that would be faster."""
     device: str
     mode: str
     """How requests share the model, for people."""

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
+from llmlaunch.models.facts import ModelFacts
 from llmlaunch.worker.compute import onednn_weights
 from llmlaunch.worker.config import WorkerConfig
-from llmlaunch.worker.loading import placement, quantised
+from llmlaunch.worker.loading import dtype, placement, quantised
 from llmlaunch.worker.loading.types import ReportProgress
 from llmlaunch.worker.tokenization.tokenizer import Tokenizer
 
@@ -22,22 +23,26 @@ DEFAULT_CONTEXT = 2048
 
 
 def load_encoder(
-    kind: Any, folder: Path, config: WorkerConfig, device: str, progress: ReportProgress
-) -> tuple[Tokenizer, Any]:
-    """The tokenizer and the model of a folder, as transformers' class ``kind`` loads a model that answers in one pass."""
+    kind: Any, facts: ModelFacts, folder: Path, config: WorkerConfig, device: str, progress: ReportProgress
+) -> tuple[Tokenizer, Any, str]:
+    """The tokenizer and the model of a folder, as transformers' class ``kind`` loads a model that answers in one pass.
+
+    The third part says why it is computed in another type than it is stored in, or is empty.
+    """
+    settings = AutoConfig.from_pretrained(folder, trust_remote_code=config.trust_remote_code)
     tokenizer = Tokenizer(AutoTokenizer.from_pretrained(folder, trust_remote_code=config.trust_remote_code))
-    dtype: Any = "auto" if config.dtype == "auto" else getattr(torch, config.dtype)
+    computing = dtype.choose(config, facts, settings, device)
     with weights_progress(folder, progress):
         model = kind.from_pretrained(
             folder,
-            dtype=dtype,
+            dtype=dtype.for_transformers(computing.name),
             trust_remote_code=config.trust_remote_code,
             **placement.device_map(device, config),
             **quantised.load_in_arguments(config, device),
         ).eval()
-    if onednn_weights.is_faster(model, last_bits=False):
+    if onednn_weights.is_faster(model):
         onednn_weights.pack(model, model.dtype)
-    return tokenizer, model
+    return tokenizer, model, computing.why
 
 
 @contextlib.contextmanager
@@ -74,6 +79,6 @@ def weights_progress(path: Path, progress: ReportProgress) -> Iterator[None]:
     progress(total, total, "loading weights")
 
 
-def dtype_name(dtype: torch.dtype) -> str:
+def dtype_name(computed: torch.dtype) -> str:
     """The name as in ``--dtype``: "bfloat16"."""
-    return str(dtype).removeprefix("torch.")
+    return str(computed).removeprefix("torch.")

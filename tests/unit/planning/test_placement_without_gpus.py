@@ -31,7 +31,15 @@ def test_auto_without_gpus_is_the_cpu_with_a_note() -> None:
     worker = spec(made, "smollm2-1")
     assert (worker.gpus, worker.mask, worker.vram_bytes) == ((), "", 0)
     assert worker.argv[worker.argv.index("--device") + 1] == "cpu"
-    assert worker.reason == "on the CPU because no GPU can be used: weights 257 MiB of main memory"
+    assert worker.reason == (
+        "on the CPU because no GPU can be used: weights 257 MiB of main memory, 513 MiB if float32 is faster"
+    )
+
+
+@pytest.mark.parametrize(("dtype", "weights"), [("bfloat16", "257 MiB"), ("float32", "513 MiB")])
+def test_a_type_that_the_manifest_sets_is_the_one_that_is_counted(dtype: str, weights: str) -> None:
+    made = planned(model("smollm2", dtype=dtype), on=BARE)
+    assert spec(made, "smollm2-1").reason.endswith(f": weights {weights} of main memory")
     assert made.notes == ("smollm2 runs on the CPU: no NVIDIA driver: libnvidia-ml.so.1 not found",)
 
 

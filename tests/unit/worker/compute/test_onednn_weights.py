@@ -48,18 +48,14 @@ def test_a_packed_model_says_what_it_said(family: str) -> None:
     torch.testing.assert_close(changed(ids).logits, model(ids).logits, rtol=0.02, atol=0.02)
 
 
-def test_float32_stays_as_it_is_where_the_last_bits_matter() -> None:
-    assert not onednn_weights.is_faster(tiny.fresh("Llama"))
-
-
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="packed on x86 alone")
 @torch.inference_mode()
-def test_float32_is_packed_where_they_do_not() -> None:
+def test_float32_is_packed_on_x86() -> None:
     torch.manual_seed(0)
     size = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
     model = BertModel(BertConfig(vocab_size=50, **size)).eval()
     changed = copy.deepcopy(model)
-    assert onednn_weights.is_faster(changed, last_bits=False)
+    assert onednn_weights.is_faster(changed)
     assert onednn_weights.pack(changed, torch.float32) > 0
     assert not any(type(module) is nn.Linear for module in changed.modules())
     ids = torch.tensor([[5, 9, 11, 3], [7, 1, 0, 0]])
@@ -70,7 +66,7 @@ def test_float32_is_packed_where_they_do_not() -> None:
 
 
 def test_half_precision_of_the_other_kind_is_left_alone() -> None:
-    assert not onednn_weights.is_faster(tiny.fresh("Llama").to(torch.float16), last_bits=False)
+    assert not onednn_weights.is_faster(tiny.fresh("Llama").to(torch.float16))
 
 
 class Own(nn.Linear):

@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 
 from llmlaunch.models.facts import ModelFacts
-from llmlaunch.worker.compute import fused_layers
+from llmlaunch.worker.compute import fused_layers, onednn_weights
 from llmlaunch.worker.config import WorkerConfig
 from llmlaunch.worker.engine.batching import ContinuousBatching
 from llmlaunch.worker.errors import StartupError
@@ -160,9 +160,9 @@ def _fp8(folder: Path) -> tuple[Path, dict[str, torch.Tensor]]:
 def test_fp8_weights_are_unpacked_on_a_cpu_and_mean_what_was_stored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        fused_layers, "fuse", lambda _: 0
-    )  # the weights keep the names that they have in the file
+    # The weights keep the names that they have in the file.
+    monkeypatch.setattr(fused_layers, "fuse", lambda _: 0)
+    monkeypatch.setattr(onednn_weights, "is_faster", lambda _: False)
     folder, meant = _fp8(tmp_path / "fp8")
     config = replace(CONFIG, model=str(folder), device="cpu", max_concurrency=2)
     loaded = loader.load(config, lambda *_: None, lambda _: None, tiny.never_lost)
