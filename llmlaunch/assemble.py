@@ -214,23 +214,28 @@ def refuse_unstartable(made: Plan, deployed: Deployed, env: Mapping[str, str]) -
         if before is None or (before.argv, before.env, before.path_first, before.workdir) != asked:
             new.append(spec)
     _refuse_missing_programs(new, made, env)
+    _refuse_missing_modules(new, made, env)
     _refuse_missing_extras(new, made, env)
 
 
 def _refuse_missing_programs(specs: Sequence[ProcessSpec], made: Plan, env: Mapping[str, str]) -> None:
     """Raise PlanError for every program that is not where its process would look for it."""
-    found = []
+    found, commands = [], []
     for spec in specs:
         places = child_environment(env, spec, made.private_env).get("PATH", os.defpath)
         # What a prefix runs is looked for as the prefix itself is.
         programs = dict.fromkeys((spec.argv[0], spec.program[0]))
         wrong = [_no_program(program, places, spec.workdir or made.workdir) for program in programs]
         found += [f"{_owner(spec)}: {text}" for text in wrong if text]
+        commands += [
+            extras.how_to_install(program) for program, text in zip(programs, wrong, strict=True) if text
+        ]
     if found:
+        known = ", ".join(dict.fromkeys(filter(None, commands)))
         raise PlanError(
             "\n".join(dict.fromkeys(found)),
-            hint="nothing was started; install it, activate its environment (processes inherit the PATH of the shell that calls "
-            "`up`), or say where it is: python: or bin: on the model",
+            hint=f"nothing was started; install it{f' ({known})' if known else ''}, activate its environment (processes inherit the "
+            "PATH of the shell that calls `up`), or say where it is: python: or bin: on the model",
             code="no_program",
         )
 
@@ -249,6 +254,44 @@ def _no_program(program: str, places: str, folder: str) -> str:
     return f"{place} is a script for {interpreter}, which does not exist" if interpreter else ""
 
 
+def _refuse_missing_modules(specs: Sequence[ProcessSpec], made: Plan, env: Mapping[str, str]) -> None:
+    """Raise PlanError for every engine that its interpreter should run as a module and does not have."""
+    looked: dict[tuple[object, ...], bool] = {}
+    found = []
+    for spec in specs:
+        module = extras.engine_module(spec.program)
+        if not module:
+            continue
+        environ = child_environment(env, spec, made.private_env)
+        if spec.engine != EngineName.COMMAND:
+            environ = {**environ, "PYTHONSAFEPATH": "1"}  # as it will be started
+        python, folder = _python_of(spec, made, environ)
+        key = (module, python, folder, _python_places(environ))
+        if key not in looked:
+            looked[key] = bool(extras.absent_there((module,), python, environ=environ, cwd=folder))
+        if looked[key]:
+            command = extras.how_to_install(module, python)
+            other = (
+                "name another interpreter in command:"
+                if spec.engine == EngineName.COMMAND
+                else "say python: … on the model"
+            )
+            found.append(f"{_owner(spec)}: {module} is not installed in {python}: {command}, or {other}")
+    if found:
+        raise PlanError("\n".join(dict.fromkeys(found)), hint="nothing was started", code="no_module")
+
+
+def _python_of(spec: ProcessSpec, made: Plan, environ: Mapping[str, str]) -> tuple[str, str]:
+    """The interpreter that runs ``spec``, and the folder in which it starts."""
+    program, folder = spec.program[0], spec.workdir or made.workdir
+    return shutil.which(program, path=_from(folder, environ.get("PATH", os.defpath))) or program, folder
+
+
+def _python_places(environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """What tells an interpreter where modules are."""
+    return tuple(sorted((k, v) for k, v in environ.items() if k.startswith("PYTHON")))
+
+
 def _refuse_missing_extras(specs: Sequence[ProcessSpec], made: Plan, env: Mapping[str, str]) -> None:
     """Raise PlanError for every process whose interpreter lacks an extra, with the command that installs it there."""
     looked: dict[tuple[object, ...], extras.Missing | None] = {}
@@ -258,13 +301,11 @@ def _refuse_missing_extras(specs: Sequence[ProcessSpec], made: Plan, env: Mappin
         extra = extras.needed_by(spec.program, environ)
         if extra is None:
             continue
-        program, folder = spec.program[0], spec.workdir or made.workdir
-        python = shutil.which(program, path=_from(folder, environ.get("PATH", os.defpath)))
+        python, folder = _python_of(spec, made, environ)
         # Replicas, and mostly all models, share an interpreter and what tells it where modules are.
-        places = tuple(sorted((k, v) for k, v in environ.items() if k.startswith("PYTHON")))
-        key = (extra.name, python, places)
+        key = (extra.name, python, _python_places(environ))
         if key not in looked:
-            looked[key] = extras.missing(extra, python or program, environ=environ, cwd=folder)
+            looked[key] = extras.missing(extra, python, environ=environ, cwd=folder)
         if lacking := looked[key]:
             found.append(f"{_owner(spec)}: {lacking.message}")
             commands.append(f"install it: {lacking.command}")

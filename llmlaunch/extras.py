@@ -121,6 +121,17 @@ def missing(extra: Extra, python: str, *, environ: Mapping[str, str], cwd: str) 
     An interpreter that cannot be started, or does not answer within ANSWER_S, is taken to have everything: its process will
     tell more about that than can be told here.
     """
+    asked = ("llmlaunch", *extra.modules)
+    lacks = absent_there(("pip", *asked), python, environ=environ, cwd=cwd)
+    modules = tuple(name for name in asked if name in lacks)
+    return Missing(extra, python, modules, has_pip="pip" not in lacks) if modules else None
+
+
+def absent_there(modules: Iterable[str], python: str, *, environ: Mapping[str, str], cwd: str) -> list[str]:
+    """Those of ``modules`` that ``python`` would not find when it is started with ``environ`` in ``cwd``.
+
+    Empty if it cannot be started, or does not answer within ANSWER_S.
+    """
     import inspect  # a verb that does not plan need not pay for it
 
     program = (
@@ -128,10 +139,9 @@ def missing(extra: Extra, python: str, *, environ: Mapping[str, str], cwd: str) 
         + inspect.getsource(absent)
         + "\nprint(*absent(sys.argv[1:]))"
     )
-    asked = ("llmlaunch", *extra.modules)
     try:
         done = subprocess.run(
-            [python, "-c", program, "pip", *asked],
+            [python, "-c", program, *modules],
             env=dict(environ),
             cwd=cwd or None,
             stdin=subprocess.DEVNULL,
@@ -141,7 +151,28 @@ def missing(extra: Extra, python: str, *, environ: Mapping[str, str], cwd: str) 
             check=True,
         )
     except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
-        return None
-    lacks = done.stdout.split()
-    modules = tuple(name for name in asked if name in lacks)
-    return Missing(extra, python, modules, has_pip="pip" not in lacks) if modules else None
+        return []
+    return done.stdout.split()
+
+
+_PACKAGES = {
+    "vllm": "vllm",
+    "sglang": "sglang",
+    "infinity_emb": "infinity-emb[all]",
+    "llama_cpp": "llama-cpp-python[server]",
+}
+"""What brings the engine whose module or program has this name."""
+
+
+def how_to_install(name: str, python: str = "") -> str:
+    """The command that installs the module or program ``name``, into ``python`` if that is given; empty if none is known."""
+    if name == "llama-server":
+        return "build or download llama.cpp, or pip install 'llmlaunch[llamacpp]'"
+    package = _PACKAGES.get(name)
+    return shlex.join((*((python, "-m") if python else ()), "pip", "install", package)) if package else ""
+
+
+def engine_module(argv: Sequence[str]) -> str:
+    """The package of ``python -m PACKAGE.MODULE …`` if it is that of an engine; empty for anything else."""
+    package = argv[2].partition(".")[0] if len(argv) > 2 and argv[1] == "-m" else ""
+    return package if package in _PACKAGES else ""

@@ -336,6 +336,41 @@ def test_a_program_that_is_not_there_is_told_before_anything_starts(
     assemble.refuse_unstartable(made, Deployed(made.processes), env)
 
 
+def test_an_engine_that_its_interpreter_does_not_have_is_told_before_anything_starts(
+    home: Path, tmp_path: Path
+) -> None:
+    """As SGLang is run; it is looked for and not imported, and not in the folder of the manifest either."""
+    (tmp_path / "sglang").mkdir()
+    (tmp_path / "sglang/__init__.py").write_text("raise SystemExit('imported')")
+    model = replace(COMMAND, command=(sys.executable, "-m", "sglang.launch_server"), replicas=2)
+    _, made = assemble.replan(manifest(model, path=str(tmp_path / "deploy.yaml")), env=BARE)
+    assemble.refuse_unstartable(made, assemble.NOTHING_DEPLOYED, BARE)
+    ours = replace(made, processes=tuple(replace(spec, engine="sglang") for spec in made.processes))
+    with pytest.raises(PlanError) as caught:
+        assemble.refuse_unstartable(ours, assemble.NOTHING_DEPLOYED, BARE)
+    assert caught.value.message == (
+        f"model echo: sglang is not installed in {sys.executable}: "
+        f"{sys.executable} -m pip install sglang, or say python: … on the model"
+    )
+    assemble.refuse_unstartable(ours, Deployed(ours.processes), BARE)
+
+
+@pytest.mark.parametrize(
+    ("program", "how"),
+    [("vllm", "pip install vllm"), ("llama-server", "pip install 'llmlaunch[llamacpp]'")],
+)
+def test_the_hint_to_a_program_that_is_not_there_says_how_to_install_it(
+    home: Path, tmp_path: Path, program: str, how: str
+) -> None:
+    """On the PATH that the model gives it."""
+    model = replace(COMMAND, command=(program,), env={"PATH": str(tmp_path)})
+    _, made = assemble.replan(manifest(model), env=BARE)
+    with pytest.raises(PlanError) as caught:
+        assemble.refuse_unstartable(made, assemble.NOTHING_DEPLOYED, BARE)
+    assert caught.value.message == f"model echo: the program {program!r} was not found on PATH ({tmp_path})"
+    assert how in str(caught.value.hint)
+
+
 @pytest.mark.parametrize("variables", [{}, {"HF_HOME": "/nowhere"}, {"HF_HUB_CACHE": "~nosuchuser/x"}])
 def test_a_hub_id_without_a_cache_or_a_home_is_one_message(
     home: Path, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
