@@ -48,7 +48,8 @@ $ curl localhost:21002/v1/chat/completions -H 'Content-Type: application/json' \
 | `POST /v1/responses/input_tokens` | how many tokens such a request has; takes the same body |
 | `GET`, `DELETE /v1/responses/{id}` | a response that is still remembered (the gateway asks the replica that gave it) |
 | `GET /v1/responses/{id}/input_items` | what it was made from: `limit` (1 to 100, default 20), `order` (`desc`, `asc`), `after` |
-| `POST /v1/responses/{id}/cancel`, `/v1/responses/compact` | refused with a 400: nothing runs in the background or is compacted |
+| `POST /v1/responses/compact` | a conversation made shorter: the user's messages, and the model's summary of the rest |
+| `POST /v1/responses/{id}/cancel` | refused with a 400: nothing runs in the background |
 | `POST /v1/messages` | Anthropic's Messages API: whole or streamed, tools, thinking; see [Claude Code](../guides/claude-code.md) |
 | `POST /v1/messages/count_tokens` | how many tokens such a request has |
 | `POST /v1/embeddings`, `/v1/engines/{model}/embeddings` | vectors, with embedding models |
@@ -169,7 +170,10 @@ earlier response. The worker keeps the newest 1,000 responses, 64 Mi characters 
 ends, and another replica does not know them: the ids of responses and items say which replica gave them, and the gateway asks that one.
 An unknown response id is a 400 `previous_response_not_found`, an unknown item a 404 `item_not_found`. `store: false` keeps nothing.
 
-Refused as unsupported: `background`, `conversation`, stored `prompt`s, and parts of messages that are not text.
+`/v1/responses/compact` has the model write a summary, of 2,048 tokens or a quarter of the context at most, unless `max_output_tokens` says
+otherwise. It comes in a `compaction` item, which any replica can read; those of OpenAI's own are left out.
+
+Refused as unsupported: `background`, `conversation`, `compaction_trigger` items, stored `prompt`s, and parts of messages that are not text.
 
 ## Metrics
 

@@ -8,7 +8,10 @@ from typing import Any
 from llmlaunch.worker.api.responses.items import kind_of
 from llmlaunch.worker.errors import BadRequest
 
-PREFIXES = {"message": "msg", "function_call": "fc", "function_call_output": "fco", "reasoning": "rs"}
+PREFIXES = {
+    "message": "msg", "function_call": "fc", "function_call_output": "fco", "reasoning": "rs",
+    "custom_tool_call": "ctc", "custom_tool_call_output": "ctco", "compaction": "cmp",
+}  # fmt: skip
 DEFAULT_LIMIT, MAX_LIMIT = 20, 100
 """Items on a page, as in OpenAI's API."""
 

@@ -6,6 +6,8 @@ whole conversation each time, and one item that says nothing to the model must n
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,6 +34,8 @@ RESULTS = (
     "apply_patch_call_output",
 )  # fmt: skip
 """Kinds of items that are the results of such calls."""
+_SUMMARY = "llmlaunch-summary-1:"
+"""How our own compaction items begin. Those of OpenAI's say nothing to anybody else."""
 
 
 def kind_of(item: Mapping[str, Any]) -> str | None:
@@ -53,6 +57,23 @@ def as_items(given: str | Sequence[dict[str, Any]] | None, *, optional: bool = F
         code = "missing_required_parameter" if missing else None
         raise BadRequest(f"input is {'missing' if missing else 'empty'}", param="input", code=code)
     return [item for item in given or () if isinstance(item, dict)]
+
+
+def summary_item(summary: str) -> dict[str, Any]:
+    """Return the item that stands for a conversation of which ``summary`` is left."""
+    encoded = base64.urlsafe_b64encode(summary.encode()).decode()
+    return {"type": "compaction", "encrypted_content": _SUMMARY + encoded}
+
+
+def _summary_in(item: Mapping[str, Any]) -> str | None:
+    """The summary in a compaction item; None if it is not one of our own."""
+    content = item.get("encrypted_content")
+    if not isinstance(content, str) or not content.startswith(_SUMMARY):
+        return None
+    try:
+        return base64.b64decode(content.removeprefix(_SUMMARY), b"-_", validate=True).decode()
+    except (binascii.Error, ValueError):
+        return None
 
 
 def further_tools(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -92,6 +113,16 @@ def _add_item(found: list[dict[str, Any]], item: dict[str, Any], where: str, off
         _add_call(found, item, kind, where, offered)
     elif kind in RESULTS:
         _add_result(found, _call_id(item, kind, where), item.get("output"), f"{where}.output")
+    elif kind == "compaction":
+        if (summary := _summary_in(item)) is not None:
+            found.append({"role": "user", "content": f"A summary of the conversation so far:\n\n{summary}"})
+    elif kind == "compaction_trigger":
+        # Its client waits for an item that only a summary could be.
+        raise BadRequest(
+            f"{where}: compaction_trigger is not supported by this engine: use POST /v1/responses/compact",
+            param="input",
+            code="unsupported",
+        )
 
 
 def _add_call(

@@ -10,7 +10,7 @@ from llmlaunch.worker.api.generation.respond import ResponseWriter, respond
 from llmlaunch.worker.api.generation.response_format import is_requested
 from llmlaunch.worker.api.http import CompactJsonResponse, Handler
 from llmlaunch.worker.api.protocol import RequestBody
-from llmlaunch.worker.api.responses import input_items, items
+from llmlaunch.worker.api.responses import compaction, input_items, items
 from llmlaunch.worker.api.responses.prepare import Conversation, PreparedResponse, count_input, prepare
 from llmlaunch.worker.api.responses.protocol import ResponsesBody
 from llmlaunch.worker.api.responses.response import full_response, stream_response
@@ -35,7 +35,7 @@ class ResponseRoutes:
         return [
             ("POST", "/v1/responses", self.create_response, ResponsesBody),
             ("POST", "/v1/responses/input_tokens", self.count_input_tokens, ResponsesBody),
-            ("POST", "/v1/responses/compact", self.compact, None),
+            ("POST", "/v1/responses/compact", self.compact, ResponsesBody),
             ("GET", "/v1/responses/{id}", self.get_response, None),
             ("DELETE", "/v1/responses/{id}", self.delete_response, None),
             ("GET", "/v1/responses/{id}/input_items", self.list_input_items, None),
@@ -107,10 +107,11 @@ class ResponseRoutes:
             code="unsupported",
         )
 
-    async def compact(self, _: Request) -> Response:
-        """Refused: this engine does not compact conversations."""
-        raise BadRequest(
-            "compacting a conversation is not supported by this engine: ask the model for a summary in a request of its own, "
-            "or send truncation: auto",
-            code="unsupported",
-        )
+    async def compact(self, request: Request) -> Response:
+        """A conversation made shorter, as in OpenAI's Responses API: the user's messages, and a summary of the rest."""
+        body, _ = await self._bodies.read(request, ResponsesBody)
+        loaded = self._service.loaded_as(LoadedGenerator, body.model)
+        conversation = self._conversation(body)
+        asked = compaction.as_compaction_request(body, conversation, loaded.context)
+        prepared = await self._bodies.prepare(request, LONG, prepare, asked[0], loaded, asked[1], self._store)
+        return await respond(request, self._service, prepared, compaction.writer(conversation), stream=False)

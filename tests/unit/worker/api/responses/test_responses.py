@@ -303,10 +303,54 @@ def test_what_only_background_responses_and_openai_have_is_refused_with_the_reas
             await made.openai.responses.cancel(first.id)
         with pytest.raises(openai.NotFoundError, match="resp_none"):
             await made.openai.responses.cancel("resp_none")
-        with pytest.raises(openai.BadRequestError, match="not supported"):
-            await made.openai.responses.compact(model="m", input="Hi")
+        trigger: Any = [{"role": "user", "content": "Hi"}, {"type": "compaction_trigger"}]
+        with pytest.raises(openai.BadRequestError, match=r"input\[1\]: compaction_trigger is not supported"):
+            await made.openai.responses.create(model="m", input=trigger)
 
     run(work, "Ok")
+
+
+def test_a_conversation_is_compacted_and_goes_on() -> None:
+    async def work(made: Served) -> None:
+        first = await made.openai.responses.create(model="m", input="Rome?", tools=[WEATHER])  # type: ignore[list-item]
+        said: Any = [
+            {"type": "function_call_output", "call_id": first.output[0].call_id, "output": "sunny"},  # type: ignore[union-attr]
+            {"role": "user", "content": "And Oslo?"},
+        ]
+        compacted = await made.openai.responses.compact(
+            model="m", input=said, previous_response_id=first.id, instructions="Be brief."
+        )
+        assert compacted.object == "response.compaction"
+        assert [item.type for item in compacted.output] == ["message", "message", "compaction"]
+        assert len({item.id for item in compacted.output}) == 3
+        assert compacted.usage.output_tokens > 0
+        asked = made.script.prompts[-1]
+        assert "<tool_response>\nsunny\n</tool_response>" in asked
+        assert asked.index("And Oslo?") < asked.index("Summarise this conversation")
+        # As the Agents SDK keeps them: the library's types know only the assistant's messages.
+        kept = [item.model_dump(exclude_unset=True, warnings=False) for item in compacted.output]
+        again: Any = [*kept, {"role": "user", "content": "Paris?"}]
+        twice = await made.openai.responses.compact(model="m", input=again)
+        assert [item.type for item in twice.output] == ["message"] * 3 + ["compaction"]
+        await made.openai.responses.create(model="m", input=again)
+        prompt = made.script.prompts[-1]
+        assert "sunny" not in prompt
+        places = [prompt.index(text) for text in ("Rome?", "And Oslo?", "Rome is grün.", "Paris?")]
+        assert places == sorted(places)
+
+    run(work, CALL, "Rome is grün.", "Both.", "Ok")
+
+
+def test_a_summary_has_room_in_a_small_context() -> None:
+    async def work(made: Served) -> None:
+        turns: Any = [{"role": role, "content": "word " * 60} for role in ("user", "assistant") * 12]
+        compacted = await made.openai.responses.compact(model="m", input=turns)
+        assert [item.type for item in compacted.output] == ["message"] * 12 + ["compaction"]
+        assert compacted.usage.input_tokens < 1000
+        with pytest.raises(openai.BadRequestError, match="input is missing"):
+            await made.openai.responses.compact(model="m")
+
+    run(work, "Short.", context=1000)
 
 
 @pytest.mark.parametrize(
