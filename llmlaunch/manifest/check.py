@@ -52,6 +52,9 @@ def model(tree: YamlDocument, part: ModelPart, wrong: Collection[str], path: Pat
     if is_command and part.engine_args:
         message = "engine_args does not apply to engine: command"
         tree.problem(home("engine_args"), message, expected="the flags as words of command", key=True)
+    if part.bin is not None and part.engine == EngineName.AUTO.value and "engine" not in wrong:
+        message = "bin needs engine: it does not say whose program it is"
+        tree.problem(home("bin"), message, expected="engine: vllm, sglang or llamacpp", key=True)
     if part.kind and not is_command and "engine" not in wrong:
         message = "kind is only valid with engine: command; for the other engines the model's files tell"
         tree.problem(home("kind"), message, key=True)

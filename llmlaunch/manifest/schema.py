@@ -110,10 +110,11 @@ class ApiPart(ManifestSection):
 class Settings(ManifestSection):
     """What may stand under `defaults` and in every model."""
 
-    engine: Literal["transformers", "vllm", "sglang", "llamacpp", "command"] = Field(
-        default="transformers", examples=["vllm"]
+    engine: Literal["auto", "transformers", "vllm", "sglang", "llamacpp", "command"] = Field(
+        default="auto", examples=["vllm"]
     )
-    """What serves it: transformers (built in), vllm, sglang, llamacpp (when installed), or command (any server)."""
+    """What serves it: transformers (built in), vllm, sglang, llamacpp (when installed), command (any server), or auto: llamacpp for
+    GGUF, and vllm or sglang for safetensors on a GPU, where they can be run and know the model; else transformers. `plan` says why."""
     host: Host = Field(default=DEFAULT_HOST, examples=["127.0.0.1"])
     """The machine and address its replicas listen on."""
     gpus: Gpus = Field(default="auto", examples=["auto", "cpu", [0, 1]])

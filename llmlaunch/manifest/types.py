@@ -21,6 +21,8 @@ DEFAULT_LOG_KEEP = 5
 class EngineName(StrEnum):
     """What serves a model: one of ``engines/registry.py``."""
 
+    AUTO = "auto"
+    """One of the others, by ``planning/engine_choice.py``."""
     TRANSFORMERS = "transformers"
     VLLM = "vllm"
     SGLANG = "sglang"
@@ -150,6 +152,8 @@ class ModelSpec:
     """True: of the caller's environment only what every program needs, and ``env_pass``."""
     env_files: tuple[str, ...] = ()
     """Absolute paths of dotenv files; see ``manifest.places`` for who reads them."""
+    engine_reason: str = ""
+    """Why the rules chose ``engine``; empty: the manifest names it."""
     secret_env: frozenset[str] = frozenset()
     """Names in ``env`` whose values came from a file, and are never shown."""
     python: str | None = None

@@ -16,7 +16,7 @@ from llmlaunch.errors import ManifestError, Problem
 from llmlaunch.hardware.types import Inventory, MemoryKind
 from llmlaunch.manifest.types import ApiSpec, EngineName, GpuAuto, GpuCpu, GpuPinned, Manifest, ModelSpec
 from llmlaunch.models.facts import ModelFacts
-from llmlaunch.planning import devices, environment, estimate, naming, placement, ports, specs
+from llmlaunch.planning import devices, engine_choice, environment, estimate, naming, placement, ports, specs
 from llmlaunch.planning.formatting import listed, size
 from llmlaunch.planning.pool import DevicePool
 from llmlaunch.planning.types import GpuBudget, Plan, PlanningContext, ProcessSpec, Rejection
@@ -46,6 +46,8 @@ def plan(
     ``Plan.rejections``, with the numbers. Raises ManifestError for what an engine cannot do, PlanError for hosts that are not this
     machine, PortTakenError for a requested port that somebody else holds.
     """
+    survey = devices.survey(inventory, context)
+    manifest = engine_choice.chosen(manifest, facts, survey, context)
     refuse_invalid(manifest)
     ports.refuse_unusable_hosts(manifest, context)
     stems = naming.stems(manifest.models, context.running)
@@ -55,7 +57,6 @@ def plan(
     controller_url = local_url(manifest.controller.host, assigned[naming.CONTROLLER])
     make = specs.ProcessSpecBuilder(manifest, context, controller_url)
 
-    survey = devices.survey(inventory, context)
     pool = DevicePool(survey, _why_no_gpus(inventory))
     workers = _unchanged(replicas, pool, context, make)
     waiting = [_request(replica, context) for replica in replicas if replica.name not in workers]
@@ -187,7 +188,7 @@ def _unchanged(
         masks = [devices.mask(where, by_index) for by_index in (True, False)]
         visible = old.mask if old.mask in masks else masks[0]
         new = _spec(make, replica, where, old.vram_per_gpu, visible, old.reason)
-        if replace(new, engine_reason=old.engine_reason) == old:
+        if replace(new, engine_reason=old.engine_reason, engine_auto=old.engine_auto) == old:
             reserved = devices.reserved(old, context)
             pool.take(where, [reserved[device.uuid] for device in where], replica.group)
             kept[replica.name] = old

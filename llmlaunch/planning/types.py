@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from llmlaunch.hardware.types import OccupiedPort
-from llmlaunch.manifest.types import DEFAULT_LOG_KEEP, DEFAULT_LOG_MAX_BYTES
+from llmlaunch.manifest.types import DEFAULT_LOG_KEEP, DEFAULT_LOG_MAX_BYTES, EngineName
 
 _SHORTEST_HIDDEN = 6
 """Characters of a secret that is looked for in a text: shorter ones stand anywhere."""
@@ -102,6 +102,8 @@ class ProcessSpec:
     """A folder that comes first on its PATH; empty: none."""
     own_python: bool = False
     """True: it runs in a Python of its own, and gets no variables that tell the caller's Python where things are."""
+    engine_auto: bool = False
+    """Whether its engine was chosen by the rules of ``planning.engine_choice``."""
     engine_reason: str = ""
     """Why this engine, and which installation of it; empty: the manifest says it, or there is one only."""
     learning_key: str = ""
@@ -200,6 +202,16 @@ class MemoryPromise:
 
 
 @dataclass(frozen=True, slots=True)
+class InstalledEngine:
+    """An engine that can be run on this machine."""
+
+    where: str
+    """What it is called in a reason: its name, version and place."""
+    architectures: frozenset[str] | None = None
+    """Those that it knows; None: any."""
+
+
+@dataclass(frozen=True, slots=True)
 class PlanningContext:
     """What the planner must know of the machine beside its GPUs."""
 
@@ -228,5 +240,7 @@ class PlanningContext:
     """Environment variables that the manifest names, as far as they are set: the one of ``api.api_keys_env``."""
     absent: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """By a model's first name, the optional programs of engines that are not on its PATH."""
+    installed: Mapping[str, Mapping[EngineName, InstalledEngine]] = field(default_factory=dict)
+    """By the first name of a model with ``engine: auto``, what can be run for it; a name that is missing: nobody knows."""
     cores: int | None = None
     """Cores to compute on; None: this is not the machine."""

@@ -41,9 +41,10 @@ MAY_IMPORT: dict[str, str] = {
     # An engine that needs a program of ours.
     "llamacpp": "errors manifest models models/sources",
     "other_deployments": "control errors hardware planning",
+    "installed_engines": "manifest models planning",
     "assemble": """
-        control engines errors extras hardware manifest models models/reading other_deployments planning
-        supervision/gpu
+        control engines errors extras hardware installed_engines manifest models models/reading other_deployments
+        planning supervision/gpu
     """,
     # Requests: who serves what, and the one endpoint.
     "controller": "common errors http_server",

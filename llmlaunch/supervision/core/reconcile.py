@@ -46,6 +46,7 @@ def same_process(a: ProcessSpec, b: ProcessSpec) -> bool:
             argv=b.argv if _argv_without_grace(a) == _argv_without_grace(b) else a.argv,
             reason=b.reason,
             engine_reason=b.engine_reason,
+            engine_auto=b.engine_auto,
             needs=b.needs,
             vram_bytes=b.vram_bytes,
             vram_per_gpu=b.vram_per_gpu,

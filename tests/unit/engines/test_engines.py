@@ -54,7 +54,8 @@ def value(words: list[str], flag: str) -> str:
 def test_every_engine_of_the_manifest_is_here() -> None:
     for name in EngineName:
         engine = registry.get(name)
-        assert engine.name == name
+        # Until the rules have chosen, a model is held to what the built-in engine can do.
+        assert engine.name == (EngineName.TRANSFORMERS if name is EngineName.AUTO else name)
         assert registry.get(name.value) is engine
     with pytest.raises(ValueError):
         registry.get("ollama")

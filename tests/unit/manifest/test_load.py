@@ -27,7 +27,7 @@ def test_everything_left_out() -> None:
     assert (found.name, found.controller.port, found.api.port) == ("deploy", None, None)
     assert (spec.names, spec.host, spec.port, spec.replicas) == (("m",), "127.0.0.1", None, 1)
     assert (spec.engine, spec.gpus, spec.vram_bytes, spec.dtype) == (
-        EngineName.TRANSFORMERS,
+        EngineName.AUTO,
         GpuAuto(None),
         None,
         "auto",

@@ -56,7 +56,7 @@ MISTAKES = [
     Mistake("model no mapping", "models: [3]\n", 1, 10, ("a model is a line of text or a mapping",)),
     Mistake("model missing", "models:\n- names: x\n", 2, 3, ("the key 'model' is missing",)),
     Mistake("model empty", 'models: [{model: ""}]\n', 1, 18, ("model is empty",)),
-    Mistake("unknown engine", "models:\n- model: a\n  engine: vlm\n", 3, 11, ("engine is 'vlm'", "one of transformers"), "vllm"),
+    Mistake("unknown engine", "models:\n- model: a\n  engine: vlm\n", 3, 11, ("engine is 'vlm'", "one of auto, transformers"), "vllm"),
     Mistake("half of TLS", "models: [a]\napi: {port: 1, tls_key: k}\n", 2, 16, ("tls_key is given without tls_cert", "both")),
     Mistake("unknown dispatch", "models: [a]\ncontroller: {dispatch: lotery}\n", 2, 24, ("'lotery'",), "lottery"),
     Mistake("unknown dtype", "models: [{model: a, dtype: bf16}]\n", 1, 28, ("'bf16'",), "bfloat16"),

@@ -184,6 +184,7 @@ def test_what_a_model_inherits_of_where_engines_are(text: str, where: tuple[str,
     ("keys", "says"),
     [
         ("python: /a, bin: /b", "python and bin both say where the engine is"),
+        ("bin: /b, engine: auto", "bin needs engine: it does not say whose program it is"),
         ("kind: embed", "kind is only valid with engine: command"),
         ("stop_signal: SIGTREM", "did you mean 'SIGTERM'?"),
         ("stop_signal: SIGKILL", "expected one of SIGTERM, SIGINT, SIGQUIT"),
@@ -196,7 +197,8 @@ def test_what_a_model_inherits_of_where_engines_are(text: str, where: tuple[str,
     ],
 )
 def test_mistakes_in_these_keys(keys: str, says: str) -> None:
-    assert says in str(problem(f"models: [{{model: m, engine: vllm, {keys}}}]"))
+    engine = "" if "engine:" in keys else "engine: vllm, "
+    assert says in str(problem(f"models: [{{model: m, {engine}{keys}}}]"))
 
 
 def test_the_words_of_a_command_that_name_the_model_by_its_path(tmp_path: Path) -> None:

@@ -74,7 +74,8 @@ FELT: dict[str, Any] = {
     "key_variable": "K", "prefix": 1, "workdir": "/srv", "stop_signal": "SIGINT", "path_first": "/opt/vllm/bin", "own_python": True,
 }  # fmt: skip
 NOT_FELT: dict[str, Any] = {
-    "reason": "other", "engine_reason": "other", "vram_bytes": 3, "vram_per_gpu": (3,), "start_timeout_s": 9.0, "stop_grace_s": 9.0,
+    "reason": "other", "engine_reason": "other", "engine_auto": True,
+    "vram_bytes": 3, "vram_per_gpu": (3,), "start_timeout_s": 9.0, "stop_grace_s": 9.0,
     "needs": ("b",), "progress_patterns": ("x",), "max_concurrency": 3, "secret_env": ("A",), "argv_shown": ("x",), "learning_key": "k",
     "kind": "embed", "ready_path": "/r", "live_path": "", "probe_timeout_s": 9.0, "probe_failures": 9, "restart_max": 0,
     "restart_delay_s": 9.0, "log_max_bytes": 3, "log_keep": 3, "request_timeout_s": 9.0,
