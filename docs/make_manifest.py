@@ -68,7 +68,7 @@ TAIL = """\
 
 A key under `defaults` counts for every model that does not set it. `env` and `engine_args` are merged key by key; flags of the defaults'
 engine are left out for a model with another engine. A model that sets `gpus` does not inherit `gpu_count`, nor the other way round.
-`model`, `names`, `port` and `command` belong to one model and cannot be defaults.
+`model`, `names`, `engine_model`, `port`, `command` and `kind` belong to one model and cannot be defaults.
 
 ## GPUs
 

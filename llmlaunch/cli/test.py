@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from llmlaunch.cli.talk.endpoint import Endpoint, RequestError
 
 TIMEOUT_S = 120.0
+_NO_CHAT = (400, 404, 405, 422, 501)
+"""What engines answer to a chat with a model that only embeds: 400 the built-in one, 404 vLLM and Infinity, 501 llama-server."""
 
 
 def test(
@@ -47,9 +49,7 @@ def ask(endpoint: Endpoint, model: str, message: str) -> str:
     try:
         text = _text(endpoint.post("/chat/completions", body))
     except RequestError as error:
-        if error.status == 404:
-            raise _with_names(error, endpoint, model) from None
-        if error.status != 400:
+        if error.status not in _NO_CHAT:
             raise
         return _embedded(endpoint, model, message, error)
     if not text.strip():
@@ -70,7 +70,7 @@ def _with_names(refusal: RequestError, endpoint: Endpoint, model: str) -> Reques
     )
 
 
-def _embedded(endpoint: Endpoint, model: str, message: str, refusal: Exception) -> str:
+def _embedded(endpoint: Endpoint, model: str, message: str, refusal: RequestError) -> str:
     """Perhaps it embeds. When it does not do that either, the first refusal is the one to tell."""
     from llmlaunch.cli.talk.endpoint import RequestError
 
@@ -78,7 +78,7 @@ def _embedded(endpoint: Endpoint, model: str, message: str, refusal: Exception) 
         answer = endpoint.post("/embeddings", {"model": model, "input": message})
         vector = answer["data"][0]["embedding"]
     except (RequestError, LookupError, TypeError):
-        raise refusal from None
+        raise (_with_names(refusal, endpoint, model) if refusal.status == 404 else refusal) from None
     if not vector or not any(vector):
         raise RequestError(f"{model} answered, with an empty embedding")
     numbers = ", ".join(f"{x:.4f}" for x in vector[:4])

@@ -117,6 +117,11 @@ class FlagTable:
                 return not value if negated and isinstance(value, bool) else value
         return None
 
+    def mentions(self, args: Mapping[str, Any], *names: str) -> bool:
+        """Whether ``args`` say anything about that flag, and be it null, which leaves it out."""
+        found = (self.find(str(key)) for key in args)
+        return any(m.flag.is_called(*names) if m.flag else m.spelling.lstrip("-") in names for m in found)
+
     def integer(self, args: Mapping[str, Any], *names: str) -> int | None:
         """The same as the integer that the engine reads; None also when it reads none."""
         return self.read(self.value(args, *names))

@@ -98,6 +98,9 @@ class LlamaCpp:
             *("--host", request.host, "--port", str(request.port), "--metrics"),
             *("--parallel", str(slots)),
         ]
+        if not _FLAGS.mentions(args, "verbosity", "verbose"):
+            # The loading of tensors, on which a start is seen to go on, is a detail since its loggers were put together.
+            argv += ["--verbosity", "4"]
         if facts:
             argv += ["--ctx-size", str(slots * self.context(model, facts))]
         env = {}

@@ -80,6 +80,8 @@ class Sglang:
             argv += ["--context-length", str(model.max_model_len)]
         if given(args, "max-running-requests") is None:
             argv += ["--max-running-requests", str(self.sequences(model))]
+        if not self.flags.mentions(args, "uvicorn-access-log-exclude-prefixes"):
+            argv += ["--uvicorn-access-log-exclude-prefixes", "/health", "/metrics"]
         if model.dtype != "auto":
             argv += ["--dtype", model.dtype]
         if model.revision:
@@ -93,6 +95,8 @@ class Sglang:
         return Launch(
             argv=(*argv, *to_flags(args, self.flags)),
             env={"SGLANG_USE_MODELSCOPE": "true"} if model.source is Source.MODELSCOPE else {},
+            # It has one name, and takes what follows a colon in another one for a LoRA adapter.
+            engine_model=model.names[0] if len(model.names) > 1 else "",
             metrics=MetricNames("sglang:num_running_reqs", "sglang:num_queue_reqs", "sglang:token_usage"),
             progress_patterns=progress.SGLANG,
             # Its /health waits a second, then generates a token, and answers 503 when that took longer than 20 s.

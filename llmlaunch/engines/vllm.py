@@ -3,7 +3,7 @@
 It takes ``--gpu-memory-utilization`` of the *total* of each GPU and refuses to start when that much is not free, so on a shared
 GPU the fraction is the claim over the total, rounded down. Weights, activations and KV cache live inside that claim.
 Without a ``max_model_len`` vLLM is told ``auto``: the model's own context, or the longest that its memory can hold.
-Source: vLLM's engine arguments, https://docs.vllm.ai/en/latest/configuration/engine_args/ (0.14 and later know ``auto``).
+Source: vLLM's engine arguments, https://docs.vllm.ai/en/latest/configuration/engine_args/ (0.16 and later know all that is written here).
 """
 
 from __future__ import annotations
@@ -93,6 +93,8 @@ class Vllm:
             argv += ["--max-model-len", "auto"]
         if given(args, "max-num-seqs") is None:
             argv += ["--max-num-seqs", str(self.sequences(model))]
+        if not self.flags.mentions(args, "disable-access-log-for-endpoints"):
+            argv += ["--disable-access-log-for-endpoints", "/health,/metrics"]
         if model.dtype != "auto":
             argv += ["--dtype", model.dtype]
         if model.revision:

@@ -55,6 +55,9 @@ def model(tree: YamlDocument, part: ModelPart, wrong: Collection[str], path: Pat
     if part.bin is not None and part.engine == EngineName.AUTO.value and "engine" not in wrong:
         message = "bin needs engine: it does not say whose program it is"
         tree.problem(home("bin"), message, expected="engine: vllm, sglang or llamacpp", key=True)
+    if part.engine_model and not is_command and "engine" not in wrong:
+        message = "engine_model is only valid with engine: command; the other engines are told their names"
+        tree.problem(home("engine_model"), message, key=True)
     if part.kind and not is_command and "engine" not in wrong:
         message = "kind is only valid with engine: command; for the other engines the model's files tell"
         tree.problem(home("kind"), message, key=True)

@@ -203,6 +203,7 @@ class Reader:
             model=model,
             names=tuple(part.names or ()) or (self._default_name(model, home("model")),),
             engine=EngineName(part.engine),
+            engine_model=part.engine_model or "",
             host=part.host,
             port=part.port,
             gpus=self._gpus(part, home),

@@ -204,6 +204,9 @@ class ModelPart(Settings):
     behind a colon (org/name:Q4_K_M). For engine: command just a label."""
     names: Names | None = Field(default=None, examples=["vicuna-7b", ["vicuna-7b", "gpt-3.5-turbo"]])
     """What clients ask for. Left out: the last part of `model`."""
+    engine_model: Text | None = Field(default=None, examples=["org/model"])
+    """With engine: command, the name that the server itself knows. Requests that ask for one of `names` get it, and their answers
+    the name that was asked for. Left out: the server takes every one of `names`."""
     port: Port | None = Field(default=None, examples=[21010])
     """Port of the first replica; each of the others takes the next free one after it. Left out: the next free one from 21002 up."""
     command: Annotated[list[str], Field(min_length=1)] | None = Field(
@@ -217,7 +220,7 @@ class ModelPart(Settings):
 
 
 class DefaultsPart(Settings):
-    """What models inherit: any key of a model but model, names, port, command and kind."""
+    """What models inherit: any key of a model but model, names, engine_model, port, command and kind."""
 
 
 class ManifestPart(ManifestSection):

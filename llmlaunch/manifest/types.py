@@ -137,6 +137,8 @@ class ModelSpec:
     names: tuple[str, ...]
     """What clients ask for, at least one. Default: the last part of ``model``."""
     engine: EngineName = EngineName.TRANSFORMERS
+    engine_model: str = ""
+    """``engine: command`` only: the name that the server itself knows; empty: it takes all of ``names``."""
     host: str = DEFAULT_HOST
     port: int | None = None
     """Of the first replica; the others take the next free ones."""

@@ -144,6 +144,7 @@ class ProcessSpecBuilder:
             address=local_url(model.host, port),
             model=model.model,
             names=model.names,
+            engine_model=model.engine_model or launch.engine_model,
             engine=engine.name,
             kind=facts.kind.value if facts else model.kind,
             gpus=tuple(device.uuid for device in devices),

@@ -41,6 +41,8 @@ class ProcessSpec:
     model: str = ""
     names: tuple[str, ...] = ()
     engine: str = ""
+    engine_model: str = ""
+    """The name that it knows the model by; empty: it knows all of ``names``."""
     kind: str = ""
     """generate | embed | rerank, as the model's files say, or audio, as only the manifest can; empty when nothing is known."""
     gpus: tuple[str, ...] = ()

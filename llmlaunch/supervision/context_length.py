@@ -17,7 +17,7 @@ _FIELDS = ("max_model_len", "context_length", "context_window", "max_context_len
 
 async def ask_context_length(spec: ProcessSpec, key: str = "") -> int | None:
     """Return the tokens that ``spec``'s process says it takes; None if it does not say. ``key``: what it requires of callers."""
-    entry = _entry(await _get(spec, "/v1/models", key), (*spec.names, spec.model))
+    entry = _entry(await _get(spec, "/v1/models", key), (spec.engine_model, *spec.names, spec.model))
     length = next((found for field in _FIELDS if (found := _length(entry.get(field)))), None)
     if length is None and isinstance(entry.get("meta"), dict):
         props = await _get(spec, "/props", key)

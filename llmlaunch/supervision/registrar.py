@@ -178,6 +178,7 @@ def _registration(worker: _Wanted, max_model_len: int | None) -> dict[str, Any]:
         "worker_status": {"model_names": list(spec.names) or [spec.model], "speed": 1.0, "queue_length": 0},
         "component": spec.name,
         "engine": spec.engine,
+        "engine_model": spec.engine_model or None,
         "kind": spec.kind or None,
         "max_concurrency": spec.max_concurrency,
         "request_timeout_s": spec.request_timeout_s,

@@ -177,6 +177,28 @@ def test_how_long_the_answer_to_a_probe_may_take() -> None:
         )
 
 
+def test_probes_are_kept_out_of_the_logs_unless_the_manifest_says_something_of_it() -> None:
+    assert value(argv("vllm"), "--disable-access-log-for-endpoints") == "/health,/metrics"
+    words = argv("sglang")
+    at = words.index("--uvicorn-access-log-exclude-prefixes")
+    assert words[at + 1 : at + 3] == ["/health", "/metrics"]
+    for engine, flag in (
+        ("vllm", "disable_access_log_for_endpoints"),
+        ("sglang", "uvicorn_access_log_exclude"),
+    ):
+        # null: for a version that does not have the flag.
+        assert not [word for word in argv(engine, engine_args={flag: None}) if "access-log" in word]
+    words = argv("vllm", engine_args={"disable_access_log_for_endpoints": "/x"})
+    assert value(words, "--disable-access-log-for-endpoints") == "/x"
+
+
+def test_llama_server_says_how_far_it_is() -> None:
+    """Since 2025 the lines about loading are below its default verbosity of 3."""
+    assert value(argv("llamacpp", facts=GGUF), "--verbosity") == "4"
+    assert "--verbosity" not in argv("llamacpp", facts=GGUF, engine_args={"lv": 2})
+    assert "--verbosity" not in argv("llamacpp", facts=GGUF, engine_args={"verbose": True})
+
+
 def test_llama_server() -> None:
     words = argv("llamacpp", facts=GGUF, gpus=2, max_concurrency=3, max_model_len=2048)
     assert words[:3] == ["llama-server", "-m", "/models/llama.gguf"]

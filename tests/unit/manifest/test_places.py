@@ -180,12 +180,21 @@ def test_what_a_model_inherits_of_where_engines_are(text: str, where: tuple[str,
     assert (found.python or "", found.executable or "") == where
 
 
+def test_the_name_that_a_server_knows() -> None:
+    assert (
+        model("models: [{model: m, engine: command, command: [x], engine_model: org/m}]").engine_model
+        == "org/m"
+    )
+    assert model("models: [{model: m, engine: command, command: [x]}]").engine_model == ""
+
+
 @pytest.mark.parametrize(
     ("keys", "says"),
     [
         ("python: /a, bin: /b", "python and bin both say where the engine is"),
         ("bin: /b, engine: auto", "bin needs engine: it does not say whose program it is"),
         ("kind: embed", "kind is only valid with engine: command"),
+        ("engine_model: org/m", "engine_model is only valid with engine: command"),
         ("stop_signal: SIGTREM", "did you mean 'SIGTERM'?"),
         ("stop_signal: SIGKILL", "expected one of SIGTERM, SIGINT, SIGQUIT"),
         ("prefix: numactl --cpunodebind=0", "expected a list"),

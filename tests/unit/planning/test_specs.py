@@ -249,6 +249,15 @@ def test_a_command_is_told_its_devices_and_has_the_kind_of_the_manifest() -> Non
     assert worker.kind == "audio"
 
 
+def test_the_name_that_an_engine_knows() -> None:
+    """Gateways write it into requests, and the name that was asked for into the answers."""
+    infinity = model(engine=EngineName.COMMAND, command=("x",), gpus=GpuCpu(), engine_model="BAAI/bge-m3")
+    assert spec(planned(infinity, on=box(gpu(0))), "llama-1").engine_model == "BAAI/bge-m3"
+    for names, known in ((("one",), ""), (("one", "two:large"), "one")):
+        found = spec(planned(model(engine=EngineName.SGLANG, names=names), on=box(gpu(0))), "one-1")
+        assert (found.engine_model, found.names) == (known, names)
+
+
 def test_another_reason_for_the_same_engine_restarts_nothing() -> None:
     wanted = model(engine=EngineName.SGLANG)
     before = spec(planned(wanted, on=box(gpu(0))), "llama-1")
