@@ -14,7 +14,7 @@ from llmlaunch.models.facts import LayerCache, ModelKind
 from llmlaunch.models.reading.layers import attention_heads, layer_caches, number_of_layers
 from llmlaunch.models.reading.values import integer, names
 
-_NESTED = ("text_config", "llm_config", "language_config", "thinker_config", "decoder")
+_NESTED = ("text_config", "llm_config", "language_config", "thinker_config", "vlm_config", "decoder")
 # What the configuration classes of transformers fill in when a published config.json leaves it out.
 _LLAMA = {
     "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,

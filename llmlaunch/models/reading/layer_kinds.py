@@ -12,11 +12,12 @@ from llmlaunch.models.facts import LayerKind
 from llmlaunch.models.reading.values import integer, mapping, names, numbers
 
 FULL, SLIDING, STATE, NONE = LayerKind.FULL, LayerKind.SLIDING, LayerKind.STATE, LayerKind.NONE
-BOTH = "both"
-"""Attention and a state in one layer (Falcon-H1, Zamba2, Hymba)."""
+BOTH, BOTH_SLIDING = "both", "both, in a window"
+"""Attention and a state in one layer (Falcon-H1, Zamba2; with windows Hymba and Inkling)."""
 _STATE_ONLY = {"mamba", "mamba2", "falcon_mamba", "rwkv", "rwkv5", "rwkv6", "rwkv7", "xlstm"}
 # By parts of a layer's name, the first that fits: full_attention, linear_attention, mamba, conv, moe …
 _BY_NAME: tuple[tuple[tuple[str, ...], LayerKind | str], ...] = (
+    (("hybrid_sliding",), BOTH_SLIDING),
     (("hybrid",), BOTH),
     (("linear", "mamba", "conv", "recurrent", "delta", "kda", "ssm", "rwkv", "lightning"), STATE),
     (("sliding", "chunked", "local", "window", "swa"), SLIDING),
@@ -36,7 +37,9 @@ def kinds(text: Mapping[str, Any], layers: int) -> Kinds:
     ):  # Llama 3.2 Vision: these keep the image's keys only
         if 0 <= index < layers:
             found[index] = NONE
-    return found if window(text) else [FULL if kind is SLIDING else kind for kind in found]
+    if window(text):
+        return found
+    return [{SLIDING: FULL, BOTH_SLIDING: BOTH}.get(kind, kind) for kind in found]
 
 
 def window(text: Mapping[str, Any]) -> int | None:
@@ -120,6 +123,9 @@ def _by_family(text: Mapping[str, Any], layers: int) -> list[str]:
         return ["linear"] * layers
     if family == "falcon_h1":
         return ["hybrid"] * layers
+    if family == "hymba":
+        seeing = set(numbers(text.get("global_attn_idx")))
+        return ["hybrid" if i in seeing else "hybrid_sliding" for i in range(layers)]
     if family == "phi4flash":
         # SambaY: Mamba and windows take turns in the first half; then one layer sees everything, and the rest read its cache.
         half = layers // 2

@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import Any
 
 from llmlaunch.models.facts import LayerCache, LayerKind
-from llmlaunch.models.reading.layer_kinds import BOTH, kinds, listed_names, window
+from llmlaunch.models.reading.layer_kinds import BOTH, BOTH_SLIDING, kinds, listed_names, window
 from llmlaunch.models.reading.layer_state import state_bytes
 from llmlaunch.models.reading.values import integer, mapping, numbers
 
@@ -74,11 +74,11 @@ def _layer(text: Mapping[str, Any], index: int, kind: LayerKind | str) -> LayerC
         return LayerCache(1, LayerKind.NONE)
     if kind is LayerKind.NONE:
         return LayerCache(1, LayerKind.NONE)
-    state = state_bytes(text) if kind in (LayerKind.STATE, BOTH) else 0
+    state = state_bytes(text) if kind in (LayerKind.STATE, BOTH, BOTH_SLIDING) else 0
     if kind is LayerKind.STATE:
         return LayerCache(1, LayerKind.STATE, state_bytes=state)
-    if kind == BOTH:
-        kind = LayerKind.FULL
+    if kind in (BOTH, BOTH_SLIDING):
+        kind = LayerKind.FULL if kind == BOTH else LayerKind.SLIDING
     if "window_length" in own and integer(own, "window_length"):  # Nemotron-NAS
         kind, own["sliding_window"] = LayerKind.SLIDING, own["window_length"]
     said = {**text, **own}

@@ -198,6 +198,14 @@ FAMILIES = (
         "model_type": "phi4flash", "hidden_size": 2560, "num_hidden_layers": 32, "num_attention_heads": 40, "num_key_value_heads": 20,
         "mb_per_layer": 2, "sliding_window": 512, "mamba_d_state": 16, "mamba_d_conv": 4, "mamba_expand": 2,
     }),
+    Family("nvidia/Hymba-1.5B-Base", 3 * 1_280, 14 * 1_280, {
+        "model_type": "hymba", "hidden_size": 1600, "num_hidden_layers": 32, "num_attention_heads": 25, "num_key_value_heads": 5,
+        "global_attn_idx": [0, 15, 31], "sliding_window": 1024, "mamba_expand": 2, "mamba_d_state": 16, "mamba_d_conv": 4,
+        "kv_reuse_group": [
+            [1, 2], [3, 4], [5, 6], [7, 8], [9, 10], [11, 12], [13, 14], [16, 17, 18], [19, 20], [21, 22], [23, 24], [25, 26],
+            [27, 28], [29, 30],
+        ],
+    }),
     Family("CohereForAI/c4ai-command-a-03-2025", 65_536, 196_608, gqa(
         64, 8, model_type="cohere2", num_attention_heads=96, sliding_window=4096,
     )),
