@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from llmlaunch.engines import registry
+from llmlaunch.engines.llamacpp import PROJECTOR_FLAGS
 from llmlaunch.manifest.types import EngineName, ModelSpec
 from llmlaunch.models.facts import Companion, CompanionRole
 
@@ -29,6 +30,11 @@ def companions(model: ModelSpec) -> tuple[Companion, ...]:
         case _:
             return ()
     return tuple(dict.fromkeys(Companion(role, source) for role, source in found if source))
+
+
+def takes_projector(model: ModelSpec) -> bool:
+    """Whether llama.cpp is given the projector that lies beside the model, because its arguments say nothing of one."""
+    return model.engine is EngineName.LLAMACPP and registry.given(model, *PROJECTOR_FLAGS) is None
 
 
 def drafts_itself(model: ModelSpec) -> bool:

@@ -45,7 +45,8 @@ _OWNED = common.OWNED | {
 _PROGRAM = "llama-server"
 _PACKAGE = ("-m", "llmlaunch.llamacpp")
 """The same server out of a Python package, behind the interpreter."""
-_PROJECTOR = ("mmproj", "mmproj-url", "mmproj-auto")
+PROJECTOR_FLAGS = ("mmproj", "mmproj-url", "mmproj-auto")
+"""Without any of these it takes the projector that lies beside the model."""
 _FLAGS = FlagTable(recorded.VERSION, recorded.FLAGS, joined=False, commas=True)
 _given = _FLAGS.value
 
@@ -157,7 +158,7 @@ def _source(request: LaunchRequest) -> list[str]:
         return ["-hf", request.model.model]
     if facts.local:
         words = ["-m", facts.path]
-        if facts.projector and _given(request.model.engine_args, *_PROJECTOR) is None:
+        if facts.projector and _given(request.model.engine_args, *PROJECTOR_FLAGS) is None:
             words += ["--mmproj", str(PurePath(facts.path).parent / facts.projector)]
         return words
     words = ["--hf-repo", facts.path]

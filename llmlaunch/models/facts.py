@@ -122,6 +122,7 @@ class ModelFacts:
     """Weights of a local model; all that a worker needs of one on a hub. A GGUF model's first file comes first."""
     projector: str = ""
     """The GGUF file beside it, by name, through which it sees or hears (llama.cpp's ``--mmproj``)."""
+    projector_bytes: int = 0
     download_bytes: int = 0
     """What is still to be downloaded before it can be loaded."""
     hub: str = ""

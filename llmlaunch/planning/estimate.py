@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from llmlaunch.engines.companions import drafts_itself
+from llmlaunch.engines.companions import drafts_itself, takes_projector
 from llmlaunch.engines.types import Engine, MemoryRule
 from llmlaunch.manifest.types import ModelSpec
 from llmlaunch.models.facts import CompanionRole, LayerCache, LayerKind, ModelFacts, ModelKind
@@ -120,6 +120,8 @@ def _beside(
 ) -> list[tuple[str, int]]:
     """What is loaded beside the model. Projectors and adapters are whole on every GPU, a draft model is split as the model is."""
     sums: dict[str, int] = {}
+    if takes_projector(model):
+        sums[CompanionRole.PROJECTOR.value] = facts.projector_bytes
     for companion in facts.companions:
         found = companion.facts
         size = (found.weight_bytes or 0) if found else 0
@@ -127,6 +129,8 @@ def _beside(
             size = -(-size // count) * 102 // 100
             size += kv_cache.cache_bytes(model, found, engine, count, room) or 0
         sums[companion.role.value] = sums.get(companion.role.value, 0) + size
+    if engine.flags.value(model.engine_args, "mmproj-offload") is False:
+        sums.pop(CompanionRole.PROJECTOR.value, None)
     if drafts_itself(model):
         attending = [
             layer for layer in facts.layer_caches if layer.kind in (LayerKind.FULL, LayerKind.SLIDING)

@@ -73,7 +73,7 @@ MAY_IMPORT: dict[str, str] = {
     "worker/tokenization": "worker worker/chat_template",
     "worker/output/tool_calls": "common worker/output",
     "worker/output": "worker",
-    "worker/kv": "worker",
+    "worker/kv": "models/reading worker",
     "worker/compute": "common hardware paths worker worker/kv",
     "worker/engine": "worker worker/compute worker/kv worker/output worker/tokenization",
     "worker/loading": """

@@ -79,7 +79,13 @@ def _gguf(files: Files, choice: WeightFiles, source: str, path: str, local: bool
     headers = [header(name) for name in choice.weights]
     found = gguf_facts.facts(headers, f"{files.where}/{choice.weights[0]}")
     return replace(
-        found, source=source, path=path, local=local, files=choice.weights, projector=choice.projector
+        found,
+        source=source,
+        path=path,
+        local=local,
+        files=choice.weights,
+        projector=choice.projector,
+        projector_bytes=sizes.get(choice.projector, 0),
     )
 
 

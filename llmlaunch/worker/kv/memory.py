@@ -7,6 +7,7 @@ from typing import Any
 import psutil
 import torch
 
+from llmlaunch.models.reading.layers import layer_caches
 from llmlaunch.worker.config import WorkerConfig
 from llmlaunch.worker.errors import StartupError
 from llmlaunch.worker.kv.types import Capacity
@@ -31,14 +32,11 @@ MASK_ELEMENTS = 64 << 20
 
 
 def token_bytes(model: Any) -> int:
-    """Bytes of KV cache per token, over all layers."""
+    """Bytes of KV cache per token, over all layers: rows keep every column also in layers with a window."""
     text = model.config.get_text_config()
-    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
-    dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    if getattr(text, "kv_lora_rank", None):  # MLA: transformers keeps the expanded heads
-        heads = text.num_attention_heads
-        dim = (text.qk_nope_head_dim + text.qk_rope_head_dim + text.v_head_dim + 1) // 2
-    return int(2 * text.num_hidden_layers * heads * dim * model.dtype.itemsize)
+    layers = layer_caches(text.to_dict() if hasattr(text, "to_dict") else vars(text))
+    elements = sum(layer.count * layer.kv_heads * (layer.key_dim + layer.value_dim) for layer in layers)
+    return max(1, elements * int(model.dtype.itemsize))
 
 
 def prompt_tokens(device: str, context: int) -> int:

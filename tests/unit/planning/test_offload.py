@@ -139,6 +139,27 @@ def test_what_is_loaded_beside_the_model() -> None:
     assert not [note for note in made.notes if "mm.gguf" in note]
 
 
+@pytest.mark.parametrize(
+    ("engine", "args", "counted"),
+    [
+        ("llamacpp", {}, GiB),
+        ("llamacpp", {"no-mmproj": True}, 0),
+        ("llamacpp", {"mmproj": "another.gguf"}, 0),
+        ("llamacpp", {"no-mmproj-offload": True}, 0),
+        ("transformers", {}, 0),
+    ],
+)
+def test_a_projector_beside_the_model_counts_where_it_is_loaded(
+    engine: str, args: dict[str, Any], counted: int
+) -> None:
+    asked = model(engine=EngineName(engine), engine_args=args)
+    found = estimate(
+        asked, replace(GGUF, projector="mmproj.gguf", projector_bytes=GiB), registry.get(engine), 1
+    )
+    assert found
+    assert dict(found.parts).get("projector", 0) == counted
+
+
 def test_layers_that_predict_further_tokens_have_a_cache_when_they_run() -> None:
     asked = model(engine=EngineName.VLLM, engine_args={"speculative-config": {"method": "mtp"}})
     facts = replace(LLAMA, draft_layers=2)

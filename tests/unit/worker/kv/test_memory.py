@@ -46,6 +46,15 @@ def test_pages_of_files_are_free_where_a_gpu_uses_main_memory(monkeypatch: pytes
         assert memory.free_on(0) == free
 
 
+def test_layers_count_as_they_are() -> None:
+    """Gemma 4 has two geometries; layers that share another's cache have none of their own."""
+    model = llama_8b()
+    model.config.layer_types = ["sliding_attention"] * 16 + ["full_attention"] * 16
+    model.config.sliding_window, model.config.num_kv_shared_layers = 1024, 8
+    model.config.num_global_key_value_heads, model.config.global_head_dim = 1, 512
+    assert memory.token_bytes(model) == 16 * 2 * 8 * 128 * 2 + 8 * 2 * 512 * 2
+
+
 def test_within_a_claim_room_is_what_weights_context_and_a_step_leave() -> None:
     assert memory.room_within(60 * GIB, 15 * GIB, 20 * GIB, GIB) == 4 * GIB - memory.GPU_RESERVE
     assert memory.room_within(2 * GIB, 15 * GIB, 20 * GIB, GIB) == GIB, "no more than is free"
