@@ -39,6 +39,7 @@ def fake_vllm(folder: Path) -> Path:
     )
     modules.mkdir(parents=True)
     (modules / "main.py").write_text(VLLM)
+    (modules.parents[1] / "__init__.py").touch()
     (folder / "bin").mkdir()
     (folder / "bin/python").symlink_to(os.path.realpath(sys.executable))
     (folder / "pyvenv.cfg").write_text(f"home = {Path(os.path.realpath(sys.executable)).parent}\n")
