@@ -472,3 +472,23 @@ def test_variables_of_a_file_are_in_the_plan_and_not_in_its_report(home: Path, t
     file.write_text("CUDA_VISIBLE_DEVICES=0\n")
     with pytest.raises(ManifestError, match="CUDA_VISIBLE_DEVICES is set by the plan"):
         assemble.replan(manifest(replace(COMMAND, env_files=(str(file),))), env=os.environ)
+
+
+def test_engine_auto_takes_what_the_model_s_process_would_find(home: Path, tmp_path: Path) -> None:
+    """llama-server on its PATH for a GGUF file, and the built-in engine where there is none."""
+    server, file = tmp_path / "bin" / "llama-server", tmp_path / "m.gguf"
+    server.parent.mkdir()
+    server.write_text("#!/bin/sh\n")
+    server.chmod(0o700)
+    file.write_bytes(gguf(GGUF_LLAMA))
+
+    def worker(gpus: str | None = None, **variables: str) -> ProcessSpec:
+        model = ModelSpec(str(file), ("m",), EngineName.AUTO, gpus=GpuCpu(), env=variables)
+        _, made = assemble.replan(manifest(model), env={**BARE, "PATH": "/nowhere"}, gpus=gpus)
+        return next(spec for spec in made.processes if spec.model)
+
+    found = worker(PATH=str(server.parent))
+    assert found.argv[0] == "llama-server"
+    assert found.engine_reason == f"engine auto: llamacpp: GGUF, and there is {server}"
+    elsewhere = worker("none", PATH=str(server.parent))
+    assert (elsewhere.engine, elsewhere.engine_auto) == ("transformers", True)
