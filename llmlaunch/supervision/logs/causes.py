@@ -5,7 +5,8 @@ failed; interpreters complain while they end; libraries print links. So what cou
 after the last sign that the server was well: an error that it survived is not what ended it.
 
 Of a chain of exceptions ("During handling of the above exception, …") the last one was raised by who knew what was being done; of
-one that was raised ``from`` another, the other is the cause. Whatever names a lack (memory, disk, permission) wins over both.
+one that was raised ``from`` another, the other is the cause, unless it only says that a connection failed. Whatever names a lack
+(memory, disk, permission) wins over both.
 """
 
 from __future__ import annotations
@@ -57,8 +58,14 @@ _POINTER = re.compile(
     re.IGNORECASE,
 )
 _CONSEQUENCE = re.compile(
-    r"(?:[\w.]+\.)?(?:EOFError|BrokenPipeError|ConnectionResetError|CancelledError|KeyboardInterrupt|SystemExit)\b"
+    r"(?:[\w.]+\.)?(?:EOFError|BrokenPipeError|ConnectionResetError|CancelledError|KeyboardInterrupt|SystemExit"
+    r"|(?:Base)?ExceptionGroup)\b"
 )
+_TRANSPORT = re.compile(
+    r"(?:[\w.]+\.)?(?:HTTPError|HTTPStatusError|Connect(?:ion)?(?:Error|Timeout|RefusedError)|ReadTimeout|gaierror|MaxRetryError"
+    r"|NameResolutionError|NewConnectionError|ProtocolError|SSLError)\b"
+)
+"""Exceptions of HTTP and below it: who called knows what could not be had."""
 _HEADER = re.compile(
     r"\bfailed(?: to start)?\.?$|\bhit an exception\b|^(?:error|exception) in \w|^unhandled exception|^error executing method"
     r"|exiting due to|^aborted\b|\bcore dumped\b|application startup failed",
@@ -117,7 +124,7 @@ class _Chain:
             return _Candidate(_Rank.POINTER, index, text)
         chosen = told[0]
         for item in told[1:]:
-            chosen = item if item[2] else chosen
+            chosen = item if item[2] or _TRANSPORT.match(chosen[1]) else chosen
         chosen = next((item for item in told if _TOLD.search(item[1])), chosen)
         return _Candidate(_Rank.ROOT, chosen[0], chosen[1])
 

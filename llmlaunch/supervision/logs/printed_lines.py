@@ -54,6 +54,8 @@ _PREFIXES = tuple(
         rf"\[{_DATE}[ T]{_TIME}Z?(?P<source>(?: [A-Z]+\d+)*)\] ?",  # SGLang
         r"\d+\.\d\d\.\d{3}\.\d{3} (?P<level>[IWED]) ",  # llama.cpp
         r"(?:\[\d+\] )?(?P<level>[EW]) (?=[a-z_]+[ :])",  # llama.cpp without times
+        r" {2,}[|+] ",  # the margin of Python's exception groups
+        rf"(?:[\w.]+ - ){_LEVEL} - ",  # Python's logging, with the names of loggers
         rf"{_DATE}[ T]{_TIME}(?:Z|[+-]\d\d:?\d\d)?(?: ?[|:-])? *",
         rf"\[{_LEVEL}\s*\]:? *",
         rf"{_LEVEL}(?:: ?[\w.]+:(?=\S)| *[:|]| -)? +",  # INFO:     text, ERROR root: text

@@ -171,6 +171,63 @@ Traceback (most recent call last):
 huggingface_hub.errors.LocalEntryNotFoundError: An error happened while trying to locate the files on the Hub and we cannot find the appropriate snapshot folder for the specified revision on the local disk.
 """,
     ),
+    "hub: no such repository": (
+        "RepositoryNotFoundError: 404 Client Error. (Request ID: Root=1): Repository Not Found for url: https://huggingface.co/no/such",
+        """
+Traceback (most recent call last):
+  File "/v/bin/vllm", line 8, in <module>
+httpx.HTTPStatusError: Client error '404 Not Found' for url 'https://huggingface.co/no/such/resolve/main/config.json'
+
+The above exception was the direct cause of the following exception:
+
+Traceback (most recent call last):
+  File "/v/transformers/utils/hub.py", line 479, in cached_files
+huggingface_hub.errors.RepositoryNotFoundError: 404 Client Error. (Request ID: Root=1)
+
+Repository Not Found for url: https://huggingface.co/no/such/resolve/main/config.json.
+
+The above exception was the direct cause of the following exception:
+
+Traceback (most recent call last):
+  File "/v/transformers/utils/hub.py", line 511, in cached_files
+OSError: no/such is not a local folder and is not a valid model identifier
+""",
+    ),
+    "hub: no connection": (
+        "OSError: We couldn't connect to 'https://huggingface.co' to load the files",
+        """
+Traceback (most recent call last):
+  File "/v/bin/vllm", line 8, in <module>
+socket.gaierror: [Errno -2] Name or service not known
+
+The above exception was the direct cause of the following exception:
+
+Traceback (most recent call last):
+  File "/v/urllib3/connection.py", line 205, in _new_conn
+urllib3.exceptions.NameResolutionError: HTTPSConnection(host='huggingface.co', port=443): Failed to resolve 'huggingface.co'
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "/v/transformers/utils/hub.py", line 511, in cached_files
+OSError: We couldn't connect to 'https://huggingface.co' to load the files, and couldn't find them in the cached files.
+""",
+    ),
+    "python: an exception group": (
+        "ValueError: no such adapter",
+        """
+  + Exception Group Traceback (most recent call last):
+  |   File "/v/serve.py", line 1, in <module>
+  |     main()
+  | ExceptionGroup: unhandled errors in a TaskGroup (1 sub-exception)
+  +-+---------------- 1 ----------------
+    | Traceback (most recent call last):
+    |   File "/v/serve.py", line 9, in load
+    |     raise ValueError("no such adapter")
+    | ValueError: no such adapter
+    +------------------------------------
+""",
+    ),
     "hub: the disk is full": (
         "OSError: [Errno 28] No space left on device",
         """
