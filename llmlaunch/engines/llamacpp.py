@@ -115,6 +115,9 @@ class LlamaCpp:
             argv += ["--split-mode", "layer"]
         if facts:
             argv += _of_its_kind(facts, args, self.context(model, facts))
+        if _given(args, "verbosity") is None and _given(args, "verbose") is None:
+            # The default of 2026 (3) leaves out what is loaded and why loading fails; prompts are printed from 5 on.
+            argv += ["--verbosity", "4"]
         return Launch(
             argv=(*argv, *to_flags(args, _FLAGS)),
             env=env,

@@ -208,6 +208,9 @@ def test_llama_server() -> None:
     assert value(argv("llamacpp", facts=GGUF, gpus=0), "--gpu-layers") == "0"
     assert argv("llamacpp", facts=GGUF, engine_args={"ngl": 20})[-2:] == ["-ngl", "20"]
     assert "--gpu-layers" not in argv("llamacpp", facts=GGUF, engine_args={"ngl": 20})
+    assert value(words, "--verbosity") == "4"
+    for given in ({"lv": 2}, {"log_verbosity": 2}, {"v": True}):
+        assert "4" not in argv("llamacpp", facts=GGUF, engine_args=given)[-3:]
     assert value(argv("llamacpp", facts=None), "-hf") == "org/llama"
 
 
