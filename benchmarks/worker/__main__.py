@@ -129,6 +129,10 @@ def tokens(asked: argparse.Namespace) -> str:
     ]
     if not asked.ours:
         found.append(under_load(servers.transformers_serve(folder), asked.rounds))
+        found.append(under_load(servers.llamacpp(SMOLLM2), asked.rounds))
+        notes.append(
+            f"llama.cpp by xllamacpp {version(Path(sys.executable), 'xllamacpp')}, with four bits a weight."
+        )
     if asked.vllm:
         found.append(under_load(servers.vllm(folder, asked.vllm), asked.rounds))
         python = Path(asked.vllm).with_name("python")

@@ -14,6 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.worker.load import NEW_TOKENS, SAMPLING, Target
+from llmlaunch.engines import registry
+from llmlaunch.engines.types import LaunchRequest
+from llmlaunch.hardware.cores import usable_cores
+from llmlaunch.manifest.types import EngineName, ModelSpec
+from llmlaunch.models.inspect import inspect
 from tests.support.ports import free_port
 
 READY_S = 120.0
@@ -124,6 +129,29 @@ def vllm(folder: str, binary: str) -> Iterator[Target]:
     }
     with process(command, port, "/health", **env):
         yield Target("vLLM for CPUs", port, "m", vllm_fields())
+
+
+@contextlib.contextmanager
+def llamacpp(model: str) -> Iterator[Target]:
+    """llama.cpp out of its package, as a deployment would start it, with a slot for each of 32 streams."""
+    port = free_port()
+    spec = ModelSpec(model, ("m",), EngineName.LLAMACPP, max_model_len=4096, max_concurrency=32)
+    launch = registry.get("llamacpp").launch(
+        LaunchRequest(
+            component="m-1",
+            model=spec,
+            facts=inspect(model),
+            host="127.0.0.1",
+            port=port,
+            controller_url="",
+            devices=(),
+            python=sys.executable,
+            absent=frozenset({"llama-server"}),
+            cores=usable_cores(),
+        )
+    )
+    with process(list(launch.argv), port, "/health", **launch.env):
+        yield Target("llama.cpp, Q4_1", port, "m", vllm_fields())
 
 
 def vllm_fields() -> dict[str, object]:
