@@ -99,9 +99,6 @@ class LlamaCpp:
             *("--host", request.host, "--port", str(request.port), "--metrics"),
             *("--parallel", str(slots)),
         ]
-        if not _FLAGS.mentions(args, "verbosity", "verbose"):
-            # The loading of tensors, on which a start is seen to go on, is a detail since its loggers were put together.
-            argv += ["--verbosity", "4"]
         if facts:
             argv += ["--ctx-size", str(slots * self.context(model, facts))]
         env = {}
@@ -115,7 +112,7 @@ class LlamaCpp:
             argv += ["--split-mode", "layer"]
         if facts:
             argv += _of_its_kind(facts, args, self.context(model, facts))
-        if _given(args, "verbosity") is None and _given(args, "verbose") is None:
+        if not _FLAGS.mentions(args, "verbosity", "verbose"):
             # The default of 2026 (3) leaves out what is loaded and why loading fails; prompts are printed from 5 on.
             argv += ["--verbosity", "4"]
         return Launch(
