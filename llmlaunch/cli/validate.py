@@ -22,7 +22,8 @@ def validate(
     """
     from llmlaunch.manifest.load import load
     from llmlaunch.manifest.places import with_env_files
-    from llmlaunch.planning.plan import flag_notes, refuse_invalid
+    from llmlaunch.planning.check import refuse_invalid
+    from llmlaunch.planning.notes import unknown_flags
 
     try:
         manifest = with_env_files(load(file, os.environ), required=False)
@@ -38,9 +39,9 @@ def validate(
         )
         raise typer.Exit(error.exit_code) from None
     if as_json:
-        print(json.dumps({"ok": True, "problems": [], "notes": flag_notes(manifest)}, indent=2))
+        print(json.dumps({"ok": True, "problems": [], "notes": unknown_flags(manifest)}, indent=2))
         return
-    for note in flag_notes(manifest):
+    for note in unknown_flags(manifest):
         typer.echo(f"note: {note}", err=True)
     replicas = sum(model.replicas for model in manifest.models)
     print(f"{file}: ok: {_count(len(manifest.models), 'model')}, {_count(replicas, 'replica')}")

@@ -60,6 +60,11 @@ class Device:
         """What messages call it: ``GPU 0``."""
         return f"{self.uuid[:12]}… on GPU {self.index}" if self.mig else f"GPU {self.index}"
 
+    @property
+    def called(self) -> str:
+        """Its label with its kind: ``GPU 0 (Tesla T4)``."""
+        return f"{self.label} ({self.name})"
+
 
 @dataclass(frozen=True, slots=True)
 class Survey:
