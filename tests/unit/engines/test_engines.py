@@ -192,13 +192,6 @@ def test_probes_are_kept_out_of_the_logs_unless_the_manifest_says_something_of_i
     assert value(words, "--disable-access-log-for-endpoints") == "/x"
 
 
-def test_llama_server_says_how_far_it_is() -> None:
-    """Since 2025 the lines about loading are below its default verbosity of 3."""
-    assert value(argv("llamacpp", facts=GGUF), "--verbosity") == "4"
-    assert "--verbosity" not in argv("llamacpp", facts=GGUF, engine_args={"lv": 2})
-    assert "--verbosity" not in argv("llamacpp", facts=GGUF, engine_args={"verbose": True})
-
-
 def test_llama_server() -> None:
     words = argv("llamacpp", facts=GGUF, gpus=2, max_concurrency=3, max_model_len=2048)
     assert words[:3] == ["llama-server", "-m", "/models/llama.gguf"]
