@@ -54,6 +54,7 @@ def same_process(a: ProcessSpec, b: ProcessSpec) -> bool:
             max_concurrency=b.max_concurrency,
             request_timeout_s=b.request_timeout_s,
             max_model_len=b.max_model_len,
+            engine_model=b.engine_model,
             progress_patterns=b.progress_patterns,
             ready_path=b.ready_path,
             live_path=b.live_path,

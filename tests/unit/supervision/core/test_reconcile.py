@@ -79,7 +79,7 @@ NOT_FELT: dict[str, Any] = {
     "needs": ("b",), "progress_patterns": ("x",), "max_concurrency": 3, "secret_env": ("A",), "argv_shown": ("x",), "learning_key": "k",
     "kind": "embed", "ready_path": "/r", "live_path": "", "probe_timeout_s": 9.0, "probe_failures": 9, "restart_max": 0,
     "restart_delay_s": 9.0, "log_max_bytes": 3, "log_keep": 3, "request_timeout_s": 9.0,
-    "max_model_len": 9,
+    "max_model_len": 9, "engine_model": "org/m",
     "api_keys_file": "keys.txt", "api_keys_variable": "KEYS",
 }  # fmt: skip
 
