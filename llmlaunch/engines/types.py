@@ -128,7 +128,7 @@ class Launch:
     self_registering: bool = False
     """True: it registers with the controller itself. False: the supervisor does it on its behalf."""
     engine_model: str = ""
-    """The one name that it knows its model by, if it does not know all that the model is served under."""
+    """The one name that it knows its model by, or that its answers bear, if the model is served under others, too."""
     metrics: MetricNames = field(default_factory=MetricNames)
     progress_patterns: tuple[str, ...] = ()
     """Regular expressions; a new match in the log is progress of a start."""

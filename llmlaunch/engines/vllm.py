@@ -109,6 +109,8 @@ class Vllm:
         return Launch(
             argv=(*argv, *to_flags(args, self.flags)),
             env={"VLLM_USE_MODELSCOPE": "True"} if model.source is Source.MODELSCOPE else {},
+            # It takes every name, but its answers bear the first one.
+            engine_model=model.names[0] if len(model.names) > 1 else "",
             metrics=MetricNames(
                 "vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:kv_cache_usage_perc"
             ),

@@ -253,9 +253,10 @@ def test_the_name_that_an_engine_knows() -> None:
     """Gateways write it into requests, and the name that was asked for into the answers."""
     infinity = model(engine=EngineName.COMMAND, command=("x",), gpus=GpuCpu(), engine_model="BAAI/bge-m3")
     assert spec(planned(infinity, on=box(gpu(0))), "llama-1").engine_model == "BAAI/bge-m3"
-    for names, known in ((("one",), ""), (("one", "two:large"), "one")):
-        found = spec(planned(model(engine=EngineName.SGLANG, names=names), on=box(gpu(0))), "one-1")
-        assert (found.engine_model, found.names) == (known, names)
+    for engine in (EngineName.SGLANG, EngineName.VLLM):
+        for names, known in ((("one",), ""), (("one", "two:large"), "one")):
+            found = spec(planned(model(engine=engine, names=names), on=box(gpu(0))), "one-1")
+            assert (found.engine_model, found.names) == (known, names)
 
 
 def test_another_reason_for_the_same_engine_restarts_nothing() -> None:
