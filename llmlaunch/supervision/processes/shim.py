@@ -31,6 +31,9 @@ from variables import CGROUP, RUN, STATE_FILE  # type: ignore[import-not-found]
 
 ORPHAN_GRACE_S = 0.8  # the owner is gone: nobody waits for a response any more
 LEFTOVER_GRACE_S = 1.0  # the program has ended and left some of its children behind
+TRACKER_GRACE_S = (
+    1.0  # all others are killed: Python's resource trackers remove the shared memory that these have left
+)
 KILL_PATIENCE_S = 15.0  # processes in uninterruptible sleep may outlast even SIGKILL
 POLL_S = 0.02
 KEPT = {
@@ -169,18 +172,38 @@ class Shim:
             now = time.monotonic()
             if killing or now >= deadline:
                 killing, since = True, since or now
-                self.kill_group(self.cgroup)
-                self.send(signal.SIGKILL, left)
+                spared = self.trackers(left) if now - since < TRACKER_GRACE_S else set()
+                if not spared:
+                    self.kill_group(self.cgroup)
+                self.send(signal.SIGKILL, [pid for pid in left if pid not in spared])
                 if now - since > KILL_PATIENCE_S:
                     break
             new, killing = self.carry_out(self.wait(POLL_S), deadline, killing)
             deadline = min(deadline, new or deadline)
         else:
             left = []
+        if killing:
+            self.kill_group(self.cgroup)
         self.forget_group(self.cgroup)
         self.report(f"exit {self.code if not self.child else -signal.SIGKILL} {len(left)}")
         if self.orphaned:
             self.kill_orphaned_trees()
+
+    @staticmethod
+    def trackers(tree: list[int]) -> set[int]:
+        """Those of ``tree`` that end by themselves, once they have removed what the processes that they serve left in /dev/shm.
+
+        Source: CPython's multiprocessing/resource_tracker.py, which ignores SIGTERM and waits for the end of its pipe.
+        """
+        found = set()
+        for pid in tree:
+            try:
+                with open(f"/proc/{pid}/cmdline", "rb") as words:  # noqa: PTH123
+                    if b"multiprocessing.resource_tracker" in words.read():
+                        found.add(pid)
+            except OSError:
+                pass  # it has ended
+        return found
 
     def kill_group(self, cgroup: str) -> None:
         """SIGKILL everything in the control group, if there is one."""

@@ -118,6 +118,34 @@ def test_a_worker_that_ignores_sigterm_is_killed_after_the_grace(lab: World) -> 
     until_phase(client, "deaf", "ready")
 
 
+def test_shared_memory_of_a_tree_that_is_killed_is_removed(lab: World, tmp_path: Path) -> None:
+    """Python's resource tracker does that when all others are gone; killed with them, it would leave it until the next boot."""
+    names = tmp_path / "names"
+    with_shared_memory = """if True:
+        import os, signal, sys, time
+        from multiprocessing.shared_memory import SharedMemory
+        memory = SharedMemory(create=True, size=1)
+        with open(sys.argv[1], "a") as names:
+            print(memory.name, file=names)
+        if os.fork() == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            time.sleep(600)
+        os.execv(sys.argv[2], sys.argv[2:])
+    """
+    spec = engine("tiny", "--ignore-term", stop_grace_s=0.1)
+    spec = replace(spec, argv=(sys.executable, "-I", "-S", "-c", with_shared_memory, str(names), *spec.argv))
+    client = lab.up(spec)
+    os.kill(until_phase(client, "tiny", "ready").pid or 0, signal.SIGKILL)
+    wait_until(lambda: component(client, "tiny").restarts == 1, 10, "a restart")
+    until_phase(client, "tiny", "ready")
+    client.shutdown()
+    assert client.wait_gone(10)
+    assert not lab.processes()
+    segments = [Path("/dev/shm", name) for name in names.read_text().split()]
+    assert len(segments) == 2
+    assert not [segment for segment in segments if segment.exists()]
+
+
 def test_a_stop_takes_grandchildren_in_their_own_session(lab: World) -> None:
     client = lab.up(engine("parent", "--spawn-grandchild", "--own-session", stop_grace_s=0.3))
     until_phase(client, "parent", "ready")
