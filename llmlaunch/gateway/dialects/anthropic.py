@@ -53,6 +53,10 @@ class AnthropicDialect:
         body = json.dumps(errors.from_openai(reply.status, reply.body, identity.decode("latin-1"))).encode()
         return replace(reply, body=body, fields=b"%brequest-id: %b\r\n" % (reply.fields, identity))
 
+    def native_error(self, status: int) -> ContentRewriter:
+        """With the types of Anthropic's errors, and the words for a prompt that is too long; vLLM has its own."""
+        return _error_translator(status)
+
     def interruption(self, message: str) -> bytes:
         """An error event. The newlines finish an event that was cut."""
         return b"\n\n" + error_event(500, message)

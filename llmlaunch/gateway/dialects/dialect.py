@@ -54,6 +54,10 @@ class Dialect(Protocol):
         """An error of the gateway's own in the dialect's form; ``identity`` is the request's id."""
         ...
 
+    def native_error(self, status: int) -> ContentRewriter:
+        """Brings an error of an engine that has the endpoint itself into the form that clients of this API expect."""
+        ...
+
     def interruption(self, message: str) -> bytes:
         """What ends a stream that cannot go on, wherever it was cut; ``message`` says why."""
         ...

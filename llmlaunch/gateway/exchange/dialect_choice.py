@@ -60,6 +60,14 @@ class DialectChoice:
         self._health.lacks |= {self._request.endpoint.upstream}
         return True
 
+    def native_error(self, head: ResponseHead) -> ContentRewriter | None:
+        """The rewriter of the error that begins with ``head`` and was not translated; None if it is compressed."""
+        return (
+            None
+            if head.get(b"content-encoding") not in (b"", b"identity")
+            else self._dialect.native_error(head.status)
+        )
+
     def translator(self, head: ResponseHead) -> ContentRewriter:
         """The translator of the response that begins with ``head``. Raises InvalidResponse."""
         if self._translated is None:

@@ -241,8 +241,8 @@ class Exchange:
             engine_model = routed.replica.engine_model
             renames = engine_model is not None and engine_model != routed.model
             rewriter = rewriter_for(head, routed.model) if renames else None
-            if head.status >= 400 and dialect is None:
-                rewriter = error_rewriter(head)
+            if head.status >= 400:
+                rewriter = error_rewriter(head) if dialect is None else dialect.native_error(head)
         if self._stream_begun and not is_event_stream(head):
             rewriter = ErrorEvent(head, request.endpoint.dialect)
         self._relay = relay = ResponseRelay(request, head, body, rewriter, cors_fields, context.stopping)

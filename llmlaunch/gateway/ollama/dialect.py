@@ -41,6 +41,10 @@ class OllamaErrors:
             message = f"model '{unknown[1]}' not found"  # words that clients look for
         return Reply(reply.status, dump(response_translation.error(message)), reply.fields, JSON)
 
+    def native_error(self, status: int) -> ContentRewriter:
+        """Not called: no replica has these endpoints."""
+        return _whole(status, dict, in_lines=False)
+
     def interruption(self, message: str) -> bytes:
         """The last line of a stream that cannot go on. Nothing but whole lines came before it."""
         return line(response_translation.error(message))

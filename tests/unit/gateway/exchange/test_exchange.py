@@ -164,6 +164,9 @@ class Shouting:
     def error(self, reply: Reply, identity: bytes) -> Reply:
         return reply
 
+    def native_error(self, status: int) -> WholeBody:
+        return self.translator(status, b"application/json")
+
     def interruption(self, message: str) -> bytes:
         return message.upper().encode()
 
