@@ -31,9 +31,7 @@ from variables import CGROUP, RUN, STATE_FILE  # type: ignore[import-not-found]
 
 ORPHAN_GRACE_S = 0.8  # the owner is gone: nobody waits for a response any more
 LEFTOVER_GRACE_S = 1.0  # the program has ended and left some of its children behind
-TRACKER_GRACE_S = (
-    1.0  # all others are killed: Python's resource trackers remove the shared memory that these have left
-)
+TRACKER_GRACE_S = 1.0  # all others are killed: Python's resource trackers remove the shared memory of these
 KILL_PATIENCE_S = 15.0  # processes in uninterruptible sleep may outlast even SIGKILL
 POLL_S = 0.02
 KEPT = {
