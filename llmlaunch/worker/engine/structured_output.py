@@ -28,6 +28,8 @@ MAX_COMPILED = 64
 _JSON_LAYOUT = {"whitespace_pattern": r"(\x20|\n(\x20{0,32}|\t{0,8}))?"}
 """Whitespace between JSON tokens: a space, or a new line and its indentation. Small models fill their answers with more."""
 _JSON_COMPACT = {"whitespace_flexible": False}
+_CALL_LAYOUT = {"whitespace_pattern": r"\x20?"}
+"""Of calls, which models write on one line, and which nobody reads."""
 _UNIMPLEMENTED = "Unimplemented keys: "
 _UNKNOWN_FORMAT = "Unknown format: "
 
@@ -105,7 +107,8 @@ class GrammarCompiler:
     def compile(self, wanted: StructuredOutputRequest) -> GrammarMatcher:
         """The constraint that a request asks for. Raises BadRequest if it is invalid."""
         if (part := _schema_part(wanted)) is not None:
-            return self._compile_schema(part.schema, [part], wanted.param, wanted.compact)
+            layout = _JSON_COMPACT if wanted.compact else _JSON_LAYOUT
+            return self._compile_schema(part.schema, [part], wanted.param, layout)
         matcher = self._matcher(_grammar(wanted.kind, wanted.param, wanted.value))
         if matcher.is_error():
             raise BadRequest(f"{wanted.param}: {_summary(matcher.get_error())}", param=wanted.param)
@@ -122,17 +125,17 @@ class GrammarCompiler:
             schema = json_schema.calls_schema(functions, single=single)
         except RecursionError as error:
             raise BadRequest("tools: the parameters are nested too deeply", param="tools") from error
-        return self._compile_schema(schema, parts, "tools")
+        return self._compile_schema(schema, parts, "tools", _CALL_LAYOUT)
 
     def _compile_schema(
-        self, schema: Schema, parts: Sequence[_SchemaPart], param: str, compact: bool = False
+        self, schema: Schema, parts: Sequence[_SchemaPart], param: str, layout: dict[str, Any]
     ) -> GrammarMatcher:
-        matcher = self._matcher(_json_grammar(schema, compact))
+        matcher = self._matcher(_json_grammar(schema, layout))
         left_out: list[str] = []
         if matcher.is_error():
             schema, left_out = json_schema.without(schema, _is_bad_pattern)
             if left_out:
-                matcher = self._matcher(_json_grammar(schema, compact))
+                matcher = self._matcher(_json_grammar(schema, layout))
         if matcher.is_error():
             raise BadRequest(_refusal(parts, param, matcher.get_error()), param=param)
         if not left_out and not matcher.get_grammar_warnings():
@@ -220,11 +223,11 @@ def _read_schema(value: Any, where: str) -> Schema:
         raise BadRequest(f"{where} is nested too deeply", param=param) from error
 
 
-def _json_grammar(schema: Schema, compact: bool = False) -> str:
+def _json_grammar(schema: Schema, layout: dict[str, Any] = _JSON_LAYOUT) -> str:
     from llguidance import LLMatcher
 
     # Lenient: words that no grammar can express narrow nothing; the matcher's warnings name them.
-    defaults: Any = {"lenient": True} | (_JSON_COMPACT if compact else _JSON_LAYOUT)
+    defaults: Any = {"lenient": True} | layout
     return str(LLMatcher.grammar_from_json_schema(schema, defaults=defaults))
 
 
