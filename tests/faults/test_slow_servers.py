@@ -34,9 +34,10 @@ def test_a_start_that_is_given_up_says_what_its_probe_came_to(
 ) -> None:
     monkeypatch.setenv("LLMLAUNCH_SUPERVISION", json.dumps(POLICY | {"start_probe_timeout_s": 0.1}))
     client = lab.up(engine("slow", "--health-delay", "60", start_timeout_s=1.0, restart_max=1))
-    assert until_phase(client, "slow", "failed").cause == (
-        "not ready, and no progress for 1 s; last probe of /health: no answer within 0.4 s; "
-        "raise `probe_timeout:` to allow more"
+    cause = until_phase(client, "slow", "failed").cause
+    assert cause.startswith("not ready, and no progress for 1 s; last progress: ")
+    assert cause.endswith(
+        "; last probe of /health: no answer within 0.4 s; raise `probe_timeout:` to allow more"
     )
 
 
