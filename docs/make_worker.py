@@ -205,10 +205,11 @@ with `--dtype auto` a worker times a layer's products in both types when it firs
 take twice as much, so it is done only if the weights then take at most half of the memory that is free. The log and `llmlaunch status` say
 what was chosen and why; a `dtype:` in the manifest wins.
 
-The weights of linear layers are kept in the order in which the CPU reads them (in bfloat16 the results are the same, in float32 up to
-the last bits); replicas of one model then hold a copy each. Layers of the Llama, Mistral, Qwen2 and Qwen3 kinds are computed in fewer,
-larger operations there, so their sums may be rounded differently from transformers' own. A worker computes with as many threads as there
-are cores that nobody else uses, checked twice a second; `--threads`, `OMP_NUM_THREADS` and `--strict-seeds` keep the number as it is.
+The weights of linear layers are kept in the order in which the CPU reads them, in bfloat16 (the results are the same) and where float32
+was chosen in its place; replicas of one model then hold a copy each. Layers of the Llama, Mistral, Qwen2 and Qwen3 kinds are computed
+in fewer, larger operations there, so their sums may be rounded differently from transformers' own. A worker computes with as many
+threads as there are cores that nobody else uses, checked twice a second; `--threads`, `OMP_NUM_THREADS` and `--strict-seeds` keep the
+number as it is.
 
 ## On GPUs
 

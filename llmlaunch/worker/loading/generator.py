@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from llmlaunch.models.facts import ModelFacts
@@ -48,7 +49,9 @@ def load(
     computing = dtype.choose(config, facts, settings, device)
     model = _weights(config, settings, path, device, computing.name, progress)
     context = _context(model, config)
-    strategy, context, note, warning = _strategy(model, config, device, context)
+    # In float32, oneDNN's products differ in the last bits, and its kernels for many lengths take memory.
+    packs = computing.name != config.dtype or model.dtype != torch.float32
+    strategy, context, note, warning = _strategy(model, config, device, context, packs)
     ends = end_tokens(model, tokenizer)
     adjuster = thread_count.thread_adjuster(config, device)
     if adjuster:
@@ -123,8 +126,13 @@ def _context(model: Any, config: WorkerConfig) -> int:
     return config.max_model_len
 
 
-def _strategy(model: Any, config: WorkerConfig, device: str, context: int) -> tuple[Strategy, int, str, str]:
-    """The strategy for ``model``, the context length it leaves, a description of it, and a warning (often empty)."""
+def _strategy(
+    model: Any, config: WorkerConfig, device: str, context: int, packs: bool
+) -> tuple[Strategy, int, str, str]:
+    """The strategy for ``model``, the context length it leaves, a description of it, and a warning (often empty).
+
+    ``packs``: whether its weights may be packed.
+    """
     why = batching_support.why_unsupported(model)
     if not why:
         model.set_attn_implementation(ATTENTION)
@@ -137,7 +145,7 @@ def _strategy(model: Any, config: WorkerConfig, device: str, context: int) -> tu
         warning = f"requests run one at a time, because {why}"
         return SequentialGeneration(model), context, warning, warning
     fused_layers.fuse(model)
-    if onednn_weights.is_faster(model):
+    if packs and onednn_weights.is_faster(model):
         onednn_weights.pack(model, model.dtype)
     room, words = memory.capacity(model, config, device, context)
     log.info("%s", words)
