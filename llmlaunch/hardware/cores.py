@@ -10,16 +10,17 @@ from pathlib import Path
 import psutil
 
 from llmlaunch.common.cpu_threads import CpuTime, cgroup_quota, cores_for_threads, idle_s
+from llmlaunch.hardware.control_groups import PROC, ROOT, control_groups
 
 _TICKS = os.sysconf("SC_CLK_TCK")
-_CGROUPS = Path("/sys/fs/cgroup")
-_OWN_CGROUPS = Path("/proc/self/cgroup")
 
 
-def usable_cores() -> int:
+def usable_cores(proc: Path = PROC, cgroups: Path = ROOT) -> int:
     """Number of physical cores available to this process by CPU affinity and the quotas of its control groups."""
     allowed = len(os.sched_getaffinity(0))
-    return cores_for_threads(allowed, psutil.cpu_count(logical=False), psutil.cpu_count(), _quotas())
+    return cores_for_threads(
+        allowed, psutil.cpu_count(logical=False), psutil.cpu_count(), _quotas(proc, cgroups)
+    )
 
 
 def measure() -> CpuTime:
@@ -28,18 +29,11 @@ def measure() -> CpuTime:
     return CpuTime(time.monotonic(), time.process_time(), idle_s(stat, os.sched_getaffinity(0), _TICKS))
 
 
-def _quotas() -> Iterator[float]:
-    """Of this process's group and of every one around it (Documentation/admin-guide/cgroup-v2.rst, "cpu.max"), and of version 1."""
-    try:
-        lines = _OWN_CGROUPS.read_text().splitlines()
-    except OSError:
-        lines = []
-    inner = next((line[3:] for line in lines if line.startswith("0::")), "/").strip("/")
-    folder = _CGROUPS / inner
-    for group in (folder, *folder.parents):
-        if group.is_relative_to(_CGROUPS):
-            yield from _quota(group / "cpu.max")
-    yield from _quota(_CGROUPS / "cpu/cpu.cfs_quota_us", _CGROUPS / "cpu/cpu.cfs_period_us")
+def _quotas(proc: Path, cgroups: Path) -> Iterator[float]:
+    """Of this process's group and of every one around it, of both versions."""
+    for group in control_groups("cpu", proc, cgroups):
+        yield from _quota(group / "cpu.max")
+        yield from _quota(group / "cpu.cfs_quota_us", group / "cpu.cfs_period_us")
 
 
 def _quota(*files: Path) -> Iterator[float]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmlaunch.hardware.control_groups import PROC, ROOT, control_groups
+
 _KIB = 1024
 
 
@@ -20,7 +22,7 @@ class MainMemory:
     """How much of :attr:`limit` can be taken now without swapping."""
 
 
-def main_memory(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> MainMemory:
+def main_memory(proc: Path = PROC, cgroups: Path = ROOT) -> MainMemory:
     """MemTotal and MemAvailable (proc(5)), and the limits of the control groups that this process is in.
 
     Files of control groups: Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst.
@@ -29,7 +31,7 @@ def main_memory(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup
     total = machine.get("MemTotal", 0)
     available = machine.get("MemAvailable", machine.get("MemFree", 0) + machine.get("Cached", 0))
     limit = total
-    for group in _groups(proc, cgroups):
+    for group in control_groups("memory", proc, cgroups):
         most = _first(group / "memory.max", group / "memory.limit_in_bytes")
         if most is None or most >= total:
             continue
@@ -37,25 +39,6 @@ def main_memory(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup
         used = _first(group / "memory.current", group / "memory.usage_in_bytes") or 0
         available = min(available, max(0, most - used + _cached(group / "memory.stat")))
     return MainMemory(total, limit, min(available, limit))
-
-
-def _groups(proc: Path, cgroups: Path) -> list[Path]:
-    """Folders of the control groups with a say about this process: its own, and those around it, outermost first."""
-    found = [cgroups, cgroups / "memory"]
-    try:
-        lines = (proc / "self/cgroup").read_text().splitlines()
-    except OSError:
-        return found
-    for line in lines:  # hierarchy:controllers:path
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if controllers and "memory" not in controllers.split(","):
-            continue
-        at = cgroups / "memory" if controllers else cgroups
-        for part in Path(path).parts[1:]:
-            at /= part
-            found.append(at)
-    return found
 
 
 def _first(*files: Path) -> int | None:
