@@ -21,7 +21,7 @@ from llmlaunch.errors import ModelError, PlanError
 from llmlaunch.hardware.types import Inventory
 from llmlaunch.manifest.types import EngineName, Manifest, ModelSpec
 from llmlaunch.models.facts import ModelFacts
-from llmlaunch.planning.environment import child_environment
+from llmlaunch.planning.environment import child_environment, path_of, seen_from
 from llmlaunch.planning.plan import plan
 from llmlaunch.planning.types import Plan, PlanningContext, ProcessSpec
 
@@ -197,8 +197,7 @@ def _absent_programs(manifest: Manifest, env: Mapping[str, str]) -> dict[str, fr
         # The only engine with one that the rules may choose for a model.
         engine = EngineName.LLAMACPP if model.engine is EngineName.AUTO else model.engine
         program = registry.get(engine).optional_program
-        places = model.env.get("PATH") or env.get("PATH") or os.defpath
-        if program and shutil.which(program, path=_from(folder, places)) is None:
+        if program and shutil.which(program, path=seen_from(folder, path_of(model, env))) is None:
             found[model.names[0]] = frozenset((program,))
     return found
 
@@ -257,7 +256,7 @@ def _no_program(program: str, places: str, folder: str) -> str:
         place = Path(folder, program)
         if not (os.path.isfile(place) and os.access(place, os.X_OK)):  # noqa: PTH113  # which knows no error
             return f"the program {program!r} does not exist or is not executable"
-    elif on_path := shutil.which(program, path=_from(folder, places)):
+    elif on_path := shutil.which(program, path=seen_from(folder, places)):
         place = Path(on_path)
     else:
         return f"the program {program!r} was not found on PATH ({places})"
@@ -295,7 +294,7 @@ def _refuse_missing_modules(specs: Sequence[ProcessSpec], made: Plan, env: Mappi
 def _python_of(spec: ProcessSpec, made: Plan, environ: Mapping[str, str]) -> tuple[str, str]:
     """The interpreter that runs ``spec``, and the folder in which it starts."""
     program, folder = spec.program[0], spec.workdir or made.workdir
-    return shutil.which(program, path=_from(folder, environ.get("PATH", os.defpath))) or program, folder
+    return shutil.which(program, path=seen_from(folder, environ.get("PATH", os.defpath))) or program, folder
 
 
 def _python_places(environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
@@ -349,11 +348,6 @@ def _missing_interpreter(script: Path) -> str:
     interpreter = os.fsdecode(words[0]) if words else ""
     there = os.path.exists(interpreter)  # noqa: PTH110  # which knows no error
     return interpreter if interpreter.startswith("/") and not there else ""
-
-
-def _from(folder: str, places: str) -> str:
-    """``places`` as a process sees it that starts in ``folder``."""
-    return os.pathsep.join(str(Path(folder, place)) for place in places.split(os.pathsep))
 
 
 def _api_keys(manifest: Manifest, env: Mapping[str, str]) -> dict[str, str]:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from llmlaunch.manifest.types import EngineName, GpuCpu, Manifest, ModelSpec
 from llmlaunch.models.facts import ModelFacts, ModelKind
+from llmlaunch.planning.environment import OF_A_PYTHON, path_of, seen_from
 from llmlaunch.planning.types import InstalledEngine
 
 Modules = Mapping[str, tuple[str, str]]
@@ -29,7 +30,6 @@ _MODULES = ("vllm", "sglang", "xllamacpp", "llmlaunch")
 _VLLM_ENTRY = re.compile(r'^\s*"(\w+)":\s*\(', re.MULTILINE)
 _SGLANG_ENTRY = re.compile(r"^EntryClass\s*=\s*(\[[^\]]*\]|\w+)", re.MULTILINE)
 _MOST_BYTES = 4 << 20
-_OURS = {"PYTHONPATH", "PYTHONHOME", "PYTHONEXECUTABLE", "VIRTUAL_ENV"}
 
 
 def find_engines(
@@ -58,10 +58,7 @@ class _Search:
         self.model = model
         self.folder = folder
         self.asked = asked
-        places = model.env.get("PATH") or env.get("PATH") or os.defpath
-        if model.python:
-            places = f"{Path(model.python).parent}:{places}"
-        self.places = os.pathsep.join(str(Path(folder, place)) for place in places.split(os.pathsep))
+        self.places = seen_from(folder, path_of(model, env))
 
     def engines(self, facts: ModelFacts, *, gpus: bool) -> Iterator[tuple[EngineName, InstalledEngine]]:
         """What can be run of the engines that come into question for such a model."""
@@ -146,7 +143,7 @@ def _ask(python: str, folder: str) -> Modules:
         + inspect.getsource(located)
         + "\nprint(json.dumps(located(tuple(sys.argv[1:]))))"
     )
-    environ = {name: value for name, value in os.environ.items() if name not in _OURS} | {
+    environ = {name: value for name, value in os.environ.items() if name not in OF_A_PYTHON} | {
         "PYTHONSAFEPATH": "1"
     }
     try:

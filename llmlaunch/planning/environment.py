@@ -17,8 +17,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
+from pathlib import PurePath
 
 from llmlaunch.common import variables
+from llmlaunch.manifest.types import ModelSpec
 from llmlaunch.planning.types import Component, ProcessSpec
 
 _SECRET_WORDS = frozenset((
@@ -49,12 +51,12 @@ _PROXIES = frozenset(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "FTP_PROXY"))
 """Proxies that a download needs; their URLs may hold passwords."""
 OURS = frozenset((variables.TOKEN, variables.WORKER_KEY, variables.WORKER_KEYS, variables.API_KEY))
 """What a deployment gives to single processes, and the key of a client: never inherited."""
-_OF_A_PYTHON = frozenset(
-    ("PYTHONPATH", "PYTHONHOME", "PYTHONEXECUTABLE", "VIRTUAL_ENV", "VIRTUAL_ENV_PROMPT")
-)
+OF_A_PYTHON = frozenset(("PYTHONPATH", "PYTHONHOME", "PYTHONEXECUTABLE", "VIRTUAL_ENV", "VIRTUAL_ENV_PROMPT"))
 """What would make another interpreter take its modules from the caller's."""
 _PATH = "/bin:/usr/bin"
 """Where programs are looked for without a PATH, as ``os.defpath`` has it."""
+_SHARED_FOLDERS = (".", "/bin", "/usr/bin", "/usr/local/bin")
+"""Not moved before others on a PATH: what stands there is meant to come when nothing else does. ".": no folder is known."""
 _MINIMUM = frozenset((
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LLMLAUNCH_HOME", "LLMLAUNCH_CACHE",
 ))  # fmt: skip
@@ -100,6 +102,24 @@ def child_environment(
     return found
 
 
+def programs_folder(model: ModelSpec) -> str:
+    """The folder of the Python or the program that its engine is; empty where that is no folder of its own."""
+    folder = str(PurePath(model.python or model.executable or "").parent)
+    return "" if folder in _SHARED_FOLDERS else folder
+
+
+def path_of(model: ModelSpec, caller: Mapping[str, str]) -> str:
+    """The PATH that a process of ``model`` will have, as :func:`child_environment` makes it from its spec."""
+    places = model.env.get("PATH") or caller.get("PATH") or _PATH
+    first = programs_folder(model)
+    return f"{first}:{places}" if first else places
+
+
+def seen_from(folder: str, places: str) -> str:
+    """``places``, a PATH, as a process sees it that starts in ``folder``."""
+    return ":".join(str(PurePath(folder, place)) for place in places.split(":"))
+
+
 def _passes(name: str, value: str, spec: ProcessSpec, private: Collection[str]) -> bool:
     if name in OURS:
         return False
@@ -110,7 +130,7 @@ def _passes(name: str, value: str, spec: ProcessSpec, private: Collection[str]) 
         return name not in private and not looks_secret(name, value)
     if name in spec.env_pass or name in spec.own_env:
         return True
-    if spec.own_python and name in _OF_A_PYTHON:
+    if spec.own_python and name in OF_A_PYTHON:
         return False
     if name in private:  # somebody else's: a pattern does not reach it
         return False

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import PurePath
 
 from llmlaunch.common.addresses import local_url
 from llmlaunch.engines.types import DeviceClaim, Engine, Launch, LaunchRequest
@@ -13,7 +12,7 @@ from llmlaunch.manifest.types import ApiSpec, ControllerSpec, EngineName, Manife
 from llmlaunch.models.facts import ModelFacts
 from llmlaunch.planning import estimate, naming
 from llmlaunch.planning.devices import Device
-from llmlaunch.planning.environment import looks_secret
+from llmlaunch.planning.environment import looks_secret, programs_folder
 from llmlaunch.planning.types import Component, PlanningContext, ProcessSpec
 
 _SECRET_NAME = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
@@ -23,8 +22,6 @@ WRAP_UP_S = 3.0
 """Seconds that the API server has beyond its own grace: to tell open streams that they end, and then to end itself."""
 _REFERENCE = re.compile(r"\$\{([A-Za-z_]\w*)\}")
 _PART = re.compile(r"[A-Za-z]\w*")
-_SHARED_FOLDERS = (".", "/bin", "/usr/bin", "/usr/local/bin")
-"""Not moved before others on a PATH: what stands there is meant to come when nothing else does. ".": no folder is known."""
 _ORDER, _VISIBLE = "CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES"
 
 
@@ -134,7 +131,7 @@ class ProcessSpecBuilder:
             prefix=len(model.prefix),
             workdir=model.workdir or "",
             stop_signal=model.stop_signal,
-            path_first=_programs(model),
+            path_first=programs_folder(model),
             own_python=bool(model.python or model.executable),
             engine_auto=bool(model.engine_reason),
             engine_reason="; ".join(filter(None, (model.engine_reason, launch.why))),
@@ -233,12 +230,6 @@ def _shown(engine: Engine, request: LaunchRequest) -> tuple[str, ...]:
     command = tuple(_REFERENCE.sub(r"${{\1}}", word) for word in model.shown_command)
     shown = replace(model, command=command, engine_args=model.shown_engine_args)
     return (*(model.shown_prefix or model.prefix), *engine.launch(replace(request, model=shown)).argv)
-
-
-def _programs(model: ModelSpec) -> str:
-    """The folder of the Python or the program that its engine is; empty where that is no folder of its own."""
-    folder = str(PurePath(model.python or model.executable or "").parent)
-    return "" if folder in _SHARED_FOLDERS else folder
 
 
 def exposed(spec: ProcessSpec) -> tuple[str, ...]:
