@@ -9,12 +9,11 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import nn
 
 from llmlaunch import paths
 from llmlaunch.common import file_lock, files
@@ -52,8 +51,7 @@ def measure(dtype: torch.dtype, hidden: int, inner: int) -> ProductTimes:
     rows = max(1, min(inner, MANY_WEIGHTS // (2 * hidden)))
     size = 2 * hidden * rows
     pairs = [
-        (_product(torch.ones(rows, hidden, dtype=dtype)), _product(torch.ones(hidden, rows, dtype=dtype)))
-        for _ in range(max(1, FEW_WEIGHTS // size))
+        (_layer(rows, hidden, dtype), _layer(hidden, rows, dtype)) for _ in range(max(1, FEW_WEIGHTS // size))
     ]
 
     def run(tokens: int, layers: int) -> float:
@@ -70,11 +68,11 @@ def measure(dtype: torch.dtype, hidden: int, inner: int) -> ProductTimes:
     return ProductTimes(quickest(FEW, len(pairs)), quickest(MANY, max(1, MANY_WEIGHTS // size)))
 
 
-def _product(weight: Tensor) -> Callable[[Tensor], Tensor]:
-    if onednn_weights.supports(weight.dtype):
-        packed = onednn_weights.reordered(weight)
-        return lambda inputs: torch.ops.mkldnn._linear_pointwise(inputs, packed, None, "none", [], "")
-    return lambda inputs: torch.nn.functional.linear(inputs, weight)
+def _layer(outputs: int, inputs: int, dtype: torch.dtype) -> nn.Module:
+    """A layer as a loaded model has it. Its weights hold any numbers."""
+    plain = nn.Linear(inputs, outputs, bias=False, device="meta")
+    plain.weight = nn.Parameter(torch.ones(outputs, inputs, dtype=dtype), requires_grad=False)
+    return onednn_weights.PackedLinear(plain) if onednn_weights.supports(dtype) else plain
 
 
 def _key(stored: str, hidden: int, inner: int) -> str:

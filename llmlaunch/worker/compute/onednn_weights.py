@@ -48,7 +48,7 @@ class PackedLinear(nn.Module):
         self.bias = _joined_bias(parts)
         weight = parts[0].weight if len(parts) == 1 else torch.cat([part.weight for part in parts])
         # Neither a parameter nor a buffer: tensors in this layout cannot be viewed, moved or saved.
-        self._packed = reordered(weight)
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), EXPECTED_TOKENS)
 
     @property
     def weight(self) -> Tensor:
@@ -75,12 +75,6 @@ def is_faster(model: Any) -> bool:
     """Whether packed weights make ``model`` faster: it is on a CPU, in a type that :func:`supports` knows."""
     on_cpu = all(parameter.device.type == "cpu" for parameter in model.parameters())
     return on_cpu and supports(model.dtype)
-
-
-def reordered(weight: Tensor) -> Tensor:
-    """``weight`` ``[out, in]`` in oneDNN's layout: a copy, which only oneDNN's own products can read."""
-    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), EXPECTED_TOKENS)
-    return packed
 
 
 def pack(model: Any, dtype: torch.dtype = torch.bfloat16) -> int:

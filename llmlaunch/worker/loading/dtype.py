@@ -43,9 +43,14 @@ def for_transformers(name: str) -> Any:
     return name if name == AUTO else getattr(torch, name)
 
 
+def name_of(dtype: torch.dtype) -> str:
+    """The name as in ``--dtype``: "bfloat16"."""
+    return str(dtype).removeprefix("torch.")
+
+
 def _stored(settings: Any, facts: ModelFacts) -> str:
     declared = getattr(settings, "dtype", None)
-    return str(declared).removeprefix("torch.") if declared is not None else facts.dtype
+    return facts.dtype if declared is None else name_of(declared)
 
 
 def _shape(settings: Any) -> tuple[int, int] | None:

@@ -13,8 +13,9 @@ from llmlaunch.worker.config import WorkerConfig
 from llmlaunch.worker.engine import pooling
 from llmlaunch.worker.engine.embedder import Embedder
 from llmlaunch.worker.errors import OnDeviceLost
+from llmlaunch.worker.loading import dtype
 from llmlaunch.worker.loading.types import LoadedEmbedder, ReportProgress
-from llmlaunch.worker.loading.weights import DEFAULT_CONTEXT, dtype_name, load_encoder
+from llmlaunch.worker.loading.weights import DEFAULT_CONTEXT, load_encoder
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ def load(
     own = getattr(text, "max_position_embeddings", None) or DEFAULT_CONTEXT
     context = min(value for value in (own, pooled.longest, config.max_model_len) if value)
     pools = f"pooling: {', '.join(pooled.modes)}{', normalized' if pooled.normalize else ''}"
-    name = dtype_name(model.dtype)
+    name = dtype.name_of(model.dtype)
     log.info(
         "loaded %s in %.1f s: %s on %s, embeddings", config.model, time.perf_counter() - began, name, device
     )

@@ -24,7 +24,7 @@ from llmlaunch.worker.kv.cache import ATTENTION
 from llmlaunch.worker.loading import dtype, placement, quantised
 from llmlaunch.worker.loading.generation_config import default_sampling, end_tokens
 from llmlaunch.worker.loading.types import LoadedGenerator, ReportProgress
-from llmlaunch.worker.loading.weights import DEFAULT_CONTEXT, dtype_name, weights_progress
+from llmlaunch.worker.loading.weights import DEFAULT_CONTEXT, weights_progress
 from llmlaunch.worker.output import reasoning
 from llmlaunch.worker.output.tool_calls.formats import of_template
 from llmlaunch.worker.tokenization import fill_in_middle
@@ -68,14 +68,14 @@ def load(
     engine.start()
     log.info(
         "loaded %s in %.1f s: %s on %s, %s",
-        config.model, time.perf_counter() - began, dtype_name(model.dtype), device, strategy.mode,
+        config.model, time.perf_counter() - began, dtype.name_of(model.dtype), device, strategy.mode,
     )  # fmt: skip
     output = of_template(tokenizer.template, config.tool_parser)
     return LoadedGenerator(
         facts=facts,
         tokenizer=tokenizer,
         context=context,
-        dtype=dtype_name(model.dtype),
+        dtype=dtype.name_of(model.dtype),
         dtype_reason=computing.why,
         device=device,
         defaults=default_sampling(model, config.seed),

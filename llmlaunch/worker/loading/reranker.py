@@ -12,8 +12,9 @@ from llmlaunch.models.facts import ModelFacts
 from llmlaunch.worker.config import WorkerConfig
 from llmlaunch.worker.engine.reranker import Reranker
 from llmlaunch.worker.errors import OnDeviceLost, StartupError
+from llmlaunch.worker.loading import dtype
 from llmlaunch.worker.loading.types import LoadedReranker, ReportProgress
-from llmlaunch.worker.loading.weights import DEFAULT_CONTEXT, dtype_name, load_encoder
+from llmlaunch.worker.loading.weights import DEFAULT_CONTEXT, load_encoder
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ def load(
         )
     own = getattr(model.config.get_text_config(), "max_position_embeddings", None) or DEFAULT_CONTEXT
     context = min(value for value in (own, config.max_model_len) if value)
-    name = dtype_name(model.dtype)
+    name = dtype.name_of(model.dtype)
     log.info("loaded %s in %.1f s: %s on %s, rerank", config.model, time.perf_counter() - began, name, device)
     return LoadedReranker(
         facts=facts,

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import AutoConfig, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
@@ -35,6 +34,7 @@ def load_encoder(
     with weights_progress(folder, progress):
         model = kind.from_pretrained(
             folder,
+            config=settings,
             dtype=dtype.for_transformers(computing.name),
             trust_remote_code=config.trust_remote_code,
             **placement.device_map(device, config),
@@ -77,8 +77,3 @@ def weights_progress(path: Path, progress: ReportProgress) -> Iterator[None]:
     finally:
         hf_logging.set_tqdm_hook(before)
     progress(total, total, "loading weights")
-
-
-def dtype_name(computed: torch.dtype) -> str:
-    """The name as in ``--dtype``: "bfloat16"."""
-    return str(computed).removeprefix("torch.")
