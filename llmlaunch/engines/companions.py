@@ -11,6 +11,7 @@ from typing import Any
 
 from llmlaunch.engines import registry
 from llmlaunch.engines.llamacpp import PROJECTOR_FLAGS
+from llmlaunch.engines.units import is_number
 from llmlaunch.manifest.types import EngineName, ModelSpec
 from llmlaunch.models.facts import Companion, CompanionRole
 
@@ -60,8 +61,8 @@ def _llamacpp(model: ModelSpec) -> Iterator[tuple[CompanionRole, str]]:
     for value in _each(registry.given(model, "lora-scaled")):  # FILE:SCALE, or two words
         for path in value.split(","):
             name, _, scale = path.rpartition(":")
-            if not _is_number(path):
-                yield CompanionRole.ADAPTER, name if name and _is_number(scale) else path
+            if not is_number(path):
+                yield CompanionRole.ADAPTER, name if name and is_number(scale) else path
 
 
 def _vllm(model: ModelSpec) -> Iterator[tuple[CompanionRole, str]]:
@@ -116,11 +117,3 @@ def _path(value: str) -> str:
     if said:
         return str(said.get("path") or said.get("lora_path") or "")
     return value.partition("=")[2] or value
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

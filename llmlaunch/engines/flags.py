@@ -20,6 +20,7 @@ from typing import Any
 
 from llmlaunch.common.spelling import nearest
 from llmlaunch.engines.flag_table import Flag, FlagTable, Match
+from llmlaunch.engines.units import is_number
 
 
 def to_flags(args: Mapping[str, Any], table: FlagTable) -> tuple[str, ...]:
@@ -169,12 +170,12 @@ def _expected(flag: Flag, value: Any, table: FlagTable) -> str:
     text = value if isinstance(value, str) else None
     if flag.kind == "number":
         # C's conversions stop at the first character that is no digit.
-        cut = text is not None and text[:1].isdigit() and not _is_float(text)
+        cut = text is not None and text[:1].isdigit() and not is_number(text)
         return "of which the engine reads the first digits; write the number" if cut else ""
     if flag.kind not in ("int", "count", "float") or text in ("", "None"):
         return ""
     if flag.kind == "float":
-        fits = _is_float(text) if text is not None else isinstance(value, int | float)
+        fits = is_number(text) if text is not None else isinstance(value, int | float)
         return "" if fits and not isinstance(value, bool) else "expected a number"
     if flag.kind == "count":
         fits = table.read(value) is not None
@@ -182,14 +183,6 @@ def _expected(flag: Flag, value: Any, table: FlagTable) -> str:
         fits = text.strip("+- ").isdecimal() if text is not None else table.read(value) is not None
     units = f", in the units of {table.version}" if flag.kind == "count" and text else ""
     return "" if fits else f"expected an integer{units}"
-
-
-def _is_float(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def positive(args: Mapping[str, Any], table: FlagTable, *names: str) -> Iterator[str]:

@@ -10,6 +10,15 @@ _SI = {"k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _IEC = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
 
+def is_number(text: str) -> bool:
+    """Whether ``text`` is a number without a unit."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def plain(text: str) -> int:
     """An integer without a unit. Raises ValueError."""
     return int(text)

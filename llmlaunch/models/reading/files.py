@@ -157,12 +157,17 @@ def _complete(choice: WeightFiles, sizes: Mapping[str, int], where: str) -> Weig
     return replace(choice, weights=wanted, missing=tuple(name for name in wanted if name not in sizes))
 
 
+def _indexed(files: Files, top: list[str], name: str) -> tuple[str, ...] | None:
+    """The files that the index of ``name`` lists; None if there is no index."""
+    index = f"{name}.index.json"
+    if index not in top:
+        return None
+    return tuple(safetensors_header.parse_index(files.read(index), f"{files.where}/{index}"))
+
+
 def _safetensors(files: Files, top: list[str]) -> WeightFiles | None:
-    index = "model.safetensors.index.json"
-    if index in top:
-        return WeightFiles(
-            "safetensors", tuple(safetensors_header.parse_index(files.read(index), f"{files.where}/{index}"))
-        )
+    if (indexed := _indexed(files, top, "model.safetensors")) is not None:
+        return WeightFiles("safetensors", indexed)
     found = [name for name in top if name.endswith(".safetensors") and not name.startswith("adapter_model")]
     # Mistral's repositories hold the same weights twice; transformers reads the ones that are not consolidated.
     found = [name for name in found if not name.startswith("consolidated")] or found
@@ -172,22 +177,16 @@ def _safetensors(files: Files, top: list[str]) -> WeightFiles | None:
 
 
 def _pickles(files: Files, top: list[str]) -> WeightFiles | None:
-    index = "pytorch_model.bin.index.json"
-    if index in top:
-        return WeightFiles(
-            "pytorch", tuple(safetensors_header.parse_index(files.read(index), f"{files.where}/{index}"))
-        )
+    if (indexed := _indexed(files, top, "pytorch_model.bin")) is not None:
+        return WeightFiles("pytorch", indexed)
     found = [name for name in top if name.startswith("pytorch_model") and name.endswith(".bin")]
     return WeightFiles("pytorch", tuple(found)) if found else None
 
 
 def _consolidated(files: Files, top: list[str]) -> WeightFiles | None:
     """The weights of a folder in Mistral's own format."""
-    index = "consolidated.safetensors.index.json"
-    if index in top:
-        return WeightFiles(
-            "mistral", tuple(safetensors_header.parse_index(files.read(index), f"{files.where}/{index}"))
-        )
+    if (indexed := _indexed(files, top, "consolidated.safetensors")) is not None:
+        return WeightFiles("mistral", indexed)
     found = [name for name in top if name.startswith("consolidated") and name.endswith(".safetensors")]
     return WeightFiles("mistral", tuple(found)) if found else None
 
